@@ -1,0 +1,1 @@
+"""Anatomy to Plan to Device to CheckedDevice."""

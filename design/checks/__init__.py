@@ -1,0 +1,1 @@
+"""Measurements of a device, each judged against its limit."""

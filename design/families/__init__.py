@@ -1,0 +1,1 @@
+"""The device families, one file each."""

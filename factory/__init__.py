@@ -1,0 +1,1 @@
+"""What happens to a job folder in an additive-manufacturing cell."""

@@ -1,0 +1,1 @@
+"""The case: vocabulary, intake, stages, store, job folder and command line."""

@@ -1,0 +1,1 @@
+"""The signed job folder: written, re-read, re-measured, verified."""

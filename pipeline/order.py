@@ -1,0 +1,145 @@
+"""The order: what is asked for, for which case, by when. Strict: an unknown key is refused by name."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from batchone.pipeline.errors import OrderError
+
+_MAX_ORDER_BYTES = 1_000_000  # an order is a page of text; larger is a mistake or an attack
+
+CaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Code = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Model(BaseModel):
+    """Base of everything read from outside: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+ModelT = TypeVar("ModelT", bound="Model")
+
+
+class Parameters(Model):
+    """Base of the parameter model of a device family; field names end in the unit."""
+
+
+class Prescription(Model):
+    """What the prescriber asks for; by code, never by name."""
+
+    prescriber: Code
+    characteristics: Annotated[str, Field(max_length=2000)] = ""
+
+
+class Target(Model):
+    """Which bones or levels."""
+
+    bones: Annotated[tuple[Code, ...], Field(strict=False, max_length=64)] = ()
+    level_confirmed_by: Code | None = None
+
+
+class PlanInput(Model):
+    """A plan drawn by a person: 3D Slicer markups, as file names beside the order."""
+
+    markups: Annotated[tuple[str, ...], Field(strict=False, max_length=16)] = ()
+
+
+class Instruments(Model):
+    """What the theatre has."""
+
+    drill_mm: Annotated[float, Field(gt=0.3, le=12.0)] | None = None
+
+
+class Order(Model):
+    """One device for one patient."""
+
+    case: CaseId
+    device: Code
+    side: Literal["left", "right", "midline"]
+    process: Code
+    machine: Code
+    due: dt.datetime
+    prescription: Prescription | None = None
+    target: Target = Target()
+    plan: PlanInput = PlanInput()
+    instruments: Instruments = Instruments()
+    parameters: SerializeAsAny[Parameters] = Parameters()
+
+    @field_validator("due")
+    @classmethod
+    def _due_has_a_zone(cls, value: dt.datetime) -> dt.datetime:
+        if value.tzinfo is None:
+            raise ValueError("must carry a time zone, as in 2026-11-24T08:00:00Z")
+        return value
+
+
+def parse_order(data: Mapping[str, Any], parameter_models: Mapping[str, type[Parameters]]) -> Order:
+    """Validate an order against the parameter model of its device family.
+
+    Parameters
+    ----------
+    data
+        The decoded TOML.
+    parameter_models
+        Device name -> parameter model.
+
+    Raises
+    ------
+    OrderError
+        Unknown device, unknown key, or a value outside its limit; all faults are listed.
+    """
+    device = data.get("device")
+    if not isinstance(device, str) or device not in parameter_models:
+        known = ", ".join(sorted(parameter_models))
+        raise OrderError(f"device is {device!r}; known devices: {known}", hint="see `batchone devices`")
+    given = data.get("parameters", {})
+    if not isinstance(given, Mapping):
+        raise OrderError(f"[parameters] is {type(given).__name__}, must be a table", hint="see `batchone devices " + device + "`")
+    faults: list[str] = []
+    parameters = _validated(parameter_models[device], given, "parameters.", faults)
+    rest = {key: value for key, value in data.items() if key != "parameters"}
+    order = _validated(Order, rest, "", faults)
+    if faults or order is None or parameters is None:
+        raise OrderError(
+            "order: " + "; ".join(faults), hint=f"correct the order; `batchone devices {device}` lists keys, units and limits"
+        )
+    return order.model_copy(update={"parameters": parameters})
+
+
+def read_order(path: Path, parameter_models: Mapping[str, type[Parameters]]) -> Order:
+    """Read and validate an order file (TOML).
+
+    Raises
+    ------
+    OrderError
+        Not readable, not TOML, or not valid.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MAX_ORDER_BYTES:
+            raise OrderError(f"order is {size} bytes, at most {_MAX_ORDER_BYTES} bytes", hint="is this the order file?")
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OrderError(f"order cannot be read: {error.strerror}", hint="check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OrderError(f"order is not valid TOML: {error}", hint="`batchone order new DEVICE` writes one") from error
+    return parse_order(data, parameter_models)
+
+
+def _validated(model: type[ModelT], data: Mapping[str, Any], prefix: str, faults: list[str]) -> ModelT | None:
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        for fault in error.errors():
+            where = prefix + ".".join(str(part) for part in fault["loc"])
+            given = "" if fault["type"] in ("missing", "extra_forbidden") else f" (given {fault['input']!r})"
+            text = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+            faults.append(f"{where}: {text}{given}")
+        return None

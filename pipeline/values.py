@@ -1,0 +1,452 @@
+"""The values that travel between stages.
+
+All are frozen; arrays are documented with shape, dtype, unit and frame and must not be written to.
+One frame: patient LPS (x to the patient's left, y to the back, z to the head), millimetres, right-handed.
+A pose is a (4, 4) float64 rigid matrix that maps homogeneous column points of the named frame to LPS.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int32]
+HuArray = npt.NDArray[np.int16]
+
+Side = Literal["left", "right", "midline"]
+Verdict = Literal["pass", "warn", "fail"]
+Vector = tuple[float, float, float]
+
+
+def moved_points(pose: FloatArray, points_mm: FloatArray) -> FloatArray:
+    """Apply a (4, 4) rigid matrix to (n, 3) points."""
+    return np.ascontiguousarray(points_mm @ pose[:3, :3].T + pose[:3, 3])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mesh:
+    """A triangle surface.
+
+    Attributes
+    ----------
+    vertices_mm
+        (n, 3) float64, mm, LPS unless the holder says otherwise.
+    faces
+        (m, 3) int32 vertex indices, counter-clockwise seen from outside.
+    """
+
+    vertices_mm: FloatArray
+    faces: IntArray
+
+    def moved(self, pose: FloatArray) -> Mesh:
+        """Return the same surface under a rigid motion."""
+        return Mesh(moved_points(pose, self.vertices_mm), self.faces)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was measured, and how it was judged.
+
+    ``low`` and ``high`` are the inclusive limits in ``unit`` (None: open). ``verdict`` is ``fail`` outside them
+    when the limit is a gate, ``warn`` when it is advice. ``source`` says where the limit comes from.
+    """
+
+    check: str
+    what: str
+    value: float
+    unit: str
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    hint: str = ""
+    source: str = ""
+    where_mm: Vector | None = None
+
+    @property
+    def limit(self) -> str:
+        """The limit in words, with unit."""
+        unit = f" {self.unit}" if self.unit else ""
+        if self.low is not None and self.high is not None:
+            if self.low == self.high:
+                return f"{self.low:g}{unit}"
+            return f"{self.low:g} to {self.high:g}{unit}"
+        if self.low is not None:
+            return f"at least {self.low:g}{unit}"
+        if self.high is not None:
+            return f"at most {self.high:g}{unit}"
+        return "for information"
+
+
+def judge(
+    check: str,
+    what: str,
+    value: float,
+    unit: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    gate: bool = True,
+    hint: str = "",
+    source: str = "",
+    where_mm: Vector | None = None,
+) -> Finding:
+    """Judge a measured value against inclusive limits; NaN never passes.
+
+    ``gate=False`` makes a breach a warning instead of a failure.
+    """
+    inside = bool((low is None or value >= low) and (high is None or value <= high)) and not np.isnan(value)
+    verdict: Verdict = "pass" if inside else ("fail" if gate else "warn")
+    return Finding(check, what, float(value), unit, low, high, verdict, hint, source, where_mm)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRecord:
+    """What is worth keeping of a series' headers; no identity in it.
+
+    Lengths in mm. ``corrections`` are sentences: what was changed on the way in, and by how much.
+    ``sources_digest`` is the SHA-256 over the sorted SHA-256 of the files used.
+    """
+
+    modality: str
+    manufacturer: str
+    model: str
+    kernel: str
+    patient_position: str
+    slices: int
+    slice_spacing_mm: float
+    slice_thickness_mm: float
+    pixel_mm: tuple[float, float]
+    gantry_tilt_deg: float
+    transfer_syntax: str
+    sources_digest: str
+    ignored: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A true volume.
+
+    Attributes
+    ----------
+    hu
+        (slices, rows, columns) int16 Hounsfield units, -1024 where nothing was measured.
+    affine
+        (4, 4) float64: homogeneous (column, row, slice) index -> LPS mm, orthogonal axes, positive determinant.
+    record
+        Where it came from.
+    findings
+        The protocol gate.
+    """
+
+    hu: HuArray
+    affine: FloatArray
+    record: SeriesRecord
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def spacing_mm(self) -> Vector:
+        """Distance between neighbours along (column, row, slice), mm."""
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(lengths[0]), float(lengths[1]), float(lengths[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the patient is: stays in ``intake/identity.json`` and goes nowhere else."""
+
+    patient_name: str
+    patient_id: str
+    birth_date: str
+    sex: str
+    study_instance_uid: str
+    series_instance_uid: str
+    frame_of_reference_uid: str
+    accession_number: str
+    study_date: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldOfView:
+    """The box that was scanned: ``affine`` as in :class:`Scan`, ``shape`` (slices, rows, columns)."""
+
+    affine: FloatArray
+    shape: tuple[int, int, int]
+
+    def inside(self, points_mm: FloatArray, margin_mm: float = 0.0) -> npt.NDArray[np.bool_]:
+        """Which of the (n, 3) LPS points lie inside the box of voxel centres, ``margin_mm`` away from its walls."""
+        index = moved_points(np.linalg.inv(self.affine).astype(np.float64), points_mm)
+        step_mm = np.linalg.norm(self.affine[:3, :3], axis=0)
+        last = np.array(self.shape[::-1], dtype=np.float64) - 1.0
+        margin = margin_mm / step_mm
+        return np.asarray(np.all((index >= margin) & (index <= last - margin), axis=1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bone:
+    """One bone.
+
+    Attributes
+    ----------
+    name
+        Anatomical name, lower case: ``skull``, ``tibia``...
+    complete
+        False: cut at the edge of the scan.
+    confidence
+        0 to 1: how sure the name and the separation are.
+    mesh
+        Closed outer surface at sub-voxel position, LPS mm; marrow and diploe are filled.
+    frame
+        (4, 4) pose of the bone's own frame in LPS. Design works in it, so that a device moves with its bone.
+    uncertainty_mm
+        (n,) float64, one per vertex: one standard deviation of the surface along its normal.
+    """
+
+    name: str
+    side: Side
+    complete: bool
+    confidence: float
+    volume_mm3: float
+    mesh: Mesh
+    frame: FloatArray
+    uncertainty_mm: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Landmark:
+    """A named point in LPS mm with its spread (one standard deviation, mm)."""
+
+    name: str
+    point_mm: Vector
+    spread_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anatomy:
+    """What the scan shows: bones, landmarks, the box that was scanned, and findings of the segmentation."""
+
+    bones: tuple[Bone, ...]
+    landmarks: tuple[Landmark, ...]
+    field_of_view: FieldOfView
+    findings: tuple[Finding, ...] = ()
+
+    def bone(self, name: str) -> Bone | None:
+        """The bone of that name, or None."""
+        return next((bone for bone in self.bones if bone.name == name), None)
+
+    def moved(self, pose: FloatArray) -> Anatomy:
+        """Return the same anatomy under a rigid motion (4, 4)."""
+        bones = tuple(replace(b, mesh=b.mesh.moved(pose), frame=pose @ b.frame) for b in self.bones)
+        points = [moved_points(pose, np.array([m.point_mm]))[0] for m in self.landmarks]
+        landmarks = tuple(
+            replace(m, point_mm=(float(p[0]), float(p[1]), float(p[2]))) for m, p in zip(self.landmarks, points, strict=True)
+        )
+        view = FieldOfView(pose @ self.field_of_view.affine, self.field_of_view.shape)
+        return Anatomy(bones, landmarks, view, self.findings)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """A named polyline: (n, 3) float64 LPS mm."""
+
+    name: str
+    points_mm: FloatArray
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A named half-line: origin in LPS mm, unit direction."""
+
+    name: str
+    origin_mm: Vector
+    direction: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A named plane: a point in LPS mm, unit normal."""
+
+    name: str
+    origin_mm: Vector
+    normal: Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """A named surface that is part of a plan (open patches allowed)."""
+
+    name: str
+    mesh: Mesh
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is to be made where.
+
+    ``proposed`` is True when the anatomy proposed it, False when a person drew it. ``figures`` are named numbers with the
+    unit in the name (``defect_diameter_mm``).
+    """
+
+    family: str
+    proposed: bool
+    side: Side
+    curves: tuple[Curve, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    planes: tuple[Plane, ...] = ()
+    surfaces: tuple[Surface, ...] = ()
+    figures: tuple[tuple[str, float], ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def axis(self, name: str) -> Axis:
+        """The axis of that name; KeyError when absent."""
+        return next((a for a in self.axes if a.name == name), None) or _absent(name)
+
+    def plane(self, name: str) -> Plane:
+        """The plane of that name; KeyError when absent."""
+        return next((p for p in self.planes if p.name == name), None) or _absent(name)
+
+    def curve(self, name: str) -> Curve:
+        """The curve of that name; KeyError when absent."""
+        return next((c for c in self.curves if c.name == name), None) or _absent(name)
+
+    def surface(self, name: str) -> Surface:
+        """The surface of that name; KeyError when absent."""
+        return next((s for s in self.surfaces if s.name == name), None) or _absent(name)
+
+
+def _absent(name: str) -> Any:
+    raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionalFace:
+    """A face with a purpose: its label, what it is for, and the deviation it tolerates (mm)."""
+
+    label: str
+    purpose: str
+    tolerance_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One printable body.
+
+    Attributes
+    ----------
+    mesh
+        Closed, oriented outward, LPS mm.
+    face_labels
+        (m,) int16, one per triangle: index into ``labels``.
+    labels
+        Names of the faces.
+    functional_faces
+        Those of ``labels`` that later steps must protect.
+    step
+        STEP file of the parametric features, empty when there are none.
+    """
+
+    name: str
+    mesh: Mesh
+    face_labels: npt.NDArray[np.int16]
+    labels: tuple[str, ...]
+    functional_faces: tuple[FunctionalFace, ...] = ()
+    step: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Device:
+    """What a family built: parts in LPS, and named figures (unit in the name)."""
+
+    family: str
+    parts: tuple[Part, ...]
+    figures: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedDevice:
+    """A device and everything that was measured on it."""
+
+    device: Device
+    findings: tuple[Finding, ...]
+
+    @property
+    def released(self) -> bool:
+        """No finding failed."""
+        return all(f.verdict != "fail" for f in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's signed word on one CheckedDevice.
+
+    ``digest`` is that of the CheckedDevice; ``signature`` is an armoured SSH signature over :meth:`text`.
+    """
+
+    name: str
+    time: dt.datetime
+    meaning: str
+    digest: str
+    public_key: str
+    signature: str = ""
+    demonstration: bool = False
+
+    def text(self) -> bytes:
+        """The exact bytes that are signed."""
+        lines = (
+            "batchone approval 1",
+            f"name: {self.name}",
+            f"time: {self.time.astimezone(dt.UTC).isoformat()}",
+            f"meaning: {self.meaning}",
+            f"digest: {self.digest}",
+        )
+        return ("\n".join(lines) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """Where a part stands: ``pose`` (4, 4) maps patient LPS to the machine's plate frame, mm."""
+
+    part: str
+    pose: FloatArray
+    criterion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the build will take."""
+
+    layers: int
+    height_mm: float
+    seconds: float
+    material_g: float
+    part_volume_mm3: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Build:
+    """Everything the machine needs, as files in memory, and what was measured when they were read back."""
+
+    process: str
+    machine: str
+    placements: tuple[Placement, ...]
+    plate_3mf: bytes
+    layers_cli: bytes
+    estimate: Estimate
+    findings: tuple[Finding, ...]
+    part_3mf: tuple[tuple[str, bytes], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """The released folder: its id, its path relative to the case folder, and the SHA-256 of its SHA256SUMS."""
+
+    job_id: str
+    folder: str
+    sums_digest: str

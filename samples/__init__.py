@@ -1,0 +1,1 @@
+"""Phantom scans with known truth, written as real DICOM series."""

@@ -1,0 +1,1 @@
+"""CheckedDevice to Build: orientation, layers, files, read back."""
