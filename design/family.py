@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TypeVar, cast
 
 from batchone.pipeline.limits import Limit, Protocol
+from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model, Order, Parameters
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
@@ -34,6 +35,7 @@ class Checked:
     plan: Plan
     order: Order
     process: Process
+    machine: Machine
     limits: FamilyLimits
 
 

@@ -45,10 +45,26 @@ class Target(Model):
     level_confirmed_by: Code | None = None
 
 
-class PlanInput(Model):
-    """A plan drawn by a person: 3D Slicer markups, as file names beside the order."""
+Coordinate = Annotated[float, Field(ge=-2000.0, le=2000.0)]
+Point = Annotated[tuple[Coordinate, Coordinate, Coordinate], Field(strict=False)]
 
-    markups: Annotated[tuple[str, ...], Field(strict=False, max_length=16)] = ()
+
+class PlanCurve(Model):
+    """A curve drawn by a person, in patient LPS mm; ``rim`` (closed) is the edge of a cranial defect on the outer table."""
+
+    name: Code
+    closed: bool
+    points_mm: Annotated[tuple[Point, ...], Field(strict=False, min_length=3, max_length=10_000)]
+
+
+class PlanInput(Model):
+    """A plan drawn by a person."""
+
+    curves: Annotated[tuple[PlanCurve, ...], Field(strict=False, max_length=16)] = ()
+
+    def curve(self, name: str) -> PlanCurve | None:
+        """The curve of that name, or None."""
+        return next((curve for curve in self.curves if curve.name == name), None)
 
 
 class Instruments(Model):
