@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -159,3 +160,62 @@ def _validated(model: type[ModelT], data: Mapping[str, Any], prefix: str, faults
             text = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
             faults.append(f"{where}: {text}{given}")
         return None
+
+
+def order_text(order: Order) -> str:
+    """The order as TOML, in the order of the model's fields; reading it back gives an equal order."""
+    data = order.model_dump(exclude_none=True)
+    lines = [f"{key} = {_toml(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    for key, table in data.items():
+        if isinstance(table, dict) and table:
+            lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Parse ``NAME=VALUE`` texts; a value is TOML, or a plain word.
+
+    Raises
+    ------
+    OrderError
+        A text without ``=``.
+    """
+    parsed: dict[str, Any] = {}
+    for text in settings:
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip().isidentifier():
+            raise OrderError(f"setting is {text!r}, must be NAME=VALUE", hint="for example --set border_gap_mm=0.4")
+        try:
+            parsed[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed[name.strip()] = value.strip()
+    return parsed
+
+
+def changed_order(order: Order, settings: Sequence[str]) -> Order:
+    """The order with changed parameters, validated by the family's own model.
+
+    Raises
+    ------
+    OrderError
+        Unknown parameter, or a value outside its limit.
+    """
+    model = type(order.parameters)
+    given = {**order.parameters.model_dump(exclude_unset=True), **parse_settings(settings)}
+    faults: list[str] = []
+    parameters = _validated(model, given, "parameters.", faults)
+    if parameters is None:
+        raise OrderError("order: " + "; ".join(faults), hint=f"`batchone devices {order.device}` lists keys, units and limits")
+    return order.model_copy(update={"parameters": parameters})

@@ -1,0 +1,1 @@
+"""Figures: ours beside the peers, and the truth bench. Benchmarks report, they never judge."""

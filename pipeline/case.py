@@ -1,0 +1,245 @@
+"""A whole case: the table of stages from an order and a study to a job folder, with the gate in the middle."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchone.design.families import load_families
+from batchone.pipeline import codec
+from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
+from batchone.pipeline.events import append_event
+from batchone.pipeline.intake.make import study_digest
+from batchone.pipeline.job.signature import load_or_make_key, sign_approval, verify_approval
+from batchone.pipeline.order import Order, order_text, read_order
+from batchone.pipeline.run import Inputs, Outcome, run_stage
+from batchone.pipeline.stages import STAGES, Stage
+from batchone.pipeline.store import CaseFolder, write_atomic
+from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder
+from batchone.slicer.profiles import load_machine, load_process
+
+MEANING = "I have reviewed this device against its findings and release it for manufacture"
+Progress = Callable[[str, Outcome | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What ``batchone run`` reports."""
+
+    case: str
+    status: str
+    job: Path | None
+    stages: dict[str, float]
+    findings: tuple[Finding, ...]
+    peak_mb: float
+    kept: tuple[str, ...] = ()
+
+
+@dataclass
+class _Tally:
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def result(self, case: str, status: str, job: Path | None) -> Result:
+        findings = tuple(f for o in self.outcomes for f in o.findings)
+        seconds = {o.stage: (0.0 if o.kept else o.seconds) for o in self.outcomes}
+        peak = max((o.peak_mb for o in self.outcomes), default=0.0)
+        return Result(case, status, job, seconds, findings, peak, tuple(o.stage for o in self.outcomes if o.kept))
+
+
+def read_case_order(path: Path) -> Order:
+    """Read an order against the families that are installed."""
+    return read_order(path, {name: family.parameters for name, family in load_families().items()})
+
+
+def case_folder(site: Path, case: str) -> Path:
+    """Where a case lies in a site."""
+    return site / "cases" / case
+
+
+def run_case(
+    order: Order,
+    study: Path | None,
+    *,
+    site: Path,
+    approve_as: str | None = None,
+    demonstration: bool = False,
+    until: str | None = None,
+    progress: Progress = lambda stage, outcome: None,
+) -> Result:
+    """Take a case as far as it goes: to a job folder, or to the person who must approve it.
+
+    Parameters
+    ----------
+    order
+        The validated order.
+    study
+        DICOM folder, zip or volume file; None continues from the results that the case folder holds.
+    site
+        The site's folder; keys lie in ``<site>/keys``.
+    approve_as
+        Who approves; None stops before slicing.
+    demonstration
+        Marks the approval as a demonstration.
+    until
+        Name of the last stage to run.
+    progress
+        Called with a stage's name when it starts (None) and with its outcome when it ends.
+
+    Raises
+    ------
+    BatchoneError
+        Stamped with case and stage.
+    """
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked():
+        _same_order(case, order)
+        inputs = _inputs(case, order, study, site)
+        tally = _Tally()
+        for stage in STAGES:
+            progress(stage.name, None)
+            if stage.kind == "gate":
+                approval = _gate(case, stage, inputs, approve_as, demonstration, site)
+                if approval is None:
+                    return tally.result(order.case, "awaiting-approval", None)
+                continue
+            outcome = run_stage(stage, case, inputs)
+            tally.outcomes.append(outcome)
+            progress(stage.name, outcome)
+            if not outcome.kept:
+                _event(case, "batchone", f"{stage.name} done", digest=inputs.digests[stage.gives])
+            if stage.gives == "CheckedDevice":
+                _require_release(inputs["CheckedDevice"], order.case)
+            if stage.name == until:
+                return tally.result(order.case, "awaiting-approval", None)
+        job: JobFolder = inputs["JobFolder"]
+        return tally.result(order.case, "done", case.path / job.folder)
+
+
+def _same_order(case: CaseFolder, order: Order) -> None:
+    path = case.path / "order.toml"
+    if path.exists() and read_case_order(path) != order:
+        raise OrderError(
+            f"case {order.case} exists with another order",
+            hint="give the new order another case id, or change one parameter with `batchone design CASE --set`",
+        )
+    if not path.exists():
+        write_atomic(path, order_text(order).encode())
+        _event(case, "batchone", "order received")
+
+
+def replace_order(case: CaseFolder, order: Order, who: str) -> None:
+    """Put a changed order in place and say so in the events."""
+    write_atomic(case.path / "order.toml", order_text(order).encode())
+    _event(case, who, "order changed", digest=codec.tree_digest(json.loads(order.model_dump_json())))
+
+
+def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> Inputs:
+    family = load_families()[order.device]
+    process, machine = load_process(order.process), load_machine(order.machine)
+    if order.process not in machine.processes:
+        raise MachineError(
+            f"machine {machine.name} does not run {order.process}; it runs {', '.join(machine.processes)}",
+            hint="choose another machine or process in the order",
+        )
+    key = load_or_make_key(site / "keys", "release")
+    inputs = Inputs()
+    inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
+    for name, model in (("Protocol", family.limits.protocol), ("Process", process), ("Machine", machine)):
+        inputs.give(name, model, codec.tree_digest(json.loads(model.model_dump_json())))
+    inputs.give("SiteKey", key, codec.tree_digest(key.public_line))
+    _give_study(case, inputs, study)
+    return inputs
+
+
+def _give_study(case: CaseFolder, inputs: Inputs, study: Path | None) -> None:
+    record = case.record("intake")
+    known = record["taken"]["Study"] if record else None
+    if study is None:
+        if known is None:
+            raise InputError("the case has no scan yet", hint="run it with --study")
+        inputs.give_lazily("Study", _no_study, known)
+        return
+    if not study.exists():
+        raise InputError("the study does not exist", hint="check the path given with --study")
+    digest = study_digest(study)
+    if known is not None and known != digest:
+        raise InputError(
+            f"case {case.path.name} exists with another study (digest {known[:12]}, now {digest[:12]})",
+            hint="give the order another case id",
+        )
+    inputs.give("Study", study, digest)
+
+
+def _no_study() -> Path:
+    raise InputError("the scan of this case must be read again", hint="run the case with --study")
+
+
+def _require_release(checked: CheckedDevice, case_id: str) -> None:
+    failed = [f for f in checked.findings if f.verdict == "fail"]
+    if not failed:
+        return
+    first = failed[0]
+    value = f"{first.what} is {first.value:.4g} {first.unit}, limit {first.limit}"
+    hint = first.hint or "change a parameter with `batchone design CASE --set`, or the order"
+    with in_stage(case_id, "check"):
+        raise CheckFailed(f"{len(failed)} of {len(checked.findings)} checks failed; first: {value}", checked.findings, hint=hint)
+
+
+def _gate(
+    case: CaseFolder, stage: Stage, inputs: Inputs, approve_as: str | None, demonstration: bool, site: Path
+) -> Approval | None:
+    """Find a valid approval, or make one; None when a person must still sign."""
+    wanted = inputs.digests["CheckedDevice"]
+    with in_stage(case.path.name, stage.name):
+        record = case.record(stage.name)
+        if record is not None and record["taken"] == {"CheckedDevice": wanted} and case.intact(stage.name, record):
+            approval: Approval = case.load(stage.name)
+            verify_approval(approval, site / "keys")
+            if approval.digest != wanted:
+                raise MachineError("the approval is for another device", hint="remove the case's review folder and approve again")
+        elif approve_as is None:
+            return None
+        else:
+            approval = _sign(approve_as, wanted, demonstration, site)
+            _publish_approval(case, stage, approval)
+            _event(case, approve_as, "approved", meaning=approval.meaning, digest=wanted, when=approval.time)
+    inputs.give("Approval", approval, codec.digest(approval))
+    return approval
+
+
+def _sign(name: str, digest: str, demonstration: bool, site: Path) -> Approval:
+    key = load_or_make_key(site / "keys", f"approver-{name}")
+    time = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    return sign_approval(Approval(name, time, MEANING, digest, key.public_line, demonstration=demonstration), key)
+
+
+def _publish_approval(case: CaseFolder, stage: Stage, approval: Approval) -> None:
+    def write(folder: Path) -> dict[str, Any]:
+        digest = codec.save(approval, folder)
+        taken = {"CheckedDevice": approval.digest}
+        return {"stage": stage.name, "version": stage.version, "taken": taken, "value_digest": digest}
+
+    case.publish(stage.name, write)
+
+
+def return_case(case: CaseFolder, *, who: str, why: str) -> None:
+    """Record that a reviewer sent the device back."""
+    with case.locked():
+        _event(case, who, f"returned: {why}", meaning="not released")
+
+
+def _event(
+    case: CaseFolder, who: str, what: str, *, meaning: str = "", digest: str = "", when: dt.datetime | None = None
+) -> None:
+    time = (when or dt.datetime.now(dt.UTC)).isoformat()
+    append_event(case.path / "events.jsonl", who=who, what=what, when=time, meaning=meaning, digest=digest)
+
+
+def failed_result(order_case: str, error: BatchoneError) -> Result:
+    """The report of a case that stopped with an error."""
+    findings = error.findings if isinstance(error, CheckFailed) else ()
+    return Result(order_case, "failed", None, {}, findings, 0.0)

@@ -1,0 +1,310 @@
+"""The command line. Light on purpose: everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from batchone.pipeline.errors import BatchoneError, OrderError
+
+if TYPE_CHECKING:
+    from batchone.pipeline.case import Result
+    from batchone.pipeline.order import Order
+
+app = typer.Typer(
+    name="batchone",
+    help="From a CT study and an order to a signed, print-ready job folder. Not a cleared medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+order_app = typer.Typer(help="Write orders.", no_args_is_help=True)
+app.add_typer(order_app, name="order")
+
+SITE_HELP = "Site folder; default $BATCHONE_SITE, else ./batchone-site."
+SiteOption = Annotated[Path | None, typer.Option("--site", help=SITE_HELP)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")]
+
+
+def main() -> None:
+    """Entry point: turns expected failures into one message and the exit code of who must act."""
+    try:
+        app(standalone_mode=False)
+    except BatchoneError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except TyperException as error:
+        error.show()
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    order: Annotated[Path, typer.Argument(help="The order (TOML).")],
+    study: Annotated[Path, typer.Option("--study", help="DICOM folder, zip, or NIfTI/NRRD/MetaImage volume.")],
+    out: Annotated[Path, typer.Option("--out", help="Site folder.")],
+    approve_as: Annotated[str | None, typer.Option("--approve-as", help="Approve the device under this name.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an order and a study to a job folder, or to the person who must approve it."""
+    from batchone.pipeline.case import read_case_order
+
+    _run(read_case_order(order), study, site=out, approve_as=approve_as, as_json=as_json)
+
+
+@app.command()
+def demo(
+    device: Annotated[str, typer.Option("--device", help="Device family.")] = "cranial-implant",
+    out: Annotated[Path, typer.Option("--out", help="Site folder.")] = Path("demo"),
+) -> None:
+    """Make a sample study and run it to a job folder."""
+    from batchone.pipeline.case import read_case_order
+    from batchone.samples.dicom import write_demo
+
+    out.mkdir(parents=True, exist_ok=True)
+    order, study = write_demo(out / "sample" / device, device=device)
+    result = _run(read_case_order(order), study, site=out, approve_as="demo", as_json=False, demonstration=True)
+    if result.job is not None:
+        typer.echo("Pictures to open:")
+        for picture in sorted((result.job / "pictures").glob("*.png")):
+            typer.echo(f"  {picture}")
+
+
+@app.command()
+def devices(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonOption = False) -> None:
+    """List the device families, or one family's parameters with units, defaults, limits and sources."""
+    from batchone.design.families import load_families
+
+    families = load_families()
+    if name is not None and name not in families:
+        raise OrderError(f"device is {name!r}; known devices: {', '.join(sorted(families))}", hint="see `batchone devices`")
+    if name is None:
+        tree: Any = [{"name": f.name, "title": f.title, "needs": list(f.needs)} for f in families.values()]
+        lines = [f"{f.name:20} {f.title}" for f in families.values()]
+    else:
+        family = families[name]
+        tree = {
+            "name": family.name,
+            "title": family.title,
+            "parameters": family.parameters.model_json_schema(),
+            "limits": family.limits.model_dump(mode="json"),
+        }
+        lines = [f"{family.name}: {family.title}", *_parameter_lines(tree["parameters"])]
+    typer.echo(_json(tree) if as_json else "\n".join(lines))
+
+
+@app.command()
+def inspect(study: Path, device: Annotated[str | None, typer.Option("--device")] = None, as_json: JsonOption = False) -> None:
+    """Say what is in a study, and whether it is good enough for a device."""
+    from batchone.pipeline.inspection import inspect_for
+
+    report = inspect_for(study, device)
+    typer.echo(_json(report.tree) if as_json else "\n".join(report.lines))
+    if not report.usable:
+        raise typer.Exit(2)
+
+
+@app.command()
+def review(
+    case: str,
+    name: Annotated[str, typer.Option("--as", help="Who reviews.")],
+    approve: Annotated[bool, typer.Option("--approve", help="Approve and continue to the job folder.")] = False,
+    return_why: Annotated[str | None, typer.Option("--return", help="Send back, with the reason.")] = None,
+    site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve a checked device, or return it with a reason (exit 4)."""
+    from batchone.pipeline.case import return_case, run_case
+
+    folder, order = _find_case(case, site)
+    if approve == (return_why is not None):
+        raise OrderError("give either --approve or --return WHY", hint="see `batchone review --help`")
+    if return_why is not None:
+        from batchone.pipeline.store import CaseFolder
+
+        return_case(CaseFolder(folder), who=name, why=return_why)
+        typer.echo(f"case {order.case}: returned by {name}", err=True)
+        raise typer.Exit(4)
+    result = run_case(order, None, site=folder.parent.parent, approve_as=name)
+    _report(result, as_json=as_json)
+
+
+@app.command()
+def design(
+    case: str,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="PARAMETER=VALUE; may be repeated.")] = None,
+    site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Design and check again, with changed parameters; what does not depend on them is kept."""
+    from batchone.pipeline.case import read_case_order, replace_order, run_case
+    from batchone.pipeline.order import changed_order
+    from batchone.pipeline.store import CaseFolder
+
+    folder, order = _find_case(case, site)
+    if changes:
+        order = changed_order(order, changes)
+        with CaseFolder(folder).locked():
+            replace_order(CaseFolder(folder), order, "batchone design")
+        order = read_case_order(folder / "order.toml")
+    _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
+
+
+@app.command()
+def verify(
+    job: Path,
+    signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Re-read every file of a job folder, re-measure every mesh, and check the signature (exit 5 when anything is off)."""
+    from batchone.pipeline.job.verify import verify_job
+
+    report = verify_job(job, signers=signers)
+    tree = {
+        "ok": report.ok,
+        "job": report.job_id,
+        "problems": [{"kind": p.kind, "file": p.file, "text": p.text} for p in report.problems],
+    }
+    lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [f"job {report.job_id} is whole, unchanged and signed"]
+    typer.echo(_json(tree) if as_json else "\n".join(lines))
+    if not report.ok:
+        raise typer.Exit(5)
+
+
+@order_app.command("new")
+def order_new(
+    device: str,
+    case: Annotated[str, typer.Option("--case", help="Case id.")],
+    side: Annotated[str, typer.Option("--side", help="left, right or midline.")],
+    due: Annotated[str, typer.Option("--due", help="Due time, ISO 8601 with zone.")],
+    process: Annotated[str, typer.Option("--process")] = "ti64-lpbf",
+    machine: Annotated[str, typer.Option("--machine")] = "sim-01",
+    prescriber: Annotated[str | None, typer.Option("--prescriber", help="Code of the prescriber.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="PARAMETER=VALUE; may be repeated.")] = None,
+) -> None:
+    """Write a valid order to stdout."""
+    from batchone.design.families import load_families
+    from batchone.pipeline.order import order_text, parse_order, parse_settings
+
+    data: dict[str, Any] = {"case": case, "device": device, "side": side, "process": process, "machine": machine}
+    data["due"] = _time(due)
+    if prescriber is not None:
+        data["prescription"] = {"prescriber": prescriber}
+    data["parameters"] = parse_settings(changes or [])
+    models = {name: family.parameters for name, family in load_families().items()}
+    typer.echo(order_text(parse_order(data, models)), nl=False)
+
+
+@app.command()
+def layers(
+    job: Path, at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")], as_json: JsonOption = False
+) -> None:
+    """Print the contours of a job's layer at a height: count, loops, area."""
+    from batchone.pipeline.inspection import layer_at
+
+    tree = layer_at(job, at)
+    text = "layer {layer} of {layers}, top at {top_mm:.3f} mm: {loops} loops, area {area_mm2:.2f} mm2"
+    typer.echo(_json(tree) if as_json else text.format(**tree))
+
+
+@app.command()
+def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache the kernels.")] = False) -> None:
+    """Say whether this installation can do its work."""
+    from batchone.pipeline.diagnosis import diagnose
+
+    lines, healthy = diagnose(warm=warm)
+    typer.echo("\n".join(lines))
+    if not healthy:
+        raise typer.Exit(5)
+
+
+def _run(order: Order, study: Path, *, site: Path, approve_as: str | None, as_json: bool, demonstration: bool = False) -> Result:
+    from batchone.pipeline.case import run_case
+    from batchone.pipeline.progress import Progress
+
+    progress = Progress()
+    try:
+        with progress:
+            result = run_case(order, study, site=site, approve_as=approve_as, demonstration=demonstration, progress=progress.step)
+    except BatchoneError as error:
+        if as_json:
+            typer.echo(_json(progress.failure(order.case, error)))
+        else:
+            _print_findings(getattr(error, "findings", ()))
+        raise
+    _report(result, as_json=as_json)
+    return result
+
+
+def _report(result: Result, *, as_json: bool) -> None:
+    from batchone.pipeline.progress import result_tree
+
+    if as_json:
+        typer.echo(_json(result_tree(result)))
+        return
+    _print_findings(result.findings)
+    seconds = "  ".join(f"{name} {value:.1f}" for name, value in result.stages.items())
+    typer.echo(f"Seconds per stage: {seconds}  (all {sum(result.stages.values()):.1f}); peak {result.peak_mb:.0f} MB")
+    if result.job is None:
+        typer.echo(f"Case {result.case}: {result.status}. Approve with: batchone review {result.case} --approve --as NAME")
+    else:
+        typer.echo(f"Job folder: {result.job}")
+
+
+def _print_findings(findings: Any) -> None:
+    from batchone.pipeline.progress import print_findings
+
+    print_findings(findings)
+
+
+def _find_case(case: str, site: Path | None) -> tuple[Path, Order]:
+    from batchone.pipeline.case import case_folder, read_case_order
+
+    folder = Path(case) if (Path(case) / "order.toml").exists() else case_folder(_site(site), case)
+    return folder, read_case_order(folder / "order.toml")
+
+
+def _site(site: Path | None) -> Path:
+    return site or Path(os.environ.get("BATCHONE_SITE", "batchone-site"))
+
+
+def _parameter_lines(schema: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, field in schema.get("properties", {}).items():
+        low = field.get("minimum", field.get("exclusiveMinimum"))
+        high = field.get("maximum", field.get("exclusiveMaximum"))
+        limits = f"{low} to {high}" if low is not None or high is not None else ", ".join(map(str, field.get("enum", [])))
+        lines.append(f"  {key:24} default {field.get('default')!s:10} {limits:14} {field.get('description', '')}")
+    return lines
+
+
+def _time(text: str) -> Any:
+    import datetime as dt
+
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise OrderError(f"due is {text!r}, must be ISO 8601 with a zone", hint="for example 2026-11-24T08:00:00Z") from error
+
+
+def _json(tree: Any) -> str:
+    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
+
+
+def _tell(error: BatchoneError) -> None:
+    where = f" [{error.stage}]" if error.stage else ""
+    case = f" case {error.case_id}:" if error.case_id else ""
+    typer.echo(f"batchone{where}:{case} {error}", err=True)
+    if error.hint:
+        typer.echo(f"  what to do: {error.hint}", err=True)

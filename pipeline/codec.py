@@ -1,0 +1,118 @@
+"""Values to files and back, and their digest.
+
+A value becomes ``value.json`` (a self-describing tree) and one ``.npy`` or ``.bin`` file for each array or byte string.
+The digest is the SHA-256 of the canonical tree, in which arrays and byte strings stand as their own SHA-256;
+so it says the same whether the value lies in memory or on disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline import values
+
+_TYPES: Mapping[str, type] = {
+    name: item for name, item in vars(values).items() if isinstance(item, type) and dataclasses.is_dataclass(item)
+}
+
+Blob = bytes | npt.NDArray[Any]
+
+
+def flatten(value: Any) -> tuple[Any, dict[str, Blob]]:
+    """Return the JSON tree of a value, and its arrays and byte strings by file name.
+
+    Raises
+    ------
+    TypeError
+        The value holds something that is not part of the vocabulary.
+    """
+    blobs: dict[str, Blob] = {}
+    return _flatten(value, blobs), blobs
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a value of the vocabulary."""
+    return tree_digest(flatten(value)[0])
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 (hex) of a JSON tree in canonical form."""
+    return hashlib.sha256(canonical(tree)).hexdigest()
+
+
+def canonical(tree: Any) -> bytes:
+    """One byte string for one JSON tree: sorted keys, no spaces, UTF-8."""
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=True).encode()
+
+
+def save(value: Any, folder: Path) -> str:
+    """Write a value into an existing folder and return its digest."""
+    tree, blobs = flatten(value)
+    for name, blob in blobs.items():
+        if isinstance(blob, bytes):
+            (folder / name).write_bytes(blob)
+        else:
+            with (folder / name).open("wb") as stream:
+                np.lib.format.write_array(stream, blob, version=(1, 0), allow_pickle=False)
+    (folder / "value.json").write_bytes(json.dumps(tree, sort_keys=True, indent=1, ensure_ascii=False).encode())
+    return tree_digest(tree)
+
+
+def load(folder: Path) -> Any:
+    """Read a value written by :func:`save`; arrays come back read-only."""
+    return _restore(json.loads((folder / "value.json").read_text(encoding="utf-8")), folder)
+
+
+def _flatten(value: Any, blobs: dict[str, Blob]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray):
+        return _flatten_array(value, blobs)
+    if isinstance(value, bytes):
+        name = hashlib.sha256(value).hexdigest() + ".bin"
+        blobs[name] = value
+        return {"$bytes": name}
+    if isinstance(value, dt.datetime):
+        return {"$time": value.astimezone(dt.UTC).isoformat()}
+    if isinstance(value, tuple):
+        return {"$tuple": [_flatten(item, blobs) for item in value]}
+    if type(value).__name__ in _TYPES:
+        fields = {f.name: _flatten(getattr(value, f.name), blobs) for f in dataclasses.fields(value)}
+        return {"$type": type(value).__name__, **fields}
+    raise TypeError(f"{type(value).__name__} is not part of the vocabulary")
+
+
+def _flatten_array(array: npt.NDArray[Any], blobs: dict[str, Blob]) -> Any:
+    array = np.ascontiguousarray(array)
+    header = f"{array.dtype.str}{array.shape}".encode()
+    hasher = hashlib.sha256(header)
+    hasher.update(array.reshape(-1).view(np.uint8).data)
+    name = hasher.hexdigest() + ".npy"
+    blobs[name] = array
+    return {"$array": name}
+
+
+def _restore(tree: Any, folder: Path) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if "$array" in tree:
+        array = np.load(folder / tree["$array"], allow_pickle=False)
+        array.setflags(write=False)
+        return array
+    if "$bytes" in tree:
+        return (folder / tree["$bytes"]).read_bytes()
+    if "$time" in tree:
+        return dt.datetime.fromisoformat(tree["$time"])
+    if "$tuple" in tree:
+        return tuple(_restore(item, folder) for item in tree["$tuple"])
+    fields = {name: _restore(item, folder) for name, item in tree.items() if name != "$type"}
+    return _TYPES[tree["$type"]](**fields)

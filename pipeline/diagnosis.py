@@ -1,0 +1,36 @@
+"""``batchone doctor``: are the libraries there, and are the kernels compiled?"""
+
+from __future__ import annotations
+
+import importlib
+import time
+
+SYSTEM = {"cadquery": "libgl1 libx11-6"}
+_NEEDED = ("numba", "SimpleITK", "vtkmodules.vtkFiltersCore", "manifold3d", "embreex", "lib3mf", "typst", "cadquery")
+
+
+def diagnose(*, warm: bool) -> tuple[list[str], bool]:
+    """Import what the stages need; with ``warm`` also compile the kernels into the cache.
+
+    Returns
+    -------
+    lines, healthy
+        One line per library; False when one is missing.
+    """
+    lines, healthy = [], True
+    for name in _NEEDED:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            healthy = False
+            packages = SYSTEM.get(name)
+            hint = f"apt-get install {packages}" if packages else "pip install 'batchone[site]'"
+            lines.append(f"{name}: missing ({error}); {hint}")
+        else:
+            lines.append(f"{name}: ok")
+    if warm and healthy:
+        started = time.perf_counter()
+        for module in ("batchone.segment.make", "batchone.design.make", "batchone.slicer.make"):
+            importlib.import_module(module)
+        lines.append(f"kernels: ready ({time.perf_counter() - started:.1f} s)")
+    return lines, healthy

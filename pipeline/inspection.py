@@ -1,0 +1,81 @@
+"""What ``batchone inspect`` and ``batchone layers`` print."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchone.pipeline.errors import BatchoneError, InputError, MachineError
+from batchone.pipeline.intake.make import inspect_study
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The document, its lines for a person, and whether the study can be used."""
+
+    tree: dict[str, Any]
+    lines: tuple[str, ...]
+    usable: bool
+
+
+def inspect_for(study: Path, device: str | None) -> Report:
+    """Summarise the series of a study; with a device, judge them by its protocol."""
+    series = inspect_study(study)
+    trees = [dataclasses.asdict(item) for item in series]
+    usable = any(item.readable for item in series)
+    lines = [_line(tree) for tree in trees] or ["no series found"]
+    tree: dict[str, Any] = {"series": trees, "usable": usable}
+    if device is not None:
+        tree["device"] = device
+        tree["refusal"] = refusal = _refusal(study, device)
+        usable = tree["usable"] = refusal is None
+        lines.append(f"{device}: " + ("good enough" if refusal is None else f"refused: {refusal}"))
+    return Report(tree, tuple(lines), usable)
+
+
+def _refusal(study: Path, device: str) -> str | None:
+    from batchone.design.families import load_families
+    from batchone.pipeline.intake.make import admit
+
+    families = load_families()
+    if device not in families:
+        raise InputError(f"device is {device!r}; known devices: {', '.join(sorted(families))}", hint="see `batchone devices`")
+    try:
+        admit(study, families[device].limits.protocol)
+    except BatchoneError as error:
+        return str(error)
+    return None
+
+
+def _line(tree: dict[str, Any]) -> str:
+    return "  ".join(f"{key} {value}" for key, value in tree.items())
+
+
+def layer_at(job: Path, height_mm: float) -> dict[str, Any]:
+    """Contours of the layer that holds a height above the plate.
+
+    Raises
+    ------
+    MachineError
+        No layers file, or the height is outside the build.
+    """
+    from batchone.slicer.cli_format import read_cli
+
+    path = job / "build" / "layers.cli"
+    if not path.is_file():
+        raise MachineError("the job folder has no build/layers.cli", hint="run `batchone verify` on it")
+    found = read_cli(path.read_bytes())
+    for number, layer in enumerate(found.layers, start=1):
+        if layer.z_mm >= height_mm > 0:
+            area_mm2 = sum(_area_mm2(loop) for loop in layer.loops)
+            count = len(found.layers)
+            return {"layer": number, "layers": count, "top_mm": layer.z_mm, "loops": len(layer.loops), "area_mm2": area_mm2}
+    top_mm = found.layers[-1].z_mm if found.layers else 0.0
+    raise MachineError(f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build")
+
+
+def _area_mm2(loop: Any) -> float:
+    x, y = loop[:, 0], loop[:, 1]
+    return float(0.5 * (x[:-1] * y[1:] - x[1:] * y[:-1]).sum())

@@ -1,0 +1,150 @@
+"""The stages of a case, as data. The runner loops over the table; nothing here decides what runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from batchone.design.make import check, design, plan
+from batchone.pipeline.intake.make import intake
+from batchone.pipeline.job.folder import package
+from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Mesh, Plan, Scan
+from batchone.segment.make import segment
+from batchone.slicer.make import slice_device
+
+CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey")
+
+ARGUMENTS = {
+    "Study": "study",
+    "Order": "order",
+    "Protocol": "protocol",
+    "Process": "process",
+    "Machine": "machine",
+    "SiteKey": "key",
+    "Scan": "scan",
+    "Anatomy": "anatomy",
+    "Plan": "plan",
+    "Device": "device",
+    "CheckedDevice": "checked",
+    "Approval": "approval",
+    "Build": "build",
+}
+"""Value -> name of the parameter that receives it, the same in every stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One row of the table.
+
+    ``takes`` names earlier ``gives`` and the case's inputs; the function receives each under its name in :data:`ARGUMENTS`.
+    ``keep`` writes what people and other programs read beside the value, and returns the value itself.
+    ``version`` is raised when the function may give another result for the same input. ``target_s`` is the time a
+    512x512x400 scan may take on two cores.
+    """
+
+    name: str
+    kind: Literal["pure", "gate"]
+    function: Callable[..., Any] | None
+    takes: tuple[str, ...]
+    gives: str
+    version: int
+    target_s: float
+    keep: Callable[[Any, Path], Any] = lambda value, folder: value
+
+
+def _keep_scan(result: tuple[Scan, Identity], folder: Path) -> Scan:
+    scan, identity = result
+    _write_json(folder / "identity.json", dataclasses.asdict(identity))
+    return scan
+
+
+def _keep_anatomy(anatomy: Anatomy, folder: Path) -> Anatomy:
+    bones = []
+    for bone in anatomy.bones:
+        file = f"{bone.name}.stl" if bone.side == "midline" else f"{bone.name}-{bone.side}.stl"
+        write_stl(folder / file, bone.mesh, bone.name)
+        bones.append(
+            {
+                "name": bone.name,
+                "side": bone.side,
+                "complete": bone.complete,
+                "confidence": bone.confidence,
+                "volume_mm3": bone.volume_mm3,
+                "mesh": file,
+            }
+        )
+    landmarks = [{"name": m.name, "point": list(m.point_mm), "spread_mm": m.spread_mm} for m in anatomy.landmarks]
+    _write_json(folder / "anatomy.json", {"frame": "LPS", "unit": "mm", "bones": bones, "landmarks": landmarks})
+    return anatomy
+
+
+def _keep_plan(proposal: Plan, folder: Path) -> Plan:
+    _write_json(folder / "figures.json", dict(proposal.figures))
+    return proposal
+
+
+def _keep_device(device: Device, folder: Path) -> Device:
+    for part in device.parts:
+        write_stl(folder / f"{part.name}.stl", part.mesh, part.name)
+        if part.step:
+            (folder / f"{part.name}.step").write_bytes(part.step)
+    return device
+
+
+def _keep_checked(checked: CheckedDevice, folder: Path) -> CheckedDevice:
+    _write_json(folder / "findings.json", [dataclasses.asdict(f) for f in checked.findings])
+    return checked
+
+
+def write_stl(path: Path, mesh: Mesh, title: str) -> None:
+    """Write a binary STL, LPS mm, with a header that depends on the title only."""
+    record = np.zeros(len(mesh.faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    corners = mesh.vertices_mm[mesh.faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    record["normal"] = normal / np.where(length > 0, length, 1.0)
+    record["corners"] = corners
+    header = f"batchone {title} LPS mm".encode("ascii", "replace")[:80].ljust(80, b"\0")
+    with path.open("wb") as stream:
+        stream.write(header)
+        stream.write(np.uint32(len(record)).tobytes())
+        stream.write(record.tobytes())
+
+
+def _write_json(path: Path, tree: Any) -> None:
+    path.write_text(json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=True) + "\n", encoding="utf-8")
+
+
+STAGES = (
+    Stage("intake", "pure", intake, ("Study", "Order", "Protocol"), "Scan", 1, 1.0, _keep_scan),
+    Stage("segment", "pure", segment, ("Scan", "Order"), "Anatomy", 1, 2.5, _keep_anatomy),
+    Stage("plan", "pure", plan, ("Anatomy", "Order"), "Plan", 1, 2.0, _keep_plan),
+    Stage("design", "pure", design, ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device),
+    Stage(
+        "check",
+        "pure",
+        check,
+        ("Device", "Anatomy", "Plan", "Order", "Process", "Machine"),
+        "CheckedDevice",
+        1,
+        2.0,
+        _keep_checked,
+    ),
+    Stage("review", "gate", None, ("CheckedDevice",), "Approval", 1, 0.0),
+    Stage("slice", "pure", slice_device, ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 1, 1.5),
+    Stage(
+        "package",
+        "pure",
+        package,
+        ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
+        "JobFolder",
+        1,
+        3.0,
+    ),
+)

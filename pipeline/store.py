@@ -1,0 +1,182 @@
+"""The case folder on disk: stage results published by rename, the order, the events, the lock.
+
+A stage writes into a hidden folder beside its place, everything is flushed to the disk, and the folder is renamed:
+a reader sees the whole result or none. All writing goes through this module and :mod:`batchone.pipeline.job`, so that a
+full disk becomes one kind of error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from batchone.pipeline import codec
+from batchone.pipeline.errors import MachineError
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+@contextlib.contextmanager
+def disk() -> Iterator[None]:
+    """Turn a disk that cannot take more into a MachineError (exit 5)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        reason = os.strerror(error.errno)
+        raise MachineError(
+            f"the disk refused a write: {reason}", hint="free space on the site's disk and run the same command again"
+        ) from error
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, flushed to the disk."""
+    temporary = path.with_name(f".{path.name}.part")
+    with disk():
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        _flush_folder(path.parent)
+
+
+class CaseFolder:
+    """One case on disk.
+
+    Parameters
+    ----------
+    path
+        ``<site>/cases/<case>``; made when absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with disk():
+            path.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the case for one writer.
+
+        Raises
+        ------
+        MachineError
+            Another process works on this case.
+        """
+        with disk():
+            stream = (self.path / ".lock").open("w")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise MachineError(
+                    "another process is working on this case", hint="wait for it to end, then run the same command again"
+                ) from error
+            self._sweep()
+            yield
+
+    def record(self, stage: str) -> dict[str, Any] | None:
+        """The stage's ``stage.json``, or None when the stage has no whole result."""
+        path = self.path / stage / "stage.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def intact(self, stage: str, record: dict[str, Any]) -> bool:
+        """Every file of a stage is there with the digest that its record states."""
+        outputs = record.get("outputs", {})
+        folder = self.path / stage
+        try:
+            return all(sha256_file(folder / name) == sha for name, sha in outputs.items())
+        except OSError:
+            return False
+
+    def load(self, stage: str) -> Any:
+        """The value that a stage gave."""
+        return codec.load(self.path / stage)
+
+    def publish(self, stage: str, write: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """Let ``write`` fill a new folder, add ``stage.json`` from what it returns, and put the folder in place.
+
+        Returns
+        -------
+        dict
+            The record, with ``outputs``: SHA-256 by relative file name.
+        """
+        staging = self.staging(stage)
+        with disk():
+            record = write(staging)
+            record["outputs"] = {
+                str(path.relative_to(staging)): sha256_file(path) for path in sorted(staging.rglob("*")) if path.is_file()
+            }
+            (staging / "stage.json").write_text(
+                json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8"
+            )
+            flush_tree(staging)
+            replace_folder(staging, self.path / stage)
+        return record
+
+    def staging(self, stage: str) -> Path:
+        """A new empty folder beside the stage's place."""
+        staging = self.path / f".{stage}.part"
+        with disk():
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+        return staging
+
+    def _sweep(self) -> None:
+        """Remove what a dead process left half-written."""
+        for leftover in sorted(self.path.glob(".*.part")) + sorted(self.path.glob(".*.old")):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Rename ``new`` to ``place``; what stood there before goes."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    old = place.with_name(f".{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    _flush_folder(place.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush every file and folder below ``folder`` to the disk."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        elif path.is_dir():
+            _flush_folder(path)
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

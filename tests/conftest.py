@@ -1,0 +1,21 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA_VARIABLE = "BATCHONE_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of real scans and hostile files; unset: skip with that reason; set: a missing file fails."""
+    folder = os.environ.get(DATA_VARIABLE)
+    if folder is None:
+        pytest.skip(f"{DATA_VARIABLE} is not set")
+    path = Path(folder)
+    assert path.is_dir(), f"{DATA_VARIABLE} names {folder}, which is no folder"
+    return path
