@@ -14,7 +14,7 @@ from batchone.pipeline import codec
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
-from batchone.pipeline.job.signature import load_or_make_key, sign_approval, verify_approval
+from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, verify_approval
 from batchone.pipeline.order import Order, order_text, read_order
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
@@ -145,12 +145,12 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
             f"machine {machine.name} does not run {order.process}; it runs {', '.join(machine.processes)}",
             hint="choose another machine or process in the order",
         )
-    key = load_or_make_key(site / "keys", "release")
+    key = release_key(site / "keys")
     inputs = Inputs()
     inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
     for name, model in (("Protocol", family.limits.protocol), ("Process", process), ("Machine", machine)):
         inputs.give(name, model, codec.tree_digest(json.loads(model.model_dump_json())))
-    inputs.give("SiteKey", key, codec.tree_digest(key.public_line))
+    inputs.give("SiteKey", key, codec.tree_digest(key.public_key))
     _give_study(case, inputs, study)
     return inputs
 
@@ -212,9 +212,9 @@ def _gate(
 
 
 def _sign(name: str, digest: str, demonstration: bool, site: Path) -> Approval:
-    key = load_or_make_key(site / "keys", f"approver-{name}")
+    key = approval_key(site / "keys", name)
     time = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    return sign_approval(Approval(name, time, MEANING, digest, key.public_line, demonstration=demonstration), key)
+    return sign_approval(Approval(name, time, MEANING, digest, key.public_key, demonstration=demonstration), key)
 
 
 def _publish_approval(case: CaseFolder, stage: Stage, approval: Approval) -> None:

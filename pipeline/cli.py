@@ -45,7 +45,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except TyperException as error:
-        error.show()
+        typer.echo(f"batchone: {error.format_message()}\n  what to do: see `batchone --help`", err=True)
         sys.exit(2)
 
 

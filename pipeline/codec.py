@@ -68,7 +68,7 @@ def save(value: Any, folder: Path) -> str:
 
 
 def load(folder: Path) -> Any:
-    """Read a value written by :func:`save`; arrays come back read-only."""
+    """Read a value written by :func:`save`."""
     return _restore(json.loads((folder / "value.json").read_text(encoding="utf-8")), folder)
 
 
@@ -105,9 +105,7 @@ def _restore(tree: Any, folder: Path) -> Any:
     if not isinstance(tree, dict):
         return tree
     if "$array" in tree:
-        array = np.load(folder / tree["$array"], allow_pickle=False)
-        array.setflags(write=False)
-        return array
+        return np.load(folder / tree["$array"], allow_pickle=False)
     if "$bytes" in tree:
         return (folder / tree["$bytes"]).read_bytes()
     if "$time" in tree:

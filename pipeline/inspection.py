@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from batchone.pipeline.errors import BatchoneError, InputError, MachineError
 from batchone.pipeline.intake.make import inspect_study
 
@@ -67,15 +69,14 @@ def layer_at(job: Path, height_mm: float) -> dict[str, Any]:
     if not path.is_file():
         raise MachineError("the job folder has no build/layers.cli", hint="run `batchone verify` on it")
     found = read_cli(path.read_bytes())
-    for number, layer in enumerate(found.layers, start=1):
-        if layer.z_mm >= height_mm > 0:
-            area_mm2 = sum(_area_mm2(loop) for loop in layer.loops)
-            count = len(found.layers)
-            return {"layer": number, "layers": count, "top_mm": layer.z_mm, "loops": len(layer.loops), "area_mm2": area_mm2}
-    top_mm = found.layers[-1].z_mm if found.layers else 0.0
-    raise MachineError(f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build")
-
-
-def _area_mm2(loop: Any) -> float:
-    x, y = loop[:, 0], loop[:, 1]
-    return float(0.5 * (x[:-1] * y[1:] - x[1:] * y[:-1]).sum())
+    layer = int(np.searchsorted(found.top_mm, height_mm))
+    if height_mm <= 0 or layer >= found.layers.count:
+        top_mm = float(found.top_mm[-1])
+        raise MachineError(f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build")
+    return {
+        "layer": layer + 1,
+        "layers": found.layers.count,
+        "top_mm": float(found.top_mm[layer]),
+        "loops": int(np.count_nonzero(found.layers.loop_layer == layer)),
+        "area_mm2": float(found.layers.area_mm2()[layer]),
+    }

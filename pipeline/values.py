@@ -108,7 +108,7 @@ def judge(
 class SeriesRecord:
     """What is worth keeping of a series' headers; no identity in it.
 
-    Lengths in mm. ``corrections`` are sentences: what was changed on the way in, and by how much.
+    Lengths in mm; ``pixel_mm`` is (between columns, between rows). ``corrections`` are sentences: what was changed on the way in, and by how much.
     ``sources_digest`` is the SHA-256 over the sorted SHA-256 of the files used.
     """
 
@@ -156,7 +156,7 @@ class Scan:
         return (float(lengths[0]), float(lengths[1]), float(lengths[2]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Identity:
     """Who the patient is: stays in ``intake/identity.json`` and goes nowhere else."""
 

@@ -1,0 +1,10 @@
+"""``make bench``: the truth bench, then speed beside the peers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+if __name__ == "__main__":
+    for name in ("truth", "speed"):
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -1,0 +1,191 @@
+"""The intake stage: a study as it comes -> one true volume in HU, and the patient's identity apart from it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+from batchone.pipeline.intake.deidentify import device_text, patient_position, read_identity
+from batchone.pipeline.intake.geometry import Geometry
+from batchone.pipeline.intake.package import is_volume_file, open_study, study_digest
+from batchone.pipeline.intake.pixels import syntax_name
+from batchone.pipeline.intake.protocol import protocol_findings, refuse_outside
+from batchone.pipeline.intake.quality import check_hounsfield
+from batchone.pipeline.intake.series import (
+    UNREADABLE,
+    Contents,
+    Stack,
+    listed,
+    preference,
+    refuse_several_patients,
+    refuse_without_ct,
+    sort_files,
+    stack_images,
+)
+from batchone.pipeline.intake.straighten import straighten
+from batchone.pipeline.intake.summary import SeriesSummary, inspect_study
+from batchone.pipeline.intake.volume import Volume, read_volume
+from batchone.pipeline.intake.volume_file import read_volume_file
+from batchone.pipeline.limits import Protocol
+from batchone.pipeline.order import Order
+from batchone.pipeline.values import Finding, Identity, Scan, SeriesRecord, judge
+
+__all__ = ["SeriesSummary", "admit", "inspect_study", "intake", "study_digest"]
+
+_COMPARE = "compare the chosen series with the sender's list: date, number of images"
+_DEFAULT = "project default"
+_log = logging.getLogger(__name__)
+
+
+def intake(study: Path, order: Order, protocol: Protocol) -> tuple[Scan, Identity]:
+    """Choose the series, build a true volume in HU, gate it against the protocol, take the identity out.
+
+    Parameters
+    ----------
+    study
+        A folder, a zip, or one NIfTI, NRRD or MetaImage file (research use).
+    order
+        The order; the choice of the series does not depend on it.
+    protocol
+        What the device family asks of a scan.
+
+    Returns
+    -------
+    The scan (LPS mm, no identity in it) and the identity.
+
+    Raises
+    ------
+    SeriesError
+        No series makes a true volume that meets the protocol; the message says why, the hint what to ask for.
+    """
+    if is_volume_file(study):
+        return read_volume_file(study, protocol)
+    contents, stacks = _stacks(study, protocol)
+    chosen, findings, notes = _choose(stacks, protocol)
+    _log.info("case %s: chose %d slices out of %d CT images", order.case, len(chosen.headers), len(contents.images))
+    identity = read_identity(chosen.headers[0])
+    volume = read_volume(chosen)
+    findings = (*findings, *_completeness(contents), *check_hounsfield(volume.sample))
+    geometry = _geometry(chosen)
+    shift_mm = straighten(volume.hu, geometry)
+    if shift_mm:
+        notes = (
+            *notes,
+            f"gantry tilt of {geometry.tilt_deg:.2f} deg: slices were shifted in their plane by up to {shift_mm:.2f} mm",
+        )
+    record = _record(chosen, volume, ignored=_ignored(contents, stacks, chosen), notes=notes)
+    volume.hu.setflags(write=False)
+    return Scan(volume.hu, geometry.matrix, record, findings), identity
+
+
+def admit(study: Path, protocol: Protocol) -> None:
+    """Judge from the headers alone whether a study meets a protocol.
+
+    Raises
+    ------
+    SeriesError
+        As :func:`intake`, except for faults that only the pixels show.
+    """
+    if is_volume_file(study):
+        read_volume_file(study, protocol)
+        return
+    _, stacks = _stacks(study, protocol)
+    _choose(stacks, protocol)
+
+
+def _stacks(study: Path, protocol: Protocol) -> tuple[Contents, tuple[Stack, ...]]:
+    contents = sort_files(open_study(study))
+    refuse_without_ct(contents)
+    refuse_several_patients(contents.images)
+    return contents, stack_images(contents.images, allow_lossy=protocol.allow_lossy)
+
+
+def _completeness(contents: Contents) -> tuple[Finding, ...]:
+    """Warnings that only a person can settle: files that were lost, or more than one examination to choose from.
+
+    A lost first or last slice does not show in the spacing.
+    """
+    lost = sum(contents.others.get(kind, 0) for kind in UNREADABLE)
+    examinations = len({header.text("StudyInstanceUID") for header in contents.images})
+    found = (
+        judge("unreadable-files", "files that cannot be read", lost, "", high=0, gate=False, hint=_COMPARE, source=_DEFAULT),
+        judge("examinations", "examinations with CT", examinations, "", high=1, gate=False, hint=_COMPARE, source=_DEFAULT),
+    )
+    return tuple(finding for finding in found if finding.verdict != "pass")
+
+
+def _choose(stacks: tuple[Stack, ...], protocol: Protocol) -> tuple[Stack, tuple[Finding, ...], tuple[str, ...]]:
+    """The best stack, its protocol findings, and what must be said about the choice."""
+    sound = [stack for stack in stacks if stack.fault is None]
+    if not sound:
+        faults = sorted(((len(stack.headers), stack.fault) for stack in stacks if stack.fault), key=lambda one: one[0])
+        raise faults[-1][1]
+    gated = [(stack, _gate(stack, protocol)) for stack in sound]
+    best, findings = max(gated, key=lambda one: (_passes(one[1]), preference(one[0])))
+    refuse_outside(findings)
+    equals = [one for one, gate in gated if _passes(gate) and preference(one) == preference(best)]
+    notes: tuple[str, ...] = ()
+    if len(equals) > 1:
+        kernels = ", ".join(device_text(one.headers[0], "ConvolutionKernel") or "unnamed" for one in equals)
+        notes = (
+            f"{len(equals)} series are equally good (kernels {kernels}); the first in the order of their identifiers was taken",
+        )
+    return best, findings, notes
+
+
+def _passes(findings: tuple[Finding, ...]) -> bool:
+    return all(finding.verdict != "fail" for finding in findings)
+
+
+def _gate(stack: Stack, protocol: Protocol) -> tuple[Finding, ...]:
+    geometry = _geometry(stack)
+    return protocol_findings(
+        protocol,
+        slices=len(stack.headers),
+        spacing_mm=geometry.spacing_mm,
+        thickness_mm=stack.thickness_mm,
+        pixel_mm=max(geometry.pixel_mm),
+        tilt_deg=geometry.tilt_deg,
+    )
+
+
+def _geometry(stack: Stack) -> Geometry:
+    if stack.geometry is None:
+        raise AssertionError("an unmeasured stack was chosen")
+    return stack.geometry
+
+
+def _ignored(contents: Contents, stacks: tuple[Stack, ...], chosen: Stack) -> tuple[str, ...]:
+    counts: Counter[str] = Counter(contents.others)
+    for stack in stacks:
+        if stack is not chosen:
+            counts["images of other CT series" if stack.fault is None else "images of unusable CT series"] += len(stack.headers)
+    return tuple(listed({kind: count}) for kind, count in sorted(counts.items()))
+
+
+def _record(chosen: Stack, volume: Volume, *, ignored: tuple[str, ...], notes: tuple[str, ...]) -> SeriesRecord:
+    head, geometry, thickness_mm = chosen.headers[0], _geometry(chosen), chosen.thickness_mm
+    corrections = [*notes, *volume.corrections]
+    if thickness_mm is None:
+        corrections.append("slice thickness is not stated: taken as the slice spacing")
+    if chosen.scattered:
+        corrections.append("every image carries a frame of reference of its own (replaced one by one): taken as one frame")
+    if chosen.derived:
+        corrections.append("the images are marked as derived from others")
+    return SeriesRecord(
+        modality="CT",
+        manufacturer=device_text(head, "Manufacturer"),
+        model=device_text(head, "ManufacturerModelName"),
+        kernel=device_text(head, "ConvolutionKernel"),
+        patient_position=patient_position(head),
+        slices=len(chosen.headers),
+        slice_spacing_mm=geometry.spacing_mm,
+        slice_thickness_mm=geometry.spacing_mm if thickness_mm is None else thickness_mm,
+        pixel_mm=geometry.pixel_mm,
+        gantry_tilt_deg=geometry.tilt_deg,
+        transfer_syntax=syntax_name(head.syntax),
+        sources_digest=volume.digest,
+        ignored=ignored,
+        corrections=tuple(corrections),
+    )
