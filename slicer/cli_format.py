@@ -1,0 +1,227 @@
+"""Common Layer Interface 2.0, binary: a writer, and a reader that refuses whatever the writer could not have written.
+
+Rules (CLI 2.0 specification): ASCII header from ``$$HEADERSTART`` to ``$$HEADEREND``, then at once little-endian commands;
+z is the upper surface of a layer, ascending; a closed polyline repeats its first point; dir 0 = hole (clockwise),
+1 = outer contour (counter-clockwise). No ``$$DATE`` (outputs carry no clock) and no ``$$ALIGN``.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.values import FloatArray, Vector
+from batchone.slicer.encode import encode_long, encode_short, opened
+from batchone.slicer.layers import Layers
+
+SHORT_UNIT_MM: Final = 0.005  # unsigned 16-bit coordinates then reach 327.675 mm; the finest common unit that holds a plate
+LONG_UNIT_MM: Final = 1.0  # float32 coordinates in mm
+_SHORT_MAX: Final = 65535
+_LAYER_LONG, _LAYER_SHORT, _POLYLINE_SHORT, _POLYLINE_LONG = 127, 128, 129, 130
+_MAX_HEADER_BYTES: Final = 65_536  # a header is a few lines; more is not ours
+_NUMBER = r"-?\d+\.\d+"
+_HEADER: Final = re.compile(
+    r"\$\$HEADERSTART\n\$\$BINARY\n"
+    rf"\$\$UNITS/(?P<unit>{_NUMBER})\n\$\$VERSION/200\n"
+    r'(?P<labels>(?:\$\$LABEL/\d{1,5},"[A-Za-z0-9 ._-]{1,80}"\n)+)'
+    rf"\$\$DIMENSION/(?P<box>{_NUMBER}(?:,{_NUMBER}){{5}})\n"
+    r"\$\$LAYERS/(?P<layers>\d{1,7})\n\$\$HEADEREND"
+)
+_LABEL: Final = re.compile(r'\$\$LABEL/(\d+),"([^"]+)"\n')
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CliFile:
+    """What a CLI file says.
+
+    Attributes
+    ----------
+    unit_mm
+        mm per unit of the file.
+    labels
+        Part names; polyline id i belongs to ``labels[i - 1]``.
+    box_mm
+        ``$$DIMENSION``: lower and upper corner, mm.
+    top_mm
+        (count,) float64: upper surface of each layer, mm.
+    layers
+        The contours.
+    """
+
+    unit_mm: float
+    labels: tuple[str, ...]
+    box_mm: tuple[Vector, Vector]
+    top_mm: FloatArray
+    layers: Layers
+
+
+def write_cli(layers: Layers, part_names: Sequence[str]) -> bytes:
+    """Write layers as binary CLI.
+
+    The short form (unsigned 16-bit, 0.005 mm) is taken when everything fits into it, else the long form (float32, mm).
+    Points that fall together after rounding are merged; a contour that has fewer than three left, or no area, is left out.
+
+    Parameters
+    ----------
+    layers
+        At least one contour.
+    part_names
+        One per part; characters that a label cannot hold become ``_``.
+    """
+    short = _fits_short(layers)
+    unit_mm = SHORT_UNIT_MM if short else LONG_UNIT_MM
+    first = np.searchsorted(layers.loop_layer, np.arange(layers.count + 1)).astype(np.int64)
+    top_mm = np.arange(1, layers.count + 1) * layers.layer_mm
+    encode = encode_short if short else encode_long
+    body = encode(layers.points_mm, layers.loop_start, layers.loop_part, layers.loop_area_mm2, first, top_mm, unit_mm)
+    low, high = _bounds(layers.points_mm)
+    # outward to whole units, so that every rounded point lies inside
+    corner = np.floor(np.array([*low, 0.0]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
+    far = np.ceil(np.array([*high, top_mm[-1]]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
+    lines = ["$$HEADERSTART", "$$BINARY", f"$$UNITS/{unit_mm:.6f}", "$$VERSION/200"]
+    lines += [f'$$LABEL/{i},"{label_text(name)}"' for i, name in enumerate(part_names, start=1)]
+    lines += ["$$DIMENSION/" + ",".join(f"{v:.6f}" for v in (*corner, *far)), f"$$LAYERS/{layers.count}", "$$HEADEREND"]
+    return b"".join(("\n".join(lines).encode("ascii"), memoryview(body).cast("B")))
+
+
+def label_text(name: str) -> str:
+    """A part name as a CLI label holds it: printable ASCII without quotes or slashes, at most 80 characters."""
+    return re.sub(r"[^A-Za-z0-9 ._-]", "_", name)[:80] or "_"
+
+
+def read_cli(data: bytes) -> CliFile:
+    """Read a binary CLI file as :func:`write_cli` writes it.
+
+    Raises
+    ------
+    MachineError
+        Anything unexpected: truncated, unknown command, layers not ascending, open or mis-directed contour, a count or
+        dimension that does not agree with the header.
+    """
+    header = _HEADER.match(data[:_MAX_HEADER_BYTES].decode("latin-1"))
+    if header is None:
+        raise _damaged("the header is not that of a binary CLI 2.0 file with units, labels, dimension and layer count")
+    unit_mm = float(header["unit"])
+    labels = _LABEL.findall(header["labels"])
+    if [int(number) for number, _ in labels] != list(range(1, len(labels) + 1)):
+        raise _damaged("labels are not numbered 1, 2, 3...")
+    if unit_mm not in (SHORT_UNIT_MM, LONG_UNIT_MM):
+        raise _damaged(f"unit is {unit_mm:g} mm, must be {SHORT_UNIT_MM:g} or {LONG_UNIT_MM:g} mm")
+    body = data[header.end() :]
+    found = _walk(body, short=unit_mm == SHORT_UNIT_MM, parts=len(labels))
+    if len(found.top) != int(header["layers"]):
+        raise _damaged(f"{len(found.top)} layers, header says {header['layers']}")
+    top_mm = np.array(found.top, dtype=np.float64) * unit_mm
+    if np.any(np.diff(top_mm, prepend=0.0) <= 0) or not np.isfinite(top_mm).all():
+        raise _damaged("layer heights do not ascend")
+    numbers = [float(v) for v in header["box"].split(",")]
+    box = (numbers[0], numbers[1], numbers[2]), (numbers[3], numbers[4], numbers[5])
+    layers = _contours(body, found, unit_mm, float(top_mm[0]))
+    _refuse_outside(layers, top_mm, box)
+    return CliFile(unit_mm, tuple(name for _, name in labels), box, top_mm, layers)
+
+
+def _bounds(points_mm: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    x, y = points_mm[:, 0], points_mm[:, 1]  # column by column: many times faster than along the short axis
+    return (float(x.min()), float(y.min())), (float(x.max()), float(y.max()))
+
+
+def _fits_short(layers: Layers) -> bool:
+    steps = layers.layer_mm / SHORT_UNIT_MM
+    whole = abs(steps - round(steps)) < 1e-9 * steps  # numerical: decimal fractions are not exact in binary
+    reach_mm = (_SHORT_MAX + 0.5) * SHORT_UNIT_MM
+    low_enough = layers.count * layers.layer_mm <= _SHORT_MAX * SHORT_UNIT_MM
+    longest = int(np.diff(layers.loop_start).max(initial=0)) + 1 <= _SHORT_MAX
+    inside = bool(layers.points_mm.min(initial=0.0) >= -0.5 * SHORT_UNIT_MM and layers.points_mm.max(initial=0.0) < reach_mm)
+    return whole and low_enough and longest and inside
+
+
+@dataclass(slots=True)
+class _Found:
+    """Where the walk found what: layer tops in units, and per polyline its layer, id, dir, byte offset and point count."""
+
+    top: list[float]
+    layer: list[int]
+    part: list[int]
+    direction: list[int]
+    offset: list[int]
+    size: list[int]
+
+
+def _walk(body: bytes, *, short: bool, parts: int) -> _Found:
+    found = _Found([], [], [], [], [], [])
+    layer_command, polyline_command = (_LAYER_SHORT, _POLYLINE_SHORT) if short else (_LAYER_LONG, _POLYLINE_LONG)
+    height, head = struct.Struct("<H" if short else "<f"), struct.Struct("<3H" if short else "<3i")
+    point_bytes = 4 if short else 8
+    at, end = 0, len(body)
+    while at < end:
+        if at + 2 > end:
+            raise _damaged(f"one byte is left over at byte {at} of the geometry")
+        command = body[at] | body[at + 1] << 8
+        at += 2
+        if command not in (layer_command, polyline_command):
+            raise _damaged(f"command {command} at byte {at - 2} of the geometry, expected {layer_command} or {polyline_command}")
+        payload = height if command == layer_command else head
+        if at + payload.size > end:
+            raise _damaged(f"truncated in command {command} at byte {at - 2} of the geometry")
+        values = payload.unpack_from(body, at)
+        at += payload.size
+        if command == layer_command:
+            found.top.append(float(values[0]))
+            continue
+        number, direction, size = values
+        if not found.top or not 1 <= number <= parts or direction not in (0, 1) or size < 4:
+            raise _damaged(
+                f"polyline of part {number}, direction {direction}, {size} points; needs a layer, part 1 to {parts}, 0 or 1, >= 4"
+            )
+        if at + size * point_bytes > end:
+            raise _damaged(f"truncated: a polyline announces {size} points, {(end - at) // point_bytes} are left")
+        found.layer.append(len(found.top) - 1)
+        found.part.append(number - 1)
+        found.direction.append(direction)
+        found.offset.append(at)
+        found.size.append(size)
+        at += size * point_bytes
+    return found
+
+
+def _contours(body: bytes, found: _Found, unit_mm: float, layer_mm: float) -> Layers:
+    if not found.size:
+        raise _damaged("no contour in it")
+    start = np.concatenate([[0], np.cumsum(found.size)]).astype(np.int64)
+    offset = np.array(found.offset, dtype=np.int64) // 2
+    words = np.frombuffer(body, dtype="<u2").copy()
+    points_mm, area_mm2, not_closed = opened(words, offset, start, unit_mm == SHORT_UNIT_MM, unit_mm)
+    if not np.isfinite(points_mm).all():
+        raise _damaged("a coordinate is not a finite number")
+    if not_closed:
+        raise _damaged(f"{not_closed} contours do not end where they start")
+    if np.any((area_mm2 > 0) != np.array(found.direction, dtype=bool)) or np.any(area_mm2 == 0):
+        raise _damaged("a contour runs against its direction, or has no area")
+    return Layers(
+        layer_mm=layer_mm,
+        count=len(found.top),
+        points_mm=points_mm,
+        loop_start=start - np.arange(len(start)),
+        loop_layer=np.array(found.layer, dtype=np.int32),
+        loop_part=np.array(found.part, dtype=np.int32),
+        loop_area_mm2=area_mm2,
+    )
+
+
+def _refuse_outside(layers: Layers, top_mm: FloatArray, box: tuple[Vector, Vector]) -> None:
+    slack_mm = 1e-4  # float32 of a coordinate below 1 m
+    (low_x, low_y), (high_x, high_y) = _bounds(layers.points_mm)
+    low, high = np.array([low_x, low_y, 0.0]), np.array([high_x, high_y, top_mm[-1]])
+    if np.any(low < np.array(box[0]) - slack_mm) or np.any(high > np.array(box[1]) + slack_mm):
+        raise _damaged("geometry lies outside $$DIMENSION")
+
+
+def _damaged(what: str) -> MachineError:
+    return MachineError(f"layer file (CLI) refused: {what}", hint="write the layers again, or ask for the file again")

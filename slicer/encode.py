@@ -1,0 +1,196 @@
+"""The compiled part of the CLI format: contours to the little-endian words of the file, and points back to contours.
+
+A point that rounds to its predecessor is merged with it; a contour that is thinner than the file can say is left out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from batchone.pipeline.values import FloatArray, IntArray
+
+# twice the area below which the sign of a float32 contour is not certain; numerical: 1e-16 x (1e3 mm)^2 x 1e4 points
+_NO_AREA_MM2 = 1e-6
+
+
+@njit("u2[::1](f8[:, ::1], i8[::1], i4[::1], f8[::1], i8[::1], f8[::1], f8)", cache=True)
+def encode_short(
+    points_mm: FloatArray,
+    loop_start: npt.NDArray[np.int64],
+    loop_part: IntArray,
+    loop_area_mm2: FloatArray,
+    first_loop: npt.NDArray[np.int64],
+    top_mm: FloatArray,
+    unit_mm: float,
+) -> npt.NDArray[np.uint16]:
+    """Commands 128 (layer) and 129 (polyline), as 16-bit words.
+
+    Parameters
+    ----------
+    points_mm, loop_start, loop_part, loop_area_mm2
+        As in :class:`batchone.slicer.layers.Layers`; no coordinate below minus half a unit.
+    first_loop
+        (layers + 1,) int64: layer k holds the loops ``first_loop[k] .. first_loop[k + 1]``.
+    top_mm
+        (layers,) float64 upper surfaces.
+    unit_mm
+        mm per unit.
+    """
+    loops = loop_part.shape[0]
+    words = np.empty(2 * (points_mm.shape[0] + loops) + 4 * loops + 2 * top_mm.shape[0], np.uint16)
+    per_mm = 1.0 / unit_mm
+    at = 0
+    for k in range(top_mm.shape[0]):
+        words[at] = 128
+        words[at + 1] = int(top_mm[k] * per_mm + 0.5)
+        at += 2
+        for i in range(first_loop[k], first_loop[k + 1]):
+            end = at + 4
+            start_x = int(points_mm[loop_start[i], 0] * per_mm + 0.5)
+            start_y = int(points_mm[loop_start[i], 1] * per_mm + 0.5)
+            last_x, last_y = start_x, start_y
+            words[end] = start_x
+            words[end + 1] = start_y
+            end += 2
+            twice = 0
+            for p in range(loop_start[i] + 1, loop_start[i + 1]):
+                x = int(points_mm[p, 0] * per_mm + 0.5)
+                y = int(points_mm[p, 1] * per_mm + 0.5)
+                if x == last_x and y == last_y:
+                    continue
+                twice += last_x * y - x * last_y
+                last_x, last_y = x, y
+                words[end] = x
+                words[end + 1] = y
+                end += 2
+            twice += last_x * start_y - start_x * last_y
+            if twice == 0 or (twice > 0) != (loop_area_mm2[i] > 0):
+                continue
+            if last_x != start_x or last_y != start_y:
+                words[end] = start_x
+                words[end + 1] = start_y
+                end += 2
+            words[at] = 129
+            words[at + 1] = loop_part[i] + 1
+            words[at + 2] = 1 if twice > 0 else 0
+            words[at + 3] = (end - at - 4) // 2
+            at = end
+    return words[:at]
+
+
+@njit("u2[::1](f8[:, ::1], i8[::1], i4[::1], f8[::1], i8[::1], f8[::1], f8)", cache=True)
+def encode_long(
+    points_mm: FloatArray,
+    loop_start: npt.NDArray[np.int64],
+    loop_part: IntArray,
+    loop_area_mm2: FloatArray,
+    first_loop: npt.NDArray[np.int64],
+    top_mm: FloatArray,
+    unit_mm: float,
+) -> npt.NDArray[np.uint16]:
+    """Commands 127 (layer) and 130 (polyline), float32 and int32, as 16-bit words; parameters as :func:`encode_short`."""
+    loops = loop_part.shape[0]
+    words = np.empty(4 * (points_mm.shape[0] + loops) + 7 * loops + 3 * top_mm.shape[0], np.uint16)
+    point = np.empty(2, np.float32)
+    point_words = point.view(np.uint16)
+    head = np.empty(3, np.int32)
+    head_words = head.view(np.uint16)
+    at = 0
+    for k in range(top_mm.shape[0]):
+        point[0] = top_mm[k] / unit_mm
+        words[at] = 127
+        words[at + 1 : at + 3] = point_words[:2]
+        at += 3
+        for i in range(first_loop[k], first_loop[k + 1]):
+            begin = at + 7
+            end = begin
+            start_x = last_x = np.float64(np.float32(points_mm[loop_start[i], 0] / unit_mm))
+            start_y = last_y = np.float64(np.float32(points_mm[loop_start[i], 1] / unit_mm))
+            twice = 0.0
+            for p in range(loop_start[i], loop_start[i + 1]):
+                point[0] = points_mm[p, 0] / unit_mm
+                point[1] = points_mm[p, 1] / unit_mm
+                x, y = np.float64(point[0]), np.float64(point[1])
+                if end > begin and x == last_x and y == last_y:
+                    continue
+                twice += last_x * y - x * last_y
+                last_x, last_y = x, y
+                words[end : end + 4] = point_words
+                end += 4
+            twice += last_x * start_y - start_x * last_y
+            if abs(twice) <= _NO_AREA_MM2 or (twice > 0) != (loop_area_mm2[i] > 0):
+                continue
+            if last_x != start_x or last_y != start_y:
+                words[end : end + 4] = words[begin : begin + 4]
+                end += 4
+            head[0] = loop_part[i] + 1
+            head[1] = 1 if twice > 0 else 0
+            head[2] = (end - begin) // 4
+            words[at] = 130
+            words[at + 1 : at + 7] = head_words
+            at = end
+    return words[:at]
+
+
+@njit("Tuple((f8[:, ::1], f8[::1], i8))(u2[::1], i8[::1], i8[::1], b1, f8)", cache=True)
+def opened(
+    words: npt.NDArray[np.uint16],
+    offset: npt.NDArray[np.int64],
+    start: npt.NDArray[np.int64],
+    short: bool,
+    unit_mm: float,
+) -> tuple[FloatArray, FloatArray, int]:
+    """Take closed contours out of the file's words, without their repeated last point.
+
+    Parameters
+    ----------
+    words
+        The geometry as 16-bit words.
+    offset
+        (l,) int64: the word where each contour's points begin.
+    start
+        (l + 1,) int64: offsets of the contours, counted in points, the repeated ones included.
+    short
+        16-bit coordinates; else float32.
+    unit_mm
+        mm per unit.
+
+    Returns
+    -------
+    points_mm
+        (p - l, 2) float64; NaN or infinite where the file is.
+    area_mm2
+        (l,) float64, signed.
+    not_closed
+        Number of contours that do not end where they start.
+    """
+    loops = start.shape[0] - 1
+    points_mm = np.empty((start[loops] - loops, 2), np.float64)
+    area_mm2 = np.empty(loops, np.float64)
+    pair = np.empty(2, np.float32)
+    pair_words = pair.view(np.uint16)
+    not_closed = 0
+    for i in range(loops):
+        twice = 0.0
+        first_x = first_y = last_x = last_y = 0.0
+        for p in range(start[i], start[i + 1]):
+            k = p - start[i]
+            if short:
+                x, y = float(words[offset[i] + 2 * k]), float(words[offset[i] + 2 * k + 1])
+            else:
+                pair_words[:] = words[offset[i] + 4 * k : offset[i] + 4 * k + 4]
+                x, y = float(pair[0]), float(pair[1])
+            if k == 0:
+                first_x, first_y = x, y
+            else:
+                twice += last_x * y - x * last_y
+            if p < start[i + 1] - 1:
+                points_mm[p - i, 0] = x * unit_mm
+                points_mm[p - i, 1] = y * unit_mm
+            last_x, last_y = x, y
+        area_mm2[i] = 0.5 * twice * unit_mm * unit_mm
+        if first_x != last_x or first_y != last_y:
+            not_closed += 1
+    return points_mm, area_mm2, not_closed

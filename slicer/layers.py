@@ -1,0 +1,145 @@
+"""Layers: closed contours of the placed parts at the middle of each layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.values import FloatArray, IntArray, Mesh
+from batchone.slicer.sweep import half_edge_twins, sweep
+
+# share of a layer by which a height may exceed a whole number of layers before it starts another one; numerical: rounding of
+# a rotated part's height, far below what a machine resolves
+_LAYER_SLACK = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layers:
+    """Closed contours, sorted by layer, then by part.
+
+    Attributes
+    ----------
+    layer_mm
+        Layer thickness.
+    count
+        Number of layers; layer k lies between ``k * layer_mm`` and ``(k + 1) * layer_mm`` above the plate.
+    points_mm
+        (p, 2) float64, plate frame; outer contours counter-clockwise, holes clockwise, the first point not repeated.
+    loop_start
+        (l + 1,) int64 offsets into ``points_mm``.
+    loop_layer
+        (l,) int32, ascending.
+    loop_part
+        (l,) int32 index of the part.
+    loop_area_mm2
+        (l,) float64, signed: outer contours positive, holes negative.
+    """
+
+    layer_mm: float
+    count: int
+    points_mm: FloatArray
+    loop_start: npt.NDArray[np.int64]
+    loop_layer: IntArray
+    loop_part: IntArray
+    loop_area_mm2: FloatArray
+
+    def area_mm2(self, part: int | None = None) -> FloatArray:
+        """Solid area of each layer, (count,) float64; of one part only when ``part`` is given."""
+        chosen = slice(None) if part is None else self.loop_part == part
+        area = np.bincount(self.loop_layer[chosen], weights=self.loop_area_mm2[chosen], minlength=self.count)
+        return np.array(area, dtype=np.float64)
+
+    def loops(self, layer: int, part: int) -> list[FloatArray]:
+        """The contours of one part in one layer, each (n, 2) mm."""
+        low, high = np.searchsorted(self.loop_layer, (layer, layer + 1))
+        chosen = [i for i in range(int(low), int(high)) if self.loop_part[i] == part]
+        return [self.points_mm[self.loop_start[i] : self.loop_start[i + 1]] for i in chosen]
+
+
+def layer_count(height_mm: float, layer_mm: float) -> int:
+    """Number of layers that a height needs: the last one may be only partly filled."""
+    return max(1, math.ceil(height_mm / layer_mm - _LAYER_SLACK))
+
+
+def section_heights(height_mm: float, layer_mm: float) -> FloatArray:
+    """Where a part that stands on the plate is cut: the middle of each layer, (n,) float64 mm.
+
+    The last layer is cut in the middle of what is left of the part, so that it is never blank.
+    """
+    count = layer_count(height_mm, layer_mm)
+    heights: FloatArray = (np.arange(count, dtype=np.float64) + 0.5) * layer_mm
+    heights[-1] = 0.5 * ((count - 1) * layer_mm + height_mm)
+    return heights
+
+
+def sections(mesh: Mesh, heights_mm: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64], IntArray, FloatArray]:
+    """Cut a closed mesh at strictly ascending heights (z up, mm).
+
+    Returns
+    -------
+    tuple
+        Points, loop offsets, height index and signed area of each loop, as in :func:`batchone.slicer.sweep.sweep`.
+
+    Raises
+    ------
+    MachineError
+        The mesh is open.
+    """
+    vertices = np.ascontiguousarray(mesh.vertices_mm, dtype=np.float64)
+    faces = np.ascontiguousarray(mesh.faces, dtype=np.int32)
+    twins, open_edges, _ = half_edge_twins(faces, len(vertices))
+    if open_edges:
+        raise MachineError(
+            f"mesh has {open_edges} open or misoriented edges, at most 0 can be sliced",
+            hint="run the design and its checks again",
+        )
+    level = np.searchsorted(heights_mm, vertices[:, 2], side="right").astype(np.int32)
+    points, start, height, area = sweep(vertices, faces, twins, level, np.ascontiguousarray(heights_mm))
+    return points, start, height, area
+
+
+def slice_parts(placed: Sequence[Mesh], layer_mm: float) -> Layers:
+    """Cut parts that stand on the plate (lowest point at z = 0) into layers.
+
+    Parameters
+    ----------
+    placed
+        Closed meshes in the plate frame, mm, z up.
+    layer_mm
+        Layer thickness.
+
+    Raises
+    ------
+    MachineError
+        A mesh is open.
+    """
+    cuts = []
+    count = 0
+    for mesh in placed:
+        heights = section_heights(float(mesh.vertices_mm[:, 2].max()), layer_mm)
+        count = max(count, len(heights))
+        cuts.append(sections(mesh, heights))
+    if len(cuts) == 1:
+        points, start, layer, area = cuts[0]
+        return Layers(layer_mm, count, points, start, layer, np.zeros(len(layer), dtype=np.int32), area)
+    sizes = np.concatenate([np.diff(cut[1]) for cut in cuts])
+    layer = np.concatenate([cut[2] for cut in cuts])
+    part = np.repeat(np.arange(len(cuts), dtype=np.int32), [len(cut[2]) for cut in cuts])
+    area = np.concatenate([cut[3] for cut in cuts])
+    points = np.concatenate([cut[0] for cut in cuts])
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    order = np.argsort(layer, kind="stable")
+    points = points[_runs(start[:-1][order], sizes[order])]
+    start = np.concatenate([[0], np.cumsum(sizes[order])]).astype(np.int64)
+    return Layers(layer_mm, count, points, start, layer[order], part[order], area[order])
+
+
+def _runs(start: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The indices ``start[i] .. start[i] + size[i]``, one run after the other."""
+    before = np.concatenate([[0], np.cumsum(size)])
+    return np.repeat(start - before[:-1], size) + np.arange(before[-1])

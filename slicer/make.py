@@ -1,0 +1,134 @@
+"""The room's way in: an approved device to everything the machine needs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from batchone.pipeline.errors import CheckFailed, MachineError
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, judge
+from batchone.slicer.cli_format import write_cli
+from batchone.slicer.estimate import estimate
+from batchone.slicer.layers import slice_parts
+from batchone.slicer.orient import Stance, stand
+from batchone.slicer.plate import place, usable_box_mm
+from batchone.slicer.readback import read_back, volume_mm3
+from batchone.slicer.threemf import Item, write_3mf
+
+
+def slice_device(checked: CheckedDevice, approval: Approval, process: Process, machine: Machine) -> Build:
+    """Orient, place and slice an approved device, write its files, and read them back.
+
+    Parameters
+    ----------
+    checked
+        The device and its findings.
+    approval
+        The signed word on it; that its digest is the device's is verified by the caller.
+    process, machine
+        Profiles.
+
+    Raises
+    ------
+    CheckFailed
+        A finding of the device failed.
+    MachineError
+        The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
+    """
+    if not checked.released:
+        failed = [f for f in checked.findings if f.verdict == "fail"]
+        names = ", ".join(f.check for f in failed)
+        raise CheckFailed(
+            f"{len(failed)} findings failed, at most 0 may be sliced: {names}",
+            checked.findings,
+            hint="change the parameters and run the design again",
+        )
+    _refuse_mismatch(process, machine)
+    parts = checked.device.parts
+    stances = [stand(part, process, box_mm=usable_box_mm(machine)) for part in parts]
+    placements = place(parts, stances, process=process, machine=machine)
+    placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
+    layers = slice_parts(placed, process.layer_mm)
+    layers_cli = write_cli(layers, [part.name for part in parts])
+    plate_3mf, part_3mf = _models(checked.device.family, parts, placements, approval)
+    findings = read_back(
+        parts,
+        placements,
+        layers_cli=layers_cli,
+        plate_3mf=plate_3mf,
+        part_3mf=part_3mf,
+        process=process,
+        machine=machine,
+    )
+    volume = sum(volume_mm3(part.mesh) for part in parts)
+    return Build(
+        process=process.name,
+        machine=machine.name,
+        placements=placements,
+        plate_3mf=plate_3mf,
+        layers_cli=layers_cli,
+        estimate=estimate(process, layers=layers.count, volume_mm3=volume),
+        findings=(*findings, *_support_findings(parts, stances, process)),
+        part_3mf=part_3mf,
+    )
+
+
+def _refuse_mismatch(process: Process, machine: Machine) -> None:
+    if process.name not in machine.processes:
+        raise MachineError(
+            f"machine {machine.name} does not run {process.name}; it runs {', '.join(machine.processes)}",
+            hint="name another machine or process in the order",
+        )
+
+
+def _models(
+    family: str, parts: tuple[Part, ...], placements: tuple[Placement, ...], approval: Approval
+) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+    """The plate in the machine's frame and each part in the patient's, as 3MF."""
+    approved = {"approved": approval.digest}
+    plate = write_3mf(
+        [Item(part.name, part.mesh, placement.pose) for part, placement in zip(parts, placements, strict=True)],
+        title=f"{family}, build plate",
+        notes={
+            "frame": "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up",
+            **approved,
+        },
+    )
+    single = tuple(
+        (
+            part.name,
+            write_3mf(
+                [Item(part.name, part.mesh, np.eye(4))],
+                title=f"{family}, {part.name}",
+                notes={"frame": "patient LPS, mm: x to the left, y to the back, z to the head", **approved},
+            ),
+        )
+        for part in parts
+    )
+    return plate, single
+
+
+def _support_findings(parts: tuple[Part, ...], stances: list[Stance], process: Process) -> list[Finding]:
+    """What still needs supports, which this file does not hold: advice to the workshop."""
+    if not process.needs_supports:
+        return []
+    findings = []
+    for part, stance in zip(parts, stances, strict=True):
+        for check, what, area in (
+            ("orient.overhang", "area", stance.overhang_mm2),
+            ("orient.functional_overhang", "functional area", stance.functional_overhang_mm2),
+        ):
+            findings.append(
+                judge(
+                    check,
+                    f"{what} of {part.name} beyond {process.max_overhang_deg:g} deg: supports are not in the files",
+                    area,
+                    "mm2",
+                    high=0.0,
+                    gate=False,
+                    hint="add supports in the machine's own preparation, not on the functional faces",
+                    source=process.sources.get("max_overhang_deg", "project default"),
+                )
+            )
+    return findings

@@ -1,0 +1,265 @@
+"""Read the emitted bytes back, and measure them against the meshes they were made from.
+
+Nothing here uses the slicer's own sections: contours come from the bytes of the layer file, the reference from manifold3d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import manifold3d
+import numpy as np
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, judge
+from batchone.slicer.cli_format import SHORT_UNIT_MM, CliFile, read_cli
+from batchone.slicer.layers import Layers, layer_count, section_heights
+from batchone.slicer.threemf import Item, read_3mf
+
+_VOLUME_PERCENT: Final = 0.5  # requirement: volume of the layers against the mesh; project default
+_FILE_VOLUME: Final = 1e-6  # requirement: relative volume of a re-read mesh; float32 coordinates give about 1e-7
+_CONTOUR_MM: Final = 0.01  # requirement: mean distance of contours from the mesh's section: two units of the short layer file
+_POSITION_MM: Final = 0.001  # requirement: vertex of the re-read file from where it belongs; float32 at 1 m gives 6e-5 mm
+_DETERMINANT: Final = 1e-6  # numerical: float32 rotation
+_HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
+_TRIES: Final = 20  # layers tried from there on
+_COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
+_COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
+_SOURCE: Final = "project default"
+
+
+def read_back(
+    parts: Sequence[Part],
+    placements: Sequence[Placement],
+    *,
+    layers_cli: bytes,
+    plate_3mf: bytes,
+    part_3mf: Sequence[tuple[str, bytes]],
+    process: Process,
+    machine: Machine,
+) -> tuple[Finding, ...]:
+    """Measure the files of a build.
+
+    Parameters
+    ----------
+    parts, placements
+        What was to be written, in the same order.
+    layers_cli, plate_3mf, part_3mf
+        The bytes to be measured.
+    process, machine
+        Layer thickness and envelope.
+
+    Raises
+    ------
+    MachineError
+        A file cannot be read, or a measurement is outside its limit; all of those are in the message.
+    """
+    placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
+    cli = read_cli(layers_cli)
+    findings = [
+        *_layer_findings(cli, placed, process),
+        *_envelope_findings(cli, machine),
+        *_contour_findings(cli, placed, [part.name for part in parts]),
+        *_plate_findings(read_3mf(plate_3mf), parts, placements),
+        *_part_findings(part_3mf, parts),
+    ]
+    broken = [f for f in findings if f.verdict == "fail"]
+    if broken:
+        text = "; ".join(f"{f.what} is {f.value:g} {f.unit}".rstrip() + f", limit {f.limit}" for f in broken)
+        raise MachineError(f"build files differ from the approved device: {text}", hint="do not print; slice again")
+    return tuple(findings)
+
+
+def volume_mm3(mesh: Mesh) -> float:
+    """Signed volume of a closed mesh, mm3; positive when it is oriented outward."""
+    x, y, z = np.ascontiguousarray((mesh.vertices_mm - mesh.vertices_mm.mean(axis=0)).T)
+    a, b, c = np.ascontiguousarray(mesh.faces.T)
+    minors = z[a] * (x[b] * y[c] - x[c] * y[b]), x[a] * (y[b] * z[c] - y[c] * z[b]), y[a] * (z[b] * x[c] - z[c] * x[b])
+    return float((minors[0] + minors[1] + minors[2]).sum() / 6.0)
+
+
+def _layer_findings(cli: CliFile, placed: Sequence[Mesh], process: Process) -> list[Finding]:
+    layers = cli.layers
+    top_mm = max(float(mesh.vertices_mm[:, 2].max()) for mesh in placed)
+    wanted = layer_count(top_mm, process.layer_mm)
+    findings = [
+        judge("layers.count", "number of layers", layers.count, "", low=wanted, high=wanted, source="height / layer thickness"),
+        judge(
+            "layers.blank",
+            "blank layers between plate and top",
+            int((layers.area_mm2() <= 0).sum()),
+            "",
+            high=0,
+            source=_SOURCE,
+        ),
+        judge(
+            "layers.pitch",
+            "largest deviation of a layer's upper surface from layer number x thickness",
+            float(np.abs(cli.top_mm - np.arange(1, layers.count + 1) * process.layer_mm).max()),
+            "mm",
+            high=1e-4,
+            source="numerical: float32",
+        ),
+    ]
+    for index, mesh in enumerate(placed):
+        height = float(mesh.vertices_mm[:, 2].max())
+        volume = volume_mm3(mesh)
+        percent = 100.0 * (_layer_volume(layers, index, height, process.layer_mm) - volume) / volume
+        findings.append(
+            judge(
+                "layers.volume",
+                f"volume of the layers of {cli.labels[index]} against its mesh",
+                percent,
+                "%",
+                low=-_VOLUME_PERCENT,
+                high=_VOLUME_PERCENT,
+                source=_SOURCE,
+            )
+        )
+    return findings
+
+
+def _layer_volume(layers: Layers, part: int, height_mm: float, layer_mm: float) -> float:
+    """Sum of area x thickness; the last layer counts with what the part fills of it."""
+    area = layers.area_mm2(part)
+    count = layer_count(height_mm, layer_mm)
+    thickness = np.full(count, layer_mm)
+    thickness[-1] = height_mm - (count - 1) * layer_mm
+    thickness = np.concatenate([thickness, np.full(max(0, len(area) - count), layer_mm)])
+    return float((area * thickness[: len(area)]).sum())
+
+
+def _envelope_findings(cli: CliFile, machine: Machine) -> list[Finding]:
+    x, y = cli.layers.points_mm[:, 0], cli.layers.points_mm[:, 1]
+    margin = machine.plate_margin_mm
+    width, depth, height = machine.envelope_mm
+    room = [x.min() - margin, y.min() - margin, width - margin - x.max(), depth - margin - y.max(), height - cli.top_mm[-1]]
+    return [
+        judge(
+            "build.envelope",
+            "least distance of the layers from the walls of the machine's usable box",
+            float(min(room)),
+            "mm",
+            low=-SHORT_UNIT_MM,  # outlines are rounded to the file's unit
+            hint="choose a larger machine",
+            source=machine.sources.get("envelope_mm", _SOURCE),
+        )
+    ]
+
+
+def _contour_findings(cli: CliFile, placed: Sequence[Mesh], names: Sequence[str]) -> list[Finding]:
+    findings = []
+    for index, mesh in enumerate(placed):
+        solid = manifold3d.Manifold(manifold3d.Mesh64(mesh.vertices_mm, mesh.faces.astype(np.uint64)))
+        if solid.status() != manifold3d.Error.NoError:
+            raise MachineError(f"part {names[index]!r} is not a manifold solid", hint="run the design checks on it")
+        worst = max(
+            _mean_distance_mm(cli.layers.loops(layer, index), outline) for layer, outline in _references(solid, mesh, cli)
+        )
+        findings.append(
+            judge(
+                "layers.contours",
+                f"mean distance of contours of {names[index]} from independent sections of its mesh",
+                worst,
+                "mm",
+                high=_CONTOUR_MM,
+                source=_SOURCE,
+            )
+        )
+    return findings
+
+
+def _references(solid: manifold3d.Manifold, mesh: Mesh, cli: CliFile) -> Iterator[tuple[int, manifold3d.CrossSection]]:
+    """Some layers of a part and its sections there, from near the bottom to near the top.
+
+    A layer whose plane lies in a horizontal face is passed over for the next: there the section depends on rounding.
+    """
+    heights = section_heights(float(mesh.vertices_mm[:, 2].max()), cli.layers.layer_mm)
+    for share in _HEIGHTS:
+        first = min(len(heights) - 1, int(share * len(heights)))
+        for layer in range(first, min(first + _TRIES, len(heights))):
+            below = solid.slice(float(heights[layer]) - _COPLANAR_MM)
+            above = solid.slice(float(heights[layer]) + _COPLANAR_MM)
+            if abs(above.area() - below.area()) <= _COPLANAR_SHARE * below.area():
+                yield layer, below
+                break
+
+
+def _mean_distance_mm(contours: Sequence[FloatArray], reference: manifold3d.CrossSection) -> float:
+    """Area that only one of both covers, per length of the reference's outline: sees mirroring, shift and missing holes."""
+    written = manifold3d.CrossSection(list(contours), manifold3d.FillRule.Positive)
+    outline = sum(float(np.linalg.norm(np.roll(p, -1, axis=0) - p, axis=1).sum()) for p in reference.to_polygons())
+    if outline == 0.0:
+        return 0.0 if not contours else float("inf")
+    only_one = (written - reference).area() + (reference - written).area()
+    return float(only_one / outline)
+
+
+def _plate_findings(items: Sequence[Item], parts: Sequence[Part], placements: Sequence[Placement]) -> list[Finding]:
+    names = [item.name for item in items]
+    if names != [part.name for part in parts]:
+        raise MachineError(f"plate holds {len(names)} bodies, expected {len(parts)} parts in order", hint="slice again")
+    findings = []
+    for item, part, placement in zip(items, parts, placements, strict=True):
+        turn = float(np.linalg.det(item.pose[:3, :3]))
+        off = item.mesh.moved(item.pose).vertices_mm - part.mesh.moved(placement.pose).vertices_mm
+        findings += [
+            judge(
+                "plate.determinant",
+                f"determinant of the transform of {part.name}",
+                turn,
+                "",
+                low=1.0 - _DETERMINANT,
+                high=1.0 + _DETERMINANT,
+                source="never mirrored, never scaled",
+            ),
+            _volume_finding("plate.volume", item.mesh, part),
+            judge(
+                "plate.position",
+                f"largest distance of a vertex of {part.name} on the plate from where it belongs",
+                float(np.abs(off).max()),
+                "mm",
+                high=_POSITION_MM,
+                source=_SOURCE,
+            ),
+        ]
+    return findings
+
+
+def _part_findings(files: Sequence[tuple[str, bytes]], parts: Sequence[Part]) -> list[Finding]:
+    if [name for name, _ in files] != [part.name for part in parts]:
+        raise MachineError(f"{len(files)} part files, expected {len(parts)} in order", hint="slice again")
+    findings = []
+    for (_, data), part in zip(files, parts, strict=True):
+        (item,) = read_3mf(data)
+        off = item.mesh.moved(item.pose).vertices_mm - part.mesh.vertices_mm
+        findings.append(_volume_finding("part.volume", item.mesh, part))
+        findings.append(
+            judge(
+                "part.position",
+                f"largest distance of a vertex of {part.name} in its file from patient LPS",
+                float(np.abs(off).max()),
+                "mm",
+                high=_POSITION_MM,
+                source=_SOURCE,
+            )
+        )
+    return findings
+
+
+def _volume_finding(check: str, mesh: Mesh, part: Part) -> Finding:
+    wanted = volume_mm3(part.mesh)
+    corners = part.mesh.vertices_mm[part.mesh.faces]
+    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    rounding_mm = float(np.spacing(np.float32(np.abs(part.mesh.vertices_mm).max())))
+    return judge(
+        check,
+        f"relative difference of volume of {part.name} in the file",
+        abs(volume_mm3(mesh) - wanted) / abs(wanted),
+        "",
+        high=max(_FILE_VOLUME, float(rounding_mm * area / abs(wanted))),
+        source="1e-6, or the whole surface off by one step of float32",
+    )

@@ -1,0 +1,539 @@
+"""The slicer: profiles, orientation, plate, layers, the whole build, and its reading back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import manifold3d
+import numpy as np
+import pytest
+
+from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FunctionalFace, Mesh, Part, judge
+from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.estimate import estimate
+from batchone.slicer.layers import Layers, layer_count, section_heights, sections, slice_parts
+from batchone.slicer.make import slice_device
+from batchone.slicer.orient import stand
+from batchone.slicer.plate import place, shelves
+from batchone.slicer.profiles import load_machine, load_process, machine_names, process_names
+from batchone.slicer.readback import read_back, volume_mm3
+from batchone.slicer.threemf import Item, read_3mf, write_3mf
+
+Solid = manifold3d.Manifold
+APPROVAL = Approval("TEST^ALPHA", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "release", "ab" * 32, "")
+MACHINE = load_machine("sim-01")
+BOX_MM = (240.0, 240.0, 325.0)
+
+
+def mesh_of(solid: Solid) -> Mesh:
+    out = solid.to_mesh64()
+    return Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts).astype(np.int32))
+
+
+def standing(solid: Solid) -> Mesh:
+    mesh = mesh_of(solid)
+    return Mesh(mesh.vertices_mm - [0.0, 0.0, mesh.vertices_mm[:, 2].min()], mesh.faces)
+
+
+def part_of(solid: Solid, name: str = "part") -> Part:
+    mesh = mesh_of(solid)
+    return Part(name, mesh, np.zeros(len(mesh.faces), np.int16), ("all",))
+
+
+def device_of(*parts: Part) -> CheckedDevice:
+    return CheckedDevice(Device("anatomical-model", parts), ())
+
+
+def bracket() -> Solid:
+    """An angle with a boss and a hole: no symmetry."""
+    boss = Solid.cylinder(9, 3, 3, 48).translate((30, 13, 0))
+    return Solid.cube((40, 20, 5)) + Solid.cube((8, 20, 24)) + boss - Solid.cylinder(9, 2, 2, 48).translate((20, 6, -1))
+
+
+def dimple(solid: Solid, count: int, seed: int) -> Solid:
+    """Add and remove cubes and balls whose faces fall on the planes of 0.1 mm layers."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        at = tuple((rng.integers(0, 40, 3) * (1.0, 0.5, 0.25)).tolist())
+        ball = Solid.sphere(float(rng.uniform(1, 4)), 24)
+        tool = ball if index % 2 else Solid.cube(tuple((rng.integers(1, 120, 3) * 0.05).tolist()))
+        solid = solid + tool.translate(at) if rng.random() < 0.5 else solid - tool.translate(at)
+    return solid
+
+
+# profiles
+
+
+def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
+    assert {"ti64-lpbf", "pa12-sls"} <= set(process_names())
+    for name in process_names():
+        process = load_process(name)
+        assert process.name == name
+        assert set(process.sources) == set(Process.model_fields) - {"name", "title", "kind", "material", "sources"}
+        assert all(process.sources.values())
+
+
+def test_the_simulated_machine_accepts_every_process() -> None:
+    assert "sim-01" in machine_names()
+    assert set(MACHINE.processes) == set(process_names())
+    assert set(MACHINE.sources) == {"envelope_mm", "processes", "plate_margin_mm"}
+
+
+@pytest.mark.parametrize("name", ["ti64", "", "../machines/sim-01", "TI64-LPBF"])
+def test_an_unknown_profile_is_refused_with_the_known_names(name: str) -> None:
+    with pytest.raises(OrderError, match="pa12-sls, ti64-lpbf"):
+        load_process(name)
+    with pytest.raises(OrderError, match="sim-01"):
+        load_machine(name)
+
+
+def test_reading_a_profile_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from batchone.slicer.profiles import load_process; load_process('ti64-lpbf');"
+        "print([m for m in ('numba', 'lib3mf', 'scipy', 'manifold3d', 'trimesh') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+# layers
+
+
+@pytest.mark.parametrize(("height_mm", "count"), [(10.0, 100), (10.0 + 1e-9, 100), (10.001, 101), (9.999, 100), (0.01, 1)])
+def test_the_number_of_layers_is_height_over_thickness_rounded_up(height_mm: float, count: int) -> None:
+    assert layer_count(height_mm, 0.1) == count
+    assert len(section_heights(height_mm, 0.1)) == count
+
+
+def test_a_cube_is_one_counter_clockwise_square_in_every_layer() -> None:
+    layers = slice_parts([standing(Solid.cube((10, 20, 7)))], 0.1)
+    assert layers.count == 70
+    np.testing.assert_array_equal(layers.loop_layer, np.arange(70))
+    np.testing.assert_allclose(layers.loop_area_mm2, 200.0, rtol=1e-12)
+
+
+def test_the_last_layer_is_never_blank_however_little_of_it_is_filled() -> None:
+    layers = slice_parts([standing(Solid.cube((10, 20, 7.01)))], 0.1)
+    assert layers.count == 71
+    np.testing.assert_allclose(layers.area_mm2(), 200.0, rtol=1e-12)
+
+
+def test_a_cone_has_the_area_of_its_closed_form() -> None:
+    corners = 96
+    layers = slice_parts([standing(Solid.cylinder(20, 8, 0, corners))], 0.1)
+    heights = section_heights(20.0, 0.1)
+    polygon = 0.5 * corners * math.sin(2 * math.pi / corners)
+    np.testing.assert_allclose(layers.area_mm2(), polygon * (8 * (1 - heights / 20)) ** 2, rtol=1e-9)
+
+
+def test_a_torus_standing_up_has_a_hole_then_two_islands_and_a_lying_one_a_ring() -> None:
+    torus = Solid.revolve(manifold3d.CrossSection.circle(3, 48).translate((10, 0)), 96)
+    ring = slice_parts([standing(torus)], 0.1)
+    assert np.bincount(ring.loop_layer).tolist() == [2] * ring.count
+    assert np.all(ring.loop_area_mm2[0::2] * ring.loop_area_mm2[1::2] < 0)
+    assert ring.area_mm2().sum() * 0.1 == pytest.approx(torus.volume(), rel=1e-3)
+    upright = slice_parts([standing(torus.rotate((90, 0, 0)))], 0.1)
+    middle = upright.loop_layer == upright.count // 2
+    assert middle.sum() == 2
+    assert np.all(upright.loop_area_mm2[middle] > 0)
+
+
+def test_a_ball_with_a_cavity_has_the_area_of_its_closed_form() -> None:
+    ball = Solid.sphere(10, 256) - Solid.sphere(6, 256)
+    layers = slice_parts([standing(ball)], 0.1)
+    z = section_heights(20.0, 0.1) - 10.0
+    wanted = math.pi * (100 - z**2) - math.pi * np.clip(36 - z**2, 0, None)
+    np.testing.assert_allclose(layers.area_mm2(), wanted, atol=0.25)  # faceting of 256 segments: 1e-3 of 300 mm2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_loops_close_and_agree_with_manifold_even_where_faces_lie_in_the_planes(seed: int) -> None:
+    solid = dimple(Solid.cube((40, 20, 10)), 6, seed)
+    if seed % 2:
+        solid = solid.rotate((17.0 * seed, 31.0, 5.0 * seed))
+    mesh = standing(solid)
+    layers = slice_parts([mesh], 0.1)
+    reference = Solid(manifold3d.Mesh64(mesh.vertices_mm, mesh.faces.astype(np.uint64)))
+    heights = section_heights(float(mesh.vertices_mm[:, 2].max()), 0.1)
+    # a face in the plane may fall on either side of it by rounding: 1e-7 mm below or above
+    below, above = ([reference.slice(float(h) + side).area() for h in heights] for side in (-1e-7, 1e-7))
+    off = np.minimum(np.abs(layers.area_mm2() - below), np.abs(layers.area_mm2() - above))
+    assert off.max() <= 1e-4
+    repeated = layers.points_mm == np.roll(layers.points_mm, 1, axis=0)
+    assert not repeated.all(axis=1).any()
+
+
+def test_sections_agree_with_trimesh() -> None:
+    import trimesh
+
+    mesh = standing(dimple(Solid.cube((40, 20, 10)), 6, 3).rotate((20, 30, 40)))
+    heights = section_heights(float(mesh.vertices_mm[:, 2].max()), 0.5)
+    found = slice_parts([mesh], 0.5).area_mm2()
+    body = trimesh.Trimesh(mesh.vertices_mm, mesh.faces)
+    for index in range(3, len(heights), 7):
+        section = body.section([0, 0, 1], [0, 0, float(heights[index])])
+        assert section is not None
+        assert section.to_2D()[0].area == pytest.approx(found[index], rel=1e-6)
+
+
+def test_planes_through_vertices_edges_and_faces_leave_no_open_or_empty_loop() -> None:
+    corners = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64)
+    faces = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]], dtype=np.int32)
+    points, start, height, area = sections(Mesh(corners, faces), np.array([-1.0, 0.0, 1.0]))
+    assert height.tolist() == [1]  # at the lower tip everything is above, at the upper tip the plane touches one corner
+    assert area.tolist() == [2.0]
+    assert start.tolist() == [0, 4]
+    assert sorted(map(tuple, points.tolist())) == [(-1.0, 0.0), (0.0, -1.0), (0.0, 1.0), (1.0, 0.0)]
+
+
+def test_an_open_or_misoriented_mesh_is_refused() -> None:
+    mesh = standing(Solid.cube((10, 20, 7)))
+    with pytest.raises(MachineError, match="3 open"):
+        slice_parts([Mesh(mesh.vertices_mm, mesh.faces[1:])], 0.1)
+    turned = mesh.faces.copy()
+    turned[0] = turned[0, ::-1]
+    with pytest.raises(MachineError, match="open"):
+        slice_parts([Mesh(mesh.vertices_mm, turned)], 0.1)
+
+
+def test_layers_of_several_parts_are_sorted_by_layer_then_part() -> None:
+    tall, low = standing(Solid.cube((10, 10, 5))), standing(Solid.cube((4, 4, 2)).translate((20, 0, 0)))
+    layers = slice_parts([tall, low], 1.0)
+    assert layers.loop_layer.tolist() == [0, 0, 1, 1, 2, 3, 4]
+    assert layers.loop_part.tolist() == [0, 1, 0, 1, 0, 0, 0]
+    np.testing.assert_allclose(layers.area_mm2(1), [16, 16, 0, 0, 0])
+    assert all(loop[:, 0].min() >= 20 for layer in (0, 1) for loop in layers.loops(layer, 1))
+
+
+# orientation and plate
+
+
+@pytest.mark.parametrize("process", ["ti64-lpbf", "pa12-sls"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_part_is_rotated_and_never_mirrored(process: str, seed: int) -> None:
+    part = part_of(dimple(bracket(), 4, seed).rotate((40.0 * seed, 25.0, 10.0)))
+    rotation = stand(part, load_process(process), box_mm=BOX_MM).rotation
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1.0, abs=1e-12)
+
+
+def labelled(solid: Solid, normal: tuple[float, float, float]) -> Part:
+    """A part whose faces with this normal are functional."""
+    part = part_of(solid)
+    corners = part.mesh.vertices_mm[part.mesh.faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    facing = (cross / np.linalg.norm(cross, axis=1)[:, None]) @ np.array(normal) > 0.999
+    return replace(
+        part,
+        face_labels=facing.astype(np.int16),
+        labels=("rest", "contact"),
+        functional_faces=(FunctionalFace("contact", "fit", 0.1),),
+    )
+
+
+@pytest.mark.parametrize("normal", [(0.0, 0.0, -1.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0)])
+def test_a_functional_face_never_hangs_over_when_it_can_be_avoided(normal: tuple[float, float, float]) -> None:
+    stance = stand(labelled(Solid.cube((30, 20, 6)), normal), load_process("ti64-lpbf"), box_mm=BOX_MM)
+    assert stance.functional_overhang_mm2 == 0.0
+    up = stance.rotation @ np.array(normal)
+    assert up[2] >= -math.sin(math.radians(45.0)) - 1e-9
+
+
+def test_without_functional_faces_the_least_area_hangs_over() -> None:
+    stance = stand(part_of(Solid.cube((40, 30, 4))), load_process("ti64-lpbf"), box_mm=BOX_MM)
+    assert stance.overhang_mm2 <= 4.0 * 30.0 + 1e-6  # it stands on its smallest side at worst
+
+
+def test_laser_sintering_prefers_a_low_part_that_does_not_lie_flat() -> None:
+    stance = stand(part_of(Solid.cube((100, 80, 3))), load_process("pa12-sls"), box_mm=BOX_MM)
+    assert stance.size_mm[2] < 60.0
+    assert abs((stance.rotation @ np.array([0.0, 0.0, 1.0]))[2]) < math.cos(math.radians(15.0))
+
+
+def test_a_part_fits_just_inside_the_box_and_not_just_outside() -> None:
+    process = load_process("pa12-sls")
+    cube = part_of(Solid.cube((50, 50, 50)))
+    assert max(stand(cube, process, box_mm=(50.001, 50.001, 50.001)).size_mm) <= 50.001
+    with pytest.raises(MachineError, match=r"x 50\.0 mm at its most compact.*49\.9 x 49\.9 x 49\.9 mm"):
+        stand(cube, process, box_mm=(49.9, 49.9, 49.9))
+
+
+def test_the_orientation_follows_the_part_and_not_the_patient() -> None:
+    part = part_of(bracket())
+    cos, sin = math.cos(1.1), math.sin(1.1)
+    pose = np.array([[cos, -sin, 0.0, 30.0], [0.0, 0.0, -1.0, -200.0], [sin, cos, 0.0, 500.0], [0.0, 0.0, 0.0, 1.0]])
+    moved = replace(part, mesh=part.mesh.moved(pose))
+    process = load_process("ti64-lpbf")
+    first, second = (stand(p, process, box_mm=BOX_MM) for p in (part, moved))
+    np.testing.assert_allclose(second.size_mm, first.size_mm, atol=1e-6)
+    np.testing.assert_allclose(second.rotation[2] @ pose[:3, :3], first.rotation[2], atol=1e-6)
+
+
+def test_parts_stand_side_by_side_with_their_spacing() -> None:
+    sizes = [(60.0, 10.0), (30.0, 40.0), (50.0, 20.0), (30.0, 30.0)]
+    corners = shelves(sizes, (100.0, 100.0), spacing_mm=3.0)
+    for i, (a, p) in enumerate(zip(sizes, corners, strict=True)):
+        assert 0 <= p[0] <= 100 - a[0]
+        assert 0 <= p[1] <= 100 - a[1]
+        for b, q in list(zip(sizes, corners, strict=True))[i + 1 :]:
+            gap = max(q[0] - p[0] - a[0], p[0] - q[0] - b[0], q[1] - p[1] - a[1], p[1] - q[1] - b[1])
+            assert gap >= 3.0 - 1e-9
+
+
+def test_parts_that_do_not_fit_side_by_side_are_refused_with_sizes() -> None:
+    assert len(shelves([(48.5, 100.0)] * 2, (100.0, 100.0), spacing_mm=3.0)) == 2
+    with pytest.raises(MachineError, match=r"need 48\.6 x 203\.0 mm.*100\.0 x 100\.0 mm"):
+        shelves([(48.6, 100.0)] * 2, (100.0, 100.0), spacing_mm=3.0)
+
+
+# the whole build
+
+
+@pytest.fixture(scope="module", params=["ti64-lpbf", "pa12-sls"])
+def build(request: pytest.FixtureRequest) -> tuple[CheckedDevice, Build]:
+    shell = (Solid.sphere(40, 96) - Solid.sphere(36, 96)).trim_by_plane((0.2, 0.3, 1), 25).translate((90, -150, -700))
+    checked = device_of(part_of(bracket().rotate((10, 20, 30)), "bracket"), part_of(shell, "plate"))
+    return checked, slice_device(checked, APPROVAL, load_process(request.param), MACHINE)
+
+
+def test_a_build_holds_what_was_asked_for(build: tuple[CheckedDevice, Build]) -> None:
+    checked, made = build
+    process = load_process(made.process)
+    assert [p.part for p in made.placements] == [name for name, _ in made.part_3mf] == ["bracket", "plate"]
+    assert not [f for f in made.findings if f.verdict == "fail"]
+    cli = read_cli(made.layers_cli)
+    assert cli.labels == ("bracket", "plate")
+    volume = [volume_mm3(part.mesh) for part in checked.device.parts]
+    for index, placement in enumerate(made.placements):
+        top = checked.device.parts[index].mesh.moved(placement.pose).vertices_mm[:, 2].max()
+        area = cli.layers.area_mm2(index)
+        assert np.count_nonzero(area) == layer_count(float(top), process.layer_mm)
+        assert area.sum() * process.layer_mm == pytest.approx(volume[index], rel=0.005)
+    assert made.estimate.layers == cli.layers.count
+    assert made.estimate.part_volume_mm3 == pytest.approx(sum(volume))
+
+
+def test_parts_stand_on_the_plate_inside_the_machine_and_apart(build: tuple[CheckedDevice, Build]) -> None:
+    checked, made = build
+    process = load_process(made.process)
+    margin = MACHINE.plate_margin_mm
+    boxes = []
+    for part, placement in zip(checked.device.parts, made.placements, strict=True):
+        placed = part.mesh.moved(placement.pose).vertices_mm
+        low, high = placed.min(axis=0), placed.max(axis=0)
+        assert low[2] == pytest.approx(0.0, abs=1e-9)
+        assert np.all(low[:2] >= margin - 1e-9)
+        assert np.all(high <= np.array(MACHINE.envelope_mm) - (margin - 1e-9, margin - 1e-9, 0))
+        boxes.append((low, high))
+    gap = max((boxes[1][0] - boxes[0][1])[:2].max(), (boxes[0][0] - boxes[1][1])[:2].max())
+    assert gap >= process.part_spacing_mm - 1e-9
+
+
+def test_part_files_are_in_the_patient_frame_and_the_plate_in_the_machine_frame(build: tuple[CheckedDevice, Build]) -> None:
+    checked, made = build
+    plate = read_3mf(made.plate_3mf)
+    for part, (_, data), item, placement in zip(checked.device.parts, made.part_3mf, plate, made.placements, strict=True):
+        (single,) = read_3mf(data)
+        np.testing.assert_array_equal(single.pose, np.eye(4))
+        np.testing.assert_allclose(single.mesh.vertices_mm, part.mesh.vertices_mm, atol=1e-4)
+        np.testing.assert_allclose(item.mesh.moved(item.pose).vertices_mm, part.mesh.moved(placement.pose).vertices_mm, atol=1e-3)
+
+
+def four_balls() -> tuple[Solid, np.ndarray]:
+    """Four balls of different size; their centres, smallest ball first, span a positive volume."""
+    centres = np.array([[0.0, 0.0, 0.0], [26.0, 3.0, 0.0], [4.0, 25.0, 2.0], [6.0, 7.0, 24.0]])
+    solid = Solid()
+    for radius, centre in zip((3.0, 4.0, 5.0, 6.0), centres, strict=True):
+        solid = solid + Solid.sphere(radius, 48).translate(tuple(centre.tolist()))
+    return solid, centres
+
+
+def handedness(layers: Layers) -> float:
+    """Signed volume that the four bodies span, smallest first, found from the contours alone."""
+    bodies: list[list[tuple[float, np.ndarray]]] = []
+    for index, layer in enumerate(layers.loop_layer):
+        loop = layers.points_mm[layers.loop_start[index] : layers.loop_start[index + 1]]
+        here = np.array([*loop.mean(axis=0), (layer + 0.5) * layers.layer_mm])
+        near = [b for b in bodies if np.linalg.norm(b[-1][1] - here) < 3.0]
+        (near[0] if near else bodies.append([]) or bodies[-1]).append((float(layers.loop_area_mm2[index]), here))
+    assert len(bodies) == 4
+    bodies.sort(key=lambda body: sum(area for area, _ in body))
+    centre = [np.average([at for _, at in body], axis=0, weights=[area for area, _ in body]) for body in bodies]
+    return float(np.linalg.det(np.array(centre[1:]) - centre[0]))
+
+
+@pytest.mark.parametrize("name", ["ti64-lpbf", "pa12-sls"])
+def test_landmarks_keep_their_handedness_in_the_layers(name: str) -> None:
+    solid, centres = four_balls()
+    wanted = float(np.linalg.det(centres[1:] - centres[0]))
+    assert wanted > 0
+    part, process = part_of(solid), load_process(name)
+    (placement,) = place([part], [stand(part, process, box_mm=BOX_MM)], process=process, machine=MACHINE)
+    data = write_cli(slice_parts([part.mesh.moved(placement.pose)], process.layer_mm), ["part"])
+    assert handedness(read_cli(data).layers) == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_part_with_nothing_between_two_heights_is_refused() -> None:
+    corner = Solid.cube((5, 5, 5))
+    gap = part_of(Solid.compose([corner] + [corner.translate(at) for at in ((60, 0, 0), (0, 60, 0), (0, 0, 60))]))
+    with pytest.raises(MachineError, match="blank layers"):
+        slice_device(device_of(gap), APPROVAL, load_process("ti64-lpbf"), MACHINE)
+
+
+def test_an_unreleased_device_is_not_sliced() -> None:
+    failed = judge("wall", "thinnest wall", 0.3, "mm", low=0.8)
+    checked = CheckedDevice(Device("anatomical-model", (part_of(bracket()),)), (failed,))
+    with pytest.raises(CheckFailed, match="1 findings failed, at most 0 may be sliced: wall") as caught:
+        slice_device(checked, APPROVAL, load_process("pa12-sls"), MACHINE)
+    assert caught.value.findings == (failed,)
+    warned = CheckedDevice(checked.device, (replace(failed, verdict="warn"),))
+    assert slice_device(warned, APPROVAL, load_process("pa12-sls"), MACHINE).estimate.layers > 0
+
+
+def test_a_machine_that_does_not_run_the_process_is_refused() -> None:
+    machine = MACHINE.model_copy(update={"processes": ("pa12-sls",)})
+    with pytest.raises(MachineError, match="does not run ti64-lpbf"):
+        slice_device(device_of(part_of(bracket())), APPROVAL, load_process("ti64-lpbf"), machine)
+
+
+def test_the_estimate_is_its_formula() -> None:
+    process = load_process("ti64-lpbf").model_copy(
+        update={"setup_s": 100.0, "recoat_s": 2.0, "volume_rate_mm3_per_s": 4.0, "density_g_per_mm3": 0.01, "layer_mm": 0.05}
+    )
+    found = estimate(process, layers=10, volume_mm3=80.0)
+    assert (found.seconds, found.material_g, found.height_mm, found.layers) == (140.0, 0.8, 0.5, 10)
+
+
+def test_another_process_on_one_thread_writes_the_same_bytes() -> None:
+    code = (
+        "import sys, importlib.util as u; s = u.spec_from_file_location('shapes', sys.argv[1]); m = u.module_from_spec(s);"
+        "sys.modules['shapes'] = m; s.loader.exec_module(m); print(m.digest_of_a_build())"
+    )
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "TBB_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(variables, "1"), "PYTHONHASHSEED": "77"}
+    other = subprocess.run([sys.executable, "-c", code, __file__], env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == digest_of_a_build()
+
+
+def digest_of_a_build() -> str:
+    parts = part_of(bracket().rotate((10, 20, 30)), "bracket"), part_of(dimple(bracket(), 4, 1), "other")
+    made = slice_device(device_of(*parts), APPROVAL, load_process("pa12-sls"), MACHINE)
+    whole = hashlib.sha256(made.layers_cli + made.plate_3mf + b"".join(data for _, data in made.part_3mf))
+    whole.update(repr((made.estimate, made.findings, [(p.part, p.pose.tolist(), p.criterion) for p in made.placements])).encode())
+    return whole.hexdigest()
+
+
+# reading back
+
+
+class Job:
+    """A small build whose files can be exchanged one by one before they are read back."""
+
+    def __init__(self) -> None:
+        self.part = part_of(bracket())
+        self.process = load_process("pa12-sls")
+        made = slice_device(device_of(self.part), APPROVAL, self.process, MACHINE)
+        self.placement = made.placements[0]
+        self.cli, self.plate, self.single = made.layers_cli, made.plate_3mf, made.part_3mf
+        self.layers = read_cli(made.layers_cli).layers
+
+    def read(self, **exchanged: object) -> None:
+        files = {"layers_cli": self.cli, "plate_3mf": self.plate, "part_3mf": self.single, **exchanged}
+        read_back((self.part,), (self.placement,), process=self.process, machine=MACHINE, **files)  # type: ignore[arg-type]
+
+    def moved_layers(self, move: object) -> bytes:
+        points = move(self.layers.points_mm.copy())  # type: ignore[operator]
+        return write_cli(replace(self.layers, points_mm=np.ascontiguousarray(points)), ["part"])
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    return Job()
+
+
+def test_an_untouched_build_reads_back(job: Job) -> None:
+    job.read()
+
+
+def test_contours_that_are_shifted_are_seen(job: Job) -> None:
+    job.read(layers_cli=job.moved_layers(lambda p: p + np.array([0.005, 0.0])))  # the file's unit
+    with pytest.raises(MachineError, match="mean distance of contours"):
+        job.read(layers_cli=job.moved_layers(lambda p: p + np.array([0.03, 0.0])))
+
+
+def test_layers_that_are_mirrored_are_seen(job: Job) -> None:
+    middle = 0.5 * (job.layers.points_mm.min(axis=0) + job.layers.points_mm.max(axis=0))
+    size = np.diff(job.layers.loop_start)
+    number = np.repeat(np.arange(len(size)), size)
+    order = np.lexsort((-np.arange(len(number)), number))  # each loop backwards: mirroring turns it round
+
+    def mirrored(points: np.ndarray) -> np.ndarray:
+        points[:, 0] = 2 * middle[0] - points[:, 0]
+        return points[order]
+
+    with pytest.raises(MachineError, match="mean distance of contours"):
+        job.read(layers_cli=job.moved_layers(mirrored))
+
+
+def test_layers_that_are_scaled_are_seen_by_volume(job: Job) -> None:
+    with pytest.raises(MachineError, match="volume of the layers"):
+        job.read(layers_cli=job.moved_layers(lambda p: (p - 125.0) * 1.003 + 125.0))
+
+
+def without(layers: Layers, drop: np.ndarray) -> Layers:
+    keep = ~drop
+    size = np.diff(layers.loop_start)
+    return replace(
+        layers,
+        points_mm=layers.points_mm[np.repeat(keep, size)],
+        loop_start=np.concatenate([[0], np.cumsum(size[keep])]).astype(np.int64),
+        loop_layer=layers.loop_layer[keep],
+        loop_part=layers.loop_part[keep],
+        loop_area_mm2=layers.loop_area_mm2[keep],
+    )
+
+
+def test_a_blank_layer_is_seen(job: Job) -> None:
+    with pytest.raises(MachineError, match="blank layers between plate and top is 1, limit at most 0"):
+        job.read(layers_cli=write_cli(without(job.layers, job.layers.loop_layer == 17), ["part"]))
+
+
+def test_a_missing_layer_is_seen(job: Job) -> None:
+    last = job.layers.loop_layer == job.layers.count - 1
+    with pytest.raises(MachineError, match="number of layers"):
+        job.read(layers_cli=write_cli(replace(without(job.layers, last), count=job.layers.count - 1), ["part"]))
+
+
+def test_layers_outside_the_machine_are_seen(job: Job) -> None:
+    with pytest.raises(MachineError, match="walls of the machine"):
+        job.read(layers_cli=job.moved_layers(lambda p: p + np.array([110.0, 0.0])))
+
+
+def test_a_changed_body_is_seen_in_the_plate_and_in_the_part_file(job: Job) -> None:
+    dented = job.part.mesh.vertices_mm.copy()
+    dented[0] += 0.01
+    other = Mesh(dented, job.part.mesh.faces)
+    with pytest.raises(MachineError, match="vertex of part on the plate"):
+        job.read(plate_3mf=write_3mf([Item("part", other, job.placement.pose)], title="t", notes={}))
+    with pytest.raises(MachineError, match="vertex of part in its file"):
+        job.read(part_3mf=(("part", write_3mf([Item("part", other, np.eye(4))], title="t", notes={})),))
+
+
+def test_a_mirrored_body_is_seen(job: Job) -> None:
+    flipped = Mesh(job.part.mesh.vertices_mm * (-1.0, 1.0, 1.0), np.ascontiguousarray(job.part.mesh.faces[:, ::-1]))
+    with pytest.raises(MachineError, match="vertex of part on the plate"):
+        job.read(plate_3mf=write_3mf([Item("part", flipped, job.placement.pose)], title="t", notes={}))
+
+
+def test_a_swapped_or_missing_body_is_seen(job: Job) -> None:
+    with pytest.raises(MachineError, match="in order"):
+        job.read(plate_3mf=write_3mf([Item("other", job.part.mesh, job.placement.pose)], title="t", notes={}))
+    with pytest.raises(MachineError, match="part files"):
+        job.read(part_3mf=())
