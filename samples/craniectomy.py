@@ -311,7 +311,8 @@ def _blur_mm(view: SkullView, cutter: Cutter) -> float:
         widths.append((far - near) * 0.05)
     if not widths:
         return 0.5 * sum(BLUR_RANGE_MM)
-    interpolation_mm2 = float(np.mean(np.sum(view.affine[:3, :3] ** 2, axis=0))) / 6.0  # variance that trilinear sampling adds
+    along_mm = normals @ view.affine[:3, :3]  # each is the voxel distance times the cosine with its axis
+    interpolation_mm2 = float(np.mean(np.sum(along_mm**2, axis=1))) / 6.0  # variance that trilinear sampling adds
     edge_mm2 = float(np.median(widths) / _QUARTERS) ** 2 - interpolation_mm2
     return float(np.clip(np.sqrt(max(edge_mm2, 0.0)), *BLUR_RANGE_MM))
 
