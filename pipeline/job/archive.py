@@ -1,0 +1,196 @@
+"""Reads the meshes of a 3MF file that may be hostile, with the standard library and numpy alone.
+
+Limits on names, sizes and packing ratio; no DTD, no entities; core specification 1.x (objects, components, build items).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.values import FloatArray
+
+_MAX_ENTRIES = 200  # a 3MF of this kind has about five
+_MAX_UNPACKED_BYTES = 2_000_000_000  # beyond it the file is refused, not read
+_MAX_RATIO = 200  # unpacked to packed; repetitive XML of a mesh reaches about 30
+_MAX_DEPTH = 8  # components inside components
+_MAX_INSTANCES = 10_000
+_CHUNK_BYTES = 1 << 20
+_NUMBER = rb"-?\d+(?:\.\d+)?"
+_LISTS = {
+    b"vertices": re.compile(rb'(?:\s*+<vertex x="%b" y="%b" z="%b"\s*+/>)*+\s*+' % (_NUMBER, _NUMBER, _NUMBER)),
+    b"triangles": re.compile(rb'(?:\s*+<triangle v1="\d+" v2="\d+" v3="\d+"\s*+/>)*+\s*+'),
+}
+_ONLY_NUMBERS = bytes(byte if byte in b"0123456789.-" else 32 for byte in range(256))
+
+
+@dataclass(slots=True)
+class _Object:
+    vertices: list[tuple[float, float, float]] = field(default_factory=list)
+    triangles: list[tuple[int, int, int]] = field(default_factory=list)
+    blocks: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    components: list[tuple[str, FloatArray]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Model:
+    unit: str = "millimeter"
+    objects: dict[str, _Object] = field(default_factory=dict)
+    items: list[tuple[str, FloatArray]] = field(default_factory=list)
+    open_object: _Object | None = None
+    blocks: Iterator[npt.NDArray[np.float64]] = field(default_factory=lambda: iter(()))
+
+
+def threemf_corners(data: bytes) -> npt.NDArray[np.float64]:
+    """Read all triangles of the build, placed: (n, 3, 3) corners in mm.
+
+    Raises
+    ------
+    MachineError
+        Not a 3MF file, outside the limits, in another unit, or contradicting itself.
+    """
+    model = _parsed(_model_xml(data))
+    if model.unit != "millimeter":
+        raise MachineError(f"3MF unit is {model.unit!r}, must be 'millimeter'")
+    found: list[npt.NDArray[np.float64]] = []
+    for name, pose in model.items:
+        _collect(model, name, pose, depth=0, found=found)
+    if not found:
+        raise MachineError("3MF builds no triangle, at least 1")
+    return np.concatenate(found)
+
+
+def _model_xml(data: bytes) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            _check_entries(entries)
+            models = [entry for entry in entries if entry.filename.lower().endswith(".model")]
+            if len(models) != 1:
+                raise MachineError(f"3MF has {len(models)} models, must be 1")
+            with archive.open(models[0]) as file:
+                return file.read(models[0].file_size + 1)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise MachineError("3MF is not a readable zip archive") from error
+
+
+def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
+    names = [entry.filename for entry in entries]
+    if len(entries) > _MAX_ENTRIES or len(set(names)) != len(names):
+        raise MachineError(f"3MF has {len(entries)} entries, at most {_MAX_ENTRIES}, each once")
+    for entry in entries:
+        parts = entry.filename.replace("\\", "/").split("/")
+        if entry.filename.startswith("/") or ".." in parts:
+            raise MachineError("3MF holds a path that leads outside it")
+        if entry.file_size > _MAX_RATIO * max(entry.compress_size, 1) + _CHUNK_BYTES:
+            raise MachineError(f"3MF entry unpacks to more than {_MAX_RATIO} times its size")
+    total = sum(entry.file_size for entry in entries)
+    if total > _MAX_UNPACKED_BYTES:
+        raise MachineError(f"3MF unpacks to {total} bytes, at most {_MAX_UNPACKED_BYTES} bytes")
+
+
+def _parsed(xml: bytes) -> _Model:
+    """Parse the model; the long plain lists of vertices and triangles are read by numpy, the rest by expat."""
+    xml, blocks = _without_lists(xml)
+    model = _Model(blocks=iter(blocks))
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda name, given: _start(model, name, given)
+    parser.EndElementHandler = lambda name: _end(model, name)
+    parser.StartDoctypeDeclHandler = _refuse_dtd
+    parser.EntityDeclHandler = _refuse_dtd
+    try:
+        parser.Parse(xml, True)
+    except (expat.ExpatError, KeyError, ValueError, UnicodeError) as error:
+        raise MachineError("3MF model is not well formed") from error
+    return model
+
+
+def _without_lists(xml: bytes) -> tuple[bytes, list[npt.NDArray[np.float64]]]:
+    """Take out the lists that hold nothing but plain elements: several times as quick as a call for each element.
+
+    Where anything could hide a list from the parser or the parser from a list, all is left to the parser.
+    """
+    if b"<!" in xml or b"\x00" in xml:
+        return xml, []
+    rest, lists, at = [], [], 0
+    for opening in re.finditer(rb"<(vertices|triangles)\b", xml):
+        name, start = opening[1], opening.end() + 1
+        end = xml.find(b"</" + name + b">", start)
+        inner = xml[start:end]
+        if end < 0 or xml[start - 1 : start] != b">" or not _LISTS[name].fullmatch(inner):
+            return xml, []
+        rest.append(xml[at:start])
+        lists.append(_numbers(name, inner))
+        at = end
+    return b"".join([*rest, xml[at:]]), lists
+
+
+def _numbers(name: bytes, inner: bytes) -> npt.NDArray[np.float64]:
+    numbers = np.fromstring(inner.translate(_ONLY_NUMBERS), dtype=np.float64, sep=" ")
+    if name == b"vertices":
+        return numbers.reshape(-1, 3)
+    return numbers.reshape(-1, 6)[:, 1::2]  # the digits of v1, v2 and v3 are read too
+
+
+def _refuse_dtd(*_given: object) -> None:
+    raise MachineError("3MF model holds a DTD or an entity, which is refused")
+
+
+def _start(model: _Model, name: str, given: dict[str, str]) -> None:
+    target = model.open_object
+    if name == "vertex" and target is not None:
+        target.vertices.append((float(given["x"]), float(given["y"]), float(given["z"])))
+    elif name == "triangle" and target is not None:
+        target.triangles.append((int(given["v1"]), int(given["v2"]), int(given["v3"])))
+    elif name == "component" and target is not None:
+        target.components.append((given["objectid"], _pose(given.get("transform"))))
+    elif name in ("vertices", "triangles") and target is not None:
+        block = next(model.blocks, None)
+        if block is not None:
+            target.blocks[name] = block
+    elif name == "object":
+        if given["id"] in model.objects:
+            raise MachineError("3MF names one object twice")
+        model.open_object = model.objects[given["id"]] = _Object()
+    elif name == "item":
+        model.items.append((given["objectid"], _pose(given.get("transform"))))
+    elif name == "model":
+        model.unit = given.get("unit", "millimeter")
+
+
+def _end(model: _Model, name: str) -> None:
+    if name == "object":
+        model.open_object = None
+
+
+def _pose(text: str | None) -> FloatArray:
+    """A 3MF transform (twelve numbers, row vectors) as a (4, 4) matrix for column vectors."""
+    pose = np.eye(4)
+    if text is not None:
+        numbers = [float(word) for word in text.split()]
+        if len(numbers) != 12:
+            raise ValueError("transform")
+        pose[:3, :] = np.array(numbers).reshape(4, 3).T
+    return pose
+
+
+def _collect(model: _Model, name: str, pose: FloatArray, *, depth: int, found: list[npt.NDArray[np.float64]]) -> None:
+    if name not in model.objects or depth > _MAX_DEPTH or len(found) > _MAX_INSTANCES:
+        raise MachineError("3MF build is not sound: an unknown object, or components nested too deep or too many")
+    thing = model.objects[name]
+    vertices = thing.blocks.get("vertices", np.array(thing.vertices, dtype=np.float64).reshape(-1, 3))
+    triangles = thing.blocks.get("triangles", np.array(thing.triangles, dtype=np.float64).reshape(-1, 3)).astype(np.int64)
+    if len(triangles):
+        if triangles.min() < 0 or triangles.max() >= len(vertices):
+            raise MachineError("3MF triangle names a vertex that is not there")
+        found.append((vertices @ pose[:3, :3].T + pose[:3, 3])[triangles])
+    for child, child_pose in thing.components:
+        _collect(model, child, pose @ child_pose, depth=depth + 1, found=found)

@@ -1,0 +1,215 @@
+"""Fills the manifest from the values of the case and from what was measured on the files."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from batchone.pipeline.job.contours import LayerFigures
+from batchone.pipeline.job.manifest import (
+    ApprovalEntry,
+    BuildEntry,
+    FaceEntry,
+    FindingEntry,
+    JobManifest,
+    PartEntry,
+    PlacementEntry,
+    Row,
+    canonical_json,
+)
+from batchone.pipeline.job.measure import MeshFigures
+from batchone.pipeline.job.signature import SiteKey
+from batchone.pipeline.job.sums import sha256
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.order import Order
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Part, Plan, Scan
+
+_LIBRARIES = (
+    "batchone",
+    "cadquery",
+    "cryptography",
+    "lib3mf",
+    "manifold3d",
+    "numba",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "pydicom",
+    "scikit-image",
+    "scipy",
+    "SimpleITK",
+    "trimesh",
+    "typst",
+    "vtk",
+)
+_JOB_ID_CHARACTERS = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """Everything that goes into a job folder."""
+
+    scan: Scan
+    anatomy: Anatomy
+    plan: Plan
+    checked: CheckedDevice
+    approval: Approval
+    build: Build
+    order: Order
+    process: Process
+    machine: Machine
+    key: SiteKey
+
+
+def job_id_of(case: Case) -> str:
+    """The first 16 hexadecimal digits of the digest of the inputs and the Approval."""
+    parts = (
+        case.scan.record.sources_digest.encode(),
+        canonical_json(case.order.model_dump(mode="json")),
+        canonical_json(case.process.model_dump(mode="json")),
+        canonical_json(case.machine.model_dump(mode="json")),
+        case.approval.digest.encode(),
+        case.approval.text(),
+        str(case.approval.demonstration).encode(),
+        case.approval.public_key.encode(),
+        case.key.public_key.encode(),
+    )
+    return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts))[:_JOB_ID_CHARACTERS]
+
+
+def describe(case: Case, figures: Mapping[str, MeshFigures], *, layers: LayerFigures, digests: Mapping[str, str]) -> JobManifest:
+    """Fill ``job.json``.
+
+    Parameters
+    ----------
+    case
+        The case.
+    figures
+        Part name -> what its STL file measures after reading it back.
+    layers
+        What ``build/layers.cli`` measures.
+    digests
+        Relative path -> SHA-256 of each file written so far.
+    """
+    order, plan, device = case.order, case.plan, case.checked.device
+    return JobManifest(
+        job=job_id_of(case),
+        case=order.case,
+        device=order.device,
+        side=order.side,
+        process=case.process.name,
+        machine=case.machine.name,
+        due=order.due,
+        parameters=order.parameters.model_dump(mode="json"),
+        plan_proposed=plan.proposed,
+        plan_figures=dict(plan.figures),
+        device_figures=dict(device.figures),
+        approval=_approval_entry(case.approval),
+        parts=tuple(_part_entry(part, case.process, figures[part.name], digests) for part in device.parts),
+        build=_build_entry(case.build, case.process, layers),
+        findings=_finding_entries(case),
+        after_printing=case.process.after_printing,
+        scan_sources_digest=case.scan.record.sources_digest,
+        versions=_versions(),
+    )
+
+
+def _approval_entry(approval: Approval) -> ApprovalEntry:
+    return ApprovalEntry(
+        name=approval.name,
+        time=approval.time,
+        meaning=approval.meaning,
+        digest=approval.digest,
+        demonstration=approval.demonstration,
+        public_key=approval.public_key,
+        signature=approval.signature,
+    )
+
+
+def _part_entry(part: Part, process: Process, figures: MeshFigures, digests: Mapping[str, str]) -> PartEntry:
+    path = f"parts/{part.name}"
+    faces = tuple(
+        FaceEntry(
+            label=face.label,
+            purpose=face.purpose,
+            tolerance_mm=face.tolerance_mm,
+            area_mm2=_labelled_area(part, face.label),
+        )
+        for face in part.functional_faces
+    )
+    return PartEntry(
+        name=part.name,
+        process=process.name,
+        material=process.material,
+        figures=figures,
+        stl_sha256=digests[f"{path}.stl"],
+        threemf_sha256=digests[f"{path}.3mf"],
+        step_sha256=digests.get(f"{path}.step"),
+        functional_faces=faces,
+    )
+
+
+def _labelled_area(part: Part, label: str) -> float:
+    """Area of the triangles that carry a label, mm2."""
+    if label not in part.labels:
+        return 0.0
+    chosen = Mesh(part.mesh.vertices_mm, part.mesh.faces[part.face_labels == part.labels.index(label)])
+    corners: FloatArray = chosen.vertices_mm[chosen.faces]
+    return float(np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2.0)
+
+
+def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildEntry:
+    estimate = build.estimate
+    placements = tuple(PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion) for p in build.placements)
+    return BuildEntry(
+        layers=estimate.layers,
+        layer_mm=process.layer_mm,
+        height_mm=estimate.height_mm,
+        seconds=estimate.seconds,
+        material_g=estimate.material_g,
+        part_volume_mm3=estimate.part_volume_mm3,
+        layers_volume_mm3=layers.volume_mm3,
+        contours=layers.contours,
+        basis=estimate.basis,
+        placements=placements,
+    )
+
+
+def _rows(pose: FloatArray) -> tuple[Row, Row, Row, Row]:
+    rows = [tuple(float(value) for value in row) for row in pose]
+    (a, b, c, d), (e, f, g, h), (i, j, k, m), (n, o, p, q) = rows
+    return ((a, b, c, d), (e, f, g, h), (i, j, k, m), (n, o, p, q))
+
+
+def _finding_entries(case: Case) -> tuple[FindingEntry, ...]:
+    stages = (
+        ("intake", case.scan.findings),
+        ("segment", case.anatomy.findings),
+        ("plan", case.plan.findings),
+        ("check", case.checked.findings),
+        ("slice", case.build.findings),
+    )
+    return tuple(FindingEntry.of(stage, finding) for stage, findings in stages for finding in findings)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _installed(_LIBRARIES):
+        versions[name] = metadata.version(name)
+    return versions
+
+
+def _installed(names: Sequence[str]) -> list[str]:
+    found = []
+    for name in names:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return found

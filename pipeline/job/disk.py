@@ -1,0 +1,96 @@
+"""The one place where the job folder and the keys meet the disk; what fails there is told in the workshop's words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batchone.pipeline.errors import MachineError
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+@contextmanager
+def reported(what: str) -> Iterator[None]:
+    """Turn an operating-system error about ``what`` into a MachineError.
+
+    Raises
+    ------
+    MachineError
+        ``disk full: ...`` when no space, quota or file size is left; else the system's own words.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise MachineError(
+                f"disk full: {what} could not be written ({error.strerror})", hint="free space, then run again"
+            ) from error
+        raise MachineError(
+            f"{what}: {error.strerror or error}", hint="check the folder and its rights, then run again"
+        ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write all bytes and sync them, making the parent folder.
+
+    Raises
+    ------
+    MachineError
+        See :func:`reported`.
+    """
+    with reported(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_once(path: Path, data: bytes, *, mode: int) -> None:
+    """Let ``path`` appear whole with these bytes and this mode, unless it is already there.
+
+    Raises
+    ------
+    OSError
+        As the system says; the caller wraps it in :func:`reported`.
+    """
+    beside = _write_beside(path, data, mode)
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        pass
+    finally:
+        beside.unlink()
+
+
+def write_over(path: Path, data: bytes, *, mode: int) -> None:
+    """Replace ``path`` by these bytes in one step; nothing is written when they are already there.
+
+    Raises
+    ------
+    OSError
+        As the system says; the caller wraps it in :func:`reported`.
+    """
+    if path.is_file() and path.read_bytes() == data:
+        return
+    beside = _write_beside(path, data, mode)
+    beside.replace(path)
+
+
+def _write_beside(path: Path, data: bytes, mode: int) -> Path:
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        beside.unlink()
+        raise
+    return beside

@@ -1,0 +1,172 @@
+"""Writes the job folder: files, read back and measured again, then the list of digests and its signature."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
+from batchone.pipeline.job.contours import LayerFigures
+from batchone.pipeline.job.describe import Case, describe
+from batchone.pipeline.job.disk import reported, write_bytes
+from batchone.pipeline.job.manifest import JobManifest
+from batchone.pipeline.job.measure import MeshFigures, stl_bytes
+from batchone.pipeline.job.pictures import make_pictures
+from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
+from batchone.pipeline.job.report import build_report, clinical_report
+from batchone.pipeline.job.sections import ct_sections
+from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval
+from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
+from batchone.pipeline.job.verify import verify_job
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.order import Order
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, JobFolder, Part, Plan, Scan
+
+_PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it becomes a file name on every system
+_PRINT_FROM = (".3mf", ".stl", ".step", ".cli")
+
+
+def package(
+    *,
+    scan: Scan,
+    anatomy: Anatomy,
+    plan: Plan,
+    checked: CheckedDevice,
+    approval: Approval,
+    build: Build,
+    order: Order,
+    process: Process,
+    machine: Machine,
+    key: SiteKey,
+    into: Path,
+) -> JobFolder:
+    """Write a complete, signed job folder; the same values give the same bytes.
+
+    Parameters
+    ----------
+    scan, anatomy, plan, checked, approval, build, order, process, machine
+        The case.
+    key
+        The site's release key.
+    into
+        An empty folder; the caller moves it to ``job/<job-id>`` when all is written.
+
+    Returns
+    -------
+    JobFolder
+        ``folder`` is ``job/<job-id>``, relative to the case folder.
+
+    Raises
+    ------
+    CheckFailed
+        A check failed: such a device is never released.
+    DesignError
+        A part name that cannot be a file name.
+    MachineError
+        The approval's signature is bad, a file reads back wrong, or the disk is full.
+    """
+    case = Case(scan, anatomy, plan, checked, approval, build, order, process, machine, key)
+    _refuse_unready(case, into)
+    files = _Files(into)
+    figures = _write_meshes(case, files)
+    layers = _write_build(case, files)
+    pictures = make_pictures(anatomy, checked.device, plan)
+    for picture in pictures:
+        files.write(f"pictures/{picture.name}", picture.png)
+    manifest = describe(case, figures, layers=layers, digests=files.digests)
+    files.write("job.json", manifest.to_bytes())
+    printed = {name: digest for name, digest in files.digests.items() if name.endswith(_PRINT_FROM)}
+    files.write("build-report.pdf", build_report(manifest, pictures, printed))
+    sections = ct_sections(scan, anatomy, checked.device, plan)
+    clinical = clinical_report(
+        manifest, pictures, sections=sections, scan=scan, anatomy=anatomy, device=checked.device, order=order
+    )
+    files.write("clinical-report.pdf", clinical)
+    _reread_papers(files)
+    return _seal(manifest, files, key)
+
+
+class _Files:
+    """Files written so far below one folder, with the digests of what was meant to be written."""
+
+    def __init__(self, into: Path) -> None:
+        self.into = into
+        self.digests: dict[str, str] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        write_bytes(self.into / name, data)
+        self.digests[name] = sha256(data)
+
+    def reread(self, name: str) -> bytes:
+        """The bytes on the disk, which must be those that were written."""
+        with reported(name):
+            data = (self.into / name).read_bytes()
+        if sha256(data) != self.digests[name]:
+            raise MachineError(f"{name} reads back other bytes than were written", hint="check the disk")
+        return data
+
+
+def _refuse_unready(case: Case, into: Path) -> None:
+    if not case.checked.released:
+        failed = tuple(f for f in case.checked.findings if f.verdict == "fail")
+        raise CheckFailed(f"{len(failed)} checks failed, at most 0", failed, hint="change a parameter and run again")
+    verify_approval(case.approval, (embedded_signer(case.approval.signature),))
+    names = [part.name for part in case.checked.device.parts]
+    for name in names:
+        if not _PART_NAME.fullmatch(name) or names.count(name) != 1:
+            raise DesignError(f"part name {name!r} is not usable once as a file name", hint="letters, digits, - and _ only")
+    made = dict(case.build.part_3mf)
+    if sorted(made) != sorted(names):
+        raise MachineError(f"build has 3MF files for {len(made)} parts, must be {len(names)}", hint="run slicing again")
+    with reported("job folder"):
+        into.mkdir(parents=True, exist_ok=True)
+        if any(into.iterdir()):
+            raise MachineError("job folder is not empty", hint="give an empty folder")
+
+
+def _write_meshes(case: Case, files: _Files) -> dict[str, MeshFigures]:
+    """Write the part files and read them back; what each STL measures."""
+    made = dict(case.build.part_3mf)
+    figures = {}
+    for part in case.checked.device.parts:
+        files.write(f"parts/{part.name}.stl", stl_bytes(part.mesh))
+        files.write(f"parts/{part.name}.3mf", made[part.name])
+        if part.step:
+            files.write(f"parts/{part.name}.step", part.step)
+        figures[part.name] = _reread_part(part, files)
+    return figures
+
+
+def _reread_part(part: Part, files: _Files) -> MeshFigures:
+    reread_3mf(part, files.reread(f"parts/{part.name}.3mf"))
+    return reread_stl(part, files.reread(f"parts/{part.name}.stl"))
+
+
+def _write_build(case: Case, files: _Files) -> LayerFigures:
+    files.write("build/plate.3mf", case.build.plate_3mf)
+    files.write("build/layers.cli", case.build.layers_cli)
+    reread_plate(case.build, case.checked.device.parts)
+    for name in ("build/plate.3mf", "build/layers.cli"):
+        files.reread(name)
+    return reread_layers(case.build, case.checked.device.parts, case.process)
+
+
+def _reread_papers(files: _Files) -> None:
+    for name in sorted(files.digests):
+        if name.endswith(".png"):
+            reread_png(name, files.reread(name))
+        elif name.endswith(".pdf"):
+            reread_pdf(name, files.reread(name))
+
+
+def _seal(manifest: JobManifest, files: _Files, key: SiteKey) -> JobFolder:
+    """Write the list of digests, sign it, and verify the whole folder as a receiver would."""
+    sums = sums_bytes(files.digests)
+    write_bytes(files.into / SUMS, sums)
+    write_bytes(files.into / SUMS_SIGNATURE, sign(key, sums, namespace=RELEASE).encode("ascii"))
+    report = verify_job(files.into, signers=None)
+    if not report.ok:
+        first = report.problems[0]
+        raise MachineError(f"job folder does not verify: {first.file}: {first.text}", hint="run packaging again")
+    return JobFolder(manifest.job, f"job/{manifest.job}", sha256(sums))

@@ -1,0 +1,186 @@
+"""``job.json``: what a job folder says about itself, in numbers, so that a swapped mesh is caught by value."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.measure import MeshFigures
+from batchone.pipeline.order import Model
+from batchone.pipeline.values import Finding, Vector
+
+SCHEMA: Literal["batchone-job/1"] = "batchone-job/1"
+DISCLAIMER = "Not a cleared medical device; for research and engineering"
+_DECIMALS = 6  # of every number in job.json: 1e-6 mm is below what any step resolves
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+Row = tuple[float, float, float, float]
+
+
+class FaceEntry(Model):
+    """A face that later steps must protect; ``area_mm2`` as built."""
+
+    label: str
+    purpose: str
+    tolerance_mm: float
+    area_mm2: float
+
+
+class PartEntry(Model):
+    """One printable body, as measured on its STL file after reading it back; frame patient LPS, unit mm."""
+
+    name: FileName
+    process: str
+    material: str
+    frame: Literal["LPS"] = "LPS"
+    unit: Literal["mm"] = "mm"
+    figures: MeshFigures
+    stl_sha256: Digest
+    threemf_sha256: Digest
+    step_sha256: Digest | None
+    functional_faces: tuple[FaceEntry, ...]
+
+
+class ApprovalEntry(Model):
+    """Who approved what, when, in which meaning; ``text_sha256`` is that of the signed words."""
+
+    name: str
+    time: dt.datetime
+    meaning: str
+    digest: str
+    demonstration: bool
+    public_key: str
+    signature: str
+
+
+class PlacementEntry(Model):
+    """Where a part stands: ``pose`` maps patient LPS to the machine's plate frame, mm."""
+
+    part: str
+    pose: tuple[Row, Row, Row, Row]
+    criterion: str
+
+
+class BuildEntry(Model):
+    """The build of this job alone; ``layers_volume_mm3`` and ``contours`` as measured on ``build/layers.cli``."""
+
+    layers: int
+    layer_mm: float
+    height_mm: float
+    seconds: float
+    material_g: float
+    part_volume_mm3: float
+    layers_volume_mm3: float
+    contours: int
+    basis: str
+    placements: tuple[PlacementEntry, ...]
+
+
+class FindingEntry(Model):
+    """One finding; ``value`` is null where nothing could be measured."""
+
+    stage: str
+    check: str
+    what: str
+    value: float | None
+    unit: str
+    low: float | None
+    high: float | None
+    limit: str
+    verdict: Literal["pass", "warn", "fail"]
+    hint: str
+    source: str
+    where_mm: Vector | None
+
+    @classmethod
+    def of(cls, stage: str, finding: Finding) -> FindingEntry:
+        """Copy a finding of a stage."""
+        return cls(
+            stage=stage,
+            check=finding.check,
+            what=finding.what,
+            value=finding.value if math.isfinite(finding.value) else None,
+            unit=finding.unit,
+            low=finding.low,
+            high=finding.high,
+            limit=finding.limit,
+            verdict=finding.verdict,
+            hint=finding.hint,
+            source=finding.source,
+            where_mm=finding.where_mm,
+        )
+
+
+class JobManifest(Model):
+    """The whole of ``job.json``; the patient is named by case code only."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_name: Annotated[Literal["batchone-job/1"], Field(alias="schema")] = SCHEMA
+    job: JobId
+    case: str
+    device: str
+    side: Literal["left", "right", "midline"]
+    process: str
+    machine: str
+    due: dt.datetime
+    parameters: dict[str, Any]
+    plan_proposed: bool
+    plan_figures: dict[str, float]
+    device_figures: dict[str, float]
+    approval: ApprovalEntry
+    parts: Annotated[tuple[PartEntry, ...], Field(min_length=1)]
+    build: BuildEntry
+    findings: tuple[FindingEntry, ...]
+    after_printing: tuple[str, ...]
+    scan_sources_digest: str
+    versions: dict[str, str]
+    disclaimer: str = DISCLAIMER
+
+    def to_bytes(self) -> bytes:
+        """Write as canonical JSON: sorted keys, two spaces, LF, numbers rounded to 1e-6."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True))
+
+
+def read_manifest(data: bytes) -> JobManifest:
+    """Read ``job.json``; only the one canonical spelling is taken.
+
+    Raises
+    ------
+    MachineError
+        Not valid, of another version, or not canonical.
+    """
+    try:
+        manifest = JobManifest.model_validate_json(data)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise MachineError(
+            f"job.json is not valid: {where}: {fault['msg']}", hint="read it with the version that wrote it"
+        ) from error
+    if manifest.to_bytes() != data:
+        raise MachineError("job.json is not in its canonical spelling", hint="fetch the job folder again")
+    return manifest
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode a value of plain JSON types so that equal values give equal bytes."""
+    text = json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
+    return (text + "\n").encode("utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, _DECIMALS) + 0.0
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,118 @@
+"""What a mesh file measures: volume, box, centre of mass, triangles. Reads binary STL with numpy alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.order import Model
+from batchone.pipeline.values import FloatArray, Mesh, Vector
+
+STL_HEADER = b"batchone binary STL, unit millimetre, frame patient LPS".ljust(80)
+_STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_STL_PREFIX_BYTES = 84  # header and triangle count of a binary STL
+_CHUNK = 1 << 18  # triangles summed at a time: bounds memory, and fixes the order of the sums
+
+
+class MeshFigures(Model):
+    """The figures by which one closed surface is told from another; lengths in mm, in the frame of the mesh."""
+
+    triangles: int
+    box_low_mm: Vector
+    box_high_mm: Vector
+    volume_mm3: float
+    area_mm2: float
+    centre_of_mass_mm: Vector
+
+    def differences(self, other: MeshFigures, *, length_mm: float, relative: float) -> tuple[str, ...]:
+        """Say where ``other`` differs: by more than ``length_mm`` in box or centre of mass, or ``relative`` in volume."""
+        found = []
+        if self.triangles != other.triangles:
+            found.append(f"triangles are {other.triangles}, must be {self.triangles}")
+        if not abs(self.volume_mm3 - other.volume_mm3) <= relative * abs(self.volume_mm3):
+            found.append(f"volume is {other.volume_mm3:.3f} mm3, must be {self.volume_mm3:.3f} mm3 within {relative:g}")
+        for what in ("box_low_mm", "box_high_mm", "centre_of_mass_mm"):
+            mine, theirs = getattr(self, what), getattr(other, what)
+            if not max(abs(a - b) for a, b in zip(mine, theirs, strict=True)) <= length_mm:
+                name = what.removesuffix("_mm").replace("_", " ")
+                found.append(f"{name} is {_words(theirs)} mm, must be {_words(mine)} mm within {length_mm:g} mm")
+        return tuple(found)
+
+
+def measure_mesh(mesh: Mesh) -> MeshFigures:
+    """Measure a closed surface, in its own frame."""
+    return measure_triangles(mesh.vertices_mm[mesh.faces])
+
+
+def measure_triangles(corners_mm: npt.NDArray[np.floating]) -> MeshFigures:
+    """Measure a closed surface given as (n, 3, 3) corner points; numbers rounded to 1e-6.
+
+    Raises
+    ------
+    MachineError
+        No triangle, or a corner that is not finite.
+    """
+    if len(corners_mm) == 0 or not np.isfinite(corners_mm).all():
+        raise MachineError(f"mesh has {len(corners_mm)} triangles or corners that are not finite, at least 1 and all finite")
+    low = corners_mm.min(axis=(0, 1)).astype(np.float64)
+    high = corners_mm.max(axis=(0, 1)).astype(np.float64)
+    middle = (low + high) / 2.0
+    volume, area, moment = 0.0, 0.0, np.zeros(3)
+    for start in range(0, len(corners_mm), _CHUNK):
+        a, b, c = np.moveaxis(corners_mm[start : start + _CHUNK].astype(np.float64) - middle, 1, 0)
+        six_volumes = np.sum(a * _cross(b, c), axis=1)
+        volume += float(six_volumes.sum()) / 6.0
+        moment += np.sum(six_volumes[:, None] * (a + b + c), axis=0) / 24.0
+        area += float(np.linalg.norm(_cross(b - a, c - a), axis=1).sum()) / 2.0
+    centre = middle + (moment / volume if volume != 0.0 else 0.0)
+    return MeshFigures(
+        triangles=len(corners_mm),
+        box_low_mm=_rounded(low),
+        box_high_mm=_rounded(high),
+        volume_mm3=round(volume, 6),
+        area_mm2=round(area, 6),
+        centre_of_mass_mm=_rounded(centre),
+    )
+
+
+def stl_bytes(mesh: Mesh) -> bytes:
+    """Write a mesh as binary STL with a fixed header: the same mesh gives the same bytes."""
+    corners = mesh.vertices_mm[mesh.faces]
+    normals = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    records = np.zeros(len(corners), dtype=_STL_TRIANGLE)
+    records["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0.0)
+    records["corners"] = corners
+    return STL_HEADER + np.uint32(len(corners)).astype("<u4").tobytes() + records.tobytes()
+
+
+def stl_corners(data: bytes) -> npt.NDArray[np.float32]:
+    """Read the (n, 3, 3) corners of a binary STL.
+
+    Raises
+    ------
+    MachineError
+        Not a binary STL whose length fits its triangle count.
+    """
+    count = int.from_bytes(data[80:_STL_PREFIX_BYTES], "little")
+    wanted = _STL_PREFIX_BYTES + count * _STL_TRIANGLE.itemsize
+    if len(data) < _STL_PREFIX_BYTES or len(data) != wanted:
+        raise MachineError(f"STL has {len(data)} bytes, must be {wanted} bytes for {count} triangles")
+    return np.frombuffer(data, dtype=_STL_TRIANGLE, offset=_STL_PREFIX_BYTES)["corners"]
+
+
+def _cross(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Row-wise cross product; several times quicker than numpy's general one."""
+    x, y, z = first.T
+    u, v, w = second.T
+    return np.stack((y * w - z * v, z * u - x * w, x * v - y * u), axis=1)
+
+
+def _rounded(point: FloatArray) -> Vector:
+    x, y, z = (round(float(value), 6) + 0.0 for value in point)
+    return (x, y, z)
+
+
+def _words(point: Vector) -> str:
+    return "(" + ", ".join(f"{value:.3f}" for value in point) + ")"

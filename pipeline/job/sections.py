@@ -1,0 +1,133 @@
+"""Sections through the scan with the outlines of bone and device; for the clinical report only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from batchone.pipeline.job.annotate import annotated
+from batchone.pipeline.job.pictures import Picture, device_axis, outward_direction, side_of
+from batchone.pipeline.job.raster import HEIGHT_PX, WIDTH_PX
+from batchone.pipeline.values import Anatomy, Device, FloatArray, Mesh, Plan, Scan, moved_points
+
+_WINDOW_LOW_HU, _WINDOW_HIGH_HU = -250.0, 1350.0  # shows skin, brain and bone apart; a wide bone window
+_BONE_INK, _DEVICE_INK, _INK = (255, 214, 64), (72, 160, 255), (255, 255, 255)
+_LINE_SAMPLES = 2  # outlines are drawn on a picture this many times larger, then averaged: smooth lines
+_LINE_PX = 4  # width of an outline on the larger picture
+_FULL_MARGIN_MM = 12.0  # shown around the bones
+_NEAR_MARGIN_MM = 16.0  # shown around the device
+_OUTSIDE_HU = -1024.0
+
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    name: str
+    caption: str
+    right: FloatArray
+    down: FloatArray
+    middle_mm: FloatArray
+    around_mm: FloatArray
+    margin_mm: float
+
+
+def ct_sections(scan: Scan, anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture, ...]:
+    """Cut the scan through the device's middle: transverse, coronal, sagittal, and along the insertion axis when there is one.
+
+    Transverse sections are seen from the feet (the patient's right is on the left of the picture), coronal ones from the front,
+    sagittal ones from the patient's left.
+    """
+    parts = tuple(part.mesh for part in device.parts)
+    bones = tuple(bone.mesh for bone in anatomy.bones)
+    part_corners = _box_corners(parts)
+    all_corners = np.concatenate((_box_corners(bones), part_corners)) if bones else part_corners
+    middle = (part_corners.min(axis=0) + part_corners.max(axis=0)) / 2.0
+    x, y, z = np.eye(3)
+    x_mm, y_mm, z_mm = (float(value) for value in middle)
+    cuts = [
+        _Cut("transverse", f"transverse section at z = {z_mm:.1f} mm", x, y, middle, all_corners, _FULL_MARGIN_MM),
+        _Cut("coronal", f"coronal section at y = {y_mm:.1f} mm", x, -z, middle, all_corners, _FULL_MARGIN_MM),
+        _Cut("sagittal", f"sagittal section at x = {x_mm:.1f} mm", y, -z, middle, all_corners, _FULL_MARGIN_MM),
+    ]
+    axis = device_axis(plan)
+    if axis is not None:
+        outward = np.array(outward_direction(axis, anatomy, device))
+        across = np.array(side_of((float(outward[0]), float(outward[1]), float(outward[2]))))
+        along = np.cross(outward, across)
+        words = "section along the device's axis"
+        cuts += [
+            _Cut("axis-1", f"{words}, first", along, -outward, middle, part_corners, _NEAR_MARGIN_MM),
+            _Cut("axis-2", f"{words}, across the first", -across, -outward, middle, part_corners, _NEAR_MARGIN_MM),
+        ]
+    with ThreadPoolExecutor(min(len(cuts), max(1, os.cpu_count() or 1))) as pool:
+        return tuple(pool.map(lambda cut: _picture(scan, cut, bones=bones, parts=parts), cuts))
+
+
+def plane_segments(mesh: Mesh, origin_mm: FloatArray, normal: FloatArray) -> Points:
+    """Where a mesh meets a plane: (k, 2, 3) end points of one segment per triangle that crosses it."""
+    height = (mesh.vertices_mm - origin_mm) @ normal
+    above = height >= 0.0
+    first, second, third = (above[mesh.faces[:, corner]] for corner in range(3))
+    faces = mesh.faces[(first != second) | (second != third)]
+    sides = above[faces]
+    alone = np.where(sides.sum(axis=1) == 1, sides.argmax(axis=1), (~sides).argmax(axis=1))  # the corner on its own side
+    row = np.arange(len(faces))
+    ends = []
+    for step in (1, 2):
+        a, b = faces[row, alone], faces[row, (alone + step) % 3]
+        share = height[a] / (height[a] - height[b])
+        ends.append(mesh.vertices_mm[a] + share[:, None] * (mesh.vertices_mm[b] - mesh.vertices_mm[a]))
+    return np.stack(ends, axis=1)
+
+
+def _picture(scan: Scan, cut: _Cut, *, bones: Sequence[Mesh], parts: Sequence[Mesh]) -> Picture:
+    normal = np.cross(cut.right, cut.down)
+    view = np.stack((cut.around_mm @ cut.right, cut.around_mm @ cut.down), axis=1)
+    low, high = view.min(axis=0) - cut.margin_mm, view.max(axis=0) + cut.margin_mm
+    mm_per_px = max(float(high[0] - low[0]) / WIDTH_PX, float(high[1] - low[1]) / HEIGHT_PX)
+    corner = (low + high) / 2.0 - np.array([WIDTH_PX, HEIGHT_PX]) * mm_per_px / 2.0
+    start = cut.right * corner[0] + cut.down * corner[1] + normal * float(np.dot(cut.middle_mm, normal))
+    grey = _resliced(scan, start, cut.right * mm_per_px, cut.down * mm_per_px)
+    size = (WIDTH_PX * _LINE_SAMPLES, HEIGHT_PX * _LINE_SAMPLES)
+    canvas = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    pen = ImageDraw.Draw(canvas)
+    for meshes, ink in ((bones, _BONE_INK), (parts, _DEVICE_INK)):
+        for mesh in meshes:
+            segments = plane_segments(mesh, cut.middle_mm, normal)
+            flat = np.stack((segments @ cut.right - corner[0], segments @ cut.down - corner[1]), axis=2) / mm_per_px
+            for line in (flat * _LINE_SAMPLES).reshape(-1, 4).tolist():
+                pen.line(line, fill=ink, width=_LINE_PX)
+    image = np.asarray(canvas.reduce(_LINE_SAMPLES))
+    png = annotated(image, right=cut.right, up=-cut.down, mm_per_px=mm_per_px, title=cut.caption, ink=_INK)
+    return Picture(f"section-{cut.name}.png", cut.caption, png)
+
+
+def _box_corners(meshes: Sequence[Mesh]) -> FloatArray:
+    """The (8 n, 3) corners of the boxes of n meshes, mm."""
+    found = []
+    for mesh in meshes:
+        sides = np.stack((mesh.vertices_mm.min(axis=0), mesh.vertices_mm.max(axis=0)))
+        found += [[sides[i, 0], sides[j, 1], sides[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    return np.array(found, dtype=np.float64)
+
+
+def _resliced(scan: Scan, start_mm: FloatArray, right_mm: FloatArray, down_mm: FloatArray) -> npt.NDArray[np.uint8]:
+    """Sample the scan on a plane, linearly between voxels, and window it; (HEIGHT_PX, WIDTH_PX) uint8."""
+    from scipy.ndimage import map_coordinates
+
+    to_index = np.linalg.inv(scan.affine).astype(np.float64)
+    step_right, step_down = to_index[:3, :3] @ right_mm, to_index[:3, :3] @ down_mm
+    first = moved_points(to_index, start_mm[None, :])[0] + (step_right + step_down) / 2.0
+    columns, rows = np.arange(WIDTH_PX), np.arange(HEIGHT_PX)[:, None]
+    index = [first[axis] + columns * step_right[axis] + rows * step_down[axis] for axis in (2, 1, 0)]  # slice, row, column
+    values = map_coordinates(scan.hu, index, output=np.float32, order=1, mode="constant", cval=_OUTSIDE_HU)
+    share = (values - _WINDOW_LOW_HU) / (_WINDOW_HIGH_HU - _WINDOW_LOW_HU)
+    grey: npt.NDArray[np.uint8] = np.round(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return grey

@@ -1,0 +1,316 @@
+"""Site keys and SSH signatures: Ed25519, in the formats of OpenSSH.
+
+Formats: PROTOCOL.key, PROTOCOL.sshsig and ssh-keygen(1) of OpenSSH 9.2. Stock ``ssh-keygen -Y verify`` accepts what :func:`sign`
+writes; :func:`verify` is stricter than it, because OpenSSH accepts other spellings of one signature (line breaks, padding).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.disk import reported, write_once, write_over
+from batchone.pipeline.values import Approval
+
+RELEASE = "jobfolder"  # SSHSIG namespace of a released job folder
+APPROVAL = "batchone-approval"  # SSHSIG namespace of a person's word on a device
+DEMONSTRATION = "batchone-approval-demonstration"  # its own namespace, so that the mark cannot be taken off
+RELEASE_KEY = "release"  # file name of the site's release key
+APPROVAL_PREFIX = "approval-"  # file name of a person's key: this and the name
+
+_ALGORITHM = b"ssh-ed25519"
+_MAGIC = b"SSHSIG"
+_HASH = b"sha512"  # what ssh-keygen -Y sign uses unless told otherwise
+_LINE = 70  # characters of base64 in a line of ssh-keygen's armour
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+_MAX_SIGNATURE_CHARACTERS = 2_000  # an Ed25519 SSHSIG has about 300
+_MAX_SIGNERS_BYTES = 1_000_000
+_RAW_KEY_BYTES, _RAW_SIGNATURE_BYTES = 32, 64  # RFC 8032
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_SIGNER_LINE = re.compile(
+    r'(?P<who>[^\s"#]+)\s+(?:namespaces="(?P<spaces>[^"]*)"\s+)?ssh-ed25519\s+(?P<key>[A-Za-z0-9+/=]+)(?:\s.*)?'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteKey:
+    """A signing key: its name (the principal in ``allowed_signers``), its private half, its public line in OpenSSH form."""
+
+    name: str
+    private: Ed25519PrivateKey = field(repr=False)
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """One line of an ``allowed_signers`` file; no namespaces means every namespace, as in OpenSSH."""
+
+    name: str
+    raw_key: bytes
+    namespaces: tuple[str, ...] = ()
+
+
+def load_or_make_key(keys: Path, name: str) -> SiteKey:
+    """Read the key ``name`` from the site's key folder; make it on first use.
+
+    The private half is an OpenSSH file of mode 0600; it appears whole or not at all, also when two processes make it at once.
+
+    Raises
+    ------
+    MachineError
+        The folder cannot be written, others may read the key, or it is not an Ed25519 key.
+    """
+    stem = safe_name(name)
+    path = keys / stem
+    with reported(f"key {stem}"):
+        if not path.exists():
+            keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_once(path, _private_bytes(Ed25519PrivateKey.generate()), mode=0o600)
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise MachineError(
+                f"key {stem} has file mode {mode:04o}, at most 0600", hint=f"chmod 600 the file {stem} in the key folder"
+            )
+        key = SiteKey(stem, _private_key(path.read_bytes(), stem), "")
+        key = replace(key, public_key=_public_line(key.private.public_key(), stem))
+        write_over(keys / f"{stem}.pub", (key.public_key + "\n").encode(), mode=0o644)
+    return key
+
+
+def release_key(keys: Path) -> SiteKey:
+    """The site's release key; see :func:`load_or_make_key`."""
+    return load_or_make_key(keys, RELEASE_KEY)
+
+
+def approval_key(keys: Path, name: str) -> SiteKey:
+    """The key with which the person ``name`` approves; see :func:`load_or_make_key`."""
+    return load_or_make_key(keys, APPROVAL_PREFIX + name)
+
+
+def safe_name(name: str) -> str:
+    """Turn a name into a file name that is also a principal; other spellings of one name stay apart by a digest."""
+    if _SAFE_NAME.fullmatch(name):
+        return name
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "key"
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def sign(key: SiteKey, message: bytes, *, namespace: str) -> str:
+    """Sign as ``ssh-keygen -Y sign -n NAMESPACE`` does; the same key and message give the same characters."""
+    signature = key.private.sign(_signed_bytes(message, namespace))
+    return _armour(_raw_public(key.private.public_key()), signature, namespace)
+
+
+def verify(signature: str, message: bytes, *, namespace: str, allowed: Sequence[Signer]) -> str:
+    """Check an armoured signature character by character, and say whose it is.
+
+    Returns
+    -------
+    str
+        The name of the signer.
+
+    Raises
+    ------
+    MachineError
+        Not the one canonical spelling, another namespace, a key that is not allowed, or another message.
+    """
+    raw_key, raw_signature = _parts(signature)
+    if _armour(raw_key, raw_signature, namespace) != signature:
+        raise MachineError(f"signature is not the canonical one for {namespace!r}", hint="fetch the file again from its sender")
+    names = [s.name for s in allowed if s.raw_key == raw_key and (not s.namespaces or namespace in s.namespaces)]
+    if not names:
+        raise MachineError(f"signature is by a key that is not allowed to sign {namespace!r}", hint="check allowed_signers")
+    try:
+        Ed25519PublicKey.from_public_bytes(raw_key).verify(raw_signature, _signed_bytes(message, namespace))
+    except (InvalidSignature, ValueError) as error:
+        raise MachineError("signature does not fit what it signs", hint="the content was changed after signing") from error
+    return names[0]
+
+
+def embedded_signer(signature: str) -> Signer:
+    """Whoever a signature says it is by: proves wholeness, not origin.
+
+    Raises
+    ------
+    MachineError
+        Not an Ed25519 SSH signature.
+    """
+    return Signer("embedded key", _parts(signature)[0])
+
+
+def sign_approval(approval: Approval, key: SiteKey) -> Approval:
+    """Return the approval with the key's public half and its signature over :meth:`Approval.text`.
+
+    Raises
+    ------
+    MachineError
+        A line break or another control character in name, meaning or digest: it could fake a line of the text.
+    """
+    for what, text in (("name", approval.name), ("meaning", approval.meaning), ("digest", approval.digest)):
+        if not text.strip() or not text.isprintable():
+            raise MachineError(f"approval {what} is {text!r}, must be one line of printable text", hint="write it in plain words")
+    namespace = DEMONSTRATION if approval.demonstration else APPROVAL
+    return replace(approval, public_key=key.public_key, signature=sign(key, approval.text(), namespace=namespace))
+
+
+def verify_approval(approval: Approval, allowed: Path | Sequence[Signer]) -> None:
+    """Check an approval's signature; ``allowed`` is the site's key folder, an ``allowed_signers`` file, or its signers.
+
+    Raises
+    ------
+    MachineError
+        The signature is missing, by another key than the approval names, by a key that is not allowed, or over other words.
+    """
+    signers = tuple(allowed) if not isinstance(allowed, Path) else _signers_at(allowed)
+    namespace = DEMONSTRATION if approval.demonstration else APPROVAL
+    verify(approval.signature, approval.text(), namespace=namespace, allowed=signers)
+    if embedded_signer(approval.signature).raw_key != _raw_of_line(approval.public_key):
+        raise MachineError("approval names another public key than the one that signed it", hint="approve again")
+
+
+def write_allowed_signers(keys: Path) -> Path:
+    """Write ``allowed_signers`` from the public halves in the key folder, sorted by name; return its path.
+
+    Raises
+    ------
+    MachineError
+        A public key is not readable, or the folder cannot be written.
+    """
+    lines = []
+    with reported("allowed_signers"):
+        for path in sorted(keys.glob("*.pub")):
+            spaces = f"{APPROVAL},{DEMONSTRATION}" if path.stem.startswith(APPROVAL_PREFIX) else RELEASE
+            blob = base64.b64encode(_key_blob(_raw_of_line(path.read_text(encoding="utf-8")))).decode()
+            lines.append(f'{safe_name(path.stem)} namespaces="{spaces}" ssh-ed25519 {blob}\n')
+        write_over(keys / "allowed_signers", "".join(lines).encode(), mode=0o644)
+    return keys / "allowed_signers"
+
+
+def read_allowed_signers(path: Path) -> tuple[Signer, ...]:
+    """Read an ``allowed_signers`` file; of its options only ``namespaces`` is known.
+
+    Raises
+    ------
+    MachineError
+        Not readable, or a line that is not understood: a rule that is not understood must not be skipped.
+    """
+    with reported("allowed_signers"):
+        data = path.read_bytes()[: _MAX_SIGNERS_BYTES + 1]
+    if len(data) > _MAX_SIGNERS_BYTES:
+        raise MachineError(f"allowed_signers has more than {_MAX_SIGNERS_BYTES} bytes", hint="is this the right file?")
+    signers = []
+    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _SIGNER_LINE.fullmatch(line.strip())
+        if match is None:
+            raise MachineError(
+                f"allowed_signers line {number} is not understood", hint='write: NAME namespaces="jobfolder" ssh-ed25519 KEY'
+            )
+        spaces = tuple(s for s in (match["spaces"] or "").split(",") if s)
+        signers += [Signer(who, _raw_of_line(f"ssh-ed25519 {match['key']}"), spaces) for who in match["who"].split(",")]
+    return tuple(signers)
+
+
+def _signers_at(path: Path) -> tuple[Signer, ...]:
+    if path.is_dir():
+        return read_allowed_signers(write_allowed_signers(path))
+    return read_allowed_signers(path)
+
+
+def _string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def _key_blob(raw_key: bytes) -> bytes:
+    return _string(_ALGORITHM) + _string(raw_key)
+
+
+def _signed_bytes(message: bytes, namespace: str) -> bytes:
+    digest = hashlib.sha512(message).digest()
+    return _MAGIC + _string(namespace.encode()) + _string(b"") + _string(_HASH) + _string(digest)
+
+
+def _armour(raw_key: bytes, raw_signature: bytes, namespace: str) -> str:
+    inner = _string(_ALGORITHM) + _string(raw_signature)
+    parts = (_key_blob(raw_key), namespace.encode(), b"", _HASH, inner)
+    text = base64.b64encode(_MAGIC + struct.pack(">I", 1) + b"".join(map(_string, parts))).decode()
+    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
+    return "\n".join([_BEGIN, *lines, _END]) + "\n"
+
+
+def _parts(signature: str) -> tuple[bytes, bytes]:
+    """The raw public key and raw signature in an armoured text; any spelling that decodes, canonical or not."""
+    fault = MachineError("signature is not an Ed25519 SSH signature", hint="fetch the file again from its sender")
+    lines = signature[:_MAX_SIGNATURE_CHARACTERS].strip().splitlines()
+    if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
+        raise fault
+    try:
+        blob = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except binascii.Error as error:
+        raise fault from error
+    prefix = _MAGIC + struct.pack(">I", 1)
+    fields = _strings(blob[len(prefix) :]) if blob.startswith(prefix) else ()
+    key = _strings(fields[0]) if len(fields) == 5 else ()
+    inner = _strings(fields[4]) if len(fields) == 5 else ()
+    if len(key) != 2 or len(inner) != 2 or len(key[1]) != _RAW_KEY_BYTES or len(inner[1]) != _RAW_SIGNATURE_BYTES:
+        raise fault
+    return key[1], inner[1]
+
+
+def _strings(data: bytes) -> tuple[bytes, ...]:
+    """All length-prefixed strings in data; () when it does not end with one."""
+    found = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + length:
+            return ()
+        found.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return tuple(found)
+
+
+def _raw_public(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def _raw_of_line(line: str) -> bytes:
+    words = line.split()
+    try:
+        fields = _strings(base64.b64decode(words[1], validate=True)) if len(words) > 1 else ()
+    except binascii.Error:
+        fields = ()
+    if len(fields) != 2 or fields[0] != _ALGORITHM or len(fields[1]) != _RAW_KEY_BYTES:
+        raise MachineError("public key is not an Ed25519 key in OpenSSH form", hint="see ssh-keygen(1), type ed25519")
+    return fields[1]
+
+
+def _public_line(key: Ed25519PublicKey, comment: str) -> str:
+    return f"ssh-ed25519 {base64.b64encode(_key_blob(_raw_public(key))).decode()} {comment}"
+
+
+def _private_bytes(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+
+
+def _private_key(data: bytes, name: str) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_ssh_private_key(data, password=None)
+    except (ValueError, TypeError) as error:
+        raise MachineError(
+            f"key {name} is not an OpenSSH private key without passphrase", hint="restore it from the backup"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise MachineError(f"key {name} is not an Ed25519 key", hint="make it with: ssh-keygen -t ed25519")
+    return key

@@ -1,0 +1,262 @@
+"""Proves that a job folder is the one that was released: every file re-read, every mesh re-measured.
+
+Runs on the core install, so that a cell or a hospital needs nothing more than that. Every file is read once, within limits,
+and the same bytes are hashed and measured.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.archive import threemf_corners
+from batchone.pipeline.job.contours import cli_figures
+from batchone.pipeline.job.manifest import JobManifest, PartEntry, read_manifest
+from batchone.pipeline.job.measure import MeshFigures, measure_triangles, stl_corners
+from batchone.pipeline.job.signature import (
+    APPROVAL,
+    DEMONSTRATION,
+    RELEASE,
+    Signer,
+    embedded_signer,
+    read_allowed_signers,
+    verify,
+    verify_approval,
+    write_allowed_signers,
+)
+from batchone.pipeline.job.sums import MAX_FILES, SUMS, SUMS_SIGNATURE, UNLISTED, read_sums, sha256
+from batchone.pipeline.values import Approval
+
+Kind = Literal["missing", "extra", "changed", "off", "signature", "unsafe"]
+
+MANIFEST = "job.json"
+LAYERS = "build/layers.cli"
+REQUIRED = (MANIFEST, "build-report.pdf", "build/plate.3mf", LAYERS)
+_MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
+_MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
+_STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
+THREEMF_LENGTH_MM, THREEMF_RELATIVE = 0.01, 1e-4  # decimal text of a 3MF against the STL: one hundredth of a layer
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: its kind, the file, and what was found in words."""
+
+    kind: Kind
+    file: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What verification found; ``signer`` is empty when the signature does not hold, ``notes`` say what was not checked."""
+
+    ok: bool
+    problems: tuple[Problem, ...]
+    job_id: str
+    signer: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Findings:
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, kind: Kind, file: str, text: str) -> None:
+        self.problems.append(Problem(kind, file, text))
+
+
+def verify_job(folder: Path, *, signers: Path | None) -> VerifyReport:
+    """Verify a job folder.
+
+    Parameters
+    ----------
+    folder
+        The job folder; it is only read.
+    signers
+        An ``allowed_signers`` file, or a site's key folder. None: wholeness is proved with the key inside the
+        signature, origin is not, and the report says so.
+
+    Raises
+    ------
+    MachineError
+        ``folder`` is no folder, or ``signers`` cannot be read.
+    """
+    if not folder.is_dir() or folder.is_symlink():
+        raise MachineError("job folder is not a folder", hint="give the path of job/<job-id>")
+    allowed = _allowed(signers)
+    found = _Findings()
+    present = _walk(folder, found)
+    sums_data = _read(folder, SUMS, found, limit=_MAX_TEXT_BYTES) if SUMS in present else b""
+    signer = _check_signature(folder, present, sums_data, allowed=allowed, found=found)
+    listed = _listed(sums_data, found)
+    _compare_names(present, listed, found)
+    job_id = _check_contents(folder, present, listed, allowed=allowed, found=found)
+    problems = tuple(sorted(set(found.problems), key=lambda p: (p.file, p.kind, p.text)))
+    notes = () if allowed is not None else ("signer not checked: no allowed_signers given",)
+    return VerifyReport(not problems, problems, job_id, signer, notes)
+
+
+def _allowed(signers: Path | None) -> tuple[Signer, ...] | None:
+    if signers is None:
+        return None
+    return read_allowed_signers(write_allowed_signers(signers) if signers.is_dir() else signers)
+
+
+def _walk(folder: Path, found: _Findings) -> set[str]:
+    """Names of the regular files below a folder; links and devices are unsafe and are not read."""
+    names: set[str] = set()
+    for where, folders, files in os.walk(folder, followlinks=False):
+        for name in sorted([*folders, *files]):
+            path = Path(where) / name
+            relative = path.relative_to(folder).as_posix()
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                continue
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                found.add("unsafe", relative, "a link or a special file, must be a plain file")
+            elif status.st_size > _MAX_FILE_BYTES:
+                found.add("unsafe", relative, f"file has {status.st_size} bytes, at most {_MAX_FILE_BYTES} bytes")
+            else:
+                names.add(relative)
+        if len(names) > MAX_FILES:
+            raise MachineError(f"job folder has more than {MAX_FILES} files", hint="is this a job folder?")
+    return names
+
+
+def _read(folder: Path, name: str, found: _Findings, *, limit: int = _MAX_FILE_BYTES) -> bytes:
+    """Read a plain file that does not grow past its limit; b"" and a problem when it cannot be."""
+    try:
+        handle = os.open(folder / PurePosixPath(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        found.add("unsafe", name, f"cannot be read: {error.strerror}")
+        return b""
+    if len(data) > limit:
+        found.add("unsafe", name, f"file has more than {limit} bytes")
+        return b""
+    return data
+
+
+def _check_signature(
+    folder: Path, present: set[str], sums_data: bytes, *, allowed: tuple[Signer, ...] | None, found: _Findings
+) -> str:
+    if SUMS_SIGNATURE not in present:
+        found.add("missing", SUMS_SIGNATURE, "the signature is not there")
+        return ""
+    text = _read(folder, SUMS_SIGNATURE, found, limit=_MAX_TEXT_BYTES).decode("ascii", errors="replace")
+    try:
+        signers = (embedded_signer(text),) if allowed is None else allowed
+        return verify(text, sums_data, namespace=RELEASE, allowed=signers)
+    except MachineError as error:
+        found.add("signature", SUMS_SIGNATURE, str(error))
+        return ""
+
+
+def _listed(sums_data: bytes, found: _Findings) -> dict[str, str]:
+    if not sums_data:
+        found.add("missing", SUMS, "the list of files is not there or is empty")
+        return {}
+    try:
+        return read_sums(sums_data)
+    except MachineError as error:
+        found.add("changed", SUMS, str(error))
+        return {}
+
+
+def _compare_names(present: set[str], listed: dict[str, str], found: _Findings) -> None:
+    unsafe = {problem.file for problem in found.problems if problem.kind == "unsafe"}
+    for name in sorted({*listed, *REQUIRED} - present - unsafe):
+        found.add("missing", name, "the file is not there")
+    for name in sorted(present - listed.keys() - UNLISTED):
+        found.add("extra", name, f"the file is not in {SUMS}")
+
+
+def _check_contents(
+    folder: Path, present: set[str], listed: dict[str, str], *, allowed: tuple[Signer, ...] | None, found: _Findings
+) -> str:
+    manifest: JobManifest | None = None
+    if MANIFEST in present:
+        try:
+            manifest = read_manifest(_read(folder, MANIFEST, found, limit=_MAX_TEXT_BYTES))
+        except MachineError as error:
+            found.add("off", MANIFEST, str(error))
+    meshes = _expected_meshes(manifest)
+    for name in sorted(meshes.keys() - listed.keys()):
+        found.add("missing", name, f"job.json names the file, {SUMS} does not")
+    for name in sorted(present - UNLISTED):
+        data = _read(folder, name, found)
+        if name in listed and sha256(data) != listed[name]:
+            found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
+        if name in meshes:
+            _check_mesh(name, data, meshes[name], found)
+        elif name == LAYERS and manifest is not None:
+            _check_layers(data, manifest, found)
+        elif name.endswith(".stl") and manifest is not None:
+            found.add("off", name, "job.json names no such mesh")
+    if manifest is None:
+        return ""
+    _check_approval(approval_of(manifest), allowed, found)
+    return manifest.job
+
+
+def _expected_meshes(manifest: JobManifest | None) -> dict[str, PartEntry]:
+    parts = manifest.parts if manifest is not None else ()
+    return {f"parts/{part.name}{suffix}": part for part in parts for suffix in (".stl", ".3mf")}
+
+
+def _check_mesh(name: str, data: bytes, part: PartEntry, found: _Findings) -> None:
+    is_stl = name.endswith(".stl")
+    wanted = part.stl_sha256 if is_stl else part.threemf_sha256
+    if sha256(data) != wanted:
+        found.add("off", name, f"SHA-256 is {sha256(data)[:12]}..., job.json says {wanted[:12]}...")
+    try:
+        figures = measure_triangles(stl_corners(data)) if is_stl else measure_triangles(threemf_corners(data))
+    except MachineError as error:
+        found.add("off", name, str(error))
+        return
+    for text in differences(part.figures, figures, is_stl=is_stl):
+        found.add("off", name, text)
+
+
+def differences(wanted: MeshFigures, figures: MeshFigures, *, is_stl: bool) -> tuple[str, ...]:
+    """Where a re-read mesh file is off the figures in ``job.json``."""
+    length_mm, relative = (_STL_LENGTH_MM, _STL_RELATIVE) if is_stl else (THREEMF_LENGTH_MM, THREEMF_RELATIVE)
+    return wanted.differences(figures, length_mm=length_mm, relative=relative)
+
+
+def approval_of(manifest: JobManifest) -> Approval:
+    """The Approval that a manifest carries."""
+    entry = manifest.approval
+    return Approval(entry.name, entry.time, entry.meaning, entry.digest, entry.public_key, entry.signature, entry.demonstration)
+
+
+def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
+    try:
+        figures = cli_figures(data)
+    except MachineError as error:
+        found.add("off", LAYERS, str(error))
+        return
+    build = manifest.build
+    if (figures.layers, figures.contours) != (build.layers, build.contours):
+        found.add(
+            "off",
+            LAYERS,
+            f"{figures.layers} layers, {figures.contours} contours; must be {build.layers} layers, {build.contours} contours",
+        )
+    if abs(figures.volume_mm3 - build.layers_volume_mm3) > _STL_RELATIVE * build.layers_volume_mm3:
+        found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
+
+
+def _check_approval(approval: Approval, allowed: tuple[Signer, ...] | None, found: _Findings) -> None:
+    """Check the approval by the approvers' keys when the signers name any, else by the key that it carries."""
+    approvers = tuple(s for s in allowed or () if {APPROVAL, DEMONSTRATION} & set(s.namespaces))
+    try:
+        verify_approval(approval, approvers or (embedded_signer(approval.signature),))
+    except MachineError as error:
+        found.add("signature", MANIFEST, f"approval: {error}")

@@ -1,0 +1,411 @@
+"""A job folder that was changed in any way is refused, and the change is named."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import manifold3d
+import numpy as np
+import pytest
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job import archive
+from batchone.pipeline.job.archive import threemf_corners
+from batchone.pipeline.job.contours import cli_figures
+from batchone.pipeline.job.describe import Case, describe
+from batchone.pipeline.job.manifest import JobManifest, read_manifest
+from batchone.pipeline.job.measure import measure_mesh, measure_triangles, stl_bytes, stl_corners
+from batchone.pipeline.job.signature import (
+    RELEASE,
+    SiteKey,
+    approval_key,
+    release_key,
+    sign,
+    sign_approval,
+    write_allowed_signers,
+)
+from batchone.pipeline.job.sums import sha256, sums_bytes
+from batchone.pipeline.job.verify import VerifyReport, verify_job
+from batchone.pipeline.order import Order
+from batchone.pipeline.values import (
+    Anatomy,
+    Approval,
+    CheckedDevice,
+    Device,
+    FieldOfView,
+    Mesh,
+    Part,
+    Plan,
+    Scan,
+    SeriesRecord,
+)
+from batchone.slicer.make import slice_device
+from batchone.slicer.profiles import load_machine, load_process
+
+RECORD = SeriesRecord("CT", "Maker", "Model", "H30", "HFS", 4, 1.0, 1.0, (1.0, 1.0), 0.0, "1.2.840.10008.1.2.1", "ab" * 32)
+
+
+def _mesh(solid: manifold3d.Manifold) -> Mesh:
+    made = solid.to_mesh64()
+    return Mesh(np.array(made.vert_properties[:, :3]), np.array(made.tri_verts, dtype=np.int32))
+
+
+def _box_with_a_hole(width_mm: float = 12.0) -> Mesh:
+    box = manifold3d.Manifold.cube([width_mm, 9.0, 6.0])
+    hole = manifold3d.Manifold.cylinder(20.0, 1.5, circular_segments=24).translate([4.0, 4.0, -5.0])
+    return _mesh((box - hole).translate([30.0, -20.0, 50.0]))
+
+
+def _write(folder: Path, files: dict[str, bytes], key: SiteKey) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    _seal(folder, key)
+
+
+def _seal(folder: Path, key: SiteKey) -> None:
+    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
+    sums = sums_bytes({n: sha256((folder / n).read_bytes()) for n in names if not n.startswith("SHA256SUMS")})
+    (folder / "SHA256SUMS").write_bytes(sums)
+    (folder / "SHA256SUMS.sig").write_text(sign(key, sums, namespace=RELEASE))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "keys"
+    release_key(folder)
+    approval_key(folder, "reviewer")
+    write_allowed_signers(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job folder with real meshes, layers and manifest; its papers are stand-ins."""
+    mesh = _box_with_a_hole()
+    part = Part("implant", mesh, np.zeros(len(mesh.faces), np.int16), ("body",))
+    checked = CheckedDevice(Device("cranial-implant", (part,)), ())
+    time = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
+    approval = sign_approval(Approval("reviewer", time, "released", "cd" * 32, ""), approval_key(keys, "reviewer"))
+    process, machine = load_process("pa12-sls"), load_machine("sim-01")
+    build = slice_device(checked, approval, process, machine)
+    scan = Scan(np.zeros((4, 4, 4), np.int16), np.eye(4), RECORD)
+    anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
+    due = dt.datetime(2026, 11, 24, 8, 0, tzinfo=dt.UTC)
+    order = Order(case="demo-0001", device="cranial-implant", side="left", process=process.name, machine=machine.name, due=due)
+    case = Case(
+        scan,
+        anatomy,
+        Plan("cranial-implant", True, "left"),
+        checked,
+        approval,
+        build,
+        order,
+        process,
+        machine,
+        release_key(keys),
+    )
+    files = {
+        "parts/implant.stl": stl_bytes(mesh),
+        "parts/implant.3mf": dict(build.part_3mf)["implant"],
+        "build/plate.3mf": build.plate_3mf,
+        "build/layers.cli": build.layers_cli,
+        "pictures/bone-front.png": b"picture",
+        "build-report.pdf": b"report",
+        "clinical-report.pdf": b"report",
+    }
+    figures = {"implant": measure_triangles(stl_corners(files["parts/implant.stl"]))}
+    digests = {name: sha256(data) for name, data in files.items()}
+    files["job.json"] = describe(case, figures, layers=cli_figures(build.layers_cli), digests=digests).to_bytes()
+    folder = tmp_path_factory.mktemp("case") / "job"
+    _write(folder, files, release_key(keys))
+    return folder
+
+
+@pytest.fixture
+def job(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "job"))
+
+
+def _kinds(report: VerifyReport) -> set[tuple[str, str]]:
+    assert report.ok == (not report.problems)
+    return {(problem.kind, problem.file) for problem in report.problems}
+
+
+def test_an_untouched_folder_verifies_and_names_its_signer(whole: Path, keys: Path) -> None:
+    for signers in (keys, keys / "allowed_signers"):
+        report = verify_job(whole, signers=signers)
+        assert report.ok
+        assert (report.signer, report.notes) == ("release", ())
+    assert len(report.job_id) == 16
+
+
+def test_without_signers_wholeness_is_proved_and_the_report_says_what_is_not(whole: Path) -> None:
+    report = verify_job(whole, signers=None)
+    assert report.ok
+    assert report.notes == ("signer not checked: no allowed_signers given",)
+
+
+def test_stock_tools_agree(whole: Path, keys: Path) -> None:
+    subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=whole, check=True, capture_output=True)
+    command = ["ssh-keygen", "-Y", "verify", "-f", keys / "allowed_signers", "-I", "release", "-n", "jobfolder"]
+    sums = (whole / "SHA256SUMS").read_bytes()
+    subprocess.run([*command, "-s", "SHA256SUMS.sig"], cwd=whole, input=sums, check=True, capture_output=True)
+
+
+def test_every_file_changed_by_one_bit_is_named(whole: Path, job: Path, keys: Path) -> None:
+    names = [p.relative_to(whole).as_posix() for p in sorted(whole.rglob("*")) if p.is_file()]
+    assert len(names) == 10
+    for name in names:
+        data = (whole / name).read_bytes()
+        for at in (0, len(data) // 2, len(data) - 1):
+            (job / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            kinds = _kinds(verify_job(job, signers=keys))
+            if name.startswith("SHA256SUMS"):
+                assert ("signature", "SHA256SUMS.sig") in kinds, (name, at)
+            else:
+                assert ("changed", name) in kinds, (name, at)
+                assert {file for _, file in kinds} == {name}, (name, at)
+        (job / name).write_bytes(data)
+    assert verify_job(job, signers=keys).ok
+
+
+def test_every_missing_file_is_named(whole: Path, job: Path, keys: Path) -> None:
+    for path in sorted(p for p in whole.rglob("*") if p.is_file()):
+        name = path.relative_to(whole).as_posix()
+        (job / name).unlink()
+        assert ("missing", name) in _kinds(verify_job(job, signers=keys))
+        shutil.copy(path, job / name)
+
+
+@pytest.mark.parametrize("name", ["extra.txt", ".hidden", "parts/implant-2.stl", "pictures/a b.png", "new/deep/x"])
+def test_an_extra_file_is_named(name: str, job: Path, keys: Path) -> None:
+    (job / name).parent.mkdir(parents=True, exist_ok=True)
+    (job / name).write_bytes(b"x")
+    assert ("extra", name) in _kinds(verify_job(job, signers=keys))
+
+
+def test_a_renamed_file_is_missing_and_extra(job: Path, keys: Path) -> None:
+    (job / "parts/implant.stl").rename(job / "parts/Implant.stl")
+    kinds = _kinds(verify_job(job, signers=keys))
+    assert {("missing", "parts/implant.stl"), ("extra", "parts/Implant.stl")} <= kinds
+
+
+def test_a_swapped_mesh_with_new_sums_but_the_old_signature_is_named(job: Path, keys: Path) -> None:
+    (job / "parts/implant.stl").write_bytes(stl_bytes(_box_with_a_hole(12.01)))
+    signature = (job / "SHA256SUMS.sig").read_bytes()
+    _seal(job, release_key(keys))
+    (job / "SHA256SUMS.sig").write_bytes(signature)
+    assert {("signature", "SHA256SUMS.sig"), ("off", "parts/implant.stl")} <= _kinds(verify_job(job, signers=keys))
+
+
+def test_a_swapped_mesh_signed_with_a_strangers_key_is_named_by_key_and_by_value(job: Path, keys: Path, tmp_path: Path) -> None:
+    (job / "parts/implant.stl").write_bytes(stl_bytes(_box_with_a_hole(12.01)))
+    _seal(job, release_key(tmp_path / "other"))
+    report = verify_job(job, signers=keys)
+    assert {("signature", "SHA256SUMS.sig"), ("off", "parts/implant.stl")} <= _kinds(report)
+    assert any("not allowed" in problem.text for problem in report.problems)
+    assert ("off", "parts/implant.stl") in _kinds(verify_job(job, signers=None))
+
+
+def _swap_manifest(job: Path, change: Callable[[JobManifest], JobManifest]) -> None:
+    (job / "job.json").write_bytes(change(read_manifest((job / "job.json").read_bytes())).to_bytes())
+
+
+def test_a_mesh_swapped_by_one_who_holds_the_key_is_caught_by_value(job: Path, keys: Path) -> None:
+    """Sums, signature and the digest in job.json are all new: only the figures still tell."""
+    data = stl_bytes(_box_with_a_hole(12.001))
+    (job / "parts/implant.stl").write_bytes(data)
+
+    def change(manifest: JobManifest) -> JobManifest:
+        return manifest.model_copy(update={"parts": (manifest.parts[0].model_copy(update={"stl_sha256": sha256(data)}),)})
+
+    _swap_manifest(job, change)
+    _seal(job, release_key(keys))
+    report = verify_job(job, signers=keys)
+    assert _kinds(report) == {("off", "parts/implant.stl")}
+    texts = " ".join(problem.text for problem in report.problems)
+    assert "volume is" in texts
+    assert "box high is" in texts
+
+
+def test_a_mirrored_mesh_is_caught_by_value(job: Path, keys: Path) -> None:
+    mesh = _box_with_a_hole()
+    middle = (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0)) / 2.0
+    points = mesh.vertices_mm.copy()
+    points[:, 0] = 2.0 * middle[0] - points[:, 0]
+    (job / "parts/implant.stl").write_bytes(stl_bytes(Mesh(points, np.ascontiguousarray(mesh.faces[:, ::-1]))))
+    assert any("centre of mass" in p.text for p in verify_job(job, signers=keys).problems)
+
+
+def test_a_3mf_that_differs_from_its_stl_is_off_even_when_signed(job: Path, keys: Path) -> None:
+    data = (job / "build/plate.3mf").read_bytes()  # the same part, moved to the plate
+    (job / "parts/implant.3mf").write_bytes(data)
+
+    def change(manifest: JobManifest) -> JobManifest:
+        return manifest.model_copy(update={"parts": (manifest.parts[0].model_copy(update={"threemf_sha256": sha256(data)}),)})
+
+    _swap_manifest(job, change)
+    _seal(job, release_key(keys))
+    assert _kinds(verify_job(job, signers=keys)) == {("off", "parts/implant.3mf")}
+
+
+def test_layers_that_differ_from_the_manifest_are_off_even_when_signed(job: Path, keys: Path) -> None:
+    def change(manifest: JobManifest) -> JobManifest:
+        return manifest.model_copy(update={"build": manifest.build.model_copy(update={"layers": manifest.build.layers + 1})})
+
+    _swap_manifest(job, change)
+    _seal(job, release_key(keys))
+    assert _kinds(verify_job(job, signers=keys)) == {("off", "build/layers.cli")}
+
+
+def test_a_changed_approval_is_named_even_when_the_folder_is_signed_anew(job: Path, keys: Path) -> None:
+    def change(manifest: JobManifest) -> JobManifest:
+        return manifest.model_copy(update={"approval": manifest.approval.model_copy(update={"name": "somebody"})})
+
+    _swap_manifest(job, change)
+    _seal(job, release_key(keys))
+    for signers in (keys, None):
+        assert _kinds(verify_job(job, signers=signers)) == {("signature", "job.json")}
+
+
+def test_links_and_special_files_are_unsafe_and_not_followed(job: Path, keys: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.pdf"
+    shutil.copy(job / "build-report.pdf", outside)
+    (job / "build-report.pdf").unlink()
+    (job / "build-report.pdf").symlink_to(outside)
+    (job / "loop").symlink_to(job, target_is_directory=True)
+    os.mkfifo(job / "pipe")
+    os.link(outside, job / "hard")
+    kinds = _kinds(verify_job(job, signers=keys))
+    assert {("unsafe", name) for name in ("build-report.pdf", "loop", "pipe", "hard")} <= kinds
+    assert ("missing", "build-report.pdf") not in kinds
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{d}  ../outside\n", "{d}  /etc/hosts\n", "{d} *job.json\n", "\\{d}  a\n", "{d}  job.json\r\n", "{d}  a//b\n", "x\n", ""],
+)
+def test_a_list_that_is_not_canonical_is_refused(line: str, job: Path, keys: Path) -> None:
+    sums = (job / "SHA256SUMS").read_bytes() + line.format(d="0" * 64).encode() if line else b""
+    (job / "SHA256SUMS").write_bytes(sums)
+    (job / "SHA256SUMS.sig").write_text(sign(release_key(keys), sums, namespace=RELEASE))
+    report = verify_job(job, signers=keys)
+    assert ("changed", "SHA256SUMS") in _kinds(report) or ("missing", "SHA256SUMS") in _kinds(report)
+
+
+def test_a_job_json_of_another_version_or_with_an_unknown_key_is_off(job: Path, keys: Path) -> None:
+    data = (job / "job.json").read_bytes()
+    for old, new in ((b"batchone-job/1", b"batchone-job/2"), (b'{\n  "after', b'{\n  "a": 1,\n  "after')):
+        (job / "job.json").write_bytes(data.replace(old, new, 1))
+        _seal(job, release_key(keys))
+        assert ("off", "job.json") in _kinds(verify_job(job, signers=keys))
+
+
+def _packed(xml: bytes, *, name: str = "3D/3dmodel.model") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, xml)
+    return out.getvalue()
+
+
+MODEL = b'<model unit="millimeter"><resources><object id="1">%s</object></resources><build><item objectid="1"/></build></model>'
+TETRA = (
+    b'<mesh><vertices><vertex x="0" y="0" z="0"/><vertex x="1" y="0" z="0"/>'
+    b'<vertex x="0" y="1" z="0"/><vertex x="0" y="0" z="1"/></vertices>'
+    b'<triangles><triangle v1="0" v2="2" v3="1"/><triangle v1="0" v2="1" v3="3"/>'
+    b'<triangle v1="1" v2="2" v3="3"/><triangle v1="0" v2="3" v3="2"/></triangles></mesh>'
+)
+
+
+def test_a_plain_3mf_is_measured_right() -> None:
+    figures = measure_triangles(threemf_corners(_packed(MODEL % TETRA)))
+    assert figures.volume_mm3 == pytest.approx(1.0 / 6.0, abs=1e-6)
+    assert figures.centre_of_mass_mm == pytest.approx((0.25, 0.25, 0.25), abs=1e-6)
+    assert figures.triangles == 4
+
+
+def test_the_quick_way_and_the_parser_read_the_same(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (whole / "build/plate.3mf").read_bytes()
+    quick = threemf_corners(data)
+    monkeypatch.setattr(archive, "_without_lists", lambda xml: (xml, []))
+    assert np.array_equal(quick, threemf_corners(data))
+
+
+@pytest.mark.parametrize("before", [b"<!-- <vertices></vertices> -->", b"<vertices/>", b"<![CDATA[<triangles>]]>"])
+def test_a_list_cannot_be_hidden_from_the_quick_way(before: bytes) -> None:
+    figures = measure_triangles(threemf_corners(_packed((MODEL % TETRA).replace(b"<resources>", b"<resources>" + before))))
+    assert (figures.triangles, figures.volume_mm3) == (4, pytest.approx(1.0 / 6.0, abs=1e-6))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04",
+        _packed(MODEL % TETRA, name="../3dmodel.model"),
+        _packed(MODEL % TETRA, name="readme.txt"),
+        _packed(b'<!DOCTYPE a [<!ENTITY x "' + b"y" * 99 + b'">]>' + MODEL % TETRA),
+        _packed(b'<!DOCTYPE a SYSTEM "file:///etc/hosts">' + MODEL % TETRA),
+        _packed((MODEL % TETRA).replace(b"millimeter", b"inch")),
+        _packed((MODEL % TETRA).replace(b'v1="0"', b'v1="9"')),
+        _packed((MODEL % TETRA).replace(b'v1="0"', b'v1="-1"')),
+        _packed((MODEL % TETRA).replace(b'x="1"', b'x="nan"')),
+        _packed((MODEL % TETRA).replace(b'x="1"', b"")),
+        _packed(MODEL % b'<components><component objectid="1"/></components>'),
+        _packed(MODEL % b""),
+        _packed((MODEL % TETRA)[:-20]),
+        _packed(MODEL % (b" " * 50_000_000)),
+    ],
+    ids=lambda data: f"{len(data)} bytes",
+)
+def test_a_hostile_3mf_is_refused_in_words(data: bytes) -> None:
+    with pytest.raises(MachineError):
+        measure_triangles(threemf_corners(data))
+
+
+@pytest.mark.parametrize("at", [0, 20, 300, -5])
+def test_a_cut_layer_file_is_refused_in_words(at: int, whole: Path) -> None:
+    data = (whole / "build/layers.cli").read_bytes()
+    with pytest.raises(MachineError):
+        cli_figures(data[:at])
+
+
+def test_layer_figures_are_those_of_the_solid(whole: Path) -> None:
+    figures = cli_figures((whole / "build/layers.cli").read_bytes())
+    solid = measure_mesh(_box_with_a_hole())
+    assert figures.layers == read_manifest((whole / "job.json").read_bytes()).build.layers
+    # whole layers against a height that is no multiple of them: at most one layer more
+    assert solid.volume_mm3 * 0.995 <= figures.volume_mm3 <= solid.volume_mm3 * (1.005 + 1.0 / figures.layers)
+
+
+def test_a_truncated_or_padded_stl_is_refused_in_words() -> None:
+    data = stl_bytes(_box_with_a_hole())
+    for wrong in (data[:-1], data + b"\0", data[:50], b""):
+        with pytest.raises(MachineError, match="STL has"):
+            stl_corners(wrong)
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path, whole: Path) -> None:
+    (tmp_path / "link").symlink_to(whole, target_is_directory=True)
+    for path in (tmp_path / "absent", tmp_path / "link"):
+        with pytest.raises(MachineError, match="not a folder"):
+            verify_job(path, signers=None)
+
+
+def test_verification_needs_the_core_install_only(whole: Path, keys: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom batchone.pipeline.job.verify import verify_job\n"
+        f"assert verify_job(Path({str(whole)!r}), signers=Path({str(keys)!r})).ok\n"
+        "heavy = {'cadquery', 'vtk', 'SimpleITK', 'numba', 'trimesh', 'lib3mf', 'manifold3d', 'scipy', 'typst', 'PIL', 'stl'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
