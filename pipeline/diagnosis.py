@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import time
 
 SYSTEM = {"cadquery": "libgl1 libx11-6"}
@@ -30,7 +31,8 @@ def diagnose(*, warm: bool) -> tuple[list[str], bool]:
             lines.append(f"{name}: ok")
     if warm and healthy:
         started = time.perf_counter()
-        for module in ("batchone.segment.make", "batchone.design.make", "batchone.slicer.make"):
-            importlib.import_module(module)
+        for package in ("segment", "design", "slicer", "samples", "pipeline.job"):
+            for module in pkgutil.walk_packages(importlib.import_module(f"batchone.{package}").__path__, f"batchone.{package}."):
+                importlib.import_module(module.name)
         lines.append(f"kernels: ready ({time.perf_counter() - started:.1f} s)")
     return lines, healthy

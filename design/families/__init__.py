@@ -1,1 +1,49 @@
 """The device families, one file each."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import entry_points
+
+from batchone.design.families.anatomical_model import ANATOMICAL_MODEL
+from batchone.design.families.cranial_implant import CRANIAL_IMPLANT
+from batchone.design.family import Family
+from batchone.pipeline.errors import MachineError
+
+ALL = (ANATOMICAL_MODEL, CRANIAL_IMPLANT)
+
+GROUP = "batchone.devices"
+
+
+@lru_cache(maxsize=1)
+def load_families() -> dict[str, Family]:
+    """Return every installed family by name: the shipped ones, then those of the entry-point group ``batchone.devices``.
+
+    Raises
+    ------
+    MachineError
+        Two different families have one name, or an entry point does not lead to a family of its name.
+    """
+    return merged_families(ALL, tuple((entry.name, entry.load()) for entry in sorted(entry_points(group=GROUP))))
+
+
+def merged_families(shipped: tuple[Family, ...], installed: tuple[tuple[str, object], ...]) -> dict[str, Family]:
+    """Join shipped families with ``installed`` (entry-point name, object) pairs.
+
+    Raises
+    ------
+    MachineError
+        Two different families have one name, or an object is no family of its entry point's name.
+    """
+    families = {family.name: family for family in shipped}
+    for name, found in installed:
+        if not isinstance(found, Family) or found.name != name:
+            raise MachineError(
+                f"entry point {GROUP}:{name} gives {type(found).__name__}, must give a Family named {name}",
+                hint="correct or remove the package that declares it",
+            )
+        if families.setdefault(name, found) is not found:
+            raise MachineError(
+                f"device family {name} is declared by 2 packages, must be 1", hint="remove one of the packages that declare it"
+            )
+    return families

@@ -1,0 +1,99 @@
+"""Anatomy to Plan to Device to CheckedDevice: the room's way in, one function per stage."""
+
+from __future__ import annotations
+
+from batchone.design.families import load_families
+from batchone.design.family import Checked, Family
+from batchone.pipeline.errors import DesignError, OrderError
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.order import Order
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, Part, Plan
+
+
+def plan(anatomy: Anatomy, order: Order) -> Plan:
+    """Say what is to be made where.
+
+    Raises
+    ------
+    OrderError
+        Unknown family, a bone is missing, or the order contradicts the anatomy.
+    DesignError
+        No plan could be proposed.
+    """
+    family = _family(order)
+    missing = [name for name in family.needs if anatomy.bone(name) is None]
+    if missing:
+        found = ", ".join(bone.name for bone in anatomy.bones) or "none"
+        raise OrderError(
+            f"{family.name} needs {', '.join(missing)}; bones found: {found}",
+            hint="send the series that shows it, or order another device",
+        )
+    return family.propose(anatomy, order)
+
+
+def design(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Device:
+    """Build the device.
+
+    Raises
+    ------
+    OrderError
+        A parameter is below what the process can hold.
+    DesignError
+        No closed device with its functional faces exists.
+    """
+    device = _family(order).build(anatomy, plan, order, process)
+    if not device.parts:
+        raise DesignError(f"{device.family}: 0 parts were built, at least 1", hint="report this order")
+    for part in device.parts:
+        _assert_sound(part)
+    return device
+
+
+def check(device: Device, anatomy: Anatomy, plan: Plan, order: Order, process: Process, machine: Machine) -> CheckedDevice:
+    """Measure everything, then judge: what every device must be, then what only this family has."""
+    from batchone.design.checks.mesh import mesh_findings
+    from batchone.design.checks.placement import placement_findings
+    from batchone.design.checks.walls import wall_findings
+
+    family = _family(order)
+    limits = family.limits
+    findings: list[Finding] = []
+    for part in device.parts:
+        findings += mesh_findings(part)
+        findings += wall_findings(part, process, limits.gates.get("wall_mm"))
+    findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
+    case = Checked(device, anatomy, plan, order, process, machine, limits)
+    for measure in family.checks:
+        findings += measure(case)
+    return CheckedDevice(device, tuple(findings))
+
+
+def _family(order: Order) -> Family:
+    families = load_families()
+    if order.device not in families:
+        raise OrderError(
+            f"device is {order.device!r}; known devices: {', '.join(sorted(families))}", hint="see `batchone devices`"
+        )
+    return families[order.device]
+
+
+def _assert_sound(part: Part) -> None:
+    """Refuse an open part, or one whose faces have lost their labels."""
+    from batchone.design.booleans import face_areas
+    from batchone.design.checks.mesh import is_closed, mesh_volume_mm3
+
+    volume_mm3 = mesh_volume_mm3(part.mesh)
+    if not is_closed(part.mesh) or volume_mm3 <= 0.0:
+        raise DesignError(
+            f"part {part.name} of {len(part.mesh.faces)} triangles is not closed (volume {volume_mm3:.3f} mm3)",
+            hint="change the parameter set last, or report this order",
+        )
+    if len(part.face_labels) != len(part.mesh.faces):
+        raise DesignError(
+            f"part {part.name} has {len(part.face_labels)} labels for {len(part.mesh.faces)} triangles", hint="report this order"
+        )
+    areas = face_areas(part)
+    lost = [face.label for face in part.functional_faces if areas.get(face.label, 0.0) <= 0.0]
+    if lost:
+        raise DesignError(f"part {part.name} has lost its functional faces {', '.join(lost)}", hint="report this order")

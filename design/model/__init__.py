@@ -1,0 +1,1 @@
+"""Anatomical models: region, loose pieces, hollowing, engravings, checks."""
