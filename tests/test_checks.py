@@ -219,8 +219,8 @@ def test_a_familys_own_wall_raises_the_limit_or_turns_it_into_advice(process: Pr
     assert wall_findings(plate, process, Limit(low=2.0, unit="mm", gate=False, source="test"))[0].verdict == "warn"
 
 
-@pytest.mark.parametrize(("angle_deg", "thin"), [(62.0, False), (58.0, True)])
-def test_a_corner_sharper_than_sixty_degrees_counts_as_a_thin_wall(angle_deg: float, thin: bool) -> None:
+@pytest.mark.parametrize(("angle_deg", "thin"), [(39.0, False), (35.0, True)])
+def test_a_corner_sharper_than_37_degrees_counts_as_a_thin_wall(angle_deg: float, thin: bool) -> None:
     mesh = box((0, 0, 0), (20, 20, 20), cells=20)
     sheared = mesh.vertices_mm.copy()
     sheared[:, 0] += sheared[:, 2] / np.tan(np.deg2rad(angle_deg))
@@ -318,3 +318,10 @@ def test_a_plan_without_a_plane_of_symmetry_gives_no_side() -> None:
     )
     assert not [finding for finding in plain if "symmetry" in finding.what]
     assert replace(plain[0], value=1.0).unit == "mm"
+
+
+def test_the_ridges_of_an_engraving_are_no_walls(process: Process) -> None:
+    thin = box((0, 0, 0), (40, 30, 0.3), cells=10)
+    labelled = replace(part(thin), labels=("label",), face_labels=np.zeros(len(thin.faces), dtype=np.int16))
+    assert np.isnan(wall_findings(labelled, process)[0].value)
+    assert wall_findings(part(thin), process)[0].verdict == "fail"

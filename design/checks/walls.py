@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from batchone.design.cranial.rays import Scene
 from batchone.pipeline.limits import Limit
@@ -15,9 +16,10 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 THIN_SHARE = 0.001  # share of the wall area that may be below the limit: slivers beside edges; project default, unverified
-# opposite faces that close in on each other by more than 37 degrees form a corner, not a wall: the rim of an implant that slides
-# in along one axis is cut at up to about 45 degrees; project default, unverified
+# faces turned by more than 37 degrees against each other form a corner, not a wall: the rim of an implant for a large defect has
+# corners of about 45 degrees, since it slides in along one axis; project default, unverified
 _OPPOSITE_COSINE = 0.8
+_ENGRAVED = "label"  # the ridges between engraved strokes are no walls: stroke and depth have limits of their own
 _START_MM = 1e-4  # numerical: a ray starts this far inside its own triangle (single-precision rays, parts within 1 m)
 _MOST_RAYS = 400_000  # numerical: more triangles are sampled at even steps, which moves the percentile by less than 0.01 mm
 
@@ -49,12 +51,12 @@ class Walls:
         return int(order[np.searchsorted(covered, share * covered[-1])])
 
 
-def measure_walls(mesh: Mesh) -> Walls:
-    """Measure the wall behind each triangle (or an even sample of them)."""
+def measure_walls(mesh: Mesh, considered: npt.NDArray[np.bool_] | None = None) -> Walls:
+    """Measure the wall behind each triangle, or behind the ``considered`` ones ((m,) bool), or an even sample of them."""
     middle = 0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0))
     local = Mesh(mesh.vertices_mm - middle, mesh.faces)
-    step = -(-len(mesh.faces) // _MOST_RAYS)
-    face = np.arange(0, len(mesh.faces), step, dtype=np.int32)
+    face = np.arange(len(mesh.faces), dtype=np.int32) if considered is None else np.flatnonzero(considered).astype(np.int32)
+    face = face[:: max(1, -(-len(face) // _MOST_RAYS))]
     corners = local.vertices_mm[local.faces[face]]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     twice_area = np.linalg.norm(cross, axis=1)
@@ -80,7 +82,8 @@ def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> t
     limit
         The family's own gate: raises the limit, and says whether a breach refuses the device (it does without one).
     """
-    walls = measure_walls(part.mesh)
+    engraved = [index for index, label in enumerate(part.labels) if label == _ENGRAVED]
+    walls = measure_walls(part.mesh, ~np.isin(part.face_labels, engraved))
     own_mm = limit.low if limit is not None and limit.low is not None else 0.0
     low_mm = max(process.min_wall_mm, own_mm)
     gate = limit is None or limit.gate
