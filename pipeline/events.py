@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from batchone.pipeline.store import disk
+from batchone.pipeline.disk import disk
 
 _START = "0" * 64
 

@@ -72,7 +72,9 @@ def layer_at(job: Path, height_mm: float) -> dict[str, Any]:
     layer = int(np.searchsorted(found.top_mm, height_mm))
     if height_mm <= 0 or layer >= found.layers.count:
         top_mm = float(found.top_mm[-1])
-        raise MachineError(f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build")
+        raise MachineError(
+            f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build"
+        )
     return {
         "layer": layer + 1,
         "layers": found.layers.count,

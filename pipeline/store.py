@@ -1,14 +1,13 @@
 """The case folder on disk: stage results published by rename, the order, the events, the lock.
 
 A stage writes into a hidden folder beside its place, everything is flushed to the disk, and the folder is renamed:
-a reader sees the whole result or none. All writing goes through this module and :mod:`batchone.pipeline.job`, so that a
-full disk becomes one kind of error.
+a reader sees the whole result or none. All writing goes through :mod:`batchone.pipeline.disk`, so that a full disk becomes one
+kind of error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,23 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from batchone.pipeline import codec
+from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import MachineError
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-
-
-@contextlib.contextmanager
-def disk() -> Iterator[None]:
-    """Turn a disk that cannot take more into a MachineError (exit 5)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        reason = os.strerror(error.errno)
-        raise MachineError(
-            f"the disk refused a write: {reason}", hint="free space on the site's disk and run the same command again"
-        ) from error
 
 
 def sha256_file(path: Path) -> str:

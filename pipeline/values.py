@@ -14,13 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from batchone.pipeline.findings import Finding as Finding
+from batchone.pipeline.findings import Vector as Vector
+from batchone.pipeline.findings import Verdict as Verdict
+from batchone.pipeline.findings import judge as judge
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 HuArray = npt.NDArray[np.int16]
 
 Side = Literal["left", "right", "midline"]
-Verdict = Literal["pass", "warn", "fail"]
-Vector = tuple[float, float, float]
 
 
 def moved_points(pose: FloatArray, points_mm: FloatArray) -> FloatArray:
@@ -49,66 +52,10 @@ class Mesh:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was measured, and how it was judged.
-
-    ``low`` and ``high`` are the inclusive limits in ``unit`` (None: open). ``verdict`` is ``fail`` outside them
-    when the limit is a gate, ``warn`` when it is advice. ``source`` says where the limit comes from.
-    """
-
-    check: str
-    what: str
-    value: float
-    unit: str
-    low: float | None
-    high: float | None
-    verdict: Verdict
-    hint: str = ""
-    source: str = ""
-    where_mm: Vector | None = None
-
-    @property
-    def limit(self) -> str:
-        """The limit in words, with unit."""
-        unit = f" {self.unit}" if self.unit else ""
-        if self.low is not None and self.high is not None:
-            if self.low == self.high:
-                return f"{self.low:g}{unit}"
-            return f"{self.low:g} to {self.high:g}{unit}"
-        if self.low is not None:
-            return f"at least {self.low:g}{unit}"
-        if self.high is not None:
-            return f"at most {self.high:g}{unit}"
-        return "for information"
-
-
-def judge(
-    check: str,
-    what: str,
-    value: float,
-    unit: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    gate: bool = True,
-    hint: str = "",
-    source: str = "",
-    where_mm: Vector | None = None,
-) -> Finding:
-    """Judge a measured value against inclusive limits; NaN never passes.
-
-    ``gate=False`` makes a breach a warning instead of a failure.
-    """
-    inside = bool((low is None or value >= low) and (high is None or value <= high)) and not np.isnan(value)
-    verdict: Verdict = "pass" if inside else ("fail" if gate else "warn")
-    return Finding(check, what, float(value), unit, low, high, verdict, hint, source, where_mm)
-
-
-@dataclass(frozen=True, slots=True)
 class SeriesRecord:
     """What is worth keeping of a series' headers; no identity in it.
 
-    Lengths in mm; ``pixel_mm`` is (between columns, between rows). ``corrections`` are sentences: what was changed on the way in, and by how much.
+    Lengths in mm; ``pixel_mm`` is (between columns, between rows). ``corrections`` say what was changed on the way in.
     ``sources_digest`` is the SHA-256 over the sorted SHA-256 of the files used.
     """
 
@@ -305,22 +252,25 @@ class Plan:
 
     def axis(self, name: str) -> Axis:
         """The axis of that name; KeyError when absent."""
-        return next((a for a in self.axes if a.name == name), None) or _absent(name)
+        return _named(self.axes, name)
 
     def plane(self, name: str) -> Plane:
         """The plane of that name; KeyError when absent."""
-        return next((p for p in self.planes if p.name == name), None) or _absent(name)
+        return _named(self.planes, name)
 
     def curve(self, name: str) -> Curve:
         """The curve of that name; KeyError when absent."""
-        return next((c for c in self.curves if c.name == name), None) or _absent(name)
+        return _named(self.curves, name)
 
     def surface(self, name: str) -> Surface:
         """The surface of that name; KeyError when absent."""
-        return next((s for s in self.surfaces if s.name == name), None) or _absent(name)
+        return _named(self.surfaces, name)
 
 
-def _absent(name: str) -> Any:
+def _named(items: tuple[Any, ...], name: str) -> Any:
+    for item in items:
+        if item.name == name:
+            return item
     raise KeyError(name)
 
 
@@ -404,6 +354,7 @@ class Approval:
             f"time: {self.time.astimezone(dt.UTC).isoformat()}",
             f"meaning: {self.meaning}",
             f"digest: {self.digest}",
+            f"demonstration: {'yes' if self.demonstration else 'no'}",
         )
         return ("\n".join(lines) + "\n").encode()
 

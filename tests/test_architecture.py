@@ -21,7 +21,7 @@ TOP = (
     "pipeline.__main__",
 )
 TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis")
-VOCABULARY = tuple(f"pipeline.{name}" for name in ("values", "errors", "limits", "order", "process", "machine"))
+VOCABULARY = tuple(f"pipeline.{name}" for name in ("values", "findings", "errors", "limits", "order", "process", "machine"))
 UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.store", "pipeline.clock")
 GROUND = ("pipeline.codec", "pipeline.disk", "pipeline.memory", "pipeline.events")
 PACKAGES = ("pipeline", *ROOMS, "factory", "samples")

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchone.pipeline import disk
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
-from batchone.pipeline.job import disk, report
+from batchone.pipeline.job import report
 from batchone.pipeline.job.annotate import direction_letters
 from batchone.pipeline.job.folder import package
 from batchone.pipeline.job.manifest import DISCLAIMER, JobManifest, canonical_json, read_manifest
@@ -366,7 +367,7 @@ def test_a_full_disk_is_said_in_words(values: dict[str, Any], tmp_path: Path, mo
 def test_a_limit_on_file_size_is_a_full_disk(tmp_path: Path) -> None:
     code = (
         "import resource\nfrom pathlib import Path\nfrom batchone.pipeline.errors import MachineError\n"
-        "from batchone.pipeline.job.disk import write_bytes\n"
+        "from batchone.pipeline.disk import write_bytes\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         f"try:\n    write_bytes(Path({str(tmp_path / 'a')!r}), b'x' * 2000)\n"
         "except MachineError as error:\n    assert 'disk full' in str(error), error\nelse:\n    raise AssertionError\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from batchone.pipeline import disk
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job import disk
 from batchone.pipeline.job.signature import (
     RELEASE,
     SiteKey,

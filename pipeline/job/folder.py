@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from batchone.pipeline.disk import reported, write_bytes
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.describe import Case, describe
-from batchone.pipeline.job.disk import reported, write_bytes
 from batchone.pipeline.job.manifest import JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.pictures import make_pictures

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from batchone.pipeline.disk import write_bytes
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.disk import write_bytes
 from batchone.pipeline.job.manifest import FindingEntry, JobManifest, PartEntry, canonical_json
 from batchone.pipeline.job.pictures import Picture
 from batchone.pipeline.order import Order

@@ -19,8 +19,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from batchone.pipeline.disk import reported, write_once, write_over
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.disk import reported, write_once, write_over
 from batchone.pipeline.values import Approval
 
 RELEASE = "jobfolder"  # SSHSIG namespace of a released job folder

@@ -1,4 +1,4 @@
-"""The one place where the job folder and the keys meet the disk; what fails there is told in the workshop's words."""
+"""Where cases, keys and job folders meet the disk; what fails there is told in the workshop's words."""
 
 from __future__ import annotations
 
@@ -12,6 +12,26 @@ from pathlib import Path
 from batchone.pipeline.errors import MachineError
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+@contextmanager
+def disk() -> Iterator[None]:
+    """Turn a disk that cannot take more into a MachineError; other operating-system errors pass.
+
+    Raises
+    ------
+    MachineError
+        No space, quota or file size is left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise MachineError(
+            f"disk full: a write was refused ({error.strerror})",
+            hint="free space on the site's disk and run the same command again",
+        ) from error
 
 
 @contextmanager

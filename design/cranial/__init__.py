@@ -1,0 +1,1 @@
+"""Cranial implants: the plan (defect, contour, symmetry, way in) and the body."""

@@ -1,0 +1,194 @@
+"""The local grid of the body: columns along the way in, over the defect and a little around it.
+
+The local frame has its z axis along the insertion axis (out of the head), its origin at the middle of the rim, and its x axis
+from the bone's own frame: a rigid motion of the anatomy moves the whole construction with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.errors import DesignError
+from batchone.pipeline.values import Bone, FloatArray, IntArray, Mesh, Plan, moved_points
+
+_ROUNDING_DIGITS = 6  # numerical: local coordinates are rounded to 1e-6 mm, so that a rigid motion gives the same grid values
+_OFF_LATTICE = 0.3819660112501051  # numerical: shifts columns off rounded coordinates, so that none passes through a vertex
+_TOP_MARGIN_MM = 1.5  # numerical: room above the highest point of the contour
+_BOTTOM_MARGIN_MM = 1.0  # numerical: room below the lowest point of the body
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalPlan:
+    """The plan in the local frame, mm; ``pose`` (4, 4) maps local to LPS, ``cranial`` is the bone's own upward direction."""
+
+    pose: FloatArray
+    rim_mm: FloatArray
+    centre_mm: FloatArray
+    outer: Mesh
+    inner: Mesh
+    cranial: FloatArray
+    anterior: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """A grid of columns along local z.
+
+    Attributes
+    ----------
+    origin_mm
+        (3,) local position of voxel (0, 0, 0).
+    step_mm
+        Distance between neighbours, the same along x, y and z.
+    shape
+        (x, y, z) number of voxels; z is the fastest index.
+    rim_distance_mm
+        (x, y) float64 signed distance to the rim seen along z, negative inside.
+    used
+        (x, y) bool: columns inside the rim and a margin around it.
+    """
+
+    origin_mm: FloatArray
+    step_mm: float
+    shape: tuple[int, int, int]
+    rim_distance_mm: FloatArray
+    used: BoolArray
+
+
+def local_plan(bone: Bone, plan: Plan) -> LocalPlan:
+    """Move a plan into the local frame of its way in."""
+    frame = bone.frame
+    rotation = frame[:3, :3]
+    out = np.asarray(plan.axis("insertion").direction, dtype=np.float64) @ rotation
+    out = out / np.linalg.norm(out)
+    helper = np.eye(3)[int(np.argmin(np.round(np.abs(out), _ROUNDING_DIGITS)))]
+    first = helper - out * float(helper @ out)
+    first /= np.linalg.norm(first)
+    rim = plan.curve("rim").points_mm
+    pose = np.eye(4)
+    pose[:3, :3] = rotation @ np.column_stack([first, np.cross(out, first), out])
+    pose[:3, 3] = rim.mean(axis=0)
+    return LocalPlan(
+        pose=pose,
+        rim_mm=to_local(pose, rim),
+        centre_mm=to_local(pose, np.array([plan.axis("vault-centre").origin_mm]))[0],
+        outer=local_mesh(pose, plan.surface("contour-outer").mesh),
+        inner=local_mesh(pose, plan.surface("contour-inner").mesh),
+        cranial=np.round(rotation[:, 2] @ pose[:3, :3], _ROUNDING_DIGITS),
+        anterior=np.round(-rotation[:, 1] @ pose[:3, :3], _ROUNDING_DIGITS),
+    )
+
+
+def to_local(pose: FloatArray, points_mm: FloatArray) -> FloatArray:
+    """LPS points (n, 3) in the frame of ``pose``, rounded so that a rigid motion before gives the same values."""
+    local = (points_mm - pose[:3, 3]) @ pose[:3, :3]
+    return np.ascontiguousarray(np.round(local, _ROUNDING_DIGITS))
+
+
+def local_mesh(pose: FloatArray, mesh: Mesh) -> Mesh:
+    """A mesh in LPS, in the frame of ``pose``."""
+    return Mesh(to_local(pose, mesh.vertices_mm), mesh.faces)
+
+
+def lps_mesh(pose: FloatArray, mesh: Mesh) -> Mesh:
+    """A local mesh, in LPS."""
+    return Mesh(moved_points(pose, mesh.vertices_mm), mesh.faces)
+
+
+def columns_over(local: LocalPlan, *, step_mm: float, margin_mm: float, depth_mm: float) -> Columns:
+    """Lay the grid over the rim.
+
+    Parameters
+    ----------
+    local
+        The plan in the local frame.
+    step_mm
+        Distance between neighbours.
+    margin_mm
+        Columns up to this far outside the rim are used.
+    depth_mm
+        How far the body reaches below the outer contour, at most; with a following inner contour its own depth counts too.
+
+    Raises
+    ------
+    DesignError
+        The contour does not cover the rim.
+    """
+    low_xy = local.rim_mm[:, :2].min(axis=0) - margin_mm - step_mm
+    high_xy = local.rim_mm[:, :2].max(axis=0) + margin_mm + step_mm
+    over = _over(local.outer, low_xy, high_xy)
+    below = _over(local.inner, low_xy, high_xy)
+    if not (over.any() and below.any()):
+        raise DesignError("the contour covers 0 mm2 of the defect", hint="propose the plan again")
+    outer_z, inner_z = local.outer.vertices_mm[over, 2], local.inner.vertices_mm[below, 2]
+    low_z = min(float(outer_z.min()) - depth_mm, float(inner_z.min())) - _BOTTOM_MARGIN_MM
+    low = np.append(low_xy, low_z)
+    high = np.append(high_xy, float(outer_z.max()) + _TOP_MARGIN_MM)
+    origin = (np.floor(low / step_mm) + _OFF_LATTICE) * step_mm
+    counts = np.ceil((high - origin) / step_mm).astype(int) + 1
+    shape = (int(counts[0]), int(counts[1]), int(counts[2]))
+    distance = np.empty(shape[:2])
+    polygon = np.ascontiguousarray(local.rim_mm[:, :2])
+    _polygon_distance(polygon, float(origin[0]), float(origin[1]), step_mm, distance)
+    used = distance < margin_mm
+    used[[0, -1], :] = False
+    used[:, [0, -1]] = False
+    return Columns(origin, step_mm, shape, distance, used)
+
+
+def cropped(mesh: Mesh, low_mm: FloatArray, high_mm: FloatArray) -> Mesh:
+    """Triangles whose bounding box meets the box between two corners; an open patch of the mesh."""
+    outside = np.zeros(len(mesh.vertices_mm), dtype=np.uint8)
+    for axis in range(3):
+        column = mesh.vertices_mm[:, axis]
+        outside |= (column < low_mm[axis]).astype(np.uint8) << np.uint8(2 * axis)
+        outside |= (column > high_mm[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
+    beyond = outside[mesh.faces[:, 0]]
+    for corner in (1, 2):
+        beyond &= outside[mesh.faces[:, corner]]
+    return submesh(mesh, beyond == 0)
+
+
+def submesh(mesh: Mesh, kept: BoolArray) -> Mesh:
+    """The chosen triangles with the vertices that they use, in order."""
+    faces = mesh.faces[kept]
+    used = np.zeros(len(mesh.vertices_mm), dtype=np.bool_)
+    used[faces] = True
+    index: IntArray = np.cumsum(used, dtype=np.int32) - 1
+    return Mesh(mesh.vertices_mm[used], np.ascontiguousarray(index[faces], dtype=np.int32))
+
+
+def _over(mesh: Mesh, low_xy: FloatArray, high_xy: FloatArray) -> BoolArray:
+    xy = mesh.vertices_mm[:, :2]
+    return np.asarray(((xy >= low_xy - 3.0) & (xy <= high_xy + 3.0)).all(axis=1))
+
+
+@numba.njit("void(float64[:,::1], float64, float64, float64, float64[:,::1])", cache=True)
+def _polygon_distance(polygon, x0, y0, step, out):  # type: ignore[no-untyped-def]
+    """Signed distance of every column to a closed polygon, negative inside."""
+    n = polygon.shape[0]
+    for i in range(out.shape[0]):
+        x = x0 + i * step
+        for j in range(out.shape[1]):
+            y = y0 + j * step
+            best = 1e30
+            inside = False
+            for k in range(n):
+                ax, ay = polygon[k, 0], polygon[k, 1]
+                bx, by = polygon[(k + 1) % n, 0], polygon[(k + 1) % n, 1]
+                ex, ey = bx - ax, by - ay
+                length2 = ex * ex + ey * ey
+                t = 0.0
+                if length2 > 0.0:
+                    t = min(1.0, max(0.0, ((x - ax) * ex + (y - ay) * ey) / length2))
+                dx, dy = ax + t * ex - x, ay + t * ey - y
+                best = min(best, dx * dx + dy * dy)
+                if (ay > y) != (by > y) and x < ax + (y - ay) / (by - ay) * ex:
+                    inside = not inside
+            out[i, j] = -np.sqrt(best) if inside else np.sqrt(best)

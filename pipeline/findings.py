@@ -1,0 +1,66 @@
+"""A finding: one thing that was measured, its limit, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["pass", "warn", "fail"]
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was measured, and how it was judged.
+
+    ``low`` and ``high`` are the inclusive limits in ``unit`` (None: open). ``verdict`` is ``fail`` outside them
+    when the limit is a gate, ``warn`` when it is advice. ``source`` says where the limit comes from.
+    """
+
+    check: str
+    what: str
+    value: float
+    unit: str
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    hint: str = ""
+    source: str = ""
+    where_mm: Vector | None = None
+
+    @property
+    def limit(self) -> str:
+        """The limit in words, with unit."""
+        unit = f" {self.unit}" if self.unit else ""
+        if self.low is not None and self.high is not None:
+            if self.low == self.high:
+                return f"{self.low:g}{unit}"
+            return f"{self.low:g} to {self.high:g}{unit}"
+        if self.low is not None:
+            return f"at least {self.low:g}{unit}"
+        if self.high is not None:
+            return f"at most {self.high:g}{unit}"
+        return "for information"
+
+
+def judge(
+    check: str,
+    what: str,
+    value: float,
+    unit: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    gate: bool = True,
+    hint: str = "",
+    source: str = "",
+    where_mm: Vector | None = None,
+) -> Finding:
+    """Judge a measured value against inclusive limits; NaN never passes.
+
+    ``gate=False`` makes a breach a warning instead of a failure.
+    """
+    inside = bool((low is None or value >= low) and (high is None or value <= high)) and not math.isnan(value)
+    verdict: Verdict = "pass" if inside else ("fail" if gate else "warn")
+    return Finding(check, what, float(value), unit, low, high, verdict, hint, source, where_mm)
