@@ -10,7 +10,7 @@ demo: setup
 	$(BIN)/batchone demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 $(TESTS) tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS) tests
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -14,7 +14,7 @@ from batchone.pipeline import codec
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
-from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, verify_approval
+from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, verify_approval, write_allowed_signers
 from batchone.pipeline.order import Order, order_text, read_order
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
@@ -146,6 +146,7 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
             hint="choose another machine or process in the order",
         )
     key = release_key(site / "keys")
+    write_allowed_signers(site / "keys")
     inputs = Inputs()
     inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
     for name, model in (("Protocol", family.limits.protocol), ("Process", process), ("Machine", machine)):
@@ -213,6 +214,7 @@ def _gate(
 
 def _sign(name: str, digest: str, demonstration: bool, site: Path) -> Approval:
     key = approval_key(site / "keys", name)
+    write_allowed_signers(site / "keys")
     time = dt.datetime.now(dt.UTC).replace(microsecond=0)
     return sign_approval(Approval(name, time, MEANING, digest, key.public_key, demonstration=demonstration), key)
 

@@ -36,7 +36,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def main() -> None:
     """Entry point: turns expected failures into one message and the exit code of who must act."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except BatchoneError as error:
         _tell(error)
         sys.exit(error.exit_code)
@@ -47,6 +47,7 @@ def main() -> None:
     except TyperException as error:
         typer.echo(f"batchone: {error.format_message()}\n  what to do: see `batchone --help`", err=True)
         sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 @app.command()
@@ -177,6 +178,7 @@ def verify(
         "problems": [{"kind": p.kind, "file": p.file, "text": p.text} for p in report.problems],
     }
     lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [f"job {report.job_id} is whole, unchanged and signed"]
+    lines += report.notes
     typer.echo(_json(tree) if as_json else "\n".join(lines))
     if not report.ok:
         raise typer.Exit(5)
@@ -299,7 +301,7 @@ def _time(text: str) -> Any:
 
 
 def _json(tree: Any) -> str:
-    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
+    return json.dumps(tree, indent=1, ensure_ascii=False)
 
 
 def _tell(error: BatchoneError) -> None:

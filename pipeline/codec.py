@@ -61,10 +61,16 @@ def save(value: Any, folder: Path) -> str:
         if isinstance(blob, bytes):
             (folder / name).write_bytes(blob)
         else:
-            with (folder / name).open("wb") as stream:
-                np.lib.format.write_array(stream, blob, version=(1, 0), allow_pickle=False)
+            _write_array(folder / name, blob)
     (folder / "value.json").write_bytes(json.dumps(tree, sort_keys=True, indent=1, ensure_ascii=False).encode())
     return tree_digest(tree)
+
+
+def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a ``.npy`` file; numpy's own writer loses the system's error number when the disk is full."""
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.reshape(-1).view(np.uint8).data)
 
 
 def load(folder: Path) -> Any:

@@ -107,19 +107,18 @@ def run_stage(stage: Stage, case: CaseFolder, inputs: Inputs) -> Outcome:
 def _run(stage: Stage, folder: str, case: CaseFolder, inputs: Inputs) -> Outcome:
     reads: set[str] = set()
     arguments = {ARGUMENTS[name]: _argument(name, inputs, reads) for name in stage.takes}
+    function = stage.load()
     reset_peak()
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     value: Any = None
 
     def write(staging: Path) -> dict[str, Any]:
         nonlocal value
-        if stage.function is None:
-            raise TypeError(f"stage {stage.name} is a gate")
         if stage.gives == "JobFolder":
-            value = stage.function(**arguments, into=staging)
+            value = function(**arguments, into=staging)
             digest = codec.digest(value)
         else:
-            value = stage.keep(stage.function(**arguments), staging)
+            value = stage.keep(function(**arguments), staging)
             digest = codec.save(value, staging)
         return {
             "stage": stage.name,

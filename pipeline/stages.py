@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from batchone.design.make import check, design, plan
-from batchone.pipeline.intake.make import intake
-from batchone.pipeline.job.folder import package
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Mesh, Plan, Scan
-from batchone.segment.make import segment
-from batchone.slicer.make import slice_device
 
 CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey")
 
@@ -42,6 +38,7 @@ ARGUMENTS = {
 class Stage:
     """One row of the table.
 
+    ``function`` is ``module:name``; it is imported when the stage runs, so that reading the table costs nothing.
     ``takes`` names earlier ``gives`` and the case's inputs; the function receives each under its name in :data:`ARGUMENTS`.
     ``keep`` writes what people and other programs read beside the value, and returns the value itself.
     ``version`` is raised when the function may give another result for the same input. ``target_s`` is the time a
@@ -50,12 +47,17 @@ class Stage:
 
     name: str
     kind: Literal["pure", "gate"]
-    function: Callable[..., Any] | None
+    function: str
     takes: tuple[str, ...]
     gives: str
     version: int
     target_s: float
     keep: Callable[[Any, Path], Any] = lambda value, folder: value
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function."""
+        module, _, name = self.function.partition(":")
+        return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
 
 
 def _keep_scan(result: tuple[Scan, Identity], folder: Path) -> Scan:
@@ -122,26 +124,30 @@ def _write_json(path: Path, tree: Any) -> None:
 
 
 STAGES = (
-    Stage("intake", "pure", intake, ("Study", "Order", "Protocol"), "Scan", 1, 1.0, _keep_scan),
-    Stage("segment", "pure", segment, ("Scan", "Order"), "Anatomy", 1, 2.5, _keep_anatomy),
-    Stage("plan", "pure", plan, ("Anatomy", "Order"), "Plan", 1, 2.0, _keep_plan),
-    Stage("design", "pure", design, ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device),
+    Stage("intake", "pure", "batchone.pipeline.intake.make:intake", ("Study", "Order", "Protocol"), "Scan", 1, 1.0, _keep_scan),
+    Stage("segment", "pure", "batchone.segment.make:segment", ("Scan", "Order"), "Anatomy", 1, 2.5, _keep_anatomy),
+    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 1, 2.0, _keep_plan),
+    Stage(
+        "design", "pure", "batchone.design.make:design", ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device
+    ),
     Stage(
         "check",
         "pure",
-        check,
+        "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine"),
         "CheckedDevice",
         1,
         2.0,
         _keep_checked,
     ),
-    Stage("review", "gate", None, ("CheckedDevice",), "Approval", 1, 0.0),
-    Stage("slice", "pure", slice_device, ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 1, 1.5),
+    Stage("review", "gate", "", ("CheckedDevice",), "Approval", 1, 0.0),
+    Stage(
+        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 1, 1.5
+    ),
     Stage(
         "package",
         "pure",
-        package,
+        "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
         1,

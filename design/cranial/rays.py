@@ -38,8 +38,8 @@ class Scene:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
-        self._normals = smooth_normals(mesh)
         self._planes = face_areas(mesh)
+        self._normals = smooth_normals(mesh, self._planes)
         self._scene = rtcore_scene.EmbreeScene()
         self._shape = TriangleMesh(self._scene, mesh.vertices_mm.astype(np.float32), mesh.faces)
 
@@ -76,12 +76,16 @@ class Scene:
         return self._normals[faces]
 
 
-def smooth_normals(mesh: Mesh) -> FloatArray:
-    """(m, 3) unit normal of each triangle, averaged over its neighbours by area so that voxel steps do not show."""
+def smooth_normals(mesh: Mesh, areas: FloatArray | None = None) -> FloatArray:
+    """(m, 3) unit normal of each triangle, averaged over its neighbours by area so that voxel steps do not show.
+
+    ``areas`` (m, 3): those of :func:`face_areas`, when they are at hand.
+    """
+    areas = face_areas(mesh) if areas is None else areas
     count = len(mesh.faces)
     starts = np.arange(0, 3 * count + 1, 3)
     touches = sparse.csr_matrix((np.ones(3 * count), mesh.faces.ravel(), starts), shape=(count, len(mesh.vertices_mm)))
-    normals = touches @ (touches.T @ face_areas(mesh))
+    normals = touches @ (touches.T @ areas)
     length = np.sqrt(np.einsum("ij,ij->i", normals, normals))
     return np.asarray(normals / np.maximum(length, np.finfo(np.float64).tiny)[:, None])
 
