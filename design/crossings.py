@@ -14,6 +14,7 @@ from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 _LEAF = 4  # triangles per leaf; measured: 2 to 8 are equally fast
 _MORTON_BITS = 10  # numerical: cells per axis of the sorting grid, as a power of two
+_ON_EDGE_MM = 1e-9  # numerical: rounding of a point on an edge (double precision); wider would count near misses as crossings
 _DEPTH = 128  # numerical: entries of the traversal's stack, more than twice the depth of any tree
 
 
@@ -109,7 +110,7 @@ def _pierces(triangle, edge, other, tolerance):  # type: ignore[no-untyped-def]
         ex, ey, ez = e[0] - s[0], e[1] - s[1], e[2] - s[2]
         ix, iy, iz = ny * ez - nz * ey, nz * ex - nx * ez, nx * ey - ny * ex
         length = np.sqrt(ex * ex + ey * ey + ez * ez)
-        if (x - s[0]) * ix + (y - s[1]) * iy + (z - s[2]) * iz < -tolerance * length:
+        if (x - s[0]) * ix + (y - s[1]) * iy + (z - s[2]) * iz < -_ON_EDGE_MM * length:
             return False
     return True
 

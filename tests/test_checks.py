@@ -325,3 +325,12 @@ def test_the_ridges_of_an_engraving_are_no_walls(process: Process) -> None:
     labelled = replace(part(thin), labels=("label",), face_labels=np.zeros(len(thin.faces), dtype=np.int16))
     assert np.isnan(wall_findings(labelled, process)[0].value)
     assert wall_findings(part(thin), process)[0].verdict == "fail"
+
+
+def test_a_wider_tolerance_never_finds_more_crossings() -> None:
+    rng = np.random.default_rng(5)
+    corners = rng.uniform(0.0, 10.0, (300, 1, 3)) + rng.uniform(-1.0, 1.0, (300, 3, 3))
+    soup = Mesh(corners.reshape(-1, 3), np.arange(900, dtype=np.int32).reshape(-1, 3))
+    counts = [len(crossing_pairs(soup, tolerance_mm=t)) for t in (0.0, 1e-4, 1e-2, 0.1, 0.3)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
