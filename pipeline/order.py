@@ -165,6 +165,9 @@ def _validated(model: type[ModelT], data: Mapping[str, Any], prefix: str, faults
 def order_text(order: Order) -> str:
     """The order as TOML, in the order of the model's fields; reading it back gives an equal order."""
     data = order.model_dump(exclude_none=True)
+    for name, table in data.items():
+        if isinstance(table, dict) and name != "parameters":
+            data[name] = {key: value for key, value in table.items() if value not in ((), "")}
     lines = [f"{key} = {_toml(value)}" for key, value in data.items() if not isinstance(value, dict)]
     for key, table in data.items():
         if isinstance(table, dict) and table:

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,7 @@ def _run(stage: Stage, folder: str, case: CaseFolder, inputs: Inputs) -> Outcome
         return {
             "stage": stage.name,
             "version": stage.version,
+            "batchone": version("batchone"),
             "taken": _taken(stage, inputs),
             "reads": {path: _at(_tree(inputs), path) for path in sorted(reads)},
             "started": started.isoformat(),
@@ -154,7 +156,9 @@ def _publish_job(case: CaseFolder, write: Callable[[Path], dict[str, Any]], valu
 
 
 def _valid(stage: Stage, record: dict[str, Any], inputs: Inputs) -> bool:
-    if record.get("version") != stage.version or record.get("taken") != _taken(stage, inputs):
+    if record.get("version") != stage.version or record.get("batchone") != version("batchone"):
+        return False
+    if record.get("taken") != _taken(stage, inputs):
         return False
     if "Order" not in stage.takes:
         return True

@@ -180,3 +180,12 @@ def test_settings_change_one_parameter_and_keep_the_rest() -> None:
     with pytest.raises(OrderError, match="unknown key"):
         changed_order(order, ["gaps=1"])
     assert parse_settings(["mode=bone"]) == {"mode": "bone"}
+
+
+def test_the_shipped_schema_of_the_job_file_is_that_of_the_model() -> None:
+    from importlib import resources
+
+    from batchone.pipeline.job.manifest import JobManifest
+
+    shipped = json.loads(resources.files("batchone.pipeline").joinpath("schemas/job.schema.json").read_text())
+    assert shipped == json.loads(json.dumps(JobManifest.model_json_schema(by_alias=True)))
