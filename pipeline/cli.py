@@ -40,6 +40,12 @@ def main() -> None:
     except BatchoneError as error:
         _tell(error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("batchone"):
+            raise
+        typer.echo(f"batchone: this needs the whole installation: {error.name} is missing", err=True)
+        typer.echo("  what to do: pip install 'batchone[site]'", err=True)
+        sys.exit(5)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except typer.Exit as stop:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from batchone.pipeline.errors import BatchoneError, InputError, MachineError
-from batchone.pipeline.intake.make import inspect_study
+from batchone.pipeline.intake.make import SeriesSummary, inspect_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def inspect_for(study: Path, device: str | None) -> Report:
     series = inspect_study(study)
     trees = [dataclasses.asdict(item) for item in series]
     usable = any(item.readable for item in series)
-    lines = [_line(tree) for tree in trees] or ["no series found"]
+    lines = [_line(item) for item in series] or ["no series found"]
     tree: dict[str, Any] = {"series": trees, "usable": usable}
     if device is not None:
         tree["device"] = device
@@ -51,8 +51,13 @@ def _refusal(study: Path, device: str) -> str | None:
     return None
 
 
-def _line(tree: dict[str, Any]) -> str:
-    return "  ".join(f"{key} {value}" for key, value in tree.items())
+def _line(item: SeriesSummary) -> str:
+    text = f"{item.kind}: {item.images} files"
+    if any(item.shape):
+        slices, rows, columns = item.shape
+        text += f", {columns}x{rows}x{slices}, pixels {item.pixel_mm[0]:.3g}x{item.pixel_mm[1]:.3g} mm"
+        text += f", slices every {item.slice_spacing_mm:.4g} mm, kernel {item.kernel or 'not stated'}, {item.transfer_syntax}"
+    return text + (", readable" if item.readable else f" ({item.reason})")
 
 
 def layer_at(job: Path, height_mm: float) -> dict[str, Any]:

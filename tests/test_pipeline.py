@@ -300,3 +300,23 @@ def test_devices_and_orders_follow_the_contract() -> None:
     assert made.returncode == 0, made.stderr
     assert 'device = "cranial-implant"' in made.stdout
     assert batchone("order", "new", "toy", "--case", "c1", "--side", "left", "--due", "2026-11-24T08:00:00Z").returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
+def test_a_site_on_a_full_disk_is_exit_5_and_goes_on_when_there_is_space(sample: tuple[Path, Path], tmp_path: Path) -> None:
+    order, study = sample
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", tmp_path], check=True)
+    try:
+        done = batchone("run", order, "--study", study, "--out", tmp_path, "--json")
+        assert done.returncode == 5, done.stderr
+        assert "space" in json.loads(done.stdout)["error"]["hint"]
+        case = tmp_path / "cases" / "demo-0001"
+        shown = [folder.name for folder in case.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+        assert all((case / name / "stage.json").is_file() for name in shown)
+        subprocess.run(["mount", "-o", "remount,size=600m", tmp_path], check=True)
+        done = batchone("run", order, "--study", study, "--out", tmp_path, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["status"] == "awaiting-approval"
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
