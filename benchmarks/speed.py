@@ -59,6 +59,8 @@ def _whole_case(name: str, study: Path, order: Path, site: Path) -> None:
     tree = json.loads(done.stdout)
     print(f"\n{name}: anatomical model, whole case {wall_s:.1f} s wall, status {tree['status']}")
     print(f"  {'stage':10} {'s':>7} {'peak MB':>8}")
+    if "error" in tree:
+        print(f"  {tree['error']['message']}")
     case = site / "cases" / tree["case"]
     for stage, seconds in tree["stages"].items():
         record = json.loads((case / ("job" if stage == "package" else stage) / "stage.json").read_text())

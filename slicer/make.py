@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
 import numpy as np
 
 from batchone.pipeline.errors import CheckFailed, MachineError
@@ -15,6 +18,8 @@ from batchone.slicer.orient import Stance, stand
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, volume_mm3
 from batchone.slicer.threemf import Item, write_3mf
+
+_WRITERS: Final = 2  # files written at a time: packing lets other threads run
 
 
 def slice_device(checked: CheckedDevice, approval: Approval, process: Process, machine: Machine) -> Build:
@@ -87,26 +92,21 @@ def _models(
 ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
     """The plate in the machine's frame and each part in the patient's, as 3MF."""
     approved = {"approved": approval.digest}
-    plate = write_3mf(
-        [Item(part.name, part.mesh, placement.pose) for part, placement in zip(parts, placements, strict=True)],
-        title=f"{family}, build plate",
-        notes={
-            "frame": "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up",
-            **approved,
-        },
-    )
-    single = tuple(
-        (
-            part.name,
-            write_3mf(
+    in_plate = "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
+    in_patient = "patient LPS, mm: x to the left, y to the back, z to the head"
+    placed = [Item(part.name, part.mesh, placement.pose) for part, placement in zip(parts, placements, strict=True)]
+    with ThreadPoolExecutor(_WRITERS) as pool:  # each file is its own, whichever thread writes it
+        plate = pool.submit(write_3mf, placed, title=f"{family}, build plate", notes={"frame": in_plate, **approved})
+        single = [
+            pool.submit(
+                write_3mf,
                 [Item(part.name, part.mesh, np.eye(4))],
                 title=f"{family}, {part.name}",
-                notes={"frame": "patient LPS, mm: x to the left, y to the back, z to the head", **approved},
-            ),
-        )
-        for part in parts
-    )
-    return plate, single
+                notes={"frame": in_patient, **approved},
+            )
+            for part in parts
+        ]
+        return plate.result(), tuple((part.name, file.result()) for part, file in zip(parts, single, strict=True))
 
 
 def _support_findings(parts: tuple[Part, ...], stances: list[Stance], process: Process) -> list[Finding]:

@@ -70,7 +70,7 @@ def _put_number(out: Bytes, at: int, value: int, decimals: int) -> int:
     return at + digits + (1 if decimals > 0 else 0)
 
 
-@njit("u1[::1](f8[:, ::1], u1[::1], u1[::1], u1[::1], u1[::1])", cache=True)
+@njit("u1[::1](f8[:, ::1], u1[::1], u1[::1], u1[::1], u1[::1])", cache=True, nogil=True)
 def _vertex_text(vertices_mm: FloatArray, a: Bytes, b: Bytes, c: Bytes, d: Bytes) -> Bytes:
     marks = a.shape[0] + b.shape[0] + c.shape[0] + d.shape[0]
     out = np.empty(vertices_mm.shape[0] * (marks + 3 * (_NUMBER_BYTES + 1)), np.uint8)
@@ -83,7 +83,7 @@ def _vertex_text(vertices_mm: FloatArray, a: Bytes, b: Bytes, c: Bytes, d: Bytes
     return out[:at]
 
 
-@njit("u1[::1](i4[:, ::1], u1[::1], u1[::1], u1[::1], u1[::1])", cache=True)
+@njit("u1[::1](i4[:, ::1], u1[::1], u1[::1], u1[::1], u1[::1])", cache=True, nogil=True)
 def _triangle_text(faces: IntArray, a: Bytes, b: Bytes, c: Bytes, d: Bytes) -> Bytes:
     marks = a.shape[0] + b.shape[0] + c.shape[0] + d.shape[0]
     out = np.empty(faces.shape[0] * (marks + 3 * (_NUMBER_BYTES + 1)), np.uint8)

@@ -6,6 +6,7 @@ Nothing here uses the slicer's own sections: contours come from the bytes of the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import manifold3d
@@ -25,6 +26,7 @@ _CONTOUR_MM: Final = 0.01  # requirement: mean distance of contours from the mes
 _POSITION_MM: Final = 0.001  # requirement: vertex of the re-read file from where it belongs; float32 at 1 m gives 6e-5 mm
 _DETERMINANT: Final = 1e-6  # numerical: float32 rotation
 _HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
+_READERS: Final = 2  # 3MF files read at a time
 _TRIES: Final = 20  # layers tried from there on
 _COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
 _COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
@@ -59,13 +61,16 @@ def read_back(
     """
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     cli = read_cli(layers_cli)
-    findings = [
-        *_layer_findings(cli, placed, process),
-        *_envelope_findings(cli, machine),
-        *_contour_findings(cli, placed, [part.name for part in parts]),
-        *_plate_findings(read_3mf(plate_3mf), parts, placements),
-        *_part_findings(part_3mf, parts),
-    ]
+    with ThreadPoolExecutor(_READERS) as pool:  # lib3mf lets other threads run
+        files = [pool.submit(read_3mf, data) for data in (plate_3mf, *(data for _, data in part_3mf))]
+        findings = [
+            *_layer_findings(cli, placed, process),
+            *_envelope_findings(cli, machine),
+            *_contour_findings(cli, placed, [part.name for part in parts]),
+        ]
+        plate, *singles = (file.result() for file in files)
+    findings += _plate_findings(plate, parts, placements)
+    findings += _part_findings([name for name, _ in part_3mf], singles, parts)
     broken = [f for f in findings if f.verdict == "fail"]
     if broken:
         text = "; ".join(f"{f.what} is {f.value:g} {f.unit}".rstrip() + f", limit {f.limit}" for f in broken)
@@ -229,12 +234,11 @@ def _plate_findings(items: Sequence[Item], parts: Sequence[Part], placements: Se
     return findings
 
 
-def _part_findings(files: Sequence[tuple[str, bytes]], parts: Sequence[Part]) -> list[Finding]:
-    if [name for name, _ in files] != [part.name for part in parts]:
-        raise MachineError(f"{len(files)} part files, expected {len(parts)} in order", hint="slice again")
+def _part_findings(names: list[str], files: Sequence[Sequence[Item]], parts: Sequence[Part]) -> list[Finding]:
+    if names != [part.name for part in parts]:
+        raise MachineError(f"{len(names)} part files, expected {len(parts)} in order", hint="slice again")
     findings = []
-    for (_, data), part in zip(files, parts, strict=True):
-        (item,) = read_3mf(data)
+    for (item,), part in zip(files, parts, strict=True):
         off = item.mesh.moved(item.pose).vertices_mm - part.mesh.vertices_mm
         findings.append(_volume_finding("part.volume", item.mesh, part))
         findings.append(

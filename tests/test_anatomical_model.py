@@ -17,19 +17,20 @@ from batchone.design.booleans import (
     face_areas,
     gathered,
     pieces,
-    simplify,
     solid_from_mesh,
     to_mesh,
     trimmed,
     union,
     volume_mm3,
 )
-from batchone.design.checks.mesh import measure_mesh, mesh_volume_mm3
+from batchone.design.checks.mesh import is_closed, measure_mesh, mesh_volume_mm3
 from batchone.design.checks.walls import measure_walls
 from batchone.design.crossings import crossing_pairs
 from batchone.design.families import load_families
 from batchone.design.make import check, design, plan
+from batchone.design.model.collapse import collapsed
 from batchone.design.model.reduction import reduced
+from batchone.design.nearest import distance_mm
 from batchone.pipeline.errors import OrderError
 from batchone.pipeline.order import Order, Target
 from batchone.pipeline.values import Anatomy, Bone, CheckedDevice, Device, FieldOfView, Finding, FloatArray, Mesh, Part
@@ -354,11 +355,30 @@ def test_thin_sheets_do_not_pass_through_each_other_when_triangles_are_dropped()
     mesh = to_mesh(difference(ball(RADIUS_MM, rings=80), void, what="void under a skin of 0.02 mm"))[0]
     waves = 1.0 + 5e-4 * np.sin(mesh.vertices_mm @ np.array([3.1, 1.7, 2.3]))
     rough = Mesh(mesh.vertices_mm * waves[:, None], mesh.faces)
-    solid = solid_from_mesh(rough, "bone")
-    assert len(crossing_pairs(to_mesh(solid)[0], tolerance_mm=1e-6)) == 0
-    assert len(crossing_pairs(to_mesh(simplify(solid, 0.1))[0], tolerance_mm=1e-6)) > 0
-    fewer, used_mm = reduced(solid, 0.1)
+    assert len(crossing_pairs(rough, tolerance_mm=1e-6)) == 0
+    anywhere = np.zeros(len(rough.vertices_mm), dtype=np.bool_)
+    assert len(crossing_pairs(collapsed(rough, 0.1, anywhere), tolerance_mm=1e-6)) > 0
+    fewer, used_mm = reduced(rough, 0.1)
     assert used_mm == 0.1
-    assert len(crossing_pairs(to_mesh(fewer)[0], tolerance_mm=1e-6)) == 0
-    assert len(to_mesh(fewer)[0].faces) < 0.8 * len(rough.faces)
-    assert set(to_mesh(fewer)[2]) == {"bone"}
+    assert len(crossing_pairs(fewer, tolerance_mm=1e-6)) == 0
+    assert len(fewer.faces) < 0.8 * len(rough.faces)
+
+
+def test_collapsed_edges_leave_a_closed_surface_within_the_tolerance() -> None:
+    mesh = to_mesh(difference(ball(RADIUS_MM, rings=80), ball(8.0, (0.0, 20.0, 0.0), rings=60), what="a bowl"))[0]
+    fewer = collapsed(mesh, 0.05, np.zeros(len(mesh.vertices_mm), dtype=np.bool_))
+    assert len(fewer.faces) < 0.7 * len(mesh.faces)
+    assert is_closed(fewer)
+    assert distance_mm(mesh.vertices_mm, fewer).max() < 0.05
+    assert distance_mm(fewer.vertices_mm, mesh).max() < 0.05
+    assert abs(mesh_volume_mm3(fewer) - mesh_volume_mm3(mesh)) < 0.002 * mesh_volume_mm3(mesh)
+
+
+def test_frozen_vertices_keep_their_triangles() -> None:
+    mesh = globe(RADIUS_MM)
+    frozen = np.asarray(mesh.vertices_mm[:, 2] > 0.0)
+    fewer = collapsed(mesh, 0.1, frozen)
+    above = mesh.vertices_mm[mesh.faces][frozen[mesh.faces].all(axis=1)]
+    kept = fewer.vertices_mm[fewer.faces]
+    assert len(fewer.faces) < 0.9 * len(mesh.faces)
+    assert set(map(bytes, np.sort(above, axis=1))) <= set(map(bytes, np.sort(kept, axis=1)))

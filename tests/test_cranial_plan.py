@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from batchone.design.cranial.contour import Sheet, Stiffness, laid
 from batchone.design.cranial.defect import find_holes
+from batchone.design.cranial.healthy import likeness
 from batchone.design.cranial.plan import propose_plan
 from batchone.design.cranial.rays import Scene
 from batchone.design.cranial.rim import resampled
@@ -396,3 +397,14 @@ class TestRealScan:
         # the blurred edge is rounded and counts from 0.5 mm below the table on; the saw cut crosses the rim twice
         assert np.median(on_wall) < 0.3
         assert np.percentile(on_wall, 95.0) < 0.8
+
+
+@pytest.mark.parametrize(("lopsided", "expected"), [(0.0, 1.0), (0.5, 0.6), (1.0, 0.0), (2.0, 0.0)])
+def test_the_other_side_is_believed_as_far_as_both_sides_are_alike(lopsided: float, expected: float) -> None:
+    sphere = icosphere(6)
+    image = sphere.nearest(sphere.directions * np.array([-1.0, 1.0, 1.0]))
+    x, y, z = 16.0 * sphere.directions.T  # waves of 31 mm on the sphere of 80 mm
+    shared, own = np.cos(x) * np.sin(y + z), np.sin(x) * np.sin(y + z)
+    good = sphere.directions[:, 2] > 0.1
+    found = likeness(5.0 + shared + lopsided * own, good, image, sphere)
+    assert found == pytest.approx(expected, abs=0.05)  # (1 - k^2) / (1 + k^2): even against odd part

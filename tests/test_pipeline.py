@@ -175,7 +175,9 @@ def test_killed_in_every_stage_on_one_core_the_job_folder_has_the_same_bytes(
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (case / folder / "stage.json").exists()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, preexec_fn=lambda: os.sched_setaffinity(0, one_core)
+    )
     assert done.returncode == 0, done.stderr
     assert files_of(Path(json.loads(done.stdout)["job"])) == files_of(job)
     assert not list(case.glob(".*.part"))

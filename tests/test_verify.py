@@ -358,6 +358,8 @@ def test_a_list_cannot_be_hidden_from_the_quick_way(before: bytes) -> None:
         _packed((MODEL % TETRA).replace(b"millimeter", b"inch")),
         _packed((MODEL % TETRA).replace(b'v1="0"', b'v1="9"')),
         _packed((MODEL % TETRA).replace(b'v1="0"', b'v1="-1"')),
+        _packed((MODEL % TETRA).replace(b'v1="0"', b'v1="18446744073709551616"')),
+        _packed((MODEL % TETRA).replace(b'v1="0"', b'v1="' + b"9" * 5000 + b'"')),
         _packed((MODEL % TETRA).replace(b'x="1"', b'x="nan"')),
         _packed((MODEL % TETRA).replace(b'x="1"', b"")),
         _packed(MODEL % b'<components><component objectid="1"/></components>'),

@@ -7,7 +7,10 @@ all free directions for one that opens outward.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from batchone.design.cranial.columns import submesh
@@ -15,12 +18,17 @@ from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh
 
 _SEARCH = ((24.0, 4.0), (4.0, 1.0), (1.0, 0.25), (0.25, 0.05))  # degrees: half angle and step of each round, coarse to fine
+_REFINED = ((4.0, 1.0), (1.0, 0.25))  # degrees: the same for the search by shade; the mean normals err by 2 degrees or so
+_TURN_MM = 0.003  # shade that one square degree away from the first direction must save: open walls hardly shade at all
+_SHADED_MM = 0.1  # a wall that shades itself less is open enough: facets and the bend of a stretch make that much
+_SHADE_MOST_MM = 1.5  # shade deeper than this counts no more: it is a cleft, not wall
 _WALL_REACH_MM = 12.0  # bone looked at lies this near to the rim: thicker than a vault (at most about 10 mm)
 _FACE_MARGIN_MM = 0.6  # wall lies this far below the outer and above the inner contour, clear of their rounded edges
 _WALL_COSINE = 0.8  # a wall is at least 37 degrees off the contour's normal; flatter bone is skull, not wall
 _SECTOR_MM = 4.0  # the wall's normal is averaged over so much rim: longer than the steps between slices, shorter than a bend
 _STRAY_COSINE = 0.7  # normals more than 45 degrees off their sector's mean are clefts and steps, not wall
 _BEND_COSINE = 0.85  # a stretch that turns more than 32 degrees from those beside it is the mouth of a cleft, not wall
+_APART_MM = 1e4  # numerical: keeps the running maxima of stretches apart; larger than any head
 _MIN_SECTORS = 12  # numerical: fewer say nothing about a direction
 _SOFTNESS = 0.03  # numerical: how sharply the worst sector counts (sine of the draft), 2 degrees
 
@@ -45,7 +53,8 @@ def insertion_axis(bone: Mesh, rim_mm: FloatArray, *, outer: Mesh, inner: Mesh) 
         Wall was found along less than 12 stretches of 4 mm, so that no direction can be judged.
     """
     best = _mean_direction(rim_mm, outer)
-    normals, weights = _sectors(bone, rim_mm, outer, inner)
+    wall = _stretches(bone, rim_mm, outer, inner)
+    normals, weights = wall.normal, wall.size
     if len(weights) < _MIN_SECTORS:
         raise DesignError(
             f"the wall of the hole was found along {len(weights)} stretches of {_SECTOR_MM:g} mm of the rim, "
@@ -56,12 +65,20 @@ def insertion_axis(bone: Mesh, rim_mm: FloatArray, *, outer: Mesh, inner: Mesh) 
     for half_angle_deg, step_deg in _SEARCH:
         candidates = _cone(best, first, half_angle_deg=half_angle_deg, step_deg=step_deg)
         best = candidates[int(np.argmin(_overhang(candidates, normals, weights)))]
+    free = best
+    if _shade_mm(free, wall) < _SHADED_MM:
+        return free
+    for half_angle_deg, step_deg in _REFINED:
+        candidates = _cone(best, first, half_angle_deg=half_angle_deg, step_deg=step_deg)
+        turned_deg = np.degrees(np.arccos(np.minimum(candidates @ free, 1.0)))
+        shade_mm = np.array([_shade_mm(axis, wall) for axis in candidates])
+        best = candidates[int(np.argmin(shade_mm + _TURN_MM * turned_deg**2))]
     return best
 
 
 def draft_deg(axis: FloatArray, bone: Mesh, rim_mm: FloatArray, *, outer: Mesh, inner: Mesh) -> tuple[float, float]:
     """Least and median draft along ``axis`` of the wall, averaged over 4 mm of rim, degrees; negative: overhanging."""
-    normals, _ = _sectors(bone, rim_mm, outer, inner)
+    normals = _stretches(bone, rim_mm, outer, inner).normal
     if len(normals) == 0:
         return float("nan"), float("nan")
     angle = np.degrees(np.arcsin(np.clip(normals @ axis, -1.0, 1.0)))
@@ -98,14 +115,25 @@ def _wall(bone: Mesh, rim_mm: FloatArray, outer: Mesh, inner: Mesh) -> tuple[Flo
     return centre[wall], normal[wall], 0.5 * length[wall]
 
 
-def _sectors(bone: Mesh, rim_mm: FloatArray, outer: Mesh, inner: Mesh) -> tuple[FloatArray, FloatArray]:
-    """Mean unit normals (k, 3) and areas (k,) of the wall along equal stretches of the rim, without strays."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stretches:
+    """The wall by stretches of the rim: middles (m, 3), areas (m,) and stretch (m,) of its triangles, without strays;
+    mean unit normal (k, 3) and area (k,) of the stretches."""
+
+    centre: FloatArray
+    area: FloatArray
+    stretch: npt.NDArray[np.int64]
+    normal: FloatArray
+    size: FloatArray
+
+
+def _stretches(bone: Mesh, rim_mm: FloatArray, outer: Mesh, inner: Mesh) -> _Stretches:
     centre, normal, area = _wall(bone, rim_mm, outer, inner)
     step = np.linalg.norm(np.roll(rim_mm, -1, axis=0) - rim_mm, axis=1)
     start = np.cumsum(step) - step
     count = max(_MIN_SECTORS, round(float(step.sum()) / _SECTOR_MM))
     if len(area) == 0:
-        return np.empty((0, 3)), np.empty(0)
+        return _Stretches(centre, area, np.empty(0, dtype=np.int64), np.empty((0, 3)), np.empty(0))
     sector = (start[cKDTree(rim_mm).query(centre)[1]] * (count / float(step.sum()))).astype(np.int64)
     kept = np.ones(len(area), dtype=np.bool_)
     for _ in range(2):
@@ -116,7 +144,21 @@ def _sectors(bone: Mesh, rim_mm: FloatArray, outer: Mesh, inner: Mesh) -> tuple[
     around = np.sum([np.roll(total, shift, axis=0) for shift in range(-2, 3)], axis=0)
     around = around / np.maximum(np.linalg.norm(around, axis=1), np.finfo(np.float64).tiny)[:, None]
     found = (size > 0.0) & ((mean * around).sum(axis=1) > _BEND_COSINE)
-    return mean[found], size[found]
+    kept &= found[sector]
+    renamed = np.cumsum(found) - 1
+    return _Stretches(centre[kept], area[kept], renamed[sector[kept]], mean[found], size[found])
+
+
+def _shade_mm(axis: FloatArray, wall: _Stretches) -> float:
+    """Mean width of the gap that stays along ``axis`` because wall farther out juts farther into the hole, mm."""
+    across = wall.normal - (wall.normal @ axis)[:, None] * axis
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    order = np.lexsort((-(wall.centre @ axis), wall.stretch))
+    juts = (wall.centre * across[wall.stretch]).sum(axis=1)[order]
+    apart = wall.stretch[order] * _APART_MM
+    met = np.maximum.accumulate(juts + apart) - apart
+    shade = np.minimum(met - juts, _SHADE_MOST_MM)
+    return float((shade * wall.area[order]).sum() / wall.area.sum())
 
 
 def _height(points_mm: FloatArray, surface: Mesh) -> tuple[FloatArray, FloatArray]:

@@ -68,7 +68,12 @@ class CranialImplantParameters(Parameters):
     edge_radius_mm: Annotated[
         float, Field(ge=0.0, le=1.5, description="rounding of the edges of the border, 0: sharp; project default, unverified")
     ] = 0.5
-    engrave: Annotated[bool, Field(description="engrave the case code and an arrow to the front into the inner face")] = True
+    engrave: Annotated[
+        bool,
+        Field(
+            description="engrave the case code and an arrow to the head's top (at the vertex: to the front) into the outer face"
+        ),
+    ] = True
 
     @model_validator(mode="after")
     def _bridges_remain(self) -> CranialImplantParameters:

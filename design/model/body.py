@@ -49,10 +49,10 @@ def build_model(anatomy: Anatomy, plan: Plan, order: Order, process: Process) ->
     _refuse_what_the_process_cannot_hold(chosen, process)
     bones = chosen_bones(anatomy, order)
     pose = bones[0].frame
-    whole = _whole(bones, pose)
+    whole, simplified_mm = _whole(bones, pose, chosen.simplify_mm)
     cut = _cut_to_region(whole, plan, pose)
     joined = joined_pieces(cut, crumb_mm3=chosen.crumb_mm3, pin_mm=chosen.pin_mm, pin_reach_mm=chosen.pin_reach_mm)
-    body, simplified_mm = reduced(joined.body, chosen.simplify_mm)
+    body = joined.body
     solid_mm3 = volume_mm3(body)
     hollow = Hollow((), (), 0.0)
     if chosen.hollow:
@@ -96,10 +96,12 @@ def _refuse_what_the_process_cannot_hold(chosen: AnatomicalModelParameters, proc
         raise OrderError("; ".join(faults), hint="order larger values, or another process")
 
 
-def _whole(bones: tuple[Bone, ...], pose: FloatArray) -> Solid:
-    """All bones as one solid, in the frame of the first."""
-    solids = [solid_from_mesh(Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces), BONE) for bone in bones]
-    return solids[0] if len(solids) == 1 else union(*solids, what=f"joining {len(solids)} bones")
+def _whole(bones: tuple[Bone, ...], pose: FloatArray, simplify_mm: float) -> tuple[Solid, float]:
+    """All bones as one solid of fewer triangles, in the frame of the first; and the least tolerance that was used."""
+    fewer = [reduced(Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces), simplify_mm) for bone in bones]
+    solids = [solid_from_mesh(mesh, BONE) for mesh, _ in fewer]
+    whole = solids[0] if len(solids) == 1 else union(*solids, what=f"joining {len(solids)} bones")
+    return whole, min(used_mm for _, used_mm in fewer)
 
 
 def _cut_to_region(whole: Solid, plan: Plan, pose: FloatArray) -> Solid:

@@ -18,16 +18,19 @@ import numpy.typing as npt
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.values import FloatArray
 
+Block = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+
 _MAX_ENTRIES = 200  # a 3MF of this kind has about five
 _MAX_UNPACKED_BYTES = 2_000_000_000  # beyond it the file is refused, not read
 _MAX_RATIO = 200  # unpacked to packed; repetitive XML of a mesh reaches about 30
 _MAX_DEPTH = 8  # components inside components
 _MAX_INSTANCES = 10_000
 _CHUNK_BYTES = 1 << 20
+_MOST_DIGITS = 15  # of an index: no mesh has as many vertices, and it fits 64 bits
 _NUMBER = rb"-?\d+(?:\.\d+)?"
 _LISTS = {
     b"vertices": re.compile(rb'(?:\s*+<vertex x="%b" y="%b" z="%b"\s*+/>)*+\s*+' % (_NUMBER, _NUMBER, _NUMBER)),
-    b"triangles": re.compile(rb'(?:\s*+<triangle v1="\d+" v2="\d+" v3="\d+"\s*+/>)*+\s*+'),
+    b"triangles": re.compile(rb'(?:\s*+<triangle v1="\d{1,15}" v2="\d{1,15}" v3="\d{1,15}"\s*+/>)*+\s*+'),
 }
 _ONLY_NUMBERS = bytes(byte if byte in b"0123456789.-" else 32 for byte in range(256))
 
@@ -36,7 +39,7 @@ _ONLY_NUMBERS = bytes(byte if byte in b"0123456789.-" else 32 for byte in range(
 class _Object:
     vertices: list[tuple[float, float, float]] = field(default_factory=list)
     triangles: list[tuple[int, int, int]] = field(default_factory=list)
-    blocks: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    blocks: dict[str, Block] = field(default_factory=dict)
     components: list[tuple[str, FloatArray]] = field(default_factory=list)
 
 
@@ -46,7 +49,7 @@ class _Model:
     objects: dict[str, _Object] = field(default_factory=dict)
     items: list[tuple[str, FloatArray]] = field(default_factory=list)
     open_object: _Object | None = None
-    blocks: Iterator[npt.NDArray[np.float64]] = field(default_factory=lambda: iter(()))
+    blocks: Iterator[Block] = field(default_factory=lambda: iter(()))
 
 
 def threemf_corners(data: bytes) -> npt.NDArray[np.float64]:
@@ -113,7 +116,7 @@ def _parsed(xml: bytes) -> _Model:
     return model
 
 
-def _without_lists(xml: bytes) -> tuple[bytes, list[npt.NDArray[np.float64]]]:
+def _without_lists(xml: bytes) -> tuple[bytes, list[Block]]:
     """Take out the lists that hold nothing but plain elements: several times as quick as a call for each element.
 
     Where anything could hide a list from the parser or the parser from a list, all is left to the parser.
@@ -133,11 +136,12 @@ def _without_lists(xml: bytes) -> tuple[bytes, list[npt.NDArray[np.float64]]]:
     return b"".join([*rest, xml[at:]]), lists
 
 
-def _numbers(name: bytes, inner: bytes) -> npt.NDArray[np.float64]:
-    numbers = np.fromstring(inner.translate(_ONLY_NUMBERS), dtype=np.float64, sep=" ")
+def _numbers(name: bytes, inner: bytes) -> Block:
     if name == b"vertices":
-        return numbers.reshape(-1, 3)
-    return numbers.reshape(-1, 6)[:, 1::2]  # the digits of v1, v2 and v3 are read too
+        return np.fromstring(inner.translate(_ONLY_NUMBERS), dtype=np.float64, sep=" ").reshape(-1, 3)
+    for mark in (b" v1=", b" v2=", b" v3="):  # their digits are no indices
+        inner = inner.replace(mark, b" ")
+    return np.fromstring(inner.translate(_ONLY_NUMBERS), dtype=np.int64, sep=" ").reshape(-1, 3)
 
 
 def _refuse_dtd(*_given: object) -> None:
@@ -149,7 +153,7 @@ def _start(model: _Model, name: str, given: dict[str, str]) -> None:
     if name == "vertex" and target is not None:
         target.vertices.append((float(given["x"]), float(given["y"]), float(given["z"])))
     elif name == "triangle" and target is not None:
-        target.triangles.append((int(given["v1"]), int(given["v2"]), int(given["v3"])))
+        target.triangles.append((_index(given["v1"]), _index(given["v2"]), _index(given["v3"])))
     elif name == "component" and target is not None:
         target.components.append((given["objectid"], _pose(given.get("transform"))))
     elif name in ("vertices", "triangles") and target is not None:
@@ -171,6 +175,12 @@ def _end(model: _Model, name: str) -> None:
         model.open_object = None
 
 
+def _index(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError("index")
+    return int(text)
+
+
 def _pose(text: str | None) -> FloatArray:
     """A 3MF transform (twelve numbers, row vectors) as a (4, 4) matrix for column vectors."""
     pose = np.eye(4)
@@ -187,7 +197,7 @@ def _collect(model: _Model, name: str, pose: FloatArray, *, depth: int, found: l
         raise MachineError("3MF build is not sound: an unknown object, or components nested too deep or too many")
     thing = model.objects[name]
     vertices = thing.blocks.get("vertices", np.array(thing.vertices, dtype=np.float64).reshape(-1, 3))
-    triangles = thing.blocks.get("triangles", np.array(thing.triangles, dtype=np.float64).reshape(-1, 3)).astype(np.int64)
+    triangles = thing.blocks.get("triangles", np.array(thing.triangles, dtype=np.int64).reshape(-1, 3))
     if len(triangles):
         if triangles.min() < 0 or triangles.max() >= len(vertices):
             raise MachineError("3MF triangle names a vertex that is not there")

@@ -55,16 +55,19 @@ def measure_triangles(corners_mm: npt.NDArray[np.floating]) -> MeshFigures:
     """
     if len(corners_mm) == 0 or not np.isfinite(corners_mm).all():
         raise MachineError(f"mesh has {len(corners_mm)} triangles or corners that are not finite, at least 1 and all finite")
-    low = corners_mm.min(axis=(0, 1)).astype(np.float64)
-    high = corners_mm.max(axis=(0, 1)).astype(np.float64)
+    columns = np.asarray(corners_mm).reshape(-1, 9)
+    lows, highs = _extremes(columns)
+    low, high = lows.reshape(3, 3).min(axis=0), highs.reshape(3, 3).max(axis=0)
     middle = (low + high) / 2.0
     volume, area, moment = 0.0, 0.0, np.zeros(3)
-    for start in range(0, len(corners_mm), _CHUNK):
-        a, b, c = np.moveaxis(corners_mm[start : start + _CHUNK].astype(np.float64) - middle, 1, 0)
-        six_volumes = np.sum(a * _cross(b, c), axis=1)
+    for start in range(0, len(columns), _CHUNK):
+        block = np.array(columns[start : start + _CHUNK].T, dtype=np.float64, order="C") - np.tile(middle, 3)[:, None]
+        a, b, c = block[:3], block[3:6], block[6:]
+        six_volumes = _dot(a, _cross_rows(b, c))
         volume += float(six_volumes.sum()) / 6.0
-        moment += np.sum(six_volumes[:, None] * (a + b + c), axis=0) / 24.0
-        area += float(np.linalg.norm(_cross(b - a, c - a), axis=1).sum()) / 2.0
+        moment += np.array([float((six_volumes * (a[k] + b[k] + c[k])).sum()) for k in range(3)]) / 24.0
+        normals = _cross_rows(b - a, c - a)
+        area += float(np.sqrt(_dot(normals, normals)).sum()) / 2.0
     centre = middle + (moment / volume if volume != 0.0 else 0.0)
     return MeshFigures(
         triangles=len(corners_mm),
@@ -107,6 +110,24 @@ def _cross(first: FloatArray, second: FloatArray) -> FloatArray:
     x, y, z = first.T
     u, v, w = second.T
     return np.stack((y * w - z * v, z * u - x * w, x * v - y * u), axis=1)
+
+
+def _extremes(columns: npt.NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+    """Least and largest of each column of (n, 9): several times quicker one by one than along an axis."""
+    lows = np.array([columns[:, k].min() for k in range(9)], dtype=np.float64)
+    highs = np.array([columns[:, k].max() for k in range(9)], dtype=np.float64)
+    return lows, highs
+
+
+def _cross_rows(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Cross product of (3, n) columns."""
+    (x, y, z), (u, v, w) = first, second
+    return np.stack((y * w - z * v, z * u - x * w, x * v - y * u))
+
+
+def _dot(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Dot product of (3, n) columns."""
+    return np.asarray(first[0] * second[0] + first[1] * second[1] + first[2] * second[2])
 
 
 def _rounded(point: FloatArray) -> Vector:

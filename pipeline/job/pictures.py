@@ -85,9 +85,9 @@ def fitting_camera(bodies: Sequence[Body], *, forward: Vector, up: Vector) -> Ca
     """An orthographic camera in which all bodies fit."""
     camera = Camera((0.0, 0.0, 0.0), forward, up, 1.0)
     axes = camera.axes
-    views = [body.points_mm @ axes.T.astype(np.float32) for body in bodies]
-    low = np.min([view.min(axis=0) for view in views], axis=0).astype(np.float64)
-    high = np.max([view.max(axis=0) for view in views], axis=0).astype(np.float64)
+    along = [[body.points_mm @ axis for axis in axes.astype(np.float32)] for body in bodies]  # one axis at a time: quick extremes
+    low = np.min([[view.min() for view in views] for views in along], axis=0).astype(np.float64)
+    high = np.max([[view.max() for view in views] for views in along], axis=0).astype(np.float64)
     size = np.maximum(high - low, 1e-6)
     scale = max(float(size[0]) / WIDTH_PX, float(size[1]) / HEIGHT_PX) / _FILL
     x, y, z = ((low + high) / 2.0) @ axes
