@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,12 +77,16 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Site folder.")] = Path("demo"),
 ) -> None:
     """Make a sample study and run it to a job folder."""
-    from batchone.pipeline.case import read_case_order
+    from batchone.pipeline.case import case_folder, read_case_order
     from batchone.samples.dicom import write_demo
 
+    again = (out / "sample").is_dir()
     out.mkdir(parents=True, exist_ok=True)
-    order, study = write_demo(out / "sample" / device, device=device)
-    result = _run(read_case_order(order), study, site=out, approve_as="demo", as_json=False, demonstration=True)
+    order_file, study = write_demo(out / "sample" / device, device=device)
+    order = read_case_order(order_file)
+    if again:  # the folder is an earlier demo's own: show the whole job once more
+        shutil.rmtree(case_folder(out, order.case), ignore_errors=True)
+    result = _run(order, study, site=out, approve_as="demo", as_json=False, demonstration=True)
     if result.job is not None:
         typer.echo("Pictures to open:")
         for picture in sorted((result.job / "pictures").glob("*.png")):

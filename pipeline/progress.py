@@ -17,6 +17,7 @@ from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
 
+_FILE_WIDTH = 140  # columns of the table where no terminal says how wide it is
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -83,7 +84,8 @@ def print_findings(findings: Iterable[Finding]) -> None:
     for f in findings:
         verdict = f"[{_COLOURS[f.verdict]}]{f.verdict}[/]"
         table.add_row(f.check, f.what, f"{f.value:.4g} {f.unit}".strip(), f.limit, verdict)
-    Console().print(table)
+    console = Console() if Console().is_terminal else Console(width=_FILE_WIDTH)
+    console.print(table)
 
 
 def _finding_tree(finding: Finding) -> dict[str, Any]:
