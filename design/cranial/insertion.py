@@ -102,16 +102,15 @@ def _wall(bone: Mesh, rim_mm: FloatArray, outer: Mesh, inner: Mesh) -> tuple[Flo
     patch = submesh(bone, np.asarray(((first > low) & (first < high)).all(axis=1)))
     corners = patch.vertices_mm[patch.faces]
     centre = corners.mean(axis=1)
-    near, _ = cKDTree(rim_mm).query(centre, distance_upper_bound=_WALL_REACH_MM)
-    kept = np.isfinite(near)
-    corners, centre = corners[kept], centre[kept]
     doubled = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    near, _ = cKDTree(rim_mm).query(centre, distance_upper_bound=_WALL_REACH_MM)
+    kept = np.isfinite(near) & (((rim_mm.mean(axis=0) - centre) * doubled).sum(axis=1) > 0.0)
+    centre, doubled = centre[kept], doubled[kept]
     length = np.linalg.norm(doubled, axis=1)
     normal = doubled / np.maximum(length, np.finfo(np.float64).tiny)[:, None]
     above, face_normal = _height(centre, outer)
     below, _ = _height(centre, inner)
     wall = (above < -_FACE_MARGIN_MM) & (below > _FACE_MARGIN_MM) & (np.abs((normal * face_normal).sum(axis=1)) < _WALL_COSINE)
-    wall &= ((rim_mm.mean(axis=0) - centre) * normal).sum(axis=1) > 0.0
     return centre[wall], normal[wall], 0.5 * length[wall]
 
 

@@ -116,7 +116,8 @@ def _icosahedron() -> tuple[FloatArray, IntArray]:
 
 def _divided(points: FloatArray, faces: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    unique, place = np.unique(edges, axis=0, return_inverse=True)
+    keys, place = np.unique(edges[:, 0].astype(np.int64) * len(points) + edges[:, 1], return_inverse=True)
+    unique = np.stack(np.divmod(keys, len(points)), axis=1).astype(np.int32)
     middle = points[unique].sum(axis=1)
     middle /= np.linalg.norm(middle, axis=1, keepdims=True)
     ab, bc, ca = (place.reshape(3, -1) + len(points)).astype(np.int32)
