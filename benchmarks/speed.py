@@ -88,14 +88,18 @@ def _steps(name: str, study: Path, order: Path, folder: Path) -> None:
 
 
 def _bone_steps(name: str, scan: Any, order: Any, volume: Path, folder: Path) -> None:
+    from batchone.segment.bone import scan_figures
     from batchone.segment.make import segment
     from batchone.slicer.layers import sections
 
+    mask_s, _ = _best(lambda: _bone_mask(scan))
+    threshold = int(scan_figures(scan.hu).threshold_hu)
+    variants = ("skimage-typical", "skimage-best", "simpleitk")
+    _table(f"{name}: bone mask, filled", mask_s, [_peer("bone_mask", v, volume, threshold) for v in variants])
     segment_s, anatomy = _best(lambda: segment(scan, order))
-    threshold = next((f.value for f in anatomy.findings if f.check == "bone_threshold"), 250.0)
-    peers = [_peer("bone_mask", v, volume, int(threshold)) for v in ("skimage-typical", "skimage-best", "simpleitk")]
-    peers += [_peer("surface", v, volume, threshold) for v in ("skimage", "vtk-marching-cubes", "vtk-flying-edges")]
-    _table(f"{name}: segment, whole stage (peers: the mask alone, the surface alone)", segment_s, peers)
+    variants = ("skimage", "vtk-marching-cubes", "vtk-flying-edges")
+    peers = [_peer("surface", v, volume, threshold) for v in variants]
+    _table(f"{name}: segment, the whole stage (peers: the surface of everything alone)", segment_s, peers)
     mesh = anatomy.bones[0].mesh
     vertices = mesh.vertices_mm - mesh.vertices_mm.min(axis=0)
     packed = folder / "mesh.npz"
@@ -107,6 +111,16 @@ def _bone_steps(name: str, scan: Any, order: Any, volume: Path, folder: Path) ->
         layers_s,
         [_peer("layers", v, packed, LAYER_MM * 2) for v in ("manifold3d", "trimesh")],
     )
+
+
+def _bone_mask(scan: Any) -> Any:
+    """What the stage does up to the filled mask."""
+    from batchone.segment.bone import cropped, filled, packed_box, scan_figures
+    from batchone.segment.separate import chosen
+
+    found = chosen(scan.hu, scan.spacing_mm, scan_figures(scan.hu))
+    grid = cropped(scan.hu, scan.affine, found.box)
+    return filled(packed_box(found.words, grid), grid)
 
 
 def _best(work: Any) -> tuple[float, Any]:
