@@ -182,6 +182,13 @@ def test_an_approval_with_one_changed_field_is_refused(changes: dict[str, object
         verify_approval(replace(approval, **changes), keys)  # type: ignore[arg-type]
 
 
+def test_nobody_approves_in_another_reviewers_name(keys: Path) -> None:
+    own, other = approval_key(keys, "Test Reviewer"), approval_key(keys, "Another Reviewer")
+    verify_approval(sign_approval(_approval(), own), keys)
+    with pytest.raises(MachineError, match="not allowed"):
+        verify_approval(sign_approval(_approval(), other), keys)
+
+
 def test_the_mark_of_a_demonstration_cannot_be_taken_off(keys: Path) -> None:
     approval = sign_approval(_approval(demonstration=True), approval_key(keys, "Test Reviewer"))
     verify_approval(approval, keys)

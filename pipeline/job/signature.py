@@ -37,6 +37,7 @@ _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _MAX_SIGNATURE_CHARACTERS = 2_000  # an Ed25519 SSHSIG has about 300
 _MAX_SIGNERS_BYTES = 1_000_000
 _RAW_KEY_BYTES, _RAW_SIGNATURE_BYTES = 32, 64  # RFC 8032
+_EMBEDDED = "embedded key"  # holds a space, so no line of allowed_signers can bear this name
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SIGNER_LINE = re.compile(
     r'(?P<who>[^\s"#]+)\s+(?:namespaces="(?P<spaces>[^"]*)"\s+)?ssh-ed25519\s+(?P<key>[A-Za-z0-9+/=]+)(?:\s.*)?'
@@ -146,7 +147,7 @@ def embedded_signer(signature: str) -> Signer:
     MachineError
         Not an Ed25519 SSH signature.
     """
-    return Signer("embedded key", _parts(signature)[0])
+    return Signer(_EMBEDDED, _parts(signature)[0])
 
 
 def sign_approval(approval: Approval, key: SiteKey) -> Approval:
@@ -170,9 +171,12 @@ def verify_approval(approval: Approval, allowed: Path | Sequence[Signer]) -> Non
     Raises
     ------
     MachineError
-        The signature is missing, by another key than the approval names, by a key that is not allowed, or over other words.
+        The signature is missing, by another key than the approval names, by a key that is not that person's or not allowed,
+        or over other words.
     """
     signers = tuple(allowed) if not isinstance(allowed, Path) else _signers_at(allowed)
+    own = (safe_name(APPROVAL_PREFIX + approval.name), _EMBEDDED)  # nobody approves in another's name
+    signers = tuple(signer for signer in signers if signer.name in own)
     namespace = DEMONSTRATION if approval.demonstration else APPROVAL
     verify(approval.signature, approval.text(), namespace=namespace, allowed=signers)
     if embedded_signer(approval.signature).raw_key != _raw_of_line(approval.public_key):
