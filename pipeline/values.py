@@ -52,11 +52,25 @@ class Mesh:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceImages:
+    """The images that a scan was made of, under pseudonyms: what DICOM objects made from it refer to.
+
+    ``instance_uids`` rise with the position along the slice normal; a multi-frame object is one instance.
+    """
+
+    study_uid: str
+    series_uid: str
+    frame_of_reference_uid: str
+    sop_class_uid: str
+    instance_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesRecord:
     """What is worth keeping of a series' headers; no identity in it.
 
     Lengths in mm; ``pixel_mm`` is (between columns, between rows). ``corrections`` say what was changed on the way in.
-    ``sources_digest`` is the SHA-256 over the sorted SHA-256 of the files used.
+    ``sources_digest`` is the SHA-256 over the sorted SHA-256 of the files used. ``images`` is None for a volume file.
     """
 
     modality: str
@@ -73,6 +87,7 @@ class SeriesRecord:
     sources_digest: str
     ignored: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
+    images: SourceImages | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +120,10 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity:
-    """Who the patient is: stays in ``intake/identity.json`` and goes nowhere else."""
+    """Who the patient is, under the names that came in: stays in ``intake/identity.json`` and goes nowhere else.
+
+    ``instance_uids`` stand in the order of :attr:`SourceImages.instance_uids`.
+    """
 
     patient_name: str
     patient_id: str
@@ -116,6 +134,7 @@ class Identity:
     frame_of_reference_uid: str
     accession_number: str
     study_date: str
+    instance_uids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

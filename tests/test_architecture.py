@@ -20,9 +20,9 @@ TOP = (
     "pipeline.cli",
     "pipeline.__main__",
 )
-TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis")
+TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis", "pipeline.commands")
 VOCABULARY = tuple(f"pipeline.{name}" for name in ("values", "findings", "errors", "limits", "order", "process", "machine"))
-UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.store", "pipeline.clock")
+UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.hospital", "pipeline.store", "pipeline.clock")
 GROUND = ("pipeline.codec", "pipeline.disk", "pipeline.memory", "pipeline.events")
 PACKAGES = ("pipeline", *ROOMS, "factory", "samples")
 BANNED_NAMES = {"utils", "helpers", "common", "base", "misc"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from batchone.pipeline.errors import SeriesError
 from batchone.pipeline.intake.header import Header, Unreadable, read_header
-from batchone.pipeline.values import Identity
+from batchone.pipeline.intake.pseudonym import pseudonymous_uid
+from batchone.pipeline.values import Identity, SourceImages
 
 MAX_IDENTITY_TEXT = 1024  # characters; a person name has at most five parts in three scripts of 64 each
 MAX_TEXT = 64  # characters; the longest a short DICOM text may be
@@ -45,14 +47,15 @@ _POSITIONS = frozenset(
 )
 
 
-def read_identity(header: Header) -> Identity:
-    """The patient and study of one image.
+def read_identity(headers: Sequence[Header]) -> Identity:
+    """The patient and study of the images of one series, from its first image.
 
     Raises
     ------
     SeriesError
         The header cannot be read a second time.
     """
+    header = headers[0]
     try:
         again = read_header(header.origin, frozenset(_TAGS.values()))
     except Unreadable as error:
@@ -71,6 +74,19 @@ def read_identity(header: Header) -> Identity:
         frame_of_reference_uid=header.text("FrameOfReferenceUID"),
         accession_number=read["accession_number"],
         study_date=read["study_date"],
+        instance_uids=tuple(one.text("SOPInstanceUID") for one in headers),
+    )
+
+
+def source_images(headers: Sequence[Header]) -> SourceImages:
+    """What objects made from these images refer to, under pseudonyms."""
+    head = headers[0]
+    return SourceImages(
+        study_uid=pseudonymous_uid(head.text("StudyInstanceUID")),
+        series_uid=pseudonymous_uid(head.text("SeriesInstanceUID")),
+        frame_of_reference_uid=pseudonymous_uid(head.text("FrameOfReferenceUID")),
+        sop_class_uid=head.sop_class,
+        instance_uids=tuple(pseudonymous_uid(one.text("SOPInstanceUID")) for one in headers),
     )
 
 

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from batchone.pipeline.intake.deidentify import device_text, patient_position, read_identity
+from batchone.pipeline.intake.deidentify import device_text, patient_position, read_identity, source_images
 from batchone.pipeline.intake.geometry import Geometry
 from batchone.pipeline.intake.package import is_volume_file, open_study, study_digest
 from batchone.pipeline.intake.pixels import syntax_name
@@ -64,7 +64,7 @@ def intake(study: Path, order: Order, protocol: Protocol) -> tuple[Scan, Identit
     contents, stacks = _stacks(study, protocol)
     chosen, findings, notes = _choose(stacks, protocol)
     _log.info("case %s: chose %d slices out of %d CT images", order.case, len(chosen.headers), len(contents.images))
-    identity = read_identity(chosen.headers[0])
+    identity = read_identity(chosen.headers)
     volume = read_volume(chosen)
     findings = (*findings, *_completeness(contents), *check_hounsfield(volume.sample))
     geometry = _geometry(chosen)
@@ -188,4 +188,5 @@ def _record(chosen: Stack, volume: Volume, *, ignored: tuple[str, ...], notes: t
         sources_digest=volume.digest,
         ignored=ignored,
         corrections=tuple(corrections),
+        images=source_images(chosen.headers),
     )
