@@ -1,60 +1,31 @@
 """The surface of a bone from the grey values, at sub-voxel position.
 
 The edge of an object that was blurred by the scanner lies where the value is half-way between the two sides. Both sides differ
-from place to place (cortex of 400 or 1400 HU, muscle, fat or air outside), so the half level is taken locally: around every
-voxel near the edge, the brightest and the darkest value within ``LEVEL_RADIUS_MM``, then a local mean of their middle. The
-surface is where *value minus half level* changes sign. Where cortex is thinner than the blur, its peak is lowered and the
-surface lies up to about 0.15 mm outside; that is part of the uncertainty.
+from place to place (cortex of 400 or 1400 HU, muscle, fat or air outside), so the half level is taken locally, for every voxel
+near the edge (see ``levels``), and averaged over its neighbours. The surface is where *value minus half level* changes sign.
+Where cortex is thinner than the blur, its peak is lowered and the surface lies up to about 0.15 mm outside; that is part of the
+uncertainty.
 """
 
 from __future__ import annotations
 
 import numba as nb
 import numpy as np
-import numpy.typing as npt
 
 from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import FloatArray, HuArray, IntArray, Mesh, moved_points
 from batchone.segment.bits import Words, ball, dilated, eroded
 from batchone.segment.bone import Grid, without_islands
+from batchone.segment.levels import NO_LEVEL, half_levels
 
-LEVEL_RADIUS_MM = 2.0  # reaches over the blur of a CT (FWHM 0.6 to 1.5 mm) to both sides, yet not through 4 mm of skin
 SHELL_MM = 1.0  # the edge at half level lies this close to the edge at the threshold
-FAT_HU = -110  # the darkest tissue; around bone in tissue, air of a sinus behind mucosa must not lower the level
-BRIGHT_HU = 1600  # densest cortex; metal beside bone must not raise the bone's level
 STEPS = 4  # the field counts quarters of a HU: 0.25 HU of a step of 500 HU is under 1 um. At least one step off zero, so that
 #            no vertex falls on a grid point, where triangles would degenerate
 _FAR_HU = 100  # value given to voxels surely inside or outside
-_NO_LEVEL = -32768
-
 
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
 _FACES = nb.types.Array(nb.int32, 2, "C", readonly=True)
-_ROWS = nb.types.Array(nb.int64, 2, "C", readonly=True)
-
-
-@nb.njit(nb.void(_HU, _WORDS, _ROWS, nb.int64, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True)
-def _half_levels(hu: HuArray, shell: Words, rows: npt.NDArray[np.int64], floor_hu: int, cap_hu: int, level: HuArray) -> None:
-    """In the shell: sum of brightest and darkest value over a ball given as rows (slice offset, row offset, half width)."""
-    for z in nb.prange(hu.shape[0]):
-        for y in range(hu.shape[1]):
-            for w in range(shell.shape[2]):
-                word = shell[z, y, w]
-                x = 64 * w - 1
-                while word != 0:
-                    x += 1
-                    bit = word & nb.uint64(1)
-                    word = word >> nb.uint64(1)
-                    if bit == 0:
-                        continue
-                    bright, dark = nb.int16(-32768), nb.int16(32767)
-                    for k in range(rows.shape[0]):
-                        line = hu[z + rows[k, 0], y + rows[k, 1], x - rows[k, 2] : x + rows[k, 2] + 1]
-                        for i in range(line.shape[0]):
-                            bright = max(bright, line[i])
-                            dark = min(dark, line[i])
-                    level[z, y, x] = min(nb.int64(bright), cap_hu) + max(nb.int64(dark), floor_hu)
 
 
 @nb.njit(nb.float64(_HU, nb.int64, nb.int64, nb.int64), cache=True)
@@ -64,7 +35,7 @@ def _mean_level(level: HuArray, z: int, y: int, x: int) -> float:
     for k in range(max(z - 1, 0), min(z + 2, level.shape[0])):
         for j in range(max(y - 1, 0), min(y + 2, level.shape[1])):
             for i in range(max(x - 1, 0), min(x + 2, level.shape[2])):
-                if level[k, j, i] != _NO_LEVEL:
+                if level[k, j, i] != NO_LEVEL:
                     total += level[k, j, i]
                     count += 1
     return 0.5 * total / count if count else np.nan
@@ -108,11 +79,7 @@ def edge_field(solid: Words, grid: Grid, *, in_tissue: bool) -> HuArray:
     inner = eroded(solid, columns, reach)
     shell = outer & ~inner
     near = dilated(shell, columns, np.ones((3, 3), dtype=np.int64))
-    half = ball(LEVEL_RADIUS_MM, grid.spacing_mm)
-    dz, dy = np.nonzero(half >= 0)
-    rows = np.stack([dz - half.shape[0] // 2, dy - half.shape[1] // 2, half[dz, dy]], axis=1).astype(np.int64)
-    level = np.full(grid.hu.shape, _NO_LEVEL, dtype=np.int16)
-    _half_levels(grid.hu, shell, rows, FAT_HU if in_tissue else -1024, BRIGHT_HU, level)
+    level = half_levels(solid, shell, grid, in_tissue=in_tissue)
     field = np.empty_like(level)
     _relative(grid.hu, level, near, inner, outer, field)
     return without_islands(field, grid, _FAR_HU * STEPS)

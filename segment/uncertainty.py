@@ -23,7 +23,7 @@ _POINTS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 
 
 @nb.njit(nb.float64(_HU, nb.float64, nb.float64, nb.float64), cache=True)
-def _value(hu: HuArray, x: float, y: float, z: float) -> float:
+def value_at(hu: HuArray, x: float, y: float, z: float) -> float:
     """Trilinear value at (column, row, slice); beyond the sides, the value at the side."""
     x = min(max(x, 0.0), hu.shape[2] - 1.001)
     y = min(max(y, 0.0), hu.shape[1] - 1.001)
@@ -41,15 +41,15 @@ def _edges(hu: HuArray, points: FloatArray, spacing_mm: FloatArray, reach_mm: fl
     """Per point: slope (HU/mm), step over ``reach_mm`` to both sides (HU), and voxel size along the slope (mm)."""
     for n in nb.prange(points.shape[0]):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
-        gx = (_value(hu, x + 0.5, y, z) - _value(hu, x - 0.5, y, z)) / spacing_mm[0]
-        gy = (_value(hu, x, y + 0.5, z) - _value(hu, x, y - 0.5, z)) / spacing_mm[1]
-        gz = (_value(hu, x, y, z + 0.5) - _value(hu, x, y, z - 0.5)) / spacing_mm[2]
+        gx = (value_at(hu, x + 0.5, y, z) - value_at(hu, x - 0.5, y, z)) / spacing_mm[0]
+        gy = (value_at(hu, x, y + 0.5, z) - value_at(hu, x, y - 0.5, z)) / spacing_mm[1]
+        gz = (value_at(hu, x, y, z + 0.5) - value_at(hu, x, y, z - 0.5)) / spacing_mm[2]
         slope = np.sqrt(gx * gx + gy * gy + gz * gz)
         scale = 1.0 / max(slope, 1e-9)
         gx, gy, gz = gx * scale, gy * scale, gz * scale
         dx, dy, dz = gx * reach_mm / spacing_mm[0], gy * reach_mm / spacing_mm[1], gz * reach_mm / spacing_mm[2]
         out[n, 0] = slope
-        out[n, 1] = abs(_value(hu, x + dx, y + dy, z + dz) - _value(hu, x - dx, y - dy, z - dz))
+        out[n, 1] = abs(value_at(hu, x + dx, y + dy, z + dz) - value_at(hu, x - dx, y - dy, z - dz))
         out[n, 2] = np.sqrt((gx * spacing_mm[0]) ** 2 + (gy * spacing_mm[1]) ** 2 + (gz * spacing_mm[2]) ** 2)
 
 
