@@ -11,6 +11,7 @@ so that there is no seam at the edge of cover. Lengths are counted on the sphere
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
@@ -45,24 +46,28 @@ class Sheet:
 def laid(sheet: Sheet, sphere: Sphere, region: BoolArray, stiffness: Stiffness, scale_mm: float) -> FloatArray:
     """Lay a sheet over ``region`` (n,): (n,) values there, NaN elsewhere. ``scale_mm``: data farther off count less (Cauchy)."""
     index = np.flatnonzero(region)
+    weights, areas = _grid(sphere)
+    near = weights[index][:, index].tocsr()
     links = sphere.links[index][:, index].tocsr().astype(np.float64)
     degree = np.asarray(links.sum(axis=1)).ravel()
     whole = degree == np.asarray(sphere.links[index].sum(axis=1)).ravel()
-    h2 = 4.0 * np.pi * _MAP_MM**2 / len(sphere.directions) * 2.0 / np.sqrt(3.0)
-    laplace = sparse.diags(np.where(whole, 4.0 / (h2 * degree), 0.0)) @ (links - sparse.diags(degree))
-    one, two = sparse.triu(links, format="coo").coords
+    share = areas[index] / areas.mean()
+    laplace = sparse.diags(np.where(whole, 1.0 / areas[index], 0.0)) @ (near - sparse.diags(np.asarray(near.sum(axis=1)).ravel()))
+    one, two = sparse.triu(near, format="coo").coords
     count = len(one)
+    height = np.sqrt(np.asarray(near[one, two]).ravel() / areas.mean())
     slope = sparse.csr_matrix(
-        (np.repeat([1.0, -1.0], count), (np.tile(np.arange(count), 2), np.concatenate([one, two]))), shape=(count, len(index))
-    ) / np.sqrt(1.5 * h2)
+        (np.concatenate([height, -height]), (np.tile(np.arange(count), 2), np.concatenate([one, two]))), shape=(count, len(index))
+    )
     covered = sheet.covered[index]
     model = np.where(covered, sheet.model[index], 0.0)
     all_covered = covered & ((links @ covered.astype(np.float64)) >= degree - 0.5)
     bend = np.where(all_covered, laplace @ model, 0.0)
     climb = np.where(covered[one] & covered[two], slope @ model, 0.0)
     stiff, pull = stiffness.length_mm**4, stiffness.length_mm**4 * stiffness.tension_per_mm**2
-    system = stiff * (laplace.T @ laplace) + pull * (slope.T @ slope)
-    right = stiff * (laplace.T @ bend) + pull * (slope.T @ climb)
+    bending = laplace.T @ sparse.diags(share)
+    system = stiff * (bending @ laplace) + pull * (slope.T @ slope)
+    right = stiff * (bending @ bend) + pull * (slope.T @ climb)
     trusted = sheet.trusted[index]
     data = np.where(trusted, sheet.data[index], 0.0)
     weight = trusted.astype(np.float64)
@@ -74,3 +79,24 @@ def laid(sheet: Sheet, sphere: Sphere, region: BoolArray, stiffness: Stiffness, 
     values = np.full(len(region), np.nan)
     values[index] = solved
     return values
+
+
+@lru_cache(maxsize=3)
+def _grid(sphere: Sphere) -> tuple[sparse.csr_matrix, FloatArray]:
+    """Cotangent weight of each link, and each direction's area in mm2, on the sphere of 80 mm (Pinkall & Polthier 1993).
+
+    The triangles of an icosphere are not alike: weights of one bend a sheet along the edges of the icosahedron.
+    """
+    points, count = sphere.directions * _MAP_MM, len(sphere.directions)
+    rows, columns, values = [], [], []
+    areas = np.zeros(count)
+    for turn in range(3):
+        corner, left, right = np.roll(sphere.faces, turn, axis=1).T
+        to_left, to_right = points[left] - points[corner], points[right] - points[corner]
+        twice = np.linalg.norm(np.cross(to_left, to_right), axis=1)
+        areas += np.bincount(corner, twice / 6.0, count)
+        rows.extend([left, right])
+        columns.extend([right, left])
+        values.extend([0.5 * np.einsum("ij,ij->i", to_left, to_right) / twice] * 2)
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(entries, shape=(count, count)), areas
