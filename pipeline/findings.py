@@ -9,6 +9,8 @@ from typing import Literal
 Verdict = Literal["pass", "warn", "fail"]
 Vector = tuple[float, float, float]
 
+INFORMATION = "for information"  # the limit of a figure that is not judged
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -41,7 +43,7 @@ class Finding:
             return f"at least {self.low:g}{unit}"
         if self.high is not None:
             return f"at most {self.high:g}{unit}"
-        return "for information"
+        return INFORMATION
 
 
 def judge(

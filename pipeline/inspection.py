@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from batchone.pipeline.errors import BatchoneError, InputError, MachineError
+from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.intake.make import SeriesSummary, inspect_study
+from batchone.pipeline.intake.protocol import failure
+from batchone.pipeline.intake.scan_report import finding_tree, worst_verdict
+from batchone.pipeline.intake.series import listed
+from batchone.pipeline.limits import Protocol
+from batchone.pipeline.values import Finding, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NO_SERIES = "the study holds no series that makes a true volume"
+_WORDS: dict[Verdict, str] = {"pass": "good enough", "warn": "good enough, with warnings", "fail": "refused"}
+_MARKS: dict[Verdict, str] = {"pass": "  ", "warn": "! ", "fail": "!!"}
+_MIN_WIDTH, _MAX_WIDTH = 80, 140
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +38,151 @@ class Report:
     usable: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A study judged by one family: by its best series, whose place in the list is given; None where none is readable."""
+
+    verdict: Verdict
+    series: int | None
+    failed: tuple[Finding, ...]
+    warned: tuple[Finding, ...]
+    reason: str = ""
+
+    @property
+    def refusal(self) -> str | None:
+        """Which number fails which limit; None when none does."""
+        return None if self.verdict != "fail" else self.reason or "; ".join(map(failure, self.failed))
+
+
 def inspect_for(study: Path, device: str | None) -> Report:
-    """Summarise the series of a study; with a device, judge them by its protocol."""
+    """Summarise the series of a study and judge them by the protocol of every family.
+
+    Raises
+    ------
+    InputError
+        There is no such device.
+    SeriesError
+        The study cannot be opened.
+    """
+    protocols = family_protocols()
+    if device is not None and device not in protocols:
+        raise InputError(f"device is {device!r}; known devices: {', '.join(sorted(protocols))}", hint="see `batchone devices`")
     series = inspect_study(study)
-    trees = [dataclasses.asdict(item) for item in series]
+    judged = {name: judge_study(series, protocol) for name, protocol in protocols.items()}
     usable = any(item.readable for item in series)
-    lines = [_line(item) for item in series] or ["no series found"]
-    tree: dict[str, Any] = {"series": trees, "usable": usable}
+    tree: dict[str, Any] = {
+        "series": [_series_tree(item, protocols) for item in series],
+        "families": {name: _judgement_tree(one) for name, one in judged.items()},
+        "usable": usable,
+    }
+    shown = judged if device is None else {device: judged[device]}
     if device is not None:
         tree["device"] = device
-        tree["refusal"] = refusal = _refusal(study, device)
-        usable = tree["usable"] = refusal is None
-        lines.append(f"{device}: " + ("good enough" if refusal is None else f"refused: {refusal}"))
-    return Report(tree, tuple(lines), usable)
+        tree["refusal"] = judged[device].refusal
+        usable = tree["usable"] = judged[device].verdict != "fail"
+    return Report(tree, _lines(series, shown), usable)
 
 
-def _refusal(study: Path, device: str) -> str | None:
+def judge_study(series: Sequence[SeriesSummary], protocol: Protocol) -> Judgement:
+    """Judge a study by a family's protocol: by the first series that passes, else by the first that is readable."""
+    judged = [(place, item.findings(protocol)) for place, item in enumerate(series) if item.readable]
+    refused = next((item.refused for item in series if item.refused), "")
+    if refused or not judged:
+        found = [item for item in series if item.shape[0]]
+        return Judgement("fail", None, (), (), refused or (found[0].reason if found else NO_SERIES))
+    place, findings = next((one for one in judged if worst_verdict(one[1]) != "fail"), judged[0])
+    failed, warned = (tuple(one for one in findings if one.verdict == verdict) for verdict in ("fail", "warn"))
+    return Judgement(worst_verdict(findings), place, failed, warned)
+
+
+def family_protocols() -> dict[str, Protocol]:
+    """Device family -> imaging protocol, by name."""
     from batchone.design.families import load_families
-    from batchone.pipeline.intake.make import admit
 
-    families = load_families()
-    if device not in families:
-        raise InputError(f"device is {device!r}; known devices: {', '.join(sorted(families))}", hint="see `batchone devices`")
-    try:
-        admit(study, families[device].limits.protocol)
-    except BatchoneError as error:
-        return str(error)
-    return None
+    return {name: family.limits.protocol for name, family in sorted(load_families().items())}
 
 
-def _line(item: SeriesSummary) -> str:
-    text = f"{item.kind}: {item.images} files"
-    if any(item.shape):
-        slices, rows, columns = item.shape
-        text += f", {columns}x{rows}x{slices}, pixels {item.pixel_mm[0]:.3g}x{item.pixel_mm[1]:.3g} mm"
-        text += f", slices every {item.slice_spacing_mm:.4g} mm, kernel {item.kernel or 'not stated'}, {item.transfer_syntax}"
-    return text + (", readable" if item.readable else f" ({item.reason})")
+def _series_tree(item: SeriesSummary, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
+    tree = dataclasses.asdict(dataclasses.replace(item, report=(), stated=None))
+    del tree["stated"]
+    stated = item.stated
+    tree["kv"] = stated.kv if stated else None
+    tree["body_part"] = stated.body_part if stated else ""
+    tree["report"] = [finding_tree(finding) for finding in item.report]
+    judged = {name: item.findings(protocol) for name, protocol in protocols.items()} if item.readable else {}
+    tree["families"] = {
+        name: {"verdict": worst_verdict(findings), "findings": [finding_tree(one) for one in findings]}
+        for name, findings in judged.items()
+    }
+    return tree
+
+
+def _judgement_tree(one: Judgement) -> dict[str, Any]:
+    return {
+        "verdict": one.verdict,
+        "series": one.series,
+        "refusal": one.refusal,
+        "warnings": [failure(finding) for finding in one.warned],
+        "ask": list(dict.fromkeys(finding.hint for finding in (*one.failed, *one.warned) if finding.hint)),
+    }
+
+
+def _lines(series: Sequence[SeriesSummary], judged: Mapping[str, Judgement]) -> tuple[str, ...]:
+    from rich.console import Console
+
+    width = min(max(shutil.get_terminal_size().columns, _MIN_WIDTH), _MAX_WIDTH)
+    page = io.StringIO()
+    console = Console(file=page, width=width, highlight=False, markup=False, emoji=False)
+    console.print(_judgement_table(judged))
+    stacks = [item for item in series if item.shape[0]]
+    for number, item in enumerate(stacks, 1):
+        console.print(f"{number}. {_head(item)}")
+        for sentence in item.corrected:
+            console.print(f"   corrected: {sentence}")
+        if not item.readable:
+            console.print(f"   not usable: {item.reason}" + (f"\n   what to do: {item.hint}" if item.hint else ""))
+        if item.report:
+            console.print(_report_table(item.report))
+    if not stacks:
+        console.print("no series found")
+    others = {item.kind: item.images for item in series if not item.shape[0]}
+    if others:
+        console.print(f"set aside: {listed(others)}")
+    return tuple(line.rstrip() for line in page.getvalue().splitlines())
+
+
+def _head(item: SeriesSummary) -> str:
+    slices, rows, columns = item.shape
+    text = f"{item.kind}: {columns}x{rows}x{slices}"
+    if item.slice_spacing_mm:
+        thick = "not stated" if item.slice_thickness_mm is None else f"{item.slice_thickness_mm:.4g} mm"
+        text += f", pixels {item.pixel_mm[0]:.3g}x{item.pixel_mm[1]:.3g} mm, slices every {item.slice_spacing_mm:.4g} mm"
+        text += f" (thickness {thick}), kernel {item.kernel or 'not stated'}, {item.transfer_syntax}"
+    return text + (f", {item.looked_at} slices looked at" if item.looked_at else "")
+
+
+def _report_table(report: Sequence[Finding]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False)
+    for _ in range(4):
+        table.add_column(overflow="fold")
+    for one in report:
+        table.add_row(f"   {_MARKS[one.verdict]}", one.what, f"{one.value:.4g} {one.unit}".strip(), one.limit)
+    return table
+
+
+def _judgement_table(judged: Mapping[str, Judgement]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(title="good enough for", title_justify="left")
+    for column in ("device", "verdict", "why", "what to ask for"):
+        table.add_column(column, overflow="fold")
+    for name, one in judged.items():
+        why = one.refusal or "; ".join(failure(finding) for finding in one.warned)
+        ask = "; ".join(dict.fromkeys(finding.hint for finding in (*one.failed, *one.warned) if finding.hint))
+        table.add_row(name, _WORDS[one.verdict], why, ask)
+    return table
 
 
 def layer_at(job: Path, height_mm: float) -> dict[str, Any]:

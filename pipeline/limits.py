@@ -13,18 +13,23 @@ from batchone.pipeline.order import Model
 
 
 class Protocol(Model):
-    """What a scan must be, so that the family may be designed on it. Lengths in mm, angles in degrees.
+    """What a scan must be, so that the family may be designed on it. Lengths in mm, angles in degrees, ages in days.
 
-    ``source`` says where the numbers come from; ``unverified`` ones are project defaults.
+    Beyond a ``max`` the scan is refused, beyond a ``warn`` it is accepted with a warning. The tilt is what is left of it in
+    the true volume. An age refuses only where ``max_scan_age_days`` is set. ``source`` says where the numbers come from;
+    ``unverified`` ones are project defaults.
     """
 
     max_slice_spacing_mm: Annotated[float, Field(gt=0)]
     warn_slice_spacing_mm: Annotated[float, Field(gt=0)]
     max_slice_thickness_mm: Annotated[float, Field(gt=0)]
     max_pixel_mm: Annotated[float, Field(gt=0)]
+    warn_pixel_mm: Annotated[float, Field(gt=0)] | None = None
     max_gantry_tilt_deg: Annotated[float, Field(ge=0)]
     min_slices: Annotated[int, Field(ge=3)]
     allow_lossy: bool = False
+    warn_scan_age_days: Annotated[int, Field(gt=0)] | None = None
+    max_scan_age_days: Annotated[int, Field(gt=0)] | None = None
     source: str
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from batchone.pipeline.case import Result
 from batchone.pipeline.errors import BatchoneError
+from batchone.pipeline.findings import INFORMATION
 from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
 
@@ -74,9 +75,10 @@ def result_tree(result: Result) -> dict[str, Any]:
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """Print the findings as a table on stdout."""
-    findings = tuple(findings)
-    if not findings:
+    """Print the findings that have a limit as a table on stdout, and how many figures stand in the report besides."""
+    every = tuple(findings)
+    findings = tuple(f for f in every if f.limit != INFORMATION)
+    if not every:
         return
     table = Table(title="Findings", title_justify="left")
     for column in ("check", "what", "value", "limit", "verdict"):
@@ -86,6 +88,8 @@ def print_findings(findings: Iterable[Finding]) -> None:
         table.add_row(f.check, f.what, f"{f.value:.4g} {f.unit}".strip(), f.limit, verdict)
     console = Console() if Console().is_terminal else Console(width=_FILE_WIDTH)
     console.print(table)
+    if len(every) > len(findings):
+        console.print(f"{len(every) - len(findings)} more figures, for information, stand in the reports")
 
 
 def _finding_tree(finding: Finding) -> dict[str, Any]:

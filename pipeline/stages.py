@@ -12,6 +12,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from batchone.pipeline.inspection import family_protocols
+from batchone.pipeline.intake.scan_report import scan_report
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Mesh, Plan, Scan
 
 CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey")
@@ -63,6 +65,7 @@ class Stage:
 def _keep_scan(result: tuple[Scan, Identity], folder: Path) -> Scan:
     scan, identity = result
     _write_json(folder / "identity.json", dataclasses.asdict(identity))
+    _write_json(folder / "scan.json", scan_report(scan, family_protocols()))
     return scan
 
 
@@ -124,9 +127,9 @@ def _write_json(path: Path, tree: Any) -> None:
 
 
 STAGES = (
-    Stage("intake", "pure", "batchone.pipeline.intake.make:intake", ("Study", "Order", "Protocol"), "Scan", 1, 1.0, _keep_scan),
-    Stage("segment", "pure", "batchone.segment.make:segment", ("Scan", "Order"), "Anatomy", 1, 2.5, _keep_anatomy),
-    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 1, 2.0, _keep_plan),
+    Stage("intake", "pure", "batchone.pipeline.intake.make:intake", ("Study", "Order", "Protocol"), "Scan", 2, 1.0, _keep_scan),
+    Stage("segment", "pure", "batchone.segment.make:segment", ("Scan", "Order"), "Anatomy", 2, 2.5, _keep_anatomy),
+    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 2, 2.0, _keep_plan),
     Stage(
         "design", "pure", "batchone.design.make:design", ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device
     ),
@@ -150,7 +153,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        1,
+        2,
         3.0,
     ),
 )

@@ -14,7 +14,7 @@ from batchone.pipeline.values import FloatArray, HuArray
 from batchone.samples.demo import demo_scan
 
 INTERCEPT_HU = -1024  # HU of stored value 0, as most scanners write it
-DATE, TIME = "20260105", "101500.000000"  # fixed: nothing in a sample depends on the clock
+DATE, TIME = "20261105", "101500.000000"  # fixed: nothing in a sample depends on the clock
 WINDOW_CENTRE_HU, WINDOW_WIDTH_HU = 500.0, 2500.0  # HU, a bone window
 _UINT12 = 4095
 

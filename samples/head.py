@@ -27,9 +27,9 @@ from batchone.samples.solids import paint
 from batchone.samples.vault import Layers, Vault, vault_shape
 
 SHAPE = (160, 256, 256)  # slices, rows, columns
-SPACING_MM = (1.0, 0.9, 0.9)  # mm, (slice, row, column): 230 mm field of view, thin slices of a head protocol
-CENTRE_MM = (0.0, -2.0, 6.0)  # mm, LPS middle of the field of view: air above the vertex, ends below the skull base
-TABLE_TOP_MM = 106.0  # mm, LPS y of the table: about 10 mm behind the head
+SPACING_MM = (1.0, 0.8, 0.8)  # mm, (slice, row, column): 205 mm field of view, thin slices of a head protocol
+CENTRE_MM = (0.0, 1.0, 6.0)  # mm, LPS middle of the field of view: air above the vertex, ends below the skull base
+TABLE_TOP_MM = 99.0  # mm, LPS y of the table: about 2 mm behind the head
 
 SCALP_MM = 4.0  # mm, thickness of skin and scalp
 SCALP_HU, FLUID_HU, BRAIN_HU = 40.0, 12.0, 35.0  # HU, usual CT values

@@ -364,12 +364,12 @@ def test_a_slight_tilt_is_straightened_to_a_tenth_of_a_pixel(tmp_path: Path, til
     images = make_series(tilted, offset_mm=(0.0, shift_mm), spacing_mm=spacing_mm)
     put(SliceThickness="2.0")(images)
     scan, _ = take(write(tmp_path, images))
-    shift_total = shift_mm * (slices - 1)
-    straight = body(column, row + shift_total / 2)
-    inside = np.s_[:, 3:-3, :]
+    straight = body(column, row)
+    inside = np.s_[:, 5:17, :]  # rows that every slice shows
     steepest = 1500 / 2.0 * math.sqrt(2 / math.e)  # HU per mm
-    assert np.abs(scan.hu - straight)[inside].max() <= 0.1 * PIXEL_MM[1] * steepest
-    assert world(scan, slice_=0, row=0, column=0) == pytest.approx([-31.25, 12.5 + shift_total / 2, 100.0], abs=1e-6)
+    assert np.abs(scan.hu[:, :20] - straight)[inside].max() <= 0.1 * PIXEL_MM[1] * steepest
+    assert world(scan, slice_=0, row=0, column=0) == pytest.approx([-31.25, 12.5, 100.0], abs=1e-6)
+    assert scan.hu.shape == (slices, 20 + math.ceil(shift_mm * (slices - 1) / PIXEL_MM[0]), 26)
     assert any("gantry tilt" in sentence for sentence in scan.record.corrections)
 
 
@@ -407,11 +407,10 @@ def air_at(level: float) -> list[Dataset]:
 
 
 LIMITS: dict[str, tuple[Callable[[float], list[Dataset]], float, float, str]] = {
-    "tilt": (tilted_by, 0.49, 0.51, "tilted by 0.51 deg"),
-    "even spacing": (one_slice_moved, 0.009, 0.013, "spacing varies"),
+    "leaning": (tilted_by, 44.9, 45.1, "lean by 45.10 deg"),
     "beside the line": (sideways, 0.09, 0.12, "0.12 mm beside"),
     "perpendicular axes": (skewed_axes, 0.0009, 0.0012, "off perpendicular unit vectors"),
-    "one orientation": (one_turned_slice, 0.00009, 0.0002, "2 orientations"),
+    "one orientation": (one_turned_slice, 0.00009, 0.0002, "1 slice missing"),  # the turned one is a stack of its own
     "air": (air_at, -941, -938, "air is at -938 HU, -1060 to -940 HU"),
     "air below": (air_at, -1059, -1062, "air is at -1062 HU"),
 }
@@ -430,7 +429,6 @@ PROTOCOL_LIMITS = {
     "max_slice_thickness_mm": (1.0, 0.99, "slice thickness is 1 mm, at most 0.99 mm"),
     "max_pixel_mm": (0.5, 0.49, "pixel size is 0.5 mm, at most 0.49 mm"),
     "min_slices": (12, 13, "number of slices is 12, at least 13"),
-    "max_gantry_tilt_deg": (0.31, 0.29, "gantry tilt is 0.3 deg, at most 0.29 deg"),
 }
 
 
@@ -481,6 +479,7 @@ def test_two_images_at_one_position_are_refused_and_identical_copies_are_not(tmp
     assert scan.record.ignored == (f"identical copies of CT images: {SHAPE[0]}",)
     other = make_series()[5]
     other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = uid("other")
+    other.PixelData = bytes(2) + other.PixelData[2:]
     assert "two images lie at one position" in refusal(write(tmp_path / "double", [*images, other]))
 
 
@@ -529,7 +528,7 @@ BROKEN: dict[str, tuple[Callable[[list[Dataset]], None], str]] = {
     "colour": (put(SamplesPerPixel=3), "3 samples per pixel"),
     "shifted bits": (put(BitsStored=12), "high bit 15"),
     "lossy": (put(LossyImageCompression="01"), "compressed with loss"),
-    "multi-frame": (put(NumberOfFrames=2), "multi-frame"),
+    "multi-frame": (put(NumberOfFrames=2), "multi-frame objects of a single-frame class: 12"),
     "MR instead": (put(Modality="MR"), "MR objects: 12"),
     "quadruped": (put(AnatomicalOrientationType="QUADRUPED"), "images of quadrupeds: 12"),
     "localizers only": (put(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizers: 12"),
@@ -975,52 +974,6 @@ def test_the_head_phantom_is_found_in_its_whole_messy_study(test_data: Path) -> 
         "localizers: 4",
     )
     assert scan.record.corrections == ()
-
-
-@pytest.mark.data
-def test_a_real_slice_equals_what_pydicom_decodes(test_data: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(test_data / "thorax.zip") as archive:
-        archive.extractall(tmp_path)
-    scan, _ = take(tmp_path)
-    assert scan.hu.shape == (150, 512, 512)
-    for path in sorted(path for path in tmp_path.rglob("*") if path.stat().st_size > 500_000 and path.is_file())[::40]:
-        image = pydicom.dcmread(path)
-        place = np.linalg.inv(scan.affine) @ [*image.ImagePositionPatient, 1.0]
-        assert place[:2] == pytest.approx([0, 0], abs=1e-6)
-        expected = image.pixel_array * float(image.RescaleSlope) + float(image.RescaleIntercept)
-        assert np.array_equal(scan.hu[round(place[2])], np.maximum(expected, -1024))
-
-
-@pytest.mark.data
-def test_the_tilted_head_phantom_is_refused_with_its_tilt(test_data: Path) -> None:
-    assert "tilted by 18.50 deg" in refusal(test_data / "head-phantom-tilted.zip")
-
-
-AWKWARD = {
-    "dcm_qa_ts": "MR objects: 9",
-    "dicom2nifti/failing/gantrytilting": "tilted by 14.00 deg",
-    "dicom2nifti/failing/sliceincrement/001": "1 slice missing",
-    "dicom2nifti/failing/sliceincrement/002": "slice missing",
-    "dicom2nifti/failing/notavolume": "two images lie at one position",
-    "dicom2nifti/failing/sliceorientation": "MR objects: 4",
-    "dicom2stl": "no DICOM file",
-    "dicom2stl/examples/Data/ct_example.nii.gz": "slice spacing is 4 mm, at most 1.25 mm",
-    "slicer_cthead": "pixel size is 3.2 mm",
-    "jpeg2000-slab": "slice thickness is 3 mm, at most 1.25 mm",
-    "nema_wg04/medical.nema.org/compsamples_jpegls/IMAGES/JLSN/CT1_JLSN": "compressed with loss",
-    "nema_wg04/medical.nema.org/compsamples_j2k/IMAGES/J2KI/CT1_J2KI": "compressed with loss",
-    "nema_wg04/medical.nema.org/compsamples_j2k/IMAGES/J2KR/CT1_J2KR": "1 slice",
-    "pydicom_data/data_store/data/eCT_Supplemental.dcm": "multi-frame",
-    "dcmqi/data/segmentations/24x38x3/multiframe": "multi-frame",
-    "dcmqi/data/segmentations/ct-3slice": "number of slices is 3, at least 20",
-}
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(("name", "words"), AWKWARD.items(), ids=AWKWARD.keys())
-def test_awkward_real_studies_get_their_verdict(test_data: Path, name: str, words: str) -> None:
-    family = LOOSE.model_copy(update={"max_slice_spacing_mm": 1.25, "max_slice_thickness_mm": 1.25, "min_slices": 20})
-    assert words in refusal(test_data / "awkward" / name, family)
 
 
 @pytest.mark.data

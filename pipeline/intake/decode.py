@@ -1,49 +1,52 @@
 """Compressed pixel data: decoded in child processes with limits on memory and time, so that a hostile file stops only them.
 
-A child gets encoded bytes and numbers, never a path or a name, and answers with raw pixels only; nothing that it sends is
-unpickled.
+A child (:mod:`batchone.pipeline.intake.decoder`) gets encoded bytes and numbers, never a path or a name, and answers with raw
+pixels only, which are read straight into their place; nothing that it sends is unpickled.
 """
 
 from __future__ import annotations
 
-import logging
+import fcntl
+import json
 import math
-import multiprocessing
 import os
+import select
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
 
 from batchone.pipeline.errors import SeriesError
+from batchone.pipeline.intake import decoder
 from batchone.pipeline.intake.package import THREADS
 
-MAX_CHILD_BYTES = 1_500_000_000  # memory of a child on top of what its interpreter holds; a slice needs a few MB; project default
-MAX_SLICE_CPU_S = 5.0  # the slowest codec takes 0.1 s for 512 x 512; project default
-MAX_SLICE_WAIT_S = 60.0  # wall clock for one slice, start of the child included; project default
-IMAGES_WORTH_A_CHILD = 16  # starting one costs as much as decoding so many images
-START_CPU_S = 30  # interpreter and imports
+MAX_IMAGE_WAIT_S = 60.0  # wall clock of one image, start of the child included; the child's processor time ends it far earlier
+IMAGES_WORTH_A_CHILD = 32  # starting one costs as much as decoding so many images
 
-_DECODER_FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
-_PREFERRED = ("pyjpegls", "pylibjpeg")  # they give up on damaged data at once; GDCM, the third, may search it for many seconds
-_FAILED = b"\0"
-_log = logging.getLogger(__name__)
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # no child computes in parallel, and each pool costs memory
+_PIPE_BYTES = 1 << 20  # one image of 512 x 512 and its codestream
+_UNCOMPRESSED = "ask the sender to export without compression"
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One compressed image: how to get its bytes, where the pixels go, and what the decoder must know."""
+    """One compressed image of 16 bits a pixel: how to get its codestream, where the pixels go, and what the decoder must know."""
 
     fetch: Callable[[], bytes]
     target: memoryview
     syntax: str
-    options: dict[str, Any]
+    rows: int
+    columns: int
+    stored_bits: int
+    signed: bool
 
 
 def decode_all(images: Sequence[Encoded]) -> None:
-    """Decode every image into its target, on a few children.
+    """Decode every image into its target as little-endian values, on a few children.
 
     Raises
     ------
@@ -58,81 +61,99 @@ def decode_all(images: Sequence[Encoded]) -> None:
 
 
 def _decode_share(images: Sequence[Encoded]) -> None:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_serve, args=(theirs, len(images)), daemon=True)
-    child.start()
-    theirs.close()
-    try:
-        for image in images:
-            _decode_one(ours, image)
-    finally:
-        ours.close()
-        child.terminate()
-        child.join()
-        child.close()
-
-
-def _decode_one(child: Connection, image: Encoded) -> None:
-    try:
-        child.send((image.fetch(), image.syntax, image.options))
-        if not child.poll(MAX_SLICE_WAIT_S):
-            raise SeriesError(
-                f"a compressed image takes more than {MAX_SLICE_WAIT_S:g} s to decode, at most {MAX_SLICE_WAIT_S:g} s",
-                hint="ask the sender to export without compression",
-            )
-        answer = child.recv_bytes(len(image.target) + 1)
-    except (EOFError, OSError) as error:
-        raise SeriesError(
-            f"the decoder of a compressed image ended (limits: {MAX_CHILD_BYTES / 1e6:.0f} MB, {MAX_SLICE_CPU_S:g} s per image)",
-            hint="ask the sender to export without compression",
-        ) from error
-    if len(answer) != len(image.target):
-        raise SeriesError(
-            "a compressed image is damaged: it does not decode to the rows and columns that it states",
-            hint="ask the sender to send the series again, or to export without compression",
-        )
-    image.target[:] = answer
-
-
-def _serve(parent: Connection, images: int) -> None:
-    """The child: decode what comes, until the other end closes."""
-    import warnings
-
-    from pydicom.pixels import get_decoder
-
-    warnings.simplefilter("ignore")
-    logging.disable()
-    _silence()
-    _limit(images)
-    while True:
+    command = [sys.executable, "-I", "-S", "-B", decoder.__file__, json.dumps(sys.path)]
+    pipe = subprocess.PIPE
+    environment = {**os.environ, **_ONE_THREAD}
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, bufsize=0) as child:  # noqa: S603 - our own program, no shell
         try:
-            encoded, syntax, options = parent.recv()
-        except EOFError:
+            _prepare_pipes(child)
+            for image in images:
+                _decode_one(child, image)
+        finally:
+            child.kill()
+
+
+def _decode_one(child: subprocess.Popen[bytes], image: Encoded) -> None:
+    if child.stdin is None or child.stdout is None:
+        raise AssertionError("the child was started without pipes")
+    deadline_s = time.monotonic() + MAX_IMAGE_WAIT_S
+    status = memoryview(bytearray(1))
+    try:
+        _send(child.stdin.fileno(), _request(image), deadline_s)
+        _receive(child.stdout.fileno(), status, deadline_s)
+        if bytes(status) == decoder.DECODED:
+            _receive(child.stdout.fileno(), image.target, deadline_s)
             return
-        try:
-            decoder = get_decoder(syntax)
-            plugin = next((name for name in _PREFERRED if name in decoder.available_plugins), "")
-            pixels, _ = decoder.as_array(encoded, raw=True, index=0, decoding_plugin=plugin, **options)
-            answer = pixels.astype(f"<{pixels.dtype.kind}2", copy=False).tobytes()
-        except _DECODER_FAULTS:
-            answer = _FAILED
-        parent.send_bytes(answer)
+    except TimeoutError:
+        raise SeriesError(
+            f"a compressed image takes more than {MAX_IMAGE_WAIT_S:g} s to decode, at most {MAX_IMAGE_WAIT_S:g} s",
+            hint=_UNCOMPRESSED,
+        ) from None
+    except OSError:
+        raise _ended(child.wait()) from None
+    raise SeriesError(
+        "a compressed image is damaged: it does not decode to the rows and columns that it states",
+        hint=f"ask the sender to send the series again, or {_UNCOMPRESSED.removeprefix('ask the sender ')}",
+    )
 
 
-def _silence() -> None:
-    """Codecs write their complaints to the terminal; what a program prints there is a contract."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+def _ended(code: int) -> SeriesError:
+    if code == -signal.SIGXCPU:
+        text = f"a compressed image takes more than {decoder.MAX_IMAGE_CPU_S} s of processor time to decode, at most"
+        return SeriesError(f"{text} {decoder.MAX_IMAGE_CPU_S} s", hint=_UNCOMPRESSED)
+    megabytes = decoder.MAX_EXTRA_BYTES / 1e6
+    return SeriesError(
+        f"the decoder of a compressed image ended (limits: {megabytes:.0f} MB, {decoder.MAX_IMAGE_CPU_S} s per image)",
+        hint=_UNCOMPRESSED,
+    )
 
 
-def _limit(images: int) -> None:
-    import resource
+def _request(image: Encoded) -> list[bytes]:
+    head = json.dumps(
+        {
+            "syntax": image.syntax,
+            "rows": image.rows,
+            "columns": image.columns,
+            "bits_stored": image.stored_bits,
+            "signed": image.signed,
+        }
+    ).encode()
+    data = image.fetch()
+    return [decoder.REQUEST.pack(len(head), len(data)) + head, data]
 
-    pages = Path("/proc/self/statm")
-    held = int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 0
-    resource.setrlimit(resource.RLIMIT_AS, (held + MAX_CHILD_BYTES, held + MAX_CHILD_BYTES))
-    seconds = START_CPU_S + int(images * MAX_SLICE_CPU_S)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+def _send(handle: int, parts: Sequence[bytes], deadline_s: float) -> None:
+    for part in parts:
+        rest = memoryview(part)
+        while rest:
+            _wait(handle, deadline_s, write=True)
+            rest = rest[os.write(handle, rest) :]
+
+
+def _receive(handle: int, target: memoryview, deadline_s: float) -> None:
+    done = 0
+    while done < len(target):
+        _wait(handle, deadline_s, write=False)
+        count = os.readv(handle, [target[done:]])
+        if not count:
+            raise BrokenPipeError
+        done += count
+
+
+def _wait(handle: int, deadline_s: float, *, write: bool) -> None:
+    poll = select.poll()
+    poll.register(handle, select.POLLOUT if write else select.POLLIN)
+    if not poll.poll(max(deadline_s - time.monotonic(), 0.0) * 1000.0):
+        raise TimeoutError
+
+
+def _prepare_pipes(child: subprocess.Popen[bytes]) -> None:
+    """Fewer turns for each image (where the system allows it), and no write that waits longer than the deadline."""
+    if child.stdin is None or child.stdout is None:
+        raise AssertionError("the child was started without pipes")
+    os.set_blocking(child.stdin.fileno(), False)
+    set_size = getattr(fcntl, "F_SETPIPE_SZ", None)
+    for end in (child.stdin, child.stdout):
+        if set_size is not None:
+            with suppress(OSError):
+                fcntl.fcntl(end.fileno(), set_size, _PIPE_BYTES)

@@ -9,6 +9,7 @@ from typing import Final
 from batchone.pipeline.errors import SeriesError
 from batchone.pipeline.intake.header import Header, Unreadable, read_header
 from batchone.pipeline.intake.pseudonym import pseudonymous_uid
+from batchone.pipeline.intake.quiet import pydicom_quiet
 from batchone.pipeline.values import Identity, SourceImages
 
 MAX_IDENTITY_TEXT = 1024  # characters; a person name has at most five parts in three scripts of 64 each
@@ -109,13 +110,10 @@ def _decoded(raw: bytes, charset: str) -> str:
 
 def _decoded_with_escapes(raw: bytes, charset: str) -> str:
     """Text with code extensions (ISO 2022); imported here, for the import takes longer than the whole intake."""
-    import warnings
-
     from pydicom.charset import convert_encodings, decode_bytes
     from pydicom.valuerep import TEXT_VR_DELIMS
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with pydicom_quiet():
         try:
             return decode_bytes(raw, convert_encodings(charset.split("\\")), TEXT_VR_DELIMS)
         except (LookupError, ValueError, TypeError):

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from batchone.pipeline.intake.elements import MAX_SEQUENCE_DEPTH, MAX_VALUE_BYTES, UNDEFINED, NeedMore, Unreadable, Walk
+from batchone.pipeline.intake.functional_groups import PER_FRAME, SHARED, FrameValues, read_frames
 from batchone.pipeline.intake.package import MemorySource, Source
+
+__all__ = ["MAX_SEQUENCE_DEPTH", "Header", "Unreadable", "read_header"]
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -22,14 +26,7 @@ FIRST_READ_BYTES = 1 << 16  # most headers end here
 MAX_HEADER_BYTES = 1 << 24  # 16 MB; project default, the largest seen in the field are about 1 MB
 MAX_INFLATED_BYTES = 1 << 26  # a deflated file: the largest image allowed and its header; project default
 MAX_INFLATE_RATIO = 100  # inflated / packed bytes of one deflated file; CT packs about 2:1; project default
-MAX_SEQUENCE_DEPTH = 16
-MAX_VALUE_BYTES = 4096  # longer values of the elements read here are nonsense
 
-_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_PIXEL_DATA = 0x7FE00010
-_FLOAT_PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009})
 _TRANSFER_SYNTAX = 0x00020010
 _MEDIA_CLASS = 0x00020002
 
@@ -37,20 +34,29 @@ TAGS = {
     "ImageType": 0x00080008,
     "SOPClassUID": 0x00080016,
     "SOPInstanceUID": 0x00080018,
+    "StudyDate": 0x00080020,
+    "AcquisitionDate": 0x00080022,
+    "AcquisitionDateTime": 0x0008002A,
+    "AcquisitionTime": 0x00080032,
+    "ContentTime": 0x00080033,
     "Modality": 0x00080060,
     "Manufacturer": 0x00080070,
     "ManufacturerModelName": 0x00081090,
     "PatientID": 0x00100020,
     "SliceThickness": 0x00180050,
+    "KVP": 0x00180060,
     "GantryDetectorTilt": 0x00181120,
     "ConvolutionKernel": 0x00181210,
     "PatientPosition": 0x00185100,
     "AnatomicalOrientationType": 0x00102210,
     "StudyInstanceUID": 0x0020000D,
     "SeriesInstanceUID": 0x0020000E,
+    "AcquisitionNumber": 0x00200012,
+    "InstanceNumber": 0x00200013,
     "ImagePositionPatient": 0x00200032,
     "ImageOrientationPatient": 0x00200037,
     "FrameOfReferenceUID": 0x00200052,
+    "TemporalPositionIdentifier": 0x00200100,
     "SamplesPerPixel": 0x00280002,
     "PhotometricInterpretation": 0x00280004,
     "NumberOfFrames": 0x00280008,
@@ -69,23 +75,20 @@ TAGS = {
     "LossyImageCompression": 0x00282110,
 }
 _WANTED = frozenset(TAGS.values()) | {_TRANSFER_SYNTAX, _MEDIA_CLASS}
-
-
-class Unreadable(Exception):  # noqa: N818 - a verdict on one file, caught where the files are listed
-    """A DICOM file whose header cannot be walked; the text says why, without any of its content."""
-
-
-class _NeedMore(Exception):  # noqa: N818 - control flow inside this module
-    pass
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_CONVERTED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
+MULTI_FRAME_CT = frozenset({ENHANCED_CT, LEGACY_CONVERTED_CT})
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What was read of one file.
+    """What was read of one file, or of one frame of it.
 
     ``values`` holds the raw bytes by tag. ``pixels_at`` and ``pixels_bytes`` say where the pixel data lie in
     :meth:`open`, a sequence of ``size`` bytes: the file itself, or what it inflates to from ``inflate_at``. Compressed
-    pixel data reach to the end; ``pixels_at`` is None when there are none.
+    pixel data reach to the end; ``pixels_at`` is None when there are none. ``frames`` holds the values that a multi-frame
+    object gives for each of its frames; ``frame`` is the number of the frame (from 0) that this header was split off for, and
+    ``spans`` the places and lengths of its pixel data alone.
     """
 
     origin: Source
@@ -96,6 +99,9 @@ class Header:
     pixels_bytes: int
     float_pixels: bool = False
     inflate_at: int | None = None
+    frames: tuple[FrameValues, ...] = field(default=(), repr=False)
+    frame: int | None = None
+    spans: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
     def open(self) -> Source:
         """The bytes that hold the pixel data."""
@@ -155,7 +161,7 @@ def read_header(source: Source, extra: frozenset[int] = frozenset()) -> Header |
         data = source.read(0, size)
         try:
             return _parse(source, data, _WANTED | extra)
-        except _NeedMore:
+        except NeedMore:
             if size >= source.size:
                 raise Unreadable("the header is cut off") from None
             if size >= MAX_HEADER_BYTES:
@@ -184,18 +190,20 @@ def _parse(origin: Source, data: bytes, wanted: frozenset[int]) -> Header | None
         size = len(data)
     implicit = not data[start + 4 : start + 6].isalpha() and syntax != EXPLICIT_BIG
     syntax = syntax or (IMPLICIT_LITTLE if implicit else EXPLICIT_LITTLE)
-    walk = _Walk(data, implicit=implicit, big_endian=syntax == EXPLICIT_BIG, complete=len(data) >= size)
-    pixels_at, pixels_bytes, floating = walk.elements(start, values, wanted)
-    if pixels_at is not None and pixels_bytes == _UNDEFINED:
+    walk = Walk(data, implicit=implicit, big_endian=syntax == EXPLICIT_BIG, complete=len(data) >= size)
+    places = {SHARED: (0, 0), PER_FRAME: (0, 0)}
+    pixels_at, pixels_bytes, floating = walk.elements(start, values, wanted, places=places)
+    if pixels_at is not None and pixels_bytes == UNDEFINED:
         if syntax in NATIVE:
             raise Unreadable("uncompressed pixel data of undefined length")
         pixels_bytes = size - pixels_at
-    return Header(origin, syntax, values, size, pixels_at, pixels_bytes, floating, inflate_at)
+    header = Header(origin, syntax, values, size, pixels_at, pixels_bytes, floating, inflate_at)
+    return replace(header, frames=read_frames(walk, places)) if header.sop_class in MULTI_FRAME_CT else header
 
 
 def _walk_meta(data: bytes, values: dict[int, bytes]) -> int:
     """Walk group 0002 (always explicit little endian); returns where it ends."""
-    walk = _Walk(data, implicit=False, big_endian=False, complete=False)
+    walk = Walk(data, implicit=False, big_endian=False, complete=False)
     at = 132
     while data[at : at + 2] == b"\x02\x00":
         tag, at, length, _ = walk.element(at)
@@ -203,7 +211,7 @@ def _walk_meta(data: bytes, values: dict[int, bytes]) -> int:
             values[tag] = data[at : at + min(length, MAX_VALUE_BYTES)]
         at += length
     if at + 8 > len(data):
-        raise _NeedMore
+        raise NeedMore
     return at
 
 
@@ -219,80 +227,3 @@ def _inflated(source: Source, start: int) -> MemorySource:
     if not engine.eof:
         raise Unreadable(f"the deflated part is cut off or inflates to more than {cap} bytes, at most {cap} bytes")
     return MemorySource(content)
-
-
-class _Walk:
-    """Walks the elements of a data set."""
-
-    def __init__(self, data: bytes, *, implicit: bool, big_endian: bool, complete: bool) -> None:
-        self.data = data
-        self.implicit = implicit
-        self.big_endian = big_endian
-        self.complete = complete
-        order = ">" if big_endian else "<"
-        self._explicit_head = struct.Struct(order + "HH2sH")
-        self._implicit_head = struct.Struct(order + "HHI")
-        self._long = struct.Struct(order + "I")
-
-    def element(self, at: int) -> tuple[int, int, int, bytes]:
-        """Tag, place of the value, its length and its representation (empty when implicit) of the element at ``at``."""
-        if at + 12 > len(self.data) and (at + 8 > len(self.data) or self.data[at + 4 : at + 6] in _LONG_VRS):
-            raise _NeedMore
-        if self.implicit:
-            group, number, length = self._implicit_head.unpack_from(self.data, at)
-            return group << 16 | number, at + 8, length, b""
-        group, number, vr, length = self._explicit_head.unpack_from(self.data, at)
-        if vr in _LONG_VRS:
-            return group << 16 | number, at + 12, self._long.unpack_from(self.data, at + 8)[0], vr
-        if not vr.isalpha():
-            raise Unreadable("an element has no valid value representation")
-        return group << 16 | number, at + 8, length, vr
-
-    def elements(self, at: int, values: dict[int, bytes], wanted: frozenset[int]) -> tuple[int | None, int, bool]:
-        """Walk to the pixel data; returns their place, length, and whether they are floating point."""
-        data, total = self.data, len(self.data)
-        while True:
-            if at >= total and self.complete:
-                if at > total:
-                    raise Unreadable("an element is longer than the file")
-                return None, 0, False
-            tag, at, length, vr = self.element(at)
-            if tag == _PIXEL_DATA or tag in _FLOAT_PIXEL_DATA:
-                return at, length, tag != _PIXEL_DATA
-            if length == _UNDEFINED:
-                at = self._after_sequence(at, 0, vr)
-                continue
-            if tag in wanted:
-                if at + min(length, MAX_VALUE_BYTES) > total:
-                    raise _NeedMore
-                values[tag] = data[at : at + min(length, MAX_VALUE_BYTES)]
-            at += length
-
-    def _after_sequence(self, at: int, depth: int, vr: bytes) -> int:
-        """The place after a sequence of undefined length; inside an unknown (UN) one everything is implicit."""
-        if depth >= MAX_SEQUENCE_DEPTH:
-            raise Unreadable(f"sequences are nested deeper than {MAX_SEQUENCE_DEPTH}, at most {MAX_SEQUENCE_DEPTH}")
-        if vr == b"UN" and not self.implicit:
-            return _Walk(self.data, implicit=True, big_endian=False, complete=self.complete)._after_sequence(at, depth, b"")
-        while True:
-            tag, length = self._item_head(at)
-            at += 8
-            if tag == _SEQUENCE_END:
-                return at
-            if tag != _ITEM:
-                raise Unreadable("a sequence holds something that is not an item")
-            at = self._after_item(at, depth) if length == _UNDEFINED else at + length
-
-    def _after_item(self, at: int, depth: int) -> int:
-        while True:
-            tag, length = self._item_head(at)
-            if tag == _ITEM_END:
-                return at + 8
-            _, at, length, vr = self.element(at)
-            at = self._after_sequence(at, depth + 1, vr) if length == _UNDEFINED else at + length
-
-    def _item_head(self, at: int) -> tuple[int, int]:
-        if at + 8 > len(self.data):
-            raise _NeedMore
-        group, number, length = self._implicit_head.unpack_from(self.data, at)
-        return group << 16 | number, length

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+from batchone.pipeline.intake.appraisal.make import appraise
+from batchone.pipeline.intake.appraisal.sample import sample_volume
+from batchone.pipeline.intake.appraisal.stated import read_stated
 from batchone.pipeline.intake.deidentify import device_text, patient_position, read_identity, source_images
 from batchone.pipeline.intake.geometry import Geometry
 from batchone.pipeline.intake.package import is_volume_file, open_study, study_digest
 from batchone.pipeline.intake.pixels import syntax_name
-from batchone.pipeline.intake.protocol import protocol_findings, refuse_outside
+from batchone.pipeline.intake.protocol import age_findings, refuse_outside, stack_findings
 from batchone.pipeline.intake.quality import check_hounsfield
 from batchone.pipeline.intake.series import (
     UNREADABLE,
@@ -23,8 +28,8 @@ from batchone.pipeline.intake.series import (
     sort_files,
     stack_images,
 )
-from batchone.pipeline.intake.straighten import straighten
-from batchone.pipeline.intake.summary import SeriesSummary, inspect_study
+from batchone.pipeline.intake.straighten import corrections, straighten
+from batchone.pipeline.intake.summary import SeriesSummary, inspect_study, raw_affine
 from batchone.pipeline.intake.volume import Volume, read_volume
 from batchone.pipeline.intake.volume_file import read_volume_file
 from batchone.pipeline.limits import Protocol
@@ -60,27 +65,27 @@ def intake(study: Path, order: Order, protocol: Protocol) -> tuple[Scan, Identit
         No series makes a true volume that meets the protocol; the message says why, the hint what to ask for.
     """
     if is_volume_file(study):
-        return read_volume_file(study, protocol)
+        scan, identity = read_volume_file(study, protocol)
+        return replace(scan, findings=(*scan.findings, *appraise(sample_volume(scan.hu, scan.affine), None))), identity
     contents, stacks = _stacks(study, protocol)
-    chosen, findings, notes = _choose(stacks, protocol)
+    chosen, findings, notes = _choose(stacks, protocol, on=order.due.date())
     _log.info("case %s: chose %d slices out of %d CT images", order.case, len(chosen.headers), len(contents.images))
-    identity = read_identity(chosen.headers)
+    identity = read_identity(chosen.instances)
     volume = read_volume(chosen)
-    findings = (*findings, *_completeness(contents), *check_hounsfield(volume.sample))
+    scale = check_hounsfield(volume.sample)
     geometry = _geometry(chosen)
-    shift_mm = straighten(volume.hu, geometry)
-    if shift_mm:
-        notes = (
-            *notes,
-            f"gantry tilt of {geometry.tilt_deg:.2f} deg: slices were shifted in their plane by up to {shift_mm:.2f} mm",
-        )
+    stated = read_stated(chosen.headers[0], on=order.due.date())
+    report = appraise(sample_volume(volume.hu, raw_affine(geometry)), stated)
+    findings = (*findings, *_completeness(contents), *scale, *report)
+    hu = straighten(volume.hu, geometry)
+    notes = (*chosen.notes, *notes, *corrections(geometry))
     record = _record(chosen, volume, ignored=_ignored(contents, stacks, chosen), notes=notes)
-    volume.hu.setflags(write=False)
-    return Scan(volume.hu, geometry.matrix, record, findings), identity
+    hu.setflags(write=False)
+    return Scan(hu, geometry.matrix, record, findings), identity
 
 
-def admit(study: Path, protocol: Protocol) -> None:
-    """Judge from the headers alone whether a study meets a protocol.
+def admit(study: Path, protocol: Protocol, *, on: dt.date | None = None) -> None:
+    """Judge from the headers alone whether a study meets a protocol; ``on`` is the day on which its age counts (today).
 
     Raises
     ------
@@ -91,7 +96,7 @@ def admit(study: Path, protocol: Protocol) -> None:
         read_volume_file(study, protocol)
         return
     _, stacks = _stacks(study, protocol)
-    _choose(stacks, protocol)
+    _choose(stacks, protocol, on=on or dt.datetime.now(tz=dt.UTC).date())
 
 
 def _stacks(study: Path, protocol: Protocol) -> tuple[Contents, tuple[Stack, ...]]:
@@ -115,13 +120,13 @@ def _completeness(contents: Contents) -> tuple[Finding, ...]:
     return tuple(finding for finding in found if finding.verdict != "pass")
 
 
-def _choose(stacks: tuple[Stack, ...], protocol: Protocol) -> tuple[Stack, tuple[Finding, ...], tuple[str, ...]]:
+def _choose(stacks: tuple[Stack, ...], protocol: Protocol, *, on: dt.date) -> tuple[Stack, tuple[Finding, ...], tuple[str, ...]]:
     """The best stack, its protocol findings, and what must be said about the choice."""
     sound = [stack for stack in stacks if stack.fault is None]
     if not sound:
         faults = sorted(((len(stack.headers), stack.fault) for stack in stacks if stack.fault), key=lambda one: one[0])
         raise faults[-1][1]
-    gated = [(stack, _gate(stack, protocol)) for stack in sound]
+    gated = [(stack, (*stack_findings(protocol, stack), *_age(stack, protocol, on))) for stack in sound]
     best, findings = max(gated, key=lambda one: (_passes(one[1]), preference(one[0])))
     refuse_outside(findings)
     equals = [one for one, gate in gated if _passes(gate) and preference(one) == preference(best)]
@@ -134,20 +139,12 @@ def _choose(stacks: tuple[Stack, ...], protocol: Protocol) -> tuple[Stack, tuple
     return best, findings, notes
 
 
+def _age(stack: Stack, protocol: Protocol, on: dt.date) -> tuple[Finding, ...]:
+    return age_findings(protocol, read_stated(stack.headers[0], on=on))
+
+
 def _passes(findings: tuple[Finding, ...]) -> bool:
     return all(finding.verdict != "fail" for finding in findings)
-
-
-def _gate(stack: Stack, protocol: Protocol) -> tuple[Finding, ...]:
-    geometry = _geometry(stack)
-    return protocol_findings(
-        protocol,
-        slices=len(stack.headers),
-        spacing_mm=geometry.spacing_mm,
-        thickness_mm=stack.thickness_mm,
-        pixel_mm=max(geometry.pixel_mm),
-        tilt_deg=geometry.tilt_deg,
-    )
 
 
 def _geometry(stack: Stack) -> Geometry:
@@ -166,13 +163,13 @@ def _ignored(contents: Contents, stacks: tuple[Stack, ...], chosen: Stack) -> tu
 
 def _record(chosen: Stack, volume: Volume, *, ignored: tuple[str, ...], notes: tuple[str, ...]) -> SeriesRecord:
     head, geometry, thickness_mm = chosen.headers[0], _geometry(chosen), chosen.thickness_mm
-    corrections = [*notes, *volume.corrections]
+    said = [*notes, *volume.corrections]
     if thickness_mm is None:
-        corrections.append("slice thickness is not stated: taken as the slice spacing")
+        said.append("slice thickness is not stated: taken as the slice spacing")
     if chosen.scattered:
-        corrections.append("every image carries a frame of reference of its own (replaced one by one): taken as one frame")
+        said.append("every image carries a frame of reference of its own (replaced one by one): taken as one frame")
     if chosen.derived:
-        corrections.append("the images are marked as derived from others")
+        said.append("the images are marked as derived from others")
     return SeriesRecord(
         modality="CT",
         manufacturer=device_text(head, "Manufacturer"),
@@ -187,6 +184,6 @@ def _record(chosen: Stack, volume: Volume, *, ignored: tuple[str, ...], notes: t
         transfer_syntax=syntax_name(head.syntax),
         sources_digest=volume.digest,
         ignored=ignored,
-        corrections=tuple(corrections),
-        images=source_images(chosen.headers),
+        corrections=tuple(said),
+        images=source_images(chosen.instances),
     )

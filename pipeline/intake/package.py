@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ MAX_ZIP_RATIO = 100.0  # unpacked / packed over the whole zip; CT packs about 2:
 THREADS = 2  # reading and inflating release the interpreter lock; more than two bring nothing from a page cache
 
 _BLOCK_BYTES = 1 << 20
+_ENTRY_BYTES = 30  # what stands before an entry of a zip at least
 _VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".nhdr")
 
 Item = TypeVar("Item")
@@ -48,10 +50,19 @@ class FileSource:
     def read_into(self, offset: int, target: memoryview) -> int:
         """Fill ``target`` from ``offset``; returns the bytes read."""
         with _opened(self.path) as handle:
-            done = 0
-            while done < len(target) and (count := os.preadv(handle, [target[done:]], offset + done)):
-                done += count
-            return done
+            return _filled(handle, offset, target)
+
+    def read_and_digest(self, offset: int, target: memoryview) -> tuple[int, bytes]:
+        """Fill ``target`` from ``offset``; returns the bytes read into it, and the SHA-256 of the whole file."""
+        with _opened(self.path) as handle:
+            running = hashlib.sha256(os.pread(handle, offset, 0))
+            done = _filled(handle, offset, target)
+            running.update(target[:done])
+            at = offset + done
+            while block := os.pread(handle, _BLOCK_BYTES, at):
+                running.update(block)
+                at += len(block)
+        return done, running.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,10 @@ class MemorySource:
         part = memoryview(self.content)[offset : offset + len(target)]
         target[: len(part)] = part
         return len(part)
+
+    def read_and_digest(self, offset: int, target: memoryview) -> tuple[int, bytes]:
+        """Fill ``target`` from ``offset``; returns the bytes read into it, and the SHA-256 of the whole file."""
+        return self.read_into(offset, target), hashlib.sha256(self.content).digest()
 
 
 Source = FileSource | MemorySource
@@ -148,6 +163,13 @@ def content_digest(source: Source) -> bytes:
         while buffer and (count := os.readv(handle, [buffer])):
             running.update(buffer[:count])
     return running.digest()
+
+
+def _filled(handle: int, offset: int, target: memoryview) -> int:
+    done = 0
+    while done < len(target) and (count := os.preadv(handle, [target[done:]], offset + done)):
+        done += count
+    return done
 
 
 @contextmanager
@@ -232,6 +254,9 @@ def _refuse_unsafe_members(members: Sequence[zipfile.ZipInfo], packed_bytes: int
             raise SeriesError(f"{place} is a symbolic link", hint=hint)
         if member.flag_bits & 0x1:
             raise SeriesError(f"{place} is encrypted", hint="ask the sender for a zip without a password")
+    placed = sorted(members, key=lambda member: member.header_offset)
+    if any(two.header_offset < one.header_offset + _ENTRY_BYTES + one.compress_size for one, two in pairwise(placed)):
+        raise SeriesError("the zip holds entries that lie over each other, as in a zip bomb", hint=hint)
     total = sum(member.file_size for member in members)
     if total > MAX_UNPACKED_BYTES:
         raise SeriesError(

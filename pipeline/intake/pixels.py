@@ -32,7 +32,7 @@ _NATIVE_NAMES = {
     "1.2.840.10008.1.2.1.99": "deflated little endian",
     "1.2.840.10008.1.2.2": "explicit big endian",
 }
-_BYTES_PER_PIXEL = 2
+BYTES_PER_PIXEL = 2
 _MIN_ENCODED_BYTES = 16  # an item header and a delimiter; the decoder judges the rest
 
 
@@ -41,7 +41,7 @@ class PixelFormat:
     """How stored values become HU: value = stored * slope + intercept.
 
     ``padding`` is the inclusive range of stored values (read with the sign of ``signed``, all 16 bits) that mean
-    "nothing was measured".
+    "nothing was measured". ``lossy`` says that they were compressed with loss.
     """
 
     rows: int
@@ -52,11 +52,12 @@ class PixelFormat:
     slope: float
     intercept: float
     padding: tuple[int, int] | None
+    lossy: bool = False
 
     @property
     def bytes(self) -> int:
         """Size of one uncompressed image."""
-        return self.rows * self.columns * _BYTES_PER_PIXEL
+        return self.rows * self.columns * BYTES_PER_PIXEL
 
 
 def syntax_name(syntax: str) -> str:
@@ -84,7 +85,12 @@ def pixel_format(header: Header, *, allow_lossy: bool = False) -> PixelFormat:
             hint="ask the sender for the original images",
         )
     _refuse_unsupported(header)
-    _refuse_lossy(header, allow_lossy)
+    lossy = _is_lossy(header)
+    if lossy and not allow_lossy:
+        raise SeriesError(
+            "the images were compressed with loss, 0 lossy images allowed",
+            hint="ask the sender for the original images, uncompressed or compressed without loss",
+        )
     slope, intercept = _rescale(header)
     signed = header.integer("PixelRepresentation") == 1
     found = PixelFormat(
@@ -96,6 +102,7 @@ def pixel_format(header: Header, *, allow_lossy: bool = False) -> PixelFormat:
         slope=slope,
         intercept=intercept,
         padding=_padding(header, signed),
+        lossy=lossy,
     )
     _refuse_truncated(header, found)
     return found
@@ -122,16 +129,10 @@ def _refuse_unsupported(header: Header) -> None:
         raise SeriesError("the pixel representation is missing or not 0 or 1", hint=hint)
 
 
-def _refuse_lossy(header: Header, allow_lossy: bool) -> None:
-    if allow_lossy or (header.syntax not in LOSSY and header.text("LossyImageCompression") != "01"):
-        return
-    # JPEG 2000 and HTJ2K under the general syntax may be reversible; then the file says 00
-    if header.syntax in LOSSY and header.text("LossyImageCompression") == "00" and header.syntax.endswith((".91", ".203")):
-        return
-    raise SeriesError(
-        "the images were compressed with loss, 0 lossy images allowed",
-        hint="ask the sender for the original images, uncompressed or compressed without loss",
-    )
+def _is_lossy(header: Header) -> bool:
+    """JPEG 2000 and HTJ2K under the general syntax may be reversible; then the file says 00."""
+    stated = header.texts("LossyImageCompression")[0]
+    return stated == "01" or (header.syntax in LOSSY and not (stated == "00" and header.syntax.endswith((".91", ".203"))))
 
 
 def _rescale(header: Header) -> tuple[float, float]:

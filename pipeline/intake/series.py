@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,13 +11,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchone.pipeline.errors import SeriesError
-from batchone.pipeline.intake.geometry import SAME_ORIENTATION, Geometry, measure_stack, orientation
-from batchone.pipeline.intake.header import Header, Unreadable, read_header
+from batchone.pipeline.intake.duplicates import tell_apart
+from batchone.pipeline.intake.frames import split_frames
+from batchone.pipeline.intake.geometry import (
+    SAME_ORIENTATION,
+    Geometry,
+    measure_stack,
+    orientation,
+    places_along,
+)
+from batchone.pipeline.intake.header import MULTI_FRAME_CT, Header, Unreadable, read_header
 from batchone.pipeline.intake.package import Package, Source, content_digest
-from batchone.pipeline.intake.pixels import MAX_SERIES_BYTES, PixelFormat, pixel_format
+from batchone.pipeline.intake.pixels import BYTES_PER_PIXEL, MAX_SERIES_BYTES, PixelFormat, pixel_format
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-MULTI_FRAME_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
 DIRECTORY = "1.2.840.10008.1.3.10"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -26,7 +34,9 @@ UNREADABLE = (BROKEN, CLOSED)
 _LOCALIZER = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW"})
 _CAPTURE = frozenset({"PATIENT_INFO", "DOSE_INFO", "DOSE", "RESULTS", "SCREEN SAVE", "PROTOCOL"})
 _RENDERING = frozenset({"MIP", "MINIP", "MIN_IP", "PROJECTION IMAGE", "VRT", "VOLUME RENDERING", "AVERAGE", "CPR", "CURVED"})
+_MAPS = frozenset({"RCBF", "RCBV", "MTT", "TTP", "SUBTRACTION", "DIVISION", "STD_DEVIATION"})  # PS3.3 C.8.16.2.1.4
 MAX_THICKNESS_MM = 1000.0  # more is not a thickness
+MAX_ORIENTATIONS = 16  # of one series; with more the slices fan out and make no stack; project default
 _AXIAL_COSINE = 0.7  # the slice normal lies within 45 degrees of the patient's long axis
 
 
@@ -40,12 +50,29 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """CT images that belong together, and what was measured of them; ``fault`` says why they make no volume."""
+    """CT images that belong together, and what was measured of them; ``fault`` says why they make no volume.
+
+    ``notes`` say what of their series was left out to get them. Frames of a multi-frame object count as images.
+    """
 
     headers: tuple[Header, ...]
     geometry: Geometry | None = None
     formats: tuple[PixelFormat, ...] = ()
     fault: SeriesError | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def instances(self) -> tuple[Header, ...]:
+        """One header of each file that the images come from, in the order of the images."""
+        first: dict[int, Header] = {}
+        for header in self.headers:
+            first.setdefault(id(header.origin), header)
+        return tuple(first.values())
+
+    @property
+    def lossy(self) -> bool:
+        """Whether any image was compressed with loss."""
+        return any(one.lossy for one in self.formats)
 
     @property
     def thickness_mm(self) -> float | None:
@@ -84,16 +111,27 @@ def sort_files(package: Package) -> Contents:
     images, copies = _without_copies(images)
     if copies:
         counts["identical copies of CT images"] = copies
-    return Contents(tuple(images), dict(sorted(counts.items())))
+    frames: list[Header] = []
+    for image in images:
+        if image.sop_class not in MULTI_FRAME_CT:
+            frames.append(image)
+            continue
+        for kind, frame in _frames_of(image):
+            if kind == USABLE:
+                frames.append(frame)
+            else:
+                counts[kind] += 1
+    return Contents(tuple(frames), dict(sorted(counts.items())))
 
 
 def stack_images(images: Sequence[Header], *, allow_lossy: bool = False) -> tuple[Stack, ...]:
     """Put CT images together and measure each stack; in an order that does not depend on file names."""
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     scattered = _scattered_series(images)
-    for header in sorted(images, key=lambda one: (one.text("SOPInstanceUID"), one.text("ImagePositionPatient"))):
+    for header in sorted(images, key=lambda one: (one.text("SOPInstanceUID"), one.frame or 0, one.text("ImagePositionPatient"))):
         groups[_group_key(header, scattered)].append(header)
-    return tuple(_measured(Stack(tuple(group)), allow_lossy) for _, group in sorted(groups.items()))
+    stacks = [stack for _, group in sorted(groups.items()) for stack in _one_place_each(tuple(group))]
+    return tuple(stack if stack.fault else _measured(stack, allow_lossy) for stack in stacks)
 
 
 def preference(stack: Stack) -> tuple[float, ...]:
@@ -104,7 +142,7 @@ def preference(stack: Stack) -> tuple[float, ...]:
         float(not stack.derived),
         float(stack.axial),
         float(len(stack.headers)),
-        -round(stack.geometry.spacing_mm, 3),
+        -round(stack.geometry.largest_gap_mm, 3),
         -round(max(stack.geometry.pixel_mm), 3),
     )
 
@@ -123,11 +161,6 @@ def refuse_without_ct(contents: Contents) -> None:
     if set(contents.others) <= {"files that are not DICOM", "symbolic links"}:
         raise SeriesError(
             f"the study holds no DICOM file (it holds {held}), at least one CT series is needed", hint="give the DICOM folder"
-        )
-    if "multi-frame CT objects" in contents.others:
-        raise SeriesError(
-            f"the study holds its CT only as multi-frame objects (it holds {held}), single-frame images are needed",
-            hint="ask the sender to export as classic single-frame CT images",
         )
     raise SeriesError(
         f"the study holds no CT image that could be stacked (it holds {held}), at least one CT series is needed",
@@ -171,19 +204,29 @@ def _kind_of(source: Source) -> tuple[str, Header | None]:
     return _ct_kind(header), header
 
 
+def _frames_of(image: Header) -> list[tuple[str, Header]]:
+    """The frames of a multi-frame object, each with its kind; the object itself when it cannot be split."""
+    try:
+        return [(_ct_kind(frame), frame) for frame in split_frames(image)]
+    except (Unreadable, SeriesError):
+        return [("multi-frame CT objects that do not describe their frames", image)]
+
+
 def _ct_kind(header: Header) -> str:
     words = {word.upper() for word in header.texts("ImageType")}
-    if header.sop_class in MULTI_FRAME_CT or (header.number("NumberOfFrames") or 1) > 1:
-        return "multi-frame CT objects"
+    if header.sop_class not in MULTI_FRAME_CT and (header.number("NumberOfFrames") or 1) > 1:
+        return "multi-frame objects of a single-frame class"
     if words & _LOCALIZER:
         return "localizers"
     if words & _CAPTURE or header.sop_class.startswith(SECONDARY_CAPTURE):
         return "captures (dose, text or screen)"
     if words & _RENDERING:
         return "projections or renderings"
+    if "DERIVED" in words and words & _MAPS:
+        return "maps computed from CT"
     if header.text("AnatomicalOrientationType") == "QUADRUPED":
         return "images of quadrupeds"
-    if header.sop_class != CT_IMAGE:
+    if header.sop_class != CT_IMAGE and header.sop_class not in MULTI_FRAME_CT:
         return "CT objects that are no images"
     return USABLE
 
@@ -221,45 +264,73 @@ def _group_key(header: Header, scattered: frozenset[str]) -> tuple[str, ...]:
         str(header.integer("Columns")),
         "\\".join(f"{value:.5f}" for value in spacing),
         header.text("ConvolutionKernel"),
-        types[2] if len(types) > 2 else "",
+        "\\".join(types[:3]),
     )
+
+
+def _one_place_each(headers: tuple[Header, ...]) -> tuple[Stack, ...]:
+    """The stacks in images of one series: one for each orientation, and for each acquisition at the same places."""
+    stacks: list[Stack] = []
+    groups = _by_orientation(headers)
+    if len(groups) > MAX_ORIENTATIONS:
+        fault = SeriesError(
+            f"the series holds more than {MAX_ORIENTATIONS} orientations, at most 1 in a stack",
+            hint="ask the sender for the axial images as a series of their own",
+        )
+        return (Stack(headers, fault=fault),)
+    for group in groups:
+        turned = f"the series holds {len(groups)} orientations: {len(group)} of {len(headers)} images, those of one, were taken"
+        notes = (turned,) if len(groups) > 1 else ()
+        measured = places_along(group)
+        if measured is None:
+            stacks.append(Stack(tuple(group), notes=notes))
+            continue
+        parts = tell_apart(group, measured[0], rounding_mm=measured[1])
+        stacks.extend(Stack(part.headers, notes=(*notes, *part.notes), fault=part.fault) for part in parts)
+    return tuple(stacks)
+
+
+def _same(one: np.ndarray | None, two: np.ndarray | None) -> bool:
+    if one is None or two is None:
+        return one is two
+    return float(np.abs(one - two).max()) <= SAME_ORIENTATION
+
+
+def _by_orientation(headers: Sequence[Header]) -> list[list[Header]]:
+    """Images of one orientation together, the largest group first; those without a valid one are a group too."""
+    groups: list[tuple[np.ndarray | None, list[Header]]] = []
+    for header in headers:
+        direction = orientation(header)
+        for other, group in groups:
+            same = (
+                direction is other if direction is None or other is None else np.abs(direction - other).max() <= SAME_ORIENTATION
+            )
+            if same:
+                group.append(header)
+                break
+        else:
+            groups.append((direction, [header]))
+        if len(groups) > MAX_ORIENTATIONS:
+            break
+    return sorted((group for _, group in groups), key=len, reverse=True)
 
 
 def _measured(stack: Stack, allow_lossy: bool) -> Stack:
     try:
-        _refuse_mixed(stack.headers)
         formats = tuple(pixel_format(header, allow_lossy=allow_lossy) for header in stack.headers)
-        volume_bytes = sum(one.bytes for one in formats)
+        geometry = measure_stack(stack.headers)
+        volume_bytes = max(sum(one.bytes for one in formats), math.prod(geometry.shape) * BYTES_PER_PIXEL)
         if volume_bytes > MAX_SERIES_BYTES:
             raise SeriesError(
                 f"the series unpacks to {volume_bytes / 1e6:.0f} MB, at most {MAX_SERIES_BYTES / 1e6:.0f} MB",
                 hint="ask the sender for the part of the body that is needed",
             )
-        geometry = measure_stack(stack.headers)
     except SeriesError as fault:
         return replace(stack, fault=fault)
     order = geometry.order
-    return Stack(tuple(stack.headers[index] for index in order), geometry, tuple(formats[index] for index in order))
-
-
-def _refuse_mixed(headers: Sequence[Header]) -> None:
-    """Refuse one series of several orientations, and name its largest part."""
-    directions = [orientation(header) for header in headers]
-    clusters: list[tuple[np.ndarray, int]] = []
-    for direction in directions:
-        if direction is None:
-            return
-        for index, (other, count) in enumerate(clusters):
-            if float(np.abs(direction - other).max()) <= SAME_ORIENTATION:
-                clusters[index] = (other, count + 1)
-                break
-        else:
-            clusters.append((direction, 1))
-        if len(clusters) > 16:
-            break
-    if len(clusters) > 1:
-        largest = max(count for _, count in clusters)
-        raise SeriesError(
-            f"the series holds {len(clusters)} orientations, at most 1 (its largest part has {largest} of {len(headers)} images)",
-            hint="ask the sender for the axial images as a series of their own",
-        )
+    return replace(
+        stack,
+        headers=tuple(stack.headers[index] for index in order),
+        geometry=geometry,
+        formats=tuple(formats[index] for index in order),
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from batchone.pipeline.errors import SeriesError
 from batchone.pipeline.intake.decode import Encoded, decode_all
+from batchone.pipeline.intake.fragments import frame_places, joined
 from batchone.pipeline.intake.header import Header
-from batchone.pipeline.intake.package import combined_digest, content_digest, in_threads
+from batchone.pipeline.intake.package import Source, combined_digest, content_digest, in_threads
 from batchone.pipeline.intake.pixels import PixelFormat, is_compressed
 from batchone.pipeline.intake.quality import SAMPLE_STEPS
 from batchone.pipeline.intake.series import Stack
@@ -55,9 +56,12 @@ def read_volume(stack: Stack) -> Volume:
     compressed = [index for index, header in enumerate(stack.headers) if is_compressed(header)]
     if compressed:
         decode_all([_encoded(stack.headers[index], stack.formats[index], hu[index]) for index in compressed])
-    tasks = list(zip(stack.headers, stack.formats, hu, strict=True))
+    sources = _shared_sources(stack.headers)
+    tasks = [(*task, sources.get(id(task[0].origin))) for task in zip(stack.headers, stack.formats, hu, strict=True)]
     outcomes = in_threads(_read_slice, tasks)
-    digest = combined_digest([content for content, _, _ in outcomes])
+    digests = [content for content, _, _ in outcomes if content is not None]
+    digests += in_threads(content_digest, [one.origin for one in stack.instances if one.frame is not None])
+    digest = combined_digest(digests)
     scales = {(one.slope, one.intercept) for one in stack.formats}
     sample = np.stack([part for _, part, _ in outcomes[:: SAMPLE_STEPS[0]]])
     return Volume(hu, sample, digest, _corrections([note for _, _, note in outcomes], len(scales)))
@@ -65,53 +69,63 @@ def read_volume(stack: Stack) -> Volume:
 
 def set_floor(hu: HuArray) -> int:
     """Set what is below -1024 HU (fill values, streaks; nothing is less dense than air) to -1024 in place; returns how many."""
+    if int(hu.min()) >= PADDING_HU:  # the usual case
+        return 0
     count = int(np.count_nonzero(hu < PADDING_HU))
-    if count:
-        np.maximum(hu, PADDING_HU, out=hu)
+    np.maximum(hu, PADDING_HU, out=hu)
     return count
 
 
 def _encoded(header: Header, pixels: PixelFormat, target: HuArray) -> Encoded:
-    options = {
-        "rows": pixels.rows,
-        "columns": pixels.columns,
-        "number_of_frames": 1,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2",
-        "pixel_representation": int(pixels.signed),
-        "bits_allocated": 16,
-        "bits_stored": pixels.stored_bits,
-        "pixel_keyword": "PixelData",
-    }
-    fetch = partial(header.origin.read, header.pixels_at or 0, header.pixels_bytes)
-    return Encoded(fetch, _bytes_of(target), header.syntax, options)
+    return Encoded(
+        fetch=partial(_codestream, header, pixels),
+        target=_bytes_of(target),
+        syntax=header.syntax,
+        rows=pixels.rows,
+        columns=pixels.columns,
+        stored_bits=pixels.stored_bits,
+        signed=pixels.signed,
+    )
 
 
-def _read_slice(task: tuple[Header, PixelFormat, HuArray]) -> tuple[bytes, HuArray, _SliceNote]:
-    header, pixels, target = task
-    content = content_digest(header.origin) if is_compressed(header) else _read_native(header, pixels, target)
+def _codestream(header: Header, pixels: PixelFormat) -> bytes:
+    spans = header.spans or frame_places(header.origin, header.pixels_at or 0, frames=1)[0]
+    return joined(header.origin, spans, pixels_bytes=pixels.bytes)
+
+
+def _shared_sources(headers: Sequence[Header]) -> dict[int, Source]:
+    """Deflated multi-frame objects, inflated once for all their frames, by the identity of their files."""
+    objects = {id(header.origin): header for header in headers if header.frame is not None and header.inflate_at is not None}
+    return {key: header.open() for key, header in objects.items()}
+
+
+def _read_slice(task: tuple[Header, PixelFormat, HuArray, Source | None]) -> tuple[bytes | None, HuArray, _SliceNote]:
+    """Fill one slice; returns the SHA-256 of its file (None for a frame: its file is digested once for all), a part, a note."""
+    header, pixels, target, shared = task
+    if is_compressed(header):
+        content = None if header.frame is not None else content_digest(header.origin)
+    else:
+        content = _read_native(header, pixels, target, shared)
     note = to_hu(target, pixels)
     part = target[:: SAMPLE_STEPS[1], :: SAMPLE_STEPS[2]].copy()
     return content, part, replace(note, raised=set_floor(target))
 
 
-def _read_native(header: Header, pixels: PixelFormat, target: HuArray) -> bytes:
+def _read_native(header: Header, pixels: PixelFormat, target: HuArray, shared: Source | None) -> bytes | None:
     """Fill one slice with stored values; returns the SHA-256 of the whole file, from the bytes just read."""
     place = _bytes_of(target)
     start = header.pixels_at or 0
-    if header.open().read_into(start, place) != len(place):
+    content: bytes | None = None
+    if header.frame is None and header.inflate_at is None:
+        done, content = header.origin.read_and_digest(start, place)
+    else:
+        done = (shared or header.open()).read_into(start, place)
+        content = content_digest(header.origin) if header.frame is None else None
+    if done != len(place):
         raise SeriesError(
             f"the pixel data of an image are cut off, {len(place)} bytes are needed",
             hint="ask the sender to send the series again",
         )
-    if header.inflate_at is None:
-        running = hashlib.sha256(header.origin.read(0, start))
-        running.update(place)
-        end = start + len(place)
-        running.update(header.origin.read(end, max(header.origin.size - end, 0)))
-        content = running.digest()
-    else:
-        content = content_digest(header.origin)
     if pixels.big_endian != (sys.byteorder == "big"):
         target.byteswap(inplace=True)
     return content
@@ -130,8 +144,8 @@ def to_hu(stored: HuArray, pixels: PixelFormat) -> _SliceNote:
     padded = _padded(raw, pixels)
     if padded is not None:
         raw[padded] = 0
-    masked = _mask_unused_bits(raw, pixels)
-    low, high = int(raw.min()) * pixels.slope + pixels.intercept, int(raw.max()) * pixels.slope + pixels.intercept
+    masked, least, most = _mask_unused_bits(raw, pixels)
+    low, high = least * pixels.slope + pixels.intercept, most * pixels.slope + pixels.intercept
     clipped = 0
     if pixels.slope == 1.0 and pixels.intercept.is_integer() and low >= _LOWEST and high <= _HIGHEST:
         stored.view(np.uint16)[...] += np.uint16(int(pixels.intercept) % 65536)  # exact: modulo 2^16, and the result fits
@@ -154,20 +168,19 @@ def _padded(raw: np.ndarray, pixels: PixelFormat) -> np.ndarray | None:
     return found if found.any() else None
 
 
-def _mask_unused_bits(raw: np.ndarray, pixels: PixelFormat) -> int:
-    """Clear what lies above the stored bits (old overlays); returns how many values had something there."""
-    if pixels.stored_bits == 16:
-        return 0
+def _mask_unused_bits(raw: np.ndarray, pixels: PixelFormat) -> tuple[int, int, int]:
+    """Clear what lies above the stored bits (old overlays); returns how many values had something there, and their range now."""
     bits = pixels.stored_bits
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if pixels.signed else (0, (1 << bits) - 1)
-    if int(raw.min()) >= low and int(raw.max()) <= high:
-        return 0
+    least, most = int(raw.min()), int(raw.max())
+    if least >= low and most <= high:
+        return 0, least, most
     found = int(np.count_nonzero((raw < low) | (raw > high)))
     if pixels.signed:
         raw[...] = (raw << (16 - bits)) >> (16 - bits)
     else:
         raw &= np.uint16(high)
-    return found
+    return found, int(raw.min()), int(raw.max())
 
 
 def _corrections(notes: list[_SliceNote], scales: int) -> tuple[str, ...]:
