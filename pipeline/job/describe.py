@@ -13,6 +13,7 @@ from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.manifest import (
     ApprovalEntry,
     BuildEntry,
+    DicomEntry,
     FaceEntry,
     FindingEntry,
     JobManifest,
@@ -48,6 +49,7 @@ _LIBRARIES = (
     "vtk",
 )
 _JOB_ID_CHARACTERS = 16
+NO_IMAGES = "no DICOM objects: the scan came as a volume file, without the series and frame of reference that they must name"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +84,14 @@ def job_id_of(case: Case) -> str:
     return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts))[:_JOB_ID_CHARACTERS]
 
 
-def describe(case: Case, figures: Mapping[str, MeshFigures], *, layers: LayerFigures, digests: Mapping[str, str]) -> JobManifest:
+def describe(
+    case: Case,
+    figures: Mapping[str, MeshFigures],
+    *,
+    layers: LayerFigures,
+    digests: Mapping[str, str],
+    dicom: DicomEntry | None = None,
+) -> JobManifest:
     """Fill ``job.json``.
 
     Parameters
@@ -95,6 +104,8 @@ def describe(case: Case, figures: Mapping[str, MeshFigures], *, layers: LayerFig
         What ``build/layers.cli`` measures.
     digests
         Relative path -> SHA-256 of each file written so far.
+    dicom
+        The DICOM objects; None when the scan came from no DICOM series.
     """
     order, plan, device = case.order, case.plan, case.checked.device
     return JobManifest(
@@ -115,6 +126,8 @@ def describe(case: Case, figures: Mapping[str, MeshFigures], *, layers: LayerFig
         findings=_finding_entries(case),
         after_printing=case.process.after_printing,
         scan_sources_digest=case.scan.record.sources_digest,
+        dicom=dicom,
+        dicom_note="" if dicom is not None else NO_IMAGES,
         versions=_versions(),
     )
 

@@ -9,7 +9,9 @@ from batchone.pipeline.disk import reported, write_bytes
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.describe import Case, describe
-from batchone.pipeline.job.manifest import JobManifest
+from batchone.pipeline.job.dicom_header import Frame
+from batchone.pipeline.job.dicom_out import frame_of, report, shapes
+from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.pictures import make_pictures
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
@@ -74,7 +76,9 @@ def package(
     pictures = make_pictures(anatomy, checked.device, plan)
     for picture in pictures:
         files.write(f"pictures/{picture.name}", picture.png)
-    manifest = describe(case, figures, layers=layers, digests=files.digests)
+    frame = frame_of(case)
+    dicom = _write_shapes(case, frame, files)
+    manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom)
     files.write("job.json", manifest.to_bytes())
     printed = {name: digest for name, digest in files.digests.items() if name.endswith(_PRINT_FROM)}
     files.write("build-report.pdf", build_report(manifest, pictures, printed))
@@ -83,6 +87,8 @@ def package(
         manifest, pictures, sections=sections, scan=scan, anatomy=anatomy, device=checked.device, order=order
     )
     files.write("clinical-report.pdf", clinical)
+    if frame is not None:
+        files.write(*report(frame, clinical))
     _reread_papers(files)
     return _seal(manifest, files, key)
 
@@ -150,6 +156,17 @@ def _write_build(case: Case, files: _Files) -> LayerFigures:
     for name in ("build/plate.3mf", "build/layers.cli"):
         files.reread(name)
     return reread_layers(case.build, case.checked.device.parts, case.process)
+
+
+def _write_shapes(case: Case, frame: Frame | None, files: _Files) -> DicomEntry | None:
+    """Write the DICOM objects that carry shapes, where the scan came from DICOM; they are read back with the whole folder."""
+    if frame is None:
+        return None
+    stls = [files.reread(f"parts/{part.name}.stl") for part in case.checked.device.parts]
+    objects, entry = shapes(case, frame, stls)
+    for name, data in objects.items():
+        files.write(name, data)
+    return entry
 
 
 def _reread_papers(files: _Files) -> None:

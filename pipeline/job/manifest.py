@@ -118,8 +118,31 @@ class FindingEntry(Model):
         )
 
 
+class DicomEntry(Model):
+    """The DICOM objects for the way back, and the scan they belong to; every UID of the hospital is a pseudonym.
+
+    ``images`` counts the scan's instances and ``images_digest`` is that of their UIDs. ``affine`` maps (column, row, slice) of
+    the segmentation's own grid to patient LPS, mm; ``first_slice`` is the number of its first slice in the scan. ``segments``
+    are labels in the order of their numbers: bones, then one for each of ``parts``; ``models`` are in the order of ``parts``.
+    """
+
+    study_uid: str
+    series_uid: str
+    frame_of_reference_uid: str
+    sop_class_uid: str
+    images: int
+    images_digest: Digest
+    affine: tuple[Row, Row, Row, Row]
+    slices: int
+    rows: int
+    columns: int
+    first_slice: int
+    segments: tuple[str, ...]
+    models: tuple[str, ...]
+
+
 class JobManifest(Model):
-    """The whole of ``job.json``; the patient is named by case code only."""
+    """The whole of ``job.json``; the patient is named by case code only. ``dicom_note`` says why ``dicom`` is null."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -141,6 +164,8 @@ class JobManifest(Model):
     findings: tuple[FindingEntry, ...]
     after_printing: tuple[str, ...]
     scan_sources_digest: str
+    dicom: DicomEntry | None = None
+    dicom_note: str = ""
     versions: dict[str, str]
     disclaimer: str = DISCLAIMER
 

@@ -17,6 +17,7 @@ from batchone.pipeline.disk import write_bytes
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.manifest import FindingEntry, JobManifest, PartEntry, canonical_json
 from batchone.pipeline.job.pictures import Picture
+from batchone.pipeline.job.sections import scan_sections
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, Scan
 
@@ -24,6 +25,7 @@ DEMONSTRATION_TEXT = "Approved for demonstration only"
 _TEMPLATES = ("sheet.typ", "build.typ", "clinical.typ")
 _NEAR_MM = 10.0  # bone this close to the device's box counts as near it: the fit depends on it
 _RULE = "; "
+_INTAKE = "intake"  # the stage whose findings stand on the page about the scan
 
 
 def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapping[str, str]) -> bytes:
@@ -54,7 +56,7 @@ def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapp
         "estimate": _estimate_rows(manifest),
         "placements": [[p.part, _pose_words(p.pose), p.criterion] for p in manifest.build.placements],
         "after-printing": list(manifest.after_printing),
-        "findings": [_finding_row(finding) for finding in manifest.findings],
+        "findings": [_finding_row(finding) for finding in manifest.findings if not _scan_report(finding)],
         "files": [[name, files[name]] for name in sorted(files)],
     }
     return _compiled("build", data, {p.name: p.png for p in shown})
@@ -71,6 +73,7 @@ def clinical_report(
     order: Order,
 ) -> bytes:
     """Make the report for reviewer and hospital: sections over the scan, scan record, uncertainty; PDF bytes."""
+    views = scan_sections(scan)
     lead, rest = _split(list(pictures), ("together-axis.png", "together-front.png", "together-left.png"))
     data = {
         **_head(manifest, "Clinical report"),
@@ -79,14 +82,16 @@ def clinical_report(
         "sections": _listed(sections),
         "prescription": _prescription_rows(order),
         "figures": _figure_rows(manifest),
-        "findings": [_finding_row(finding) for finding in manifest.findings],
+        "findings": [_finding_row(finding) for finding in manifest.findings if finding.stage != _INTAKE],
         "scan": _scan_rows(scan),
-        "corrections": list(scan.record.corrections),
+        **_scan_findings([finding for finding in manifest.findings if finding.stage == _INTAKE]),
+        "scan-sections": _listed(views),
+        "corrections": [*scan.record.corrections, *([manifest.dicom_note] if manifest.dicom_note else [])],
         "ignored": list(scan.record.ignored),
         "bones": [_bone_row(bone, device) for bone in anatomy.bones],
         "landmarks": [[m.name, _point(m.point_mm, 1), f"{m.spread_mm:.2f}"] for m in anatomy.landmarks],
     }
-    return _compiled("clinical", data, {p.name: p.png for p in [*pictures, *sections]})
+    return _compiled("clinical", data, {p.name: p.png for p in [*pictures, *sections, *views]})
 
 
 def _compiled(name: str, data: Mapping[str, Any], images: Mapping[str, bytes]) -> bytes:
@@ -175,6 +180,18 @@ def _estimate_rows(manifest: JobManifest) -> list[list[str]]:
         ["material", f"{build.material_g:.1f} g, part volume {build.part_volume_mm3:.1f} mm³"],
         ["basis", build.basis],
     ]
+
+
+def _scan_findings(findings: Sequence[FindingEntry]) -> dict[str, Any]:
+    """The figures of the scan, each with the number of its source, and the sources."""
+    sources = list(dict.fromkeys(finding.source for finding in findings if finding.source))
+    rows = [{**_finding_row(one), "source": str(sources.index(one.source) + 1) if one.source else ""} for one in findings]
+    return {"scan-findings": rows, "scan-sources": sources}
+
+
+def _scan_report(finding: FindingEntry) -> bool:
+    """Whether a finding says something of the scan that the cell need not know: all but what is wrong with it."""
+    return finding.stage == _INTAKE and finding.verdict == "pass"
 
 
 def _finding_row(finding: FindingEntry) -> dict[str, str]:

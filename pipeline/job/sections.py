@@ -17,6 +17,7 @@ from batchone.pipeline.job.raster import HEIGHT_PX, WIDTH_PX
 from batchone.pipeline.values import Anatomy, Device, FloatArray, Mesh, Plan, Scan, moved_points
 
 _WINDOW_LOW_HU, _WINDOW_HIGH_HU = -250.0, 1350.0  # shows skin, brain and bone apart; a wide bone window
+_BONE_LOW_HU = 120.0  # above skin, fat and muscle: a section in this window shows no face
 _BONE_INK, _DEVICE_INK, _INK = (255, 214, 64), (72, 160, 255), (255, 255, 255)
 _LINE_SAMPLES = 2  # outlines are drawn on a picture this many times larger, then averaged: smooth lines
 _LINE_PX = 4  # width of an outline on the larger picture
@@ -70,6 +71,21 @@ def ct_sections(scan: Scan, anatomy: Anatomy, device: Device, plan: Plan) -> tup
         return tuple(pool.map(lambda cut: _picture(scan, cut, bones=bones, parts=parts), cuts))
 
 
+def scan_sections(scan: Scan) -> tuple[Picture, ...]:
+    """The three middle sections of the whole scan, bone alone: what was scanned, and how far it reaches."""
+    last = np.array(scan.hu.shape[::-1], dtype=np.float64) - 1.0
+    corners = np.array([[i, j, k] for i in (0.0, last[0]) for j in (0.0, last[1]) for k in (0.0, last[2])])
+    around = moved_points(scan.affine, corners)
+    middle = moved_points(scan.affine, last[None] / 2.0)[0]
+    x, y, z = np.eye(3)
+    cuts = (
+        _Cut("scan-transverse", "middle of the scan, transverse", x, y, middle, around, 0.0),
+        _Cut("scan-coronal", "middle of the scan, coronal", x, -z, middle, around, 0.0),
+        _Cut("scan-sagittal", "middle of the scan, sagittal", y, -z, middle, around, 0.0),
+    )
+    return tuple(_picture(scan, cut, bones=(), parts=(), low_hu=_BONE_LOW_HU) for cut in cuts)
+
+
 def plane_segments(mesh: Mesh, origin_mm: FloatArray, normal: FloatArray) -> Points:
     """Where a mesh meets a plane: (k, 2, 3) end points of one segment per triangle that crosses it."""
     height = (mesh.vertices_mm - origin_mm) @ normal
@@ -87,14 +103,14 @@ def plane_segments(mesh: Mesh, origin_mm: FloatArray, normal: FloatArray) -> Poi
     return np.stack(ends, axis=1)
 
 
-def _picture(scan: Scan, cut: _Cut, *, bones: Sequence[Mesh], parts: Sequence[Mesh]) -> Picture:
+def _picture(scan: Scan, cut: _Cut, *, bones: Sequence[Mesh], parts: Sequence[Mesh], low_hu: float = _WINDOW_LOW_HU) -> Picture:
     normal = np.cross(cut.right, cut.down)
     view = np.stack((cut.around_mm @ cut.right, cut.around_mm @ cut.down), axis=1)
     low, high = view.min(axis=0) - cut.margin_mm, view.max(axis=0) + cut.margin_mm
     mm_per_px = max(float(high[0] - low[0]) / WIDTH_PX, float(high[1] - low[1]) / HEIGHT_PX)
     corner = (low + high) / 2.0 - np.array([WIDTH_PX, HEIGHT_PX]) * mm_per_px / 2.0
     start = cut.right * corner[0] + cut.down * corner[1] + normal * float(np.dot(cut.middle_mm, normal))
-    grey = _resliced(scan, start, cut.right * mm_per_px, cut.down * mm_per_px)
+    grey = _resliced(scan, start, cut.right * mm_per_px, cut.down * mm_per_px, low_hu=low_hu)
     size = (WIDTH_PX * _LINE_SAMPLES, HEIGHT_PX * _LINE_SAMPLES)
     canvas = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR).convert("RGB")
     pen = ImageDraw.Draw(canvas)
@@ -118,7 +134,9 @@ def _box_corners(meshes: Sequence[Mesh]) -> FloatArray:
     return np.array(found, dtype=np.float64)
 
 
-def _resliced(scan: Scan, start_mm: FloatArray, right_mm: FloatArray, down_mm: FloatArray) -> npt.NDArray[np.uint8]:
+def _resliced(
+    scan: Scan, start_mm: FloatArray, right_mm: FloatArray, down_mm: FloatArray, *, low_hu: float
+) -> npt.NDArray[np.uint8]:
     """Sample the scan on a plane, linearly between voxels, and window it; (HEIGHT_PX, WIDTH_PX) uint8."""
     from scipy.ndimage import map_coordinates
 
@@ -128,6 +146,6 @@ def _resliced(scan: Scan, start_mm: FloatArray, right_mm: FloatArray, down_mm: F
     columns, rows = np.arange(WIDTH_PX), np.arange(HEIGHT_PX)[:, None]
     index = [first[axis] + columns * step_right[axis] + rows * step_down[axis] for axis in (2, 1, 0)]  # slice, row, column
     values = map_coordinates(scan.hu, index, output=np.float32, order=1, mode="constant", cval=_OUTSIDE_HU)
-    share = (values - _WINDOW_LOW_HU) / (_WINDOW_HIGH_HU - _WINDOW_LOW_HU)
+    share = (values - low_hu) / (_WINDOW_HIGH_HU - low_hu)
     grey: npt.NDArray[np.uint8] = np.round(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
     return grey

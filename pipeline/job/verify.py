@@ -15,6 +15,7 @@ from typing import Literal
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import threemf_corners
 from batchone.pipeline.job.contours import cli_figures
+from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.manifest import JobManifest, PartEntry, read_manifest
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles, stl_corners
 from batchone.pipeline.job.signature import (
@@ -187,7 +188,8 @@ def _check_contents(
         except MachineError as error:
             found.add("off", MANIFEST, str(error))
     meshes = _expected_meshes(manifest)
-    for name in sorted(meshes.keys() - listed.keys()):
+    objects = expected_names(manifest) if manifest is not None else ()
+    for name in sorted({*meshes, *objects} - listed.keys()):
         found.add("missing", name, f"job.json names the file, {SUMS} does not")
     for name in sorted(present - UNLISTED):
         data = _read(folder, name, found)
@@ -197,8 +199,11 @@ def _check_contents(
             _check_mesh(name, data, meshes[name], found)
         elif name == LAYERS and manifest is not None:
             _check_layers(data, manifest, found)
-        elif name.endswith(".stl") and manifest is not None:
-            found.add("off", name, "job.json names no such mesh")
+        elif name in objects and manifest is not None:
+            for text in check_object(name, data, manifest=manifest, listed=listed):
+                found.add("off", name, text)
+        elif name.endswith((".stl", ".dcm")) and manifest is not None:
+            found.add("off", name, "job.json names no such file")
     if manifest is None:
         return ""
     _check_approval(approval_of(manifest), allowed, found)
