@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from batchone.pipeline.commands.order_new import order_new
+from batchone.pipeline.commands.receive import receive
+from batchone.pipeline.commands.return_job import return_job
+from batchone.pipeline.commands.status import status
+from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.errors import BatchoneError, OrderError
 
 if TYPE_CHECKING:
@@ -195,30 +200,6 @@ def verify(
         raise typer.Exit(5)
 
 
-@order_app.command("new")
-def order_new(
-    device: str,
-    case: Annotated[str, typer.Option("--case", help="Case id.")],
-    side: Annotated[str, typer.Option("--side", help="left, right or midline.")],
-    due: Annotated[str, typer.Option("--due", help="Due time, ISO 8601 with zone.")],
-    process: Annotated[str, typer.Option("--process")] = "ti64-lpbf",
-    machine: Annotated[str, typer.Option("--machine")] = "sim-01",
-    prescriber: Annotated[str | None, typer.Option("--prescriber", help="Code of the prescriber.")] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", help="PARAMETER=VALUE; may be repeated.")] = None,
-) -> None:
-    """Write a valid order to stdout."""
-    from batchone.design.families import load_families
-    from batchone.pipeline.order import order_text, parse_order, parse_settings
-
-    data: dict[str, Any] = {"case": case, "device": device, "side": side, "process": process, "machine": machine}
-    data["due"] = _time(due)
-    if prescriber is not None:
-        data["prescription"] = {"prescriber": prescriber}
-    data["parameters"] = parse_settings(changes or [])
-    models = {name: family.parameters for name, family in load_families().items()}
-    typer.echo(order_text(parse_order(data, models)), nl=False)
-
-
 @app.command()
 def layers(
     job: Path, at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")], as_json: JsonOption = False
@@ -240,6 +221,11 @@ def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache 
     typer.echo("\n".join(lines))
     if not healthy:
         raise typer.Exit(5)
+
+
+order_app.command("new")(order_new)
+for _function, _name in ((submit, "submit"), (receive, "receive"), (status, "status"), (return_job, "return")):
+    app.command(_name)(_function)
 
 
 def _run(order: Order, study: Path, *, site: Path, approve_as: str | None, as_json: bool, demonstration: bool = False) -> Result:
@@ -300,15 +286,6 @@ def _parameter_lines(schema: dict[str, Any]) -> list[str]:
         limits = f"{low} to {high}" if low is not None or high is not None else ", ".join(map(str, field.get("enum", [])))
         lines.append(f"  {key:24} default {field.get('default')!s:10} {limits:14} {field.get('description', '')}")
     return lines
-
-
-def _time(text: str) -> Any:
-    import datetime as dt
-
-    try:
-        return dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise OrderError(f"due is {text!r}, must be ISO 8601 with a zone", hint="for example 2026-11-24T08:00:00Z") from error
 
 
 def _json(tree: Any) -> str:
