@@ -116,7 +116,7 @@ def make_blank(bone: Bone, local: LocalPlan, sizes: Sizes) -> Blank:
     )
     columns = columns_over(local, step_mm=_STEP_MM, margin_mm=_MARGIN_MM, depth_mm=sizes.thickness_mm + sizes.under_mm)
     taken = occupied(surface, columns)
-    limit = hole_limit(shape, columns, taken, least_depth_mm=sizes.gap_mm + max(sizes.min_wall_mm, shape.radius_mm))
+    limit = hole_limit(shape, columns, surface, least_depth_mm=sizes.gap_mm + max(sizes.min_wall_mm, shape.radius_mm))
     reach = reach_mm(shape, columns)
     distance = bone_distance(surface, columns, taken, wanted=limit < 2.0 * columns.step_mm, band_mm=reach)
     field = body_field(shape, columns, taken, distance_mm=distance, limit=limit)

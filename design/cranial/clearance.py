@@ -53,6 +53,18 @@ def occupied(bone: Mesh, columns: Columns) -> Occupied:
     return Occupied(inside, top)
 
 
+def seen_top_mm(bone: Mesh, columns: Columns, *, times: int) -> FloatArray:
+    """z (x, y) of the highest bone on a grid ``times`` as fine across, from the same corner; minus infinity without bone."""
+    step = columns.step_mm / times
+    used = np.repeat(np.repeat(columns.used, times, axis=0), times, axis=1)
+    low = columns.origin_mm - columns.step_mm
+    high = columns.origin_mm + np.array(columns.shape) * columns.step_mm
+    tall = cropped(bone, low, np.array([high[0], high[1], _FAR_MM]))
+    top = np.full(used.shape, -np.inf)
+    _cross(tall.vertices_mm, tall.faces, columns.origin_mm, step, used, np.zeros((*used.shape, 1), dtype=np.int8), top)
+    return top
+
+
 def bone_distance(bone: Mesh, columns: Columns, taken: Occupied, *, wanted: BoolArray, band_mm: float) -> Float32Array:
     """Signed distance to a closed bone on a grid (x, y, z) float32, positive outside, cut off at ``band_mm``.
 

@@ -15,9 +15,7 @@ from batchone.pipeline.values import FloatArray
 
 _SCALE_MM = 0.5  # beyond this a residual counts less and less (Cauchy): where the sides truly differ; prototype
 _STEPS = 6  # Gauss-Newton steps; numerical
-_LEAST_COVER = (
-    0.3  # of the hole: a mirrored side that covers less touches one edge only, and would be tilted by it; project default
-)
+_LEAST_COVER = 0.3  # of the hole; a side that covers less touches one edge only and would be tilted by it; unverified
 _NEIGHBOURS = 12  # points of the shell that give a normal
 _CORNERS = 4  # points of the shell that give a radius, by inverse distance
 _REACH_RAD = 0.03  # ... from this near, 2.4 mm on the vault
