@@ -50,7 +50,7 @@ def simpleitk(hu, threshold_hu):
     image = sitk.GetImageFromArray(hu) > threshold_hu
     image = sitk.RelabelComponent(sitk.ConnectedComponent(image), sortByObjectSize=True) == 1
     image = sitk.BinaryMorphologicalClosing(image, [2, 2, 2], sitk.sitkBall)
-    return sitk.GetArrayViewFromImage(sitk.BinaryFillhole(image))
+    return sitk.GetArrayFromImage(sitk.BinaryFillhole(image))
 
 
 if __name__ == "__main__":
