@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -53,6 +54,24 @@ def reported(what: str) -> Iterator[None]:
         raise MachineError(
             f"{what}: {error.strerror or error}", hint="check the folder and its rights, then run again"
         ) from error
+
+
+@contextmanager
+def waited_for(folder: Path, what: str) -> Iterator[None]:
+    """Hold ``folder`` for one process; others wait.
+
+    Raises
+    ------
+    MachineError
+        The lock file of ``what`` cannot be made.
+    """
+    with reported(what):
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -255,7 +255,8 @@ def test_the_decoding_child_answers_every_damaged_codestream_in_time(name: str, 
         assert child.decode(data, **head) is not None
         for length in range(0, len(data), max(len(data) // 40, 1)):
             child.decode(data[:length], **head)
-        assert child.deaths <= 10 * EXAMPLES, "GDCM ends its child on some damaged streams; half must be answered all the same"
+        # GDCM's decoder ends the process on many damaged streams, the others hardly ever
+        assert child.deaths <= (10 * EXAMPLES if name == "jpeg-lossless" else EXAMPLES)
     finally:
         child.close()
 

@@ -8,13 +8,11 @@ nothing.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from batchone.pipeline.disk import reported, write_once, write_over
+from batchone.pipeline.disk import reported, waited_for, write_once, write_over
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.values import Identity
 
@@ -195,15 +193,8 @@ class Keep:
                 self._keys[head] = self.derived("relink")
         return self._keys[head]
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with reported("the hospital's keep"):
-            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    def _locked(self) -> AbstractContextManager[None]:
+        return waited_for(self.folder, "the hospital's keep")
 
 
 def _refuse_open(path: Path, mode: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchone.design.families import load_families
-from batchone.pipeline.disk import reported, write_bytes, write_over
+from batchone.pipeline.disk import reported, waited_for, write_bytes, write_over
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.header import Unreadable, read_header
@@ -107,13 +107,8 @@ class Inbox:
     def locked(self) -> Iterator[None]:
         """Hold the inbox for one process; others wait."""
         self.make()
-        with reported("the site's inbox"):
-            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with waited_for(self.folder, "the site's inbox"):
             yield
-        finally:
-            os.close(handle)
 
 
 def accept_all(site: Path) -> tuple[Accepted, ...]:
