@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import importlib
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +113,8 @@ def run_case(
             tally.outcomes.append(outcome)
             progress(stage.name, outcome)
             if not outcome.kept:
+                if stage.gives == "Scan":
+                    threading.Thread(target=_import_ahead).start()
                 _event(case, "batchone", f"{stage.name} done", digest=inputs.digests[stage.gives])
             if stage.gives == "CheckedDevice":
                 _require_release(inputs["CheckedDevice"], order.case)
@@ -117,6 +122,12 @@ def run_case(
                 return tally.result(order.case, "awaiting-approval", None)
         job: JobFolder = inputs["JobFolder"]
         return tally.result(order.case, "done", case.path / job.folder)
+
+
+def _import_ahead() -> None:
+    """Load what design needs beside the earlier stages: the CAD kernel takes more than a second, most of it outside of Python."""
+    with contextlib.suppress(ImportError):  # the stage that needs it says so
+        importlib.import_module("cadquery")
 
 
 def _same_order(case: CaseFolder, order: Order) -> None:

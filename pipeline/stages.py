@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
-
 from batchone.pipeline.inspection import family_protocols
 from batchone.pipeline.intake.scan_report import scan_report
+from batchone.pipeline.job.measure import stl_bytes
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Mesh, Plan, Scan
 
 CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey")
@@ -109,17 +108,7 @@ def _keep_checked(checked: CheckedDevice, folder: Path) -> CheckedDevice:
 
 def write_stl(path: Path, mesh: Mesh, title: str) -> None:
     """Write a binary STL, LPS mm, with a header that depends on the title only."""
-    record = np.zeros(len(mesh.faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    corners = mesh.vertices_mm[mesh.faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    record["normal"] = normal / np.where(length > 0, length, 1.0)
-    record["corners"] = corners
-    header = f"batchone {title} LPS mm".encode("ascii", "replace")[:80].ljust(80, b"\0")
-    with path.open("wb") as stream:
-        stream.write(header)
-        stream.write(np.uint32(len(record)).tobytes())
-        stream.write(record.tobytes())
+    path.write_bytes(stl_bytes(mesh, f"batchone {title} LPS mm".encode("ascii", "replace")[:80].ljust(80, b"\0")))
 
 
 def _write_json(path: Path, tree: Any) -> None:
