@@ -1,4 +1,4 @@
-"""Bones apart, as labels on the scan's grid: what every backend gives, what a person may edit, and what surfaces are made from."""
+"""Bones apart, as labels on the scan's grid: what a backend gives, what a person may edit, what surfaces are made from."""
 
 from __future__ import annotations
 
