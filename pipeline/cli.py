@@ -18,6 +18,7 @@ from batchone.pipeline.commands.return_job import return_job
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.errors import BatchoneError, OrderError
+from batchone.pipeline.kernel_cache import use_kernel_cache
 
 if TYPE_CHECKING:
     from batchone.pipeline.case import Result
@@ -41,6 +42,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 def main() -> None:
     """Entry point: turns expected failures into one message and the exit code of who must act."""
+    use_kernel_cache()
     try:
         code = app(standalone_mode=False)
     except BatchoneError as error:
