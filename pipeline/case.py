@@ -14,6 +14,7 @@ from typing import Any
 
 from batchone.design.families import load_families
 from batchone.pipeline import codec
+from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
@@ -82,7 +83,7 @@ def run_case(
     study
         DICOM folder, zip or volume file; None continues from the results that the case folder holds.
     site
-        The site's folder; keys lie in ``<site>/keys``.
+        The site's folder; keys lie in ``<site>/keys``, its settings in ``<site>/site.toml``.
     approve_as
         Who approves; None stops before slicing.
     demonstration
@@ -160,7 +161,8 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
     write_allowed_signers(site / "keys")
     inputs = Inputs()
     inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
-    for name, model in (("Protocol", family.limits.protocol), ("Process", process), ("Machine", machine)):
+    protocol = protocol_at(read_site_settings(site), family.limits.protocol)
+    for name, model in (("Protocol", protocol), ("Process", process), ("Machine", machine)):
         inputs.give(name, model, codec.tree_digest(json.loads(model.model_dump_json())))
     inputs.give("SiteKey", key, codec.tree_digest(key.public_key))
     _give_study(case, inputs, study)

@@ -124,11 +124,17 @@ def devices(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonO
 
 
 @app.command()
-def inspect(study: Path, device: Annotated[str | None, typer.Option("--device")] = None, as_json: JsonOption = False) -> None:
+def inspect(
+    study: Path,
+    device: Annotated[str | None, typer.Option("--device")] = None,
+    site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what is in a study, and whether it is good enough for a device."""
+    from batchone.pipeline.config import read_site_settings
     from batchone.pipeline.inspection import inspect_for
 
-    report = inspect_for(study, device)
+    report = inspect_for(study, device, settings=read_site_settings(_site(site)))
     typer.echo(_json(report.tree) if as_json else "\n".join(report.lines))
     if not report.usable:
         raise typer.Exit(2)

@@ -15,6 +15,7 @@ TOP = (
     "pipeline.stages",
     "pipeline.run",
     "pipeline.case",
+    "pipeline.config",
     "pipeline.engine",
     "pipeline.serve",
     "pipeline.cli",
