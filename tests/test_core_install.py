@@ -99,6 +99,9 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for top in sorted({Path(str(file)).parts[0] for file in distribution.files or ()}):
             if top not in ("..", "__pycache__", "bin") and not (packages / top).exists():
                 (packages / top).symlink_to(Path(str(distribution.locate_file(top))))
+    own = importlib.metadata.distribution("batchone")
+    record = next(part for file in own.files or () for part in Path(str(file)).parts if part.endswith(".dist-info"))
+    (packages / record).symlink_to(Path(str(own.locate_file(record))))
     code = Path(batchone.pipeline.__file__).parent.parent
     (packages / "batchone").mkdir()
     for room in ("pipeline", "segment", "design", "slicer", "factory", "samples"):
