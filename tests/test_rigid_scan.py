@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from batchone.design.families import load_families
 from batchone.design.make import design, plan
-from batchone.design.nearest import distance_mm
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.order import Order, parse_order
 from batchone.pipeline.values import Anatomy, FloatArray, Mesh, Scan, SeriesRecord, moved_points
 from batchone.samples.craniectomy import Cutter
@@ -75,7 +75,7 @@ def test_a_head_turned_before_scanning_gets_the_same_implant() -> None:
     for motion in (np.eye(4), pose()):
         scan = with_hole(head_phantom(pose=motion), moved(plain.craniectomy.cutter, motion))
         made.append(implant(segment(scan, order())).moved(np.linalg.inv(motion)))
-    there, back = (np.abs(distance_mm(one.vertices_mm, other)) for one, other in (made, reversed(made)))
+    there, back = (np.abs(nearest_mm(one.vertices_mm, other)) for one, other in (made, reversed(made)))
     assert np.median(there) < 0.05
     assert max(there.max(), back.max()) <= LIMIT_MM, f"{there.max():.3f} and {back.max():.3f} mm"
 
@@ -114,5 +114,5 @@ RETAKEN = {
 def test_a_bone_scanned_otherwise_gives_the_same_surface(name: str) -> None:
     scanned, motion = RETAKEN[name]
     plain, again = bone(long_bone(SURFACE)), bone(scanned()).moved(np.linalg.inv(motion))
-    there, back = distance_mm(again.vertices_mm, plain), distance_mm(plain.vertices_mm, again)
+    there, back = nearest_mm(again.vertices_mm, plain), nearest_mm(plain.vertices_mm, again)
     assert max(there.max(), back.max()) <= LIMIT_MM, f"{there.max():.3f} and {back.max():.3f} mm"
