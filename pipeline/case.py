@@ -126,9 +126,10 @@ def run_case(
 
 
 def _import_ahead() -> None:
-    """Load what design needs beside the earlier stages: the CAD kernel takes more than a second, most of it outside of Python."""
-    with contextlib.suppress(ImportError):  # the stage that needs it says so
-        importlib.import_module("cadquery")
+    """Load what later stages need beside the first ones: these take a second or more each, much of it outside of Python."""
+    for name in ("cadquery", "highdicom"):
+        with contextlib.suppress(ImportError):  # the stage that needs it says so
+            importlib.import_module(name)
 
 
 def _same_order(case: CaseFolder, order: Order) -> None:
