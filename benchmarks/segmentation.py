@@ -44,7 +44,7 @@ def _scan(size: tuple[int, ...]) -> tuple[Any, Any]:
     from batchone.samples.head import head_phantom
 
     columns, rows, slices = size
-    spacing_mm = (230.4 / columns, 230.4 / rows, 160.0 / slices)
+    spacing_mm = (160.0 / slices, 230.4 / rows, 230.4 / columns)
     phantom = head_phantom(shape=(slices, rows, columns), spacing_mm=spacing_mm)
     return phantom.hu, phantom.affine
 

@@ -16,7 +16,7 @@ from batchone.samples.head import head_phantom
 
 def main() -> None:
     columns, rows, slices = (int(n) for n in sys.argv[1:4])
-    spacing_mm = (230.4 / columns, 230.4 / rows, 160.0 / slices)
+    spacing_mm = (160.0 / slices, 230.4 / rows, 230.4 / columns)
     phantom = head_phantom(shape=(slices, rows, columns), spacing_mm=spacing_mm)
     record = SeriesRecord("CT", "", "", "", "HFS", slices, 1.0, 1.0, (0.8, 0.8), 0.0, "", "0" * 64)
     scan = Scan(phantom.hu, phantom.affine, record)
