@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,16 @@ from batchone.pipeline.findings import Finding as Finding
 from batchone.pipeline.findings import Vector as Vector
 from batchone.pipeline.findings import Verdict as Verdict
 from batchone.pipeline.findings import judge as judge
+from batchone.pipeline.labels import Cut as Cut
+from batchone.pipeline.labels import Edit as Edit
+from batchone.pipeline.labels import Label as Label
+from batchone.pipeline.labels import Numbering as Numbering
+from batchone.pipeline.labels import Side as Side
+from batchone.pipeline.labels import VoxelLabels as VoxelLabels
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 HuArray = npt.NDArray[np.int16]
-
-Side = Literal["left", "right", "midline"]
 
 
 def moved_points(pose: FloatArray, points_mm: FloatArray) -> FloatArray:
@@ -171,6 +175,8 @@ class Bone:
         (4, 4) pose of the bone's own frame in LPS. Design works in it, so that a device moves with its bone.
     uncertainty_mm
         (n,) float64, one per vertex: one standard deviation of the surface along its normal.
+    numbering, evidence
+        As in :class:`Label`.
     """
 
     name: str
@@ -181,6 +187,8 @@ class Bone:
     mesh: Mesh
     frame: FloatArray
     uncertainty_mm: FloatArray
+    numbering: Numbering = "none"
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +202,18 @@ class Landmark:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Anatomy:
-    """What the scan shows: bones, landmarks, the box that was scanned, and findings of the segmentation."""
+    """What the scan shows.
+
+    ``bones`` are those that were ordered; ``labels`` has every bone that was told apart, voxel by voxel; ``source`` says by
+    whom: "threshold", a program with its version, or a person.
+    """
 
     bones: tuple[Bone, ...]
     landmarks: tuple[Landmark, ...]
     field_of_view: FieldOfView
     findings: tuple[Finding, ...] = ()
+    labels: VoxelLabels | None = None
+    source: str = ""
 
     def bone(self, name: str) -> Bone | None:
         """The bone of that name, or None."""
@@ -213,7 +227,8 @@ class Anatomy:
             replace(m, point_mm=(float(p[0]), float(p[1]), float(p[2]))) for m, p in zip(self.landmarks, points, strict=True)
         )
         view = FieldOfView(pose @ self.field_of_view.affine, self.field_of_view.shape)
-        return Anatomy(bones, landmarks, view, self.findings)
+        labels = None if self.labels is None else replace(self.labels, affine=pose @ self.labels.affine)
+        return replace(self, bones=bones, landmarks=landmarks, field_of_view=view, labels=labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
