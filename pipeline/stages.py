@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from batchone.pipeline.editing.anatomy_files import write_anatomy, write_stl
+from batchone.pipeline.editing.stl import write_stl
 from batchone.pipeline.inspection import family_protocols
 from batchone.pipeline.intake.scan_report import scan_report
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Plan, Scan
@@ -71,6 +71,8 @@ def _keep_scan(result: tuple[Scan, Identity], folder: Path) -> Scan:
 
 
 def _keep_anatomy(anatomy: Anatomy, folder: Path) -> Anatomy:
+    from batchone.pipeline.editing.anatomy_files import write_anatomy  # needs the whole installation; the table does not
+
     write_anatomy(anatomy, folder)
     return anatomy
 

@@ -10,14 +10,15 @@ from dataclasses import replace
 from batchone.pipeline.config import Segmentation
 from batchone.pipeline.errors import OrderError
 from batchone.pipeline.order import Order
-from batchone.pipeline.values import Anatomy, Bone, Edit, FieldOfView, Finding, FloatArray, Label, Landmark, Mesh, Scan
+from batchone.pipeline.values import Anatomy, Bone, Edit, FieldOfView, Finding, Label, Landmark, Mesh, Reference, Scan
 from batchone.segment.backends.edited import edited
 from batchone.segment.backends.external import external
 from batchone.segment.backends.separated import Separated
 from batchone.segment.backends.threshold import threshold
 from batchone.segment.bone import ScanFigures, scan_figures
+from batchone.segment.frames.described import Described, described
+from batchone.segment.frames.skull import skull_frame, vault_cover
 from batchone.segment.label_map import compact, measured
-from batchone.segment.landmarks import principal_frame, skull_frame, skull_landmarks, vault_cover
 from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones
 from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findings, level_findings, scan_findings
 from batchone.segment.shapes import Shape, shape_of
@@ -57,14 +58,19 @@ def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: 
     boxes = measured(labels)[1]
     bones: list[Bone] = []
     landmarks: list[Landmark] = []
+    references: list[Reference] = []
     findings: list[Finding] = []
     chosen = ordered_labels(separated.map.labels, wanted)
     for label in chosen:
         shape = shape_of(label, boxes[label.value], separated, scan, figures)
-        bone, cover = _bone(label, shape, named=separated.named)
+        cover = _checked_cover(shape.mesh, named=separated.named) if label.name == SKULL else None
+        about = described(label, shape)
+        bone = _bone(label, shape, about, cover)
         bones.append(bone)
         findings += bone_findings(bone, shape.mask_mm3, cover, several=len(chosen) > 1)
-        landmarks += skull_landmarks(shape.mesh, shape.sigma_mm) if label.name == SKULL else ()
+        findings += about.findings
+        landmarks += about.landmarks
+        references += about.references
     found = (
         *scan_findings(figures, scan),
         *separated.findings,
@@ -73,7 +79,7 @@ def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: 
         *_level_findings(tuple(bones), order),
     )
     view = FieldOfView(scan.affine, (scan.hu.shape[0], scan.hu.shape[1], scan.hu.shape[2]))
-    return Anatomy(tuple(bones), tuple(landmarks), view, found, labels, separated.source)
+    return Anatomy(tuple(bones), tuple(landmarks), view, found, labels, separated.source, tuple(references))
 
 
 def _separated(
@@ -86,27 +92,24 @@ def _separated(
     return threshold(scan, figures, wanted, order.side)
 
 
-def _bone(label: Label, shape: Shape, *, named: bool) -> tuple[Bone, float | None]:
-    frame = skull_frame(shape.mesh) if label.name == SKULL else principal_frame(shape.mesh)
-    cover = _checked_cover(shape.mesh, frame, named=named) if label.name == SKULL else None
-    bone = Bone(
+def _bone(label: Label, shape: Shape, about: Described, cover: float | None) -> Bone:
+    return Bone(
         name=label.name,
         side=label.side,
         complete=label.complete,
         confidence=round(label.confidence * (1.0 if cover is None else cover), 4),
         volume_mm3=signed_volume_mm3(shape.mesh),
         mesh=shape.mesh,
-        frame=frame,
+        frame=about.frame,
         uncertainty_mm=shape.sigma_mm,
         numbering=label.numbering,
         evidence=label.evidence,
     )
-    return bone, cover
 
 
-def _checked_cover(mesh: Mesh, frame: FloatArray, *, named: bool) -> float:
+def _checked_cover(mesh: Mesh, *, named: bool) -> float:
     """Share of a vault that is there; too little refuses a skull that only the order calls one."""
-    cover = vault_cover(mesh, frame)
+    cover = vault_cover(mesh, skull_frame(mesh))
     if cover < MIN_VAULT_COVER and not named:
         raise OrderError(
             f"the largest bone closes {100 * cover:.0f} % of a vault, a skull at least {100 * MIN_VAULT_COVER:.0f} %",

@@ -22,7 +22,8 @@ TOP = (
 )
 TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis", "pipeline.commands")
 VOCABULARY = tuple(
-    f"pipeline.{name}" for name in ("values", "findings", "labels", "errors", "limits", "order", "process", "machine", "config")
+    f"pipeline.{name}"
+    for name in ("values", "findings", "labels", "landmarks", "errors", "limits", "order", "process", "machine", "config")
 )
 UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.hospital", "pipeline.editing")
 UPPER += ("pipeline.store", "pipeline.clock")

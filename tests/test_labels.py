@@ -19,8 +19,9 @@ from batchone.pipeline.config import External, Segmentation, read_site
 from batchone.pipeline.errors import InputError, MachineError, OrderError, SegmentationError
 from batchone.pipeline.job.voxels import Grid, put_inside
 from batchone.pipeline.labels import is_bone, split_title
-from batchone.pipeline.values import Anatomy, Bone, Edit, FloatArray, Label, Scan, SeriesRecord
+from batchone.pipeline.values import Anatomy, Bone, Edit, FloatArray, Label, Scan, SeriesRecord, moved_points
 from batchone.segment.backends.names import known_bone
+from batchone.segment.frames.fits import fit_sphere
 from batchone.segment.label_map import LabelArray, LabelMap, compact, expanded, measured
 from batchone.segment.make import segment
 from batchone.segment.surface import count_open_edges
@@ -128,7 +129,9 @@ def test_an_external_program_gives_the_ordered_bones_with_sides(spine: Anatomy, 
     for value, bone in enumerate(spine.bones, start=1):
         assert count_open_edges(bone.mesh.faces) == 0
         assert dice(inside(bone, scan), truth == value) >= 0.97
-    assert all(f.verdict == "pass" for f in spine.findings if f.check not in ("level_confirmed", "surface_sigma_median"))
+    assert all(
+        f.verdict == "pass" for f in spine.findings if f.check not in ("level_confirmed", "landmarks", "surface_sigma_median")
+    )
 
 
 def test_the_labels_of_all_bones_travel_with_the_anatomy(scanned: tuple[Scan, LabelArray]) -> None:
@@ -238,6 +241,42 @@ def test_labels_a_voxel_off_come_back_to_the_bone(
         found[title] = dice(inside(bone, scan), np.isin(turned, [value for value, name in LUMBAR.items() if name == title]))
     assert set(found) == set(bones)
     assert min(found.values()) >= 0.95, found
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_canal_and_femoral_heads_of_a_real_scan_lie_where_its_other_labels_have_them(
+    lumbar: tuple[Scan, npt.NDArray[np.int64], FloatArray],
+) -> None:
+    scan, labels, _ = lumbar
+    turned = labels.transpose(2, 1, 0)[:, ::-1]
+    names = tuple(dict.fromkeys(LUMBAR.values()))
+    voxels = np.zeros(scan.hu.shape, dtype=np.uint8)
+    for value, name in LUMBAR.items():
+        voxels[turned == value] = names.index(name) + 1
+    anatomy = segment(scan, order(*names, side="midline"), edit=edit_of(scan, voxels, names))
+    at = {m.name: np.array(m.point_mm) for m in anatomy.landmarks}
+
+    def places(mask: BoolArray) -> FloatArray:
+        return moved_points(scan.affine, np.argwhere(mask)[:, ::-1].astype(np.float64))
+
+    cord = places(turned == 79)
+    for level in ("l1", "l2", "l3", "l4", "l5"):
+        canal = at[f"{level}-canal-centre"]
+        near = cord[np.abs(cord[:, 2] - canal[2]) < 3.0].mean(axis=0)
+        assert np.linalg.norm((canal - near)[:2]) <= 3.0, level  # a voxel
+        left, right = at[f"{level}-pedicle-left"], at[f"{level}-pedicle-right"]
+        assert 20.0 <= (left - right)[0] <= 65.0
+        assert abs(0.5 * (left + right)[0] - canal[0]) <= 5.0
+        assert at[f"{level}-endplate-upper"][2] - at[f"{level}-endplate-lower"][2] > 18.0
+    heights = [at[f"l{n}-body-centre"][2] for n in range(1, 6)]
+    assert heights == sorted(heights, reverse=True)
+    for femur, hip, name in ((75, 77, "left"), (76, 78, "right")):
+        rim = (turned == femur) & ~ndimage.binary_erosion(turned == femur, CROSS)
+        joint = rim & ndimage.binary_dilation(turned == hip, CROSS, iterations=2)
+        centre, radius = fit_sphere(places(joint))
+        assert 20.0 <= radius <= 28.0
+        assert np.linalg.norm(at[f"femur-{name}-head-centre"] - centre) <= 5.0, name
 
 
 # --- what a program may do wrong -----------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from batchone.pipeline.order import Order, Target
 from batchone.pipeline.values import Anatomy, FloatArray, HuArray, Mesh, Scan, SeriesRecord, Side, moved_points
 from batchone.segment.bits import packed_above
 from batchone.segment.bone import cropped, filled, scan_figures
-from batchone.segment.landmarks import principal_frame, skull_frame, vault_cover
+from batchone.segment.frames.principal import principal_frame
+from batchone.segment.frames.skull import skull_frame, vault_cover
 from batchone.segment.make import segment
 from batchone.segment.separate import chosen
 from batchone.segment.surface import count_open_edges, edge_field, signed_volume_mm3, surface

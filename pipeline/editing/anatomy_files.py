@@ -7,12 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from batchone.pipeline.editing.seg_nrrd import seg_nrrd_bytes
+from batchone.pipeline.editing.stl import write_stl
 from batchone.pipeline.editing.take import NIFTI_ABOUT, SCAN_DIGITS
 from batchone.pipeline.labels import bone_title
-from batchone.pipeline.values import Anatomy, Mesh, VoxelLabels
+from batchone.pipeline.values import Anatomy, Reference, VoxelLabels
 from batchone.segment.label_map import expanded
 from batchone.segment.nifti import nifti_bytes
 
@@ -35,10 +34,12 @@ def write_anatomy(anatomy: Anatomy, folder: Path) -> None:
                 "evidence": bone.evidence,
                 "volume_mm3": bone.volume_mm3,
                 "mesh": file,
+                "pose": bone.frame.tolist(),
             }
         )
     landmarks = [{"name": m.name, "point": list(m.point_mm), "spread_mm": m.spread_mm} for m in anatomy.landmarks]
     tree: dict[str, Any] = {"frame": "LPS", "unit": "mm", "source": anatomy.source, "bones": bones, "landmarks": landmarks}
+    tree["references"] = [_reference(one) for one in anatomy.references]
     if anatomy.labels is not None:
         _write_labels(anatomy.labels, folder)
         tree["labels"] = {"seg_nrrd": SEG_NRRD, "nifti": NIFTI, "values": _values(anatomy.labels)}
@@ -56,6 +57,17 @@ def bone_files(anatomy: Anatomy) -> tuple[str, ...]:
         seen[title] += 1
         names.append(f"{title}.stl" if often[title] == 1 else f"{title}-no{seen[title]}.stl")
     return tuple(names)
+
+
+def _reference(one: Reference) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "origin": list(one.origin_mm),
+        "direction": list(one.direction),
+        "spread_mm": one.spread_mm,
+        "spread_deg": one.spread_deg,
+    }
 
 
 def _values(labels: VoxelLabels) -> list[dict[str, Any]]:
@@ -77,18 +89,3 @@ def _write_labels(labels: VoxelLabels, folder: Path) -> None:
     mark = labels.scan[:SCAN_DIGITS]
     (folder / SEG_NRRD).write_bytes(seg_nrrd_bytes(labels, scan=mark))
     (folder / NIFTI).write_bytes(nifti_bytes(expanded(labels).voxels, labels.affine, about=NIFTI_ABOUT + mark))
-
-
-def write_stl(path: Path, mesh: Mesh, title: str) -> None:
-    """Write a binary STL, LPS mm, with a header that depends on the title only."""
-    record = np.zeros(len(mesh.faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    corners = mesh.vertices_mm[mesh.faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    record["normal"] = normal / np.where(length > 0, length, 1.0)
-    record["corners"] = corners
-    header = f"batchone {title} LPS mm".encode("ascii", "replace")[:80].ljust(80, b"\0")
-    with path.open("wb") as stream:
-        stream.write(header)
-        stream.write(np.uint32(len(record)).tobytes())
-        stream.write(record.tobytes())
