@@ -26,6 +26,7 @@ ROUNDS = 40  # of mirroring and fitting again; numerical
 SAME_WAY = 0.7  # cosine between a mirrored normal and that of its counterpart; numerical
 DEPTH_MM = 60.0  # below the middle of the vault: further down is face and base, and often the end of the scan; default
 CELL_MM = 1.0  # of a view; numerical
+_SMALL = 10  # cells: a larger ball is a square, which takes a hundredth of the time; numerical
 _NOTHING = -1e3  # depth where there is no bone; numerical
 
 # pits: radius that closes them (mm), least depth (mm), area (mm2), place of their middle in the frame of a view (mm): to the
@@ -33,6 +34,7 @@ _NOTHING = -1e3  # depth where there is no bone; numerical
 # notch at an edge is no pit); textbook anatomy of adults with room on both sides
 ORBIT = (22.0, 8.0, (200.0, 2600.0), (16.0, 46.0), (-75.0, -5.0), 0.2)
 EAR = (9.0, 2.5, (8.0, 200.0), (-20.0, 30.0), (-70.0, -20.0), 0.0)
+NEAR_MM = (3.0, 20.0)  # of the mid-sagittal plane: nearer lies nothing of an orbit, nor of an ear canal's opening; default
 RIM_MM = 30.0  # from an orbit's middle its rim is nearer than this; default
 RIM_DEG = (-20, 45)  # from straight down, inwards and outwards: the lower rim between nose and cheek bone; default
 CHEEK_MM = (4.0, 8.0)  # this far below the rim, the surface lies no further behind it: else the scan ends there; default
@@ -70,20 +72,27 @@ def planes(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], vault: FloatArray) -> 
     middle = vault[:3, 3] - normal * ((vault[:3, 3] - point) @ normal)
     frame = frame_of(middle, vault[:3, 2] - normal * (vault[:3, 2] @ normal), normal)
     sagittal = Reference("mid-sagittal", "plane", as_vector(middle), as_vector(normal), float(np.hypot(off_mm, sigma)), off_deg)
-    local = (mesh.vertices_mm - middle) @ frame[:3, :3]
-    low = mesh.faces[local[mesh.faces[:, 0], 2] < LOWER_MM]
+    local, low = _lower(mesh, frame)
     orbits = {side: _orbitale(local, low, sign) for side, sign in (("left", 1.0), ("right", -1.0))}
     ears = _poria(local, low)
     found = {f"orbitale-{side}": p for side, p in orbits.items()} | {f"porion-{side}": p for side, p in ears.items()}
     landmarks = tuple(
-        Landmark(name, as_vector(middle + frame[:3, :3] @ p), float(np.hypot(CELL_MM, sigma)))
-        for name, p in found.items()
-        if p is not None
+        Landmark(name, as_vector(middle + frame[:3, :3] @ one[0]), float(np.sqrt(CELL_MM**2 + one[1] ** 2 + sigma**2)))
+        for name, one in found.items()
+        if one is not None
     )
-    missing = tuple(name for name, p in found.items() if p is None)
+    missing = tuple(name for name, one in found.items() if one is None)
     if len(landmarks) < 3:
         return Planes(landmarks, (sagittal,), missing)
     return Planes(landmarks, (sagittal, _frankfurt(landmarks, frame)), missing)
+
+
+def _lower(mesh: Mesh, frame: FloatArray) -> tuple[FloatArray, IntArray]:
+    """The part of the surface below ``LOWER_MM``: vertices in the frame, and triangles."""
+    keep = (mesh.vertices_mm - frame[:3, 3]) @ frame[:3, 2] < LOWER_MM
+    number = (np.cumsum(keep) - 1).astype(np.int32)
+    faces = mesh.faces[keep[mesh.faces[:, 0]] & keep[mesh.faces[:, 1]] & keep[mesh.faces[:, 2]]]
+    return (mesh.vertices_mm[keep] - frame[:3, 3]) @ frame[:3, :3], number[faces]
 
 
 def mid_sagittal(mesh: Mesh, vault: FloatArray) -> tuple[FloatArray, FloatArray, float, float]:
@@ -200,9 +209,10 @@ class _View:
         """Pits of a size and place, largest first."""
         radius_mm, depth_mm, area, across, up, open_share = kind
         reach = round(radius_mm / CELL_MM)
-        ball = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= radius_mm / CELL_MM
         padded = np.pad(self.out, reach, constant_values=_NOTHING)
-        closed = ndimage.grey_closing(padded, footprint=ball)[reach:-reach, reach:-reach]
+        ball = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= radius_mm / CELL_MM
+        how = {"footprint": ball} if reach <= _SMALL else {"size": 2 * reach + 1}
+        closed = ndimage.grey_closing(padded, **how)[reach:-reach, reach:-reach]
         parts, count = ndimage.label((closed - self.out > depth_mm) & (closed > _NOTHING / 2))
         found = []
         for part in range(1, count + 1):
@@ -216,16 +226,14 @@ class _View:
         return sorted(found, key=lambda pit: -len(pit.cells))
 
 
-def _seen(local: FloatArray, faces: IntArray, beyond: FloatArray, least: float, axes: FloatArray) -> _View:
-    """The triangles that begin further than ``least`` along ``beyond``, seen along the third of ``axes``."""
-    return _View(local @ axes.T, faces[(local @ beyond)[faces[:, 0]] > least])
-
-
-def _orbitale(local: FloatArray, faces: IntArray, sign: float) -> FloatArray | None:
-    """Lowest point of the crest of an orbit's rim, in the frame of the skull (x left, y back, z up)."""
-    front = faces[local[faces[:, 0], 1] < 0.0]
-    axes = np.array([[sign, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-    view = _seen(local, front, axes[0], 3.0, axes)
+def _orbitale(local: FloatArray, faces: IntArray, sign: float) -> tuple[FloatArray, float] | None:
+    """Lowest point of the crest of an orbit's rim, in the frame of the skull (x left, y back, z up), and its spread (mm): a rim
+    that is flat there leaves it open to the sides."""
+    first = local[faces[:, 0]]
+    front = faces[(first[:, 1] < 0.0) & (sign * first[:, 0] > NEAR_MM[0])]
+    if not len(front):
+        return None
+    view = _View(np.column_stack([sign * local[:, 0], local[:, 2], -local[:, 1]]), front)
     pits = view.pits(ORBIT)
     if not pits:
         return None
@@ -245,15 +253,17 @@ def _orbitale(local: FloatArray, faces: IntArray, sign: float) -> FloatArray | N
     smooth = ndimage.median_filter(np.array(rim), size=(5, 1), mode="nearest")  # a foramen in the rim is no rim
     low = smooth[smooth[:, 1] <= smooth[:, 1].min() + 0.5]
     across, up, reach = low.mean(axis=0)
-    return np.array([sign * across, -reach, up])
+    return np.array([sign * across, -reach, up]), float(np.sqrt(low.var(axis=0).sum()))
 
 
-def _poria(local: FloatArray, faces: IntArray) -> dict[str, FloatArray | None]:
+def _poria(local: FloatArray, faces: IntArray) -> dict[str, tuple[FloatArray, float] | None]:
     """Highest point of the opening of each ear canal: the pair of pits that are each other's mirror image."""
     views = {}
     for sign in (1.0, -1.0):
-        axes = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [sign, 0.0, 0.0]])
-        views[sign] = _seen(local, faces, axes[2], 20.0, axes)
+        side = faces[sign * local[faces[:, 0], 0] > NEAR_MM[1]]
+        if not len(side):
+            return {"left": None, "right": None}
+        views[sign] = _View(np.column_stack([local[:, 1], local[:, 2], sign * local[:, 0]]), side)
     pits = {sign: view.pits(EAR) for sign, view in views.items()}
     pairs = [(float(np.linalg.norm(a.middle - b.middle)), a, b) for a in pits[1.0] for b in pits[-1.0]]
     pairs = [pair for pair in pairs if pair[0] <= PAIR_MM]
@@ -263,12 +273,13 @@ def _poria(local: FloatArray, faces: IntArray) -> dict[str, FloatArray | None]:
     return {"left": _top(views[1.0], left, 1.0), "right": _top(views[-1.0], right, -1.0)}
 
 
-def _top(view: _View, pit: _Pit, sign: float) -> FloatArray:
+def _top(view: _View, pit: _Pit, sign: float) -> tuple[FloatArray, float]:
     highest = int(pit.cells[:, 1].max())
     columns = pit.cells[pit.cells[:, 1] == highest, 0]
     column = int(np.median(columns))
     across, up = view.place(np.array([[column, highest + 1]]))[0]
-    return np.array([sign * float(view.out[column, highest + 1]), across, up - 0.5 * CELL_MM])
+    point = np.array([sign * float(view.out[column, highest + 1]), across, up - 0.5 * CELL_MM])
+    return point, CELL_MM * float(np.std(columns))
 
 
 def _frankfurt(landmarks: tuple[Landmark, ...], frame: FloatArray) -> Reference:
