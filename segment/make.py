@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from batchone.pipeline.config import Segmentation
-from batchone.pipeline.errors import OrderError
+from batchone.pipeline.errors import InputError, OrderError
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Bone, Edit, FieldOfView, Finding, Label, Landmark, Mesh, Reference, Scan
 from batchone.segment.backends.edited import edited
@@ -24,6 +27,7 @@ from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findi
 from batchone.segment.shapes import Shape, shape_of
 from batchone.segment.surface import signed_volume_mm3
 
+MAX_CUT_SIDES = 5  # of a scan's six: a bone may leave the scan, but some of it must be seen whole; project default, unverified
 AUTOMATIC = Segmentation()
 UNTOUCHED = Edit()
 
@@ -48,6 +52,8 @@ def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: 
         No bone, or no closed surface.
     OrderError
         The scan does not show an ordered bone, or shows the other side's.
+    InputError
+        The bone leaves the scan on all sides, or a person's labels do not belong to the scan.
     MachineError
         The external program is missing, failed, or gave what cannot be used.
     """
@@ -62,6 +68,7 @@ def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: 
     findings: list[Finding] = []
     chosen = ordered_labels(separated.map.labels, wanted)
     for label in chosen:
+        _refuse_inside(label, boxes[label.value], scan)
         shape = shape_of(label, boxes[label.value], separated, scan, figures)
         cover = _checked_cover(shape.mesh, named=separated.named) if label.name == SKULL else None
         about = described(label, shape)
@@ -90,6 +97,16 @@ def _separated(
     if settings.backend == "external" and settings.external is not None:
         return external(scan, settings.external)
     return threshold(scan, figures, wanted, order.side)
+
+
+def _refuse_inside(label: Label, box: npt.NDArray[np.int64], scan: Scan) -> None:
+    """Refuse a bone that leaves the scan on all six sides: what is seen of it has no shape."""
+    sides = int(np.sum(box[:, 0] <= 0) + np.sum(box[:, 1] >= np.array(scan.hu.shape)))
+    if sides > MAX_CUT_SIDES:
+        raise InputError(
+            f"{label.title} is cut by the end of the scan on {sides} sides, at most {MAX_CUT_SIDES}",
+            hint="ask for a scan that shows the whole bone, or at least one of its ends",
+        )
 
 
 def _bone(label: Label, shape: Shape, about: Described, cover: float | None) -> Bone:

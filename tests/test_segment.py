@@ -324,7 +324,7 @@ def test_a_holder_alone_is_no_bone() -> None:
     hu, affine = head_hu(step_mm=3.0)
     x_mm, y_mm = np.arange(hu.shape[2]) * 3.0 - 100.0, np.arange(hu.shape[1]) * 3.0 - 112.0
     hu[:, (np.abs(x_mm)[None, :] < 84.0) & (y_mm[:, None] < 95.0)] = -1000
-    with pytest.raises(SegmentationError, match="table or holder"):
+    with pytest.raises(SegmentationError, match="table, holder or metal"):
         segment(scanned(hu, affine), order())
 
 
