@@ -181,8 +181,10 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
     for name, model in (("Protocol", family.limits.protocol), ("Process", process), ("Machine", machine)):
         inputs.give(name, model, codec.tree_digest(json.loads(model.model_dump_json())))
     inputs.give("SiteKey", key, codec.tree_digest(key.public_key))
-    settings = read_site(site).segmentation
-    inputs.give("Segmentation", settings, codec.tree_digest(json.loads(settings.model_dump_json())))
+    settings = read_site(site)
+    write_atomic(case.path / "site.json", (settings.model_dump_json(indent=1) + "\n").encode())
+    backend = settings.segmentation
+    inputs.give("Segmentation", backend, codec.tree_digest(json.loads(backend.model_dump_json())))
     inputs.give_lazily("Edit", lambda: load_edit(case), edit_digest(case) or codec.digest(NEVER))
     _give_study(case, inputs, study)
     return inputs

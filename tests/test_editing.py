@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import shutil
@@ -17,6 +18,10 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+
+from batchone.pipeline.editing.take import read_edit
+from batchone.pipeline.errors import InputError
+from batchone.segment.label_map import expanded
 
 PROGRAM = Path(__file__).with_name("bone_program.py")
 
@@ -88,6 +93,8 @@ def test_the_anatomy_file_lists_bones_numbering_source_and_label_files(site: Pat
     schema = json.loads(resources.files("batchone.pipeline").joinpath("schemas/anatomy.schema.json").read_text())
     jsonschema.validate(anatomy, schema)
     assert anatomy["source"] == "bone-program 1.0"
+    settings = json.loads((folder.parent / "site.json").read_text())
+    assert settings["segmentation"]["external"]["version"] == "1.0"
     assert [(bone["name"], bone["numbering"], bone["mesh"]) for bone in anatomy["bones"]] == [
         ("l1", "estimated", "l1.stl"),
         ("l2", "estimated", "l2.stl"),
@@ -181,6 +188,42 @@ def test_a_nifti_comes_back_under_the_names_that_went_out(case: Path, tmp_path: 
     nibabel.save(nibabel.Nifti1Image(voxels, image.affine, image.header), tmp_path / "edited.nii.gz")
     document("segment", case, "--labels", tmp_path / "edited.nii.gz")
     assert [value["name"] for value in anatomy_of(case)["labels"]["values"]] == ["l1", "l2"]
+
+
+def layered(path: Path, layers: Any, origin: str, names: tuple[str, ...]) -> Path:
+    """A file with one layer for each segment, as 3D Slicer writes segments that overlap."""
+    count, slices, rows, columns = layers.shape
+    lines = ["NRRD0004", "type: unsigned char", "dimension: 4", "space: left-posterior-superior"]
+    lines += [f"sizes: {count} {columns} {rows} {slices}", "space directions: none (1,0,0) (0,1,0) (0,0,1)"]
+    lines += ["kinds: list domain domain domain", "encoding: gzip", f"space origin: {origin}"]
+    for n, name in enumerate(names):
+        lines += [
+            f"Segment{n}_ID:=Segment_{n}",
+            f"Segment{n}_Name:={name}",
+            f"Segment{n}_LabelValue:=1",
+            f"Segment{n}_Layer:={n}",
+        ]
+    data = gzip.compress(np.ascontiguousarray(np.moveaxis(layers, 0, -1)).tobytes())
+    path.write_bytes("\n".join(lines).encode() + b"\n\n" + data)
+    return path
+
+
+def test_layers_of_3d_slicer_are_read_and_their_overlap_is_refused(tmp_path: Path) -> None:
+    scan, truth = phantom.bones_scan()
+    part = np.stack([truth == 1, truth == 2]).astype(np.uint8)[:, 10:80, 20:70, 30:90]
+    origin = f"({scan.affine[0, 3] + 30},{scan.affine[1, 3] + 20},{scan.affine[2, 3] + 10})"
+    file = layered(tmp_path / "two.seg.nrrd", part, origin, ("L1", "vertebrae_L2"))
+    edit = read_edit(file, scan, (), phantom.order("l1", "l2"), who="code-9")
+    assert edit.labels is not None
+    assert [label.name for label in edit.labels.labels] == ["l1", "l2"]
+    assert np.array_equal(expanded(edit.labels).voxels, np.where(truth == 3, 0, truth))
+    part[1][part[0].nonzero()[0][0]] |= part[0][part[0].nonzero()[0][0]]
+    file = layered(tmp_path / "over.seg.nrrd", part, origin, ("L1", "L2"))
+    with pytest.raises(InputError, match=r"segments overlap in \d+ voxels, at most 0"):
+        read_edit(file, scan, (), phantom.order("l1"), who="code-9")
+    outside = layered(tmp_path / "out.seg.nrrd", part, f"(40,{scan.affine[1, 3]},{scan.affine[2, 3]})", ("L1", "L2"))
+    with pytest.raises(InputError, match=r"lies on another grid"):
+        read_edit(outside, scan, (), phantom.order("l1"), who="code-9")
 
 
 def test_labels_that_do_not_belong_are_refused_by_name_and_change_nothing(case: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from batchone.pipeline.job.voxels import Grid, put_inside
 from batchone.pipeline.labels import is_bone, split_title
 from batchone.pipeline.values import Anatomy, Bone, Edit, FloatArray, Label, Scan, SeriesRecord, moved_points
 from batchone.segment.backends.names import known_bone
+from batchone.segment.cuts import cuts_between
 from batchone.segment.frames.fits import fit_sphere
 from batchone.segment.label_map import LabelArray, LabelMap, compact, expanded, measured
 from batchone.segment.make import segment
@@ -155,6 +156,21 @@ def test_bones_that_touch_do_not_overlap(scanned: tuple[Scan, LabelArray], gap: 
     assert overlap_mm3(bones[0], bones[1]) <= 1e-6 * bones[0].volume_mm3
     for bone, height_mm in zip(bones, (24.0, 25.0), strict=True):
         assert bone.volume_mm3 == pytest.approx(np.pi * 16.0**2 * height_mm, rel=0.03)
+
+
+@pytest.mark.parametrize(("gap_hu", "poor"), [(150.0, False), (900.0, True)])
+def test_a_cut_through_solid_bone_is_shown_and_one_in_a_gap_is_not(gap_hu: float, poor: bool) -> None:
+    scan, truth = phantom.bones_scan(gap_hu=gap_hu)
+    voxels = truth.copy()
+    voxels[45][(truth[44] == 2)] = 1  # the joint's one layer of voxels goes to the upper bone: the labels touch below it
+    anatomy = segment(scan, order("l1", "l2"), edit=edit_of(scan, voxels))
+    (cut,) = [f for f in anatomy.findings if f.check == "cut_between_bones"]
+    assert "l1 to l2" in cut.what
+    assert cut.verdict == ("warn" if poor else "pass")
+    assert cut.value == pytest.approx(1.0 if poor else 0.5 * (150.0 + 900.0) / 900.0, abs=0.02)
+    (figures,) = cuts_between(voxels, scan)
+    assert figures.area_mm2 == pytest.approx(np.pi * 16.0**2, rel=0.03)
+    assert figures.dense_share == pytest.approx(1.0)
 
 
 def test_a_missing_bone_and_the_other_side_are_refused_with_what_there_is(scanned: tuple[Scan, LabelArray]) -> None:

@@ -25,6 +25,7 @@ _STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")  # the category's 
 _TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
 _GOLDEN = 0.618033988749895  # hues this far apart stay distinct however many there are
+_HEAD_BYTES = 1 << 20  # text headers of a thousand segments end before
 _MAX_SEGMENTS = 1024
 
 
@@ -145,7 +146,8 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
         import SimpleITK
     except ImportError as error:
         raise MachineError("reading labels needs SimpleITK", hint="pip install 'batchone[site]'") from error
-    head = path.open("rb").read(1 << 20).split(b"\n\n", 1)[0].lower().replace(b" ", b"")
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES).split(b"\n\n", 1)[0].lower().replace(b" ", b"")
     if not head.startswith(b"nrrd") or b"\ndatafile:" in head:
         raise LabelFileError("is no NRRD file that holds its own data")
     reader = SimpleITK.ImageFileReader()

@@ -11,6 +11,7 @@ from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.labels import bone_title, is_numbered
 from batchone.pipeline.values import FloatArray, Numbering, Scan, Side, moved_points
 from batchone.segment.backends.threshold import MIDLINE_MM, body_middle_mm
+from batchone.segment.cuts import cuts_between
 from batchone.segment.label_map import Label, LabelArray, LabelMap
 
 MIN_VOXELS = 8  # fewer are a slip of the pen; project default, unverified
@@ -58,7 +59,7 @@ def label_map_of(voxels: LabelArray, scan: Scan, given: tuple[Named, ...], *, re
         numbering: Numbering = "estimated" if is_numbered(name) else "none"
         sure = min(one.confidence for one in group)
         labels.append(Label(number, name, side, complete, sure, numbering, "; ".join(one.evidence for one in group)))
-    return LabelMap(own, scan.affine, tuple(labels))
+    return LabelMap(own, scan.affine, tuple(labels), cuts_between(own, scan))
 
 
 def _contradicts(side: Side, offset_mm: float) -> bool:
