@@ -15,6 +15,7 @@ from typing import Any
 from batchone.design.families import load_families
 from batchone.pipeline import codec
 from batchone.pipeline.config import protocol_at, read_site_settings
+from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit, put_edit, read_edit, remove_edit
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
@@ -150,6 +151,33 @@ def replace_order(case: CaseFolder, order: Order, who: str) -> None:
     _event(case, who, "order changed", digest=codec.tree_digest(json.loads(order.model_dump_json())))
 
 
+def take_labels(site: Path, order: Order, file: Path, *, who: str) -> None:
+    """Make a person's labels an input of a case, and say so in its events.
+
+    Raises
+    ------
+    InputError
+        The case has no scan yet, or the labels do not belong to it, or lack what is ordered.
+    """
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked(), in_stage(order.case, "segment"):
+        if case.record("intake") is None:
+            raise InputError("the case has no scan yet", hint="run it with --study")
+        known = case.load("segment").labels.labels if case.record("segment") is not None else ()
+        edit = read_edit(file, case.load("intake"), known, order, who=who)
+        put_edit(case, edit)
+        _event(case, who, "labels edited", meaning="bones as a person drew them", digest=edit.file_sha256)
+
+
+def drop_labels(site: Path, order: Order, *, who: str) -> None:
+    """Go back to the labels of the backend, and say so in the events."""
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked():
+        if edit_digest(case) is not None:
+            remove_edit(case)
+            _event(case, who, "edited labels dropped")
+
+
 def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> Inputs:
     family = load_families()[order.device]
     process, machine = load_process(order.process), load_machine(order.machine)
@@ -162,10 +190,15 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
     write_allowed_signers(site / "keys")
     inputs = Inputs()
     inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
-    protocol = protocol_at(read_site_settings(site), family.limits.protocol)
+    settings = read_site_settings(site)
+    write_atomic(case.path / "site.json", (settings.model_dump_json(indent=1) + "\n").encode())
+    protocol = protocol_at(settings, family.limits.protocol)
     for name, model in (("Protocol", protocol), ("Process", process), ("Machine", machine)):
         inputs.give(name, model, codec.tree_digest(json.loads(model.model_dump_json())))
     inputs.give("SiteKey", key, codec.tree_digest(key.public_key))
+    backend = settings.segmentation
+    inputs.give("Segmentation", backend, codec.tree_digest(json.loads(backend.model_dump_json())))
+    inputs.give_lazily("Edit", lambda: load_edit(case), edit_digest(case) or codec.digest(NEVER))
     _give_study(case, inputs, study)
     return inputs
 

@@ -187,6 +187,31 @@ def design(
 
 
 @app.command()
+def segment(
+    case: str,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Edited labels: .seg.nrrd or NIfTI, on the scan's grid.")
+    ] = None,
+    who: Annotated[str, typer.Option("--as", help="Who edited the labels.")] = "unnamed",
+    automatic: Annotated[bool, typer.Option("--automatic", help="Drop edited labels.")] = False,
+    site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment again, with labels that a person edited; then design and check."""
+    from batchone.pipeline.case import drop_labels, run_case, take_labels
+
+    folder, order = _find_case(case, site)
+    root = folder.parent.parent
+    if labels is not None and automatic:
+        raise OrderError("give either --labels FILE or --automatic", hint="see `batchone segment --help`")
+    if labels is not None:
+        take_labels(root, order, labels, who=who)
+    if automatic:
+        drop_labels(root, order, who=who)
+    _report(run_case(order, None, site=root, until="check"), as_json=as_json)
+
+
+@app.command()
 def verify(
     job: Path,
     signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.limits import Protocol
@@ -21,6 +21,7 @@ _MAX_BYTES = 100_000  # settings are a page of text
 _MAX_AGE_DAYS = 36_500  # a hundred years: beyond it is a slip of the pen
 _HINT = f"correct {SETTINGS} in the site's folder; docs/contract.md lists its keys"
 
+Argument = Annotated[str, Field(min_length=1, max_length=4096)]
 AgeDays = Annotated[int, Field(gt=0, le=_MAX_AGE_DAYS)]
 
 
@@ -31,10 +32,45 @@ class ScanSettings(Model):
     max_age_days: AgeDays | None = None
 
 
+class External(Model):
+    """A program that tells bones apart, behind a file contract (see docs/contract.md).
+
+    ``program`` is the command; ``{image}``, ``{labels}`` and ``{names}`` stand for the three files. ``version`` is what the
+    program must state in the file of names: another one is refused, so that a result stays what it was made with.
+    """
+
+    program: Annotated[tuple[Argument, ...], Field(strict=False, min_length=1, max_length=64)]
+    version: Annotated[str, Field(min_length=1, max_length=64)]
+    timeout_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 1800.0
+    memory_mb: Annotated[float, Field(gt=0.0, le=4_000_000.0)] = 16_000.0
+
+    @model_validator(mode="after")
+    def _the_files_are_named(self) -> External:
+        text = " ".join(self.program)
+        missing = [name for name in ("{image}", "{labels}", "{names}") if name not in text]
+        if missing:
+            raise ValueError(f"program must name {', '.join(missing)}")
+        return self
+
+
+class Segmentation(Model):
+    """Who tells the bones apart."""
+
+    backend: Literal["threshold", "external"] = "threshold"
+    external: External | None = None
+
+    @model_validator(mode="after")
+    def _an_external_backend_is_described(self) -> Segmentation:
+        if self.backend == "external" and self.external is None:
+            raise ValueError("backend is external: [segmentation.external] must say program and version")
+        return self
+
+
 class SiteSettings(Model):
     """Everything that a site may set."""
 
     scan: ScanSettings = ScanSettings()
+    segmentation: Segmentation = Segmentation()
 
 
 def read_site_settings(site: Path) -> SiteSettings:
