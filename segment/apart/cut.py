@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchone.pipeline.values import HuArray
+from batchone.segment.apart.fill import grey_filled
 from batchone.segment.apart.grid import BoolArray, Float32Array
 from batchone.segment.apart.mask import BoneMask
 from batchone.segment.apart.maxflow import CAPACITY, source_side
+from batchone.segment.apart.pieces import counted_in
 from batchone.segment.apart.table import (
     COST_BASE,
     COST_FROM_OVER_SOFT_HU,
@@ -17,12 +20,14 @@ from batchone.segment.apart.table import (
     COST_RANGE_HU,
     COST_VALLEY,
     COST_VALLEY_PERCENTILE,
+    MASK_SIGMA_VOXELS,
     VALLEY_CLIP_OVER_SOFT_HU,
     VALLEY_MM,
     WEAK_PULL,
 )
 from batchone.segment.apart.valley import smoothed, valley_of
-from batchone.segment.runs import Int32Array
+from batchone.segment.bits import ball, dilated, packed, unpacked
+from batchone.segment.runs import Int32Array, labelled
 
 Box = tuple[slice, slice, slice]
 _STRONG = 1_000_000  # more than any cut of one voxel
@@ -62,15 +67,26 @@ class Ground:
 
 def ground(mask: BoneMask, step_mm: float, box: Box) -> Ground:
     """Measure valley and cost in a box."""
-    bone = np.ascontiguousarray(mask.bone[box])
     low, high = (mask.soft_hu + edge for edge in VALLEY_CLIP_OVER_SOFT_HU)
-    grey = np.clip(mask.capped[box], low, high).astype(np.float32)
-    valley = valley_of(smoothed(grey, VALLEY_MM / step_mm), bone, step_mm)
+    grey = grey_filled(mask.capped[box], mask.bone_hu, (low, high))
+    bone = _with_marrow(mask, box, grey)
+    smooth = smoothed(grey, VALLEY_MM / step_mm)
+    valley = valley_of(smooth, bone, step_mm)
     deep = float(np.percentile(valley[bone], COST_VALLEY_PERCENTILE)) if bone.any() else 1.0
     valley /= max(deep, 1e-6)
-    dense = (mask.smooth[box] - (mask.soft_hu + COST_FROM_OVER_SOFT_HU)) / COST_RANGE_HU
+    dense = (smoothed(grey, MASK_SIGMA_VOXELS) - (mask.soft_hu + COST_FROM_OVER_SOFT_HU)) / COST_RANGE_HU
     cost = np.clip(dense, COST_LEAST, 1.0) ** COST_POWER * np.exp(-COST_VALLEY * valley) + COST_BASE
     return Ground(box, step_mm, bone, valley, cost.astype(np.float32))
+
+
+def _with_marrow(mask: BoneMask, box: Box, grey: HuArray) -> BoolArray:
+    """Bone with what it encloses: raised places that touch it."""
+    columns = grey.shape[2]
+    bone = np.ascontiguousarray(mask.bone[box])
+    raised = packed((grey > mask.bone_hu) & (mask.capped[box] <= mask.bone_hu))
+    enclosed = labelled(raised, columns)
+    beside = dilated(packed(bone), columns, ball(1.0, (1.0, 1.0, 1.0)))
+    return bone | unpacked(enclosed.painted(counted_in(enclosed, beside) > 0), columns)
 
 
 def cut_in_two(

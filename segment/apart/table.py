@@ -103,13 +103,38 @@ PEDICLE_BACK_MM = 12.0  # behind the body's back wall; anatomy
 CUT_SLAB_MM = 45.0  # to both sides of a disc: a thoracic spinous process hangs 40 mm; M B.2.4
 WEAK_PULL = 0.02  # the tie of what lies far above or below the plane; M B.2.4
 WEAK_ABOVE_MM, WEAK_BELOW_MM = 22.0, 30.0  # asymmetric: spinous processes hang down; M B.2.4
-SPINE_SIDE_MM = 60.0  # off the canal: transverse processes end at 50; anatomy
+SPINE_SIDE_MM = 75.0  # off the canal: transverse processes and the inner ends of the ribs; anatomy
 SPINE_FRONT_MM = 62.0  # in front of the canal: body and osteophytes; anatomy
 SPINE_BACK_MM = 85.0  # behind it: spinous processes; anatomy
 
 # ribs
 RIB_SEED_MM = 40.0  # off the canal: bone outside belongs to a rib, when it goes on to ...; M B.1 (36 to 48 tried)
-RIB_REACH_MM = 62.0  # ... here: transverse processes end before; anatomy
+RIB_REACH_MM = 56.0  # ... here: transverse processes end before; anatomy
 ARCH_SIDE_MM = 15.0  # the arch within this of the midline is spine; M B.2.4
-CORE_LEVELS = (0.9, 0.8, 0.65, 0.5)  # quantiles of the valley: bone below one, eroded, falls into bones; M B.2.4 (0.6 to 0.9)
-CORE_ERODE_MM = 0.6  # M B.2.4
+CORE_LEVELS = (0.97, 0.94, 0.9, 0.85, 0.8, 0.7, 0.6)  # quantiles of the valley: bone below one falls into bones; M B.2.4 (0.6 to 0.9)
+ARCH_FRONT_MM, ARCH_BACK_MM = 6.0, 75.0  # of the canal's middle; M B.2.4
+RIB_CUT_MM = 60.0  # off the canal: further out a rib is a rib; anatomy
+RIB_PIECE_MM3 = 400.0  # a smaller piece is a calcified cartilage or a vessel; default
+
+# pelvis
+HIP_GRID_MM = 3.0  # of the places tried for the hip joint's centre; default
+HEAD_SIDE_MM = (55.0, 130.0)  # of the centre from the midline; anatomy
+HEAD_LEVEL_MM = 15.0  # left and right centres lie within this of each other's mirror image; anatomy
+SOCKET_CLOSE_MM = 4.5  # marrow that opens through thin cortex is closed over this radius; default
+SOCKET_DEPTH_MM = 10.0  # of the centre in the bone of head and socket together; anatomy (the head's radius is 20 mm and more)
+SOCKET_RADIUS_MM = (26.0, 33.0)  # from the centre to the middle of the wall: head 20 to 27 mm, cartilage, half the wall; anatomy
+SOCKET_OPENS = (-0.64, -0.27, 0.72)  # (up, back, outwards): 45 degrees down, 20 degrees to the front; anatomy
+SOCKET_COSINE = 0.2  # directions nearer to the opening meet no wall; anatomy
+SOCKET_WALL_MM = (4.0, 12.0)  # to both sides of the wall it is darker at this distance; tried on the 3 mm pelvis
+SOCKET_MOST_HU = 120.0  # a brighter wall tells no more: metal, dense roof; tried on the 3 mm pelvis
+SOCKET_LEAST_HU = 35.0  # mean ridge of a socket (60 seen); less is none; default
+SOCKET_TO_HEAD_MM = 5.0  # from the wall's middle to the head's surface; M B.2.5
+JOINT_SHELL_MM = 2.5  # half thickness of the shell round the head in which a cut is cheap; anatomy (cartilage of both bones)
+JOINT_DISCOUNT = 0.25  # of the cost in that shell: shape where the grey values tell little; default
+HEAD_CORE = 0.8  # of the radius: surely femur; default
+HIP_CLEAR_MM = 5.0  # beyond the head's surface, above or inside it: surely hip bone; anatomy
+SACRUM_SIDE_MM = 18.0  # off the canal: surely sacrum; M B.2.4
+ILIUM_SIDE_MM = 58.0  # off the canal: surely hip bone; M B.2.4
+SACRUM_FRONT_MM, SACRUM_BACK_MM = 45.0, 30.0  # of the canal: surely sacrum there; anatomy
+SYMPHYSIS_MM = 3.0  # off the midline: surely left or right pubis; anatomy
+PELVIS_BELOW_MM = 40.0  # bone goes on that far below the last disc when it is a sacrum; default
