@@ -138,3 +138,13 @@ ILIUM_SIDE_MM = 58.0  # off the canal: surely hip bone; M B.2.4
 SACRUM_FRONT_MM, SACRUM_BACK_MM = 45.0, 30.0  # of the canal: surely sacrum there; anatomy
 SYMPHYSIS_MM = 3.0  # off the midline: surely left or right pubis; anatomy
 PELVIS_BELOW_MM = 40.0  # bone goes on that far below the last disc when it is a sacrum; default
+CREST_OVER_DISC_MM = 70.0  # no iliac crest rises higher over L5/S1; anatomy
+PELVIS_BODY_MM = 25.0  # height of the first sacral body; anatomy
+SHAFT_PIECE_MM3 = 3000.0  # a piece of a long bone or a hip cut off by the scan or by metal's shadow is larger; default
+
+# labels
+CLOSE_MM = 3.0  # a bone's own shell is closed over this before it is filled; M B.2.1 (2.4 to 3)
+CANAL_FREE_MM = 7.0  # round the canal's middle nothing is filled; M B.2.1
+LABEL_MM3 = 400.0  # a smaller piece gets no label; default
+MOST_LABELS = 255  # values of a byte
+EDGE_VOXELS = 1.5  # of the scan's own voxels: a bone so near to the end of the scan is cut by it; default

@@ -1,0 +1,109 @@
+"""Bones made solid: marrow and pores filled within each label, never the canal; and the way back to the scan's own voxels."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+from scipy.ndimage import binary_fill_holes, find_objects
+
+from batchone.pipeline.values import HuArray, Scan
+from batchone.segment.apart.canal import Canal
+from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume, labels_on_scan
+from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM
+from batchone.segment.bits import ball, closed, packed, unpacked
+
+_LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
+_HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
+
+
+@nb.njit(nb.void(_LABELS, nb.uint8[:, :, ::1], nb.uint8[:, :, ::1]), parallel=True, cache=True)
+def _rim_and_core(labels: LabelArray, grown: LabelArray, core: LabelArray) -> None:
+    """Labels with a rim of one voxel more, and without their outer voxels."""
+    nz, ny, nx = labels.shape
+    for p in nb.prange(nz):
+        z = nb.int64(p)
+        for y in range(ny):
+            for x in range(nx):
+                own = labels[z, y, x]
+                around, inner = own, True
+                for d in range(6):
+                    k, j, i = z, y, x
+                    shift = 1 if d & 1 else -1
+                    if d < 2:
+                        i += shift
+                    elif d < 4:
+                        j += shift
+                    else:
+                        k += shift
+                    if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
+                        continue
+                    near = labels[k, j, i]
+                    if near == 0:
+                        inner = False
+                    elif around == 0:
+                        around = near
+                grown[z, y, x] = around
+                core[z, y, x] = own if inner else nb.uint8(0)
+
+
+@nb.njit(nb.void(_HU, nb.int64, _LABELS, nb.uint8[:, :, ::1]), parallel=True, cache=True)
+def _decide(hu: HuArray, level: int, core: LabelArray, labels: LabelArray) -> None:
+    for z in nb.prange(hu.shape[0]):
+        for y in range(hu.shape[1]):
+            for x in range(hu.shape[2]):
+                if labels[z, y, x] != 0 and hu[z, y, x] <= level:
+                    labels[z, y, x] = core[z, y, x]
+
+
+def canal_tube(volume: WorkVolume, canal: Canal) -> BoolArray:
+    """The inside of the spinal canal, a tube round its middle."""
+    out = np.zeros(volume.hu.shape, dtype=np.bool_)
+    reach = int(np.ceil(CANAL_FREE_MM / volume.step_mm))
+    offsets = np.argwhere(np.ones((2 * reach + 1,) * 3)) - reach
+    offsets = offsets[np.linalg.norm(offsets, axis=1) * volume.step_mm <= CANAL_FREE_MM]
+    index = np.rint(canal.points_mm[:, None] / volume.step_mm).astype(np.int64) + offsets[None]
+    flat = index.reshape(-1, 3)
+    inside = np.all((flat >= 0) & (flat < np.array(out.shape)), axis=1)
+    out[tuple(flat[inside].T)] = True
+    return out
+
+
+def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None) -> LabelArray:
+    """Each label closed over ``CLOSE_MM`` and its holes filled, where no other label and no ``free`` space is.
+
+    Per bone, so that what two bones enclose together (foramina between vertebrae, a joint) stays open.
+    """
+    out = labels.copy()
+    margin = int(np.ceil(CLOSE_MM / volume.step_mm)) + 2
+    half_widths = ball(CLOSE_MM, (volume.step_mm,) * 3)
+    for value, box in enumerate(find_objects(labels), start=1):
+        if box is None:
+            continue
+        wide = tuple(slice(max(0, e.start - margin), min(n, e.stop + margin)) for e, n in zip(box, labels.shape, strict=True))
+        own = np.pad(labels[wide] == value, margin, mode="edge")
+        solid = unpacked(closed(packed(own), own.shape[2], half_widths), own.shape[2]) | own
+        solid = _without_holes(solid)[(slice(margin, -margin),) * 3]
+        fill = solid & (out[wide] == 0)
+        if free is not None:
+            fill &= ~free[wide]
+        out[wide][fill] = value
+    return out
+
+
+def _without_holes(solid: BoolArray) -> BoolArray:
+    """Cavities filled: those closed in space, and those closed in slices along all three axes at once."""
+    whole = np.asarray(binary_fill_holes(solid))
+    votes = np.zeros(solid.shape, dtype=np.uint8)
+    for axis in range(3):
+        layers = np.moveaxis(whole, axis, 0)
+        votes += np.moveaxis(np.stack([binary_fill_holes(layer) for layer in layers]), 0, axis)
+    return whole | (votes >= 2)
+
+
+def on_scan(labels: LabelArray, volume: WorkVolume, scan: Scan, bone_hu: float) -> LabelArray:
+    """Labels on the scan's own voxels: near their surface the scan's own value decides."""
+    grown, core = np.empty_like(labels), np.empty_like(labels)
+    _rim_and_core(labels, grown, core)
+    out = labels_on_scan(grown, volume, scan)
+    _decide(np.ascontiguousarray(scan.hu), int(bone_hu), labels_on_scan(core, volume, scan), out)
+    return out
