@@ -9,10 +9,12 @@ from scipy.ndimage import binary_fill_holes, find_objects
 from batchone.pipeline.values import HuArray, Scan
 from batchone.segment.apart.canal import Canal
 from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume, labels_on_scan
-from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM
-from batchone.segment.bits import ball, closed, packed, unpacked
+from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM, CLOSE_SHARE
+from batchone.segment.bits import ball, closed, inverted, packed, unpacked
+from batchone.segment.runs import labelled
 
 _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
+_MASK = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 
 
@@ -55,6 +57,41 @@ def _decide(hu: HuArray, level: int, core: LabelArray, labels: LabelArray) -> No
                     labels[z, y, x] = core[z, y, x]
 
 
+@nb.njit(nb.void(_MASK, nb.boolean[:, :, ::1]), parallel=True, cache=True)
+def _fill_layers(mask: BoolArray, out: BoolArray) -> None:
+    """Holes of every layer filled: what its border does not reach through empty voxels."""
+    rows, columns = mask.shape[1], mask.shape[2]
+    for z in nb.prange(mask.shape[0]):
+        stack = np.empty(rows * columns, dtype=np.int32)
+        count = 0
+        for y in range(rows):
+            for x in range(columns):
+                out[z, y, x] = True
+        for y in range(rows):
+            for x in range(columns):
+                if (y == 0 or x == 0 or y == rows - 1 or x == columns - 1) and not mask[z, y, x]:
+                    out[z, y, x] = False
+                    stack[count] = y * columns + x
+                    count += 1
+        while count > 0:
+            count -= 1
+            y, x = stack[count] // columns, stack[count] % columns
+            for d in range(4):
+                j, i = y, x
+                if d == 0:
+                    j -= 1
+                elif d == 1:
+                    j += 1
+                elif d == 2:
+                    i -= 1
+                else:
+                    i += 1
+                if 0 <= j < rows and 0 <= i < columns and out[z, j, i] and not mask[z, j, i]:
+                    out[z, j, i] = False
+                    stack[count] = j * columns + i
+                    count += 1
+
+
 def canal_tube(volume: WorkVolume, canal: Canal) -> BoolArray:
     """The inside of the spinal canal, a tube round its middle."""
     out = np.zeros(volume.hu.shape, dtype=np.bool_)
@@ -74,15 +111,17 @@ def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None
     Per bone, so that what two bones enclose together (foramina between vertebrae, a joint) stays open.
     """
     out = labels.copy()
-    margin = int(np.ceil(CLOSE_MM / volume.step_mm)) + 2
-    half_widths = ball(CLOSE_MM, (volume.step_mm,) * 3)
+    radius_mm = max(CLOSE_MM, CLOSE_SHARE * volume.coarse_mm)
+    margin = int(np.ceil(radius_mm / volume.step_mm)) + 2
+    half_widths = ball(radius_mm, (volume.step_mm,) * 3)
     for value, box in enumerate(find_objects(labels), start=1):
         if box is None:
             continue
         wide = tuple(slice(max(0, e.start - margin), min(n, e.stop + margin)) for e, n in zip(box, labels.shape, strict=True))
         own = np.pad(labels[wide] == value, margin, mode="edge")
         solid = unpacked(closed(packed(own), own.shape[2], half_widths), own.shape[2]) | own
-        solid = _without_holes(solid)[(slice(margin, -margin),) * 3]
+        at_end = [(e.start == 0, e.stop == n) for e, n in zip(wide, labels.shape, strict=True)]
+        solid = _without_holes(_with_lids(solid, margin, at_end))[(slice(margin, -margin),) * 3]
         fill = solid & (out[wide] == 0)
         if free is not None:
             fill &= ~free[wide]
@@ -90,14 +129,32 @@ def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None
     return out
 
 
+def _with_lids(solid: BoolArray, margin: int, at_end: list[tuple[bool, bool]]) -> BoolArray:
+    """The margin of a padded bone: nothing, but a lid where the scan cuts the bone, so that its marrow counts as enclosed."""
+    out = solid
+    for axis, ends in enumerate(at_end):
+        for side, cut in enumerate(ends):
+            where: list[slice | int] = [slice(None)] * 3
+            where[axis] = margin if side == 0 else solid.shape[axis] - margin - 1
+            face = np.asarray(binary_fill_holes(out[tuple(where)]))
+            where[axis] = slice(0, margin) if side == 0 else slice(solid.shape[axis] - margin, None)
+            out[tuple(where)] = np.expand_dims(face, axis) if cut else False
+    return out
+
+
 def _without_holes(solid: BoolArray) -> BoolArray:
-    """Cavities filled: those closed in space, and those closed in slices along all three axes at once."""
-    whole = np.asarray(binary_fill_holes(solid))
+    """Cavities filled: those closed in space, and those closed in the slices along two of three axes."""
+    runs = labelled(inverted(packed(solid), solid.shape[2]), solid.shape[2])
+    boxes = runs.measured()[1]
+    closed_ones = np.all((boxes[:, :, 0] > 0) & (boxes[:, :, 1] < np.array(solid.shape)), axis=1)
+    whole = solid | unpacked(runs.painted(closed_ones), solid.shape[2])
     votes = np.zeros(solid.shape, dtype=np.uint8)
     for axis in range(3):
-        layers = np.moveaxis(whole, axis, 0)
-        votes += np.moveaxis(np.stack([binary_fill_holes(layer) for layer in layers]), 0, axis)
-    return whole | (votes >= 2)
+        layers = np.ascontiguousarray(np.moveaxis(whole, axis, 0))
+        full = np.empty_like(layers)
+        _fill_layers(layers, full)
+        votes += np.moveaxis(full, 0, axis)
+    return np.asarray(whole | (votes >= 2))
 
 
 def on_scan(labels: LabelArray, volume: WorkVolume, scan: Scan, bone_hu: float) -> LabelArray:

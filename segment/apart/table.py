@@ -144,6 +144,7 @@ SHAFT_PIECE_MM3 = 3000.0  # a piece of a long bone or a hip cut off by the scan 
 
 # labels
 CLOSE_MM = 3.0  # a bone's own shell is closed over this before it is filled; M B.2.1 (2.4 to 3)
+CLOSE_SHARE = 1.5  # of the scan's coarsest spacing, at least: a thin cortex has gaps of a voxel; tried on the 3 mm pelvis
 CANAL_FREE_MM = 7.0  # round the canal's middle nothing is filled; M B.2.1
 LABEL_MM3 = 400.0  # a smaller piece gets no label; default
 MOST_LABELS = 255  # values of a byte
