@@ -26,7 +26,7 @@ BONE_LOSS_HU_PER_MM = 20.0  # and lower by this for every mm of slice or pixel o
 BONE_LEAST_OVER_SOFT_HU = 70.0  # never nearer to muscle: contrast and calcified lymph nodes; default
 CORE_OVER_SOFT_HU = 250.0  # a piece of bone holds some voxels of at least 300 HU; M B.2.1
 CORE_MM3 = 20.0  # at least so much of it; M B.2.1 (20 voxels of 1 mm)
-PIECE_MM3 = 300.0  # smaller pieces are calcifications; M B.2.1
+PIECE_MM3 = 200.0  # smaller pieces are calcifications; M B.2.1
 MASK_SIGMA_VOXELS = 0.6  # voxels; enough against noise, thin bone survives; M B.2.1
 
 # the valley between two bones
@@ -146,6 +146,30 @@ SHAFT_PIECE_MM3 = 3000.0  # a piece of a long bone or a hip cut off by the scan 
 CLOSE_MM = 3.0  # a bone's own shell is closed over this before it is filled; M B.2.1 (2.4 to 3)
 CLOSE_SHARE = 1.5  # of the scan's coarsest spacing, at least: a thin cortex has gaps of a voxel; tried on the 3 mm pelvis
 CANAL_FREE_MM = 7.0  # round the canal's middle nothing is filled; M B.2.1
-LABEL_MM3 = 400.0  # a smaller piece gets no label; default
+LABEL_MM3 = 200.0  # a smaller piece gets no label; default
 MOST_LABELS = 255  # values of a byte
 EDGE_VOXELS = 1.5  # of the scan's own voxels: a bone so near to the end of the scan is cut by it; default
+
+# names
+RIB_NEAR_MM = 45.0  # off the canal: a rib whose inner end is nearer belongs to a vertebra of the scan; anatomy
+RIB_HEAD_NEAR_MM = 25.0  # and then its head is there; M B.1 (20 mm)
+RIB_INNER_MM = 15.0  # of a rib from its inner end: what it touches there is its vertebra; anatomy
+RIB_TOUCH_MM = 3.0  # joint spaces of a rib are thinner; anatomy
+RIB_SECTION_MM2 = 260.0  # volume over length of a rib; a scapula, a hip or a long bone has more; anatomy
+STERNUM_SIDE_MM = 20.0  # of its middle from the canal; anatomy
+STERNUM_FRONT_MM = 60.0  # in front of the canal; anatomy
+CHEST_AXIS_MM = 70.0  # in front of the canal: what a scapula is seen from; anatomy
+SCAPULA_OVER_RIB_MM = 35.0  # a rib lies that near below a scapula; anatomy
+# distance of a rib's head below the middle of the disc above its vertebra, mm, ribs 1 to 12; M B.2.6
+HEAD_BELOW_DISC_MM = (2.3, 5.0, 5.0, 5.5, 5.5, 6.0, 6.5, 7.5, 9.0, 9.5, 11.0, 18.0)
+HEAD_BELOW_SPREAD_MM = 4.0  # between people and sides; M B.2.6
+CERTAIN_ANCHORS = 2  # that agree: transitional vertebrae and 11 or 13 pairs of ribs are common; M B.2.6
+
+# quality of a cut
+BESIDE_MM = 3.0  # beside a cut; M B.4
+DENSE_OVER_SOFT_HU = 350.0  # about 400 HU; M B.4
+POOR_VALLEY_RATIO = 0.95  # above it there is no gap to see; default
+POOR_DENSE_SHARE = 0.35  # more of the cut through compact bone is a guess; default
+LEAST_CUT_MM2 = 30.0  # a smaller contact is not judged; default
+FACE_AREA_SHARE = 0.667  # of voxel faces: a slanted surface has 1.5 times its area in faces, on the mean; geometry
+METAL_MOST_MM3 = 1.0e3  # a few fillings and clips; as in segment/quality
