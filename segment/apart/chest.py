@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from batchone.pipeline.values import FloatArray, Side
 from batchone.segment.apart.draft import Draft, Entry
@@ -15,10 +16,12 @@ from batchone.segment.apart.table import (
     RIB_HEAD_NEAR_MM,
     RIB_INNER_MM,
     RIB_NEAR_MM,
+    RIB_PIECE_MM3,
     RIB_SECTION_MM2,
     RIB_TOUCH_MM,
     SCAPULA_OVER_RIB_MM,
     STERNUM_FRONT_MM,
+    STERNUM_MM3,
     STERNUM_SIDE_MM,
 )
 
@@ -34,31 +37,50 @@ class Rib:
     head_mm: FloatArray | None
 
 
-def name_chest(draft: Draft, spine: Spine, volume: WorkVolume, values: list[int]) -> tuple[Rib, ...]:
-    """Name the labels ``values`` as far as place and shape say; returns the ribs."""
-    ribs = []
+def name_chest(draft: Draft, spine: Spine, volume: WorkVolume, values: list[int], may_bear: list[int]) -> tuple[Rib, ...]:
+    """Name the labels ``values`` as far as place and shape say; returns the ribs.
+
+    ``may_bear`` are the vertebrae that may bear ribs, from below upwards.
+    """
     canal = spine.canal.points_mm[np.argsort(spine.canal.points_mm[:, 0])]
+    ribs: dict[str, list[tuple[FloatArray, int, dict[int, int], bool]]] = {"left": [], "right": []}
+    boxes = find_objects(draft.labels)
     for value in values:
-        points = np.argwhere(draft.labels == value) * volume.step_mm
+        box = boxes[value - 1]
+        first = [edge.start for edge in box]
+        points = (np.argwhere(draft.labels[box] == value) + first) * volume.step_mm
         row, column = (np.interp(points[:, 0], canal[:, 0], canal[:, axis]) for axis in (1, 2))
         left, front = points[:, 2] - column, row - points[:, 1]
         entry = draft.entries[value - 1]
-        size = points.max(axis=0) - points.min(axis=0)
-        section = len(points) * volume.step_mm**3 / max(float(np.linalg.norm(size)), 1.0)
-        if abs(np.median(left)) < STERNUM_SIDE_MM and np.median(front) > STERNUM_FRONT_MM:
-            _set(entry, "sternum", "midline", 0.7, "in the midline, in front of the spine")
+        volume_mm3 = len(points) * volume.step_mm**3
+        section = volume_mm3 / max(float(np.linalg.norm(np.ptp(points, axis=0))), 1.0)
+        if abs(np.median(left)) < STERNUM_SIDE_MM:
+            if np.median(front) > STERNUM_FRONT_MM and volume_mm3 >= STERNUM_MM3:
+                _set(entry, "sternum", "midline", 0.7, "in the midline, in front of the spine")
             continue
         side: Side = "left" if np.median(left) > 0.0 else "right"
+        entry.side = side
         inner = float(np.abs(left).min())
-        if section > RIB_SECTION_MM2 or (inner > RIB_NEAR_MM and _over_rib(draft, value, points, row, column, volume)):
-            name = "scapula" if inner > RIB_NEAR_MM and np.median(front) < CHEST_AXIS_MM and section < 4 * RIB_SECTION_MM2 else "bone"
-            _set(entry, name, side, 0.5, "outside the ribs, behind" if name == "scapula" else "")
+        if section > RIB_SECTION_MM2 or (volume_mm3 < RIB_PIECE_MM3 and not _at_end(box, draft.labels.shape)):
             continue
-        vertebra = _touched(draft, spine, points[np.abs(left) < inner + RIB_INNER_MM], volume) if inner < RIB_NEAR_MM else 0
-        head = points[np.abs(left).argmin()] if vertebra and inner < RIB_HEAD_NEAR_MM else None
-        _set(entry, "rib", side, 0.8 if vertebra else 0.6, "" if vertebra else "its vertebra was not seen to touch it")
-        ribs.append(Rib(value, side, vertebra, head))
-    return tuple(ribs)
+        if inner > RIB_NEAR_MM and _over_rib(draft, value, points, row, column, volume):
+            _set(entry, "scapula", side, 0.5, "outside the ribs, behind")
+            continue
+        _set(entry, "rib", side, 0.6, "its vertebra was not seen to touch it")
+        seen = _contacts(draft, points[np.abs(left) < inner + RIB_INNER_MM], volume) if inner < RIB_NEAR_MM else {}
+        ribs[side].append((points[np.abs(left).argmin()], value, seen, inner < RIB_HEAD_NEAR_MM))
+    found = []
+    for pieces in ribs.values():
+        pieces.sort(key=lambda piece: float(piece[0][0]))
+        for (inner_end, value, _, reached), vertebra in zip(pieces, _in_order([p[2] for p in pieces], may_bear), strict=True):
+            if vertebra:
+                _set(draft.entries[value - 1], "rib", draft.entries[value - 1].side, 0.8, "")
+            found.append(Rib(value, draft.entries[value - 1].side, vertebra, inner_end if vertebra and reached else None))
+    return tuple(found)
+
+
+def _at_end(box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
+    return box[0].start <= 1 or box[0].stop >= shape[0] - 1
 
 
 def _set(entry: Entry, name: str, side: Side, confidence: float, evidence: str) -> None:
@@ -80,8 +102,8 @@ def _over_rib(draft: Draft, value: int, points: FloatArray, row: FloatArray, col
     return bool(covered.mean() > 0.5)
 
 
-def _touched(draft: Draft, spine: Spine, points: FloatArray, volume: WorkVolume) -> int:
-    """The value of the vertebra that the inner end of a rib touches most; 0 for none."""
+def _contacts(draft: Draft, points: FloatArray, volume: WorkVolume) -> dict[int, int]:
+    """How many places of each vertebra the inner end of a rib touches, by the vertebra's value."""
     reach = max(1, round(RIB_TOUCH_MM / volume.step_mm))
     counts = np.zeros(256, dtype=np.int64)
     index = np.rint(points / volume.step_mm).astype(np.int64)
@@ -91,7 +113,23 @@ def _touched(draft: Draft, spine: Spine, points: FloatArray, volume: WorkVolume)
             moved = index.copy()
             moved[:, axis] += shift
             counts += np.bincount(draft.labels[tuple(np.clip(moved, 0, top).T)], minlength=256)
-    vertebrae = np.array([k for k, entry in enumerate(draft.entries, start=1) if entry.name.startswith("vertebra")], dtype=np.int64)
-    if not len(vertebrae) or counts[vertebrae].max() == 0:
-        return 0
-    return int(vertebrae[counts[vertebrae].argmax()])
+    names = enumerate(draft.entries, start=1)
+    return {k: int(counts[k]) for k, entry in names if entry.name.startswith("vertebra") and counts[k] > 0}
+
+
+def _in_order(touching: list[dict[int, int]], vertebrae: list[int]) -> list[int]:
+    """For ribs of one side from below upwards the vertebra of each (0: none): the most contact with no vertebra used twice.
+
+    A rib's head lies between two vertebrae, so contact alone may give two ribs to one.
+    """
+    shares = [{v: n / max(sum(seen.values()), 1) for v, n in seen.items()} for seen in touching]
+    best: dict[int, tuple[float, list[int]]] = {-1: (0.0, [])}  # by the position of the last vertebra used
+    for seen in shares:
+        new = {last: (score, [*way, 0]) for last, (score, way) in best.items()}
+        for last, (score, way) in best.items():
+            for place, vertebra in enumerate(vertebrae):
+                gain = score + seen.get(vertebra, 0.0)
+                if place > last and vertebra in seen and gain > new.get(place, (-1.0, []))[0]:
+                    new[place] = (gain, [*way, vertebra])
+        best = new
+    return max(best.values(), key=lambda value: value[0])[1]

@@ -17,7 +17,7 @@ from batchone.segment.apart.pieces import components
 from batchone.segment.apart.quality import cut_findings, cuts_of, metal_finding
 from batchone.segment.apart.solid import canal_tube, filled_labels, on_scan
 from batchone.segment.apart.spine import Spine, spine_of
-from batchone.segment.apart.table import LABEL_MM3
+from batchone.segment.apart.table import LABEL_MM3, LUMBAR_LEAST
 from batchone.segment.label_map import Label, LabelMap
 
 
@@ -34,7 +34,7 @@ def bones_apart(scan: Scan) -> tuple[LabelMap, tuple[Finding, ...]]:
         vertebrae = _add_vertebrae(draft, spine)
         heads = add_pelvis(draft, mask, volume, spine) if spine.pelvis else ()
         rest = _add_rest(draft, mask, volume)
-        ribs = name_chest(draft, spine, volume, rest)
+        ribs = name_chest(draft, spine, volume, rest, vertebrae[LUMBAR_LEAST:] if spine.pelvis else vertebrae)
         findings += number(draft, spine, ribs, vertebrae, len(heads))
     solid = filled_labels(draft.labels, volume, canal_tube(volume, spine.canal) if spine is not None else None)
     voxels = on_scan(solid, volume, scan, mask.bone_hu)

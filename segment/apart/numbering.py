@@ -13,7 +13,7 @@ from batchone.pipeline.values import Finding, judge
 from batchone.segment.apart.chest import Rib
 from batchone.segment.apart.draft import Draft
 from batchone.segment.apart.spine import Spine
-from batchone.segment.apart.table import CERTAIN_ANCHORS, HEAD_BELOW_DISC_MM, HEAD_BELOW_SPREAD_MM
+from batchone.segment.apart.table import CERTAIN_ANCHORS, HEAD_BELOW_DISC_MM, HEAD_BELOW_SPREAD_MM, LUMBAR_LEAST, RIB_HANGS_MM
 
 NAMES = tuple([f"c{k}" for k in range(1, 8)] + [f"t{k}" for k in range(1, 13)] + [f"l{k}" for k in range(1, 6)])
 _T1, _T12, _L5 = NAMES.index("t1"), NAMES.index("t12"), NAMES.index("l5")
@@ -76,12 +76,20 @@ def _anchors(spine: Spine, ribs: tuple[Rib, ...], vertebrae: list[int], heads: i
     both = [{rib.side for rib in ribs if rib.vertebra == value} >= {"left", "right"} for value in vertebrae]
     if any(with_ribs):
         last = with_ribs.index(True)
-        if last > 0 and both[last] and (last > 1 or spine.pelvis):
+        if both[last] and _seen_below(spine, len(vertebrae), last):
             found.append(Anchor("lowest vertebra with ribs above vertebrae without", _T12 + last))
         first = len(with_ribs) - 1 - with_ribs[::-1].index(True)
-        if first < len(with_ribs) - 2 and both[first]:
+        if first < len(with_ribs) - 2 and both[first]:  # and one more above it, so that its own level is whole
             found.append(Anchor("uppermost vertebra with ribs below vertebrae without", _T1 + first))
     return found
+
+
+def _seen_below(spine: Spine, count: int, last: int) -> bool:
+    """Whether the vertebra below the last one with ribs is seen so far down that its own ribs, which hang, would be seen."""
+    if spine.pelvis and last >= LUMBAR_LEAST:
+        return True
+    disc = last - 1 + len(spine.discs) + 1 - count  # above the vertebra without ribs
+    return last >= 1 and disc >= 1 and spine.discs[disc].middle_mm[0] >= RIB_HANGS_MM
 
 
 def _by_heads(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list[int]) -> tuple[int | None, str]:

@@ -14,6 +14,7 @@ from batchone.segment.apart.table import (
     ARCH_SIDE_MM,
     CORE_LEVELS,
     RIB_CUT_MM,
+    RIB_END_MM,
     RIB_REACH_MM,
     RIB_SEED_MM,
 )
@@ -54,7 +55,11 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray)
     side = np.broadcast_to(np.abs(left)[:, None, :], place.bone.shape)
     depth = np.broadcast_to(back[:, :, None], place.bone.shape)
     bone = place.bone & where
-    outer = _reaching(bone & (side > RIB_SEED_MM), side > RIB_REACH_MM)
+    goal = side > RIB_REACH_MM
+    ends = max(1, round(RIB_END_MM / place.step_mm))
+    goal[:ends] |= side[:ends] > RIB_SEED_MM + RIB_END_MM  # it goes on beyond the end of the scan
+    goal[-ends:] |= side[-ends:] > RIB_SEED_MM + RIB_END_MM
+    outer = _reaching(bone & (side > RIB_SEED_MM), goal)
     spine = bone & (bodies | ((side < ARCH_SIDE_MM) & (depth > -ARCH_FRONT_MM) & (depth < ARCH_BACK_MM)))
     outer &= ~spine
     rib_seed, spine_seed = grown_seeds(place, bone, outer, spine)

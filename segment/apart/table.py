@@ -113,8 +113,9 @@ RIB_REACH_MM = 56.0  # ... here: transverse processes end before; anatomy
 ARCH_SIDE_MM = 15.0  # the arch within this of the midline is spine; M B.2.4
 CORE_LEVELS = (0.97, 0.94, 0.9, 0.85, 0.8, 0.7, 0.6)  # quantiles of the valley: bone below one falls into bones; M B.2.4 (0.6 to 0.9)
 ARCH_FRONT_MM, ARCH_BACK_MM = 6.0, 75.0  # of the canal's middle; M B.2.4
+RIB_END_MM = 4.0  # from an end of the scan, and that much further out: the rib goes on beyond it; default
 RIB_CUT_MM = 60.0  # off the canal: further out a rib is a rib; anatomy
-RIB_PIECE_MM3 = 400.0  # a smaller piece is a calcified cartilage or a vessel; default
+RIB_PIECE_MM3 = 1000.0  # a smaller piece is a calcified cartilage or a vessel; default
 
 # pelvis
 HIP_GRID_MM = 3.0  # of the places tried for the hip joint's centre; default
@@ -165,11 +166,15 @@ HEAD_BELOW_DISC_MM = (2.3, 5.0, 5.0, 5.5, 5.5, 6.0, 6.5, 7.5, 9.0, 9.5, 11.0, 18
 HEAD_BELOW_SPREAD_MM = 4.0  # between people and sides; M B.2.6
 CERTAIN_ANCHORS = 2  # that agree: transitional vertebrae and 11 or 13 pairs of ribs are common; M B.2.6
 
+RIB_HANGS_MM = 60.0  # below the upper end of its vertebra a 12th rib is seen; anatomy
+LUMBAR_LEAST = 4  # vertebrae over a sacrum that bear no ribs (5 as a rule); anatomy
+STERNUM_MM3 = 3000.0  # a smaller piece is calcified cartilage; default
+
 # quality of a cut
 BESIDE_MM = 3.0  # beside a cut; M B.4
 DENSE_OVER_SOFT_HU = 350.0  # about 400 HU; M B.4
 POOR_VALLEY_RATIO = 0.95  # above it there is no gap to see; default
-POOR_DENSE_SHARE = 0.35  # more of the cut through compact bone is a guess; default
+POOR_DENSE_SHARE = 0.6  # more of the cut through compact bone is a guess; default
 LEAST_CUT_MM2 = 30.0  # a smaller contact is not judged; default
 FACE_AREA_SHARE = 0.667  # of voxel faces: a slanted surface has 1.5 times its area in faces, on the mean; geometry
 METAL_MOST_MM3 = 1.0e3  # a few fillings and clips; as in segment/quality
