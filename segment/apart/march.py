@@ -20,7 +20,9 @@ from batchone.segment.apart.table import (
     DISC_CONTRAST_SHARE,
     DISC_CORE_MM,
     DISC_REACH_MM,
+    FAT_UNDER_SOFT_HU,
     MARCH_EDGE_LEAST,
+    MARCH_EDGE_TILT_HU_PER_RAD,
     MARCH_LEAST,
     MARCH_PITCH_DEG,
     MARCH_SPACING,
@@ -48,7 +50,7 @@ def _scores(
     out: FloatArray,
 ) -> None:
     """For every candidate plane its score and how many endplates were seen (2, 1, 0)."""
-    reach, core, share, spread_share, least = int(figures[0]), int(figures[1]), figures[2], figures[3], figures[4]
+    reach, core, share, spread_share, least, fat = int(figures[0]), int(figures[1]), figures[2], figures[3], figures[4], figures[5]
     for c in nb.prange(middles.shape[0]):
         below, above, middle, squares, inner = -1e9, -1e9, 0.0, 0.0, 0
         for o in range(-reach, reach + 1):
@@ -62,6 +64,7 @@ def _scores(
                     x = (middles[c, 2] + d * fronts[c, 2] + u * lefts[c, 2] + o * normals[c, 2]) / step
                     value = value_at(smooth, z, y, x)
                     if value > -1000.0:
+                        value = max(value, fat)  # lung beside a body is no darker disc
                         total += value
                         square += value * value
                         seen += 1
@@ -133,7 +136,8 @@ def _next(volume: WorkVolume, mask: BoneMask, last: Disc, before: Disc, usual: f
     normal = np.cos(roll)[:, None] * normal - np.sin(roll)[:, None] * last.left
     out = _scored(volume, mask, middles, normal, front, left, last.depth_mm)
     least = np.where(out[:, 1] > 1.5, MARCH_LEAST, MARCH_EDGE_LEAST) * usual
-    margin = np.where(out[:, 1] > 0.5, out[:, 0] - least, -1e9)
+    odd = np.where(out[:, 1] > 1.5, 0.0, MARCH_EDGE_TILT_HU_PER_RAD * np.sqrt(turn**2 + pitch**2 + roll**2))
+    margin = np.where(out[:, 1] > 0.5, out[:, 0] - least - odd, -1e9)
     best = int(margin.argmax())
     if margin[best] < 0.0:
         return None
@@ -160,7 +164,7 @@ def _scored(
     depth_mm: float,
 ) -> FloatArray:
     out = np.zeros((len(middles), 2))
-    figures = np.array([DISC_REACH_MM, DISC_CORE_MM, DISC_CONTRAST_SHARE, MARCH_SPREAD_SHARE, mask.soft_hu + BODY_WALL_OVER_SOFT_HU])
+    figures = np.array([DISC_REACH_MM, DISC_CORE_MM, DISC_CONTRAST_SHARE, MARCH_SPREAD_SHARE, mask.soft_hu + BODY_WALL_OVER_SOFT_HU, mask.soft_hu - FAT_UNDER_SOFT_HU])
     arrays = (np.ascontiguousarray(values, dtype=np.float64) for values in (middles, normals, fronts, lefts))
     _scores(mask.smooth, *arrays, depth_mm, volume.step_mm, figures, out)
     return out

@@ -15,7 +15,7 @@ from batchone.segment.apart.mask import BoneMask
 from batchone.segment.apart.pieces import touching
 from batchone.segment.apart.ribs import ribs_apart
 from batchone.segment.apart.table import PELVIS_BELOW_MM, SPINE_BACK_MM, SPINE_FRONT_MM, SPINE_SIDE_MM
-from batchone.segment.apart.vertebrae import body_seeds, cut_vertebrae
+from batchone.segment.apart.vertebrae import body_seeds, cut_vertebrae, part_above
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +70,7 @@ def spine_of(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Spine | Non
     lateral = ribs_apart(place, canal, seeds > 0, where)
     seeds[lateral] = 0
     levels = cut_vertebrae(place, place.bone & ~lateral, discs, seeds)
-    return Spine(canal, discs, place, _seeded(levels, seeds), lateral, seeds, pelvis)
+    return Spine(canal, discs, place, _seeded(part_above(place, levels, discs, seeds), seeds), lateral, seeds, pelvis)
 
 
 def _seeded(levels: LabelArray, seeds: LabelArray) -> LabelArray:

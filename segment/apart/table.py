@@ -85,6 +85,8 @@ MARCH_PITCH_DEG = (-20.0, 40.0)  # of the next disc against the last one, front 
 MARCH_SPREAD_SHARE = 0.5  # of the values' spread in the gap, taken off the score: a disc is even; M B.2.3
 MARCH_LEAST = 0.3  # of the median score of the discs already found; below, the march ends (S1/S2 had 0.05); M B.2.3
 MARCH_EDGE_LEAST = 0.5  # the same at the end of the scan, where only the inner endplate is seen; default
+MARCH_EDGE_TILT_HU_PER_RAD = 120.0  # what a turn costs there: one endplate alone does not show it; default
+FAT_UNDER_SOFT_HU = 100.0  # nothing in a spine is darker than fat; textbook CT numbers
 
 # cuts
 COST_FROM_OVER_SOFT_HU = 50.0  # a cut through soft tissue is free: 100 HU; M B.2.4
@@ -106,6 +108,7 @@ WEAK_ABOVE_MM, WEAK_BELOW_MM = 22.0, 30.0  # asymmetric: spinous processes hang 
 SPINE_SIDE_MM = 75.0  # off the canal: transverse processes and the inner ends of the ribs; anatomy
 SPINE_FRONT_MM = 62.0  # in front of the canal: body and osteophytes; anatomy
 SPINE_BACK_MM = 85.0  # behind it: spinous processes; anatomy
+MODEL_LEVELS = 5  # with fewer vertebrae none serves as the model of another's arch; default
 
 # ribs
 RIB_SEED_MM = 40.0  # off the canal: bone outside belongs to a rib, when it goes on to ...; M B.1 (36 to 48 tried)

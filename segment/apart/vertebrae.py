@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from batchone.pipeline.values import FloatArray
 from batchone.segment.apart.cut import Ground, cut_in_two
 from batchone.segment.apart.discs import Disc
-from batchone.segment.apart.grid import BoolArray, Float32Array
+from batchone.segment.apart.grid import BoolArray, Float32Array, LabelArray
 from batchone.segment.apart.table import (
     CUT_SLAB_MM,
+    MODEL_LEVELS,
     PEDICLE_BACK_MM,
     PEDICLE_HEIGHT,
     PEDICLE_SIDE_MM,
+    PIECE_MM3,
     SEED_OFF_DISC_MM,
     SEED_RADIUS,
     WEAK_ABOVE_MM,
@@ -41,10 +44,10 @@ def spacings_mm(discs: tuple[Disc, ...]) -> list[float]:
     return [between[0], *between, between[-1]]
 
 
-def body_seeds(discs: tuple[Disc, ...], places: Places) -> Float32Array:
+def body_seeds(discs: tuple[Disc, ...], places: Places) -> npt.NDArray[np.uint8]:
     """For each place 0, or 1 + the number of the vertebra whose body or pedicle it surely lies in (from below)."""
     heights = spacings_mm(discs)
-    seeds = np.zeros(len(places[0]), dtype=np.int16)
+    seeds = np.zeros(len(places[0]), dtype=np.uint8)
     frames = [in_disc(disc, places) for disc in discs]
     for k, height in enumerate(heights):
         under = frames[k - 1] if k > 0 else None
@@ -75,7 +78,7 @@ def body_seeds(discs: tuple[Disc, ...], places: Places) -> Float32Array:
     return seeds
 
 
-def cut_vertebrae(place: Ground, bone: BoolArray, discs: tuple[Disc, ...], seeds: BoolArray) -> FloatArray:
+def cut_vertebrae(place: Ground, bone: BoolArray, discs: tuple[Disc, ...], seeds: LabelArray) -> LabelArray:
     """Number of the vertebra of each bone voxel, from 1 below; 0 off the bone.
 
     ``seeds`` (slices, rows, columns): 0, or the number of the vertebra a voxel surely belongs to.
@@ -100,3 +103,48 @@ def cut_vertebrae(place: Ground, bone: BoolArray, discs: tuple[Disc, ...], seeds
         above[edges] += side
         above += bone & (up > CUT_SLAB_MM)
     return np.where(bone, above + 1, 0).astype(np.uint8)
+
+
+def part_above(place: Ground, levels: LabelArray, discs: tuple[Disc, ...], seeds: LabelArray) -> LabelArray:
+    """Levels with the arch of the vertebra above the scan taken off the uppermost one.
+
+    Of that vertebra only its hanging arch may be seen, with no body to seed it. The vertebra two levels lower, moved up by one
+    and by two levels, foretells where both arches lie.
+    """
+    top = len(discs) + 1
+    if top < MODEL_LEVELS or (seeds == top).any():
+        return levels
+    lower, middle, upper = (discs[-k].middle_mm for k in (3, 2, 1))
+    model = levels == top - 2
+    once, twice = _moved(model, (middle - lower) / place.step_mm), _moved(model, (upper - lower) / place.step_mm)
+    both = levels >= top - 1
+    _, front, _ = _axes_on(place, both, discs[-1])
+    behind = front < -0.5 * discs[-1].depth_mm - PEDICLE_BACK_MM
+    own = both & ((seeds == top - 1) | (once & ~twice))
+    hanging = both & behind & twice & ~once
+    if hanging.sum() * place.step_mm**3 < PIECE_MM3:
+        return levels
+    out = levels.copy()
+    out[both] = top - 1
+    out[cut_in_two(place, both, hanging, own & ~hanging)] = top
+    return out
+
+
+def _axes_on(place: Ground, where: BoolArray, disc: Disc) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """Height, front and left of a disc's middle on the voxels of a mask, mm; far away elsewhere."""
+    whole = tuple(np.full(where.shape, np.float32(1e6)) for _ in range(3))
+    for axis, values in zip(whole, in_disc(disc, place.places_mm(where)), strict=True):
+        axis[where] = values
+    return whole[0], whole[1], whole[2]
+
+
+def _moved(mask: BoolArray, shift: FloatArray) -> BoolArray:
+    """A mask moved by whole voxels, nothing coming in from outside."""
+    out = np.zeros_like(mask)
+    steps = np.rint(shift).astype(np.int64)
+    from_, to = [], []
+    for step, n in zip(steps, mask.shape, strict=True):
+        from_.append(slice(max(0, -step), min(n, n - step)))
+        to.append(slice(max(0, step), min(n, n + step)))
+    out[tuple(to)] = mask[tuple(from_)]
+    return out
