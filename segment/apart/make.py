@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from batchone.pipeline.values import Finding, Scan
 from batchone.segment.apart.body import body_volume
@@ -11,6 +10,7 @@ from batchone.segment.apart.chest import name_chest
 from batchone.segment.apart.draft import Draft, Entry, empty_draft
 from batchone.segment.apart.grid import LabelArray, WorkVolume
 from batchone.segment.apart.mask import BoneMask, bone_mask
+from batchone.segment.apart.necks import all_parted
 from batchone.segment.apart.numbering import number
 from batchone.segment.apart.pelvis import add_pelvis
 from batchone.segment.apart.pieces import components
@@ -69,11 +69,5 @@ def _add_rest(draft: Draft, mask: BoneMask, volume: WorkVolume) -> list[int]:
     """Label what is left, the largest piece first; returns the values."""
     rest = mask.bone & (draft.labels == 0)
     numbers, voxels = components(rest)
-    boxes = find_objects(numbers)
-    values = []
-    for piece in np.argsort(-voxels, kind="stable"):
-        if piece == 0 or voxels[piece] * volume.step_mm**3 < LABEL_MM3:
-            break
-        box = boxes[piece - 1]
-        values.append(draft.add(box, numbers[box] == piece, Entry("bone")))
+    values = [draft.add(box, part, Entry("bone")) for box, part in all_parted(numbers, voxels, volume.step_mm, LABEL_MM3)]
     return [value for value in values if value]

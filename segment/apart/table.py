@@ -173,6 +173,12 @@ RIB_HANGS_MM = 60.0  # below the upper end of its vertebra a 12th rib is seen; a
 LUMBAR_LEAST = 4  # vertebrae over a sacrum that bear no ribs (5 as a rule); anatomy
 STERNUM_MM3 = 3000.0  # a smaller piece is calcified cartilage; default
 
+# bones that only touch
+NECK_ERODE_MM = 1.5  # a contact breaks under it, a rib does not; default
+NECK_CORE_MM3 = 300.0  # what is left of a bone then; default
+NECK_MM2 = 45.0  # of voxel faces: a contact is smaller, a rib's section larger (60 to 100 mm2 and its slant); anatomy
+NECK_PART_MM3 = 2000.0  # both parts are larger; default
+
 # quality of a cut
 BESIDE_MM = 3.0  # beside a cut; M B.4
 DENSE_OVER_SOFT_HU = 350.0  # about 400 HU; M B.4
