@@ -36,7 +36,8 @@ def bones_apart(scan: Scan) -> tuple[LabelMap, tuple[Finding, ...]]:
         rest = _add_rest(draft, mask, volume)
         ribs = name_chest(draft, spine, volume, rest, vertebrae[LUMBAR_LEAST:] if spine.pelvis else vertebrae)
         findings += number(draft, spine, ribs, vertebrae, len(heads))
-    solid = filled_labels(draft.labels, volume, canal_tube(volume, spine.canal) if spine is not None else None)
+    tube = canal_tube(volume, spine.canal) if spine is not None else None
+    solid = filled_labels(draft.labels, volume, tube, frozenset(draft.values("sacrum")))
     voxels = on_scan(solid, volume, scan, mask.bone_hu)
     at_end = _at_end(voxels)
     labels = tuple(_label(k, entry, at_end) for k, entry in enumerate(draft.entries, start=1))

@@ -22,8 +22,10 @@ from batchone.segment.apart.table import (
     JOINT_SHELL_MM,
     PELVIS_BODY_MM,
     SACRUM_BACK_MM,
+    SACRUM_BACK_SIDE_MM,
     SACRUM_FRONT_MM,
     SACRUM_SIDE_MM,
+    SACRUM_WALL_MM,
     SEED_OFF_DISC_MM,
     SEED_RADIUS,
     SHAFT_PIECE_MM3,
@@ -76,7 +78,8 @@ def sacrum_of(place: Ground, bone: BoolArray, left: Float32Array, back: Float32A
     depth = np.broadcast_to(back[:, :, None], bone.shape)
     height = (np.arange(bone.shape[0]) + place.box[0].start) * place.step_mm
     high = np.broadcast_to((height > level_mm)[:, None, None], bone.shape)
-    axial = bone & ((side < SACRUM_SIDE_MM) & (depth > -SACRUM_FRONT_MM) & (depth < SACRUM_BACK_MM) | first)
+    wide = np.where(depth < SACRUM_WALL_MM, SACRUM_SIDE_MM, SACRUM_BACK_SIDE_MM)
+    axial = bone & ((side < wide) & (depth > -SACRUM_FRONT_MM) & (depth < SACRUM_BACK_MM) | first)
     iliac = bone & ((side > ILIUM_SIDE_MM) | (~high & (depth < -SACRUM_FRONT_MM)))
     return cut_in_two(place, bone, axial & ~iliac, iliac & ~first)
 

@@ -9,7 +9,7 @@ from scipy.ndimage import binary_fill_holes, find_objects
 from batchone.pipeline.values import HuArray, Scan
 from batchone.segment.apart.canal import Canal
 from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume, labels_on_scan
-from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM, CLOSE_SHARE
+from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM, CLOSE_SHARE, HOLLOW_CLOSE_SHARE
 from batchone.segment.bits import ball, closed, inverted, packed, unpacked
 from batchone.segment.runs import labelled
 
@@ -105,18 +105,18 @@ def canal_tube(volume: WorkVolume, canal: Canal) -> BoolArray:
     return out
 
 
-def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None) -> LabelArray:
+def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None, hollow: frozenset[int]) -> LabelArray:
     """Each label closed over ``CLOSE_MM`` and its holes filled, where no other label and no ``free`` space is.
 
-    Per bone, so that what two bones enclose together (foramina between vertebrae, a joint) stays open.
+    ``hollow`` labels have thinner shells and are closed wider where the scan is coarse. Per bone, so that what two bones enclose together (foramina between vertebrae, a joint) stays open.
     """
     out = labels.copy()
-    radius_mm = max(CLOSE_MM, CLOSE_SHARE * volume.coarse_mm)
-    margin = int(np.ceil(radius_mm / volume.step_mm)) + 2
-    half_widths = ball(radius_mm, (volume.step_mm,) * 3)
     for value, box in enumerate(find_objects(labels), start=1):
         if box is None:
             continue
+        radius_mm = max(CLOSE_MM, (HOLLOW_CLOSE_SHARE if value in hollow else CLOSE_SHARE) * volume.coarse_mm)
+        margin = int(np.ceil(radius_mm / volume.step_mm)) + 2
+        half_widths = ball(radius_mm, (volume.step_mm,) * 3)
         wide = tuple(slice(max(0, e.start - margin), min(n, e.stop + margin)) for e, n in zip(box, labels.shape, strict=True))
         own = np.pad(labels[wide] == value, margin, mode="edge")
         solid = unpacked(closed(packed(own), own.shape[2], half_widths), own.shape[2]) | own
