@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import FloatArray, Scan, moved_points
-from batchone.segment.apart.grid import BoolArray, WorkVolume, work_step_mm, work_volume
-from batchone.segment.apart.table import BODY_COARSE_MM, BODY_HU, BODY_MARGIN_MM, BODY_OPEN_MM, BODY_SHARE
+from batchone.segment.apart.grid import BoolArray, WorkVolume, on_work, work_step_mm, work_volume
+from batchone.segment.apart.table import BODY_BONE_SHARE, BODY_COARSE_MM, BODY_HU, BODY_MARGIN_MM, BODY_OPEN_MM, BODY_SHARE, DRY_MARGIN_MM
 from batchone.segment.bits import ball, dilated, eroded, packed, unpacked
-from batchone.segment.runs import labelled
+from batchone.segment.bone import scan_figures
+from batchone.segment.runs import Int64Array, labelled
+from batchone.segment.separate import chosen
 
 
 def scan_box_mm(scan: Scan) -> FloatArray:
@@ -34,15 +37,36 @@ def body_volume(scan: Scan) -> tuple[WorkVolume, BoolArray]:
     whole_mm = scan_box_mm(scan)
     coarse = work_volume(scan, whole_mm, max(BODY_COARSE_MM, work_step_mm(scan)))
     thick = _thick(coarse)
+    dense = coarse.hu > scan_figures(scan.hu).threshold_hu
+    if (dense & thick).sum() < BODY_BONE_SHARE * dense.sum():
+        return _dry(scan, whole_mm)
     if not thick.any():
         thick = coarse.hu > BODY_HU
-    low, high = (np.array(edge) for edge in zip(*((int(np.flatnonzero(thick.any(axis=axes)).min()), int(
-        np.flatnonzero(thick.any(axis=axes)).max())) for axes in ((1, 2), (0, 2), (0, 1))), strict=True))
+    low, high = _ends(thick)
     step = coarse.step_mm
     box_mm = np.stack([whole_mm[0] + (low[::-1] - 1) * step, whole_mm[0] + (high[::-1] + 1) * step])
     box_mm = np.clip(box_mm, whole_mm[0], whole_mm[1])
     volume = work_volume(scan, box_mm, work_step_mm(scan))
     return volume, _on(volume, coarse, thick)
+
+
+def _ends(mask: BoolArray) -> tuple[Int64Array, Int64Array]:
+    """First and last index along every axis where a mask holds anything."""
+    along = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return np.array([index[0] for index in along]), np.array([index[-1] for index in along])
+
+
+def _dry(scan: Scan, whole_mm: FloatArray) -> tuple[WorkVolume, BoolArray]:
+    """A bone without a body round it: the wanted bone as measured beside holders and stands, with a margin."""
+    figures = scan_figures(scan.hu)
+    volume = work_volume(scan, whole_mm, work_step_mm(scan))
+    try:
+        words = chosen(scan.hu, scan.spacing_mm, figures).words
+    except SegmentationError:
+        return volume, np.ones(volume.hu.shape, dtype=np.bool_)
+    columns = scan.hu.shape[2]
+    around = unpacked(dilated(words, columns, ball(DRY_MARGIN_MM, scan.spacing_mm)), columns)
+    return volume, on_work(around.astype(np.uint8), scan, volume).astype(np.bool_)
 
 
 def _thick(coarse: WorkVolume) -> BoolArray:

@@ -141,6 +141,13 @@ def labels_on_scan(labels: LabelArray, volume: WorkVolume, scan: Scan) -> LabelA
     return out
 
 
+def on_work(labels: LabelArray, scan: Scan, volume: WorkVolume) -> LabelArray:
+    """Labels of the scan's grid on the work grid, nearest voxel."""
+    out = np.zeros(volume.hu.shape, dtype=np.uint8)
+    _nearest(np.ascontiguousarray(labels), _index_map(volume.affine, scan.affine), out)
+    return out
+
+
 def _index_map(source: FloatArray, target: FloatArray) -> FloatArray:
     """(3, 4): (slice, row, column) of ``source``'s grid to those of ``target``'s."""
     both = np.linalg.inv(target) @ source

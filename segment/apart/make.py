@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from batchone.pipeline.values import Finding, Scan
 from batchone.segment.apart.body import body_volume
 from batchone.segment.apart.chest import name_chest
+from batchone.segment.apart.cut import Box
 from batchone.segment.apart.draft import Draft, Entry, empty_draft
-from batchone.segment.apart.grid import LabelArray, WorkVolume
+from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume
+from batchone.segment.apart.joints import apart_at_joints
 from batchone.segment.apart.mask import BoneMask, bone_mask
 from batchone.segment.apart.necks import all_parted
 from batchone.segment.apart.numbering import number
@@ -17,7 +20,7 @@ from batchone.segment.apart.pieces import components
 from batchone.segment.apart.quality import cut_findings, cuts_of, metal_finding
 from batchone.segment.apart.solid import canal_tube, filled_labels, on_scan
 from batchone.segment.apart.spine import Spine, spine_of
-from batchone.segment.apart.table import LABEL_MM3, LUMBAR_LEAST
+from batchone.segment.apart.table import JOINT_LEAST_MM3, LABEL_MM3, LUMBAR_LEAST
 from batchone.segment.label_map import Label, LabelMap
 
 
@@ -29,7 +32,7 @@ def bones_apart(scan: Scan) -> tuple[LabelMap, tuple[Finding, ...]]:
     spine = spine_of(volume, mask, body)
     findings: tuple[Finding, ...] = (metal_finding(mask, volume),)
     if spine is None:
-        _add_rest(draft, mask, volume)
+        _add_limbs(draft, mask, volume)
     else:
         vertebrae = _add_vertebrae(draft, spine)
         heads = add_pelvis(draft, mask, volume, spine) if spine.pelvis else ()
@@ -71,4 +74,24 @@ def _add_rest(draft: Draft, mask: BoneMask, volume: WorkVolume) -> list[int]:
     rest = mask.bone & (draft.labels == 0)
     numbers, voxels = components(rest)
     values = [draft.add(box, part, Entry("bone")) for box, part in all_parted(numbers, voxels, volume.step_mm, LABEL_MM3)]
+    return [value for value in values if value]
+
+
+def _add_limbs(draft: Draft, mask: BoneMask, volume: WorkVolume) -> list[int]:
+    """Label the bones of a scan without a spine, the largest first; returns the values."""
+    numbers, voxels = components(mask.bone)
+    boxes = find_objects(numbers)
+    found: list[tuple[Box, BoolArray]] = []
+    for piece in np.argsort(-voxels, kind="stable"):
+        if piece == 0 or voxels[piece] * volume.step_mm**3 < LABEL_MM3:
+            break
+        box = boxes[piece - 1]
+        if voxels[piece] * volume.step_mm**3 < JOINT_LEAST_MM3:
+            found.append((box, numbers[box] == piece))
+            continue
+        low, high = (tuple(float(getattr(edge, end)) * volume.step_mm for edge in box) for end in ("start", "stop"))
+        everything = (slice(0, numbers.shape[0]), slice(0, numbers.shape[1]), slice(0, numbers.shape[2]))
+        found += [(everything, part) for part in apart_at_joints(mask, volume.step_mm, low, high, numbers == piece)]
+    found.sort(key=lambda pair: -int(pair[1].sum()))
+    values = [draft.add(box, part, Entry("bone")) for box, part in found]
     return [value for value in values if value]

@@ -113,3 +113,13 @@ def metal_finding(mask: BoneMask, volume: WorkVolume) -> Finding:
 
 def _called(label: Label) -> str:
     return label.name if label.side == "midline" else f"{label.side} {label.name}"
+
+
+def contact(halves: LabelArray, hu: HuArray, step_mm: float) -> float:
+    """Value on the contact of labels 1 and 2 over the value beside it; 0 when they do not touch."""
+    sums = np.zeros((3, 3, 5))
+    _faces(np.ascontiguousarray(halves), np.ascontiguousarray(hu), max(1, round(BESIDE_MM / step_mm)), 0, sums)
+    faces, on, beside, places, _ = sums[1, 2]
+    if not faces:
+        return 0.0
+    return float((on / faces) / (beside / places)) if places and beside > 0.0 else 1.0

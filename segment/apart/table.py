@@ -17,6 +17,8 @@ BODY_COARSE_MM = 4.0  # grid on which the body is found: table and blankets are 
 BODY_OPEN_MM = 8.0  # radius; a table top is less than 16 mm thick with its foam being air, a forearm more; default
 BODY_SHARE = 0.05  # of the largest part: smaller parts are no limb; default
 BODY_MARGIN_MM = 6.0  # kept round the body, so that skin and its bones (shin, spinous processes) are inside; default
+BODY_BONE_SHARE = 0.7  # of everything dense lies in the body; where less does, it is a dry bone in air; default
+DRY_MARGIN_MM = 1.5  # round a dry bone, so that its thin edges are inside; default
 METAL_SURE_HU = 2500.0  # enamel ends there; M B.2.1
 METAL_HU = 2000.0  # the rim of such metal, only where it touches it: enamel alone is no metal; M B.2.1
 METAL_RIM_MM = 2.0  # blooming round metal, masked with it; M B.2.1 (1 to 2 voxels)
@@ -181,6 +183,14 @@ NECK_ERODE_MM = 1.5  # a contact breaks under it, a rib does not; default
 NECK_CORE_MM3 = 300.0  # what is left of a bone then; default
 NECK_MM2 = 45.0  # of voxel faces: a contact is smaller, a rib's section larger (60 to 100 mm2 and its slant); anatomy
 NECK_PART_MM3 = 2000.0  # both parts are larger; default
+
+# joints of a scan without a spine
+JOINT_LEVELS = ((0.97, 1.0), (0.92, 1.5), (0.85, 2.0), (0.8, 2.5))  # (quantile of the valley, erosion in mm), gently first; M B.2.4
+JOINT_CORE_MM3 = 800.0  # what is left of a bone then; default
+JOINT_PART_MM3 = 2500.0  # smaller bones of hand and foot are not told apart; default
+JOINT_RATIO = 0.8  # value on a cut over the value beside it: darker is a joint, else one bone; default
+JOINT_MARGIN_MM = 6.0  # round the component; default
+JOINT_LEAST_MM3 = 20000.0  # a smaller component is one bone; default
 
 # quality of a cut
 BESIDE_MM = 3.0  # beside a cut; M B.4
