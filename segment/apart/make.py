@@ -18,6 +18,7 @@ from batchone.segment.apart.numbering import number
 from batchone.segment.apart.pelvis import add_pelvis
 from batchone.segment.apart.pieces import components
 from batchone.segment.apart.quality import cut_findings, cuts_of, metal_finding
+from batchone.segment.apart.shapes import name_by_shape
 from batchone.segment.apart.solid import canal_tube, filled_labels, on_scan
 from batchone.segment.apart.spine import Spine, spine_of
 from batchone.segment.apart.table import JOINT_LEAST_MM3, LABEL_MM3, LUMBAR_LEAST
@@ -32,7 +33,7 @@ def bones_apart(scan: Scan) -> tuple[LabelMap, tuple[Finding, ...]]:
     spine = spine_of(volume, mask, body)
     findings: tuple[Finding, ...] = (metal_finding(mask, volume),)
     if spine is None:
-        _add_limbs(draft, mask, volume)
+        name_by_shape(draft, volume, _add_limbs(draft, mask, volume))
     else:
         vertebrae = _add_vertebrae(draft, spine)
         heads = add_pelvis(draft, mask, volume, spine) if spine.pelvis else ()

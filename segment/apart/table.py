@@ -192,6 +192,16 @@ JOINT_RATIO = 0.8  # value on a cut over the value beside it: darker is a joint,
 JOINT_MARGIN_MM = 6.0  # round the component; default
 JOINT_LEAST_MM3 = 20000.0  # a smaller component is one bone; default
 
+# names by shape
+HOLLOW_RADIUS_MM = (35.0, 140.0)  # no bone within the first of a head's middle, bone all round within the second; anatomy
+HOLLOW_DIRECTIONS = 0.65  # of 26 directions: face and neck stay open; anatomy
+VAULT_OVER_MM = 35.0  # between the mean heights of vault and base, or of skull and mandible; anatomy
+MANDIBLE_WIDE_MM = 70.0  # between its condyles at least; anatomy
+LONG_RATIO = 5.0  # a long bone is that many times as long as its section is wide; anatomy
+SLENDER_SHARE = 0.4  # of a tibia's section: a fibula has less; anatomy
+LIMB_NEAR_MM = 12.0  # neighbours at knee and ankle lie so near; anatomy
+PATELLA_MM3 = 40000.0  # no patella is larger; anatomy
+
 # quality of a cut
 BESIDE_MM = 3.0  # beside a cut; M B.4
 DENSE_OVER_SOFT_HU = 350.0  # about 400 HU; M B.4
