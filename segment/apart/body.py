@@ -8,7 +8,8 @@ from scipy import ndimage
 from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import FloatArray, Scan, moved_points
 from batchone.segment.apart.grid import BoolArray, WorkVolume, on_work, work_step_mm, work_volume
-from batchone.segment.apart.table import BODY_BONE_SHARE, BODY_COARSE_MM, BODY_HU, BODY_MARGIN_MM, BODY_OPEN_MM, BODY_SHARE, DRY_MARGIN_MM
+from batchone.segment.apart.pieces import counted_in
+from batchone.segment.apart.table import BARE_PIECE_MM3, BODY_BONE_SHARE, BODY_COARSE_MM, BODY_HU, BODY_MARGIN_MM, BODY_OPEN_MM, BODY_SHARE, DRY_MARGIN_MM
 from batchone.segment.bits import ball, dilated, eroded, packed, unpacked
 from batchone.segment.bone import scan_figures
 from batchone.segment.runs import Int64Array, labelled
@@ -37,8 +38,7 @@ def body_volume(scan: Scan) -> tuple[WorkVolume, BoolArray]:
     whole_mm = scan_box_mm(scan)
     coarse = work_volume(scan, whole_mm, max(BODY_COARSE_MM, work_step_mm(scan)))
     thick = _thick(coarse)
-    dense = coarse.hu > scan_figures(scan.hu).threshold_hu
-    if (dense & thick).sum() < BODY_BONE_SHARE * dense.sum():
+    if _bare(coarse, thick, scan_figures(scan.hu).threshold_hu):
         return _dry(scan, whole_mm)
     if not thick.any():
         thick = coarse.hu > BODY_HU
@@ -54,6 +54,15 @@ def _ends(mask: BoolArray) -> tuple[Int64Array, Int64Array]:
     """First and last index along every axis where a mask holds anything."""
     along = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     return np.array([index[0] for index in along]), np.array([index[-1] for index in along])
+
+
+def _bare(coarse: WorkVolume, thick: BoolArray, bone_hu: float) -> bool:
+    """Whether no large piece of bone lies in something thick: a table's shell lies outside too, but a patient's spine does not."""
+    runs = labelled(packed(coarse.hu > bone_hu), coarse.hu.shape[2])
+    voxels = runs.measured()[0]
+    large = voxels * coarse.step_mm**3 >= BARE_PIECE_MM3
+    inside = counted_in(runs, packed(thick))
+    return bool(large.any() and np.all(inside[large] < BODY_BONE_SHARE * voxels[large]))
 
 
 def _dry(scan: Scan, whole_mm: FloatArray) -> tuple[WorkVolume, BoolArray]:

@@ -72,7 +72,7 @@ def name_chest(draft: Draft, spine: Spine, volume: WorkVolume, values: list[int]
     found = []
     for pieces in ribs.values():
         pieces.sort(key=lambda piece: float(piece[0][0]))
-        for (inner_end, value, _, reached), vertebra in zip(pieces, _in_order([p[2] for p in pieces], may_bear), strict=True):
+        for (inner_end, value, _, reached), vertebra in zip(pieces, in_order([p[2] for p in pieces], may_bear), strict=True):
             if vertebra:
                 _set(draft.entries[value - 1], "rib", draft.entries[value - 1].side, 0.8, "")
             found.append(Rib(value, draft.entries[value - 1].side, vertebra, inner_end if vertebra and reached else None))
@@ -117,7 +117,7 @@ def _contacts(draft: Draft, points: FloatArray, volume: WorkVolume) -> dict[int,
     return {k: int(counts[k]) for k, entry in names if entry.name.startswith("vertebra") and counts[k] > 0}
 
 
-def _in_order(touching: list[dict[int, int]], vertebrae: list[int]) -> list[int]:
+def in_order(touching: list[dict[int, int]], vertebrae: list[int]) -> list[int]:
     """For ribs of one side from below upwards the vertebra of each (0: none): the most contact with no vertebra used twice.
 
     A rib's head lies between two vertebrae, so contact alone may give two ribs to one.
