@@ -90,20 +90,20 @@ def show(name: str, scan: Scan, found: LabelMap, findings: tuple[Finding, ...], 
 
 def lumbar(data: Path) -> None:
     """Figures against the labels that the method does not see."""
-    import SimpleITK as sitk
+    import SimpleITK
 
     folder = data / "lumbar-labelled"
     scan = read(folder / "example_ct.nii.gz")
     found, findings, wall, cpu = timed(scan)
     show("lumbar-labelled", scan, found, findings, wall, cpu)
-    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "example_seg_fast_force_split.nii.gz")))
+    truth = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(folder / "example_seg_fast_force_split.nii.gz")))
     truth[truth == 26] = 25  # S1 is of the sacrum
     bone = (found.voxels > 0) & np.isin(truth, [value for _, _, value in TRUTH])
     print(f"  {'':16} {'separation':>10} {'raw':>6}   at least")
     for name, side, value in TRUTH:
         ours = [label.value for label in found.labels if (label.name, label.side) == (name, side)]
         mine, wanted = np.isin(found.voxels, ours), truth == value
-        least = LEAST.get(name) or LEAST.get(name[0] if name[0] == "l" else "", None)
+        least = LEAST.get(name) or LEAST.get(name[0] if name[0] == "l" else "")
         asked = "" if least is None else f"{least[0]:.2f} {least[1]:.2f}"
         print(f"  {name:8} {side:8} {dice(mine & bone, wanted & bone):9.3f} {dice(mine, wanted):7.3f}   {asked}")
 
@@ -133,7 +133,9 @@ def exact(name: str, surfaces: tuple[Mesh, ...], spacing_mm: float) -> None:
         named = found.labels[int(counts.argmax()) - 1].name if counts.any() else "-"
         print(f"  bone {value}: {named:10} separation {dice(mine & both, wanted & both):.3f}, raw {dice(mine, wanted):.3f}")
     for cut in found.cuts:
-        print(f"  cut {cut.first}/{cut.second}: {cut.area_mm2:.0f} mm2, valley {cut.valley_ratio:.2f}, dense {cut.dense_share:.2f}")
+        print(
+            f"  cut {cut.first}/{cut.second}: {cut.area_mm2:.0f} mm2, valley {cut.valley_ratio:.2f}, dense {cut.dense_share:.2f}"
+        )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Bones apart, as labels on the scan's grid: what every backend gives, what a person may edit, and what surfaces are made from."""
+"""Bones apart, as labels on the scan's grid: what every backend gives, a person may edit, and surfaces are made from."""
 
 from __future__ import annotations
 

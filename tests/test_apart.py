@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +61,7 @@ def apart(path: Path) -> Apart:
 
 def truth_labels(test_data: Path) -> Bytes:
     file = test_data / "lumbar-labelled" / "example_seg_fast_force_split.nii.gz"
-    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(file))).astype(np.uint8)
+    truth = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))).astype(np.uint8)
     truth[truth == 26] = 25  # S1 is of the sacrum
     return truth
 
@@ -128,7 +128,9 @@ def test_each_complete_thoracic_vertebra_is_one_piece_with_body_and_arch(test_da
     heights = []
     for label in whole:
         places = np.argwhere(found.voxels == label.value) * (1.0, 0.78125, 0.78125)
-        pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray((found.voxels == label.value).astype(np.uint8))))
+        pieces = SimpleITK.GetArrayFromImage(
+            SimpleITK.ConnectedComponent(SimpleITK.GetImageFromArray((found.voxels == label.value).astype(np.uint8)))
+        )
         assert np.bincount(pieces[pieces > 0]).max() >= 0.99 * (pieces > 0).sum(), label.name
         size = np.ptp(places, axis=0)
         assert 35.0 <= size[0] <= 75.0, label.name  # a body and its hanging process, never two bodies (mm)

@@ -9,7 +9,16 @@ from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import FloatArray, Scan, moved_points
 from batchone.segment.apart.grid import BoolArray, WorkVolume, on_work, work_step_mm, work_volume
 from batchone.segment.apart.pieces import counted_in
-from batchone.segment.apart.table import BARE_PIECE_MM3, BODY_BONE_SHARE, BODY_COARSE_MM, BODY_HU, BODY_MARGIN_MM, BODY_OPEN_MM, BODY_SHARE, DRY_MARGIN_MM
+from batchone.segment.apart.table import (
+    BARE_PIECE_MM3,
+    BODY_BONE_SHARE,
+    BODY_COARSE_MM,
+    BODY_HU,
+    BODY_MARGIN_MM,
+    BODY_OPEN_MM,
+    BODY_SHARE,
+    DRY_MARGIN_MM,
+)
 from batchone.segment.bits import ball, dilated, eroded, packed, unpacked
 from batchone.segment.bone import scan_figures
 from batchone.segment.runs import Int64Array, labelled
@@ -57,7 +66,7 @@ def _ends(mask: BoolArray) -> tuple[Int64Array, Int64Array]:
 
 
 def _bare(coarse: WorkVolume, thick: BoolArray, bone_hu: float) -> bool:
-    """Whether no large piece of bone lies in something thick: a table's shell lies outside too, but a patient's spine does not."""
+    """Whether no large piece of bone lies in something thick: a table's shell does not, a patient's spine does."""
     runs = labelled(packed(coarse.hu > bone_hu), coarse.hu.shape[2])
     voxels = runs.measured()[0]
     large = voxels * coarse.step_mm**3 >= BARE_PIECE_MM3
@@ -97,7 +106,9 @@ def _on(volume: WorkVolume, coarse: WorkVolume, mask: BoolArray) -> BoolArray:
     """A coarse mask on the work grid, nearest voxel."""
     first = (volume.affine[:3, 3] - coarse.affine[:3, 3])[::-1]
     index = [
-        np.clip(np.rint((first[axis] + np.arange(volume.hu.shape[axis]) * volume.step_mm) / coarse.step_mm).astype(np.int64), 0, n - 1)
+        np.clip(
+            np.rint((first[axis] + np.arange(volume.hu.shape[axis]) * volume.step_mm) / coarse.step_mm).astype(np.int64), 0, n - 1
+        )
         for axis, n in enumerate(mask.shape)
     ]
     return np.ascontiguousarray(mask[np.ix_(*index)])

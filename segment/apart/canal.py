@@ -142,7 +142,7 @@ def canal_of(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Canal | Non
     first, last = _stretch(along)
     if (last - first) * CANAL_CELL_MM < CANAL_SHORTEST_MM or along[first:last].mean() < CANAL_SURE_SCORE:
         return None
-    return _framed(first, path[first:last] * CANAL_CELL_MM, along[first:last])
+    return _framed(first, (path[first:last] * CANAL_CELL_MM).astype(np.float64), along[first:last])
 
 
 def _scores(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Float32Array:

@@ -90,7 +90,9 @@ def _set(entry: Entry, name: str, side: Side, confidence: float, evidence: str) 
 def _over_rib(draft: Draft, value: int, points: FloatArray, row: FloatArray, column: FloatArray, volume: WorkVolume) -> bool:
     """Whether another bone lies just below this one, seen from the middle of the chest, for most of it."""
     some = points[:: max(1, len(points) // 200)]
-    axis = np.stack([some[:, 0], row[:: max(1, len(points) // 200)] - CHEST_AXIS_MM, column[:: max(1, len(points) // 200)]], axis=1)
+    axis = np.stack(
+        [some[:, 0], row[:: max(1, len(points) // 200)] - CHEST_AXIS_MM, column[:: max(1, len(points) // 200)]], axis=1
+    )
     way = axis - some
     way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1.0)
     covered: BoolArray = np.zeros(len(some), dtype=np.bool_)

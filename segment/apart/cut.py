@@ -59,10 +59,11 @@ class Ground:
 
     def places_mm(self, where: BoolArray) -> tuple[Float32Array, Float32Array, Float32Array]:
         """(slice, row, column) mm on the work grid of the voxels of a mask of this box."""
-        return tuple(  # type: ignore[return-value]
+        z, y, x = (
             ((index + edge.start) * self.step_mm).astype(np.float32)
             for index, edge in zip(np.nonzero(where), self.box, strict=True)
         )
+        return z, y, x
 
 
 def ground(mask: BoneMask, step_mm: float, box: Box) -> Ground:

@@ -18,7 +18,7 @@ _MASK = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 
 
 @nb.njit(nb.void(_HU, _MASK, nb.int64, nb.int64, nb.int16[:, :, ::1]), cache=True, nogil=True)
-def _flood(hu: HuArray, seeds: BoolArray, low: int, high: int, out: HuArray) -> None:
+def _flood(hu: HuArray, seeds: BoolArray, low: int, high: int, out: HuArray) -> None:  # noqa: C901 - compiled
     """Flood from the seeds in the order of levels ``low`` to ``high``; each voxel gets the level at which it is reached."""
     nz, ny, nx = hu.shape
     total = nz * ny * nx
@@ -92,5 +92,3 @@ def grey_filled(hu: HuArray, bone_hu: float, range_hu: tuple[float, float]) -> H
     out[:] = int(range_hu[1])
     _flood(np.ascontiguousarray(hu), seeds, int(range_hu[0]), int(range_hu[1]), out)
     return out
-
-

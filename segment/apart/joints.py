@@ -19,7 +19,9 @@ from batchone.segment.apart.table import (
 from batchone.segment.bits import ball, eroded, packed, unpacked
 
 
-def apart_at_joints(mask: BoneMask, step_mm: float, low_mm: tuple[float, ...], high_mm: tuple[float, ...], bone: BoolArray) -> list[BoolArray]:
+def apart_at_joints(
+    mask: BoneMask, step_mm: float, low_mm: tuple[float, ...], high_mm: tuple[float, ...], bone: BoolArray
+) -> list[BoolArray]:
     """A component's bones.
 
     The component is eroded and its valleys are taken out, gently first. Where two bulky cores come apart, the cheapest cut

@@ -50,7 +50,14 @@ def _scores(
     out: FloatArray,
 ) -> None:
     """For every candidate plane its score and how many endplates were seen (2, 1, 0)."""
-    reach, core, share, spread_share, least, fat = int(figures[0]), int(figures[1]), figures[2], figures[3], figures[4], figures[5]
+    reach, core, share, spread_share, least, fat = (
+        int(figures[0]),
+        int(figures[1]),
+        figures[2],
+        figures[3],
+        figures[4],
+        figures[5],
+    )
     for c in nb.prange(middles.shape[0]):
         below, above, middle, squares, inner = -1e9, -1e9, 0.0, 0.0, 0
         for o in range(-reach, reach + 1):
@@ -145,7 +152,14 @@ def _next(volume: WorkVolume, mask: BoneMask, last: Disc, before: Disc, usual: f
     to_canal = last.canal_mm - last.middle_mm
     canal_mm = middles[best] + float(to_canal @ last.front) * front[best] + float(to_canal @ last.left) * left[best]
     return Disc(
-        middles[best], normal[best], front[best], left[best], last.depth_mm, along, canal_mm, float(out[best, 0]) / max(usual, 1.0)
+        middles[best],
+        normal[best],
+        front[best],
+        left[best],
+        last.depth_mm,
+        along,
+        canal_mm,
+        float(out[best, 0]) / max(usual, 1.0),
     )
 
 
@@ -164,7 +178,16 @@ def _scored(
     depth_mm: float,
 ) -> FloatArray:
     out = np.zeros((len(middles), 2))
-    figures = np.array([DISC_REACH_MM, DISC_CORE_MM, DISC_CONTRAST_SHARE, MARCH_SPREAD_SHARE, mask.soft_hu + BODY_WALL_OVER_SOFT_HU, mask.soft_hu - FAT_UNDER_SOFT_HU])
+    figures = np.array(
+        [
+            DISC_REACH_MM,
+            DISC_CORE_MM,
+            DISC_CONTRAST_SHARE,
+            MARCH_SPREAD_SHARE,
+            mask.soft_hu + BODY_WALL_OVER_SOFT_HU,
+            mask.soft_hu - FAT_UNDER_SOFT_HU,
+        ]
+    )
     arrays = (np.ascontiguousarray(values, dtype=np.float64) for values in (middles, normals, fronts, lefts))
     _scores(mask.smooth, *arrays, depth_mm, volume.step_mm, figures, out)
     return out

@@ -73,7 +73,7 @@ def _distance(node: int, parent: Int8Array, near: Int32Array, stamp: Int64Array,
 
 
 @nb.njit(nb.void(nb.int32[:, ::1], nb.int32[:, ::1], nb.int32[::1], nb.int8[::1]), cache=True, nogil=True)
-def _solve(near: Int32Array, room: Int32Array, pull: Int32Array, tree: Int8Array) -> None:
+def _solve(near: Int32Array, room: Int32Array, pull: Int32Array, tree: Int8Array) -> None:  # noqa: C901 - compiled: grow, push, adopt in one loop
     """Fill ``tree`` with 1 for the source's side, else 0 or 2. ``pull``: capacity from the source (> 0) or to the sink (< 0)."""
     count = near.shape[0]
     parent = np.full(count, -1, dtype=np.int8)

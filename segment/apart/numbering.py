@@ -13,7 +13,14 @@ from batchone.pipeline.values import Finding, judge
 from batchone.segment.apart.chest import Rib
 from batchone.segment.apart.draft import Draft
 from batchone.segment.apart.spine import Spine
-from batchone.segment.apart.table import CERTAIN_ANCHORS, HEAD_BELOW_DISC_MM, HEAD_BELOW_SPREAD_MM, LUMBAR_LEAST, RIB_HANGS_MM
+from batchone.segment.apart.table import (
+    CERTAIN_ANCHORS,
+    HEAD_BELOW_DISC_MM,
+    HEAD_BELOW_SPREAD_MM,
+    HEADS_LEAST,
+    LUMBAR_LEAST,
+    RIB_HANGS_MM,
+)
 
 NAMES = tuple([f"c{k}" for k in range(1, 8)] + [f"t{k}" for k in range(1, 13)] + [f"l{k}" for k in range(1, 6)])
 _T1, _T12, _L5 = NAMES.index("t1"), NAMES.index("t12"), NAMES.index("l5")
@@ -105,8 +112,8 @@ def _by_heads(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list
             above = spine.discs[disc]
             seen.append((k, float(-(rib.head_mm - above.middle_mm) @ above.normal)))
     nothing = "no anchor in the scan (no sacrum, no first or last rib): only the order is known"
-    if not seen:
-        return None, f"{nothing}; vertebrae are counted from above, a person must name the level"
+    if len(seen) < HEADS_LEAST:
+        return None, f"{nothing}; vertebrae are counted from above, their number is ambiguous, a person must name the level"
     highest_rib = max(vertebrae.index(rib.vertebra) for rib in ribs if rib.vertebra)
     lowest_rib = min(vertebrae.index(rib.vertebra) for rib in ribs if rib.vertebra)
     fits = []
@@ -114,11 +121,13 @@ def _by_heads(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list
         expected = [HEAD_BELOW_DISC_MM[lowest - k - _T1] for k, _ in seen]
         cost = sum(((mm - e) / HEAD_BELOW_SPREAD_MM) ** 2 for (_, mm), e in zip(seen, expected, strict=True))
         fits.append((cost, lowest))
+    if not fits:
+        return None, f"{nothing}; more vertebrae bear ribs than a spine has, a person must name the level"
     best = min(fits)[1]
     low, high = NAMES[_T1 + highest_rib], NAMES[min(_T12 + lowest_rib, len(NAMES) - 1)]
     return best, (
-        f"{nothing}. Proposed from how far {len(seen)} ribs' heads lie below the discs; the lowest vertebra may be {low} to {high}:"
-        " the number is ambiguous, a person must confirm the level"
+        f"{nothing}. Proposed from how far {len(seen)} ribs' heads lie below the discs; the lowest vertebra may be"
+        f" {low} to {high}: the number is ambiguous, a person must confirm the level"
     )
 
 
@@ -131,4 +140,3 @@ def _number_ribs(draft: Draft, ribs: tuple[Rib, ...]) -> None:
             entry.name = f"rib-{vertebra.name[1:]}"
         entry.numbering = vertebra.numbering
         entry.evidence = f"touches {vertebra.name}; {vertebra.evidence}"
-

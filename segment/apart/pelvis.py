@@ -60,7 +60,9 @@ def _spread(bone: BoolArray, chosen: BoolArray) -> BoolArray:
     return whole
 
 
-def sacrum_of(place: Ground, bone: BoolArray, left: Float32Array, back: Float32Array, first: BoolArray, level_mm: float) -> BoolArray:
+def sacrum_of(
+    place: Ground, bone: BoolArray, left: Float32Array, back: Float32Array, first: BoolArray, level_mm: float
+) -> BoolArray:
     """The sacrum's bone below the last disc.
 
     Parameters
@@ -94,7 +96,9 @@ def add_pelvis(draft: Draft, mask: BoneMask, volume: WorkVolume, spine: Spine) -
     """Label femora, sacrum and hip bones below the first disc; returns the femoral heads that were seen."""
     first = spine.discs[0]
     top_mm = first.middle_mm[0] + CREST_OVER_DISC_MM
-    box = box_around(volume.hu.shape, (0.0, 0.0, 0.0), (top_mm, *(n * volume.step_mm for n in volume.hu.shape[1:])), volume.step_mm)
+    box = box_around(
+        volume.hu.shape, (0.0, 0.0, 0.0), (top_mm, *(n * volume.step_mm for n in volume.hu.shape[1:])), volume.step_mm
+    )
     place = ground(mask, volume.step_mm, box)
     left, back = beside_canal(spine.canal, place)
     midline_mm = float(np.median(spine.canal.points_mm[:, 2]))

@@ -64,5 +64,3 @@ def touching(mask: BoolArray, seed: BoolArray) -> BoolArray:
     runs = labelled(packed(mask), mask.shape[2])
     hit = counted_in(runs, packed(seed)) > 0
     return unpacked(runs.painted(hit), mask.shape[2])
-
-

@@ -54,7 +54,7 @@ def name_by_shape(draft: Draft, volume: WorkVolume, values: list[int]) -> None:
 
 
 def _measured(draft: Draft, volume: WorkVolume, value: int) -> _Piece:
-    places = np.argwhere(draft.labels == value) * volume.step_mm
+    places = (np.argwhere(draft.labels == value) * volume.step_mm).astype(np.float64)
     size = len(places) * volume.step_mm**3
     some = places[:: max(1, len(places) // 3000)]
     axes = np.linalg.svd(some - some.mean(axis=0), full_matrices=False)[2]
@@ -111,7 +111,9 @@ def _name_ends(draft: Draft, pieces: list[_Piece], tibia: _Piece, side: Side) ->
     if below and _gap(below[0], tibia) < LIMB_NEAR_MM:
         talus = below[0]
         _set(draft, talus, "talus", side, 0.5, "next below a tibia")
-        lower = [p for p in below[1:] if _gap(p, talus) < LIMB_NEAR_MM and p.places_mm[:, 0].mean() < talus.places_mm[:, 0].mean()]
+        lower = [
+            p for p in below[1:] if _gap(p, talus) < LIMB_NEAR_MM and p.places_mm[:, 0].mean() < talus.places_mm[:, 0].mean()
+        ]
         if lower:
             _set(draft, max(lower, key=lambda p: p.volume_mm3), "calcaneus", side, 0.5, "the largest below a talus")
     for piece in open_ones:

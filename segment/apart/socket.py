@@ -37,7 +37,9 @@ _ROW = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
 @nb.njit(nb.void(_FIELD, _ROWS, _ROWS, nb.float64, _ROW, nb.float64[:, ::1]), parallel=True, cache=True)
-def _ridges(smooth: Float32Array, centres: FloatArray, ways: FloatArray, step: float, figures: FloatArray, out: FloatArray) -> None:
+def _ridges(
+    smooth: Float32Array, centres: FloatArray, ways: FloatArray, step: float, figures: FloatArray, out: FloatArray
+) -> None:
     """Best mean ridge over the socket's directions, and its radius, for every centre."""
     least, most, near, far, top, soft = figures[0], figures[1], int(figures[2]), int(figures[3]), figures[4], figures[5]
     first = int(least) - far
@@ -100,9 +102,7 @@ def femoral_heads(mask: BoneMask, place: Ground, midline_mm: float) -> tuple[Fem
         other = _mirrored(maps[1 - k][0], side, grid_mm)
         both = np.where(ridge > 0.0, ridge + other, 0.0)
         at = np.unravel_index(int(both.argmax()), both.shape)
-        heads.append(
-            FemoralHead(np.array(at) * grid_mm + first, float(radius[at]) - SOCKET_TO_HEAD_MM, out, float(ridge[at]))
-        )
+        heads.append(FemoralHead(np.array(at) * grid_mm + first, float(radius[at]) - SOCKET_TO_HEAD_MM, out, float(ridge[at])))
     return tuple(heads)
 
 

@@ -58,7 +58,7 @@ def _decide(hu: HuArray, level: int, core: LabelArray, labels: LabelArray) -> No
 
 
 @nb.njit(nb.void(_MASK, nb.boolean[:, :, ::1]), parallel=True, cache=True)
-def _fill_layers(mask: BoolArray, out: BoolArray) -> None:
+def _fill_layers(mask: BoolArray, out: BoolArray) -> None:  # noqa: C901 - compiled
     """Holes of every layer filled: what its border does not reach through empty voxels."""
     rows, columns = mask.shape[1], mask.shape[2]
     for z in nb.prange(mask.shape[0]):
@@ -108,7 +108,8 @@ def canal_tube(volume: WorkVolume, canal: Canal) -> BoolArray:
 def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None, hollow: frozenset[int]) -> LabelArray:
     """Each label closed over ``CLOSE_MM`` and its holes filled, where no other label and no ``free`` space is.
 
-    ``hollow`` labels have thinner shells and are closed wider where the scan is coarse. Per bone, so that what two bones enclose together (foramina between vertebrae, a joint) stays open.
+    ``hollow`` labels have thinner shells and are closed wider where the scan is coarse. Per bone, so that what two bones
+    enclose together (foramina between vertebrae, a joint) stays open.
     """
     out = labels.copy()
     for value, box in enumerate(find_objects(labels), start=1):

@@ -34,7 +34,10 @@ MASK_SIGMA_VOXELS = 0.6  # voxels; enough against noise, thin bone survives; M B
 
 # the valley between two bones
 VALLEY_MM = 1.0  # sigma; joint spaces are 1 to 3 mm wide; M B.2.4
-VALLEY_CLIP_OVER_SOFT_HU = (-150.0, 750.0)  # about -100 to 800 HU: neither air nor compact bone makes a valley of its own; M B.2.4
+VALLEY_CLIP_OVER_SOFT_HU = (
+    -150.0,
+    750.0,
+)  # about -100 to 800 HU: neither air nor compact bone makes a valley of its own; M B.2.4
 
 # the canal
 CANAL_CELL_MM = 2.0  # places tried; the canal is 13 mm wide and more; M B.2.2
@@ -117,7 +120,15 @@ MODEL_LEVELS = 5  # with fewer vertebrae none serves as the model of another's a
 RIB_SEED_MM = 40.0  # off the canal: bone outside belongs to a rib, when it goes on to ...; M B.1 (36 to 48 tried)
 RIB_REACH_MM = 56.0  # ... here: transverse processes end before; anatomy
 ARCH_SIDE_MM = 15.0  # the arch within this of the midline is spine; M B.2.4
-CORE_LEVELS = (0.97, 0.94, 0.9, 0.85, 0.8, 0.7, 0.6)  # quantiles of the valley: bone below one falls into bones; M B.2.4 (0.6 to 0.9)
+CORE_LEVELS = (
+    0.97,
+    0.94,
+    0.9,
+    0.85,
+    0.8,
+    0.7,
+    0.6,
+)  # quantiles of the valley: bone below one falls into bones; M B.2.4 (0.6 to 0.9)
 ARCH_FRONT_MM, ARCH_BACK_MM = 6.0, 75.0  # of the canal's middle; M B.2.4
 RIB_END_MM = 4.0  # from an end of the scan, and that much further out: the rib goes on beyond it; default
 RIB_CUT_MM = 60.0  # off the canal: further out a rib is a rib; anatomy
@@ -154,7 +165,9 @@ SHAFT_PIECE_MM3 = 3000.0  # a piece of a long bone or a hip cut off by the scan 
 # labels
 CLOSE_MM = 3.0  # a bone's own shell is closed over this before it is filled; M B.2.1 (2.4 to 3)
 CLOSE_SHARE = 1.5  # of the scan's coarsest spacing, at least: a thin cortex has gaps of a voxel; tried on the 3 mm pelvis
-HOLLOW_CLOSE_SHARE = 3.5  # the same for a sacrum: the shells of its lateral masses are the first to vanish; tried on the 3 mm pelvis
+HOLLOW_CLOSE_SHARE = (
+    3.5  # the same for a sacrum: the shells of its lateral masses are the first to vanish; tried on the 3 mm pelvis
+)
 CANAL_FREE_MM = 7.0  # round the canal's middle nothing is filled; M B.2.1
 LABEL_MM3 = 200.0  # a smaller piece gets no label; default
 MOST_LABELS = 255  # values of a byte
@@ -173,6 +186,7 @@ SCAPULA_OVER_RIB_MM = 35.0  # a rib lies that near below a scapula; anatomy
 # distance of a rib's head below the middle of the disc above its vertebra, mm, ribs 1 to 12; M B.2.6
 HEAD_BELOW_DISC_MM = (2.3, 5.0, 5.0, 5.5, 5.5, 6.0, 6.5, 7.5, 9.0, 9.5, 11.0, 18.0)
 HEAD_BELOW_SPREAD_MM = 4.0  # between people and sides; M B.2.6
+HEADS_LEAST = 4  # ribs' heads that a proposal needs; default
 CERTAIN_ANCHORS = 2  # that agree: transitional vertebrae and 11 or 13 pairs of ribs are common; M B.2.6
 
 RIB_HANGS_MM = 60.0  # below the upper end of its vertebra a 12th rib is seen; anatomy
@@ -186,7 +200,12 @@ NECK_MM2 = 45.0  # of voxel faces: a contact is smaller, a rib's section larger 
 NECK_PART_MM3 = 2000.0  # both parts are larger; default
 
 # joints of a scan without a spine
-JOINT_LEVELS = ((0.97, 1.0), (0.92, 1.5), (0.85, 2.0), (0.8, 2.5))  # (quantile of the valley, erosion in mm), gently first; M B.2.4
+JOINT_LEVELS = (
+    (0.97, 1.0),
+    (0.92, 1.5),
+    (0.85, 2.0),
+    (0.8, 2.5),
+)  # (quantile of the valley, erosion in mm), gently first; M B.2.4
 JOINT_CORE_MM3 = 800.0  # what is left of a bone then; default
 JOINT_PART_MM3 = 2500.0  # smaller bones of hand and foot are not told apart; default
 JOINT_RATIO = 0.8  # value on a cut over the value beside it: darker is a joint, else one bone; default

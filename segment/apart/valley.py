@@ -57,9 +57,7 @@ def _smooth_slices(field: Float32Array, kernel: Float32Array, out: Float32Array)
                     out[z, y, x] += kernel[reach + d] * (field[up, y, x] + field[down, y, x])
 
 
-@nb.njit(
-    nb.float64(nb.float64, nb.float64, nb.float64, nb.float64, nb.float64, nb.float64), cache=True, nogil=True
-)
+@nb.njit(nb.float64(nb.float64, nb.float64, nb.float64, nb.float64, nb.float64, nb.float64), cache=True, nogil=True)
 def _largest(a: float, b: float, c: float, d: float, e: float, f: float) -> float:
     """Largest eigenvalue of the symmetric matrix [[a, d, e], [d, b, f], [e, f, c]], in closed form."""
     off = d * d + e * e + f * f

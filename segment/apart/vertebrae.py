@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,7 +33,10 @@ def in_disc(disc: Disc, places: Places) -> tuple[Float32Array, Float32Array, Flo
     for axis in (disc.normal, disc.front, disc.left):
         offset = float(axis @ disc.middle_mm)
         axes.append(
-            (places[0] * np.float32(axis[0]) + places[1] * np.float32(axis[1]) + places[2] * np.float32(axis[2]) - np.float32(offset))
+            places[0] * np.float32(axis[0])
+            + places[1] * np.float32(axis[1])
+            + places[2] * np.float32(axis[2])
+            - np.float32(offset)
         )
     return axes[0], axes[1], axes[2]
 
@@ -40,7 +45,7 @@ def spacings_mm(discs: tuple[Disc, ...]) -> list[float]:
     """Height of each vertebra, below the first disc to above the last: that of its neighbour where one disc is missing."""
     if len(discs) == 1:
         return [0.9 * discs[0].depth_mm] * 2
-    between = [float(np.linalg.norm(b.middle_mm - a.middle_mm)) for a, b in zip(discs, discs[1:], strict=False)]
+    between = [float(np.linalg.norm(b.middle_mm - a.middle_mm)) for a, b in pairwise(discs)]
     return [between[0], *between, between[-1]]
 
 
