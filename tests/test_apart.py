@@ -163,6 +163,7 @@ def test_the_head_phantom_is_a_skull_and_a_vault_without_holder_and_stand(test_d
     assert 330.0 <= volume_cm3 <= 430.0  # bone above the threshold is 397 cm3, the holder would add 129
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_scan_stored_the_other_way_round_gives_the_same_bones(test_data: Path) -> None:
     path = test_data / "lumbar-labelled" / "example_ct.nii.gz"
@@ -181,6 +182,7 @@ def test_a_scan_stored_the_other_way_round_gives_the_same_bones(test_data: Path)
             assert dice(turned_back == same.value, found.voxels == label.value) >= 0.99, label.name
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_without_the_march_the_lowest_lumbar_disc_is_lost(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batchone.segment.apart.march, "MARCH_LEAST", 1e9)
@@ -201,6 +203,14 @@ def bone_surface(test_data: Path, name: str, down_mm: float = 0.0) -> Mesh:
     return Mesh(vertices, np.asarray(mesh.faces, dtype=np.int32)[:, ::-1].copy())
 
 
+def mesh_below(mesh: Mesh, height_mm: float) -> Mesh:
+    """The part of a bone below a height, closed there: a shaft that the scan would otherwise follow far up."""
+    solid = trimesh.Trimesh(mesh.vertices_mm, mesh.faces, process=False)
+    if solid.bounds[1, 2] > height_mm:
+        solid = trimesh.intersections.slice_mesh_plane(solid, [0.0, 0.0, -1.0], [0.0, 0.0, height_mm], cap=True)
+    return Mesh(np.asarray(solid.vertices, dtype=np.float64), np.asarray(solid.faces, dtype=np.int32))
+
+
 DOWN_MM = {0.5: 1.6, 1.0: 3.3, 2.0: 6.0}  # how far the calcaneus is moved for that least gap under the talus
 
 
@@ -211,7 +221,7 @@ def two_bones(test_data: Path, gap_mm: float) -> tuple[Scan, Bytes]:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("gap_mm", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("gap_mm", [0.5, pytest.param(1.0, marks=pytest.mark.slow), pytest.param(2.0, marks=pytest.mark.slow)])
 def test_two_bones_close_to_each_other_are_two_labels(test_data: Path, gap_mm: float) -> None:
     scan, truth = two_bones(test_data, gap_mm)
     found, _ = bones_apart(scan)
@@ -221,6 +231,21 @@ def test_two_bones_close_to_each_other_are_two_labels(test_data: Path, gap_mm: f
         mine = found.voxels == np.bincount(found.voxels[truth == value]).argmax()
         assert dice(mine & both, (truth == value) & both) >= 0.99
         assert dice(mine, truth == value) >= 0.95
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "spacing_mm", [pytest.param(0.5, marks=pytest.mark.slow), 0.8, pytest.param(1.25, marks=pytest.mark.slow)]
+)
+def test_the_ankle_falls_into_its_four_bones_whatever_the_voxels(test_data: Path, spacing_mm: float) -> None:
+    surfaces = [bone_surface(test_data, name) for name in ("Tibia", "Fibula", "Talus", "Calcaneous")]
+    phantom = joint(tuple(mesh_below(mesh, 230.0) for mesh in surfaces), spacing_mm=spacing_mm)
+    found, _ = bones_apart(Scan(phantom.hu, phantom.affine, RECORD))
+    both = (found.voxels > 0) & (phantom.truth > 0)
+    values = [int(np.bincount(found.voxels[(phantom.truth == k) & both]).argmax()) for k in (1, 2, 3, 4)]
+    assert sorted(values) == [1, 2, 3, 4]
+    for k, value in enumerate(values, start=1):
+        assert dice((found.voxels == value) & both, (phantom.truth == k) & both) >= 0.98
 
 
 @pytest.mark.data

@@ -8,10 +8,10 @@ from batchone.pipeline.values import Side
 from batchone.segment.apart.cut import Ground, box_around, cut_in_two, ground
 from batchone.segment.apart.draft import Draft, Entry
 from batchone.segment.apart.grid import BoolArray, Float32Array, WorkVolume
+from batchone.segment.apart.hip_joint import FemoralHead, femoral_heads
 from batchone.segment.apart.mask import BoneMask
 from batchone.segment.apart.pieces import components, touching
 from batchone.segment.apart.ribs import beside_canal
-from batchone.segment.apart.socket import FemoralHead, femoral_heads
 from batchone.segment.apart.spine import Spine
 from batchone.segment.apart.table import (
     CREST_OVER_DISC_MM,

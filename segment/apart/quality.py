@@ -26,7 +26,7 @@ _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 
 @nb.njit(nb.void(_LABELS, _HU, nb.int64, nb.int64, nb.float64[:, :, ::1]), cache=True)
 def _faces(labels: LabelArray, hu: HuArray, reach: int, dense_hu: int, sums: FloatArray) -> None:
-    """Per pair of labels: faces, value on them, value beside them, places beside them, dense faces."""
+    """Per pair of labels: faces, value on them, brightest within ``reach`` beside them, dense faces."""
     nz, ny, nx = labels.shape
     for z in range(nz):
         for y in range(ny):
@@ -43,32 +43,32 @@ def _faces(labels: LabelArray, hu: HuArray, reach: int, dense_hu: int, sums: Flo
                     if two == 0 or two == one:
                         continue
                     a, b = min(one, two), max(one, two)
-                    value = 0.5 * (hu[z, y, x] + hu[k, j, i])
+                    first, second = hu[z, y, x], hu[k, j, i]
+                    value = 0.5 * (first + second)
+                    for step in range(1, reach + 1):
+                        k, j, i = z - step * dz, y - step * dy, x - step * dx
+                        if k >= 0 and j >= 0 and i >= 0 and labels[k, j, i] == one:
+                            first = max(first, hu[k, j, i])
+                        k, j, i = z + (step + 1) * dz, y + (step + 1) * dy, x + (step + 1) * dx
+                        if k < nz and j < ny and i < nx and labels[k, j, i] == two:
+                            second = max(second, hu[k, j, i])
                     sums[a, b, 0] += 1.0
                     sums[a, b, 1] += value
-                    sums[a, b, 4] += value > dense_hu
-                    k, j, i = z - reach * dz, y - reach * dy, x - reach * dx
-                    if k >= 0 and j >= 0 and i >= 0 and labels[k, j, i] == one:
-                        sums[a, b, 2] += hu[k, j, i]
-                        sums[a, b, 3] += 1.0
-                    k, j, i = z + (reach + 1) * dz, y + (reach + 1) * dy, x + (reach + 1) * dx
-                    if k < nz and j < ny and i < nx and labels[k, j, i] == two:
-                        sums[a, b, 2] += hu[k, j, i]
-                        sums[a, b, 3] += 1.0
+                    sums[a, b, 2] += 0.5 * (first + second)
+                    sums[a, b, 3] += value > dense_hu
 
 
 def cuts_of(draft: Draft, mask: BoneMask, volume: WorkVolume) -> tuple[Cut, ...]:
     """Every contact between two labels, measured."""
     count = len(draft.entries) + 1
-    sums = np.zeros((count, count, 5))
+    sums = np.zeros((count, count, 4))
     reach = max(1, round(BESIDE_MM / volume.step_mm))
     _faces(draft.labels, mask.capped, reach, int(mask.soft_hu + DENSE_OVER_SOFT_HU), sums)
     cuts = []
     for a, b in np.argwhere(sums[:, :, 0] > 0):
-        faces, on, beside, places, dense = sums[a, b]
-        ratio = (on / faces) / (beside / places) if places and beside > 0.0 else 1.0
+        faces, _, _, dense = sums[a, b]
         area = float(faces) * volume.step_mm**2 * FACE_AREA_SHARE
-        cuts.append(Cut(int(a), int(b), round(area, 1), round(float(ratio), 3), round(float(dense / faces), 3)))
+        cuts.append(Cut(int(a), int(b), round(area, 1), round(_ratio(sums[a, b]), 3), round(float(dense / faces), 3)))
     return tuple(cuts)
 
 
@@ -79,7 +79,7 @@ def cut_findings(cuts: tuple[Cut, ...], labels: tuple[Label, ...]) -> tuple[Find
     for cut in judged:
         pair = f"{_called(labels[cut.first - 1])} / {_called(labels[cut.second - 1])}"
         for check, what, value, limit in (
-            ("cut_valley", "value on the cut over the value 3 mm beside it", cut.valley_ratio, POOR_VALLEY_RATIO),
+            ("cut_valley", "value on the cut over the brightest beside it", cut.valley_ratio, POOR_VALLEY_RATIO),
             ("cut_dense", "share of the cut through dense bone", cut.dense_share, POOR_DENSE_SHARE),
         ):
             finding = judge(
@@ -116,10 +116,16 @@ def _called(label: Label) -> str:
 
 
 def contact(halves: LabelArray, hu: HuArray, step_mm: float) -> float:
-    """Value on the contact of labels 1 and 2 over the value beside it; 0 when they do not touch."""
-    sums = np.zeros((3, 3, 5))
-    _faces(np.ascontiguousarray(halves), np.ascontiguousarray(hu), max(1, round(BESIDE_MM / step_mm)), 0, sums)
-    faces, on, beside, places, _ = sums[1, 2]
-    if not faces:
-        return 0.0
-    return float((on / faces) / (beside / places)) if places and beside > 0.0 else 1.0
+    """Value on the contact of labels 1 and 2 over the brightest within 3 mm to both sides; 0 when they do not touch.
+
+    A joint space lies between two plates of dense bone with marrow behind them, so what is 3 mm away may be darker again.
+    """
+    sums = np.zeros((3, 3, 4))
+    reach = max(1, round(BESIDE_MM / step_mm))
+    _faces(np.ascontiguousarray(halves), np.ascontiguousarray(hu), reach, 0, sums)
+    return _ratio(sums[1, 2]) if sums[1, 2, 0] else 0.0
+
+
+def _ratio(sums: FloatArray) -> float:
+    """Value on a contact over the peaks beside it; 1 where nothing can be said."""
+    return float(sums[1] / sums[2]) if sums[2] > 0.0 else 1.0

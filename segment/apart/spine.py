@@ -56,8 +56,8 @@ def spine_of(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Spine | Non
     if not discs:
         return None
     pelvis = discs[0].middle_mm[0] > PELVIS_BELOW_MM  # the march ended though the scan goes on: no disc follows
-    _, front, right = canal.points_mm.min(axis=0) - (0.0, SPINE_FRONT_MM, SPINE_SIDE_MM)
-    _, back, left = canal.points_mm.max(axis=0) + (0.0, SPINE_BACK_MM, SPINE_SIDE_MM)
+    _, front, right = canal.points_mm.min(axis=0) - np.array([0.0, SPINE_FRONT_MM, SPINE_SIDE_MM])
+    _, back, left = canal.points_mm.max(axis=0) + np.array([0.0, SPINE_BACK_MM, SPINE_SIDE_MM])
     top = volume.hu.shape[0] * volume.step_mm
     bottom = max(0.0, discs[0].middle_mm[0] - SPINE_FRONT_MM) if pelvis else 0.0
     box = box_around(volume.hu.shape, (bottom, front, right), (top, back, left), volume.step_mm)

@@ -208,7 +208,9 @@ JOINT_LEVELS = (
 )  # (quantile of the valley, erosion in mm), gently first; M B.2.4
 JOINT_CORE_MM3 = 800.0  # what is left of a bone then; default
 JOINT_PART_MM3 = 2500.0  # smaller bones of hand and foot are not told apart; default
-JOINT_RATIO = 0.8  # value on a cut over the value beside it: darker is a joint, else one bone; default
+JOINT_RATIO = (
+    0.8  # value on a cut over the brightest beside it: joints 0.4 to 0.65, waists of one bone 0.95 and more (ankle, skull)
+)
 JOINT_MARGIN_MM = 6.0  # round the component; default
 JOINT_LEAST_MM3 = 20000.0  # a smaller component is one bone; default
 
@@ -225,7 +227,9 @@ PATELLA_MM3 = 40000.0  # no patella is larger; anatomy
 # quality of a cut
 BESIDE_MM = 3.0  # beside a cut; M B.4
 DENSE_OVER_SOFT_HU = 350.0  # about 400 HU; M B.4
-POOR_VALLEY_RATIO = 0.95  # above it there is no gap to see; default
+POOR_VALLEY_RATIO = (
+    0.75  # of value on a cut to the brightest beside it: facets 0.45 to 0.65, a neck 0.8, one bone 0.95; thorax, skull
+)
 POOR_DENSE_SHARE = 0.6  # more of the cut through compact bone is a guess; default
 LEAST_CUT_MM2 = 30.0  # a smaller contact is not judged; default
 FACE_AREA_SHARE = 0.667  # of voxel faces: a slanted surface has 1.5 times its area in faces, on the mean; geometry
