@@ -29,6 +29,7 @@ from batchone.segment.apart.chest import in_order
 from batchone.segment.apart.fill import grey_filled
 from batchone.segment.apart.make import bones_apart
 from batchone.segment.apart.maxflow import source_side
+from batchone.segment.apart.numbering import NAMES
 from batchone.segment.label_map import Label, LabelMap
 
 RECORD = SeriesRecord("CT", "", "", "", "HFS", 1, 1.0, 1.0, (1.0, 1.0), 0.0, "", "")
@@ -69,6 +70,10 @@ def truth_labels(test_data: Path) -> Bytes:
 def one(found: LabelMap, name: str, side: str = "midline") -> Label:
     (label,) = [label for label in found.labels if (label.name, label.side) == (name, side)]
     return label
+
+
+def is_vertebra(label: Label) -> bool:
+    return label.name in NAMES or label.name.startswith("vertebra-")
 
 
 def dice(one_: npt.NDArray[np.bool_], two: npt.NDArray[np.bool_]) -> float:
@@ -113,7 +118,7 @@ def test_a_number_is_certain_only_with_two_anchors(test_data: Path) -> None:
     assert one(lumbar, "l3").numbering == "certain"
     assert "sacrum" in one(lumbar, "l3").evidence
     thorax, findings = apart(test_data / "thorax.zip")
-    vertebrae = [label for label in thorax.labels if label.name[:1] in "tlv" and label.side == "midline"]
+    vertebrae = [label for label in thorax.labels if is_vertebra(label)]
     assert len(vertebrae) >= 6
     assert {label.numbering for label in vertebrae} == {"estimated"}
     assert all("ambiguous" in label.evidence for label in vertebrae)
@@ -123,7 +128,7 @@ def test_a_number_is_certain_only_with_two_anchors(test_data: Path) -> None:
 @pytest.mark.data
 def test_each_complete_thoracic_vertebra_is_one_piece_with_body_and_arch(test_data: Path) -> None:
     found, _ = apart(test_data / "thorax.zip")
-    whole = [label for label in found.labels if label.name in [f"t{k}" for k in range(1, 13)] and label.complete]
+    whole = [label for label in found.labels if is_vertebra(label) and label.complete]
     assert len(whole) >= 4
     heights = []
     for label in whole:

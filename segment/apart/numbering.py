@@ -1,8 +1,9 @@
 """Which vertebra is which: anchors in the scan, and how far they agree.
 
 An anchor is a place where the count is known: the sacrum, the last or the first vertebra with ribs beside one without. Two
-that agree make a number certain. With one, or with the ribs' heads alone, a number is only proposed: the name carries it, its
-numbering says ``estimated``, and a person confirms the level. Without any, vertebrae are counted from above: ``vertebra-1``.
+that agree make a number certain. With one, or where the ribs' heads alone decide, a number is only proposed: the name carries
+it, its numbering says ``estimated``, and a person confirms the level. Without any, a number in the name would be a guess that a
+reader takes for a level: vertebrae are then counted from above (``vertebra-1``), and the evidence says what they may be.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from batchone.segment.apart.draft import Draft
 from batchone.segment.apart.spine import Spine
 from batchone.segment.apart.table import (
     CERTAIN_ANCHORS,
+    DECISIVE,
     HEAD_BELOW_DISC_MM,
     HEAD_BELOW_SPREAD_MM,
     HEADS_LEAST,
@@ -123,8 +125,14 @@ def _by_heads(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list
         fits.append((cost, lowest))
     if not fits:
         return None, f"{nothing}; more vertebrae bear ribs than a spine has, a person must name the level"
-    best = min(fits)[1]
     low, high = NAMES[_T1 + highest_rib], NAMES[min(_T12 + lowest_rib, len(NAMES) - 1)]
+    fits.sort()
+    best = fits[0][1]
+    if len(fits) > 1 and fits[1][0] - fits[0][0] < DECISIVE:
+        return None, (
+            f"{nothing}, and the ribs' heads do not decide: vertebrae are counted from above; from the ribs alone the lowest may be"
+            f" {low} to {high}; the number is ambiguous, a person must name the level"
+        )
     return best, (
         f"{nothing}. Proposed from how far {len(seen)} ribs' heads lie below the discs; the lowest vertebra may be"
         f" {low} to {high}: the number is ambiguous, a person must confirm the level"
