@@ -130,8 +130,8 @@ def _by_heads(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list
     best = fits[0][1]
     if len(fits) > 1 and fits[1][0] - fits[0][0] < DECISIVE:
         return None, (
-            f"{nothing}, and the ribs' heads do not decide: vertebrae are counted from above; from the ribs alone the lowest may be"
-            f" {low} to {high}; the number is ambiguous, a person must name the level"
+            f"{nothing}, and the ribs' heads do not decide: vertebrae are counted from above; from the ribs alone the lowest may"
+            f" be {low} to {high}; the number is ambiguous, a person must name the level"
         )
     return best, (
         f"{nothing}. Proposed from how far {len(seen)} ribs' heads lie below the discs; the lowest vertebra may be"
