@@ -171,7 +171,6 @@ HOLLOW_CLOSE_SHARE = (
 CANAL_FREE_MM = 7.0  # round the canal's middle nothing is filled; M B.2.1
 LABEL_MM3 = 200.0  # a smaller piece gets no label; default
 MOST_LABELS = 255  # values of a byte
-EDGE_VOXELS = 1.5  # of the scan's own voxels: a bone so near to the end of the scan is cut by it; default
 
 # names
 RIB_NEAR_MM = 45.0  # off the canal: a rib whose inner end is nearer belongs to a vertebra of the scan; anatomy
