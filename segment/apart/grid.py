@@ -1,0 +1,157 @@
+"""The work volume: the body on an isotropic grid along the patient's axes, and the way back to the scan's own grid.
+
+Everything in this folder is measured on it. Its axes are (slice, row, column) = (towards the head, towards the back, towards
+the patient's left), whatever the order in which the scan was stored. Points are (n, 3) mm along these axes from the centre
+of the first voxel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.values import FloatArray, HuArray, Scan, moved_points
+from batchone.segment.apart.table import FINER_SHARE, WORK_MM, WORK_SHARE
+
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+LabelArray = npt.NDArray[np.uint8]
+
+_HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
+_LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
+_TABLE = nb.types.Array(nb.float64, 2, "C", readonly=True)
+OUTSIDE_HU = -1024
+
+
+@nb.njit(nb.float64(_HU, nb.float64, nb.float64, nb.float64, nb.float64), cache=True, nogil=True)
+def value_between(hu: HuArray, z: float, y: float, x: float, outside: float) -> float:
+    """Trilinear value at a fractional index; ``outside`` beyond the volume (half a voxel of grace)."""
+    nz, ny, nx = hu.shape
+    if z < -0.5 or y < -0.5 or x < -0.5 or z > nz - 0.5 or y > ny - 0.5 or x > nx - 0.5:
+        return outside
+    z, y, x = min(max(z, 0.0), nz - 1.0), min(max(y, 0.0), ny - 1.0), min(max(x, 0.0), nx - 1.0)
+    i, j, k = int(z), int(y), int(x)
+    a, b, c = min(i + 1, nz - 1), min(j + 1, ny - 1), min(k + 1, nx - 1)
+    fz, fy, fx = z - i, y - j, x - k
+    low = (hu[i, j, k] * (1 - fx) + hu[i, j, c] * fx) * (1 - fy) + (hu[i, b, k] * (1 - fx) + hu[i, b, c] * fx) * fy
+    high = (hu[a, j, k] * (1 - fx) + hu[a, j, c] * fx) * (1 - fy) + (hu[a, b, k] * (1 - fx) + hu[a, b, c] * fx) * fy
+    return low * (1 - fz) + high * fz
+
+
+@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True)
+def _resample(hu: HuArray, to_index: FloatArray, fold: int, out: HuArray) -> None:
+    """Fill ``out`` from ``hu``; ``to_index`` (3, 4) takes (slice, row, column) of ``out`` to those of ``hu``.
+
+    Each voxel is the mean of ``fold`` cubed places in it, so that a finer scan is averaged and not merely picked from.
+    """
+    for i in nb.prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                total = 0.0
+                for a in range(fold):
+                    for b in range(fold):
+                        for c in range(fold):
+                            p, q, r = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5, k + (c + 0.5) / fold - 0.5
+                            z = to_index[0, 0] * p + to_index[0, 1] * q + to_index[0, 2] * r + to_index[0, 3]
+                            y = to_index[1, 0] * p + to_index[1, 1] * q + to_index[1, 2] * r + to_index[1, 3]
+                            x = to_index[2, 0] * p + to_index[2, 1] * q + to_index[2, 2] * r + to_index[2, 3]
+                            total += value_between(hu, z, y, x, OUTSIDE_HU)
+                out[i, j, k] = int(np.floor(total / fold**3 + 0.5))
+
+
+@nb.njit(nb.void(_LABELS, _TABLE, nb.uint8[:, :, ::1]), parallel=True, cache=True)
+def _nearest(labels: LabelArray, to_index: FloatArray, out: LabelArray) -> None:
+    for i in nb.prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                z = int(np.floor(to_index[0, 0] * i + to_index[0, 1] * j + to_index[0, 2] * k + to_index[0, 3] + 0.5))
+                y = int(np.floor(to_index[1, 0] * i + to_index[1, 1] * j + to_index[1, 2] * k + to_index[1, 3] + 0.5))
+                x = int(np.floor(to_index[2, 0] * i + to_index[2, 1] * j + to_index[2, 2] * k + to_index[2, 3] + 0.5))
+                if 0 <= z < labels.shape[0] and 0 <= y < labels.shape[1] and 0 <= x < labels.shape[2]:
+                    out[i, j, k] = labels[z, y, x]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkVolume:
+    """The body on the work grid.
+
+    Attributes
+    ----------
+    hu
+        (slices, rows, columns) int16 along (head, back, left), -1024 outside the scan.
+    step_mm
+        Distance of neighbours along every axis.
+    affine
+        (4, 4) (column, row, slice) index -> LPS mm.
+    coarse_mm
+        The scan's largest spacing: how far partial volume reaches.
+    inside
+        (slices, rows, columns) bool: within the scan's field of view.
+    """
+
+    hu: HuArray
+    step_mm: float
+    affine: FloatArray
+    coarse_mm: float
+    inside: BoolArray
+
+    def lps(self, points_mm: FloatArray) -> FloatArray:
+        """(n, 3) points of the work grid, mm, as LPS mm."""
+        return moved_points(self.affine, np.asarray(points_mm, dtype=np.float64)[:, ::-1] / self.step_mm)
+
+
+def work_step_mm(scan: Scan) -> float:
+    """How fine the work grid is: 1 mm, or half the spacing of a coarser scan, so that a cut can run between its voxels."""
+    return max(WORK_MM, WORK_SHARE * max(scan.spacing_mm))
+
+
+def work_volume(scan: Scan, box_mm: FloatArray, step_mm: float) -> WorkVolume:
+    """Resample a box of a scan.
+
+    Parameters
+    ----------
+    scan
+        A true volume.
+    box_mm
+        (2, 3) LPS mm, lowest and highest corner.
+    step_mm
+        Distance of neighbours.
+    """
+    step = step_mm
+    shape = np.maximum(np.ceil((box_mm[1] - box_mm[0]) / step).astype(np.int64) + 1, 1)[::-1]
+    affine = np.diag([step, step, step, 1.0])
+    affine[:3, 3] = box_mm[0]
+    to_index = _index_map(affine, scan.affine)
+    fold = 2 if min(scan.spacing_mm) < FINER_SHARE * step <= FINER_SHARE * WORK_MM else 1
+    out = np.empty((int(shape[0]), int(shape[1]), int(shape[2])), dtype=np.int16)
+    _resample(np.ascontiguousarray(scan.hu), to_index, fold, out)
+    ones = np.ones(scan.hu.shape, dtype=np.uint8)
+    inside = np.zeros(out.shape, dtype=np.uint8)
+    _nearest(ones, to_index, inside)
+    return WorkVolume(out, step, affine, max(scan.spacing_mm), inside.astype(np.bool_))
+
+
+def labels_on_scan(labels: LabelArray, volume: WorkVolume, scan: Scan) -> LabelArray:
+    """Labels of the work grid on the scan's grid: each voxel takes the label of the nearest work voxel."""
+    out = np.zeros(scan.hu.shape, dtype=np.uint8)
+    _nearest(np.ascontiguousarray(labels), _index_map(scan.affine, volume.affine), out)
+    return out
+
+
+def on_work(labels: LabelArray, scan: Scan, volume: WorkVolume) -> LabelArray:
+    """Labels of the scan's grid on the work grid, nearest voxel."""
+    out = np.zeros(volume.hu.shape, dtype=np.uint8)
+    _nearest(np.ascontiguousarray(labels), _index_map(volume.affine, scan.affine), out)
+    return out
+
+
+def _index_map(source: FloatArray, target: FloatArray) -> FloatArray:
+    """(3, 4): (slice, row, column) of ``source``'s grid to those of ``target``'s."""
+    both = np.linalg.inv(target) @ source
+    turned = np.empty((3, 4))
+    turned[:, :3] = both[2::-1, 2::-1]
+    turned[:, 3] = both[2::-1, 3]
+    return np.ascontiguousarray(turned)

@@ -1,0 +1,64 @@
+"""Pieces that only touch: a component of bone is taken apart where a narrow neck joins two bulky parts."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from batchone.segment.apart.cut import Box, Ground, cut_in_two
+from batchone.segment.apart.grid import BoolArray
+from batchone.segment.apart.pieces import components
+from batchone.segment.apart.table import NECK_CORE_MM3, NECK_ERODE_MM, NECK_MM2, NECK_PART_MM3
+from batchone.segment.bits import ball, eroded, packed, unpacked
+from batchone.segment.runs import Int32Array, Int64Array
+
+
+def parted(bone: BoolArray, step_mm: float) -> list[BoolArray]:
+    """A component, or its parts where a cut of at most ``NECK_MM2`` separates them.
+
+    The cut is the smallest in area, whatever the grey values: two bones that touch, as scapula and rib do, have no valley of
+    a voxel's width between them, but they touch in a spot.
+    """
+    columns = bone.shape[2]
+    radius = max(NECK_ERODE_MM, step_mm)
+    core = unpacked(eroded(packed(bone), columns, ball(radius, (step_mm,) * 3)), columns)
+    numbers, voxels = components(core)
+    bulky = [int(k) for k in np.argsort(-voxels, kind="stable") if k and voxels[k] * step_mm**3 >= NECK_CORE_MM3]
+    rest, parts = bone, []
+    for k in reversed(bulky[1:]):
+        others = np.isin(numbers, [n for n in bulky if n != k]) & rest
+        if not others.any():
+            continue
+        flat = Ground((slice(0, 0),) * 3, step_mm, rest, np.zeros(rest.shape, np.float32), np.ones(rest.shape, np.float32))
+        side = cut_in_two(flat, rest, (numbers == k) & rest, others)
+        if _faces(side, rest & ~side) * step_mm**2 > NECK_MM2:
+            continue
+        if min(int(side.sum()), int((rest & ~side).sum())) * step_mm**3 < NECK_PART_MM3:
+            continue
+        parts.append(side)
+        rest = rest & ~side
+    return [rest, *parts]
+
+
+def all_parted(numbers: Int32Array, voxels: Int64Array, step_mm: float, least_mm3: float) -> list[tuple[Box, BoolArray]]:
+    """Every component of a numbered grid from the largest down, taken apart at its necks, each in its box."""
+    boxes = find_objects(numbers)
+    out = []
+    for piece in np.argsort(-voxels, kind="stable"):
+        if piece == 0 or voxels[piece] * step_mm**3 < least_mm3:
+            break
+        box = boxes[piece - 1]
+        bone = np.ascontiguousarray(numbers[box] == piece)
+        large = voxels[piece] * step_mm**3 >= 2 * NECK_PART_MM3
+        out += [(box, part) for part in (parted(bone, step_mm) if large else [bone])]
+    return out
+
+
+def _faces(one: BoolArray, two: BoolArray) -> int:
+    count = 0
+    for axis in range(3):
+        a = [slice(None)] * 3
+        b = [slice(None)] * 3
+        a[axis], b[axis] = slice(0, -1), slice(1, None)
+        count += int((one[tuple(a)] & two[tuple(b)]).sum() + (two[tuple(a)] & one[tuple(b)]).sum())
+    return count
