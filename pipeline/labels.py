@@ -77,7 +77,8 @@ class Cut:
     area_mm2
         Of the cut.
     valley_ratio
-        Mean value on the cut over the mean value 3 mm beside it: below 1 there is a gap, near 1 there is none to see.
+        Mean value on the cut over the mean of the brightest within 3 mm to both sides: well below 1 there is a gap between two
+        plates of bone, near 1 there is none to see.
     dense_share
         Share of the cut that runs through dense bone (above 400 HU).
     """

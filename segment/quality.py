@@ -10,6 +10,7 @@ from batchone.pipeline.labels import bone_title, unconfirmed_levels
 from batchone.pipeline.values import Bone, Finding, Numbering, Scan, judge
 from batchone.segment.backends.separated import Separated
 from batchone.segment.bone import ScanFigures, metal_mm3
+from batchone.segment.cuts import LEAST_CUT_MM2, POOR_DENSE_SHARE, POOR_VALLEY_RATIO
 from batchone.segment.separate import Chosen
 
 MAX_NOISE_HU = 80.0  # beyond, four standard deviations reach into bone; project default, unverified
@@ -19,7 +20,7 @@ MAX_SIGMA_MM = 0.3  # half a pixel of a head scan; project default, unverified
 MIN_CONFIDENCE = 0.5  # project default, unverified
 MIN_VAULT_COVER = 0.5  # a skull with a defect of 110 mm has 0.7; project default, unverified
 UNKNOWN_NAME = 0.5  # confidence in a name that only the order gives
-MAX_VALLEY_RATIO = 0.9  # a joint space of a voxel still darkens the cut by a tenth; project default, unverified
+_CUT_HINT = "look at the cut; `batchone segment CASE --labels FILE` takes corrected labels"
 _DEFAULT = "project default, unverified"
 _LEVEL_SOURCE = "transitional vertebrae are common, common practice: a person confirms the level"
 
@@ -63,26 +64,21 @@ def scan_findings(figures: ScanFigures, scan: Scan) -> tuple[Finding, ...]:
 def label_findings(separated: Separated) -> tuple[Finding, ...]:
     """How many bones were told apart, and how good the cuts between them are, worst first; the poor ones by name."""
     labels, cuts = separated.map.labels, separated.map.cuts
-    count = judge("bones_apart", f"bones told apart by: {separated.source}", float(len(labels)), "")
+    found = [judge("bones_apart", f"bones told apart by: {separated.source}", float(len(labels)), "")]
     names = {label.value: label.title for label in labels}
-    worst = sorted(cuts, key=lambda cut: (-cut.valley_ratio, cut.first, cut.second))
-    poor = [cut for cut in worst if cut.valley_ratio > MAX_VALLEY_RATIO]
-    return (
-        count,
-        *(
-            judge(
-                "cut_between_bones",
-                f"{names[cut.first]} to {names[cut.second]}: value on the cut over that 3 mm beside it",
-                cut.valley_ratio,
-                "",
-                high=MAX_VALLEY_RATIO,
-                gate=False,
-                hint="look at the cut; `batchone segment CASE --labels FILE` takes corrected labels",
-                source=_DEFAULT,
-            )
-            for cut in (poor or worst[:1])
-        ),
+    judged = sorted(
+        (cut for cut in cuts if cut.area_mm2 >= LEAST_CUT_MM2), key=lambda cut: (-cut.valley_ratio, cut.first, cut.second)
     )
+    for place, cut in enumerate(judged):
+        pair = f"{names[cut.first]} to {names[cut.second]}"
+        figures = (
+            ("cut_between_bones", "value on the cut over the brightest within 3 mm", cut.valley_ratio, POOR_VALLEY_RATIO),
+            ("cut_through_dense_bone", "share of the cut through dense bone", cut.dense_share, POOR_DENSE_SHARE),
+        )
+        for check, what, value, high in figures:
+            if value > high or (place == 0 and check == "cut_between_bones"):
+                found.append(judge(check, f"{pair}: {what}", value, "", high=high, gate=False, hint=_CUT_HINT, source=_DEFAULT))
+    return tuple(found)
 
 
 def level_findings(numbered: tuple[tuple[str, Numbering], ...], confirmed_by: str | None) -> tuple[Finding, ...]:

@@ -168,7 +168,7 @@ def test_a_cut_through_solid_bone_is_shown_and_one_in_a_gap_is_not(gap_hu: float
     assert "l1 to l2" in cut.what
     assert cut.verdict == ("warn" if poor else "pass")
     assert cut.value == pytest.approx(1.0 if poor else 0.5 * (150.0 + 900.0) / 900.0, abs=0.02)
-    (figures,) = cuts_between(voxels, scan)
+    (figures,) = cuts_between(voxels, scan.hu, scan.spacing_mm[::-1])
     assert figures.area_mm2 == pytest.approx(np.pi * 16.0**2, rel=0.03)
     assert figures.dense_share == pytest.approx(1.0)
 

@@ -17,7 +17,7 @@ from batchone.segment.apart.necks import all_parted
 from batchone.segment.apart.numbering import number
 from batchone.segment.apart.pelvis import add_pelvis
 from batchone.segment.apart.pieces import components
-from batchone.segment.apart.quality import cut_findings, cuts_of, metal_finding
+from batchone.segment.apart.quality import cuts_of, metal_finding
 from batchone.segment.apart.shapes import name_by_shape
 from batchone.segment.apart.solid import canal_tube, filled_labels, on_scan
 from batchone.segment.apart.spine import Spine, spine_of
@@ -46,7 +46,7 @@ def bones_apart(scan: Scan) -> tuple[LabelMap, tuple[Finding, ...]]:
     at_end = _at_end(voxels)
     labels = tuple(_label(k, entry, at_end) for k, entry in enumerate(draft.entries, start=1))
     cuts = cuts_of(draft, mask, volume)
-    return LabelMap(voxels, scan.affine, labels, cuts), (*findings, *cut_findings(cuts, labels))
+    return LabelMap(voxels, scan.affine, labels, cuts), findings
 
 
 def _label(value: int, entry: Entry, at_end: frozenset[int]) -> Label:

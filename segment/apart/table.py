@@ -225,12 +225,5 @@ LIMB_NEAR_MM = 12.0  # neighbours at knee and ankle lie so near; anatomy
 PATELLA_MM3 = 40000.0  # no patella is larger; anatomy
 
 # quality of a cut
-BESIDE_MM = 3.0  # beside a cut; M B.4
-DENSE_OVER_SOFT_HU = 350.0  # about 400 HU; M B.4
-POOR_VALLEY_RATIO = (
-    0.75  # of value on a cut to the brightest beside it: facets 0.45 to 0.65, a neck 0.8, one bone 0.95; thorax, skull
-)
-POOR_DENSE_SHARE = 0.6  # more of the cut through compact bone is a guess; default
-LEAST_CUT_MM2 = 30.0  # a smaller contact is not judged; default
-FACE_AREA_SHARE = 0.667  # of voxel faces: a slanted surface has 1.5 times its area in faces, on the mean; geometry
+DENSE_OVER_SOFT_HU = 350.0  # of a value on a cut that is called dense: about 400 HU; M B.4
 METAL_MOST_MM3 = 1.0e3  # a few fillings and clips; as in segment/quality

@@ -62,7 +62,7 @@ def label_map_of(voxels: LabelArray, scan: Scan, given: tuple[Named, ...], *, re
         numbering: Numbering = "estimated" if is_numbered(name) else "none"
         sure = min(one.confidence for one in group)
         labels.append(Label(number, name, side, complete, sure, numbering, "; ".join(one.evidence for one in group)))
-    return LabelMap(own, scan.affine, tuple(labels), cuts_between(own, scan))
+    return LabelMap(own, scan.affine, tuple(labels), cuts_between(own, scan.hu, scan.spacing_mm[::-1]))
 
 
 def _contradicts(side: Side, offset_mm: float) -> bool:
