@@ -8,21 +8,21 @@ trabeculae, and muscle and fat lie outside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 from scipy.sparse import csr_array
 
-from batchone.pipeline.values import FloatArray, HuArray, Mesh, Vector, moved_points
+from batchone.pipeline.values import FloatArray, HuArray, IntArray, Mesh, Vector, moved_points
 from batchone.samples.long_bone import blocks, signed_distance_mm
 from batchone.samples.scanner import FWHM_PER_SIGMA, Grid, Volume, exposed, scan_grid
 
 COARSE_MM = 0.5  # mm between the nodes of the distance field; cubic splines between them
 FINE_SHARE = 0.29  # of the blur's width: largest step of the fine grid; its own averaging then widens the blur by under 2 %
-NEAR_MM = (-4.5, 2.5)  # mm, distances to the surface that are kept exactly: thickest cortex and blur, and fat next to bone
+DEEPER_MM, OUTSIDE_MM = 1.0, 1.5  # mm, distances are kept exactly from so much below the thickest cortex to so much outside
 MARGIN_MM = 6.0  # mm of tissue around the bones
 BEYOND_MM = 3.0  # mm of nodes beyond the scan's box: its blur sees them
 METAL_HU = 2500.0  # HU: a thing from here on is metal and lies over the bone
@@ -52,14 +52,16 @@ class Tissue:
 class Scanner:
     """How the scan is made.
 
-    ``spacing_mm`` is (slice, row, column). ``fwhm_mm`` is the width of the blur before voxels average; ``overshoot`` the share
-    of a twice as wide blur that a sharp kernel takes off again, in the plane of the slices.
+    ``spacing_mm`` is (slice, row, column). ``fwhm_mm`` is the width of the blur before voxels average; ``overshoot`` the share of
+    a twice as wide blur that a sharp kernel takes off again, in the plane of the slices. ``drift_mm`` is how far each slice lies
+    behind the one before it (a tilted gantry), rounded to the fine grid.
     """
 
     spacing_mm: Vector = (0.625, 0.5, 0.5)
     fwhm_mm: float = 0.9
     overshoot: float = 0.0
     noise_hu: float = 25.0
+    drift_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,16 +83,18 @@ class Field:
 class BoneScan:
     """A scan and the truth: ``hu`` (slices, rows, columns) int16, ``affine`` (column, row, slice) -> LPS mm.
 
-    ``surfaces`` holds the bones' distance fields (mm, negative inside, exact near the surface).
+    ``surfaces`` holds the bones' distance fields (mm, negative inside, exact near the surface), ``meshes`` what they were made
+    of, ``volume`` the HU before noise.
     """
 
     hu: HuArray
     affine: FloatArray
     surfaces: tuple[Field, ...]
-    volume: Volume = field(repr=False)
+    meshes: tuple[Mesh, ...]
+    volume: Volume
 
     def distance_mm(self, points_mm: FloatArray) -> FloatArray:
-        """(n,) signed distance of LPS points to the nearest bone's true surface, negative inside; cut off beyond ``NEAR_MM``."""
+        """(n,) signed distance of LPS points to the nearest bone's true surface, negative inside, where it is near."""
         return np.asarray(np.min([surface.at(points_mm) for surface in self.surfaces], axis=0))
 
     def exposed_again(self, noise_hu: float, seed: int) -> BoneScan:
@@ -107,14 +111,14 @@ class Scene:
     HU that lie under the bones or, metal, over them.
     """
 
+    tissue: Tissue
+    meshes: tuple[Mesh, ...]
     surfaces: tuple[Field, ...]
     things: tuple[tuple[Field, float], ...]
     nodes: Grid
     pose: FloatArray
 
-    def scanned(
-        self, *, seed: int = 1, tissue: Tissue | None = None, scanner: Scanner | None = None, shift_mm: Vector = (0.0, 0.0, 0.0)
-    ) -> BoneScan:
+    def scanned(self, *, seed: int = 1, scanner: Scanner | None = None, shift_mm: Vector = (0.0, 0.0, 0.0)) -> BoneScan:
         """Scan the scene.
 
         Parameters
@@ -124,23 +128,30 @@ class Scene:
         shift_mm
             Of the voxels against the bones.
         """
-        made, shot = tissue or Tissue(), scanner or Scanner()
+        made, shot = self.tissue, scanner or Scanner()
         rng = np.random.default_rng(seed)
         back = np.asarray(np.linalg.inv(self.pose), dtype=np.float64)
         lengths = (made.thickness_length_mm, made.cortex_length_mm, made.fat_length_mm)
         smooth = [_waves(self.nodes, back, length, rng) for length in lengths]
         trabeculae = _unit_field(gaussian_filter(rng.standard_normal(self.nodes.shape, dtype=np.float32), 0.9), self.nodes)
-        parts = _Parts(made, self, smooth, trabeculae)
+        parts = _Parts(self, smooth, trabeculae)
         grid = _scan_grid(self.nodes, shot.spacing_mm, shift_mm)
         volume = np.empty(grid.shape, dtype=np.float32)
-        for first, stop, slab in _slabs(grid, shot, parts):
-            volume[first:stop] = slab
-        return BoneScan(exposed(volume, noise_hu=shot.noise_hu, rng=rng), grid.affine, self.surfaces, volume)
+        lens = _Lens.of(grid, shot)
+        for first in range(0, grid.shape[0], _SLAB):
+            stop = min(first + _SLAB, grid.shape[0])
+            volume[first:stop] = lens.seen(parts, first, stop)
+        affine = grid.affine.copy()
+        affine[1, 2] += lens.drift * lens.fine_mm[1]
+        affine[1, 3] -= lens.drift * lens.fine_mm[1] * (grid.shape[0] // 2)
+        hu = exposed(volume, noise_hu=shot.noise_hu, rng=rng)
+        return BoneScan(hu, affine, self.surfaces, self.meshes, volume)
 
 
 def scene(
     meshes: Sequence[Mesh],
     *,
+    tissue: Tissue | None = None,
     pose: FloatArray | None = None,
     z_mm: tuple[float, float] = (-np.inf, np.inf),
     things: Sequence[tuple[Mesh, float]] = (),
@@ -159,24 +170,26 @@ def scene(
         Other closed bodies with their HU, such as discs or a metal pin.
     """
     motion = np.eye(4) if pose is None else pose
-    moved = [mesh.moved(motion) for mesh in meshes]
+    moved = tuple(mesh.moved(motion) for mesh in meshes)
     nodes = _nodes(moved, z_mm)
-    others = tuple((distance_field(mesh.moved(motion), nodes), hu) for mesh, hu in things)
-    return Scene(tuple(distance_field(mesh, nodes) for mesh in moved), others, nodes, motion)
+    made = tissue or Tissue()
+    near_mm = (-max(made.cortex_mm) - DEEPER_MM, OUTSIDE_MM)
+    others = tuple((distance_field(mesh.moved(motion), nodes, near_mm), hu) for mesh, hu in things)
+    surfaces = tuple(distance_field(mesh, nodes, near_mm) for mesh in moved)
+    return Scene(made, moved, surfaces, others, nodes, motion)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
     """All that the tissue on the fine grid is made of."""
 
-    tissue: Tissue
     scene: Scene
     smooth: list[Field]
     trabeculae: Field
 
     def painted(self, fine: Grid) -> Volume:
         """HU on the fine grid."""
-        made = self.tissue
+        made = self.scene.tissue
         step_mm = np.float32(np.mean(fine.spacing_mm))
         fat = upsampled(self.smooth[2], fine)
         hu = np.where(fat < _quantile(made.fat_share), np.float32(made.fat_hu), np.float32(made.muscle_hu))
@@ -234,21 +247,21 @@ def _unit_field(values: npt.NDArray[np.float32], nodes: Grid) -> Field:
     return Field(spline_filter(values / np.float32(spread), 3, output=np.float32, mode="nearest"), nodes.affine)
 
 
-def distance_field(mesh: Mesh, nodes: Grid) -> Field:
-    """Signed distance to a closed mesh at the nodes, cut off beyond ``NEAR_MM``."""
+def distance_field(mesh: Mesh, nodes: Grid, near_mm: tuple[float, float]) -> Field:
+    """Signed distance to a closed mesh at the nodes, cut off beyond ``near_mm``."""
     boxes, middle_mm = blocks(nodes)
     half_mm = 0.5 * float(np.linalg.norm(nodes.spacing_mm * 8.0))
     rough_mm = signed_distance_mm(mesh, middle_mm)
-    near = (rough_mm > NEAR_MM[0] - half_mm) & (rough_mm < NEAR_MM[1] + half_mm)
+    near = (rough_mm > near_mm[0] - half_mm) & (rough_mm < near_mm[1] + half_mm)
     values = np.empty(nodes.shape, dtype=np.float32)
     for box, rough in zip(boxes, rough_mm, strict=True):
-        values[box] = NEAR_MM[0] if rough < 0.0 else NEAR_MM[1]
+        values[box] = near_mm[0] if rough < 0.0 else near_mm[1]
     chosen = np.flatnonzero(near)
     points = [nodes.points_mm(boxes[n]) for n in chosen]
     exact_mm = signed_distance_mm(mesh, np.vstack(points)) if points else np.empty(0)
     start = 0
     for block, some in zip(chosen, points, strict=True):
-        values[boxes[block]] = np.clip(exact_mm[start : start + len(some)], *NEAR_MM).reshape(values[boxes[block]].shape)
+        values[boxes[block]] = np.clip(exact_mm[start : start + len(some)], *near_mm).reshape(values[boxes[block]].shape)
         start += len(some)
     return Field(spline_filter(values, 3, output=np.float32, mode="nearest"), nodes.affine)
 
@@ -273,49 +286,62 @@ def _waves(nodes: Grid, back: FloatArray, length_mm: float, rng: np.random.Gener
     return Field(spline_filter(values, 3, output=np.float32, mode="nearest"), nodes.affine)
 
 
-def _slabs(grid: Grid, shot: Scanner, parts: _Parts) -> Iterator[tuple[int, int, Volume]]:
-    """The noise-free scan, some slices at a time."""
-    factor = [int(np.ceil(step / (FINE_SHARE * shot.fwhm_mm))) for step in grid.spacing_mm[::-1]]  # slice, row, column
-    fine_mm = grid.spacing_mm[::-1] / factor
-    sigma = shot.fwhm_mm / FWHM_PER_SIGMA / fine_mm
-    reach = int(np.ceil(_REACH_SIGMAS * sigma[0])) + 1
-    halo = -(-reach // factor[0])
-    pad = _plane_halo(sigma, factor, shot)
-    for first in range(0, grid.shape[0], _SLAB):
-        stop = min(first + _SLAB, grid.shape[0])
-        fine = _fine(grid, factor, (first - halo, stop + halo), pad=pad)
-        hu = gaussian_filter(parts.painted(fine), (sigma[0], 0.0, 0.0), truncate=_REACH_SIGMAS)[
-            halo * factor[0] : -halo * factor[0]
-        ]
-        narrow = gaussian_filter(hu, (0.0, sigma[1], sigma[2]), truncate=_REACH_SIGMAS)
-        if shot.overshoot:
-            wide = gaussian_filter(hu, (0.0, 2.0 * sigma[1], 2.0 * sigma[2]), truncate=_REACH_SIGMAS)
-            narrow = np.float32(1.0 + shot.overshoot) * narrow - np.float32(shot.overshoot) * wide
-        rows, columns = ((p * f, (p + n) * f) for p, f, n in zip(pad, factor[1:], grid.shape[1:], strict=True))
-        inner = narrow[:, rows[0] : rows[1], columns[0] : columns[1]]
-        shape = (stop - first, factor[0], grid.shape[1], factor[1], grid.shape[2], factor[2])
-        yield first, stop, inner.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float32)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lens:
+    """How the scanner sees: the fine grid within the voxels, and the blur on it. All triples are (slice, row, column)."""
 
+    grid: Grid
+    shot: Scanner
+    factor: IntArray
+    fine_mm: FloatArray
+    sigma: FloatArray
+    pad: IntArray
+    drift: int
 
-def _plane_halo(sigma: FloatArray, factor: Sequence[int], shot: Scanner) -> tuple[int, int]:
-    """Voxels beyond the sides of a slice that its blur reaches to."""
-    wide = 2.0 if shot.overshoot else 1.0
-    rows, columns = (int(np.ceil(_REACH_SIGMAS * wide * s / f)) + 1 for s, f in zip(sigma[1:], factor[1:], strict=True))
-    return rows, columns
+    @classmethod
+    def of(cls, grid: Grid, shot: Scanner) -> _Lens:
+        """Choose the fine grid for a scan."""
+        spacing_mm = grid.spacing_mm[::-1]
+        factor = np.ceil(spacing_mm / (FINE_SHARE * shot.fwhm_mm)).astype(np.int32)
+        fine_mm = spacing_mm / factor
+        sigma = shot.fwhm_mm / FWHM_PER_SIGMA / fine_mm
+        drift = round(shot.drift_mm / float(fine_mm[1]))
+        wide = np.array([1.0, 1.0, 1.0]) + (np.array([0.0, 1.0, 1.0]) if shot.overshoot else 0.0)
+        pad = (np.ceil(_REACH_SIGMAS * wide * sigma / factor) + 1).astype(np.int32)
+        return cls(grid, shot, factor, fine_mm, sigma, pad, drift)
 
+    def seen(self, parts: _Parts, first: int, stop: int) -> Volume:
+        """The noise-free slices from ``first`` to before ``stop``."""
+        hu = parts.painted(self._fine(first, stop))
+        deep = int(self.pad[0] * self.factor[0])
+        hu = gaussian_filter(hu, (self.sigma[0], 0.0, 0.0), truncate=_REACH_SIGMAS)[deep:-deep]
+        blurred = gaussian_filter(hu, (0.0, *self.sigma[1:]), truncate=_REACH_SIGMAS)
+        if self.shot.overshoot:
+            wide = gaussian_filter(hu, (0.0, *(2.0 * self.sigma[1:])), truncate=_REACH_SIGMAS)
+            blurred = np.float32(1.0 + self.shot.overshoot) * blurred - np.float32(self.shot.overshoot) * wide
+        slices = np.empty((stop - first, *self.grid.shape[1:]), dtype=np.float32)
+        rows, columns = (int(n) * int(f) for n, f in zip(self.grid.shape[1:], self.factor[1:], strict=True))
+        left = int(self.pad[2] * self.factor[2])
+        for n in range(stop - first):
+            top = int(self.pad[1] * self.factor[1]) + (n * self.drift if self.drift > 0 else (n - stop + first + 1) * self.drift)
+            layer = blurred[n * self.factor[0] : (n + 1) * self.factor[0], top : top + rows, left : left + columns]
+            shape = (self.factor[0], self.grid.shape[1], self.factor[1], self.grid.shape[2], self.factor[2])
+            slices[n] = layer.reshape(shape).mean(axis=(0, 2, 4), dtype=np.float32)
+        return slices
 
-def _fine(grid: Grid, factor: Sequence[int], slices: tuple[int, int], pad: tuple[int, int]) -> Grid:
-    """The fine grid that fills the voxels of some slices and ``pad`` voxels around."""
-    shape = (
-        (slices[1] - slices[0]) * factor[0],
-        *((n + 2 * p) * f for n, p, f in zip(grid.shape[1:], pad, factor[1:], strict=True)),
-    )
-    per = np.array(factor[::-1], dtype=np.float64)
-    affine = grid.affine.copy()
-    affine[:3, :3] = grid.affine[:3, :3] / per
-    first = np.array([-pad[1], -pad[0], slices[0]]) + 0.5 / per - 0.5
-    affine[:3, 3] += grid.affine[:3, :3] @ first
-    return Grid(affine, (int(shape[0]), int(shape[1]), int(shape[2])))
+    def _fine(self, first: int, stop: int) -> Grid:
+        """The fine grid that fills the voxels of some slices, as far as the blur and the drift between them reach."""
+        count = np.array([stop - first, *self.grid.shape[1:]])
+        shape = (count + 2 * self.pad) * self.factor
+        shape[1] += (stop - first - 1) * abs(self.drift)
+        per = self.factor[::-1].astype(np.float64)
+        affine = self.grid.affine.copy()
+        affine[:3, :3] /= per
+        corner = np.array([-self.pad[2], -self.pad[1], first - self.pad[0]]) + 0.5 / per - 0.5
+        affine[:3, 3] += self.grid.affine[:3, :3] @ corner
+        least = first if self.drift > 0 else stop - 1
+        affine[1, 3] += (least - self.grid.shape[0] // 2) * self.drift * self.fine_mm[1]
+        return Grid(affine, (int(shape[0]), int(shape[1]), int(shape[2])))
 
 
 def upsampled(smooth: Field, fine: Grid) -> Volume:

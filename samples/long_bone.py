@@ -166,6 +166,7 @@ def blocks(grid: Grid) -> tuple[list[tuple[slice, slice, slice]], FloatArray]:
 
 
 def signed_distance_mm(mesh: Mesh, points_mm: FloatArray) -> FloatArray:
+    """(n,) signed distance of points to a closed surface, negative inside."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its source holds an invalid escape, which some settings turn into an error
         import point_cloud_utils as pcu

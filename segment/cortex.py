@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, judge, moved_points
 from batchone.segment.bone import Grid, ScanFigures
-from batchone.segment.cortex_figures import FWHM_PER_SIGMA, LEAST_PLACES, CortexFigures, cortex_figures
+from batchone.segment.cortex_figures import FWHM_PER_SIGMA, MOST_UNSURE, CortexFigures, cortex_figures
 from batchone.segment.cortex_fit import BLUR, PLACE
 from batchone.segment.cortex_layers import PATCH_MM, Layers, fitted_layers, shapes
 from batchone.segment.patches import Patches, patches, vertex_normals
@@ -30,18 +30,21 @@ Mask = npt.NDArray[np.bool_]
 MOST_MOVED_MM = 1.2  # mm from the start: further off, the fit has found another edge; the start is within 0.5 mm
 EDGE_OF_SCAN_MM = 1.0  # mm: nearer to the scan's end there is no outside to see
 FADE_MM = 2.0  # mm: from the edge of the region on, over which the surface passes from one rule to the other
-NOISE_SHARE = 1.0  # of the fit's standard deviation; calibrated
-FLOOR_MM = 0.012  # mm, what no model sees: cortex is no perfect layer, the blur no Gaussian; calibrated
+NOISE_SHARE = 0.8  # of the fit's standard deviation; calibrated
+FLOOR_MM = 0.018  # mm, what no model sees: cortex is no perfect layer, the blur no Gaussian; calibrated
+SHIFT_SHARE = 0.8  # of the shift of a curved edge: no bone is a paraboloid where it is that curved; calibrated
 SMOOTHED = 0.5  # of the variance from noise that is left after moving to the paraboloid all the way; measured
 MISFIT = 1.0  # misfit from which the variance grows with it: five times the usual one, for voxels are counted as correlated
 RESIDUAL_NOISE = 0.3  # of a vertex's variance seen in the residual of its neighbours: their tubes overlap; measured
 UNFOLDINGS = 4  # numerical: rounds of putting back; two have been enough
 HALF_LEVEL_MM = 0.15  # mm, one standard deviation where only the start is left: half the values' step, 0.1 mm off in thin cortex
-HELD_SHARE = 0.3  # share of vertices without a fit from which a person should look; project default
+LEAST_FITTED = 0.7  # share of vertices with a fit, below which a person should look; project default
 _DEFAULT = "project default, unverified"
 
 
-def cortex_surface(mesh: Mesh, grid: Grid, figures: ScanFigures, region: Mask) -> tuple[Mesh, FloatArray, tuple[Finding, ...]]:
+def cortex_surface(
+    mesh: Mesh, grid: Grid, figures: ScanFigures, region: Mask, *, told: CortexFigures | None = None
+) -> tuple[Mesh, FloatArray, tuple[Finding, ...]]:
     """Place the vertices of a region by the fitted cortex.
 
     Parameters
@@ -54,6 +57,8 @@ def cortex_surface(mesh: Mesh, grid: Grid, figures: ScanFigures, region: Mask) -
         Of the scan.
     region
         (n,) which vertices are to be fitted.
+    told
+        Blur, noise and cortex, where they are known better than the scan shows them; measured when absent.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def cortex_surface(mesh: Mesh, grid: Grid, figures: ScanFigures, region: Mask) -
     if len(vertices) == 0:
         return mesh, sigma_mm, (judge("cortex_fitted", "vertices of the region that the cortex model has placed", 0.0, "%"),)
     shape = shapes(mesh, vertices, normals)
-    measured = cortex_figures(mesh, vertices, shape, grid, figures)
+    measured = told or cortex_figures(mesh, vertices, shape, grid, figures)
     layers = fitted_layers(mesh, vertices, shape, grid, measured.priors)
     offset_mm = _offset_mm(layers, shape)
     fitted = np.isfinite(layers.variance_mm2) & (np.abs(offset_mm) <= MOST_MOVED_MM)
@@ -75,10 +80,10 @@ def cortex_surface(mesh: Mesh, grid: Grid, figures: ScanFigures, region: Mask) -
     points = mesh.vertices_mm.copy()
     points[vertices] += shape.normal * offset_mm[:, None]
     normals[vertices] = shape.normal
-    after_mm, own_mm = _smoothed(Mesh(points, mesh.faces), vertices, normals, layers, fitted)
+    after_mm, left_mm2 = _smoothed(Mesh(points, mesh.faces), vertices, normals, layers, fitted)
     fade = _fade(mesh, vertices)
     moved_mm = fade * (offset_mm + after_mm)
-    own_mm = np.where(fitted, own_mm, np.hypot(sigma_mm[vertices], HALF_LEVEL_MM))
+    own_mm = np.where(fitted, _sigma_mm(left_mm2, layers, shape), np.hypot(sigma_mm[vertices], HALF_LEVEL_MM))
     own_mm = np.hypot(own_mm, (1.0 - fade) * np.abs(offset_mm + after_mm))
     points = mesh.vertices_mm.copy()
     points[vertices] += shape.normal * moved_mm[:, None]
@@ -98,15 +103,25 @@ def _seen(mesh: Mesh, grid: Grid) -> Mask:
 
 def _offset_mm(layers: Layers, shape: Patches) -> FloatArray:
     """Place along the normal, with the shift of a blurred edge on a curved surface put back."""
+    return np.asarray(layers.unknowns[:, PLACE] + _shift_mm(layers, shape))
+
+
+def _shift_mm(layers: Layers, shape: Patches) -> FloatArray:
+    """How far a blurred edge lies inside of a convex surface: variance of the blur times mean curvature."""
     blur_mm2 = (layers.sigma_mm * np.exp(layers.unknowns[:, BLUR])) ** 2
-    curvature = -0.5 * (shape.bend[:, 0] + shape.bend[:, 2])
-    return np.asarray(layers.unknowns[:, PLACE] + blur_mm2 * curvature)
+    return np.asarray(blur_mm2 * -0.5 * (shape.bend[:, 0] + shape.bend[:, 2]))
+
+
+def _sigma_mm(left_mm2: FloatArray, layers: Layers, shape: Patches) -> FloatArray:
+    """Standard deviation of a fitted place: what the fit leaves, what the curve leaves, and the floor."""
+    curved_mm2 = (SHIFT_SHARE * _shift_mm(layers, shape)) ** 2
+    return np.asarray(np.sqrt(NOISE_SHARE**2 * left_mm2 + curved_mm2 + FLOOR_MM**2))
 
 
 def _smoothed(
     placed: Mesh, vertices: npt.NDArray[np.int64], normals: FloatArray, layers: Layers, fitted: Mask
 ) -> tuple[FloatArray, FloatArray]:
-    """How far each vertex moves on to its neighbours' paraboloid, and its standard deviation then, mm."""
+    """How far each vertex moves on to its neighbours' paraboloid, mm, and the variance that the fit leaves then, mm2."""
     variance = np.where(fitted, layers.variance_mm2, 1.0) * np.maximum(np.nan_to_num(layers.misfit) / MISFIT, 1.0)
     weight = np.zeros(len(placed.vertices_mm))
     weight[vertices[fitted]] = 1.0 / (variance[fitted] + FLOOR_MM**2)
@@ -116,8 +131,7 @@ def _smoothed(
     share = np.where(known, variance / (variance + misfit), 0.0)
     share = np.where(known & ~fitted, 1.0, share)
     noise = np.maximum(variance - np.nan_to_num(layers.held_mm2), 0.0)
-    left = variance - noise * share * (1.0 - SMOOTHED)
-    return share * np.nan_to_num(near.height_mm), np.sqrt(NOISE_SHARE**2 * left + FLOOR_MM**2)
+    return share * np.nan_to_num(near.height_mm), variance - noise * share * (1.0 - SMOOTHED)
 
 
 def _fade(mesh: Mesh, vertices: npt.NDArray[np.int64]) -> FloatArray:
@@ -156,15 +170,18 @@ def _findings(measured: CortexFigures, fitted: Mask, moved_mm: FloatArray, sigma
     """What the scan said of itself, and what became of the surface."""
     priors = measured.priors
     across, along = (FWHM_PER_SIGMA * blur for blur in priors.blur_mm)
-    look, kernel = "look at the surface where the device touches", "ask for a scan with thick cortex or a phantom beside"
+    share, unsure = 100.0 * float(fitted.mean()), [100.0 * value for value in measured.unsure]
+    look, scan = "look at the surface where the device touches", "the scan shows too little thick cortex: expect a wider bound"
+    what, value = "vertices that the cortex model has placed", "cortex, estimated from the scan"
     return (
-        judge("cortex_fitted", "vertices that the cortex model has placed", 100.0 * float(fitted.mean()), "%",
-              low=100.0 * (1.0 - HELD_SHARE), gate=False, hint=look, source=_DEFAULT),
-        judge("cortex_figures", "places' worth of knowledge of cortex and blur", min(measured.places), "",
-              low=LEAST_PLACES, gate=False, hint=kernel, source=_DEFAULT),
-        judge("cortex_value", "cortex, estimated from the scan", priors.cortex_hu, "HU"),
+        judge("cortex_fitted", what, share, "%", low=100.0 * LEAST_FITTED, gate=False, hint=look, source=_DEFAULT),
+        judge("cortex_value", value, priors.cortex_hu, "HU"),
+        judge("cortex_value_sigma", "uncertainty of that value", unsure[0], "%", high=100.0 * MOST_UNSURE, gate=False, hint=scan,
+              source=_DEFAULT),
         judge("blur_across", "full width of the scan's blur across the slices' normal", across, "mm"),
         judge("blur_along", "full width of the scan's blur along the slices' normal", along, "mm"),
+        judge("blur_sigma", "uncertainty of these widths", unsure[1], "%", high=100.0 * MOST_UNSURE, gate=False, hint=scan,
+              source=_DEFAULT),
         judge("noise_correlation", "voxels that count as one", measured.correlation, ""),
         judge("cortex_moved", "the model moved the surface, median", float(np.median(moved_mm)), "mm"),
         judge("cortex_sigma_p95", "uncertainty where it was fitted, 95 of 100 points", float(np.percentile(sigma_mm, 95)), "mm"),

@@ -21,15 +21,18 @@ from batchone.segment.patches import Patches
 FWHM_PER_SIGMA = 2.354820045  # full width at half maximum of a Gaussian over its standard deviation
 SAMPLE = 3000  # vertices looked at: the figures are then sure to 1 %
 BLUR_GUESS_MM, CORTEX_GUESS_HU = 0.42, 1200.0  # FWHM 1 mm, and usual cortex: where the search begins
+GUESS_SPREAD = (0.2, 0.4)  # share, one deviation of both guesses: osteoporotic to dense cortex, smooth to sharp kernels
 LOOSE = ((0.25, 0.5), (0.25, 0.25), (0.15, 0.15), (0.1, 0.1))  # spread of cortex and blur about the figures, by rounds, shares:
 #                  first all kernels for bone and osteoporotic to dense cortex, then what the last round left open; numerical
 STEP_HU = 300.0  # HU: a weaker edge says little of the blur
 CLEAR_MISFIT = 4.0  # times the median misfit: a place that the model does not describe; numerical
-LEAST_PLACES = 100.0  # places' worth of knowledge that blur and cortex each need; project default
+OVERLAP = 10.0  # vertices that see the same voxels: an area of 1.5 mm2 each, 7 vertices per mm2
+MOST_UNSURE = 0.05  # share, one deviation of the cortex's value over the whole scan up to which it counts as measured
 CORTEX_SPREAD = 0.08  # share, least spread of the cortex's value from place to place: cortex varies by about 8 %
-BLUR_SPREAD = 0.06  # share, least spread of the blur's width: sharper in the middle of the field of view than at its side
+BLUR_SPREAD = 0.15  # share, spread of the blur's width: no kernel is a Gaussian, and where the scan's figure is wrong by 30 % the
+#                     places' own fits still find it; at 0.06 they do not (coverage 0.60 to 0.92)
 CORTEX_RANGE_HU, BLUR_RANGE_MM = (500.0, 2200.0), (0.12, 1.5)  # HU: plastic to enamel; mm: beyond any CT. Never reached by bone
-SURE = 0.7  # a place's own share in its value from which it shows how values vary; numerical
+SURE, LEAST_SURE = 0.7, 100  # a place's own share in its value from which it shows how values vary, and how many show it
 ALIKE = 0.02  # share of the places' weight that holds the blur along the slices' normal to that across; numerical
 LAGS = 3  # voxels: noise of a CT is not correlated further
 CALM_SPREADS = 4.0  # deviations of the noise about soft tissue that are homogeneous tissue
@@ -38,19 +41,13 @@ _LEAST_PAIRS = 3000
 
 @dataclass(frozen=True, slots=True)
 class CortexFigures:
-    """Noise (HU, one standard deviation of a voxel), how many voxels make one independent one, how many places' worth of
-    knowledge gave the cortex's value and the blur, and the priors that follow. Where these are too few (``measured`` is False)
-    the priors stay wide."""
+    """Noise (HU, one standard deviation of a voxel), how many voxels make one independent one, how unsure the cortex's value and
+    the blur's width of the whole scan are (share, one standard deviation), and the priors of each place that follow."""
 
     noise_hu: float
     correlation: float
-    places: tuple[float, float]
+    unsure: tuple[float, float]
     priors: Priors
-
-    @property
-    def measured(self) -> bool:
-        """The scan shows its blur and its cortex."""
-        return min(self.places) >= LEAST_PLACES
 
 
 def noise_correlation(hu: HuArray, low_hu: float, high_hu: float) -> tuple[float, float]:
@@ -100,60 +97,53 @@ def cortex_figures(
     step = max(1, len(vertices) // SAMPLE)
     some, rows = np.ascontiguousarray(vertices[::step]), shape.at(slice(None, None, step))
     priors = Priors(noise_hu * float(np.sqrt(correlation)), CORTEX_GUESS_HU, 0.0, (BLUR_GUESS_MM, BLUR_GUESS_MM), 0.0)
-    places, spread = (0.0, 0.0), CORTEX_SPREAD
+    spread, unsure = 0.0, GUESS_SPREAD
     for cortex_loose, blur_loose in LOOSE:
         priors = replace(priors, cortex_spread_hu=cortex_loose * priors.cortex_hu, blur_spread=blur_loose)
         layers = fitted_layers(mesh, some, rows, grid, priors)
-        found = _together(layers, rows, grid, priors)
-        places = found.places
-        if min(places) < LEAST_PLACES:
-            return CortexFigures(noise_hu, correlation, places, priors)
-        priors, spread = found.priors, found.spread
-    spread_hu = max(spread, CORTEX_SPREAD) * priors.cortex_hu
-    return CortexFigures(noise_hu, correlation, places, replace(priors, cortex_spread_hu=spread_hu, blur_spread=BLUR_SPREAD))
+        priors, spread, unsure = _together(layers, rows, grid, priors)
+    spread_hu = float(np.hypot(max(spread, CORTEX_SPREAD), unsure[0])) * priors.cortex_hu
+    blur_spread = float(np.hypot(BLUR_SPREAD, unsure[1]))
+    return CortexFigures(noise_hu, correlation, unsure, replace(priors, cortex_spread_hu=spread_hu, blur_spread=blur_spread))
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What all places together say: how many places' worth they know of cortex and blur, new priors, spread of the cortex."""
+def _together(layers: Layers, shape: Patches, grid: Grid, priors: Priors) -> tuple[Priors, float, tuple[float, float]]:
+    """The cortex's value and the blur that make the places most likely: one step to the maximum of their marginal likelihood.
 
-    places: tuple[float, float]
-    priors: Priors
-    spread: float
-
-
-def _together(layers: Layers, shape: Patches, grid: Grid, priors: Priors) -> _Found:
-    """The cortex's value and the blur that make the places most likely: one step of the marginal likelihood's maximum."""
+    Returns the priors with both, the cortex's spread from place to place, and how unsure both are (shares).
+    """
     x = layers.unknowns
     clear = np.isfinite(layers.variance_mm2) & (x[:, CORTEX] - x[:, OUTER] > STEP_HU)
-    if not clear.any():
-        return _Found((0.0, 0.0), priors, 0.0)
-    clear &= layers.misfit < CLEAR_MISFIT * np.median(layers.misfit[clear])
+    clear &= layers.misfit < CLEAR_MISFIT * np.median(layers.misfit[clear]) if clear.any() else clear
     precision = np.array([priors.cortex_spread_hu, priors.blur_spread]) ** -2.0
     known = np.eye(2) - layers.covariance[clear] * precision  # a place's own share in what its fit says
     off = np.stack([x[clear, CORTEX] - priors.cortex_hu, x[clear, BLUR]], axis=1)
     along = (shape.normal[clear] @ slice_normal(grid)) ** 2
     parts = np.zeros((len(off), 2, 3))  # of a place's cortex and blur: cortex, blur across, blur along
     parts[:, 0, 0], parts[:, 1, 1], parts[:, 1, 2] = 1.0, 1.0 - along, along
-    weighted = precision[:, None] * parts
+    weighted = precision[:, None] * parts / OVERLAP
     matrix = np.einsum("nai,nab,nbj->ij", weighted, known, parts)
-    alike = ALIKE * float(known[:, 1, 1].sum()) * precision[1] * np.array([[0.0, 0.0, 0.0], [0.0, 1.0, -1.0], [0.0, -1.0, 1.0]])
-    move = np.linalg.solve(matrix + alike, np.einsum("nai,na->i", weighted, off))
+    right = np.einsum("nai,na->i", weighted, off)
+    alike = ALIKE * (matrix[1, 1] + matrix[2, 2]) * np.array([[0.0, 0.0, 0.0], [0.0, 1.0, -1.0], [0.0, -1.0, 1.0]])
+    guess = np.array([GUESS_SPREAD[0] * CORTEX_GUESS_HU, GUESS_SPREAD[1], GUESS_SPREAD[1]]) ** -2.0
+    held = [CORTEX_GUESS_HU - priors.cortex_hu, *(np.log(BLUR_GUESS_MM / old) for old in priors.blur_mm)]
+    inverse = np.linalg.inv(matrix + alike + np.diag(guess))
+    move = inverse @ (right + guess * np.array(held))
     cortex_hu = float(np.clip(priors.cortex_hu + move[0], *CORTEX_RANGE_HU))
     voxel = float(np.mean(np.array(grid.spacing_mm) ** 2)) / 12.0
     across, upward = (
         float(np.clip(np.sqrt(max((old**2 + voxel) * np.exp(2.0 * step) - voxel, 0.0)), *BLUR_RANGE_MM))
         for old, step in zip(priors.blur_mm, move[1:], strict=True)
     )
-    places = (float(known[:, 0, 0].sum()), float(known[:, 1, 1].sum()))
     spread = _spread(off[:, 0] - move[0], known[:, 0, 0], layers.covariance[clear, 0, 0]) / cortex_hu
-    return _Found(places, replace(priors, cortex_hu=cortex_hu, blur_mm=(across, upward)), spread)
+    unsure = (float(np.sqrt(inverse[0, 0])) / cortex_hu, float(np.sqrt(inverse[1, 1])))
+    return replace(priors, cortex_hu=cortex_hu, blur_mm=(across, upward)), spread, unsure
 
 
 def _spread(off: FloatArray, known: FloatArray, variance: FloatArray) -> float:
     """Standard deviation of a value from place to place, without the fits' own uncertainty, from the places that know it."""
     sure = known > SURE
-    if sure.sum() < LEAST_PLACES:
+    if sure.sum() < LEAST_SURE:
         return 0.0
     own = (off[sure] / known[sure]) ** 2 - variance[sure] / known[sure]
     return float(np.sqrt(max(float(np.mean(own)), 0.0)))

@@ -12,7 +12,8 @@ from batchone.segment import cortex_fit
 from batchone.segment.bone import METAL_HU, Grid
 from batchone.segment.patches import Patches, patches
 
-INSIDE_MM, OUTSIDE_MM = 4.0, 1.8  # of the normal: past a cortex of 3 mm; not far out, where other tissue begins
+INSIDE_MM = 4.0  # of the normal, past a cortex of 3 mm
+OUTSIDE_BLURS, OUTSIDE_MM = 3.0, (1.2, 2.4)  # deviations of the blur, and mm: the whole edge, but not the next tissue (tried)
 TUBE_MM = 1.0  # radius of the tube: about 12 voxels a layer of 0.5 mm; less than half of PATCH_MM, so its bend is known
 SLICES_IN_TUBE = 0.8  # a tube is at least that many of the widest voxel distances in radius, so that no layer stays empty
 PATCH_MM = 2.5  # radius of the paraboloid that gives normal and bend (tried: facts on the sub-voxel surface)
@@ -87,7 +88,8 @@ def fitted_layers(mesh: Mesh, vertices: npt.NDArray[np.int64], shape: Patches, g
     spread = [PLACE_SPREAD_MM, THICKNESS_SPREAD_MM, OUTSIDE_SPREAD_HU, MARROW_SPREAD_HU]
     precision = np.array([*spread, priors.cortex_spread_hu, priors.blur_spread]) ** -2.0
     radius_mm = max(TUBE_MM, SLICES_IN_TUBE * max(grid.spacing_mm))
-    reach = np.array([INSIDE_MM, OUTSIDE_MM, radius_mm, float(METAL_HU)])
+    outside_mm = float(np.clip(OUTSIDE_BLURS * max(priors.blur_mm), *OUTSIDE_MM))
+    reach = np.array([INSIDE_MM, outside_mm, radius_mm, float(METAL_HU)])
     figures = np.array([priors.noise_hu**2, RISE_HU, DEEP_MM, DEEP_WEIGHT])
     frames = np.ascontiguousarray(np.stack([shape.normal, shape.across, shape.beside, shape.bend], axis=1))
     to_mm, box = np.ascontiguousarray(grid.affine[:3, :3]), np.ascontiguousarray(grid.inside[::-1])
