@@ -1,4 +1,4 @@
-"""``make bench``: the truth bench, then reading a series and each stage beside the peers."""
+"""``make bench``: the truth benches (implants, surfaces, their bound), then reading a series and each stage beside the peers."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    for name in ("truth", "intake", "speed"):
+    for name in ("truth", "surface", "coverage", "intake", "speed"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

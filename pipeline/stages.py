@@ -128,7 +128,7 @@ def _write_json(path: Path, tree: Any) -> None:
 
 STAGES = (
     Stage("intake", "pure", "batchone.pipeline.intake.make:intake", ("Study", "Order", "Protocol"), "Scan", 2, 1.0, _keep_scan),
-    Stage("segment", "pure", "batchone.segment.make:segment", ("Scan", "Order"), "Anatomy", 2, 2.5, _keep_anatomy),
+    Stage("segment", "pure", "batchone.segment.make:segment", ("Scan", "Order", "Protocol"), "Anatomy", 2, 2.5, _keep_anatomy),
     Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 2, 2.0, _keep_plan),
     Stage(
         "design", "pure", "batchone.design.make:design", ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device

@@ -31,8 +31,9 @@ MOST_MOVED_MM = 1.2  # mm from the start: further off, the fit has found another
 EDGE_OF_SCAN_MM = 1.0  # mm: nearer to the scan's end there is no outside to see
 FADE_MM = 2.0  # mm: from the edge of the region on, over which the surface passes from one rule to the other
 NOISE_SHARE = 0.8  # of the fit's standard deviation; calibrated
-FLOOR_MM = 0.018  # mm, what no model sees: cortex is no perfect layer, the blur no Gaussian; calibrated
+FLOOR_MM = 0.014  # mm, what no model sees: cortex is no perfect layer, the blur no Gaussian; calibrated
 SHIFT_SHARE = 0.8  # of the shift of a curved edge: no bone is a paraboloid where it is that curved; calibrated
+CREASED = 1.0  # times the residual of the narrow paraboloid on a crease; calibrated
 SMOOTHED = 0.5  # of the variance from noise that is left after moving to the paraboloid all the way; measured
 MISFIT = 1.0  # misfit from which the variance grows with it: five times the usual one, for voxels are counted as correlated
 RESIDUAL_NOISE = 0.3  # of a vertex's variance seen in the residual of its neighbours: their tubes overlap; measured
@@ -115,7 +116,8 @@ def _shift_mm(layers: Layers, shape: Patches) -> FloatArray:
 def _sigma_mm(left_mm2: FloatArray, layers: Layers, shape: Patches) -> FloatArray:
     """Standard deviation of a fitted place: what the fit leaves, what the curve leaves, and the floor."""
     curved_mm2 = (SHIFT_SHARE * _shift_mm(layers, shape)) ** 2
-    return np.asarray(np.sqrt(NOISE_SHARE**2 * left_mm2 + curved_mm2 + FLOOR_MM**2))
+    creased_mm2 = np.where(shape.radius_mm < PATCH_MM, (CREASED * np.nan_to_num(shape.residual_mm)) ** 2, 0.0)
+    return np.asarray(np.sqrt(NOISE_SHARE**2 * left_mm2 + curved_mm2 + creased_mm2 + FLOOR_MM**2))
 
 
 def _smoothed(

@@ -21,15 +21,19 @@ from batchone.segment.patches import Patches
 FWHM_PER_SIGMA = 2.354820045  # full width at half maximum of a Gaussian over its standard deviation
 SAMPLE = 3000  # vertices looked at: the figures are then sure to 1 %
 BLUR_GUESS_MM, CORTEX_GUESS_HU = 0.42, 1200.0  # FWHM 1 mm, and usual cortex: where the search begins
-GUESS_SPREAD = (0.2, 0.4)  # share, one deviation of both guesses: osteoporotic to dense cortex, smooth to sharp kernels
+GUESS_SPREAD = (0.15, 0.4)  # share, one deviation of both guesses: osteoporotic to dense cortex, smooth to sharp kernels
 LOOSE = ((0.25, 0.5), (0.25, 0.25), (0.15, 0.15), (0.1, 0.1))  # spread of cortex and blur about the figures, by rounds, shares:
 #                  first all kernels for bone and osteoporotic to dense cortex, then what the last round left open; numerical
 STEP_HU = 300.0  # HU: a weaker edge says little of the blur
 CLEAR_MISFIT = 4.0  # times the median misfit: a place that the model does not describe; numerical
 OVERLAP = 10.0  # vertices that see the same voxels: an area of 1.5 mm2 each, 7 vertices per mm2
-MOST_UNSURE = 0.05  # share, one deviation of the cortex's value over the whole scan up to which it counts as measured
+TRUSTED = 0.3  # share of its own in the cortex's value up to which a place is not asked for it: a layer thinner than the blur
+FEW = 0.15  # mean trust under which the trusted places are the odd ones of a thin bone (noise makes some look thick and weak)
+THIN_UNSURE = 0.1  # share, one deviation of the cortex's value where no place knows it: 15 % off in the thinnest bone tried
+MOST_STEP = 0.15  # share that a round may move it by: a first round from far away overshoots; numerical
+MOST_UNSURE = 0.08  # share, one deviation of the cortex's value over the whole scan up to which it counts as measured
 CORTEX_SPREAD = 0.08  # share, least spread of the cortex's value from place to place: cortex varies by about 8 %
-BLUR_SPREAD = 0.15  # share, spread of the blur's width: no kernel is a Gaussian, and where the scan's figure is wrong by 30 % the
+BLUR_SPREAD = 0.2  # share, spread of the blur's width: no kernel is a Gaussian, and where the scan's figure is wrong by 30 % the
 #                     places' own fits still find it; at 0.06 they do not (coverage 0.60 to 0.92)
 CORTEX_RANGE_HU, BLUR_RANGE_MM = (500.0, 2200.0), (0.12, 1.5)  # HU: plastic to enamel; mm: beyond any CT. Never reached by bone
 SURE, LEAST_SURE = 0.7, 100  # a place's own share in its value from which it shows how values vary, and how many show it
@@ -101,7 +105,8 @@ def cortex_figures(
     for cortex_loose, blur_loose in LOOSE:
         priors = replace(priors, cortex_spread_hu=cortex_loose * priors.cortex_hu, blur_spread=blur_loose)
         layers = fitted_layers(mesh, some, rows, grid, priors)
-        priors, spread, unsure = _together(layers, rows, grid, priors)
+        priors, seen, unsure = _together(layers, rows, grid, priors)
+        spread = max(seen, spread if blur_loose < LOOSE[0][1] else 0.0)  # not the first round's: its blur was a guess
     spread_hu = float(np.hypot(max(spread, CORTEX_SPREAD), unsure[0])) * priors.cortex_hu
     blur_spread = float(np.hypot(BLUR_SPREAD, unsure[1]))
     return CortexFigures(noise_hu, correlation, unsure, replace(priors, cortex_spread_hu=spread_hu, blur_spread=blur_spread))
@@ -119,25 +124,41 @@ def _together(layers: Layers, shape: Patches, grid: Grid, priors: Priors) -> tup
     known = np.eye(2) - layers.covariance[clear] * precision  # a place's own share in what its fit says
     off = np.stack([x[clear, CORTEX] - priors.cortex_hu, x[clear, BLUR]], axis=1)
     along = (shape.normal[clear] @ slice_normal(grid)) ** 2
+    trust = _trust(known[:, 0, 0], priors.cortex_spread_hu / priors.cortex_hu)
+    root = np.sqrt(trust)
     parts = np.zeros((len(off), 2, 3))  # of a place's cortex and blur: cortex, blur across, blur along
-    parts[:, 0, 0], parts[:, 1, 1], parts[:, 1, 2] = 1.0, 1.0 - along, along
+    parts[:, 0, 0], parts[:, 1, 1], parts[:, 1, 2] = root, 1.0 - along, along
     weighted = precision[:, None] * parts / OVERLAP
     matrix = np.einsum("nai,nab,nbj->ij", weighted, known, parts)
-    right = np.einsum("nai,na->i", weighted, off)
+    right = np.einsum("nai,na->i", weighted, off * np.stack([root, np.ones(len(root))], axis=1))
     alike = ALIKE * (matrix[1, 1] + matrix[2, 2]) * np.array([[0.0, 0.0, 0.0], [0.0, 1.0, -1.0], [0.0, -1.0, 1.0]])
     guess = np.array([GUESS_SPREAD[0] * CORTEX_GUESS_HU, GUESS_SPREAD[1], GUESS_SPREAD[1]]) ** -2.0
     held = [CORTEX_GUESS_HU - priors.cortex_hu, *(np.log(BLUR_GUESS_MM / old) for old in priors.blur_mm)]
     inverse = np.linalg.inv(matrix + alike + np.diag(guess))
     move = inverse @ (right + guess * np.array(held))
-    cortex_hu = float(np.clip(priors.cortex_hu + move[0], *CORTEX_RANGE_HU))
+    step_hu = float(np.clip(move[0], -MOST_STEP * priors.cortex_hu, MOST_STEP * priors.cortex_hu))
+    cortex_hu = float(np.clip(priors.cortex_hu + step_hu, *CORTEX_RANGE_HU))
     voxel = float(np.mean(np.array(grid.spacing_mm) ** 2)) / 12.0
     across, upward = (
         float(np.clip(np.sqrt(max((old**2 + voxel) * np.exp(2.0 * step) - voxel, 0.0)), *BLUR_RANGE_MM))
         for old, step in zip(priors.blur_mm, move[1:], strict=True)
     )
     spread = _spread(off[:, 0] - move[0], known[:, 0, 0], layers.covariance[clear, 0, 0]) / cortex_hu
-    unsure = (float(np.sqrt(inverse[0, 0])) / cortex_hu, float(np.sqrt(inverse[1, 1])))
+    thin = THIN_UNSURE * (1.0 - float(trust.mean() if len(trust) else 0.0))
+    unsure = (max(float(np.sqrt(inverse[0, 0])) / cortex_hu, thin), float(np.sqrt(inverse[1, 1])))
     return replace(priors, cortex_hu=cortex_hu, blur_mm=(across, upward)), spread, unsure
+
+
+def _trust(known: FloatArray, spread: float) -> FloatArray:
+    """How far places are asked for the cortex's value, 0 to 1, from their own share in it under a prior of that spread.
+
+    A thin layer knows little of it, and that little suffers most from what the model lacks: many of them agree on a wrong value.
+    Where nearly all are thin, the rest is not asked either.
+    """
+    own = np.clip(known, 1e-6, 1.0 - 1e-6)
+    share = 1.0 / (1.0 + (1.0 - own) / own * (spread / LOOSE[0][0]) ** 2)  # as if under the widest prior
+    trust = np.clip((share - TRUSTED) / (1.0 - TRUSTED), 0.0, 1.0)
+    return np.asarray(trust * min(float(trust.mean()) / FEW if len(trust) else 0.0, 1.0) ** 2)
 
 
 def _spread(off: FloatArray, known: FloatArray, variance: FloatArray) -> float:

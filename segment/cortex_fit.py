@@ -213,7 +213,7 @@ def _best(
 
 
 @nb.njit(
-    nb.void(_HU, _POINTS, _BOX, _POINTS, nb.float64[:, :, ::1], _VALUES, _VALUES, _VALUES, _VALUES, _VALUES, _POINTS,
+    nb.void(_HU, _POINTS, _BOX, _POINTS, nb.float64[:, :, ::1], _VALUES, _VALUES, _VALUES, _VALUES, _VALUES, _VALUES, _POINTS,
             nb.float64[:, ::1]),
     parallel=True,
     cache=True,
@@ -224,6 +224,7 @@ def fit(
     box: IndexArray,
     centres: FloatArray,
     frames: FloatArray,
+    radii: FloatArray,
     sigmas: FloatArray,
     expected: FloatArray,
     precision: FloatArray,
@@ -241,9 +242,9 @@ def fit(
     for n in nb.prange(centres.shape[0]):
         bins = np.empty((BINS, 4))
         out[n, :] = np.nan
-        count = gathered(
-            hu, to_mm, centres[n].copy(), frames[n, 0], frames[n, 1], frames[n, 2], frames[n, 3], reach.copy(), box, bins
-        )
+        tube = reach.copy()
+        tube[2] = radii[n]
+        count = gathered(hu, to_mm, centres[n].copy(), frames[n, 0], frames[n, 1], frames[n, 2], frames[n, 3], tube, box, bins)
         if count < LEAST_BINS:
             continue
         first, stop = own_layers(bins, count, figures[1])

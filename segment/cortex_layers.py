@@ -14,9 +14,11 @@ from batchone.segment.patches import Patches, patches
 
 INSIDE_MM = 4.0  # of the normal, past a cortex of 3 mm
 OUTSIDE_BLURS, OUTSIDE_MM = 3.0, (1.2, 2.4)  # deviations of the blur, and mm: the whole edge, but not the next tissue (tried)
-TUBE_MM = 1.0  # radius of the tube: about 12 voxels a layer of 0.5 mm; less than half of PATCH_MM, so its bend is known
+TUBE_SHARE = 0.4  # radius of the tube over the paraboloid's: 1 mm, about 12 voxels a layer of 0.5 mm; its bend is known there
 SLICES_IN_TUBE = 0.8  # a tube is at least that many of the widest voxel distances in radius, so that no layer stays empty
 PATCH_MM = 2.5  # radius of the paraboloid that gives normal and bend (tried: facts on the sub-voxel surface)
+NARROW_MM = 1.5  # mm, the same on a crease: the rim of an end, a process
+CREASE_MM, CREASES = 0.05, 2.0  # mm and times the usual residual from which the surface is creased; more is not noise
 OUTSIDE_SPREAD_HU, MARROW_HU, MARROW_SPREAD_HU = 150.0, 250.0, 250.0  # HU, priors: fat to muscle, marrow from fat to dense
 THICKNESS_MM, THICKNESS_SPREAD_MM = 1.5, 3.0  # mm, prior: hardly one; it only keeps a layer without marrow behind it finite
 PLACE_SPREAD_MM = 1.0  # mm, prior: the start lies within 0.5 mm of the surface
@@ -87,20 +89,37 @@ def fitted_layers(mesh: Mesh, vertices: npt.NDArray[np.int64], shape: Patches, g
     expected = np.array([0.0, THICKNESS_MM, 0.0, MARROW_HU, priors.cortex_hu, 0.0])
     spread = [PLACE_SPREAD_MM, THICKNESS_SPREAD_MM, OUTSIDE_SPREAD_HU, MARROW_SPREAD_HU]
     precision = np.array([*spread, priors.cortex_spread_hu, priors.blur_spread]) ** -2.0
-    radius_mm = max(TUBE_MM, SLICES_IN_TUBE * max(grid.spacing_mm))
+    radii_mm = np.maximum(TUBE_SHARE * shape.radius_mm, SLICES_IN_TUBE * max(grid.spacing_mm))
     outside_mm = float(np.clip(OUTSIDE_BLURS * max(priors.blur_mm), *OUTSIDE_MM))
-    reach = np.array([INSIDE_MM, outside_mm, radius_mm, float(METAL_HU)])
+    reach = np.array([INSIDE_MM, outside_mm, 0.0, float(METAL_HU)])
     figures = np.array([priors.noise_hu**2, RISE_HU, DEEP_MM, DEEP_WEIGHT])
     frames = np.ascontiguousarray(np.stack([shape.normal, shape.across, shape.beside, shape.bend], axis=1))
     to_mm, box = np.ascontiguousarray(grid.affine[:3, :3]), np.ascontiguousarray(grid.inside[::-1])
     out = np.empty((len(vertices), cortex_fit.RESULTS))
     cortex_fit.fit(
-        grid.hu, to_mm, box, centres, frames, sigma_mm, expected, precision, reach, figures, cortex_fit.normal_table(), out
+        grid.hu,
+        to_mm,
+        box,
+        centres,
+        frames,
+        radii_mm,
+        sigma_mm,
+        expected,
+        precision,
+        reach,
+        figures,
+        cortex_fit.normal_table(),
+        out,
     )
     covariance = out[:, [7, 9, 9, 8]].reshape(-1, 2, 2)
     return Layers(out[:, :6].copy(), out[:, 6].copy(), out[:, 11].copy(), covariance, out[:, 10].copy(), sigma_mm)
 
 
 def shapes(mesh: Mesh, vertices: npt.NDArray[np.int64], normals: FloatArray) -> Patches:
-    """The paraboloids that the fit needs."""
-    return patches(mesh, vertices, radius_mm=PATCH_MM, normals=normals)
+    """The paraboloids that the fit needs: narrow ones where the surface is creased."""
+    wide = patches(mesh, vertices, radius_mm=PATCH_MM, normals=normals)
+    usual_mm = float(np.nanmedian(wide.residual_mm)) if np.isfinite(wide.residual_mm).any() else np.inf
+    creased = np.flatnonzero(wide.residual_mm > max(CREASE_MM, CREASES * usual_mm))
+    if len(creased):
+        wide.put(creased, patches(mesh, vertices[creased], radius_mm=NARROW_MM, normals=normals))
+    return wide

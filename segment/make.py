@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.pipeline.errors import OrderError
+from batchone.pipeline.limits import Protocol
 from batchone.pipeline.order import Order
-from batchone.pipeline.values import Anatomy, Bone, FieldOfView, FloatArray, Mesh, Scan, Side, moved_points
+from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Finding, FloatArray, Mesh, Scan, Side, moved_points
 from batchone.segment.bone import cropped, filled, packed_box, scan_figures
+from batchone.segment.cortex import cortex_surface
 from batchone.segment.landmarks import principal_frame, skull_frame, skull_landmarks, vault_cover
 from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, confidence, scan_findings
 from batchone.segment.separate import Chosen, chosen
@@ -21,7 +23,7 @@ MIDLINE_MM = 20.0  # a paired bone's centre lies further from the body's middle 
 PAIRED = ("calcaneus", "clavicle", "femur", "fibula", "hip", "humerus", "patella", "radius", "scapula", "talus", "tibia", "ulna")
 
 
-def segment(scan: Scan, order: Order) -> Anatomy:
+def segment(scan: Scan, order: Order, protocol: Protocol | None = None) -> Anatomy:
     """Find the ordered bone and its surface.
 
     Parameters
@@ -30,6 +32,8 @@ def segment(scan: Scan, order: Order) -> Anatomy:
         A true volume.
     order
         ``target.bones`` names the bone (the first one counts); without it, the skull is meant.
+    protocol
+        The family's: where it says that the device touches the bone's face, the surface is placed by the fitted cortex.
 
     Raises
     ------
@@ -44,7 +48,11 @@ def segment(scan: Scan, order: Order) -> Anatomy:
     grid = cropped(scan.hu, scan.affine, found.box)
     solid = filled(packed_box(found.words, grid), grid)
     mesh = surface(edge_field(solid, grid, in_tissue=found.main.exposure < IN_TISSUE), grid.affine)
-    sigma_mm = surface_sigma_mm(mesh, grid, figures.noise_hu)
+    cortex: tuple[Finding, ...] = ()
+    if protocol is not None and protocol.fits_cortex:
+        mesh, sigma_mm, cortex = cortex_surface(mesh, grid, figures, np.ones(len(mesh.vertices_mm), dtype=np.bool_))
+    else:
+        sigma_mm = surface_sigma_mm(mesh, grid, figures.noise_hu)
     frame = skull_frame(mesh) if name == SKULL else principal_frame(mesh)
     cover = _checked_cover(mesh, frame) if name == SKULL else None
     bone = Bone(
@@ -58,7 +66,7 @@ def segment(scan: Scan, order: Order) -> Anatomy:
         uncertainty_mm=sigma_mm,
     )
     mask_mm3 = float(np.bitwise_count(solid).sum()) * grid.voxel_mm3
-    findings = (*scan_findings(figures, scan), *found.findings, *bone_findings(bone, mask_mm3, cover))
+    findings = (*scan_findings(figures, scan), *found.findings, *bone_findings(bone, mask_mm3, cover), *cortex)
     view = FieldOfView(scan.affine, (scan.hu.shape[0], scan.hu.shape[1], scan.hu.shape[2]))
     return Anatomy((bone,), skull_landmarks(mesh, sigma_mm) if name == SKULL else (), view, findings)
 

@@ -39,6 +39,8 @@ class Patches:
         (n, 3) second derivatives (across across, across beside, beside beside), 1/mm; negative where the bone is convex.
     residual_mm
         (n,) root mean square distance of the vertices nearby; not a number where there are too few.
+    radius_mm
+        (n,) within which they lie.
     """
 
     normal: FloatArray
@@ -47,10 +49,16 @@ class Patches:
     height_mm: FloatArray
     bend: FloatArray
     residual_mm: FloatArray
+    radius_mm: FloatArray
 
     def at(self, rows: slice | npt.NDArray[Any]) -> Patches:
         """Some of the rows."""
         return Patches(*(np.ascontiguousarray(getattr(self, name)[rows]) for name in self.__slots__))
+
+    def put(self, rows: npt.NDArray[np.int64], others: Patches) -> None:
+        """Replace some of the rows, in place."""
+        for name in self.__slots__:
+            getattr(self, name)[rows] = getattr(others, name)
 
 
 @nb.njit(nb.float64[:, ::1](_POINTS, _FACES), cache=True)
@@ -225,5 +233,6 @@ def patches(
     out, frames = np.empty((len(targets), 5)), np.zeros((len(targets), 3, 3))
     each = np.ones(len(points)) if weight is None else weight
     _fit(points, normals, each, starts, order, shape, low, targets, radius_mm, frames, out)
+    radii = np.full(len(targets), radius_mm)
     across, beside, normal = (np.ascontiguousarray(frames[:, n]) for n in range(3))
-    return Patches(normal, across, beside, out[:, 0].copy(), np.ascontiguousarray(out[:, 1:4]), out[:, 4].copy())
+    return Patches(normal, across, beside, out[:, 0].copy(), np.ascontiguousarray(out[:, 1:4]), out[:, 4].copy(), radii)
