@@ -31,7 +31,10 @@ from batchone.pipeline.job.voxels import Grid as VoxelGrid
 from batchone.pipeline.job.voxels import put_inside
 from batchone.pipeline.values import FloatArray, Mesh
 from batchone.samples.bone_ct import BoneScan, Scanner, Scene, Tissue, scene
+from batchone.samples.head import Phantom as HeadPhantom
+from batchone.samples.head import head_phantom
 from batchone.samples.long_bone import bone_surface
+from batchone.samples.scanner import Grid as ScanGrid
 from batchone.samples.spine import DISC_HU, TISSUE, spine_segment
 from batchone.segment.bone import Grid, ScanFigures, cropped, filled, packed_box, scan_figures
 from batchone.segment.cortex import cortex_surface
@@ -42,6 +45,7 @@ EDGE_MM = 4.0  # nearer to the end of a scan that cuts the bone, nothing is comp
 POINTS = 20_000  # compared between two surfaces, at most
 THRESHOLD_HU = 226  # the fixed threshold that is shown beside
 
+VAULT_SLOPE = 0.4  # of the head phantom's vault, directions this steep and steeper: no base, no face
 WIDTHS = (9, 8, 7, 7, 7, 8, 7, 7, 7, 12, 7)
 
 Bones = Callable[[str], Mesh]
@@ -64,6 +68,8 @@ def main() -> None:
     for case in cases(data):
         if arguments.only in case.name:
             _row(case)
+    if arguments.only in "head":
+        _head_rows()
 
 
 # --- scans -------------------------------------------------------------------------------------------------------------------
@@ -240,6 +246,43 @@ def _row(case: Case) -> None:
         half = scan.distance_mm(fit.start.vertices_mm)[compared(scan, fit.start.vertices_mm)]
         for name, values in ((f"  beside: fixed {THRESHOLD_HU} HU", off), ("  beside: half level", half)):
             print(f"{name:44}{len(values):9d}{values.mean():+8.3f}{rms(values):7.3f}{p95(values):7.3f}")
+
+
+def _head_rows() -> None:
+    """The vault of the head phantom, outer and inner face; devices there keep the half level, the fit is shown beside."""
+    phantom = head_phantom(seed=11, table=False)
+    scan = BoneScan(phantom.hu, phantom.affine, (), (), phantom.hu.astype(np.float32))
+    fit = fitted(scan)
+    shape = (len(phantom.hu), phantom.hu.shape[1], phantom.hu.shape[2])
+    places = ScanGrid(phantom.affine, shape).points_mm((slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])))
+    above = np.flatnonzero(_in_vault(phantom, places))
+    layers = [phantom.layers(some) for some in np.array_split(places[above], 40)]
+    truth = np.concatenate([(one.outer_mm < 0.0) & (one.inner_mm > 0.0) for one in layers])
+    for name, mesh, sigma_mm in (("half level", fit.start, None), ("fitted", fit.mesh, fit.sigma_mm)):
+        bits = np.zeros(-(-int(np.prod(shape)) // 8), dtype=np.uint8)
+        put_inside(mesh, VoxelGrid(phantom.affine, shape), bits=bits, offset=0)
+        found = np.unpackbits(bits, bitorder="little")[above].astype(np.bool_)
+        keep = _in_vault(phantom, mesh.vertices_mm)
+        at = phantom.layers(mesh.vertices_mm[keep])
+        error = np.where(np.abs(at.outer_mm) < np.abs(at.inner_mm), at.outer_mm, -at.inner_mm)
+        near = np.abs(error) < 2.0  # the engraved letter is not in the truth
+        error = error[near]
+        overlap = 2.0 * float((found & truth).sum()) / float(found.sum() + truth.sum())
+        share = "" if sigma_mm is None else f"{cover(error, sigma_mm[keep][near]):.3f}"
+        figures = (f"{len(error)}", f"{error.mean():+.3f}", f"{rms(error):.3f}", f"{p95(error):.3f}", "", f"{overlap:.4f}",
+                   f"{np.abs(error).mean():.3f}", f"{p95(error):.3f}", share, "", "")  # fmt: skip
+        print(
+            f"{'head, vault, 1.0x0.8x0.8, ' + name:44}"
+            + "".join(f"{one:>{wide}}" for one, wide in zip(figures, WIDTHS, strict=True))
+        )
+
+
+def _in_vault(phantom: HeadPhantom, points: FloatArray) -> npt.NDArray[np.bool_]:
+    """Above a plane through the temples, and not at the ends of the scan."""
+    low, high = np.array(phantom.landmarks_mm["centre"]), phantom.affine[2, 3] + (len(phantom.hu) - 1) * phantom.affine[2, 2]
+    offset = points - low
+    lifted = offset[:, 2] > VAULT_SLOPE * np.linalg.norm(offset[:, :2], axis=1)
+    return np.asarray(lifted & (np.linalg.norm(offset, axis=1) > 40.0) & (points[:, 2] < high - EDGE_MM))
 
 
 def rms(values: FloatArray) -> float:

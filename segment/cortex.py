@@ -37,7 +37,8 @@ CREASED = 1.0  # times the residual of the narrow paraboloid on a crease; calibr
 SMOOTHED = 0.5  # of the variance from noise that is left after moving to the paraboloid all the way; measured
 MISFIT = 1.0  # misfit from which the variance grows with it: five times the usual one, for voxels are counted as correlated
 RESIDUAL_NOISE = 0.3  # of a vertex's variance seen in the residual of its neighbours: their tubes overlap; measured
-UNFOLDINGS = 4  # numerical: rounds of putting back; two have been enough
+SPIKE_MM = 0.25  # mm: a vertex that moves so much further than its neighbours is a spike: they are 0.3 mm away
+ROUNDS = 6  # numerical: of taking spikes back and unfolding; three have been enough
 HALF_LEVEL_MM = 0.15  # mm, one standard deviation where only the start is left: half the values' step, 0.1 mm off in thin cortex
 LEAST_FITTED = 0.7  # share of vertices with a fit, below which a person should look; project default
 _DEFAULT = "project default, unverified"
@@ -86,11 +87,13 @@ def cortex_surface(
     moved_mm = fade * (offset_mm + after_mm)
     own_mm = np.where(fitted, _sigma_mm(left_mm2, layers, shape), np.hypot(sigma_mm[vertices], HALF_LEVEL_MM))
     own_mm = np.hypot(own_mm, (1.0 - fade) * np.abs(offset_mm + after_mm))
-    points = mesh.vertices_mm.copy()
-    points[vertices] += shape.normal * moved_mm[:, None]
-    folded = _unfolded(points, mesh, region)
+    moves = np.zeros_like(mesh.vertices_mm)
+    moves[vertices] = shape.normal * moved_mm[:, None]
+    odd = _together(moves, mesh, vertices)
+    points = mesh.vertices_mm + moves
+    odd |= _unfolded(points, mesh, region)
     sigma_mm[vertices] = np.minimum(own_mm, MAX_SIGMA_MM)
-    sigma_mm[folded] = np.hypot(sigma_mm[folded], HALF_LEVEL_MM)
+    sigma_mm[odd] = np.hypot(sigma_mm[odd], HALF_LEVEL_MM)
     return Mesh(points, mesh.faces), sigma_mm, _findings(measured, fitted, moved_mm, sigma_mm[vertices])
 
 
@@ -149,18 +152,39 @@ def _fade(mesh: Mesh, vertices: npt.NDArray[np.int64]) -> FloatArray:
     return np.asarray(np.minimum(distance_mm / FADE_MM, 1.0))
 
 
-def _unfolded(points: FloatArray, mesh: Mesh, region: Mask) -> IntArray:
+def _together(moves: FloatArray, mesh: Mesh, vertices: npt.NDArray[np.int64]) -> Mask:
+    """Let vertices that leave their neighbours behind, spikes, move as these do (in place); returns which."""
+    inside = np.zeros(len(moves), dtype=np.bool_)
+    inside[vertices] = True
+    faces = mesh.faces[inside[mesh.faces].any(axis=1)]
+    here, there = (faces[:, order].ravel() for order in ([0, 1, 2], [1, 2, 0]))  # closed: each edge once in each direction
+    spikes = np.zeros(len(moves), dtype=np.bool_)
+    for _ in range(ROUNDS):
+        sound = ~spikes[there]
+        count = np.bincount(here[sound], minlength=len(moves))
+        total = np.stack([np.bincount(here[sound], moves[there[sound], n], minlength=len(moves)) for n in range(3)], axis=1)
+        mean = total / np.maximum(count, 1)[:, None]
+        apart = np.linalg.norm(moves - mean, axis=1) > SPIKE_MM
+        wrong = inside & (count > 0) & (apart | spikes)
+        moves[wrong] = mean[wrong]
+        if not np.any(wrong & ~spikes):
+            break
+        spikes |= wrong
+    return spikes
+
+
+def _unfolded(points: FloatArray, mesh: Mesh, region: Mask) -> Mask:
     """Put vertices of triangles that were turned over back to where they were (in place); returns which."""
     faces = mesh.faces[region[mesh.faces].any(axis=1)]
     before = _face_normals(mesh.vertices_mm, faces)
     put_back = np.zeros(len(points), dtype=np.bool_)
-    for _ in range(UNFOLDINGS):
+    for _ in range(ROUNDS):
         over = np.einsum("ij,ij->i", before, _face_normals(points, faces)) < 0.0
         if not over.any():
             break
         put_back[faces[over]] = True
         points[put_back] = mesh.vertices_mm[put_back]
-    return np.flatnonzero(put_back).astype(np.int32)
+    return put_back
 
 
 def _face_normals(points: FloatArray, faces: IntArray) -> FloatArray:

@@ -33,8 +33,8 @@ THIN_UNSURE = 0.1  # share, one deviation of the cortex's value where no place k
 MOST_STEP = 0.15  # share that a round may move it by: a first round from far away overshoots; numerical
 MOST_UNSURE = 0.08  # share, one deviation of the cortex's value over the whole scan up to which it counts as measured
 CORTEX_SPREAD = 0.08  # share, least spread of the cortex's value from place to place: cortex varies by about 8 %
-BLUR_SPREAD = 0.2  # share, spread of the blur's width: no kernel is a Gaussian, and where the scan's figure is wrong by 30 % the
-#                     places' own fits still find it; at 0.06 they do not (coverage 0.60 to 0.92)
+BLUR_SPREAD = 0.3  # share, spread of the blur's width: no kernel is a Gaussian, and where the scan's figure is wrong by 30 % the
+#                     places' own fits still find it; at 0.06 they do not (coverage 0.60 to 0.92); it costs 3 % of RMS
 CORTEX_RANGE_HU, BLUR_RANGE_MM = (500.0, 2200.0), (0.12, 1.5)  # HU: plastic to enamel; mm: beyond any CT. Never reached by bone
 SURE, LEAST_SURE = 0.7, 100  # a place's own share in its value from which it shows how values vary, and how many show it
 ALIKE = 0.02  # share of the places' weight that holds the blur along the slices' normal to that across; numerical
