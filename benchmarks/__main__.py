@@ -6,5 +6,5 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    for name in ("truth", "surface", "coverage", "intake", "speed"):
+    for name in ("truth", "surface", "coverage", "tilt", "intake", "speed"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

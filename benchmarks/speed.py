@@ -43,7 +43,7 @@ def _studies(folder: Path, size: tuple[int, ...]) -> list[tuple[str, Path, Path]
     if data is not None:
         studies.append(("S2030", Path(data) / "head-phantom.zip", order))
     columns, rows, slices = size
-    spacing_mm = (230.4 / columns, 230.4 / rows, 160.0 / slices)
+    spacing_mm = (160.0 / slices, 230.4 / rows, 230.4 / columns)
     phantom = head_phantom(shape=(slices, rows, columns), spacing_mm=spacing_mm)
     study = folder / "synthetic"
     write_series(phantom.hu, phantom.affine, study)

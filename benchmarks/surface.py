@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from batchone.design.nearest import distance_mm
+from batchone.design.nearest import nearest_points
 from batchone.pipeline.job.voxels import Grid as VoxelGrid
 from batchone.pipeline.job.voxels import put_inside
 from batchone.pipeline.values import FloatArray, Mesh
@@ -211,7 +211,7 @@ def between_mm(scan: BoneScan, mesh: Mesh) -> FloatArray:
     parts = []
     for here, there in ((mesh, truth), (truth, mesh)):
         points = here.vertices_mm[compared(scan, here.vertices_mm)]
-        parts.append(distance_mm(points[:: max(1, len(points) // POINTS)], there))
+        parts.append(nearest_points(points[:: max(1, len(points) // POINTS)], there)[0])
     return np.concatenate(parts)
 
 

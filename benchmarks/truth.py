@@ -285,8 +285,8 @@ def hd95(one: np.ndarray, two: np.ndarray) -> float:
 
 def face_distance(part: Part, label: str, whole: Mesh) -> FloatArray:
     """Distances of points all over a face (one for each 0.25 mm2) from a surface, mm."""
-    from batchone.design.cranial.clearance import nearest_mm
     from batchone.design.cranial.rim_gap import near_bone, surface_samples
+    from batchone.design.nearest import nearest_mm
 
     samples = surface_samples(part, (label,), sample_mm2=0.25).points_mm
     return nearest_mm(samples, near_bone(part.mesh, whole), within_mm=15.0)

@@ -1,10 +1,16 @@
-"""Closest points on a triangle surface (embree, double precision)."""
+"""Closest points on a triangle surface, exact in double precision.
+
+Triangles are sorted into cells about as large as they are; a point looks into the cells around it, ring by ring, until no further
+ring can hold anything nearer. Points too far off for that (a search of empty cells) are left to the library's tree.
+"""
 
 from __future__ import annotations
 
 import warnings
 
+import numba
 import numpy as np
+import numpy.typing as npt
 
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
@@ -14,8 +20,15 @@ with warnings.catch_warnings():
     )  # a comment in the library, seen where it is not compiled yet
     from point_cloud_utils import closest_points_on_mesh
 
+_PER_CELL = 8.0  # numerical: triangles wanted in a cell that the surface runs through; 4 to 16 are equally fast
+_MOST_CELLS = 1 << 25  # numerical: bounds memory (128 MB of starts)
+_RINGS = 12  # numerical: a point further than this many cells from the surface takes the tree
 
-def nearest_points(points_mm: FloatArray, mesh: Mesh) -> tuple[FloatArray, IntArray, FloatArray]:
+_POINTS = numba.types.Array(numba.float64, 2, "C", readonly=True)
+_FACES = numba.types.Array(numba.int32, 2, "C", readonly=True)
+
+
+def nearest_points(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.inf) -> tuple[FloatArray, IntArray, FloatArray]:
     """Find the closest point of a surface to each point.
 
     Parameters
@@ -24,18 +37,208 @@ def nearest_points(points_mm: FloatArray, mesh: Mesh) -> tuple[FloatArray, IntAr
         (n, 3) points in the frame of the mesh.
     mesh
         At least one triangle.
+    within_mm
+        Points farther off than this need no answer.
 
     Returns
     -------
     tuple
-        (n,) unsigned distance in mm, (n,) triangle, (n, 3) the closest point.
+        (n,) unsigned distance in mm, infinite beyond ``within_mm``; (n,) triangle, of equals the first, -1 beyond; (n, 3) the
+        closest point, NaN beyond.
     """
     points = np.ascontiguousarray(points_mm, dtype=np.float64)
-    distance, face, weights = closest_points_on_mesh(points, mesh.vertices_mm, mesh.faces)
-    corners = mesh.vertices_mm[mesh.faces[face]]
-    return np.asarray(distance, dtype=np.float64), np.asarray(face, dtype=np.int32), np.einsum("ij,ijk->ik", weights, corners)
+    vertices, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
+    distance, face = np.full(len(points), np.inf), np.full(len(points), -1, dtype=np.int32)
+    closest = np.full(points.shape, np.nan)
+    if len(points) == 0:
+        return distance, face, closest
+    cell_mm, low, shape = _grid(vertices, faces)
+    starts = np.zeros(int(shape.prod()) + 1, dtype=np.int32)
+    _count(vertices, faces, low, cell_mm, shape, starts)
+    held = np.empty(int(starts[-1]), dtype=np.int32)
+    _sort(vertices, faces, low, cell_mm, shape, starts, held)
+    rings = int(min(_RINGS, np.ceil(min(within_mm, 1e9) / cell_mm) + 1))
+    _search(points, vertices, faces, low, cell_mm, shape, starts, held, rings, distance, face)
+    certain = rings * cell_mm
+    far = np.flatnonzero(distance > min(certain, within_mm))
+    if within_mm > certain and len(far):
+        asked = np.concatenate([points[far], points[far[:1]]])  # the library misreads a single point
+        found, triangle, _ = closest_points_on_mesh(asked, vertices, faces)
+        distance[far], face[far] = found[:-1], triangle[:-1]
+    beyond = distance > within_mm
+    distance[beyond], face[beyond] = np.inf, -1
+    _place(points, vertices, faces, face, closest)
+    return distance, face, closest
 
 
-def distance_mm(points_mm: FloatArray, mesh: Mesh) -> FloatArray:
-    """(n,) unsigned distance from (n, 3) points to a surface of at least one triangle, mm."""
-    return nearest_points(points_mm, mesh)[0] if len(points_mm) else np.empty(0)
+def nearest_mm(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.inf) -> FloatArray:
+    """Unsigned distance (n,) from points (n, 3) to a surface, mm; infinite beyond ``within_mm`` and without a surface."""
+    if len(mesh.faces) == 0:
+        return np.full(len(points_mm), np.inf)
+    return nearest_points(points_mm, mesh, within_mm=within_mm)[0]
+
+
+def _grid(vertices: FloatArray, faces: IntArray) -> tuple[float, FloatArray, npt.NDArray[np.int64]]:
+    """Size of the cells, mm, their first corner, and how many there are along each axis."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    sample = faces[:: max(1, len(faces) // 10_000)]
+    corners = vertices[sample]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2.0
+    wanted = float(np.sqrt(_PER_CELL * max(float(area.mean()), 1e-12)))
+    extent = np.maximum(high - low, wanted)
+    cell_mm = max(wanted, float((extent.prod() / _MOST_CELLS) ** (1.0 / 3.0)))
+    while (np.floor(extent / cell_mm) + 1.0).prod() > _MOST_CELLS:
+        cell_mm *= 1.1
+    return cell_mm, low, (np.floor(extent / cell_mm) + 1.0).astype(np.int64)
+
+
+@numba.njit(
+    numba.types.UniTuple(numba.int64, 2)(
+        _POINTS, _FACES, numba.int64, numba.int64, numba.float64[::1], numba.float64, numba.int64[::1]
+    ),
+    cache=True,
+    nogil=True,
+)
+def _reach(vertices, faces, f, k, low, cell, shape):  # type: ignore[no-untyped-def]
+    """First and last cell of a triangle along axis ``k``."""
+    a, b, c = vertices[faces[f, 0], k], vertices[faces[f, 1], k], vertices[faces[f, 2], k]
+    first = int((min(a, b, c) - low[k]) / cell)
+    last = int((max(a, b, c) - low[k]) / cell)
+    return max(first, 0), min(last, shape[k] - 1)
+
+
+@numba.njit(
+    numba.void(_POINTS, _FACES, numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1]), cache=True, nogil=True
+)
+def _count(vertices, faces, low, cell, shape, starts):  # type: ignore[no-untyped-def]
+    """Where the triangles of each cell begin."""
+    for f in range(faces.shape[0]):
+        i0, i1 = _reach(vertices, faces, f, 0, low, cell, shape)
+        j0, j1 = _reach(vertices, faces, f, 1, low, cell, shape)
+        k0, k1 = _reach(vertices, faces, f, 2, low, cell, shape)
+        for i in range(i0, i1 + 1):
+            for j in range(j0, j1 + 1):
+                for k in range(k0, k1 + 1):
+                    starts[(i * shape[1] + j) * shape[2] + k + 1] += 1
+    for at in range(starts.shape[0] - 1):
+        starts[at + 1] += starts[at]
+
+
+@numba.njit(
+    numba.void(_POINTS, _FACES, numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1], numba.int32[::1]),
+    cache=True,
+    nogil=True,
+)
+def _sort(vertices, faces, low, cell, shape, starts, held):  # type: ignore[no-untyped-def]
+    """Write the triangles of each cell, in their order; ``starts`` is as before afterwards."""
+    for f in range(faces.shape[0]):
+        i0, i1 = _reach(vertices, faces, f, 0, low, cell, shape)
+        j0, j1 = _reach(vertices, faces, f, 1, low, cell, shape)
+        k0, k1 = _reach(vertices, faces, f, 2, low, cell, shape)
+        for i in range(i0, i1 + 1):
+            for j in range(j0, j1 + 1):
+                for k in range(k0, k1 + 1):
+                    at = (i * shape[1] + j) * shape[2] + k
+                    held[starts[at]] = f
+                    starts[at] += 1
+    for at in range(starts.shape[0] - 1, 0, -1):
+        starts[at] = starts[at - 1]
+    starts[0] = 0
+
+
+@numba.njit(
+    numba.types.UniTuple(numba.float64, 2)(
+        _POINTS, numba.int32, numba.int32, numba.int32, numba.float64, numba.float64, numba.float64
+    ),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+)
+def foot_on_triangle(vertices, a, b, c, x, y, z):  # type: ignore[no-untyped-def]
+    """Where a triangle is nearest to a point, as shares of its sides a-b and a-c (Ericson 2005, section 5.1.5).
+
+    NaN for a triangle without area: its neighbours count.
+    """
+    ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+    vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+    px, py, pz = x - vertices[a, 0], y - vertices[a, 1], z - vertices[a, 2]
+    d1, d2 = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz
+    if d1 <= 0.0 and d2 <= 0.0:
+        return 0.0, 0.0
+    uu, uv, vv = ux * ux + uy * uy + uz * uz, ux * vx + uy * vy + uz * vz, vx * vx + vy * vy + vz * vz
+    d3, d4, d5, d6 = d1 - uu, d2 - uv, d1 - uv, d2 - vv
+    va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
+    if d3 >= 0.0 and d4 <= d3:
+        return 1.0, 0.0
+    if d6 >= 0.0 and d5 <= d6:
+        return 0.0, 1.0
+    if vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
+        return d1 / (d1 - d3), 0.0
+    if vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
+        return 0.0, d2 / (d2 - d6)
+    if va <= 0.0 and d4 - d3 >= 0.0 and d5 - d6 >= 0.0:
+        t = (d4 - d3) / ((d4 - d3) + (d5 - d6))
+        return 1.0 - t, t
+    return vb / (va + vb + vc), vc / (va + vb + vc)
+
+
+@numba.njit(
+    numba.float64(_POINTS, numba.int32, numba.int32, numba.int32, numba.float64, numba.float64, numba.float64),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+)
+def square_distance(vertices, a, b, c, x, y, z):  # type: ignore[no-untyped-def]
+    """Squared distance of a point to a triangle; NaN for one without area."""
+    s, t = foot_on_triangle(vertices, a, b, c, x, y, z)
+    dx = x - vertices[a, 0] - s * (vertices[b, 0] - vertices[a, 0]) - t * (vertices[c, 0] - vertices[a, 0])
+    dy = y - vertices[a, 1] - s * (vertices[b, 1] - vertices[a, 1]) - t * (vertices[c, 1] - vertices[a, 1])
+    dz = z - vertices[a, 2] - s * (vertices[b, 2] - vertices[a, 2]) - t * (vertices[c, 2] - vertices[a, 2])
+    return dx * dx + dy * dy + dz * dz
+
+
+@numba.njit(
+    numba.void(
+        _POINTS, _POINTS, _FACES, numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1], numba.int32[::1],
+        numba.int64, numba.float64[::1], numba.int32[::1],
+    ),
+    cache=True,
+    parallel=True,
+)  # fmt: skip
+def _search(points, vertices, faces, low, cell, shape, starts, held, rings, distance, face):  # type: ignore[no-untyped-def]
+    """For each point the nearest triangle, certain up to ``rings`` cells; each point writes its own answer only."""
+    for n in numba.prange(points.shape[0]):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        ci = min(max(int(np.floor((x - low[0]) / cell)), 0), shape[0] - 1)
+        cj = min(max(int(np.floor((y - low[1]) / cell)), 0), shape[1] - 1)
+        ck = min(max(int(np.floor((z - low[2]) / cell)), 0), shape[2] - 1)
+        best, nearest = np.inf, np.int32(-1)
+        for ring in range(rings + 1):
+            if ring > 0 and best <= ((ring - 1) * cell) ** 2:
+                break
+            for i in range(max(ci - ring, 0), min(ci + ring, shape[0] - 1) + 1):
+                for j in range(max(cj - ring, 0), min(cj + ring, shape[1] - 1) + 1):
+                    inner = abs(i - ci) < ring and abs(j - cj) < ring
+                    for k in range(max(ck - ring, 0), min(ck + ring, shape[2] - 1) + 1):
+                        if inner and abs(k - ck) < ring:
+                            continue
+                        at = (i * shape[1] + j) * shape[2] + k
+                        for h in range(starts[at], starts[at + 1]):
+                            f = held[h]
+                            square = square_distance(vertices, faces[f, 0], faces[f, 1], faces[f, 2], x, y, z)
+                            if square < best or (square == best and f < nearest):
+                                best, nearest = square, f
+        distance[n] = np.sqrt(best)
+        face[n] = nearest
+
+
+@numba.njit(numba.void(_POINTS, _POINTS, _FACES, numba.int32[::1], numba.float64[:, ::1]), cache=True, nogil=True)
+def _place(points, vertices, faces, face, closest):  # type: ignore[no-untyped-def]
+    """The closest point on each point's triangle."""
+    for n in range(points.shape[0]):
+        if face[n] < 0:
+            continue
+        a, b, c = faces[face[n], 0], faces[face[n], 1], faces[face[n], 2]
+        s, t = foot_on_triangle(vertices, a, b, c, points[n, 0], points[n, 1], points[n, 2])
+        for k in range(3):
+            closest[n, k] = vertices[a, k] + s * (vertices[b, k] - vertices[a, k]) + t * (vertices[c, k] - vertices[a, k])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import importlib
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +14,8 @@ from typing import Any
 
 from batchone.design.families import load_families
 from batchone.pipeline import codec
+from batchone.pipeline.config import protocol_at, read_site_settings
+from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit, put_edit, read_edit, remove_edit
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
@@ -79,7 +84,7 @@ def run_case(
     study
         DICOM folder, zip or volume file; None continues from the results that the case folder holds.
     site
-        The site's folder; keys lie in ``<site>/keys``.
+        The site's folder; keys lie in ``<site>/keys``, its settings in ``<site>/site.toml``.
     approve_as
         Who approves; None stops before slicing.
     demonstration
@@ -110,6 +115,8 @@ def run_case(
             tally.outcomes.append(outcome)
             progress(stage.name, outcome)
             if not outcome.kept:
+                if stage.gives == "Scan":
+                    threading.Thread(target=_import_ahead).start()
                 _event(case, "batchone", f"{stage.name} done", digest=inputs.digests[stage.gives])
             if stage.gives == "CheckedDevice":
                 _require_release(inputs["CheckedDevice"], order.case)
@@ -117,6 +124,13 @@ def run_case(
                 return tally.result(order.case, "awaiting-approval", None)
         job: JobFolder = inputs["JobFolder"]
         return tally.result(order.case, "done", case.path / job.folder)
+
+
+def _import_ahead() -> None:
+    """Load what later stages need beside the first ones: these take a second or more each, much of it outside of Python."""
+    for name in ("cadquery", "highdicom"):
+        with contextlib.suppress(ImportError):  # the stage that needs it says so
+            importlib.import_module(name)
 
 
 def _same_order(case: CaseFolder, order: Order) -> None:
@@ -137,6 +151,33 @@ def replace_order(case: CaseFolder, order: Order, who: str) -> None:
     _event(case, who, "order changed", digest=codec.tree_digest(json.loads(order.model_dump_json())))
 
 
+def take_labels(site: Path, order: Order, file: Path, *, who: str) -> None:
+    """Make a person's labels an input of a case, and say so in its events.
+
+    Raises
+    ------
+    InputError
+        The case has no scan yet, or the labels do not belong to it, or lack what is ordered.
+    """
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked(), in_stage(order.case, "segment"):
+        if case.record("intake") is None:
+            raise InputError("the case has no scan yet", hint="run it with --study")
+        known = case.load("segment").labels.labels if case.record("segment") is not None else ()
+        edit = read_edit(file, case.load("intake"), known, order, who=who)
+        put_edit(case, edit)
+        _event(case, who, "labels edited", meaning="bones as a person drew them", digest=edit.file_sha256)
+
+
+def drop_labels(site: Path, order: Order, *, who: str) -> None:
+    """Go back to the labels of the backend, and say so in the events."""
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked():
+        if edit_digest(case) is not None:
+            remove_edit(case)
+            _event(case, who, "edited labels dropped")
+
+
 def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> Inputs:
     family = load_families()[order.device]
     process, machine = load_process(order.process), load_machine(order.machine)
@@ -149,9 +190,15 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
     write_allowed_signers(site / "keys")
     inputs = Inputs()
     inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
-    for name, model in (("Protocol", family.limits.protocol), ("Process", process), ("Machine", machine)):
+    settings = read_site_settings(site)
+    write_atomic(case.path / "site.json", (settings.model_dump_json(indent=1) + "\n").encode())
+    protocol = protocol_at(settings, family.limits.protocol)
+    for name, model in (("Protocol", protocol), ("Process", process), ("Machine", machine)):
         inputs.give(name, model, codec.tree_digest(json.loads(model.model_dump_json())))
     inputs.give("SiteKey", key, codec.tree_digest(key.public_key))
+    backend = settings.segmentation
+    inputs.give("Segmentation", backend, codec.tree_digest(json.loads(backend.model_dump_json())))
+    inputs.give_lazily("Edit", lambda: load_edit(case), edit_digest(case) or codec.digest(NEVER))
     _give_study(case, inputs, study)
     return inputs
 

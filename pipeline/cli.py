@@ -18,6 +18,7 @@ from batchone.pipeline.commands.return_job import return_job
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.errors import BatchoneError, OrderError
+from batchone.pipeline.kernel_cache import use_kernel_cache
 
 if TYPE_CHECKING:
     from batchone.pipeline.case import Result
@@ -41,6 +42,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 def main() -> None:
     """Entry point: turns expected failures into one message and the exit code of who must act."""
+    use_kernel_cache()
     try:
         code = app(standalone_mode=False)
     except BatchoneError as error:
@@ -122,11 +124,17 @@ def devices(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonO
 
 
 @app.command()
-def inspect(study: Path, device: Annotated[str | None, typer.Option("--device")] = None, as_json: JsonOption = False) -> None:
+def inspect(
+    study: Path,
+    device: Annotated[str | None, typer.Option("--device")] = None,
+    site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what is in a study, and whether it is good enough for a device."""
+    from batchone.pipeline.config import read_site_settings
     from batchone.pipeline.inspection import inspect_for
 
-    report = inspect_for(study, device)
+    report = inspect_for(study, device, settings=read_site_settings(_site(site)))
     typer.echo(_json(report.tree) if as_json else "\n".join(report.lines))
     if not report.usable:
         raise typer.Exit(2)
@@ -176,6 +184,31 @@ def design(
             replace_order(CaseFolder(folder), order, "batchone design")
         order = read_case_order(folder / "order.toml")
     _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
+
+
+@app.command()
+def segment(
+    case: str,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Edited labels: .seg.nrrd or NIfTI, on the scan's grid.")
+    ] = None,
+    who: Annotated[str, typer.Option("--as", help="Who edited the labels.")] = "unnamed",
+    automatic: Annotated[bool, typer.Option("--automatic", help="Drop edited labels.")] = False,
+    site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment again, with labels that a person edited; then design and check."""
+    from batchone.pipeline.case import drop_labels, run_case, take_labels
+
+    folder, order = _find_case(case, site)
+    root = folder.parent.parent
+    if labels is not None and automatic:
+        raise OrderError("give either --labels FILE or --automatic", hint="see `batchone segment --help`")
+    if labels is not None:
+        take_labels(root, order, labels, who=who)
+    if automatic:
+        drop_labels(root, order, who=who)
+    _report(run_case(order, None, site=root, until="check"), as_json=as_json)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import pkgutil
 import time
 
 SYSTEM = {"cadquery": "libgl1 libx11-6"}
-_NEEDED = ("numba", "SimpleITK", "vtkmodules.vtkFiltersCore", "manifold3d", "embreex", "lib3mf", "typst", "cadquery")
+_NEEDED = ("numba", "SimpleITK", "vtkmodules.vtkFiltersCore", "manifold3d", "embreex", "lib3mf", "typst", "highdicom", "cadquery")
 
 
 def diagnose(*, warm: bool) -> tuple[list[str], bool]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from batchone.pipeline.config import SiteSettings, protocol_at
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.intake.make import SeriesSummary, inspect_study
 from batchone.pipeline.intake.protocol import failure
@@ -54,8 +55,8 @@ class Judgement:
         return None if self.verdict != "fail" else self.reason or "; ".join(map(failure, self.failed))
 
 
-def inspect_for(study: Path, device: str | None) -> Report:
-    """Summarise the series of a study and judge them by the protocol of every family.
+def inspect_for(study: Path, device: str | None, *, settings: SiteSettings | None = None) -> Report:
+    """Summarise the series of a study and judge them by the protocol of every family, as it counts at a site.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def inspect_for(study: Path, device: str | None) -> Report:
     SeriesError
         The study cannot be opened.
     """
-    protocols = family_protocols()
+    protocols = {name: protocol_at(settings or SiteSettings(), one) for name, one in family_protocols().items()}
     if device is not None and device not in protocols:
         raise InputError(f"device is {device!r}; known devices: {', '.join(sorted(protocols))}", hint="see `batchone devices`")
     series = inspect_study(study)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
-
+from batchone.pipeline.editing.stl import write_stl
 from batchone.pipeline.inspection import family_protocols
 from batchone.pipeline.intake.scan_report import scan_report
-from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Mesh, Plan, Scan
+from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Plan, Scan
 
-CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey")
+CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey", "Segmentation", "Edit")
 
 ARGUMENTS = {
     "Study": "study",
@@ -25,6 +24,8 @@ ARGUMENTS = {
     "Process": "process",
     "Machine": "machine",
     "SiteKey": "key",
+    "Segmentation": "settings",
+    "Edit": "edit",
     "Scan": "scan",
     "Anatomy": "anatomy",
     "Plan": "plan",
@@ -70,22 +71,9 @@ def _keep_scan(result: tuple[Scan, Identity], folder: Path) -> Scan:
 
 
 def _keep_anatomy(anatomy: Anatomy, folder: Path) -> Anatomy:
-    bones = []
-    for bone in anatomy.bones:
-        file = f"{bone.name}.stl" if bone.side == "midline" else f"{bone.name}-{bone.side}.stl"
-        write_stl(folder / file, bone.mesh, bone.name)
-        bones.append(
-            {
-                "name": bone.name,
-                "side": bone.side,
-                "complete": bone.complete,
-                "confidence": bone.confidence,
-                "volume_mm3": bone.volume_mm3,
-                "mesh": file,
-            }
-        )
-    landmarks = [{"name": m.name, "point": list(m.point_mm), "spread_mm": m.spread_mm} for m in anatomy.landmarks]
-    _write_json(folder / "anatomy.json", {"frame": "LPS", "unit": "mm", "bones": bones, "landmarks": landmarks})
+    from batchone.pipeline.editing.anatomy_files import write_anatomy  # needs the whole installation; the table does not
+
+    write_anatomy(anatomy, folder)
     return anatomy
 
 
@@ -107,28 +95,22 @@ def _keep_checked(checked: CheckedDevice, folder: Path) -> CheckedDevice:
     return checked
 
 
-def write_stl(path: Path, mesh: Mesh, title: str) -> None:
-    """Write a binary STL, LPS mm, with a header that depends on the title only."""
-    record = np.zeros(len(mesh.faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    corners = mesh.vertices_mm[mesh.faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    record["normal"] = normal / np.where(length > 0, length, 1.0)
-    record["corners"] = corners
-    header = f"batchone {title} LPS mm".encode("ascii", "replace")[:80].ljust(80, b"\0")
-    with path.open("wb") as stream:
-        stream.write(header)
-        stream.write(np.uint32(len(record)).tobytes())
-        stream.write(record.tobytes())
-
-
 def _write_json(path: Path, tree: Any) -> None:
     path.write_text(json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=True) + "\n", encoding="utf-8")
 
 
 STAGES = (
-    Stage("intake", "pure", "batchone.pipeline.intake.make:intake", ("Study", "Order", "Protocol"), "Scan", 2, 1.0, _keep_scan),
-    Stage("segment", "pure", "batchone.segment.make:segment", ("Scan", "Order", "Protocol"), "Anatomy", 2, 2.5, _keep_anatomy),
+    Stage("intake", "pure", "batchone.pipeline.intake.make:intake", ("Study", "Order", "Protocol"), "Scan", 3, 1.0, _keep_scan),
+    Stage(
+        "segment",
+        "pure",
+        "batchone.segment.make:segment",
+        ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
+        "Anatomy",
+        3,
+        2.5,
+        _keep_anatomy,
+    ),
     Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 2, 2.0, _keep_plan),
     Stage(
         "design", "pure", "batchone.design.make:design", ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device
@@ -153,7 +135,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        2,
+        3,
         3.0,
     ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,29 @@ from batchone.pipeline.findings import Finding as Finding
 from batchone.pipeline.findings import Vector as Vector
 from batchone.pipeline.findings import Verdict as Verdict
 from batchone.pipeline.findings import judge as judge
+from batchone.pipeline.labels import Cut as Cut
+from batchone.pipeline.labels import Edit as Edit
+from batchone.pipeline.labels import Label as Label
+from batchone.pipeline.labels import Numbering as Numbering
+from batchone.pipeline.labels import Side as Side
+from batchone.pipeline.labels import VoxelLabels as VoxelLabels
+from batchone.pipeline.landmarks import Landmark as Landmark
+from batchone.pipeline.landmarks import Reference as Reference
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 HuArray = npt.NDArray[np.int16]
 
-Side = Literal["left", "right", "midline"]
-
 
 def moved_points(pose: FloatArray, points_mm: FloatArray) -> FloatArray:
     """Apply a (4, 4) rigid matrix to (n, 3) points."""
     return np.ascontiguousarray(points_mm @ pose[:3, :3].T + pose[:3, 3])
+
+
+def _moved(pose: FloatArray, vector: Vector, weight: float) -> Vector:
+    """A point (weight 1) or direction (0) under a rigid motion."""
+    x, y, z, _ = (pose @ np.array([*vector, weight])).tolist()
+    return (x, y, z)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +183,8 @@ class Bone:
         (4, 4) pose of the bone's own frame in LPS. Design works in it, so that a device moves with its bone.
     uncertainty_mm
         (n,) float64, one per vertex: one standard deviation of the surface along its normal.
+    numbering, evidence
+        As in :class:`Label`.
     """
 
     name: str
@@ -181,25 +195,25 @@ class Bone:
     mesh: Mesh
     frame: FloatArray
     uncertainty_mm: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class Landmark:
-    """A named point in LPS mm with its spread (one standard deviation, mm)."""
-
-    name: str
-    point_mm: Vector
-    spread_mm: float
+    numbering: Numbering = "none"
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Anatomy:
-    """What the scan shows: bones, landmarks, the box that was scanned, and findings of the segmentation."""
+    """What the scan shows.
+
+    ``bones`` are those that were ordered; ``labels`` has every bone that was told apart, voxel by voxel; ``source`` says by
+    whom: "threshold", a program with its version, or a person. ``references`` are named planes and axes of the bones.
+    """
 
     bones: tuple[Bone, ...]
     landmarks: tuple[Landmark, ...]
     field_of_view: FieldOfView
     findings: tuple[Finding, ...] = ()
+    labels: VoxelLabels | None = None
+    source: str = ""
+    references: tuple[Reference, ...] = ()
 
     def bone(self, name: str) -> Bone | None:
         """The bone of that name, or None."""
@@ -208,12 +222,14 @@ class Anatomy:
     def moved(self, pose: FloatArray) -> Anatomy:
         """Return the same anatomy under a rigid motion (4, 4)."""
         bones = tuple(replace(b, mesh=b.mesh.moved(pose), frame=pose @ b.frame) for b in self.bones)
-        points = [moved_points(pose, np.array([m.point_mm]))[0] for m in self.landmarks]
-        landmarks = tuple(
-            replace(m, point_mm=(float(p[0]), float(p[1]), float(p[2]))) for m, p in zip(self.landmarks, points, strict=True)
+        landmarks = tuple(replace(m, point_mm=_moved(pose, m.point_mm, 1.0)) for m in self.landmarks)
+        references = tuple(
+            replace(r, origin_mm=_moved(pose, r.origin_mm, 1.0), direction=_moved(pose, r.direction, 0.0))
+            for r in self.references
         )
         view = FieldOfView(pose @ self.field_of_view.affine, self.field_of_view.shape)
-        return Anatomy(bones, landmarks, view, self.findings)
+        labels = None if self.labels is None else replace(self.labels, affine=pose @ self.labels.affine)
+        return replace(self, bones=bones, landmarks=landmarks, field_of_view=view, labels=labels, references=references)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

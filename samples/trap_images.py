@@ -76,6 +76,12 @@ class Stack:
         """Unit slice normal."""
         return np.cross(self.across, self.down)
 
+    @property
+    def pixels_before(self) -> FloatArray:
+        """Whole (columns, rows) by which some slice lies before the first one."""
+        before = (self.sideways_mm[0] - self.sideways_mm.min(axis=0)) / self.pixel_mm[::-1]
+        return np.asarray(np.ceil(before - 1e-6))
+
     def corner_mm(self, number: int) -> FloatArray:
         """Centre of the first pixel of a slice, LPS mm."""
         right, below = self.sideways_mm[number]

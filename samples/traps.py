@@ -53,10 +53,9 @@ def write_trap(trap: Trap, folder: Path) -> Truth:
 
 
 def _corners(made: Made) -> FloatArray:
-    """The corners of the smallest upright box that holds every slice; rising slice, row, column."""
+    """The corners of the smallest upright box of the first slice's pixels that holds every slice; rising slice, row, column."""
     place = made.place
-    ends = place.sideways_mm.min(axis=0)
-    first = place.corner_mm(0) + (ends - place.sideways_mm[0]) @ np.stack([place.across, place.down])
+    first = place.corner_mm(0) - place.pixels_before * place.pixel_mm[::-1] @ np.stack([place.across, place.down])
     rows, columns = (count + more - 1 for count, more in zip(place.shape, made.grown[::-1], strict=True))
     deep, low, wide = np.meshgrid(
         [0.0, place.along_mm[-1] - place.along_mm[0]],

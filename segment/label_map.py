@@ -1,71 +1,26 @@
-"""Bones apart, as labels on the scan's grid: what every backend gives, what a person may edit, and what surfaces are made from."""
+"""Bones apart, as labels on the scan's grid: what a backend gives, what a person may edit, what surfaces are made from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from batchone.pipeline.values import FloatArray, Side
+from batchone.pipeline.labels import Cut as Cut
+from batchone.pipeline.labels import Label as Label
+from batchone.pipeline.labels import Numbering as Numbering
+from batchone.pipeline.labels import VoxelLabels
+from batchone.pipeline.values import FloatArray
+from batchone.segment.bits import Words
 
-Numbering = Literal["none", "certain", "estimated"]
+LabelArray = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
 
+MAX_LABEL = 255
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """One bone of a label map.
-
-    Attributes
-    ----------
-    value
-        Its voxels' value, 1 to 255.
-    name
-        Lower case, as in an order's ``target.bones`` ("skull", "mandible", "t9", "l1", "rib", "sacrum", "hip", "femur", ...).
-    side
-        Of the patient, from patient space.
-    complete
-        False: the bone is cut at the edge of the scan.
-    confidence
-        0 to 1.
-    numbering
-        Whether a vertebra's or rib's number stands on evidence (``certain``), is only proposed (``estimated``: a person must
-        confirm it), or does not apply (``none``).
-    evidence
-        What the name, the number or the side rests on, for a person to read.
-    """
-
-    value: int
-    name: str
-    side: Side
-    complete: bool
-    confidence: float
-    numbering: Numbering = "none"
-    evidence: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How good a cut between two bones is, from the grey values on it.
-
-    Attributes
-    ----------
-    first, second
-        Values of the two labels.
-    area_mm2
-        Of the cut.
-    valley_ratio
-        Mean value on the cut over the mean value 3 mm beside it: below 1 there is a gap, near 1 there is none to see.
-    dense_share
-        Share of the cut that runs through dense bone (above 400 HU).
-    """
-
-    first: int
-    second: int
-    area_mm2: float
-    valley_ratio: float
-    dense_share: float
+_LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +39,123 @@ class LabelMap:
         Between labels that touch.
     """
 
-    voxels: npt.NDArray[np.uint8]
+    voxels: LabelArray
     affine: FloatArray
     labels: tuple[Label, ...]
     cuts: tuple[Cut, ...] = ()
+
+    def label(self, value: int) -> Label:
+        """The label of that value; KeyError when there is none."""
+        for label in self.labels:
+            if label.value == value:
+                return label
+        raise KeyError(value)
+
+
+@nb.njit(nb.void(_LABELS, nb.int64[:, ::1]), parallel=True, cache=True)
+def _count_runs(voxels: LabelArray, counts: Int64Array) -> None:
+    for z in nb.prange(voxels.shape[0]):
+        for y in range(voxels.shape[1]):
+            before, count = nb.uint8(0), 0
+            for x in range(voxels.shape[2]):
+                here = voxels[z, y, x]
+                count += here != 0 and here != before
+                before = here
+            counts[z, y] = count
+
+
+@nb.njit(nb.void(_LABELS, nb.int64[:, ::1], nb.int32[::1], nb.int16[::1], nb.uint8[::1]), parallel=True, cache=True)
+def _write_runs(
+    voxels: LabelArray, offsets: Int64Array, start: npt.NDArray[np.int32], length: npt.NDArray[np.int16], value: LabelArray
+) -> None:
+    slices, rows, columns = voxels.shape
+    for z in nb.prange(slices):
+        for y in range(rows):
+            at, before = offsets[z, y] - 1, nb.uint8(0)
+            for x in range(columns):
+                here = voxels[z, y, x]
+                if here != 0:
+                    if here != before:
+                        at += 1
+                        start[at] = (z * rows + y) * columns + x
+                        length[at] = 0
+                        value[at] = here
+                    length[at] += 1
+                before = here
+
+
+@nb.njit(
+    nb.void(
+        nb.types.Array(nb.int32, 1, "C", readonly=True), nb.types.Array(nb.int16, 1, "C", readonly=True), *[nb.uint8[::1]] * 2
+    ),
+    cache=True,
+)
+def _paint_runs(start: npt.NDArray[np.int32], length: npt.NDArray[np.int16], value: LabelArray, flat: LabelArray) -> None:
+    for n in range(start.shape[0]):
+        flat[start[n] : start[n] + length[n]] = value[n]
+
+
+@nb.njit(nb.void(_LABELS, nb.int64[::1], nb.boolean[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True)
+def _pack(voxels: LabelArray, first: Int64Array, wanted: npt.NDArray[np.bool_], words: Words) -> None:
+    """Set the bits of a box that begins at voxel ``first`` where ``wanted[voxel]``; the box's size is that of ``words``."""
+    slices, rows, columns = voxels.shape
+    for k in nb.prange(words.shape[0]):
+        z = k + first[0]
+        if z < 0 or z >= slices:
+            continue
+        for j in range(words.shape[1]):
+            y = j + first[1]
+            if y < 0 or y >= rows:
+                continue
+            for x in range(max(0, first[2]), min(columns, first[2] + 64 * words.shape[2])):
+                if wanted[voxels[z, y, x]]:
+                    i = x - first[2]
+                    words[k, j, i >> 6] |= nb.uint64(1) << nb.uint64(i & 63)
+
+
+def compact(label_map: LabelMap) -> VoxelLabels:
+    """The same labels as runs."""
+    voxels = np.ascontiguousarray(label_map.voxels)
+    counts = np.zeros(voxels.shape[:2], dtype=np.int64)
+    _count_runs(voxels, counts)
+    ends = np.cumsum(counts.reshape(-1))
+    total = int(ends[-1])
+    start, length, value = np.empty(total, np.int32), np.empty(total, np.int16), np.empty(total, np.uint8)
+    _write_runs(voxels, np.ascontiguousarray((ends - counts.reshape(-1)).reshape(counts.shape)), start, length, value)
+    shape = (voxels.shape[0], voxels.shape[1], voxels.shape[2])
+    return VoxelLabels(label_map.affine, shape, start, length, value, label_map.labels)
+
+
+def expanded(labels: VoxelLabels) -> LabelMap:
+    """The label map of runs; cuts are not kept."""
+    voxels = np.zeros(labels.shape, dtype=np.uint8)
+    _paint_runs(labels.start, labels.length, np.array(labels.value), voxels.reshape(-1))
+    return LabelMap(voxels, labels.affine, labels.labels)
+
+
+def measured(labels: VoxelLabels) -> tuple[Int64Array, Int64Array]:
+    """(256,) voxels, and (256, 3, 2) half-open index box along (slice, row, column), of each label value."""
+    _, rows, columns = labels.shape
+    row, column = np.divmod(labels.start.astype(np.int64), columns)
+    slice_, row = np.divmod(row, rows)
+    low = np.stack([slice_, row, column], axis=1)
+    high = np.stack([slice_ + 1, row + 1, column + labels.length], axis=1)
+    voxels = np.bincount(labels.value, weights=labels.length, minlength=MAX_LABEL + 1).astype(np.int64)
+    boxes = np.zeros((MAX_LABEL + 1, 3, 2), dtype=np.int64)
+    for value in np.flatnonzero(voxels):
+        own = labels.value == value
+        boxes[value, :, 0], boxes[value, :, 1] = low[own].min(axis=0), high[own].max(axis=0)
+    return voxels, boxes
+
+
+def packed_labels(voxels: LabelArray, values: tuple[int, ...], first: tuple[int, int, int], shape: tuple[int, ...]) -> Words:
+    """Where a label map has one of ``values``, in the box of ``shape`` whose first voxel is ``first``, packed."""
+    wanted = np.zeros(MAX_LABEL + 1, dtype=np.bool_)
+    wanted[list(values)] = True
+    wanted[0] = False
+    words = np.zeros((*shape[:2], -(-shape[2] // 64)), dtype=np.uint64)
+    _pack(np.ascontiguousarray(voxels), np.array(first, dtype=np.int64), wanted, words)
+    tail = shape[2] % 64
+    if tail:
+        words[:, :, -1] &= np.uint64((1 << tail) - 1)
+    return words

@@ -146,7 +146,8 @@ def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> H
         ``NO_LEVEL`` outside the shell.
     """
     level = np.full(grid.hu.shape, NO_LEVEL, dtype=np.int16)
-    rows, shape_rows = _rows(LEVEL_RADIUS_MM, grid), _rows(SHAPE_RADIUS_MM, grid)
+    radius_mm = LEVEL_RADIUS_MM if min(grid.spacing_mm) < LEVEL_RADIUS_MM else max(grid.spacing_mm)  # never a voxel alone
+    rows, shape_rows = _rows(radius_mm, grid), _rows(SHAPE_RADIUS_MM, grid)
     shape_rows[:, 2] = np.minimum(shape_rows[:, 2], 31)  # one word holds a row of it; numerical, down to 0.1 mm columns
     apart = [max(1, int(ROWS_MM / grid.spacing_mm[axis] + 1e-9)) for axis in (2, 1)]
     shape_rows = np.ascontiguousarray(shape_rows[np.all(shape_rows[:, :2] % apart == 0, axis=1)])

@@ -1,37 +1,53 @@
-"""The way into this room: a scan becomes an anatomy."""
+"""The way into this room: a scan becomes an anatomy.
+
+A backend, or a person, says which voxels are which bone; surfaces, frames and names are made here, the same for all.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from batchone.pipeline.errors import OrderError
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.config import Segmentation
+from batchone.pipeline.errors import InputError, OrderError
 from batchone.pipeline.limits import Protocol
 from batchone.pipeline.order import Order
-from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Finding, FloatArray, Mesh, Scan, Side, moved_points
-from batchone.segment.bone import cropped, filled, packed_box, scan_figures
-from batchone.segment.cortex import cortex_surface
-from batchone.segment.landmarks import principal_frame, skull_frame, skull_landmarks, vault_cover
-from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, confidence, scan_findings
-from batchone.segment.separate import Chosen, chosen
-from batchone.segment.surface import edge_field, signed_volume_mm3, surface
-from batchone.segment.uncertainty import surface_sigma_mm
+from batchone.pipeline.values import Anatomy, Bone, Edit, FieldOfView, Finding, Label, Landmark, Mesh, Reference, Scan
+from batchone.segment.backends.edited import edited
+from batchone.segment.backends.external import external
+from batchone.segment.backends.separated import Separated
+from batchone.segment.backends.threshold import threshold
+from batchone.segment.bone import ScanFigures, scan_figures
+from batchone.segment.frames.described import Described, described
+from batchone.segment.frames.skull import skull_frame, vault_cover
+from batchone.segment.label_map import compact, measured
+from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones
+from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findings, level_findings, scan_findings
+from batchone.segment.shapes import Shape, shape_of
+from batchone.segment.surface import signed_volume_mm3
 
-SKULL = "skull"  # the target when the order names none: both families of this version begin with a head
-IN_TISSUE = 0.5  # less of the bone's surroundings than this is air: a patient, not a dry skull
-MIDLINE_MM = 20.0  # a paired bone's centre lies further from the body's middle than this; project default, unverified
-# bones of which a body has a left and a right one
-PAIRED = ("calcaneus", "clavicle", "femur", "fibula", "hip", "humerus", "patella", "radius", "scapula", "talus", "tibia", "ulna")
+MAX_CUT_SIDES = 5  # of a scan's six: a bone may leave the scan, but some of it must be seen whole; project default, unverified
+AUTOMATIC = Segmentation()
+UNTOUCHED = Edit()
 
 
-def segment(scan: Scan, order: Order, protocol: Protocol | None = None) -> Anatomy:
-    """Find the ordered bone and its surface.
+def segment(
+    scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: Edit = UNTOUCHED, protocol: Protocol | None = None
+) -> Anatomy:
+    """Find the ordered bones and their surfaces.
 
     Parameters
     ----------
     scan
         A true volume.
     order
-        ``target.bones`` names the bone (the first one counts); without it, the skull is meant.
+        ``target.bones`` names the bones; without it, the skull is meant.
+    settings
+        Who tells the bones apart.
+    edit
+        Labels that a person gave back; they count instead of the backend's.
     protocol
         The family's: where it says that the device touches the bone's face, the surface is placed by the fitted cortex.
 
@@ -40,40 +56,85 @@ def segment(scan: Scan, order: Order, protocol: Protocol | None = None) -> Anato
     SegmentationError
         No bone, or no closed surface.
     OrderError
-        The scan does not show the ordered bone, or shows the other side's.
+        The scan does not show an ordered bone, or shows the other side's.
+    InputError
+        The bone leaves the scan on all sides, or a person's labels do not belong to the scan.
+    MachineError
+        The external program is missing, failed, or gave what cannot be used.
     """
-    name = order.target.bones[0].lower() if order.target.bones else SKULL
+    wanted = wanted_bones(order)
+    touched = protocol is not None and protocol.fits_cortex
     figures = scan_figures(scan.hu)
-    found = chosen(scan.hu, scan.spacing_mm, figures)
-    grid = cropped(scan.hu, scan.affine, found.box)
-    solid = filled(packed_box(found.words, grid), grid)
-    mesh = surface(edge_field(solid, grid, in_tissue=found.main.exposure < IN_TISSUE), grid.affine)
-    cortex: tuple[Finding, ...] = ()
-    if protocol is not None and protocol.fits_cortex:
-        mesh, sigma_mm, cortex = cortex_surface(mesh, grid, figures, np.ones(len(mesh.vertices_mm), dtype=np.bool_))
-    else:
-        sigma_mm = surface_sigma_mm(mesh, grid, figures.noise_hu)
-    frame = skull_frame(mesh) if name == SKULL else principal_frame(mesh)
-    cover = _checked_cover(mesh, frame) if name == SKULL else None
-    bone = Bone(
-        name=name,
-        side=_side(name, order.side, mesh, scan),
-        complete=not _touches_edge(found, scan),
-        confidence=confidence(found, cover),
-        volume_mm3=signed_volume_mm3(mesh),
-        mesh=mesh,
-        frame=frame,
-        uncertainty_mm=sigma_mm,
+    separated = _separated(scan, figures, wanted, order, settings, edit)
+    labels = replace(compact(separated.map), scan=scan.record.sources_digest)
+    boxes = measured(labels)[1]
+    bones: list[Bone] = []
+    landmarks: list[Landmark] = []
+    references: list[Reference] = []
+    findings: list[Finding] = []
+    chosen = ordered_labels(separated.map.labels, wanted)
+    for label in chosen:
+        _refuse_inside(label, boxes[label.value], scan)
+        shape = shape_of(label, boxes[label.value], separated, scan, figures, touched=touched)
+        cover = _checked_cover(shape.mesh, named=separated.named) if label.name == SKULL else None
+        about = described(label, shape)
+        bone = _bone(label, shape, about, cover)
+        bones.append(bone)
+        findings += bone_findings(bone, shape.mask_mm3, cover, several=len(chosen) > 1)
+        findings += shape.findings
+        findings += about.findings
+        landmarks += about.landmarks
+        references += about.references
+    found = (
+        *scan_findings(figures, scan),
+        *separated.findings,
+        *label_findings(separated),
+        *findings,
+        *_level_findings(tuple(bones), order),
     )
-    mask_mm3 = float(np.bitwise_count(solid).sum()) * grid.voxel_mm3
-    findings = (*scan_findings(figures, scan), *found.findings, *bone_findings(bone, mask_mm3, cover), *cortex)
     view = FieldOfView(scan.affine, (scan.hu.shape[0], scan.hu.shape[1], scan.hu.shape[2]))
-    return Anatomy((bone,), skull_landmarks(mesh, sigma_mm) if name == SKULL else (), view, findings)
+    return Anatomy(tuple(bones), tuple(landmarks), view, found, labels, separated.source, tuple(references))
 
 
-def _checked_cover(mesh: Mesh, frame: FloatArray) -> float:
-    cover = vault_cover(mesh, frame)
-    if cover < MIN_VAULT_COVER:
+def _separated(
+    scan: Scan, figures: ScanFigures, wanted: tuple[Wanted, ...], order: Order, settings: Segmentation, edit: Edit
+) -> Separated:
+    if edit.labels is not None:
+        return edited(scan, edit)
+    if settings.backend == "external" and settings.external is not None:
+        return external(scan, settings.external)
+    return threshold(scan, figures, wanted, order.side)
+
+
+def _refuse_inside(label: Label, box: npt.NDArray[np.int64], scan: Scan) -> None:
+    """Refuse a bone that leaves the scan on all six sides: what is seen of it has no shape."""
+    sides = int(np.sum(box[:, 0] <= 0) + np.sum(box[:, 1] >= np.array(scan.hu.shape)))
+    if sides > MAX_CUT_SIDES:
+        raise InputError(
+            f"{label.title} is cut by the end of the scan on {sides} sides, at most {MAX_CUT_SIDES}",
+            hint="ask for a scan that shows the whole bone, or at least one of its ends",
+        )
+
+
+def _bone(label: Label, shape: Shape, about: Described, cover: float | None) -> Bone:
+    return Bone(
+        name=label.name,
+        side=label.side,
+        complete=label.complete,
+        confidence=round(label.confidence * (1.0 if cover is None else cover), 4),
+        volume_mm3=signed_volume_mm3(shape.mesh),
+        mesh=shape.mesh,
+        frame=about.frame,
+        uncertainty_mm=shape.sigma_mm,
+        numbering=label.numbering,
+        evidence=label.evidence,
+    )
+
+
+def _checked_cover(mesh: Mesh, *, named: bool) -> float:
+    """Share of a vault that is there; too little refuses a skull that only the order calls one."""
+    cover = vault_cover(mesh, skull_frame(mesh))
+    if cover < MIN_VAULT_COVER and not named:
         raise OrderError(
             f"the largest bone closes {100 * cover:.0f} % of a vault, a skull at least {100 * MIN_VAULT_COVER:.0f} %",
             hint="does the study show the head, down from the vertex? name another bone in [target] if the order means one",
@@ -81,37 +142,7 @@ def _checked_cover(mesh: Mesh, frame: FloatArray) -> float:
     return cover
 
 
-def _touches_edge(found: Chosen, scan: Scan) -> bool:
-    return bool(np.any(found.box[:, 0] <= 0) or np.any(found.box[:, 1] >= np.array(scan.hu.shape)))
-
-
-def _side(name: str, ordered: Side, mesh: Mesh, scan: Scan) -> Side:
-    """The side of a paired bone, from its place in the body; a skull and other single bones lie in the midline.
-
-    Raises
-    ------
-    OrderError
-        The bone lies on the other side of the body than ordered.
-    """
-    if name not in PAIRED:
-        return "midline"
-    offset_mm = float(mesh.vertices_mm[:, 0].mean()) - _body_middle_mm(scan)
-    if abs(offset_mm) < MIDLINE_MM:  # one limb alone in the scan: the image does not say
-        return ordered
-    seen: Side = "left" if offset_mm > 0.0 else "right"
-    if seen != ordered:
-        raise OrderError(
-            f"{name} lies {abs(offset_mm):.0f} mm to the {seen} of the body's middle, ordered side is {ordered}",
-            hint="correct the side in the order; a device is never mirrored",
-        )
-    return seen
-
-
-def _body_middle_mm(scan: Scan) -> float:
-    """Patient x of the middle of everything denser than air."""
-    step = 4
-    slices, rows, columns = np.nonzero(scan.hu[::step, ::step, ::step] > -300)
-    if len(columns) == 0:
-        return 0.0
-    index = np.stack([columns, rows, slices], axis=1).astype(np.float64) * step
-    return float(np.median(moved_points(scan.affine, index)[:, 0]))
+def _level_findings(bones: tuple[Bone, ...], order: Order) -> tuple[Finding, ...]:
+    """A word on the levels, where any bone has one; the order is only asked then."""
+    numbered = tuple((bone.name, bone.numbering) for bone in bones if bone.numbering != "none")
+    return level_findings(numbered, order.target.level_confirmed_by) if numbered else ()

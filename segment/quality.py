@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from batchone.pipeline.values import Bone, Finding, Scan, judge
+from batchone.pipeline.labels import bone_title, unconfirmed_levels
+from batchone.pipeline.values import Bone, Finding, Numbering, Scan, judge
+from batchone.segment.backends.separated import Separated
 from batchone.segment.bone import ScanFigures, metal_mm3
 from batchone.segment.separate import Chosen
 
@@ -15,18 +19,15 @@ MAX_SIGMA_MM = 0.3  # half a pixel of a head scan; project default, unverified
 MIN_CONFIDENCE = 0.5  # project default, unverified
 MIN_VAULT_COVER = 0.5  # a skull with a defect of 110 mm has 0.7; project default, unverified
 UNKNOWN_NAME = 0.5  # confidence in a name that only the order gives
+MAX_VALLEY_RATIO = 0.9  # a joint space of a voxel still darkens the cut by a tenth; project default, unverified
 _DEFAULT = "project default, unverified"
+_LEVEL_SOURCE = "transitional vertebrae are common, common practice: a person confirms the level"
 
 
-def confidence(found: Chosen, cover: float | None) -> float:
-    """How sure name and separation are, 0 to 1.
-
-    The share of all bone found that was taken, times how much of a vault it closes (``cover``); for a bone that is not a
-    skull, times ``UNKNOWN_NAME``, as nothing in the image was compared with the name.
-    """
+def kept_share(found: Chosen) -> float:
+    """The share of all bone found that was taken, 0 to 1."""
     kept = sum(p.volume_mm3 for p in found.kept)
-    bone = kept + sum(p.volume_mm3 for p in found.dropped if not p.equipment)
-    return round(kept / bone * (UNKNOWN_NAME if cover is None else cover), 4)
+    return kept / (kept + sum(p.volume_mm3 for p in found.dropped if not p.equipment))
 
 
 def scan_findings(figures: ScanFigures, scan: Scan) -> tuple[Finding, ...]:
@@ -59,8 +60,54 @@ def scan_findings(figures: ScanFigures, scan: Scan) -> tuple[Finding, ...]:
     )
 
 
-def bone_findings(bone: Bone, mask_mm3: float, cover: float | None) -> tuple[Finding, ...]:
-    """Volume, uncertainty, completeness and confidence of a bone; ``mask_mm3`` is the volume of its voxels."""
+def label_findings(separated: Separated) -> tuple[Finding, ...]:
+    """How many bones were told apart, and how good the cuts between them are, worst first; the poor ones by name."""
+    labels, cuts = separated.map.labels, separated.map.cuts
+    count = judge("bones_apart", f"bones told apart by: {separated.source}", float(len(labels)), "")
+    names = {label.value: label.title for label in labels}
+    worst = sorted(cuts, key=lambda cut: (-cut.valley_ratio, cut.first, cut.second))
+    poor = [cut for cut in worst if cut.valley_ratio > MAX_VALLEY_RATIO]
+    return (
+        count,
+        *(
+            judge(
+                "cut_between_bones",
+                f"{names[cut.first]} to {names[cut.second]}: value on the cut over that 3 mm beside it",
+                cut.valley_ratio,
+                "",
+                high=MAX_VALLEY_RATIO,
+                gate=False,
+                hint="look at the cut; `batchone segment CASE --labels FILE` takes corrected labels",
+                source=_DEFAULT,
+            )
+            for cut in (poor or worst[:1])
+        ),
+    )
+
+
+def level_findings(numbered: tuple[tuple[str, Numbering], ...], confirmed_by: str | None) -> tuple[Finding, ...]:
+    """Whether a person must still say that the vertebrae are the ones that their numbers claim."""
+    open_ = unconfirmed_levels(numbered, confirmed_by)
+    estimated = any(numbering == "estimated" for _, numbering in numbered)
+    said = f"confirmed by {confirmed_by}" if estimated and confirmed_by is not None else "all certain"
+    what = f"levels that are only estimated: {', '.join(open_)}" if open_ else f"levels that no person has confirmed; {said}"
+    hint = "compare the numbered picture with the patient's records, then set [target] level_confirmed_by in the order"
+    return (judge("level_confirmed", what, float(len(open_)), "", high=0.0, gate=False, hint=hint, source=_LEVEL_SOURCE),)
+
+
+def bone_findings(bone: Bone, mask_mm3: float, cover: float | None, *, several: bool = False) -> tuple[Finding, ...]:
+    """Volume, uncertainty, completeness and confidence of a bone.
+
+    ``mask_mm3`` is the volume of its voxels; with ``several`` bones, each finding says whose it is.
+    """
+    findings = _bone_findings(bone, mask_mm3, cover)
+    if not several:
+        return findings
+    title = bone_title(bone.name, bone.side)
+    return tuple(replace(f, what=f"{title}: {f.what}") for f in findings)
+
+
+def _bone_findings(bone: Bone, mask_mm3: float, cover: float | None) -> tuple[Finding, ...]:
     sigma = bone.uncertainty_mm
     low, high = VOLUME_RATIO
     findings = (

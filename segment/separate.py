@@ -14,7 +14,7 @@ import numpy.typing as npt
 from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import Finding, HuArray, Vector, judge
 from batchone.segment.bits import Words, ball, dilated, packed_above, unpacked
-from batchone.segment.bone import AIR_HU, ScanFigures
+from batchone.segment.bone import AIR_HU, METAL_HU, ScanFigures
 from batchone.segment.runs import Runs, labelled
 
 MIN_BONE_MM3 = 2e3  # a smaller piece is no bone of its own (2 cm3); project default, unverified
@@ -44,6 +44,11 @@ class Piece:
     def equipment(self) -> bool:
         """A rail, table or holder: extruded through the whole scan, in air."""
         return self.through and self.sameness >= SAME_SECTION and self.exposure >= 0.5
+
+    @property
+    def metal(self) -> bool:
+        """A screw, plate or joint that hangs together with no bone."""
+        return self.median_hu >= METAL_HU
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,13 +109,13 @@ def chosen(hu: HuArray, spacing_mm: Vector, figures: ScanFigures) -> Chosen:
     words = packed_above(hu, figures.threshold_hu)
     runs = labelled(words, hu.shape[2])
     pieces = pieces_of(hu, spacing_mm, runs)
-    bones = [p for p in pieces if not p.equipment]
+    bones = [p for p in pieces if not p.equipment and not p.metal]
     if not bones:
         volume = runs.measured()[0] * float(np.prod(spacing_mm))
         largest = float(volume.max(initial=0.0)) / 1e3
         raise SegmentationError(
             f"no bone: the largest piece above {figures.threshold_hu:.0f} HU is {largest:.1f} cm3"
-            f" and {len(pieces)} of the pieces over {MIN_BONE_MM3 / 1e3:g} cm3 are table or holder; at least"
+            f" and {len(pieces)} of the pieces over {MIN_BONE_MM3 / 1e3:g} cm3 are table, holder or metal; at least"
             f" {MIN_BONE_MM3 / 1e3:g} cm3 of bone",
             hint="is this a CT of the region in the order?",
         )

@@ -21,7 +21,7 @@ from batchone.segment.levels import NO_LEVEL, half_levels
 SHELL_MM = 1.0  # the edge at half level lies this close to the edge at the threshold
 STEPS = 4  # the field counts quarters of a HU: 0.25 HU of a step of 500 HU is under 1 um. At least one step off zero, so that
 #            no vertex falls on a grid point, where triangles would degenerate
-_FAR_HU = 100  # value given to voxels surely inside or outside
+FAR_HU = 100  # value given to voxels surely inside or outside
 
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
@@ -44,7 +44,7 @@ def _mean_level(level: HuArray, z: int, y: int, x: int) -> float:
 @nb.njit(nb.void(_HU, _HU, _WORDS, _WORDS, _WORDS, nb.int16[:, :, ::1]), parallel=True, cache=True)
 def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Words, field: HuArray) -> None:
     """Value minus local half level, in ``1 / STEPS`` HU; positive in ``inner``, negative out of ``outer``."""
-    far, least, most = _FAR_HU * STEPS, STEPS, 32000.0
+    far, least, most = FAR_HU * STEPS, STEPS, 32000.0
     for z in nb.prange(hu.shape[0]):
         for y in range(hu.shape[1]):
             for x in range(hu.shape[2]):
@@ -63,7 +63,7 @@ def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Wor
                 field[z, y, x] = nb.int16(np.round(min(max(value, -most), most)))
 
 
-def edge_field(solid: Words, grid: Grid, *, in_tissue: bool) -> HuArray:
+def edge_field(solid: Words, grid: Grid, *, in_tissue: bool, reach_mm: float | None = None) -> HuArray:
     """Grey values relative to the local half level, positive inside, (slices, rows, columns) int16 in ``1 / STEPS`` HU.
 
     Parameters
@@ -72,17 +72,21 @@ def edge_field(solid: Words, grid: Grid, *, in_tissue: bool) -> HuArray:
         The filled mask of the bone on ``grid``, packed. Deep inside it the field is positive, away from it negative.
     in_tissue
         The bone lies in soft tissue (a patient), not in air (a dry skull, a phantom).
+    reach_mm
+        How far from the mask's edge the values may say otherwise; without it ``SHELL_MM``, or a voxel where that is more.
+        With 0 the mask says which voxels are inside, and the values only where between two of them the surface lies.
     """
     columns = grid.columns
-    reach = ball(max(SHELL_MM, *grid.spacing_mm), grid.spacing_mm)
+    reach = ball(max(SHELL_MM, *grid.spacing_mm) if reach_mm is None else reach_mm, grid.spacing_mm)
     outer = dilated(solid, columns, reach)
     inner = eroded(solid, columns, reach)
-    shell = outer & ~inner
-    near = dilated(shell, columns, np.ones((3, 3), dtype=np.int64))
+    cube = np.ones((3, 3), dtype=np.int64)
+    shell = outer & ~inner if reach_mm != 0.0 else dilated(solid, columns, cube) & ~eroded(solid, columns, cube)
+    near = dilated(shell, columns, cube)
     level = half_levels(solid, shell, grid, in_tissue=in_tissue)
     field = np.empty_like(level)
     _relative(grid.hu, level, near, inner, outer, field)
-    return without_islands(field, grid, _FAR_HU * STEPS)
+    return without_islands(field, grid, FAR_HU * STEPS)
 
 
 def surface(field: HuArray, affine: FloatArray) -> Mesh:

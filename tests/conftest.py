@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from batchone.pipeline.kernel_cache import use_kernel_cache
+
+use_kernel_cache()
 DATA_VARIABLE = "BATCHONE_TEST_DATA"
 
 

@@ -30,7 +30,7 @@ from batchone.design.families import load_families
 from batchone.design.make import check, design, plan
 from batchone.design.model.collapse import collapsed
 from batchone.design.model.reduction import reduced
-from batchone.design.nearest import distance_mm
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.errors import OrderError
 from batchone.pipeline.order import Order, Target
 from batchone.pipeline.values import Anatomy, Bone, CheckedDevice, Device, FieldOfView, Finding, FloatArray, Mesh, Part
@@ -369,8 +369,8 @@ def test_collapsed_edges_leave_a_closed_surface_within_the_tolerance() -> None:
     fewer = collapsed(mesh, 0.05, np.zeros(len(mesh.vertices_mm), dtype=np.bool_))
     assert len(fewer.faces) < 0.7 * len(mesh.faces)
     assert is_closed(fewer)
-    assert distance_mm(mesh.vertices_mm, fewer).max() < 0.05
-    assert distance_mm(fewer.vertices_mm, mesh).max() < 0.05
+    assert nearest_mm(mesh.vertices_mm, fewer).max() < 0.05
+    assert nearest_mm(fewer.vertices_mm, mesh).max() < 0.05
     assert abs(mesh_volume_mm3(fewer) - mesh_volume_mm3(mesh)) < 0.002 * mesh_volume_mm3(mesh)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from batchone.design.families import load_families
-from batchone.design.nearest import distance_mm
+from batchone.design.nearest import nearest_points
 from batchone.pipeline.order import Order, Target
 from batchone.pipeline.values import FloatArray, HuArray, Mesh, Scan, SeriesRecord
 from batchone.samples.bone_ct import BoneScan, Scanner, Scene, Tissue, scene
@@ -144,7 +144,7 @@ def test_a_bone_that_lies_otherwise_in_the_scanner_has_the_same_surface(
     assert 0.90 <= coverage(error_mm, sigma_mm) <= 0.99
     back = mesh.moved(np.linalg.inv(pose))
     for one, two in ((back, fitted[0]), (fitted[0], back)):
-        off_mm = distance_mm(one.vertices_mm, two)
+        off_mm = nearest_points(one.vertices_mm, two)[0]
         rim = np.abs(np.abs(one.vertices_mm[:, 2]) - RIM_MM) < 2.0
         assert off_mm[~rim].max() <= 0.25
         assert off_mm[rim].max() <= 0.45  # an edge of 1 mm radius, less than the blur: no layer model holds there
@@ -217,7 +217,7 @@ def test_metal_beside_the_bone_is_left_to_the_half_level_and_said_so() -> None:
     pin = bone_surface(24.0, rings=40, spokes=32)
     pin = Mesh(pin.vertices_mm * [0.12, 0.12, 0.6] + [20.5, 0.0, 0.0], pin.faces)
     near = started(scene([small_bone()], things=[(pin, 8000.0)]).scanned(seed=201, scanner=SCANNER))
-    metal_mm = distance_mm(near.mesh.vertices_mm, pin)
+    metal_mm = nearest_points(near.mesh.vertices_mm, pin)[0]
     bone = near.scan.distance_mm(near.mesh.vertices_mm) < 0.8
     mesh, sigma_mm, findings = cortex_surface(near.mesh, near.grid, near.figures, near.everywhere)
     assert np.isfinite(sigma_mm).all()
@@ -320,7 +320,7 @@ def test_it_runs_where_the_family_says_that_the_device_touches_bone(
     due = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
     order = Order(case="t", device="d", side="left", process="p", machine="m", due=due, target=Target(bones=("tibia",)))
     record = SeriesRecord("CT", "", "", "", "HFS", 1, 1.0, 1.0, (1.0, 1.0), 0.0, "", "")
-    anatomy = segment(Scan(start.scan.hu, start.scan.affine, record), order, protocol)
+    anatomy = segment(Scan(start.scan.hu, start.scan.affine, record), order, protocol=protocol)
     bone = anatomy.bones[0]
     assert within(start.scan.distance_mm(bone.mesh.vertices_mm)) is touches
     assert ("cortex_value" in {f.check for f in anatomy.findings}) is touches

@@ -12,7 +12,6 @@ import pytest
 
 from batchone.design.cranial.body import build_implant
 from batchone.design.cranial.checks import CHECKS
-from batchone.design.cranial.clearance import nearest_mm
 from batchone.design.cranial.columns import Columns, cropped
 from batchone.design.cranial.field import zero_surface
 from batchone.design.cranial.insertion import draft_deg, insertion_axis
@@ -20,6 +19,7 @@ from batchone.design.cranial.rim_gap import border_gap
 from batchone.design.cranial.way_out import obstruction
 from batchone.design.families.cranial_implant import CRANIAL_IMPLANT, CranialImplantParameters
 from batchone.design.family import Checked
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,9 +30,10 @@ from batchone.pipeline.intake.pseudonym import pseudonymous_uid
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.describe import NO_IMAGES, Case, describe
 from batchone.pipeline.job.dicom_check import check_object, expected_names
-from batchone.pipeline.job.dicom_codes import bone_code
+from batchone.pipeline.job.dicom_codes import bone_code, side_code
 from batchone.pipeline.job.dicom_header import object_bytes, padded
 from batchone.pipeline.job.dicom_out import frame_of, report, shapes
+from batchone.pipeline.job.dicom_seg import Segment, segmentation_object
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.measure import measure_mesh
 from batchone.pipeline.job.sums import read_sums
@@ -215,6 +217,74 @@ def test_a_scan_without_a_frame_of_reference_gets_one_for_its_objects(made: Any)
     frame = frame_of(Case(**{**made.values, "scan": scan}))
     assert frame is not None
     assert frame.images.frame_of_reference_uid.startswith("2.25.")
+
+
+@pytest.mark.parametrize(
+    ("images", "sop_class", "tilt_deg", "named"),
+    [
+        (30, "1.2.840.10008.5.1.4.1.1.2", 0.0, ["YES"]),
+        (30, "1.2.840.10008.5.1.4.1.1.2", 12.0, ["NO"]),
+        (29, "1.2.840.10008.5.1.4.1.1.2", 0.0, []),
+        (1, "1.2.840.10008.5.1.4.1.1.2.1", 0.0, []),
+    ],
+    ids=["image by image", "slices were moved", "slices were resampled", "one multi-frame object"],
+)
+def test_a_frame_names_its_image_where_there_is_one_and_says_whether_it_lies_on_it(
+    made: Any, tmp_path: Path, images: int, sop_class: str, tilt_deg: float, named: list[str]
+) -> None:
+    """Whatever the scan came from: all its images are referred to, in order, and the validator finds no error."""
+    frame = frame_of(Case(**made.values))
+    assert frame is not None
+    uids = tuple(pseudonymous_uid(f"1.2.3.{number}") for number in range(images))
+    frame = replace(frame, images=replace(frame.images, instance_uids=uids, sop_class_uid=sop_class))
+    grid = Grid(np.diag([0.5, 0.75, 1.0, 1.0]), (30, 20, 40))
+    data, own, first = segmentation_object(frame, _balls(), grid, tilt_deg=tilt_deg)
+    item = pydicom.dcmread(io.BytesIO(data))
+    (series,) = item.ReferencedSeriesSequence
+    assert [one.ReferencedSOPInstanceUID for one in series.ReferencedInstanceSequence] == list(uids)
+    assert {one.ReferencedSOPClassUID for one in series.ReferencedInstanceSequence} == {sop_class}
+    for group in item.PerFrameFunctionalGroupsSequence:
+        sources = [one for source in group.DerivationImageSequence for one in source.SourceImageSequence]
+        assert [one.SpatialLocationsPreserved for one in sources] == named
+        at_slice = round(float(group.PlanePositionSequence[0].ImagePositionPatient[2]))
+        assert not sources or sources[0].ReferencedSOPInstanceUID == uids[at_slice]
+    assert (first, own.shape) == (4, (23, 20, 40))
+    program = shutil.which("dciodvfy")
+    if program is not None:
+        (tmp_path / "seg.dcm").write_bytes(data)
+        done = subprocess.run([program, tmp_path / "seg.dcm"], capture_output=True, text=True)
+        assert "Error" not in done.stdout + done.stderr
+
+
+def _balls() -> tuple[Segment, Segment]:
+    """Two segments that overlap."""
+    middles = ([10.0, 7.0, 15.0], [12.0, 7.0, 16.0])
+    solids = (manifold3d.Manifold.sphere(radius, 64).translate(at) for radius, at in zip((10.5, 6.0), middles, strict=True))
+    code = bone_code("skull")
+    return tuple(  # type: ignore[return-value]
+        Segment(f"ball {number}", _mesh_of(solid), code, code, side_code("left"), code) for number, solid in enumerate(solids)
+    )
+
+
+def _mesh_of(solid: manifold3d.Manifold) -> Mesh:
+    made = solid.to_mesh64()
+    return Mesh(np.array(made.vert_properties[:, :3]), np.array(made.tri_verts, dtype=np.int32))
+
+
+def test_the_segmentation_takes_less_memory_than_a_byte_for_each_voxel(made: Any) -> None:
+    """And it says that its segments overlap, which highdicom finds by sums over a whole array where it is given one."""
+    frame = frame_of(Case(**made.values))
+    assert frame is not None
+    grid = Grid(np.diag([0.1, 0.1, 0.25, 1.0]), (120, 200, 320))
+    segmentation_object(frame, _balls(), grid, tilt_deg=0.0)  # what is loaded once
+    tracemalloc.start()
+    try:
+        data, own, _ = segmentation_object(frame, _balls(), grid, tilt_deg=0.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * np.prod(own.shape)
+    assert pydicom.dcmread(io.BytesIO(data)).SegmentsOverlap == "YES"
 
 
 def _moved(item: Any) -> None:

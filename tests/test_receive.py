@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import importlib.resources
+import importlib.util
 import json
 import os
 import resource
@@ -17,15 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pydicom
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
@@ -47,6 +45,16 @@ process = "pa12-sls"
 machine = "sim-01"
 due = 2026-11-24T08:00:00Z
 """
+
+
+def _sibling(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def program(path: str) -> str:
@@ -181,47 +189,9 @@ def test_a_study_sent_by_storescu_becomes_a_case_and_strangers_are_told_why_not(
     assert (receiver.keep.stat().st_mode | next(receiver.keep.glob("spool/*")).stat().st_mode) & 0o077 == 0
 
 
-class Authority:
-    """Makes certificates."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Test authority")])
-        self.certificate, _ = self._write("authority", self._key, self._name, days=(-30, 30), authority=True)
-
-    def issue(self, name: str, *, days: tuple[int, int]) -> tuple[str, str]:
-        """Paths of a certificate that is valid between two days from now, and of its key."""
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-        return self._write(name, ec.generate_private_key(ec.SECP256R1()), subject, days=days, authority=False)
-
-    def _write(
-        self, name: str, key: ec.EllipticCurvePrivateKey, subject: x509.Name, *, days: tuple[int, int], authority: bool
-    ) -> tuple[str, str]:
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now + dt.timedelta(days=days[0]))
-            .not_valid_after(now + dt.timedelta(days=days[1]))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        )
-        made = builder.sign(self._key, hashes.SHA256())
-        certificate, keyfile = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        form = serialization.PrivateFormat.TraditionalOpenSSL
-        keyfile.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-        return str(certificate), str(keyfile)
-
-
 def test_over_tls_only_a_sender_with_a_valid_certificate_comes_in(start: Start, tmp_path: Path) -> None:
     study = head(tmp_path / "study", seed=2)
-    authority = Authority(tmp_path / "certificates")
+    authority = _sibling("certificates").Authority(tmp_path / "certificates")
     own, own_key = authority.issue("own", days=(-1, 30))
     good, good_key = authority.issue("good", days=(-1, 30))
     old, old_key = authority.issue("old", days=(-20, -1))
@@ -321,6 +291,38 @@ def test_a_full_disk_is_told_to_the_sender_and_loses_nothing(start: Start, tmp_p
     assert len(receiver.cases()) == 1
     assert receiver.end() == 0
     assert receiver.document()["waiting"] == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The receiver's folder on a disk of 600 kB; it is set up before the receiver and goes after it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system; the test above limits the size of files instead")
+    hospital = tmp_path / "hospital"
+    hospital.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", hospital], check=True)
+    yield hospital
+    subprocess.run(["umount", hospital], check=True)
+
+
+def test_a_disk_that_fills_while_a_study_comes_keeps_what_fitted_and_takes_the_rest_later(
+    small_disk: Path, start: Start, tmp_path: Path
+) -> None:
+    study = head(tmp_path / "study", seed=6, side=256)  # 131 kB an image
+    receiver = start("--quiet", "0.5")
+    sent = storescu(receiver.port, "-nh", "-v", "+sd", str(study))
+    refused = (sent.stdout + sent.stderr).count("Refused: OutOfResources")
+    kept = [path for path in receiver.keep.glob("spool/**/*") if path.suffix == ".dcm"]
+    assert 0 < len(kept) < SLICES
+    assert refused == SLICES - len(kept), sent
+    receiver.told("an object was refused (0xA700): disk full", times=refused)
+    assert receiver.cases() == []
+
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    assert storescu(receiver.port, "+sd", str(study)).returncode == 0
+    receiver.told(" is there")
+    assert receiver.end() == 0
+    assert [one["images"] for one in receiver.document()["cases"]] == [SLICES]
 
 
 @pytest.fixture

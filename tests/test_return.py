@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import importlib.util
 import io
@@ -31,7 +32,9 @@ from pynetdicom import AE, evt
 from typer.testing import CliRunner
 
 from batchone.pipeline.commands.return_job import return_job
+from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import InputError, MachineError
+from batchone.pipeline.events import append_event, chain_head
 from batchone.pipeline.hospital import store_scu, stow
 from batchone.pipeline.hospital.deliver import deliver
 from batchone.pipeline.hospital.giveback import give_back
@@ -268,6 +271,53 @@ def _content(data: bytes) -> bytes:
     """A DICOM file after its file meta information."""
     length = int.from_bytes(data[140:144], "little")
     return data[144 + length :]
+
+
+def events(path: Path) -> list[dict[str, str]]:
+    """The events of a file whose chain is whole."""
+    assert chain_head(path) is not None
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_was_sent_stands_in_the_events_of_the_case_or_of_the_keep(
+    made: Any, manifest: JobManifest, payload: Payload, tmp_path: Path
+) -> None:
+    """Before and after, with the digest of the job, and nothing of the patient."""
+    log, sums = made.case / "events.jsonl", hashlib.sha256((made.job / "SHA256SUMS").read_bytes()).hexdigest()
+    log.unlink(missing_ok=True)
+    append_event(log, who="reviewer", what="returned: gap too wide", when="2026-03-04T10:00:00+00:00")
+    with archive_for([SEG, PDF]) as (peer, _):
+        give_back(made.job, [peer])
+    _, before, after = events(log)
+    name = f"job {manifest.job} of case {manifest.case}"
+    assert before["what"] == f"{name}: 4 objects are to be sent to PACS@127.0.0.1:{peer.port}"
+    assert after["what"] == f"{name}: 2 of 4 objects were stored, by PACS@127.0.0.1:{peer.port}"
+    assert {(one["who"], one["digest"]) for one in (before, after)} == {("batchone return", sums)}
+    assert not [seed for seed in made.seeds if seed in log.read_text()]
+    assert case_status(str(made.case), tmp_path).returned == "gap too wide", "the case is as the reviewer left it"
+
+    identity = made.identity
+    masks = [identity.study_instance_uid, identity.series_instance_uid, identity.frame_of_reference_uid, *identity.instance_uids]
+    keep = Keep.open(tmp_path / "keep")
+    keep.remember(Relink(manifest.case, identity, tuple((mask, mask) for mask in masks), (), -100))
+    with pytest.raises(MachineError, match="cannot be reached"):
+        give_back(made.job, [Peer("PACS", "127.0.0.1", free_port())])
+    assert [one["what"].partition(": ")[2][:8] for one in events(tmp_path / "keep" / "events.jsonl")] == ["4 object", "0 of 4 o"]
+    assert len(events(log)) == 3
+
+
+def test_nothing_is_sent_that_the_events_cannot_tell(made: Any, tmp_path: Path) -> None:
+    log = made.case / "events.jsonl"
+    kept = log.rename(tmp_path / "events.jsonl") if log.exists() else None
+    log.mkdir()
+    try:
+        with archive_for([SEG, STL, PDF]) as (peer, taken), pytest.raises(MachineError, match="the events"):
+            give_back(made.job, [peer])
+        assert taken == []
+    finally:
+        log.rmdir()
+        if kept is not None:
+            kept.rename(log)
 
 
 def test_kinds_that_are_left_out_are_not_sent(made: Any, archive: Archive) -> None:

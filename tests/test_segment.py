@@ -16,7 +16,8 @@ from batchone.pipeline.order import Order, Target
 from batchone.pipeline.values import Anatomy, FloatArray, HuArray, Mesh, Scan, SeriesRecord, Side, moved_points
 from batchone.segment.bits import packed_above
 from batchone.segment.bone import cropped, filled, scan_figures
-from batchone.segment.landmarks import principal_frame, skull_frame, vault_cover
+from batchone.segment.frames.principal import principal_frame
+from batchone.segment.frames.skull import skull_frame, vault_cover
 from batchone.segment.make import segment
 from batchone.segment.separate import chosen
 from batchone.segment.surface import count_open_edges, edge_field, signed_volume_mm3, surface
@@ -323,7 +324,7 @@ def test_a_holder_alone_is_no_bone() -> None:
     hu, affine = head_hu(step_mm=3.0)
     x_mm, y_mm = np.arange(hu.shape[2]) * 3.0 - 100.0, np.arange(hu.shape[1]) * 3.0 - 112.0
     hu[:, (np.abs(x_mm)[None, :] < 84.0) & (y_mm[:, None] < 95.0)] = -1000
-    with pytest.raises(SegmentationError, match="table or holder"):
+    with pytest.raises(SegmentationError, match="table, holder or metal"):
         segment(scanned(hu, affine), order())
 
 

@@ -1,6 +1,7 @@
 """HU volume -> bone mask (threshold, largest component, closing by 2 voxels, filling): scikit-image and SimpleITK.
 
-Usage: python bone_mask.py VARIANT VOLUME.npy THRESHOLD_HU   with VARIANT skimage-typical | skimage-best | simpleitk
+Usage: python bone_mask.py VARIANT VOLUME.npy THRESHOLD_HU [MASK.npy]   with VARIANT skimage-typical | skimage-best | simpleitk
+MASK.npy: another's mask of the same volume; the voxels that differ are counted.
 "skimage-best" works in the bounding box of the threshold and closes with a decomposed ball.
 Prints one JSON line: name, variant, seconds, voxels, versions.
 """
@@ -41,7 +42,9 @@ def skimage_best(hu, threshold_hu):
         mask = ndimage.binary_dilation(mask, footprint, iterations=times)
     for footprint, times in morphology.ball(2, decomposition="sequence"):
         mask = ndimage.binary_erosion(mask, footprint, iterations=times, border_value=1)
-    return ndimage.binary_fill_holes(mask)
+    whole = np.zeros(hu.shape, dtype=bool)
+    whole[tuple(box)] = ndimage.binary_fill_holes(mask)
+    return whole
 
 
 def simpleitk(hu, threshold_hu):
@@ -65,4 +68,7 @@ if __name__ == "__main__":
     seconds = time.perf_counter() - started
     versions = {"scikit-image": skimage.__version__, "SimpleITK": SimpleITK.Version_VersionString(), "numpy": np.__version__}
     voxels = int(np.count_nonzero(mask))
-    print(json.dumps({"name": "bone mask", "variant": variant, "seconds": seconds, "voxels": voxels, "versions": versions}))
+    result = {"name": "bone mask", "variant": variant, "seconds": seconds, "voxels": voxels, "versions": versions}
+    if len(sys.argv) > 4 and mask.shape == hu.shape:
+        result["different"] = int(np.count_nonzero(mask.astype(bool) != np.load(sys.argv[4])))
+    print(json.dumps(result))

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from batchone.design.booleans import intersection, solid_from_mesh, volume_mm3
-from batchone.design.cranial.clearance import nearest_mm
 from batchone.design.cranial.features import PERFORATION
 from batchone.design.cranial.flush import rim_steps
 from batchone.design.cranial.rim_gap import BORDER, border_gap, near_bone, surface_samples
@@ -16,6 +15,7 @@ from batchone.design.cranial.thickness import thickness
 from batchone.design.cranial.way_out import least_distance_on_the_way, obstruction
 from batchone.design.families.cranial_implant import CranialImplantParameters
 from batchone.design.family import Checked, parameters_of
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Vector, judge

@@ -6,7 +6,6 @@ where the clearance is at least the gap has that gap everywhere and no undercut 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numba
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.design.cranial.columns import Columns, cropped
+from batchone.design.nearest import square_distance
 from batchone.pipeline.values import FloatArray, Mesh
 
 BoolArray = npt.NDArray[np.bool_]
@@ -21,7 +21,6 @@ Float32Array = npt.NDArray[np.float32]
 
 _INSIDE_MM = 0.7  # numerical: exact distances reach this far into the bone, two voxels, enough to interpolate at the gap
 _FAR_MM = 1.0e4  # numerical: above any head
-_COARSE = 0.5  # numerical: the nearest vertex may be this share farther than the nearest; only whether there is one counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,31 +91,6 @@ def bone_distance(bone: Mesh, columns: Columns, taken: Occupied, *, wanted: Bool
     if len(near.faces) == 0:
         return distance
     _splat(near.vertices_mm, near.faces, columns.origin_mm, step, wanted, _INSIDE_MM, band_mm, distance)
-    return distance
-
-
-def nearest_mm(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.inf) -> FloatArray:
-    """Unsigned distance (n,) from points (n, 3) to a surface, mm; infinite where the surface is farther than ``within_mm``.
-
-    A limit makes it fast: points with no vertex near are left out first.
-    """
-    from scipy.spatial import cKDTree
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its docstrings hold stray backslashes, told once, when it is first compiled
-        import point_cloud_utils as pcu
-
-    distance = np.full(len(points_mm), np.inf)
-    if len(mesh.faces) == 0 or len(points_mm) == 0:
-        return distance
-    near = np.ones(len(points_mm), dtype=np.bool_)
-    if np.isfinite(within_mm):
-        edges = mesh.vertices_mm[mesh.faces] - mesh.vertices_mm[np.roll(mesh.faces, 1, axis=1)]
-        bound = within_mm + float(np.sqrt((edges**2).sum(axis=-1).max()))
-        near = np.isfinite(cKDTree(mesh.vertices_mm).query(points_mm, distance_upper_bound=bound, eps=_COARSE)[0])
-    if near.any():
-        distance[near] = pcu.closest_points_on_mesh(np.ascontiguousarray(points_mm[near]), mesh.vertices_mm, mesh.faces)[0]
-    distance[distance > within_mm] = np.inf
     return distance
 
 
@@ -192,35 +166,6 @@ def _fill(crossings, used, inside):  # type: ignore[no-untyped-def]
                     inside[i, j, k] = True
 
 
-@numba.njit("float64(float64[:,::1], int32, int32, int32, float64, float64, float64)", cache=True, error_model="numpy")
-def _square_distance(vertices, a, b, c, x, y, z):  # type: ignore[no-untyped-def]
-    """Squared distance of a point to a triangle (Ericson 2005, section 5.1.5); NaN for one without area: neighbours count."""
-    ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
-    vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
-    px, py, pz = x - vertices[a, 0], y - vertices[a, 1], z - vertices[a, 2]
-    d1, d2 = ux * px + uy * py + uz * pz, vx * px + vy * py + vz * pz
-    s, t = 0.0, 0.0
-    if d1 > 0.0 or d2 > 0.0:
-        uu, uv, vv = ux * ux + uy * uy + uz * uz, ux * vx + uy * vy + uz * vz, vx * vx + vy * vy + vz * vz
-        d3, d4, d5, d6 = d1 - uu, d2 - uv, d1 - uv, d2 - vv
-        va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
-        if d3 >= 0.0 and d4 <= d3:
-            s = 1.0
-        elif d6 >= 0.0 and d5 <= d6:
-            t = 1.0
-        elif vc <= 0.0 and d1 >= 0.0 and d3 <= 0.0:
-            s = d1 / (d1 - d3)
-        elif vb <= 0.0 and d2 >= 0.0 and d6 <= 0.0:
-            t = d2 / (d2 - d6)
-        elif va <= 0.0 and d4 - d3 >= 0.0 and d5 - d6 >= 0.0:
-            t = (d4 - d3) / ((d4 - d3) + (d5 - d6))
-            s = 1.0 - t
-        else:
-            s, t = vb / (va + vb + vc), vc / (va + vb + vc)
-    dx, dy, dz = px - s * ux - t * vx, py - s * uy - t * vy, pz - s * uz - t * vz
-    return dx * dx + dy * dy + dz * dz
-
-
 @numba.njit(
     "void(float64[:,::1], int32[:,::1], float64[::1], float64, boolean[:,::1], float64, float64, float32[:,:,::1])",
     cache=True,
@@ -264,6 +209,6 @@ def _splat(vertices, faces, origin, step, wanted, inside_mm, band_mm, distance):
                     far = now + around
                     if (x - mx) * (x - mx) + (y - my) * (y - my) + (z - mz) * (z - mz) >= far * far:
                         continue
-                    square = _square_distance(vertices, a, b, c, x, y, z)
+                    square = square_distance(vertices, a, b, c, x, y, z)
                     if square < now * now:
                         distance[i, j, k] = -np.sqrt(square) if distance[i, j, k] < 0.0 else np.sqrt(square)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batchone.design.cranial.clearance import nearest_mm
 from batchone.design.cranial.columns import cropped
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.values import FloatArray, Mesh, Part, Vector
 
 BORDER = "border"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.cranial.clearance import nearest_mm, occupied
+from batchone.design.cranial.clearance import occupied
 from batchone.design.cranial.columns import Columns, local_mesh
 from batchone.design.cranial.rim_gap import near_bone
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.values import FloatArray, Mesh, Vector
 
 _STEP_MM = 0.3  # numerical: columns and voxels of the count; no undercut that could catch is narrower

@@ -10,7 +10,7 @@ from batchone.design.families.anatomical_model import AnatomicalModelParameters
 from batchone.design.family import Checked, parameters_of
 from batchone.design.model.body import BONE, CAVITY, CUBE, ESCAPE_HOLE
 from batchone.design.model.region import chosen_bones
-from batchone.design.nearest import distance_mm
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Vector, judge
 
 _SAMPLES = 20_000  # numerical: points at which the deviation is measured; the percentiles settle below 0.005 mm
@@ -138,7 +138,7 @@ def _bone_points(part: Part) -> FloatArray:
 def _nearest_mm(points: FloatArray, meshes: list[Mesh]) -> FloatArray:
     nearest = np.full(len(points), np.inf)
     for mesh in meshes:
-        nearest = np.minimum(nearest, distance_mm(points, mesh))
+        nearest = np.minimum(nearest, nearest_mm(points, mesh))
     return nearest
 
 

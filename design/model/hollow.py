@@ -15,7 +15,7 @@ import numpy.typing as npt
 from batchone.design.booleans import Solid, pieces, solid_from_mesh, to_mesh, volume_mm3
 from batchone.design.checks.mesh import mesh_volume_mm3
 from batchone.design.cranial.rays import Scene, smooth_normals
-from batchone.design.nearest import distance_mm
+from batchone.design.nearest import nearest_mm
 from batchone.design.solid import Feature, cylinder
 from batchone.pipeline.values import FloatArray, Mesh, Vector
 
@@ -95,7 +95,7 @@ def _refine(
 ) -> None:
     band = np.argwhere((inside > 0) & (np.abs(depth - wall_mm) < _BAND_STEPS * step))
     if len(band):
-        depth[band[:, 0], band[:, 1], band[:, 2]] = distance_mm(origin + band * step, mesh)
+        depth[band[:, 0], band[:, 1], band[:, 2]] = nearest_mm(origin + band * step, mesh)
 
 
 def _level_surface(depth: Float32Array, wall_mm: float, origin: FloatArray, step: float) -> Mesh:

@@ -7,6 +7,7 @@ import numpy as np
 from batchone.design.families.anatomical_model import AnatomicalModelParameters
 from batchone.design.family import parameters_of
 from batchone.pipeline.errors import OrderError
+from batchone.pipeline.labels import split_title
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Bone, FloatArray, Plan, Plane, Vector
 
@@ -23,15 +24,20 @@ def chosen_bones(anatomy: Anatomy, order: Order) -> tuple[Bone, ...]:
     OrderError
         A named bone was not found, or only on the other side.
     """
-    wanted = tuple(name.lower() for name in order.target.bones)
+    wanted = tuple(dict.fromkeys(split_title(text)[0] for text in order.target.bones))
     known = ", ".join(f"{bone.name} ({bone.side})" for bone in anatomy.bones) or "none"
     missing = [name for name in wanted if anatomy.bone(name) is None]
     if missing:
         raise OrderError(
             f"[target] bones asks for {', '.join(missing)}; found: {known}", hint="correct [target] bones, or send another series"
         )
+    sided = {split_title(text) for text in order.target.bones}
     named = [bone for bone in anatomy.bones if not wanted or bone.name in wanted]
-    fitting = [bone for bone in named if bone.side == "midline" or order.side in ("midline", bone.side)]
+    fitting = [
+        bone
+        for bone in named
+        if bone.side == "midline" or order.side in ("midline", bone.side) or (bone.name, bone.side) in sided
+    ]
     other_side = [name for name in wanted if not any(bone.name == name for bone in fitting)]
     if not fitting or other_side:
         raise OrderError(

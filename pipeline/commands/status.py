@@ -15,6 +15,7 @@ from batchone.pipeline.errors import InputError
 if TYPE_CHECKING:
     from batchone.pipeline.intake.inbox import Refusal
 
+_TO_THE_ARCHIVE = "batchone return"  # who in the events of a job that was sent to the archive: the case is as it was
 _JOB = "job"  # folder of the last stage, whose name is package
 
 
@@ -188,7 +189,8 @@ def _returned(folder: Path) -> str | None:
     """Why the reviewer sent the device back, where that is the last thing that happened."""
     try:
         lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-        last = json.loads(lines[-1]) if lines else {}
+        events = (json.loads(line) for line in reversed(lines))
+        last: dict[str, Any] = next((one for one in events if one.get("who") != _TO_THE_ARCHIVE), {})
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return None
     what = str(last.get("what", ""))

@@ -105,6 +105,7 @@ def submit_study(order: Path, study: Path, *, to: Path, keep: Path, progress: Pr
         the site refuses, a disk is full.
     """
     from batchone.design.families import load_families
+    from batchone.pipeline.config import protocol_at, read_site_settings
     from batchone.pipeline.errors import in_stage
     from batchone.pipeline.hospital.deliver import deliver
     from batchone.pipeline.hospital.keep import Keep
@@ -121,7 +122,8 @@ def submit_study(order: Path, study: Path, *, to: Path, keep: Path, progress: Pr
             raise SeriesError(
                 "a volume file has no headers to de-identify and no series to return to", hint="give the DICOM study"
             )
-        admit(study, families[read.device].limits.protocol, on=read.due.date())
+        protocol = protocol_at(read_site_settings(to), families[read.device].limits.protocol)
+        admit(study, protocol, on=read.due.date())
         measured = _measured(study)
         parcel = pack(
             study, Keep.open(keep), order=order, case=read.case, progress=lambda done, all_: progress("de-identify", done, all_)

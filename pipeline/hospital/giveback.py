@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from batchone.pipeline.disk import reported
 from batchone.pipeline.errors import BatchoneError, InputError, MachineError
+from batchone.pipeline.events import append_event
 from batchone.pipeline.hospital import store_scu, stow
-from batchone.pipeline.hospital.original import find_original, refuse_other_study, restored
+from batchone.pipeline.hospital.original import Original, find_original, refuse_other_study, restored
 from batchone.pipeline.hospital.stow import Answer, Payload
 from batchone.pipeline.job.dicom_check import REPORT, SEGMENTATION, expected_names, read_object
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
+from batchone.pipeline.job.sums import SUMS, sha256
 from batchone.pipeline.job.verify import MANIFEST, verify_job
 
 Kind = Literal["segmentation", "model", "report"]
 KINDS: tuple[Kind, ...] = ("segmentation", "model", "report")
 Target = stow.WebServer | store_scu.Peer
 Progress = Callable[[int, int], None]
+ACTOR = "batchone return"  # of the events
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,9 @@ def give_back(
 ) -> Returned:
     """Verify a job, put the hospital's own names and UIDs back, and store its objects.
 
+    That it begins, and what became of it, stand in the events of the hospital's keep, or of the case where no keep knows it;
+    where that cannot be written nothing is sent.
+
     Parameters
     ----------
     job
@@ -78,13 +86,31 @@ def give_back(
     Raises
     ------
     MachineError
-        The job does not verify, or no archive can be reached.
+        The job does not verify, no archive can be reached, or the events cannot be written.
     InputError
         Nothing leads the case back, or the job holds no DICOM objects.
     """
     manifest, notes = _verified(job, signers)
-    payloads = _payloads(job, manifest, keep, without)
+    if manifest.dicom is None:
+        raise InputError(f"the job holds {manifest.dicom_note or 'no DICOM objects'}", hint="send its files by another way")
+    original = find_original(job, manifest.case, keep)
+    payloads = _payloads(job, manifest, original, without)
     outcome: dict[str, Sent] = {}
+    names = ", ".join(target.name for target in targets)
+    _event(original, job, manifest, f"{len(payloads)} objects are to be sent to {names}")
+    try:
+        notes = _send_all(payloads, targets, outcome, notes, progress)
+    finally:
+        stored = [one for one in outcome.values() if one.stored]
+        by = "".join(f", by {name}" for name in sorted({one.to for one in stored}))
+        _event(original, job, manifest, f"{len(stored)} of {len(payloads)} objects were stored{by}")
+    return Returned(manifest.case, manifest.job, tuple(outcome[one.file] for one in payloads), notes)
+
+
+def _send_all(
+    payloads: Sequence[Payload], targets: Sequence[Target], outcome: dict[str, Sent], notes: tuple[str, ...], progress: Progress
+) -> tuple[str, ...]:
+    """Try one archive after the other; fills ``outcome`` and returns what there is to say."""
     for number, target in enumerate(targets):
         waiting = [one for one in payloads if not (one.file in outcome and outcome[one.file].stored)]
         if not waiting:
@@ -97,7 +123,13 @@ def give_back(
             if number + 1 == len(targets):
                 raise
             notes = (*notes, f"{target.name}: {error}; {error.hint}")
-    return Returned(manifest.case, manifest.job, tuple(outcome[one.file] for one in payloads), notes)
+    return notes
+
+
+def _event(original: Original, job: Path, manifest: JobManifest, what: str) -> None:
+    what, when = f"job {manifest.job} of case {manifest.case}: {what}", dt.datetime.now(dt.UTC).isoformat()
+    with reported("the events of what is returned"):
+        append_event(original.events, who=ACTOR, what=what, when=when, digest=sha256((job / SUMS).read_bytes()))
 
 
 def _verified(job: Path, signers: Path | None) -> tuple[JobManifest, tuple[str, ...]]:
@@ -108,19 +140,15 @@ def _verified(job: Path, signers: Path | None) -> tuple[JobManifest, tuple[str, 
             f"the job does not verify: {len(report.problems)} problems, must be 0; {first.kind}: {first.file}: {first.text}",
             hint="fetch the job folder again from the site",
         )
-    manifest = read_manifest((job / MANIFEST).read_bytes())
-    if manifest.dicom is None:
-        raise InputError(f"the job holds {manifest.dicom_note or 'no DICOM objects'}", hint="send its files by another way")
-    return manifest, report.notes
+    return read_manifest((job / MANIFEST).read_bytes()), report.notes
 
 
-def _payloads(job: Path, manifest: JobManifest, keep: Path | None, without: Collection[str]) -> list[Payload]:
+def _payloads(job: Path, manifest: JobManifest, original: Original, without: Collection[str]) -> list[Payload]:
     if manifest.dicom is None:
         raise AssertionError("a job without DICOM objects was verified as one with them")
     names = [name for name in expected_names(manifest) if _kind(name) not in without]
     if not names:
         raise InputError("nothing is left to send: every kind of object is left out", hint="give fewer --without")
-    original = find_original(job, manifest.case, keep)
     refuse_other_study(original, manifest.dicom)
     payloads = []
     for name in names:

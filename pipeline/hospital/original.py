@@ -15,6 +15,7 @@ from batchone.pipeline.job.dicom_check import read_object
 from batchone.pipeline.job.dicom_header import file_bytes
 from batchone.pipeline.job.manifest import DicomEntry
 
+EVENTS = "events.jsonl"  # of the keep, or of the case folder that the job lies in
 _IDENTITY_FILE = Path("intake") / "identity.json"
 _MAX_IDENTITY_BYTES = 16_000_000  # of identity.json; 6,000 images take under 1 MB
 _ATTRIBUTES = {
@@ -33,10 +34,11 @@ _LOST = "run it where the study was submitted (--keep), or on the case folder th
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Original:
-    """The hospital's own: UID by the pseudonym in a job, and patient and study attributes by keyword."""
+    """The hospital's own: UID by the pseudonym in a job, patient and study attributes by keyword, and where its events stand."""
 
     uids: Mapping[str, str]
     attributes: Mapping[str, str]
+    events: Path
 
 
 def find_original(job: Path, case: str, keep: Path | None) -> Original:
@@ -62,12 +64,13 @@ def find_original(job: Path, case: str, keep: Path | None) -> Original:
     if (folder / "secret.key").is_file():
         relink = Keep.open(folder).recall(case)
         if relink is not None:
-            return Original({pseudonymous_uid(mask): uid for mask, uid in relink.uids}, dict(relink.attributes))
+            uids = {pseudonymous_uid(mask): uid for mask, uid in relink.uids}
+            return Original(uids, dict(relink.attributes), folder / EVENTS)
     elif keep is not None:
         raise InputError("--keep names no keep: it holds no secret.key", hint="give the folder that `batchone submit` made")
-    path = job.resolve().parent.parent / _IDENTITY_FILE
-    if path.is_file():
-        return _from_identity(path)
+    case_folder = job.resolve().parent.parent
+    if (case_folder / _IDENTITY_FILE).is_file():
+        return _from_identity(case_folder)
     raise InputError(f"nothing leads case {case} back to its patient", hint=_LOST)
 
 
@@ -121,14 +124,15 @@ def restored(data: bytes, original: Original, entry: DicomEntry) -> bytes:
         config.settings.reading_validation_mode, config.settings.writing_validation_mode = reading, writing
 
 
-def _from_identity(path: Path) -> Original:
+def _from_identity(case_folder: Path) -> Original:
     try:
-        with path.open("rb") as stream:
+        with (case_folder / _IDENTITY_FILE).open("rb") as stream:
             tree = json.loads(stream.read(_MAX_IDENTITY_BYTES))
         originals = [tree[f"{level}_uid"] for level in ("study_instance", "series_instance", "frame_of_reference")]
         originals += tree["instance_uids"]
         attributes = {keyword: str(tree[name]) for name, keyword in _ATTRIBUTES.items()}
-        return Original({pseudonymous_uid(str(uid)): str(uid) for uid in originals if uid}, attributes)
+        uids = {pseudonymous_uid(str(uid)): str(uid) for uid in originals if uid}
+        return Original(uids, attributes, case_folder / EVENTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MachineError("the case's intake/identity.json cannot be read", hint="run the case again from its study") from error
 

@@ -23,8 +23,9 @@ IMAGE_COPIES = 12  # JPEG 2000 works on 32-bit values, several at a time
 REQUEST = struct.Struct("<II")  # length of the JSON head, length of the codestream
 DECODED, FAILED = b"\1", b"\0"
 
-_END_OF_IMAGE = b"\xff\xd9"  # of JPEG and JPEG-LS
-_JPEG = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
+_END_OF_IMAGE = b"\xff\xd9"  # of JPEG-LS
+_JPEG_LOSSLESS = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
+_JPEG = _JPEG_LOSSLESS | {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
 _JPEG_LS = frozenset({"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"})
 _RLE = "1.2.840.10008.1.2.5"
 _FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error)
@@ -94,10 +95,14 @@ def _jpeg_2000() -> Decoder:
 
 def _jpeg() -> Decoder:
     gdcm: Any = import_module("gdcm")
+    jpeg: Any = import_module("batchone.pipeline.intake.jpeg")
 
     def decode(data: bytes, head: Head) -> bytes:
-        _refuse_other_size(_jpeg_size(data), head)
-        return _gdcm_pixels(gdcm, data + _END_OF_IMAGE, head)
+        # GDCM ends its process on many damaged streams: it gets none whose structure is not sound
+        processes = frozenset({jpeg.LOSSLESS}) if head["syntax"] in _JPEG_LOSSLESS else jpeg.DCT
+        size = {name: head[name] for name in ("rows", "columns", "bits_stored")}
+        jpeg.refuse_unsound_jpeg(data, processes=processes, **size)
+        return _gdcm_pixels(gdcm, data, head)
 
     return decode
 

@@ -174,14 +174,17 @@ def _sheared_grid(
 ) -> tuple[FloatArray, tuple[tuple[float, float], ...], tuple[int, int]]:
     """The sideways place of a grid that covers all slices, where each slice lies in it, and by how much it grew.
 
-    A drift that is negligible, or no more than the rounding of positions, is none.
+    The grid is that of the first slice, grown by whole pixels towards where the others lie: the first slice is copied as it
+    is, and the corner is where dcm2niix puts it. A drift that is negligible, or no more than the rounding of positions, is none.
     """
     half_mm = math.hypot(*leaning.drift_mm) / 2.0
     if half_mm <= max(NEGLIGIBLE_PIXELS * min(pixel_mm), rounding_mm):
         return leaning.sideways_mm.mean(axis=0), ((0.0, 0.0),) * len(leaning.sideways_mm), (0, 0)
-    first_mm = leaning.sideways_mm.min(axis=0)
-    offsets = (leaning.sideways_mm - first_mm) / np.array(pixel_mm)
+    beside = (leaning.sideways_mm - leaning.sideways_mm[0]) / np.array(pixel_mm)  # pixels
+    before = np.ceil(-beside.min(axis=0) - _WHOLE_PIXEL)
+    offsets = beside + before
     columns, rows = (math.ceil(value - _WHOLE_PIXEL) for value in offsets.max(axis=0))
+    first_mm = leaning.sideways_mm[0] - before * np.array(pixel_mm)
     return first_mm, tuple((float(column), float(row)) for column, row in offsets), (columns, rows)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 from batchone.pipeline.errors import SeriesError
+from batchone.pipeline.intake import jpeg
+from batchone.pipeline.intake.fragments import frame_places, joined
 from batchone.pipeline.intake.header import EXPLICIT_BIG, NATIVE, Header
 
 MAX_SIDE_PIXELS = 4096  # rows or columns; CT is 512 to 2048; project default
@@ -33,6 +36,7 @@ _NATIVE_NAMES = {
     "1.2.840.10008.1.2.2": "explicit big endian",
 }
 BYTES_PER_PIXEL = 2
+_OPENING_BYTES = 4096  # of a codestream: in them stands how it was made, but for long comments
 _MIN_ENCODED_BYTES = 16  # an item header and a delimiter; the decoder judges the rest
 
 
@@ -85,7 +89,7 @@ def pixel_format(header: Header, *, allow_lossy: bool = False) -> PixelFormat:
             hint="ask the sender for the original images",
         )
     _refuse_unsupported(header)
-    lossy = _is_lossy(header)
+    lossy = _is_lossy(header) or _loses(header, rows * columns * BYTES_PER_PIXEL)
     if lossy and not allow_lossy:
         raise SeriesError(
             "the images were compressed with loss, 0 lossy images allowed",
@@ -133,6 +137,26 @@ def _is_lossy(header: Header) -> bool:
     """JPEG 2000 and HTJ2K under the general syntax may be reversible; then the file says 00."""
     stated = header.texts("LossyImageCompression")[0]
     return stated == "01" or (header.syntax in LOSSY and not (stated == "00" and header.syntax.endswith((".91", ".203"))))
+
+
+def _loses(header: Header, pixels_bytes: int) -> bool:
+    """Whether the codestream itself says that it was made with loss, whatever its transfer syntax promises.
+
+    One that cannot be followed is not judged here: it will not decode.
+    """
+    if header.syntax in NATIVE:
+        return False
+    family, _, last = header.syntax.rpartition(".")
+    if family != "1.2.840.10008.1.2.4":
+        return False
+    try:
+        spans = header.spans or frame_places(header.origin, header.pixels_at or 0, frames=1)[0]
+        at, length = spans[0]
+        with suppress(ValueError):
+            return jpeg.loses(last, header.origin.read(at, min(length, _OPENING_BYTES)))
+        return jpeg.loses(last, joined(header.origin, spans, pixels_bytes=pixels_bytes))
+    except (SeriesError, ValueError):
+        return False
 
 
 def _rescale(header: Header) -> tuple[float, float]:

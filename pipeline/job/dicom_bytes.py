@@ -32,11 +32,6 @@ def items(contents: Iterable[bytes]) -> bytes:
     return b"".join(_ITEM.pack(0xFFFE, 0xE000, len(content)) + content for content in contents)
 
 
-def sequence(keyword: str, *contents: bytes) -> bytes:
-    """A sequence element from the contents of its items."""
-    return element(keyword, items(contents))
-
-
 def put_encoded(item: Dataset, keyword: str, value: bytes) -> None:
     """Set an element of a dataset to bytes that are written as they are."""
     tag, vr = _tag_and_vr(keyword)

@@ -50,7 +50,8 @@ DimensionIndexSequence PixelSpacing SliceThickness SpacingBetweenSlices ImageOri
 PlaneOrientationSequence DimensionIndexValues ImagePositionPatient ReferencedSegmentNumber DerivationImageSequence
 FrameContentSequence PlanePositionSequence SegmentIdentificationSequence PurposeOfReferenceCodeSequence
 SpatialLocationsPreserved SourceImageSequence DerivationCodeSequence SharedFunctionalGroupsSequence
-PerFrameFunctionalGroupsSequence PixelData
+PerFrameFunctionalGroupsSequence PixelData SegmentsOverlap PresentationLUTShape DimensionOrganizationType
+ContributingEquipmentSequence ContributionDescription
 """
 
 
@@ -78,6 +79,8 @@ def check_object(name: str, data: bytes, *, manifest: JobManifest, listed: Mappi
     listed
         SHA-256 of every file of the folder.
     """
+    from pydicom.errors import BytesLengthException
+
     if manifest.dicom is None:
         return ["job.json names no DICOM objects"]
     try:
@@ -91,7 +94,7 @@ def check_object(name: str, data: bytes, *, manifest: JobManifest, listed: Mappi
             )
         part = manifest.parts[manifest.dicom.models.index(name)]
         return faults + _model_faults(item, part, manifest.dicom)
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, BytesLengthException) as error:
         return [f"cannot be read as the object it must be: {type(error).__name__}"]
 
 
@@ -205,7 +208,7 @@ def _segmentation_faults(item: Any, manifest: JobManifest, entry: DicomEntry) ->
 
 
 def _corners_off_mm(item: Any, entry: DicomEntry) -> float:
-    """Largest distance of a frame's corner from where ``job.json`` says it is, mm."""
+    """Largest distance of a frame's corner from where ``job.json`` says it is, mm; the slices run downwards in each segment."""
     affine = np.array(entry.affine)
     (shared,) = item.SharedFunctionalGroupsSequence
     directions = np.array([float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]).reshape(2, 3)
@@ -214,7 +217,7 @@ def _corners_off_mm(item: Any, entry: DicomEntry) -> float:
     positions = np.array(
         [[float(v) for v in one.PlanePositionSequence[0].ImagePositionPatient] for one in item.PerFrameFunctionalGroupsSequence]
     )
-    slices = np.tile(np.arange(entry.slices), len(entry.segments))[:, None]
+    slices = np.tile(np.arange(entry.slices)[::-1], len(entry.segments))[:, None]
     off = positions - (affine[:3, 3] + slices * affine[:3, 2])
     corners = [
         off + i * (entry.columns - 1) * (across - affine[:3, 0]) + j * (entry.rows - 1) * (down - affine[:3, 1])
@@ -259,12 +262,12 @@ def _inside(part: PartEntry, affine: FloatArray, entry: DicomEntry) -> bool:
 
 
 def _voxels(bits: npt.NDArray[np.uint8], segment: int, entry: DicomEntry) -> tuple[int, FloatArray]:
-    """Number of voxels of a segment and their mean (column, row, slice)."""
+    """Number of voxels of a segment and their mean (column, row, slice); its frames run from the last slice to the first."""
     size = entry.rows * entry.columns
     counts = np.zeros(entry.slices, dtype=np.int64)
     stacked = np.zeros(size, dtype=np.int32)
     for k in range(entry.slices):
-        start = (segment * entry.slices + k) * size
+        start = (segment * entry.slices + entry.slices - 1 - k) * size
         packed = bits[start >> 3 : (start + size + 7) >> 3]
         frame = np.unpackbits(packed, bitorder="little")[start & 7 : (start & 7) + size]
         counts[k] = np.count_nonzero(frame)

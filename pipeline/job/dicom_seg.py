@@ -1,17 +1,20 @@
-"""Bones and device as a binary DICOM segmentation on the scan's own grid, every slice of their box in every segment."""
+"""Bones and device as a binary DICOM segmentation on the scan's own grid, every slice of their box in every segment.
+
+Written by highdicom, which takes the source images as data sets. The job knows their pseudonyms and the grid, no more: stand-ins
+are made of that.
+"""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import CTImageStorage, SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
-from batchone.pipeline.job.dicom_bytes import element, items, put_encoded, sequence
 from batchone.pipeline.job.dicom_codes import (
     ANATOMICAL_STRUCTURE,
     GEOMETRY,
@@ -22,24 +25,10 @@ from batchone.pipeline.job.dicom_codes import (
     device_code,
     side_code,
 )
-from batchone.pipeline.job.dicom_header import (
-    MAKER,
-    Frame,
-    coded,
-    content_uid,
-    new_object,
-    object_bytes,
-    padded,
-    refer_to_series,
-    reference,
-)
+from batchone.pipeline.job.dicom_header import MAKER, Frame, coded, content_uid, new_object, object_bytes
 from batchone.pipeline.job.voxels import Grid, put_inside, slice_range
-from batchone.pipeline.values import Anatomy, Device, FloatArray, Mesh, SourceImages
+from batchone.pipeline.values import Anatomy, Device, FloatArray, Mesh
 
-_SEGMENT_SEQUENCE, _SEGMENT_NUMBER = 0x0062000A, 0x0062000B
-_POSITION_SEQUENCE, _POSITION = 0x00209113, 0x00200032
-_DERIVATION = Code("113076", "DCM", "Segmentation")
-_PURPOSE = Code("121322", "DCM", "Source image for image processing operation")
 _LABEL = 64  # characters of a DICOM long string
 _STRAIGHT_DEG = 0.01  # of tilt: below it no slice was moved, and a frame lies pixel for pixel on its image
 
@@ -96,132 +85,154 @@ def segmentation_object(frame: Frame, segments: tuple[Segment, ...], grid: Grid,
     bytes, Grid, int
         The object; its own grid: whole slices of the scan's, those that hold the segments; the number of its first slice there.
     """
+    import highdicom
+
     first, count = slice_range(tuple(segment.mesh for segment in segments), grid)
     own = grid.slices(first, count)
-    images = _images_of_slices(frame.images, grid, first, count)
-    item = new_object(frame, sop_class=SegmentationStorage, modality="SEG", series="segmentation", number=1)
-    item.FrameOfReferenceUID = frame.images.frame_of_reference_uid
-    item.PositionReferenceIndicator = ""
-    _put_image(item, own, len(segments))
-    item.ContentLabel = "BATCHONE"
-    item.ContentDescription = "Bones and device"
+    common = new_object(frame, sop_class=SegmentationStorage, modality="SEG", series="segmentation", number=1)
+    item = highdicom.seg.Segmentation(
+        source_images=_stand_ins(frame, grid, moved=abs(tilt_deg) > _STRAIGHT_DEG),
+        pixel_array=_PackedFrames.of(segments, own),
+        segmentation_type="BINARY",
+        segment_descriptions=[_description(segment, number, frame.version) for number, segment in enumerate(segments, start=1)],
+        series_instance_uid=common.SeriesInstanceUID,
+        series_number=common.SeriesNumber,
+        sop_instance_uid=common.SOPInstanceUID,
+        instance_number=common.InstanceNumber,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=frame.version,
+        device_serial_number=frame.site,
+        content_label="BATCHONE",
+        content_description="Bones and device",
+        pixel_measures=highdicom.PixelMeasuresSequence(**_measures(own)),
+        plane_orientation=highdicom.PlaneOrientationSequence("PATIENT", _directions(own)),
+        plane_positions=[highdicom.PlanePositionSequence("PATIENT", _position(own, k)) for k in range(count)],
+        omit_empty_frames=False,
+    )
+    for one in common:  # the times of the approval for those of the clock, and what highdicom has no parameter for
+        item[one.tag] = one
     item.ContentCreatorName = ""
-    item.SegmentationType = "BINARY"
-    item.SegmentSequence = [_segment_item(segment, number, frame.version) for number, segment in enumerate(segments, start=1)]
-    refer_to_series(item, frame.images)
-    _put_dimensions(item, content_uid("dimensions", frame.job))
-    item.SharedFunctionalGroupsSequence = [_shared_groups(own.affine)]
-    frames = _frame_groups(own, len(segments), images, moved=abs(tilt_deg) > _STRAIGHT_DEG)
-    put_encoded(item, "PerFrameFunctionalGroupsSequence", frames)
-    put_encoded(item, "PixelData", padded(_bits(segments, own).tobytes()))
+    item["PixelData"].VR = "OB"
+    for equipment in item.ContributingEquipmentSequence:
+        del equipment.ContributionDateTime
+    uid = content_uid("dimensions", frame.job)
+    for organized in (*item.DimensionOrganizationSequence, *item.DimensionIndexSequence):
+        organized.DimensionOrganizationUID = uid
     return object_bytes(item), own, first
 
 
-def _images_of_slices(images: SourceImages, grid: Grid, first: int, count: int) -> tuple[tuple[str, str], ...]:
-    """SOP class and instance of the image behind each slice; empty where slices and images do not pair off one to one."""
-    if len(images.instance_uids) != grid.shape[0]:
-        return ()
-    return tuple((images.sop_class_uid, uid) for uid in images.instance_uids[first : first + count])
+@dataclass(frozen=True, slots=True, eq=False)
+class _PackedFrames:
+    """The voxels of all segments, one bit each, as what highdicom asks of an array (slices, rows, columns, segments) of bool.
+
+    A whole array of bytes and its sums, by which highdicom looks for overlap, take 1.2 GB for two segments of 512x512x400.
+    """
+
+    bits: npt.NDArray[np.uint8]  # segments one after the other, slices upwards in each, least significant bit first
+    shape: tuple[int, int, int, int]
+    ndim: int = 4
+    dtype: type[np.bool_] = np.bool_
+
+    @classmethod
+    def of(cls, segments: tuple[Segment, ...], grid: Grid) -> _PackedFrames:
+        size = int(np.prod(grid.shape))
+        bits = np.zeros(-(-size * len(segments) // 8), dtype=np.uint8)
+        for number, segment in enumerate(segments):
+            put_inside(segment.mesh, grid, bits=bits, offset=number * size)
+        return cls(bits, (*grid.shape, len(segments)))
+
+    def __getitem__(self, number: int) -> npt.NDArray[np.bool_]:
+        """One slice: (rows, columns, segments)."""
+        slices, rows, columns, segments = self.shape
+        size = rows * columns
+        frames = np.empty((segments, size), dtype=np.uint8)
+        for segment in range(segments):
+            start = (segment * slices + number) * size
+            packed = self.bits[start >> 3 : (start + size + 7) >> 3]
+            frames[segment] = np.unpackbits(packed, bitorder="little")[start & 7 : (start & 7) + size]
+        return np.moveaxis(frames.view(np.bool_).reshape(segments, rows, columns), 0, -1)
+
+    def max(self) -> bool:
+        return bool(self.bits.any())
+
+    def sum(self, axis: int) -> npt.NDArray[np.uint8]:
+        """The largest sum in each slice along the segments."""
+        if axis != -1:
+            raise ValueError(f"the sum is along axis {axis}, must be -1")
+        return np.array([self[number].sum(axis=-1, dtype=np.uint8).max() for number in range(self.shape[0])], dtype=np.uint8)
 
 
-def _put_image(item: Dataset, grid: Grid, segments: int) -> None:
-    item.ImageType = ["DERIVED", "PRIMARY"]
-    item.SamplesPerPixel = 1
-    item.PhotometricInterpretation = "MONOCHROME2"
-    item.NumberOfFrames = grid.shape[0] * segments
-    item.Rows, item.Columns = grid.shape[1:]
-    item.BitsAllocated = item.BitsStored = 1
-    item.HighBit = item.PixelRepresentation = 0
-    item.LossyImageCompression = "00"
+def _stand_ins(frame: Frame, grid: Grid, *, moved: bool) -> list[Dataset]:
+    """The scan's images, as far as the job knows them.
+
+    An image lies on its slice where the two pair off one to one, else beside all slices, so that no frame names it. Where slices
+    were moved in their plane it has another size than a frame, so that no frame claims to lie on it pixel for pixel.
+    """
+    images = frame.images
+    paired = len(images.instance_uids) == grid.shape[0]
+    made = []
+    for number, uid in enumerate(images.instance_uids):
+        image = Dataset()
+        image.SOPClassUID, image.SOPInstanceUID = images.sop_class_uid, uid
+        image.StudyInstanceUID, image.SeriesInstanceUID = images.study_uid, images.series_uid
+        image.FrameOfReferenceUID = images.frame_of_reference_uid
+        image.PatientName = image.PatientID = image.PatientBirthDate = image.PatientSex = ""
+        image.AccessionNumber = image.StudyID = image.StudyDate = image.StudyTime = image.ReferringPhysicianName = ""
+        image.Rows, image.Columns = grid.shape[1] + moved, grid.shape[2]
+        _put_place(image, grid, number if paired else -0.5 - number)
+        made.append(image)
+    return made
 
 
-def _segment_item(segment: Segment, number: int, version: str) -> Dataset:
-    item = Dataset()
-    item.SegmentNumber = number
-    item.SegmentLabel = segment.label
-    item.SegmentAlgorithmType = "AUTOMATIC"
-    item.SegmentAlgorithmName = MAKER
-    item.SegmentedPropertyCategoryCodeSequence = [coded(segment.category)]
-    kind = coded(segment.kind)
+def _put_place(image: Dataset, grid: Grid, number: float) -> None:
+    measures, orientation, position = Dataset(), Dataset(), Dataset()
+    for name, value in zip(("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"), _measures(grid).values(), strict=True):
+        setattr(measures, name, value)
+    orientation.ImageOrientationPatient = _directions(grid)
+    position.ImagePositionPatient = _position(grid, number)
+    if image.SOPClassUID == CTImageStorage:
+        for one in (measures, orientation, position):
+            image.update(one)
+        return
+    shared, own = Dataset(), Dataset()
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    own.PlanePositionSequence = [position]
+    image.NumberOfFrames = 1
+    image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], [own]
+
+
+def _description(segment: Segment, number: int, version: str) -> Any:
+    import highdicom
+
+    concept = highdicom.sr.CodedConcept
+    made = highdicom.seg.SegmentDescription(
+        number,
+        segment.label,
+        concept(*segment.category),
+        concept(*segment.kind),
+        "AUTOMATIC",
+        highdicom.AlgorithmIdentificationSequence(MAKER, concept(*segment.algorithm), version),
+    )
     if segment.side is not None:
-        kind.SegmentedPropertyTypeModifierCodeSequence = [coded(segment.side)]
-    item.SegmentedPropertyTypeCodeSequence = [kind]
-    algorithm = Dataset()
-    algorithm.AlgorithmFamilyCodeSequence = [coded(segment.algorithm)]
-    algorithm.AlgorithmName, algorithm.AlgorithmVersion = MAKER, version
-    item.SegmentationAlgorithmIdentificationSequence = [algorithm]
-    return item
+        made.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded(segment.side)]
+    return made
 
 
-def _put_dimensions(item: Dataset, uid: str) -> None:
-    organization = Dataset()
-    organization.DimensionOrganizationUID = uid
-    item.DimensionOrganizationSequence = [organization]
-    indices = []
-    for label, pointer, group in (
-        ("Segment Number", _SEGMENT_NUMBER, _SEGMENT_SEQUENCE),
-        ("Image Position Patient", _POSITION, _POSITION_SEQUENCE),
-    ):
-        index = Dataset()
-        index.DimensionOrganizationUID = uid
-        index.DimensionIndexPointer, index.FunctionalGroupPointer = pointer, group
-        index.DimensionDescriptionLabel = label
-        indices.append(index)
-    item.DimensionIndexSequence = indices
+def _measures(grid: Grid) -> dict[str, Any]:
+    columns_mm, rows_mm, slices_mm = (_rounded(value) for value in np.linalg.norm(grid.affine[:3, :3], axis=0))
+    return {"pixel_spacing": [rows_mm, columns_mm], "slice_thickness": slices_mm, "spacing_between_slices": slices_mm}
 
 
-def _shared_groups(affine: FloatArray) -> Dataset:
-    columns_mm, rows_mm, slices_mm = (float(value) for value in np.linalg.norm(affine[:3, :3], axis=0))
-    measures = Dataset()
-    measures.PixelSpacing = [_ds(rows_mm), _ds(columns_mm)]
-    measures.SliceThickness = measures.SpacingBetweenSlices = _ds(slices_mm)
-    orientation = Dataset()
-    orientation.ImageOrientationPatient = [_ds(v) for v in (*affine[:3, 0] / columns_mm, *affine[:3, 1] / rows_mm)]
-    groups = Dataset()
-    groups.PixelMeasuresSequence = [measures]
-    groups.PlaneOrientationSequence = [orientation]
-    return groups
+def _directions(grid: Grid) -> list[Any]:
+    steps_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    return [_rounded(value) for axis in (0, 1) for value in grid.affine[:3, axis] / steps_mm[axis]]
 
 
-def _frame_groups(grid: Grid, segments: int, images: tuple[tuple[str, str], ...], *, moved: bool) -> bytes:
-    """One item per frame: segments one after the other, slices upwards in each."""
-    positions = [grid.affine[:3, 3] + k * grid.affine[:3, 2] for k in range(grid.shape[0])]
-    places = [sequence("PlanePositionSequence", element("ImagePositionPatient", _ds_list(place))) for place in positions]
-    origins = [sequence("DerivationImageSequence", _derivation(image, moved=moved)) for image in images]
-    if not origins:
-        origins = [sequence("DerivationImageSequence")] * grid.shape[0]
-    frames = []
-    for number in range(1, segments + 1):
-        segment = sequence("SegmentIdentificationSequence", element("ReferencedSegmentNumber", struct.pack("<H", number)))
-        for k, (origin, place) in enumerate(zip(origins, places, strict=True), start=1):
-            content = sequence("FrameContentSequence", element("DimensionIndexValues", struct.pack("<II", number, k)))
-            frames.append(origin + content + place + segment)
-    return items(frames)
+def _position(grid: Grid, number: float) -> list[Any]:
+    place: FloatArray = grid.affine[:3, 3] + number * grid.affine[:3, 2]
+    return [_rounded(value) for value in place]
 
 
-def _derivation(image: tuple[str, str], *, moved: bool) -> bytes:
-    purpose = sequence("PurposeOfReferenceCodeSequence", _coded(_PURPOSE))
-    source = reference(*image) + element("SpatialLocationsPreserved", b"NO" if moved else b"YES") + purpose
-    return sequence("SourceImageSequence", source) + sequence("DerivationCodeSequence", _coded(_DERIVATION))
-
-
-def _coded(code: Code) -> bytes:
-    keywords = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-    return b"".join(element(keyword, word.encode()) for keyword, word in zip(keywords, code, strict=True))
-
-
-def _bits(segments: tuple[Segment, ...], grid: Grid) -> npt.NDArray[np.uint8]:
-    """All frames as DICOM packs them: without a gap, least significant bit first."""
-    size = int(np.prod(grid.shape))
-    bits = np.zeros(-(-size * len(segments) // 8), dtype=np.uint8)
-    for number, segment in enumerate(segments):
-        put_inside(segment.mesh, grid, bits=bits, offset=number * size)
-    return bits
-
-
-def _ds_list(values: FloatArray) -> bytes:
-    return "\\".join(_ds(value) for value in values).encode()
-
-
-def _ds(value: float) -> str:
-    return format_number_as_ds(round(float(value), 8) + 0.0)  # 1e-8 mm: no digits of rounding
+def _rounded(value: float) -> float:
+    return float(format_number_as_ds(round(float(value), 8) + 0.0))  # 1e-8 mm: no digits of rounding

@@ -9,6 +9,8 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import FloatArray, Mesh, Vector
 
+FloatingArray = npt.NDArray[np.floating]
+
 STL_HEADER = b"batchone binary STL, unit millimetre, frame patient LPS".ljust(80)
 _STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _STL_PREFIX_BYTES = 84  # header and triangle count of a binary STL
@@ -79,15 +81,26 @@ def measure_triangles(corners_mm: npt.NDArray[np.floating]) -> MeshFigures:
     )
 
 
-def stl_bytes(mesh: Mesh) -> bytes:
-    """Write a mesh as binary STL with a fixed header: the same mesh gives the same bytes."""
-    corners = mesh.vertices_mm[mesh.faces]
-    normals = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    records = np.zeros(len(corners), dtype=_STL_TRIANGLE)
-    records["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0.0)
-    records["corners"] = corners
-    return STL_HEADER + np.uint32(len(corners)).astype("<u4").tobytes() + records.tobytes()
+def stl_bytes(mesh: Mesh, header: bytes = STL_HEADER) -> bytes:
+    """Write a mesh as binary STL: the same mesh gives the same bytes.
+
+    Normals are those of the corners as the file holds them, in single precision. ``header`` has 80 bytes.
+    """
+    data = np.zeros(_STL_PREFIX_BYTES + len(mesh.faces) * _STL_TRIANGLE.itemsize, dtype=np.uint8)
+    data[:80] = np.frombuffer(header, dtype=np.uint8)
+    data[80:_STL_PREFIX_BYTES].view("<u4")[0] = len(mesh.faces)
+    records = data[_STL_PREFIX_BYTES:].view(_STL_TRIANGLE)
+    vertices = mesh.vertices_mm.astype("<f4")
+    for start in range(0, len(records), _CHUNK):
+        corners = vertices[mesh.faces[start : start + _CHUNK]]
+        sides = (corners[:, 1:] - corners[:, :1]).reshape(-1, 6).T.copy()
+        normals = _cross_rows(sides[:3], sides[3:])
+        lengths = np.sqrt(_dot(normals, normals))
+        normals = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0.0)
+        block = records[start : start + _CHUNK]
+        block["normal"] = normals.T
+        block["corners"] = corners
+    return data.tobytes()
 
 
 def stl_corners(data: bytes) -> npt.NDArray[np.float32]:
@@ -105,13 +118,6 @@ def stl_corners(data: bytes) -> npt.NDArray[np.float32]:
     return np.frombuffer(data, dtype=_STL_TRIANGLE, offset=_STL_PREFIX_BYTES)["corners"]
 
 
-def _cross(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Row-wise cross product; several times quicker than numpy's general one."""
-    x, y, z = first.T
-    u, v, w = second.T
-    return np.stack((y * w - z * v, z * u - x * w, x * v - y * u), axis=1)
-
-
 def _extremes(columns: npt.NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
     """Least and largest of each column of (n, 9): several times quicker one by one than along an axis."""
     lows = np.array([columns[:, k].min() for k in range(9)], dtype=np.float64)
@@ -119,13 +125,13 @@ def _extremes(columns: npt.NDArray[np.floating]) -> tuple[FloatArray, FloatArray
     return lows, highs
 
 
-def _cross_rows(first: FloatArray, second: FloatArray) -> FloatArray:
+def _cross_rows(first: FloatingArray, second: FloatingArray) -> FloatingArray:
     """Cross product of (3, n) columns."""
     (x, y, z), (u, v, w) = first, second
     return np.stack((y * w - z * v, z * u - x * w, x * v - y * u))
 
 
-def _dot(first: FloatArray, second: FloatArray) -> FloatArray:
+def _dot(first: FloatingArray, second: FloatingArray) -> FloatingArray:
     """Dot product of (3, n) columns."""
     return np.asarray(first[0] * second[0] + first[1] * second[1] + first[2] * second[2])
 

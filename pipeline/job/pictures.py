@@ -11,7 +11,7 @@ import numpy as np
 
 from batchone.pipeline.job.annotate import Colours, annotated
 from batchone.pipeline.job.raster import HEIGHT_PX, WIDTH_PX, Body, Camera, Canvas, Rgb, make_body
-from batchone.pipeline.values import Anatomy, Axis, Device, FloatArray, Mesh, Plan, Vector
+from batchone.pipeline.values import Anatomy, Axis, Device, FloatArray, Mesh, Part, Plan, Vector
 
 BONE_COLOURS: tuple[Rgb, ...] = ((0.93, 0.88, 0.76), (0.86, 0.83, 0.78), (0.90, 0.82, 0.70))
 DEVICE_COLOURS: tuple[Rgb, ...] = ((0.25, 0.52, 0.80), (0.20, 0.66, 0.62), (0.55, 0.45, 0.78))
@@ -20,6 +20,8 @@ _FILL = 0.86  # share of the picture that the subject fills
 _CROP_MARGIN_MM = 18.0  # bone shown around the device in the pictures for the workshop: enough to see how it seats
 _NEARER_MM = 0.05  # where device and bone coincide, the device is drawn
 _STEEP = 0.9  # a view this close to the head-foot axis takes the front of the patient as up
+_MARKS = ("label", "side-mark")  # functional faces that are engraved
+_MARK_TONE = 0.4  # of the part's own colour
 _ORDER = ("together-", "fit-", "device-", "bone-")
 _FINE = ("fit-", "device-")  # pictures with large smooth surfaces
 _OBLIQUE_DEG = 40.0  # tilt of the three-quarter view of a device
@@ -67,7 +69,7 @@ def make_pictures(anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture
     """
     bones = _bone_bodies(tuple(bone.mesh for bone in anatomy.bones))
     parts = tuple(
-        make_body(part.mesh, DEVICE_COLOURS[i % len(DEVICE_COLOURS)], nearer_mm=_NEARER_MM) for i, part in enumerate(device.parts)
+        body for i, part in enumerate(device.parts) for body in _part_bodies(part, DEVICE_COLOURS[i % len(DEVICE_COLOURS)])
     )
     shots = [_side_shot(side, bones, parts, forward=forward, up=up) for side, forward, up in SIDES]
     axis = device_axis(plan)
@@ -174,6 +176,19 @@ def _finished(canvas: Canvas, name: str, caption: str) -> Picture:
 
 def _bone_bodies(meshes: tuple[Mesh, ...], *, two_sided: bool = False) -> tuple[Body, ...]:
     return tuple(make_body(mesh, BONE_COLOURS[i % len(BONE_COLOURS)], two_sided=two_sided) for i, mesh in enumerate(meshes))
+
+
+def _part_bodies(part: Part, colour: Rgb) -> tuple[Body, ...]:
+    """A part, and its engraved marks in a darker tone: floor and face of an engraving would look alike."""
+    marks = [index for index, label in enumerate(part.labels) if label.startswith(_MARKS)]
+    marked = np.isin(part.face_labels, marks)
+    dark = (colour[0] * _MARK_TONE, colour[1] * _MARK_TONE, colour[2] * _MARK_TONE)
+    pieces = ((~marked, colour), (marked, dark))
+    return tuple(
+        make_body(Mesh(part.mesh.vertices_mm, np.ascontiguousarray(part.mesh.faces[chosen])), tone, nearer_mm=_NEARER_MM)
+        for chosen, tone in pieces
+        if chosen.any()
+    )
 
 
 def place_of(side: str) -> str:

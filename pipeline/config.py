@@ -1,0 +1,114 @@
+"""A site's own settings: ``<site>/site.toml``, read by the command and passed on as values.
+
+A site may be stricter than a family's protocol, never laxer. What it sets becomes part of the protocol that the intake takes, so
+that a changed setting is judged anew.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.limits import Protocol
+from batchone.pipeline.order import Model
+
+SETTINGS = "site.toml"
+_MAX_BYTES = 100_000  # settings are a page of text
+_MAX_AGE_DAYS = 36_500  # a hundred years: beyond it is a slip of the pen
+_HINT = f"correct {SETTINGS} in the site's folder; docs/contract.md lists its keys"
+
+Argument = Annotated[str, Field(min_length=1, max_length=4096)]
+AgeDays = Annotated[int, Field(gt=0, le=_MAX_AGE_DAYS)]
+
+
+class ScanSettings(Model):
+    """What the site wants of every scan, whatever the device. Ages in days, from the scan to the day the device is due."""
+
+    warn_age_days: AgeDays | None = None
+    max_age_days: AgeDays | None = None
+
+
+class External(Model):
+    """A program that tells bones apart, behind a file contract (see docs/contract.md).
+
+    ``program`` is the command; ``{image}``, ``{labels}`` and ``{names}`` stand for the three files. ``version`` is what the
+    program must state in the file of names: another one is refused, so that a result stays what it was made with.
+    """
+
+    program: Annotated[tuple[Argument, ...], Field(strict=False, min_length=1, max_length=64)]
+    version: Annotated[str, Field(min_length=1, max_length=64)]
+    timeout_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 1800.0
+    memory_mb: Annotated[float, Field(gt=0.0, le=4_000_000.0)] = 16_000.0
+
+    @model_validator(mode="after")
+    def _the_files_are_named(self) -> External:
+        text = " ".join(self.program)
+        missing = [name for name in ("{image}", "{labels}", "{names}") if name not in text]
+        if missing:
+            raise ValueError(f"program must name {', '.join(missing)}")
+        return self
+
+
+class Segmentation(Model):
+    """Who tells the bones apart."""
+
+    backend: Literal["threshold", "external"] = "threshold"
+    external: External | None = None
+
+    @model_validator(mode="after")
+    def _an_external_backend_is_described(self) -> Segmentation:
+        if self.backend == "external" and self.external is None:
+            raise ValueError("backend is external: [segmentation.external] must say program and version")
+        return self
+
+
+class SiteSettings(Model):
+    """Everything that a site may set."""
+
+    scan: ScanSettings = ScanSettings()
+    segmentation: Segmentation = Segmentation()
+
+
+def read_site_settings(site: Path) -> SiteSettings:
+    """The settings of a site; the defaults where it has no file.
+
+    Raises
+    ------
+    MachineError
+        The file cannot be read, is no TOML, or sets what is not there to be set.
+    """
+    path = site / SETTINGS
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise MachineError(f"{SETTINGS} is larger than {_MAX_BYTES} bytes, at most {_MAX_BYTES} bytes", hint=_HINT)
+        return SiteSettings.model_validate(tomllib.loads(data.decode()))
+    except (FileNotFoundError, NotADirectoryError):
+        return SiteSettings()
+    except OSError as error:
+        raise MachineError(f"{SETTINGS} cannot be read: {error.strerror}", hint=_HINT) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MachineError(f"{SETTINGS} is not valid TOML: {error}", hint=_HINT) from error
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} (given {fault['input']!r})" for fault in error.errors())
+        raise MachineError(f"{SETTINGS}: {'; '.join(faults)}", hint=_HINT) from error
+
+
+def protocol_at(settings: SiteSettings, protocol: Protocol) -> Protocol:
+    """A family's protocol as it counts at a site: of two limits the stricter."""
+    ages = {
+        "warn_scan_age_days": _least(settings.scan.warn_age_days, protocol.warn_scan_age_days),
+        "max_scan_age_days": _least(settings.scan.max_age_days, protocol.max_scan_age_days),
+    }
+    if all(value == getattr(protocol, name) for name, value in ages.items()):
+        return protocol
+    return protocol.model_copy(update=ages | {"source": f"{protocol.source}; age of the scan: {SETTINGS} of the site"})
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return min((value for value in (one, other) if value is not None), default=None)

@@ -1,0 +1,1 @@
+"""Labels out to people and their programs, and back."""

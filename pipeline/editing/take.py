@@ -1,0 +1,151 @@
+"""Labels that a person gives back for a case: read, compared with the scan, and put beside the order as an input of the case."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchone.pipeline import codec
+from batchone.pipeline.disk import disk
+from batchone.pipeline.editing.seg_nrrd import read_seg_nrrd
+from batchone.pipeline.labels import bone_title, is_bone, is_paired, split_title
+from batchone.pipeline.order import Order
+from batchone.pipeline.store import CaseFolder, sha256_file
+from batchone.pipeline.values import Edit, Label, Scan, Side
+from batchone.segment.backends.edited import CONFIDENCE, edited, refuse
+from batchone.segment.grids import GridError, laid_on
+from batchone.segment.label_map import MAX_LABEL, LabelArray, LabelMap, compact
+from batchone.segment.nifti import LabelFileError, read_labels
+from batchone.segment.ordered import ordered_labels, wanted_bones
+
+FOLDER = "labels"
+NIFTI_ABOUT = "batchone labels of scan "
+SCAN_DIGITS = 16  # of the digest, in files: enough to tell scans apart
+
+NEVER = Edit()
+
+
+def scan_mark(scan: Scan) -> str:
+    """What a label file carries to say which scan it belongs to."""
+    return scan.record.sources_digest[:SCAN_DIGITS]
+
+
+def read_edit(file: Path, scan: Scan, known: tuple[Label, ...], order: Order, *, who: str) -> Edit:
+    """Read a label file (``.seg.nrrd``, or NIfTI with the values of ``known``) against a scan and an order.
+
+    Raises
+    ------
+    InputError
+        Not readable, of another scan, on another grid, with names that are no bones or of the other side, or without a bone
+        that is ordered.
+    """
+    if not file.is_file():
+        raise refuse(f"there is no file {file.name}")
+    try:
+        if file.name.lower().endswith((".nii", ".nii.gz")):
+            voxels, labels = _from_nifti(file, scan, known)
+        else:
+            voxels, labels = _from_seg_nrrd(file, scan, known)
+    except LabelFileError as error:
+        raise refuse(f"{file.name} {error}") from error
+    except GridError as error:
+        raise refuse(f"{file.name} lies on another grid: {error}") from error
+    if not labels:
+        raise refuse(f"{file.name} has no labelled voxels")
+    given = replace(compact(LabelMap(voxels, scan.affine, labels)), scan=scan.record.sources_digest)
+    edit = Edit(given, who, sha256_file(file))
+    ordered_labels(edited(scan, edit).map.labels, wanted_bones(order))
+    return edit
+
+
+def _from_nifti(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[LabelArray, tuple[Label, ...]]:
+    values, affine, about = read_labels(file)
+    if about.startswith(NIFTI_ABOUT):
+        _same_scan(about.removeprefix(NIFTI_ABOUT).strip(), scan)
+    values = laid_on(values, affine, scan.affine, scan.hu.shape, part=False)
+    named = {label.value: label for label in known}
+    present = sorted(set(np.unique(values).tolist()) - {0})
+    unknown = [str(value) for value in present if value not in named]
+    if unknown:
+        raise refuse(f"{file.name} has values without a name: {', '.join(unknown[:10])}; a .seg.nrrd carries names")
+    return values.astype(np.uint8), tuple(named[value] for value in present)
+
+
+def _from_seg_nrrd(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[LabelArray, tuple[Label, ...]]:
+    layers, affine, segments = read_seg_nrrd(file)
+    for segment in segments:
+        if segment.scan:
+            _same_scan(segment.scan, scan)
+    out = np.zeros(scan.hu.shape, dtype=np.uint8)
+    labels: dict[tuple[str, Side], Label] = {}
+    overlap = 0
+    placed = [laid_on(layer, affine, scan.affine, scan.hu.shape, part=True) for layer in layers]
+    wrong = [segment.name for segment in segments if not 0 <= segment.layer < len(placed)]
+    if wrong:
+        raise refuse(f"{file.name} has no layer for {', '.join(wrong)}")
+    for segment in segments:
+        mask = placed[segment.layer] == segment.value
+        if not mask.any():
+            continue
+        key = _bone(segment.name, known)
+        if key not in labels and len(labels) == MAX_LABEL:
+            raise refuse(f"{file.name} has more than {MAX_LABEL} bones")
+        label = labels.setdefault(key, Label(len(labels) + 1, *key, True, CONFIDENCE))
+        overlap += int(np.count_nonzero(out[mask]))
+        out[mask] = label.value
+    if overlap:
+        raise refuse(f"segments overlap in {overlap} voxels, at most 0")
+    return out, tuple(labels.values())
+
+
+def _bone(title: str, known: tuple[Label, ...]) -> tuple[str, Side]:
+    name, side = split_title(title)
+    for label in known:
+        if (label.name, label.side) == (name, side or "midline"):
+            return label.name, label.side
+    if not is_bone(name):
+        raise refuse(f"segment {title!r} is the name of no bone; names are those of an order: 'L1', 'femur left', 'skull'")
+    if is_paired(name) and side is None:
+        raise refuse(f"segment {title!r} names no side; write '{bone_title(name, 'left')}' or '{bone_title(name, 'right')}'")
+    return name, side or "midline"
+
+
+def _same_scan(mark: str, scan: Scan) -> None:
+    if mark != scan_mark(scan):
+        raise refuse(f"they were drawn on scan {mark[:SCAN_DIGITS]}, this case has scan {scan_mark(scan)}")
+
+
+def put_edit(case: CaseFolder, edit: Edit) -> None:
+    """Make an edit an input of the case: everything that depends on labels runs again."""
+
+    def write(folder: Path) -> dict[str, Any]:
+        return {"input": FOLDER, "who": edit.who, "file_sha256": edit.file_sha256, "value_digest": codec.save(edit, folder)}
+
+    case.publish(FOLDER, write)
+
+
+def remove_edit(case: CaseFolder) -> None:
+    """Take the edit away."""
+    with disk():
+        shutil.rmtree(case.path / FOLDER)
+
+
+def edit_digest(case: CaseFolder) -> str | None:
+    """Digest of the edit that the case has; None when nobody edited."""
+    record = case.record(FOLDER)
+    return None if record is None else str(record["value_digest"])
+
+
+def load_edit(case: CaseFolder) -> Edit:
+    """The case's edit, checked against its record."""
+    record = case.record(FOLDER)
+    if record is None:
+        return NEVER
+    if not case.intact(FOLDER, record):
+        raise refuse("the case's labels folder was changed by hand")
+    edit: Edit = case.load(FOLDER)
+    return edit

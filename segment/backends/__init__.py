@@ -1,0 +1,1 @@
+"""Who tells the bones apart: the threshold, an external program, or a person."""

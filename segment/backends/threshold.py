@@ -1,0 +1,98 @@
+"""The backend that is always there: everything denser than soft tissue, away from table and holder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from batchone.pipeline.errors import OrderError, SegmentationError
+from batchone.pipeline.labels import is_paired
+from batchone.pipeline.values import FloatArray, Scan, Side, moved_points
+from batchone.segment.backends.separated import Separated
+from batchone.segment.bits import Words, unpacked
+from batchone.segment.bone import ScanFigures
+from batchone.segment.label_map import Label, LabelMap
+from batchone.segment.ordered import SKULL, Wanted
+from batchone.segment.quality import UNKNOWN_NAME, kept_share
+from batchone.segment.separate import Chosen, chosen
+
+NAME = "threshold"
+MIDLINE_MM = 20.0  # a paired bone's centre lies further from the body's middle than this; project default, unverified
+
+
+def threshold(scan: Scan, figures: ScanFigures, wanted: tuple[Wanted, ...], ordered_side: Side) -> Separated:
+    """Find the ordered bones.
+
+    Raises
+    ------
+    SegmentationError
+        No bone, or no way to tell the ordered ones apart.
+    OrderError
+        The bone lies on the other side of the body than ordered.
+    """
+    if len(wanted) == 1:
+        return whole_bone(scan, figures, wanted[0], ordered_side)
+    return _apart(scan, wanted)
+
+
+def _apart(scan: Scan, wanted: tuple[Wanted, ...]) -> Separated:
+    """Bones told apart in the grey values: the place where ``segment.apart`` is called, with ``sharp=True``."""
+    names = ", ".join(one.title for one in wanted)
+    raise SegmentationError(
+        f"{len(wanted)} bones are ordered ({names}); the threshold tells 1 bone from its surroundings",
+        hint="order one bone, give labels with `batchone segment CASE --labels FILE`, or set up an external program",
+    )
+
+
+def whole_bone(scan: Scan, figures: ScanFigures, wanted: Wanted, ordered_side: Side) -> Separated:
+    """The largest bone with the pieces that belong to it, under the ordered name.
+
+    Raises
+    ------
+    SegmentationError
+        No component is bone.
+    OrderError
+        It lies on the other side of the body than ordered.
+    """
+    found = chosen(scan.hu, scan.spacing_mm, figures)
+    mask = unpacked(found.words, scan.hu.shape[2])
+    sure = kept_share(found) * (1.0 if wanted.name == SKULL else UNKNOWN_NAME)
+    evidence = "the largest bone in the scan; the name is the order's"
+    side = _side(wanted.name, ordered_side, found.words, scan) if is_paired(wanted.name) else "midline"
+    label = Label(1, wanted.name, side, not _touches_edge(found, scan), sure, "none", evidence)
+    labels = LabelMap(mask.view(np.uint8), scan.affine, (label,))
+    return Separated(labels, NAME, found.findings, sharp=True, exposure=((1, found.main.exposure),), named=False)
+
+
+def _touches_edge(found: Chosen, scan: Scan) -> bool:
+    return bool(np.any(found.box[:, 0] <= 0) or np.any(found.box[:, 1] >= np.array(scan.hu.shape)))
+
+
+def _side(name: str, ordered: Side, words: Words, scan: Scan) -> Side:
+    """The side of a paired bone, from its place in the body."""
+    offset_mm = float(_centre_mm(words, scan)[0]) - body_middle_mm(scan)
+    if abs(offset_mm) < MIDLINE_MM:  # one limb alone in the scan: the image does not say
+        return ordered
+    seen: Side = "left" if offset_mm > 0.0 else "right"
+    if seen != ordered:
+        raise OrderError(
+            f"{name} lies {abs(offset_mm):.0f} mm to the {seen} of the body's middle, ordered side is {ordered}",
+            hint="correct the side in the order; a device is never mirrored",
+        )
+    return seen
+
+
+def _centre_mm(words: Words, scan: Scan) -> FloatArray:
+    mask = unpacked(words, scan.hu.shape[2])
+    along = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in (2, 1, 0)]
+    index = np.array([(np.arange(len(n)) * n).sum() / n.sum() for n in along])
+    return np.asarray(moved_points(scan.affine, index[None])[0])
+
+
+def body_middle_mm(scan: Scan) -> float:
+    """Patient x of the middle of everything denser than air."""
+    step = 4
+    slices, rows, columns = np.nonzero(scan.hu[::step, ::step, ::step] > -300)
+    if len(columns) == 0:
+        return 0.0
+    index = np.stack([columns, rows, slices], axis=1).astype(np.float64) * step
+    return float(np.median(moved_points(scan.affine, index)[:, 0]))

@@ -1,0 +1,265 @@
+"""A vertebra: canal, endplates, pedicles, and the frame of the International Society of Biomechanics (Wu et al. 2002).
+
+The canal shows the way: seen along it, the vertebra is a ring. The direction in which its hole is largest is the canal's; the
+body lies in front of it, the halves are each other's mirror image. The endplates are planes through what faces up and down in
+the middle of the body. A pedicle's isthmus is the smallest section between body and arch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from batchone.pipeline.landmarks import Landmark, Reference
+from batchone.pipeline.values import FloatArray, Mesh
+from batchone.segment.frames.fits import Samples, angle_deg, as_vector, fit_plane, frame_of, landmark, sampled, spread_of, unit
+from batchone.segment.frames.occupancy import occupancy
+
+SAMPLE_MM = 0.8  # points on the surface; numerical, half of the finest thing that is looked for
+CELL_MM = 1.0  # of the view along the canal; numerical
+TILTS_DEG = ((-48, 48), (-24, 24))  # flexion, lateral bend: kyphosis, lordosis and scoliosis of a lying patient; default
+COARSE_DEG, FINE_DEG = 8, 2  # steps of the search; numerical
+HOLE_MM2 = (60.0, 1000.0)  # of a vertebral canal, adult: about 150 to 500; textbook anatomy with room on both sides
+TURN_DEG = 24  # about the canal: axial rotation of a lying patient; default
+BODY_SHARES = (0.7, 0.6, 0.8)  # of the half axes of the body: within, its endplates are looked for; the first counts
+FACING = 0.8  # cosine of the angle between an endplate's normal and the canal from which a point belongs to it; default
+ISTHMUS_MM2 = (8.0, 500.0)  # smallest section of a pedicle: thoracic from 20, lumbar to 250; textbook anatomy with room
+SECTION_MM = 0.8  # between sections through a pedicle; numerical
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vertebra:
+    """Frame (x left, y back, z up, origin in the body's centre), landmarks and references of a vertebra."""
+
+    frame: FloatArray
+    landmarks: tuple[Landmark, ...]
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hole:
+    """The canal seen along a frame's z: its cells' centres in (x, y) mm, and how large it is."""
+
+    cells: FloatArray
+    area_mm2: float
+
+
+def vertebra(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], title: str) -> Vertebra | None:
+    """Measure a vertebra; None where the surface is not like one (cut, or without a closed arch)."""
+    samples = sampled(mesh, SAMPLE_MM)
+    found = _canal(samples)
+    if found is None:
+        return None
+    frame, hole, spread_deg = found
+    frame = _squared(samples, frame)
+    plates = [_endplates(samples, frame, hole, share) for share in BODY_SHARES]
+    first = plates[0]
+    if first is None:
+        return None
+    sigma = float(np.median(sigma_mm))
+    known = [plate for plate in plates if plate is not None]
+    bodies = [0.5 * (plate.upper + plate.lower) for plate in known]
+    up = unit(first.upper - first.lower)
+    body = frame_of(bodies[0], up, frame[:3, 0])
+    height_mm = float(np.linalg.norm(first.upper - first.lower))
+    isthmus = {
+        side: _isthmus(mesh, body, frame, hole, sign=sign, height_mm=height_mm) for side, sign in (("left", 1.0), ("right", -1.0))
+    }
+    left, right = isthmus["left"], isthmus["right"]
+    if left is not None and right is not None:
+        body = frame_of(bodies[0], up, left[0] - right[0])
+    canal_mm = frame[:3, 3] + frame[:3, 2] * ((bodies[0] - frame[:3, 3]) @ frame[:3, 2])
+    landmarks = [
+        landmark(f"{title}-endplate-upper", [plate.upper for plate in known], sigma),
+        landmark(f"{title}-endplate-lower", [plate.lower for plate in known], sigma),
+        landmark(f"{title}-body-centre", bodies, sigma),
+        Landmark(f"{title}-canal-centre", as_vector(canal_mm), float(np.hypot(0.5 * CELL_MM, sigma))),
+    ]
+    for side, points in isthmus.items():
+        if points is not None:
+            landmarks.append(landmark(f"{title}-pedicle-{side}", points, float(np.hypot(0.5 * SECTION_MM, sigma))))
+    references = [
+        Reference(f"{title}-canal", "axis", as_vector(canal_mm), as_vector(frame[:3, 2]), 0.5 * CELL_MM, spread_deg),
+        _plate(f"{title}-endplate-upper", [(p.upper, p.upper_normal) for p in known], first.upper_rms, sigma),
+        _plate(f"{title}-endplate-lower", [(p.lower, p.lower_normal) for p in known], first.lower_rms, sigma),
+    ]
+    return Vertebra(body, tuple(landmarks), tuple(references))
+
+
+def _plate(name: str, found: list[tuple[FloatArray, FloatArray]], rms_mm: float, sigma_mm: float) -> Reference:
+    point, normal = found[0]
+    turned = float(np.sqrt(np.mean([angle_deg(normal, other) ** 2 for _, other in found])))
+    spread = spread_of([p for p, _ in found], float(np.hypot(rms_mm, sigma_mm)))
+    return Reference(name, "plane", as_vector(point), as_vector(normal), spread, turned)
+
+
+# --- the canal ---------------------------------------------------------------------------------------------------------------
+
+
+def _tilted(flexion_deg: float, bend_deg: float) -> FloatArray:
+    """Patient axes, bent to a side and then forward, (3, 3) with the axes as columns."""
+    f, b = np.radians(flexion_deg), np.radians(bend_deg)
+    about_x = np.array([[1, 0, 0], [0, np.cos(f), -np.sin(f)], [0, np.sin(f), np.cos(f)]])
+    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    return np.asarray(about_x @ about_y)
+
+
+def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
+    """Frame along the canal with its origin in the hole's centre, the hole, and the spread of the direction (degrees)."""
+    centre = samples.points.mean(axis=0)
+    tried: dict[tuple[int, int], float] = {}
+
+    def area(tilt: tuple[int, int]) -> float:
+        if tilt not in tried:
+            hole = _hole((samples.points - centre) @ _tilted(*tilt))
+            tried[tilt] = 0.0 if hole is None else hole.area_mm2
+        return tried[tilt]
+
+    (f0, f1), (b0, b1) = TILTS_DEG
+    coarse = [(f, b) for f in range(f0, f1 + 1, COARSE_DEG) for b in range(b0, b1 + 1, COARSE_DEG)]
+    best = max(coarse, key=area)
+    reach = range(-COARSE_DEG + FINE_DEG, COARSE_DEG, FINE_DEG)
+    fine = [(best[0] + f, best[1] + b) for f in reach for b in reach]
+    best = max(fine, key=area)
+    if not HOLE_MM2[0] <= area(best) <= HOLE_MM2[1]:
+        return None
+    # the hole hardly changes about its best direction: the middle of all that are as good is steadier than the best
+    good = np.array([tilt for tilt in fine if area(tilt) >= 0.97 * area(best)], dtype=np.float64)
+    middle = good.mean(axis=0)
+    spread_deg = float(np.hypot(np.sqrt(((good - middle) ** 2).sum(axis=1).mean()) / np.sqrt(len(good)), 0.5 * FINE_DEG))
+    frame = np.eye(4)
+    frame[:3, :3] = _tilted(*middle)
+    hole = _hole((samples.points - centre) @ frame[:3, :3])
+    if hole is None:
+        return None
+    across = hole.cells.mean(axis=0)
+    frame[:3, 3] = centre + frame[:3, :3] @ np.array([*across, 0.0])
+    if ((centre - frame[:3, 3]) @ frame[:3, 1]) >= 0.0:  # the body must lie in front of the canal
+        return None
+    return frame, _Hole(hole.cells - across, hole.area_mm2), spread_deg
+
+
+def _hole(local: FloatArray) -> _Hole | None:
+    """The largest hole of a surface seen along z."""
+    low = local[:, :2].min(axis=0) - 2.0 * CELL_MM
+    index = np.floor((local[:, :2] - low) / CELL_MM).astype(np.int64)
+    seen = np.zeros(index.max(axis=0) + 3, dtype=np.bool_)
+    seen[index[:, 0], index[:, 1]] = True
+    holes, count = ndimage.label(~seen)
+    if count < 2:
+        return None
+    sizes = np.bincount(holes.reshape(-1))
+    sizes[0] = sizes[holes[0, 0]] = 0  # the bone itself, and what is outside
+    largest = int(np.argmax(sizes))
+    if sizes[largest] == 0:
+        return None
+    cells = (np.argwhere(holes == largest) + 0.5) * CELL_MM + low
+    return _Hole(cells, float(sizes[largest]) * CELL_MM**2)
+
+
+def _squared(samples: Samples, frame: FloatArray) -> FloatArray:
+    """Turn a frame about its z so that left and right half are each other's mirror image."""
+    local = (samples.points - frame[:3, 3]) @ frame[:3, :3]
+
+    def likeness(turn_deg: float) -> float:
+        c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+        x, y = c * local[:, 0] + s * local[:, 1], -s * local[:, 0] + c * local[:, 1]
+        grid = np.histogram2d(x, y, bins=(48, 48), range=((-48.0, 48.0), (-60.0, 60.0)))[0]
+        one = ndimage.gaussian_filter(np.minimum(grid, 12.0), 1.0)
+        return float((one * one[::-1]).sum() / max((one * one).sum(), 1e-9))
+
+    turns = np.arange(-TURN_DEG, TURN_DEG + 1, 2.0)
+    values = np.array([likeness(turn) for turn in turns])
+    k = int(np.clip(np.argmax(values), 1, len(turns) - 2))
+    before, at, after = values[k - 1 : k + 2]
+    bend = before - 2.0 * at + after
+    best = turns[k] + (0.0 if bend >= 0.0 else 2.0 * float(np.clip(0.5 * (before - after) / bend, -1.0, 1.0)))
+    c, s = np.cos(np.radians(best)), np.sin(np.radians(best))
+    turned = frame.copy()
+    turned[:3, :3] = frame[:3, :3] @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    return turned
+
+
+# --- the body ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plates:
+    """Centres and outward normals of both endplates, LPS, and how far their points lie off the plane (mm)."""
+
+    upper: FloatArray
+    upper_normal: FloatArray
+    upper_rms: float
+    lower: FloatArray
+    lower_normal: FloatArray
+    lower_rms: float
+
+
+def _endplates(samples: Samples, frame: FloatArray, hole: _Hole, share: float) -> _Plates | None:
+    local = (samples.points - frame[:3, 3]) @ frame[:3, :3]
+    facing = samples.normals @ frame[:3, 2]
+    front_of_hole = float(hole.cells[:, 1].min())
+    middle = np.abs(local[:, 0]) < 3.0
+    front = float(np.percentile(local[middle & (local[:, 1] < front_of_hole), 1], 1)) if np.any(middle) else 0.0
+    depth = front_of_hole - front
+    if depth < 8.0:
+        return None
+    centre_y = 0.5 * (front_of_hole + front)
+    level = np.abs(local[:, 1] - centre_y) < 0.2 * depth  # no transverse process reaches so far forward
+    width = float(np.percentile(np.abs(local[level, 0]), 95)) if np.any(level) else 0.0
+    if width < 6.0:
+        return None
+    within = np.hypot(local[:, 0] / width, (local[:, 1] - centre_y) / (0.5 * depth)) < share
+    found: list[tuple[FloatArray, FloatArray, float]] = []
+    for sign in (1.0, -1.0):
+        some = within & (sign * facing > FACING)
+        if some.sum() < 30:
+            return None
+        height = sign * local[some, 2]
+        outer = np.flatnonzero(some)[height > np.percentile(height, 75) - 6.0]  # what faces up inside of the body is no endplate
+        point, normal, rms = fit_plane(samples.points[outer], sign * frame[:3, 2])
+        axis_point = frame[:3, 3] + frame[:3, 1] * centre_y
+        along = frame[:3, 2]
+        centre = axis_point + along * (((point - axis_point) @ normal) / (along @ normal))
+        found.append((centre, normal, rms))
+    upper, lower = found
+    if (upper[0] - lower[0]) @ frame[:3, 2] < 5.0:
+        return None
+    return _Plates(*upper, *lower)
+
+
+# --- the pedicles ------------------------------------------------------------------------------------------------------------
+
+
+def _isthmus(
+    mesh: Mesh, body: FloatArray, canal: FloatArray, hole: _Hole, *, sign: float, height_mm: float
+) -> list[FloatArray] | None:
+    """Centre of the smallest section between body and arch on one side (+1 left), and of the sections nearly as small."""
+    origin = (canal[:3, 3] - body[:3, 3]) @ body[:3, :3]
+    front, back = (origin[1] + float(edge) for edge in np.percentile(hole.cells[:, 1], (2, 70)))
+    inner, reach = (float(np.percentile(np.abs(hole.cells[:, 0]), share)) for share in (60, 100))
+    low = np.array([-45.0, front, -30.0])
+    shape = (round(90.0 / SECTION_MM), max(2, round((back - front) / SECTION_MM)), round(60.0 / SECTION_MM))
+    solid = occupancy(mesh, body, low, shape, SECTION_MM)
+    x = sign * (low[0] + SECTION_MM * np.arange(shape[0]) - origin[0])
+    solid[x < inner] = False
+    widest = float(np.percentile(np.abs(hole.cells[:, 0]), 90))
+    sections: list[tuple[float, FloatArray]] = []
+    for j in range(shape[1]):
+        parts, _ = ndimage.label(solid[:, j])
+        beside = np.bincount(parts[(x >= inner) & (x < reach + 4.0)].reshape(-1))[1:]  # the pedicle begins at the canal
+        if not len(beside):
+            continue
+        cells = np.argwhere(parts == 1 + int(np.argmax(beside)))
+        centre = low + SECTION_MM * np.array([cells[:, 0].mean(), j, cells[:, 1].mean()])
+        if abs(centre[2]) <= 0.5 * height_mm and sign * (centre[0] - origin[0]) >= widest:  # beside the canal, behind the body
+            sections.append((len(cells) * SECTION_MM**2, body[:3, 3] + body[:3, :3] @ centre))
+    sections = [section for section in sections if ISTHMUS_MM2[0] <= section[0] <= ISTHMUS_MM2[1]]
+    if not sections:
+        return None
+    least = min(sections, key=lambda section: section[0])
+    near = [p for area, p in sections if area <= 1.1 * least[0] and np.linalg.norm(p - least[1]) < 5.0]
+    return [least[1], *near]
