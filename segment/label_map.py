@@ -148,6 +148,19 @@ def measured(labels: VoxelLabels) -> tuple[Int64Array, Int64Array]:
     return voxels, boxes
 
 
+def centres(labels: VoxelLabels) -> FloatArray:
+    """(256, 3) mean (column, row, slice) index of each label value; not a number where it has no voxels."""
+    _, rows, columns = labels.shape
+    row, column = np.divmod(labels.start.astype(np.int64), columns)
+    slice_, row = np.divmod(row, rows)
+    length = labels.length.astype(np.float64)
+    count = np.bincount(labels.value, weights=length, minlength=MAX_LABEL + 1)
+    places = (column + 0.5 * (length - 1.0), row, slice_)
+    sums = [np.bincount(labels.value, weights=length * place, minlength=MAX_LABEL + 1) for place in places]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.stack(sums, axis=1) / count[:, None])
+
+
 def packed_labels(voxels: LabelArray, values: tuple[int, ...], first: tuple[int, int, int], shape: tuple[int, ...]) -> Words:
     """Where a label map has one of ``values``, in the box of ``shape`` whose first voxel is ``first``, packed."""
     wanted = np.zeros(MAX_LABEL + 1, dtype=np.bool_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from batchone.pipeline.values import FloatArray
 
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LEVEL = 1  # of gzip: labels are mostly zeros, and a scan gains little from more
-MAX_VOXELS = 1 << 31
 
 
 class LabelFileError(ValueError):
@@ -33,13 +33,13 @@ def nifti_bytes(voxels: npt.NDArray[Any], affine: FloatArray, *, about: str = ""
     return gzip.compress(image.to_bytes(), LEVEL, mtime=0)
 
 
-def read_labels(path: Path) -> tuple[npt.NDArray[np.int64], FloatArray, str]:
-    """Labels of a NIfTI file, in the order that they are stored in.
+def read_labels(path: Path, *, most: int) -> tuple[npt.NDArray[Any], FloatArray, str]:
+    """Labels of a NIfTI file of at most so many voxels, in the order that they are stored in.
 
     Returns
     -------
     voxels, affine, about
-        (slices, rows, columns) int64; (4, 4) (column, row, slice) index -> LPS mm; the description.
+        (slices, rows, columns) whole numbers; (4, 4) (column, row, slice) index -> LPS mm; the description.
 
     Raises
     ------
@@ -52,8 +52,9 @@ def read_labels(path: Path) -> tuple[npt.NDArray[np.int64], FloatArray, str]:
         shape = tuple(int(n) for n in image.shape)
         if len(shape) == 4 and shape[3] == 1:
             shape = shape[:3]
-        if len(shape) != 3 or np.prod(shape, dtype=np.int64) > MAX_VOXELS or min(shape) < 1:
-            raise LabelFileError(f"has {len(image.shape)} dimensions of {'x'.join(map(str, image.shape))}, must be one volume")
+        if len(shape) != 3 or min(shape) < 1:
+            raise LabelFileError(f"has {len(shape)} dimensions ({' x '.join(map(str, shape))}), must be one volume")
+        too_large(shape, most)
         about = bytes(image.header["descrip"]).split(b"\0", 1)[0].decode("ascii", "replace")
         values = np.asarray(image.dataobj).reshape(shape)
         affine = RAS @ np.asarray(image.affine, dtype=np.float64)
@@ -64,7 +65,20 @@ def read_labels(path: Path) -> tuple[npt.NDArray[np.int64], FloatArray, str]:
     return whole_numbers(values).transpose(2, 1, 0), affine, about
 
 
-def whole_numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def too_large(shape: tuple[int, ...], most: int) -> None:
+    """Refuse a volume before its voxels are read.
+
+    Raises
+    ------
+    LabelFileError
+        More than ``most`` voxels.
+    """
+    count = math.prod(shape)
+    if count > most:
+        raise LabelFileError(f"has {' x '.join(map(str, shape))} voxels, {count} in all; the scan has {most}")
+
+
+def whole_numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Label values as integers.
 
     Raises
@@ -73,10 +87,10 @@ def whole_numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         Values that are no whole numbers.
     """
     if values.dtype.kind in "iu":
-        return values.astype(np.int64)
+        return values
     if values.dtype.kind != "f" or not bool(np.all(np.isfinite(values))) or bool(np.any(values != np.rint(values))):
         raise LabelFileError("holds values that are no whole numbers, must hold labels")
-    return np.rint(values).astype(np.int64)
+    return np.rint(np.clip(values, -1.0, 65_535.0)).astype(np.int32)
 
 
 def _image_error(nibabel: Any) -> Any:

@@ -20,6 +20,9 @@ from batchone.segment.surface import FAR_HU, SHELL_MM, STEPS, edge_field, surfac
 from batchone.segment.uncertainty import surface_sigma_mm
 
 BESIDE_MM = 1.0  # mm to another bone's voxels, within which a vertex is not fitted; project default, unverified
+COARSE_MM = (
+    2.0  # voxels from which a bone's edge is not told from its neighbours' by values: the label then says which are inside
+)
 IN_TISSUE = 0.5  # less of the bone's surroundings than this is air: a patient, not a dry skull
 
 
@@ -66,7 +69,7 @@ def shape_of(
     exposure = dict(separated.exposure).get(label.value)
     if exposure is None:
         exposure = _exposure(solid, others, grid)
-    reach_mm = max(SHELL_MM, *grid.spacing_mm) if separated.sharp or max(grid.spacing_mm) <= SHELL_MM else 0.0
+    reach_mm = max(SHELL_MM, *grid.spacing_mm) if separated.sharp or max(grid.spacing_mm) < COARSE_MM else 0.0
     field = edge_field(solid, grid, in_tissue=exposure < IN_TISSUE, reach_mm=reach_mm)
     if np.any(others):
         far = FAR_HU * STEPS

@@ -15,7 +15,6 @@ TOP = (
     "pipeline.stages",
     "pipeline.run",
     "pipeline.case",
-    "pipeline.config",
     "pipeline.engine",
     "pipeline.serve",
     "pipeline.cli",
@@ -76,8 +75,10 @@ def test_a_module_imports_only_from_its_own_floor_and_below(module: str, path: P
             own = tuple(upper for upper in UPPER if _below(module, (upper,)))
             if "pipeline.hospital" in own:  # the way in and the way out: it packs for the intake and sends what the job holds
                 own += ("pipeline.intake", "pipeline.job", "pipeline.store")
-            if "pipeline.editing" in own:  # labels out and back: an input of the case, with the job's codes for anatomy
-                own += ("pipeline.job.dicom_codes", "pipeline.store")
+            if (
+                "pipeline.editing" in own
+            ):  # labels out and back: an input of the case, with the job's codes for anatomy and its mesh files
+                own += ("pipeline.job.dicom_codes", "pipeline.job.measure", "pipeline.store")
             allowed = (*VOCABULARY, *ROOMS, *GROUND, *own)
         assert _below(name, allowed) or name in ("pipeline", *ROOMS), f"{module} imports {name}"
 

@@ -265,3 +265,19 @@ def test_labels_that_do_not_belong_are_refused_by_name_and_change_nothing(case: 
     (tmp_path / "text.seg.nrrd").write_text("no picture")
     assert "is no NRRD file" in refused(tmp_path / "text.seg.nrrd")
     assert "there is no file" in refused(tmp_path / "absent.seg.nrrd")
+
+
+def test_a_file_larger_than_the_scan_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    scan, _ = phantom.bones_scan()
+    header = nibabel.Nifti1Image(np.zeros((2, 2, 2), dtype=np.uint8), np.eye(4)).to_bytes()
+    claimed = bytearray(header)
+    claimed[42:48] = np.array([30_000, 30_000, 30_000], dtype="<i2").tobytes()
+    (tmp_path / "bomb.nii").write_bytes(bytes(claimed))
+    with pytest.raises(InputError, match=r"has 30000 x 30000 x 30000 voxels, 27000000000000 in all; the scan has 972000"):
+        read_edit(tmp_path / "bomb.nii", scan, (), phantom.order("l1"), who="code-9")
+    lines = ["NRRD0004", "type: unsigned char", "dimension: 3", "space: left-posterior-superior", "sizes: 30000 30000 30000"]
+    lines += ["space directions: (1,0,0) (0,1,0) (0,0,1)", "encoding: gzip", "space origin: (0,0,0)"]
+    lines += ["Segment0_ID:=a", "Segment0_Name:=l1", "Segment0_LabelValue:=1", "Segment0_Layer:=0"]
+    (tmp_path / "bomb.seg.nrrd").write_bytes("\n".join(lines).encode() + b"\n\n" + gzip.compress(b"0"))
+    with pytest.raises(InputError, match=r"has 30000 x 30000 x 30000 voxels, 27000000000000 in all; the scan has 972000"):
+        read_edit(tmp_path / "bomb.seg.nrrd", scan, (), phantom.order("l1"), who="code-9")

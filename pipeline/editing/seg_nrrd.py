@@ -18,13 +18,14 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.dicom_codes import Code, bone_code, side_code
 from batchone.pipeline.values import FloatArray, Label, VoxelLabels, moved_points
 from batchone.segment.label_map import expanded, measured
-from batchone.segment.nifti import MAX_VOXELS, LabelFileError, whole_numbers
+from batchone.segment.nifti import LabelFileError, too_large, whole_numbers
 
 SCAN_TAG = "batchone.scan"  # of each segment: which scan it was drawn on; 3D Slicer keeps the tags of a segment
 _STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")  # the category's code in 3D Slicer's own list
 _TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
 _GOLDEN = 0.618033988749895  # hues this far apart stay distinct however many there are
+MAX_LAYERS = 16  # each holds the whole box; 3D Slicer makes one more only where segments overlap; project default
 _HEAD_BYTES = 1 << 20  # text headers of a thousand segments end before
 _MAX_SEGMENTS = 1024
 
@@ -110,20 +111,20 @@ def _whole(text: str, key: str) -> int:
         raise LabelFileError(f"has {key} {text[:20]!r}, must be a whole number") from None
 
 
-def read_seg_nrrd(path: Path) -> tuple[npt.NDArray[np.int64], FloatArray, tuple[Segment, ...]]:
-    """Layers and segments of a file as 3D Slicer writes it.
+def read_seg_nrrd(path: Path, *, most: int) -> tuple[npt.NDArray[Any], FloatArray, tuple[Segment, ...]]:
+    """Layers and segments of a file as 3D Slicer writes it, of at most so many voxels in a layer.
 
     Returns
     -------
     layers, affine, segments
-        (layers, slices, rows, columns) int64; (4, 4) (column, row, slice) index -> LPS mm; the segments.
+        (layers, slices, rows, columns) whole numbers; (4, 4) (column, row, slice) index -> LPS mm; the segments.
 
     Raises
     ------
     LabelFileError
         Not readable, too large, or no segments in it.
     """
-    image, keys = _read(path)
+    image, keys = _read(path, most)
     count = 0
     while f"Segment{count}_ID" in keys or f"Segment{count}_Name" in keys:
         count += 1
@@ -141,7 +142,7 @@ def read_seg_nrrd(path: Path) -> tuple[npt.NDArray[np.int64], FloatArray, tuple[
     return layers, affine, tuple(Segment(keys, number) for number in range(count))
 
 
-def _read(path: Path) -> tuple[Any, dict[str, str]]:
+def _read(path: Path, most: int) -> tuple[Any, dict[str, str]]:
     try:
         import SimpleITK
     except ImportError as error:
@@ -156,8 +157,11 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
     try:
         reader.ReadImageInformation()
         size = reader.GetSize()
-        if reader.GetDimension() != 3 or np.prod(size, dtype=np.int64) * reader.GetNumberOfComponents() > MAX_VOXELS:
-            raise LabelFileError(f"has {reader.GetDimension()} dimensions of {'x'.join(map(str, size))}, must be one volume")
+        if reader.GetDimension() != 3:
+            raise LabelFileError(f"has {reader.GetDimension()} dimensions ({' x '.join(map(str, size))}), must be one volume")
+        if reader.GetNumberOfComponents() > MAX_LAYERS:
+            raise LabelFileError(f"has {reader.GetNumberOfComponents()} layers, at most {MAX_LAYERS}")
+        too_large(size, most)
         keys = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
         return reader.Execute(), keys
     except RuntimeError as error:

@@ -63,20 +63,24 @@ def read_edit(file: Path, scan: Scan, known: tuple[Label, ...], order: Order, *,
 
 
 def _from_nifti(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[LabelArray, tuple[Label, ...]]:
-    values, affine, about = read_labels(file)
+    values, affine, about = read_labels(file, most=scan.hu.size)
     if about.startswith(NIFTI_ABOUT):
         _same_scan(about.removeprefix(NIFTI_ABOUT).strip(), scan)
     values = laid_on(values, affine, scan.affine, scan.hu.shape, part=False)
     named = {label.value: label for label in known}
-    present = sorted(set(np.unique(values).tolist()) - {0})
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > MAX_LABEL:
+        raise refuse(f"{file.name} has values from {low} to {high}, must be 0 to {MAX_LABEL}")
+    voxels = np.ascontiguousarray(values.astype(np.uint8))
+    present = [int(value) for value in np.unique(compact(LabelMap(voxels, scan.affine, ())).value)]
     unknown = [str(value) for value in present if value not in named]
     if unknown:
         raise refuse(f"{file.name} has values without a name: {', '.join(unknown[:10])}; a .seg.nrrd carries names")
-    return values.astype(np.uint8), tuple(named[value] for value in present)
+    return voxels, tuple(named[value] for value in present)
 
 
 def _from_seg_nrrd(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[LabelArray, tuple[Label, ...]]:
-    layers, affine, segments = read_seg_nrrd(file)
+    layers, affine, segments = read_seg_nrrd(file, most=scan.hu.size)
     for segment in segments:
         if segment.scan:
             _same_scan(segment.scan, scan)

@@ -16,13 +16,13 @@ from pydantic import Field, ValidationError
 from batchone.pipeline.config import External
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Model
-from batchone.pipeline.values import Scan
+from batchone.pipeline.values import FloatArray, Scan
 from batchone.segment.backends.foreign import Named, label_map_of
 from batchone.segment.backends.names import known_bone
 from batchone.segment.backends.program import run_program
 from batchone.segment.backends.separated import Separated
 from batchone.segment.grids import GridError, laid_on
-from batchone.segment.label_map import LabelArray
+from batchone.segment.label_map import LabelArray, LabelMap, compact
 from batchone.segment.nifti import LabelFileError, nifti_bytes, read_labels
 
 CONFIDENCE = 0.8  # of a bone whose label a program gave without saying how sure it is; project default, unverified
@@ -58,7 +58,7 @@ def external(scan: Scan, settings: External) -> Separated:
         names = _names(files["names"], settings)
         voxels = _labels(files["labels"], scan)
     source = f"{names.name} {names.version}"
-    given = _named(names, voxels, source)
+    given = _named(names, voxels, scan.affine, source)
     return Separated(label_map_of(voxels, scan, given, refuse=_refuse), source)
 
 
@@ -92,7 +92,7 @@ def _labels(path: Path, scan: Scan) -> LabelArray:
     if not path.is_file():
         raise _refuse("no labels were written")
     try:
-        voxels, affine, _ = read_labels(path)
+        voxels, affine, _ = read_labels(path, most=scan.hu.size)
         voxels = laid_on(voxels, affine, scan.affine, scan.hu.shape, part=False)
     except LabelFileError as error:
         raise _refuse(f"the file of labels {error}") from error
@@ -104,9 +104,9 @@ def _labels(path: Path, scan: Scan) -> LabelArray:
     return voxels.astype(np.uint8)
 
 
-def _named(names: Names, voxels: LabelArray, source: str) -> tuple[Named, ...]:
+def _named(names: Names, voxels: LabelArray, affine: FloatArray, source: str) -> tuple[Named, ...]:
     """Every value that occurs, with the bone that it is; values that are no bone are left out."""
-    present = [int(value) for value in np.flatnonzero(np.bincount(voxels.reshape(-1), minlength=256)) if value]
+    present = [int(value) for value in np.unique(compact(LabelMap(voxels, affine, ())).value)]
     named, unknown = [], []
     for value in present:
         text = names.labels.get(str(value))

@@ -9,10 +9,10 @@ import numpy as np
 
 from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.labels import bone_title, is_numbered
-from batchone.pipeline.values import FloatArray, Numbering, Scan, Side, moved_points
+from batchone.pipeline.values import Numbering, Scan, Side, moved_points
 from batchone.segment.backends.threshold import MIDLINE_MM, body_middle_mm
 from batchone.segment.cuts import cuts_between
-from batchone.segment.label_map import Label, LabelArray, LabelMap
+from batchone.segment.label_map import Label, LabelArray, LabelMap, centres, compact, measured
 
 MIN_VOXELS = 8  # fewer are a slip of the pen; project default, unverified
 
@@ -36,7 +36,7 @@ def label_map_of(voxels: LabelArray, scan: Scan, given: tuple[Named, ...], *, re
     BatchoneError
         From ``refuse``: no bone is there, or a bone lies on the other side of the body than its name says.
     """
-    counts = np.bincount(voxels.reshape(-1), minlength=256)
+    counts = measured(compact(LabelMap(voxels, scan.affine, ())))[0]
     bones: dict[tuple[str, Side], list[Named]] = {}
     for one in given:
         bones.setdefault((one.name, one.side), []).append(one)
@@ -47,10 +47,13 @@ def label_map_of(voxels: LabelArray, scan: Scan, given: tuple[Named, ...], *, re
     for number, (_, group) in enumerate(kept, start=1):
         table[[one.value for one in group]] = number
     own = table[voxels]
+    runs = compact(LabelMap(own, scan.affine, ()))
+    boxes, places = measured(runs)[1], moved_points(scan.affine, centres(runs))
     labels = []
     middle_mm = body_middle_mm(scan)
     for number, ((name, side), group) in enumerate(kept, start=1):
-        centre_mm, complete = _measured(own, number, scan.affine)
+        centre_mm = places[number]
+        complete = bool(np.all((boxes[number, :, 0] > 0) & (boxes[number, :, 1] < np.array(own.shape))))
         if side != "midline" and _contradicts(side, centre_mm[0] - middle_mm):
             seen = "left" if centre_mm[0] > middle_mm else "right"
             raise refuse(
@@ -64,12 +67,3 @@ def label_map_of(voxels: LabelArray, scan: Scan, given: tuple[Named, ...], *, re
 
 def _contradicts(side: Side, offset_mm: float) -> bool:
     return offset_mm < -MIDLINE_MM if side == "left" else offset_mm > MIDLINE_MM
-
-
-def _measured(voxels: LabelArray, value: int, affine: FloatArray) -> tuple[FloatArray, bool]:
-    """Centre in LPS mm, and whether the label keeps away from the scan's sides."""
-    mask = voxels == value
-    along = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in (2, 1, 0)]
-    index = np.array([(np.arange(len(n)) * n).sum() / n.sum() for n in along])
-    complete = not any(n[0] or n[-1] for n in along)
-    return np.asarray(moved_points(affine, index[None])[0]), complete
