@@ -81,7 +81,7 @@ def segment(
         bone = _bone(label, shape, about, cover)
         bones.append(bone)
         findings += bone_findings(bone, shape.mask_mm3, cover, several=len(chosen) > 1)
-        findings += shape.findings
+        findings += [replace(one, what=f"{bone.name}: {one.what}") for one in shape.findings]
         findings += about.findings
         landmarks += about.landmarks
         references += about.references
