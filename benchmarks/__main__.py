@@ -1,4 +1,4 @@
-"""``make bench``: the truth bench, bones apart, then reading a series and each stage beside the peers."""
+    for name in ("truth", "tilt", "apart", "surface", "coverage", "segmentation", "intake", "speed"):
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    for name in ("truth", "tilt", "apart", "segmentation", "intake", "speed"):
+    for name in ("truth", "tilt", "apart", "surface", "coverage", "segmentation", "intake", "speed"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -16,8 +16,9 @@ class Protocol(Model):
     """What a scan must be, so that the family may be designed on it. Lengths in mm, angles in degrees, ages in days.
 
     Beyond a ``max`` the scan is refused, beyond a ``warn`` it is accepted with a warning. The tilt is what is left of it in
-    the true volume. An age refuses only where ``max_scan_age_days`` is set. ``source`` says where the numbers come from;
-    ``unverified`` ones are project defaults.
+    the true volume. An age refuses only where ``max_scan_age_days`` is set. ``fits_cortex``: the device touches the bone's outer
+    face, so the surface is placed by a fitted cortex; not for cut walls, which have none. ``source`` says where the numbers come
+    from; ``unverified`` ones are project defaults.
     """
 
     max_slice_spacing_mm: Annotated[float, Field(gt=0)]
@@ -28,6 +29,7 @@ class Protocol(Model):
     max_gantry_tilt_deg: Annotated[float, Field(ge=0)]
     min_slices: Annotated[int, Field(ge=3)]
     allow_lossy: bool = False
+    fits_cortex: bool = False
     warn_scan_age_days: Annotated[int, Field(gt=0)] | None = None
     max_scan_age_days: Annotated[int, Field(gt=0)] | None = None
     source: str

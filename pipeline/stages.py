@@ -105,7 +105,7 @@ STAGES = (
         "segment",
         "pure",
         "batchone.segment.make:segment",
-        ("Scan", "Order", "Segmentation", "Edit"),
+        ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
         "Anatomy",
         3,
         2.5,

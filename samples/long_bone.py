@@ -140,15 +140,15 @@ def _add_bone(volume: Volume, mesh: Mesh, grid: Grid, cortex_mm: float, rng: np.
     halo_mm = _HALO_SIGMAS * sigma_mm
     texture = gaussian_filter(rng.standard_normal(grid.shape, dtype=np.float32), 1.2)
     marrow = MARROW_HU + np.float32(MARROW_SPREAD_HU / texture.std(dtype=np.float64)) * texture
-    boxes, middle_mm = _blocks(grid)
+    boxes, middle_mm = blocks(grid)
     half_mm = 0.5 * float(np.linalg.norm(grid.spacing_mm * _BLOCK))
-    deep_mm = _signed_distance_mm(mesh, middle_mm)
+    deep_mm = signed_distance_mm(mesh, middle_mm)
     inside = deep_mm < -(cortex_mm + halo_mm + half_mm)
     for n in np.flatnonzero(inside):
         volume[boxes[n]] = marrow[boxes[n]]
     near = np.flatnonzero(~inside & (deep_mm <= halo_mm + half_mm))
     points = [grid.points_mm(boxes[n]) for n in near]
-    exact_mm = _signed_distance_mm(mesh, np.vstack(points))  # one call: it builds its search tree anew each time
+    exact_mm = signed_distance_mm(mesh, np.vstack(points))  # one call: it builds its search tree anew each time
     starts = np.cumsum([0, *(len(some) for some in points)])
     for n, start, stop in zip(near, starts[:-1], starts[1:], strict=True):
         target = volume[boxes[n]]
@@ -157,7 +157,7 @@ def _add_bone(volume: Volume, mesh: Mesh, grid: Grid, cortex_mm: float, rng: np.
         target += (bone * (CORTICAL_HU - target) + core * (marrow[boxes[n]] - CORTICAL_HU)).astype(np.float32)
 
 
-def _blocks(grid: Grid) -> tuple[list[tuple[slice, slice, slice]], FloatArray]:
+def blocks(grid: Grid) -> tuple[list[tuple[slice, slice, slice]], FloatArray]:
     """Index boxes that tile the grid, and their middles (n, 3) in LPS mm."""
     ranges = [[slice(a, min(a + _BLOCK, n)) for a in range(0, n, _BLOCK)] for n in grid.shape]
     boxes = [(k, j, i) for k in ranges[0] for j in ranges[1] for i in ranges[2]]
@@ -165,7 +165,8 @@ def _blocks(grid: Grid) -> tuple[list[tuple[slice, slice, slice]], FloatArray]:
     return boxes, np.asarray(index @ grid.affine[:3, :3].T + grid.affine[:3, 3])
 
 
-def _signed_distance_mm(mesh: Mesh, points_mm: FloatArray) -> FloatArray:
+def signed_distance_mm(mesh: Mesh, points_mm: FloatArray) -> FloatArray:
+    """(n,) signed distance of points to a closed surface, negative inside."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its source holds an invalid escape, which some settings turn into an error
         import point_cloud_utils as pcu

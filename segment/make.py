@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from batchone.pipeline.config import Segmentation
 from batchone.pipeline.errors import InputError, OrderError
+from batchone.pipeline.limits import Protocol
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Bone, Edit, FieldOfView, Finding, Label, Landmark, Mesh, Reference, Scan
 from batchone.segment.backends.edited import edited
@@ -32,7 +33,9 @@ AUTOMATIC = Segmentation()
 UNTOUCHED = Edit()
 
 
-def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: Edit = UNTOUCHED) -> Anatomy:
+def segment(
+    scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: Edit = UNTOUCHED, protocol: Protocol | None = None
+) -> Anatomy:
     """Find the ordered bones and their surfaces.
 
     Parameters
@@ -45,6 +48,8 @@ def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: 
         Who tells the bones apart.
     edit
         Labels that a person gave back; they count instead of the backend's.
+    protocol
+        The family's: where it says that the device touches the bone's face, the surface is placed by the fitted cortex.
 
     Raises
     ------
@@ -58,6 +63,7 @@ def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: 
         The external program is missing, failed, or gave what cannot be used.
     """
     wanted = wanted_bones(order)
+    touched = protocol is not None and protocol.fits_cortex
     figures = scan_figures(scan.hu)
     separated = _separated(scan, figures, wanted, order, settings, edit)
     labels = replace(compact(separated.map), scan=scan.record.sources_digest)
@@ -69,12 +75,13 @@ def segment(scan: Scan, order: Order, settings: Segmentation = AUTOMATIC, edit: 
     chosen = ordered_labels(separated.map.labels, wanted)
     for label in chosen:
         _refuse_inside(label, boxes[label.value], scan)
-        shape = shape_of(label, boxes[label.value], separated, scan, figures)
+        shape = shape_of(label, boxes[label.value], separated, scan, figures, touched=touched)
         cover = _checked_cover(shape.mesh, named=separated.named) if label.name == SKULL else None
         about = described(label, shape)
         bone = _bone(label, shape, about, cover)
         bones.append(bone)
         findings += bone_findings(bone, shape.mask_mm3, cover, several=len(chosen) > 1)
+        findings += [replace(one, what=f"{bone.name}: {one.what}") for one in shape.findings]
         findings += about.findings
         landmarks += about.landmarks
         references += about.references

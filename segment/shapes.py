@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batchone.pipeline.values import FloatArray, Mesh, Scan
+from batchone.pipeline.values import Finding, FloatArray, Mesh, Scan, moved_points
 from batchone.segment.backends.separated import Separated
 from batchone.segment.bits import Words, ball, dilated, packed_above
 from batchone.segment.bone import AIR_HU, Grid, ScanFigures, cropped, filled, without_islands
+from batchone.segment.cortex import cortex_surface
 from batchone.segment.label_map import Label, packed_labels
 from batchone.segment.neighbours import barred, territories
 from batchone.segment.refine import BAND_MM, refined
@@ -18,6 +19,7 @@ from batchone.segment.separate import SKIN_MM
 from batchone.segment.surface import FAR_HU, SHELL_MM, STEPS, edge_field, surface
 from batchone.segment.uncertainty import surface_sigma_mm
 
+BESIDE_MM = 1.0  # mm to another bone's voxels, within which a vertex is not fitted; project default, unverified
 COARSE_MM = (
     2.0  # voxels from which a bone's edge is not told from its neighbours' by values: the label then says which are inside
 )
@@ -26,14 +28,17 @@ IN_TISSUE = 0.5  # less of the bone's surroundings than this is air: a patient, 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """The surface of a bone, its uncertainty per vertex (mm), and the volume of the voxels it was made from."""
+    """The surface of a bone, its uncertainty per vertex (mm), the volume of the voxels it was made from, and what was found."""
 
     mesh: Mesh
     sigma_mm: FloatArray
     mask_mm3: float
+    findings: tuple[Finding, ...] = ()
 
 
-def shape_of(label: Label, box: npt.NDArray[np.int64], separated: Separated, scan: Scan, figures: ScanFigures) -> Shape:
+def shape_of(
+    label: Label, box: npt.NDArray[np.int64], separated: Separated, scan: Scan, figures: ScanFigures, *, touched: bool = False
+) -> Shape:
     """The surface of one label where the grey values have the bone's edge, kept apart from the other labels.
 
     Parameters
@@ -44,6 +49,8 @@ def shape_of(label: Label, box: npt.NDArray[np.int64], separated: Separated, sca
         (3, 2) half-open index box of its voxels along (slice, row, column).
     separated, scan, figures
         The labels, the grey values, and the figures of these.
+    touched
+        A device touches the bone's face: its vertices are placed by the fitted cortex, but for those at another bone.
 
     Raises
     ------
@@ -68,8 +75,19 @@ def shape_of(label: Label, box: npt.NDArray[np.int64], separated: Separated, sca
         far = FAR_HU * STEPS
         field = without_islands(barred(field, bar, theirs, grid, far), grid, far)
     mesh = surface(field, grid.affine)
-    sigma_mm = surface_sigma_mm(mesh, grid, figures.noise_hu)
-    return Shape(mesh, sigma_mm, float(np.bitwise_count(solid).sum()) * grid.voxel_mm3)
+    mask_mm3 = float(np.bitwise_count(solid).sum()) * grid.voxel_mm3
+    if not touched:
+        return Shape(mesh, surface_sigma_mm(mesh, grid, figures.noise_hu), mask_mm3)
+    mesh, sigma_mm, findings = cortex_surface(mesh, grid, figures, ~_beside(others, mesh, grid))
+    return Shape(mesh, sigma_mm, mask_mm3, findings)
+
+
+def _beside(others: Words, mesh: Mesh, grid: Grid) -> npt.NDArray[np.bool_]:
+    """Which vertices lie at another bone: where two were parted, there may be no cortex."""
+    near = dilated(others, grid.columns, ball(BESIDE_MM, grid.spacing_mm))
+    index = np.rint(moved_points(np.linalg.inv(grid.affine).astype(np.float64), mesh.vertices_mm)).astype(np.int64)
+    x, y, z = np.clip(index, 0, np.array(grid.hu.shape[::-1]) - 1).T
+    return np.asarray((near[z, y, x >> 6] >> (x & 63).astype(np.uint64)) & np.uint64(1) != 0)
 
 
 def _exposure(solid: Words, others: Words, grid: Grid) -> float:

@@ -71,7 +71,7 @@ def test_each_stage_takes_what_is_there_and_its_function_agrees() -> None:
         names = [ARGUMENTS[name] for name in stage.takes] + (["into"] if stage.gives == "JobFolder" else [])
         assert set(signature.parameters) == set(names), stage.name
         for name in stage.takes:
-            annotation = str(signature.parameters[ARGUMENTS[name]].annotation)
+            annotation = str(signature.parameters[ARGUMENTS[name]].annotation).removesuffix(" | None")
             assert annotation.endswith("Path" if name == "Study" else name), (stage.name, name, annotation)
 
 

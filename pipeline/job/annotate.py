@@ -55,7 +55,7 @@ def annotated(
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     width, height = picture.size
-    large, small = _font(26, bold=True), _font(17, bold=False)
+    large, small = font(26, bold=True), font(17, bold=False)
     places = (
         (-right, (_MARGIN_PX, height / 2), "lm"),
         (right, (width - _MARGIN_PX, height / 2), "rm"),
@@ -101,8 +101,16 @@ def _draw_bar(pen: ImageDraw.ImageDraw, size_px: tuple[int, int], mm_per_px: flo
     pen.line((left, bottom, right, bottom), fill=ink, width=3)
     for x in (left, right):
         pen.line((x, bottom - 7, x, bottom), fill=ink, width=2)
-    middle, font = (left + right) / 2, _font(17, bold=False)
-    pen.text((middle, bottom - 12), f"{bar_mm:g} mm", font=font, fill=ink, anchor="mb", stroke_width=2, stroke_fill=behind)
+    middle = (left + right) / 2
+    pen.text(
+        (middle, bottom - 12),
+        f"{bar_mm:g} mm",
+        font=font(17, bold=False),
+        fill=ink,
+        anchor="mb",
+        stroke_width=2,
+        stroke_fill=behind,
+    )
 
 
 def _behind(ink: Colour) -> Colour:
@@ -111,7 +119,8 @@ def _behind(ink: Colour) -> Colour:
 
 
 @cache
-def _font(size_px: int, *, bold: bool) -> ImageFont.FreeTypeFont:
+def font(size_px: int, *, bold: bool) -> ImageFont.FreeTypeFont:
+    """The font of all pictures."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     package = find_spec("matplotlib")  # found, not imported: only its font files are wanted
     if package is None or package.origin is None:

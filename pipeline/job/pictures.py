@@ -26,7 +26,7 @@ _ORDER = ("together-", "fit-", "device-", "bone-")
 _FINE = ("fit-", "device-")  # pictures with large smooth surfaces
 _OBLIQUE_DEG = 40.0  # tilt of the three-quarter view of a device
 
-_SIDES: tuple[tuple[str, Vector, Vector], ...] = (
+SIDES: tuple[tuple[str, Vector, Vector], ...] = (
     ("front", (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
     ("left", (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
     ("right", (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
@@ -71,10 +71,10 @@ def make_pictures(anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture
     parts = tuple(
         body for i, part in enumerate(device.parts) for body in _part_bodies(part, DEVICE_COLOURS[i % len(DEVICE_COLOURS)])
     )
-    shots = [_side_shot(side, bones, parts, forward=forward, up=up) for side, forward, up in _SIDES]
+    shots = [_side_shot(side, bones, parts, forward=forward, up=up) for side, forward, up in SIDES]
     axis = device_axis(plan)
     if axis is None:
-        shots += [_Shot(f"device-{s}", f"device, seen from the {_place(s)}", parts, f, u) for s, f, u in _SIDES]
+        shots += [_Shot(f"device-{s}", f"device, seen from the {place_of(s)}", parts, f, u) for s, f, u in SIDES]
     else:
         shots += _axis_shots(anatomy, device, parts=parts, bones=bones, outward=outward_direction(axis, anatomy, device))
     workers = max(1, min(4, os.cpu_count() or 1))
@@ -111,8 +111,8 @@ def device_axis(plan: Plan) -> Axis | None:
 
 def outward_direction(axis: Axis, anatomy: Anatomy, device: Device) -> Vector:
     """The axis as a unit vector that points, at the device, away from the middle of the bones."""
-    device_middle = _middle(tuple(part.mesh for part in device.parts))
-    bone_middle = _middle(tuple(bone.mesh for bone in anatomy.bones)) if anatomy.bones else device_middle
+    device_middle = middle_of(tuple(part.mesh for part in device.parts))
+    bone_middle = middle_of(tuple(bone.mesh for bone in anatomy.bones)) if anatomy.bones else device_middle
     direction = np.array(axis.direction) / np.linalg.norm(axis.direction)
     return _vector(direction if float(np.dot(direction, device_middle - bone_middle)) >= 0.0 else -direction)
 
@@ -151,7 +151,7 @@ def _axis_shots(
 
 def _side_shot(side: str, bones: tuple[Body, ...], parts: tuple[Body, ...], *, forward: Vector, up: Vector) -> _Shot:
     """The bone from one side, and the same with the device: the bone is drawn once."""
-    place = f"seen from the {_place(side)}"
+    place = f"seen from the {place_of(side)}"
     return _Shot(f"bone-{side}", f"bone, {place}", bones, forward, up, parts, f"together-{side}", f"bone and device, {place}")
 
 
@@ -191,11 +191,13 @@ def _part_bodies(part: Part, colour: Rgb) -> tuple[Body, ...]:
     )
 
 
-def _place(side: str) -> str:
+def place_of(side: str) -> str:
+    """A side in words."""
     return {"left": "patient's left", "right": "patient's right"}.get(side, side)
 
 
-def _middle(meshes: tuple[Mesh, ...]) -> FloatArray:
+def middle_of(meshes: tuple[Mesh, ...]) -> FloatArray:
+    """The middle of the box around surfaces."""
     low = np.min([mesh.vertices_mm.min(axis=0) for mesh in meshes], axis=0)
     high = np.max([mesh.vertices_mm.max(axis=0) for mesh in meshes], axis=0)
     return np.asarray((low + high) / 2.0, dtype=np.float64)

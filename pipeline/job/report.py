@@ -18,6 +18,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.manifest import FindingEntry, JobManifest, PartEntry, canonical_json
 from batchone.pipeline.job.pictures import Picture
 from batchone.pipeline.job.sections import scan_sections
+from batchone.pipeline.job.sureness import sureness_pictures
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, Scan
 
@@ -73,7 +74,7 @@ def clinical_report(
     order: Order,
 ) -> bytes:
     """Make the report for reviewer and hospital: sections over the scan, scan record, uncertainty; PDF bytes."""
-    views = scan_sections(scan)
+    views, sure = scan_sections(scan), sureness_pictures(anatomy, device)
     lead, rest = _split(list(pictures), ("together-axis.png", "together-front.png", "together-left.png"))
     data = {
         **_head(manifest, "Clinical report"),
@@ -89,9 +90,10 @@ def clinical_report(
         "corrections": [*scan.record.corrections, *([manifest.dicom_note] if manifest.dicom_note else [])],
         "ignored": list(scan.record.ignored),
         "bones": [_bone_row(bone, device) for bone in anatomy.bones],
+        "sureness": _listed(sure),
         "landmarks": [[m.name, _point(m.point_mm, 1), f"{m.spread_mm:.2f}"] for m in anatomy.landmarks],
     }
-    return _compiled("clinical", data, {p.name: p.png for p in [*pictures, *sections, *views]})
+    return _compiled("clinical", data, {p.name: p.png for p in [*pictures, *sections, *views, *sure]})
 
 
 def _compiled(name: str, data: Mapping[str, Any], images: Mapping[str, bytes]) -> bytes:
