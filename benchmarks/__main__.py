@@ -1,4 +1,4 @@
-    for name in ("truth", "tilt", "apart", "surface", "coverage", "segmentation", "intake", "speed"):
+"""``make bench``: the truth benches (implants, tilt, bones, surfaces, their bound), then speed beside the peers."""
 
 from __future__ import annotations
 

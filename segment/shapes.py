@@ -20,9 +20,8 @@ from batchone.segment.surface import FAR_HU, SHELL_MM, STEPS, edge_field, surfac
 from batchone.segment.uncertainty import surface_sigma_mm
 
 BESIDE_MM = 1.0  # mm to another bone's voxels, within which a vertex is not fitted; project default, unverified
-COARSE_MM = (
-    2.0  # voxels from which a bone's edge is not told from its neighbours' by values: the label then says which are inside
-)
+MARGIN_MM = 3.0  # round a label: more than the surface's shell and the ball of its level
+COARSE_MM = 2.0  # from voxels of this size on, values tell no bone from its neighbours: the label says what is inside; default
 IN_TISSUE = 0.5  # less of the bone's surroundings than this is air: a patient, not a dry skull
 
 
@@ -57,7 +56,9 @@ def shape_of(
     SegmentationError
         There is no closed surface.
     """
-    grid = cropped(scan.hu, scan.affine, box)
+    # a label that is not sharp may be shifted by the band, and grow by it again voxel by voxel: still away from the grid's sides
+    margin_mm = MARGIN_MM if separated.sharp else MARGIN_MM + 2.0 * max(BAND_MM, *scan.spacing_mm)
+    grid = cropped(scan.hu, scan.affine, box, margin_mm)
     voxels = separated.map.voxels
     own = packed_labels(voxels, (label.value,), grid.first, grid.hu.shape)
     rest = tuple(other.value for other in separated.map.labels if other.value != label.value)

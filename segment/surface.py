@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numba as nb
 import numpy as np
-import numpy.typing as npt
 
 from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import FloatArray, HuArray, IntArray, Mesh, moved_points
@@ -22,7 +21,6 @@ from batchone.segment.levels import NO_LEVEL, half_levels
 SHELL_MM = 1.0  # the edge at half level lies this close to the edge at the threshold
 STEPS = 4  # the field counts quarters of a HU: 0.25 HU of a step of 500 HU is under 1 um. At least one step off zero, so that
 #            no vertex falls on a grid point, where triangles would degenerate
-MAX_PINCHES = 8  # rounds of taking pinches away: one does nearly always, as a pinch is a voxel wide; numerical
 FAR_HU = 100  # value given to voxels surely inside or outside
 
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
@@ -100,30 +98,13 @@ def surface(field: HuArray, affine: FloatArray) -> Mesh:
         There is no surface, or it is not closed.
     """
     vertices, faces = _flying_edges(field)
-    bad = unpaired_vertices(faces, len(vertices))
-    for _ in range(MAX_PINCHES):
-        if not np.any(bad):
-            break
-        field = _without_pinches(field, vertices[bad])
-        vertices, faces = _flying_edges(field)
-        bad = unpaired_vertices(faces, len(vertices))
     if len(faces) == 0:
         raise SegmentationError("bone surface has 0 triangles, at least 4", hint="is the bone inside the scan?")
     mesh = Mesh(moved_points(affine, vertices), faces)
-    if np.any(bad):
-        open_edges = count_open_edges(faces)
+    open_edges = count_open_edges(faces)
+    if open_edges:
         raise SegmentationError(f"bone surface has {open_edges} open edges, at most 0", hint="please report this scan's geometry")
     return mesh if signed_volume_mm3(mesh) > 0.0 else Mesh(mesh.vertices_mm, np.ascontiguousarray(faces[:, ::-1]))
-
-
-def _without_pinches(field: HuArray, vertices: FloatArray) -> HuArray:
-    """Take the voxel inside off each place where two sheets of the surface share an edge; ``vertices`` lie there, as indices."""
-    out = field.copy()
-    for end in (np.floor(vertices), np.ceil(vertices)):
-        column, row, slice_ = end.astype(np.int64).T
-        inside = out[slice_, row, column] > 0
-        out[slice_[inside], row[inside], column[inside]] = -STEPS
-    return out
 
 
 def _flying_edges(field: HuArray) -> tuple[FloatArray, IntArray]:
@@ -168,10 +149,9 @@ def signed_volume_mm3(mesh: Mesh) -> float:
     return float(_six_volumes(vertices, np.ascontiguousarray(mesh.faces), vertices.mean(axis=0))) / 6.0
 
 
-@nb.njit(nb.int64(_FACES, nb.int64, nb.boolean[::1]), cache=True)
-def _unpaired(faces: IntArray, vertices: int, at: npt.NDArray[np.bool_]) -> int:
-    """Directed edges that are doubled or lack their opposite, and ``at`` which vertices they begin; edges are sorted into
-    buckets by their first vertex."""
+@nb.njit(nb.int64(_FACES, nb.int64), cache=True)
+def _unpaired(faces: IntArray, vertices: int) -> int:
+    """Directed edges that are doubled or lack their opposite; edges are sorted into buckets by their first vertex."""
     starts = np.zeros(vertices + 1, dtype=np.int64)
     for f in range(faces.shape[0]):
         for i in range(3):
@@ -193,20 +173,10 @@ def _unpaired(faces: IntArray, vertices: int, at: npt.NDArray[np.bool_]) -> int:
                 same += ends[other] == ends[e]
             for other in range(starts[ends[e]], starts[ends[e] + 1]):
                 opposite += ends[other] == a
-            if same != 1 or opposite != 1:
-                bad += 1
-                at[a] = True
+            bad += same != 1 or opposite != 1
     return bad
-
-
-def unpaired_vertices(faces: IntArray, count: int) -> npt.NDArray[np.bool_]:
-    """(count,) which vertices begin a directed edge without exactly one partner in the other direction."""
-    at = np.zeros(count, dtype=np.bool_)
-    _unpaired(np.ascontiguousarray(faces), count, at)
-    return at
 
 
 def count_open_edges(faces: IntArray) -> int:
     """Directed edges without exactly one partner in the other direction: 0 for a closed two-manifold, (m, 3) int32 faces."""
-    count = int(faces.max()) + 1
-    return int(_unpaired(np.ascontiguousarray(faces), count, np.zeros(count, dtype=np.bool_)))
+    return int(_unpaired(np.ascontiguousarray(faces), int(faces.max()) + 1))

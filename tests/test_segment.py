@@ -138,14 +138,6 @@ def test_a_field_without_bone_has_no_surface() -> None:
         surface(np.full((5, 5, 5), -400, dtype=np.int16), np.eye(4))
 
 
-def test_two_sheets_that_meet_in_an_edge_are_taken_apart() -> None:
-    random = np.random.default_rng(0)
-    for _ in range(200):  # grains of salt: every way in which eight voxels can meet
-        field = np.full((8, 8, 8), -400, dtype=np.int16)
-        field[1:-1, 1:-1, 1:-1][random.random((6, 6, 6)) < 0.5] = 400
-        assert count_open_edges(surface(field, np.eye(4)).faces) == 0
-
-
 def test_open_doubled_and_flipped_faces_are_counted() -> None:
     closed = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]], dtype=np.int32)
     assert count_open_edges(closed) == 0

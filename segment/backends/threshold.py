@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchone.pipeline.errors import OrderError, SegmentationError
+from batchone.pipeline.errors import OrderError
 from batchone.pipeline.labels import is_paired
 from batchone.pipeline.values import FloatArray, Scan, Side, moved_points
+from batchone.segment.apart.make import bones_apart
 from batchone.segment.backends.separated import Separated
 from batchone.segment.bits import Words, unpacked
 from batchone.segment.bone import ScanFigures
@@ -16,31 +17,29 @@ from batchone.segment.quality import UNKNOWN_NAME, kept_share
 from batchone.segment.separate import Chosen, chosen
 
 NAME = "threshold"
+NAMELESS = ("bone", SKULL)  # what is called so when nothing told more: by its size, or as the largest round a hollow
 MIDLINE_MM = 20.0  # a paired bone's centre lies further from the body's middle than this; project default, unverified
 
 
 def threshold(scan: Scan, figures: ScanFigures, wanted: tuple[Wanted, ...], ordered_side: Side) -> Separated:
-    """Find the ordered bones.
+    """Find the ordered bones: a skull as the largest bone with its pieces, others told apart from all that is beside them.
+
+    Where nothing in the scan says which bone is which, a single ordered bone is the largest one, under the order's name.
 
     Raises
     ------
     SegmentationError
-        No bone, or no way to tell the ordered ones apart.
+        No bone.
     OrderError
         The bone lies on the other side of the body than ordered.
     """
-    if len(wanted) == 1:
+    if tuple(one.name for one in wanted) == (SKULL,):
         return whole_bone(scan, figures, wanted[0], ordered_side)
-    return _apart(scan, wanted)
-
-
-def _apart(scan: Scan, wanted: tuple[Wanted, ...]) -> Separated:
-    """Bones told apart in the grey values: the place where ``segment.apart`` is called, with ``sharp=True``."""
-    names = ", ".join(one.title for one in wanted)
-    raise SegmentationError(
-        f"{len(wanted)} bones are ordered ({names}); the threshold tells 1 bone from its surroundings",
-        hint="order one bone, give labels with `batchone segment CASE --labels FILE`, or set up an external program",
-    )
+    labels, findings = bones_apart(scan)
+    nameless = all(label.name in NAMELESS for label in labels.labels)
+    if len(wanted) == 1 and nameless:
+        return whole_bone(scan, figures, wanted[0], ordered_side)
+    return Separated(labels, NAME, findings, sharp=True)
 
 
 def whole_bone(scan: Scan, figures: ScanFigures, wanted: Wanted, ordered_side: Side) -> Separated:
