@@ -25,6 +25,7 @@ PAIRED = (
 SINGLE = ("coccyx", "hyoid", "mandible", "sacrum", "skull", "sternum")
 VERTEBRAE = (*(f"c{n}" for n in range(1, 8)), *(f"t{n}" for n in range(1, 14)), *(f"l{n}" for n in range(1, 7)))
 _SPELLINGS = {"clavicula": "clavicle", "calcaneous": "calcaneus", "innominate": "hip", "cranium": "skull"}
+_LEVEL_PREFIX = re.compile(r"^vertebrae?-(?=[ctls]\d)")  # but "vertebra-3", the third from above, keeps its name
 _RIB = re.compile(r"rib-?([1-9]|1[0-3])")
 _SIDE = re.compile(r"(?:^|[ _-])(left|right)(?=$|[ _-])")
 
@@ -144,7 +145,7 @@ def split_title(text: str) -> tuple[str, Side | None]:
     if found is not None:
         side = "left" if found.group(1) == "left" else "right"
         plain = plain[: found.start()] + plain[found.end() :]
-    name = re.sub(r"[ _-]+", "-", plain.strip(" _-")).removeprefix("vertebrae-").removeprefix("vertebra-")
+    name = _LEVEL_PREFIX.sub("", re.sub(r"[ _-]+", "-", plain.strip(" _-")))
     return _SPELLINGS.get(name, name), side
 
 

@@ -10,6 +10,11 @@ from batchone.pipeline.order import Order
 from batchone.pipeline.values import Label, Side
 
 SKULL = "skull"  # the target when the order names none: both families of this version begin with a head
+COUNTED = "vertebra-"  # a vertebra counted from above, since nothing in the scan says its level
+_COUNTED_HINT = (
+    "the scan does not say which level a vertebra is: compare its bones with the patient's records, then order the vertebra by "
+    "its count from above, or name it in the labels (`batchone segment CASE --labels FILE`)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,9 @@ def ordered_labels(labels: tuple[Label, ...], wanted: tuple[Wanted, ...]) -> tup
     if missing or elsewhere:
         known = ", ".join(label.title for label in labels) or "none"
         what = f"{', '.join(missing)} not found" if missing else f"{', '.join(elsewhere)} found only on the other side"
+        counted = any(label.name.startswith(COUNTED) for label in labels)
+        hint = "correct the bones or the side in the order, or send a series that shows them; a device is never mirrored"
         raise OrderError(
-            f"[target] bones: {what}; bones told apart in the scan: {known}",
-            hint="correct the bones or the side in the order, or send a series that shows them; a device is never mirrored",
+            f"[target] bones: {what}; bones told apart in the scan: {known}", hint=_COUNTED_HINT if missing and counted else hint
         )
     return tuple(chosen.values())

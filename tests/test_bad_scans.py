@@ -98,6 +98,11 @@ def test_the_threshold_stays_where_bone_is_and_loud_noise_is_said(noise_hu: floa
     assert verdicts["image_noise"] == ("warn" if noise_hu > 200.0 else "pass")
 
 
+def test_several_bones_are_not_told_apart_in_loud_noise() -> None:
+    with pytest.raises(SegmentationError, match=r"noise of the scan is \d+ HU, at most 100 HU to tell 2 bones apart"):
+        segment(scan(rod(body(40.0), 1100.0), noise_hu=150.0), phantom.order("tibia", "fibula"))
+
+
 @pytest.mark.parametrize("values", [np.full(SHAPE, 3000.0), np.full(SHAPE, -1024.0), body(3000.0), body(-90.0)])
 def test_a_scan_of_one_value_still_has_a_threshold_that_means_bone(values: npt.NDArray[np.float64]) -> None:
     figures = scan_figures(scan(values, noise_hu=0.0).hu)

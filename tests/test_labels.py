@@ -16,7 +16,7 @@ import pytest
 from scipy import ndimage
 
 from batchone.pipeline.config import External, Segmentation, read_site_settings
-from batchone.pipeline.errors import InputError, MachineError, OrderError, SegmentationError
+from batchone.pipeline.errors import InputError, MachineError, OrderError
 from batchone.pipeline.job.voxels import Grid, put_inside
 from batchone.pipeline.labels import is_bone, split_title
 from batchone.pipeline.values import Anatomy, Bone, Edit, FloatArray, Label, Scan, SeriesRecord, moved_points
@@ -181,9 +181,16 @@ def test_a_missing_bone_and_the_other_side_are_refused_with_what_there_is(scanne
     assert segment(scanned[0], order("femur left", side="right"), program()).bones[0].side == "left"
 
 
-def test_several_bones_need_more_than_a_threshold(scanned: tuple[Scan, LabelArray]) -> None:
-    with pytest.raises(SegmentationError, match=r"2 bones are ordered \(l1, l2\)"):
+def test_bones_that_nothing_tells_apart_are_refused_by_name(scanned: tuple[Scan, LabelArray]) -> None:
+    with pytest.raises(OrderError, match=r"l1, l2 not found; bones told apart in the scan: bone"):
         segment(scanned[0], order("L1", "L2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("vertebrae_T9", "t9"), ("Vertebra L1", "l1"), ("vertebra-3", "vertebra-3"), ("vertebra 3", "vertebra-3")]
+)
+def test_a_counted_vertebra_keeps_its_name(text: str, name: str) -> None:
+    assert split_title(text) == (name, None)
 
 
 def test_an_estimated_level_wants_a_persons_word(scanned: tuple[Scan, LabelArray]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchone.pipeline.errors import OrderError
+from batchone.pipeline.errors import OrderError, SegmentationError
 from batchone.pipeline.labels import is_paired
 from batchone.pipeline.values import FloatArray, Scan, Side, moved_points
 from batchone.segment.apart.make import bones_apart
@@ -17,6 +17,9 @@ from batchone.segment.quality import UNKNOWN_NAME, kept_share
 from batchone.segment.separate import Chosen, chosen
 
 NAME = "threshold"
+MAX_NOISE_HU = (
+    100.0  # a disc is about this much darker than the bone beside it: in more noise everything looks like a spine; default
+)
 NAMELESS = ("bone", SKULL)  # what is called so when nothing told more: by its size, or as the largest round a hollow
 MIDLINE_MM = 20.0  # a paired bone's centre lies further from the body's middle than this; project default, unverified
 
@@ -29,12 +32,19 @@ def threshold(scan: Scan, figures: ScanFigures, wanted: tuple[Wanted, ...], orde
     Raises
     ------
     SegmentationError
-        No bone.
+        No bone, or too much noise to tell several apart.
     OrderError
         The bone lies on the other side of the body than ordered.
     """
     if tuple(one.name for one in wanted) == (SKULL,):
         return whole_bone(scan, figures, wanted[0], ordered_side)
+    if figures.noise_hu > MAX_NOISE_HU:
+        if len(wanted) == 1:
+            return whole_bone(scan, figures, wanted[0], ordered_side)
+        raise SegmentationError(
+            f"noise of the scan is {figures.noise_hu:.0f} HU, at most {MAX_NOISE_HU:.0f} HU to tell {len(wanted)} bones apart",
+            hint="ask for a scan with less noise, or give labels with `batchone segment CASE --labels FILE`",
+        )
     labels, findings = bones_apart(scan)
     nameless = all(label.name in NAMELESS for label in labels.labels)
     if len(wanted) == 1 and nameless:
