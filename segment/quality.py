@@ -13,7 +13,7 @@ from batchone.segment.bone import ScanFigures, metal_mm3
 from batchone.segment.cuts import LEAST_CUT_MM2, POOR_DENSE_SHARE, POOR_VALLEY_RATIO
 from batchone.segment.separate import Chosen
 
-MAX_NOISE_HU = 80.0  # beyond, four standard deviations reach into bone; project default, unverified
+MAX_NOISE_HU = 80.0  # beyond, four standard deviations reach into bone, and discs are not told from noise; default, unverified
 MAX_METAL_MM3 = 1e3  # a few fillings and clips; project default, unverified
 VOLUME_RATIO = (0.75, 1.25)  # thin bone gains or loses at the half level, but a wrong surface does so by far more
 MAX_SIGMA_MM = 0.3  # half a pixel of a head scan; project default, unverified

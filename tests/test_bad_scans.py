@@ -99,7 +99,7 @@ def test_the_threshold_stays_where_bone_is_and_loud_noise_is_said(noise_hu: floa
 
 
 def test_several_bones_are_not_told_apart_in_loud_noise() -> None:
-    with pytest.raises(SegmentationError, match=r"noise of the scan is \d+ HU, at most 75 HU to tell 2 bones apart"):
+    with pytest.raises(SegmentationError, match=r"noise of the scan is \d+ HU, at most 80 HU to tell 2 bones apart"):
         segment(scan(rod(body(40.0), 1100.0), noise_hu=150.0), phantom.order("tibia", "fibula"))
 
 

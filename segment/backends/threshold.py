@@ -13,13 +13,10 @@ from batchone.segment.bits import Words, unpacked
 from batchone.segment.bone import ScanFigures
 from batchone.segment.label_map import Label, LabelMap
 from batchone.segment.ordered import SKULL, Wanted
-from batchone.segment.quality import UNKNOWN_NAME, kept_share
+from batchone.segment.quality import MAX_NOISE_HU, UNKNOWN_NAME, kept_share
 from batchone.segment.separate import Chosen, chosen
 
 NAME = "threshold"
-MAX_NOISE_HU = (
-    100.0  # a disc is about this much darker than the bone beside it: in more noise everything looks like a spine; default
-)
 NAMELESS = ("bone", SKULL)  # what is called so when nothing told more: by its size, or as the largest round a hollow
 MIDLINE_MM = 20.0  # a paired bone's centre lies further from the body's middle than this; project default, unverified
 
