@@ -25,6 +25,7 @@ PAIRED = (
 SINGLE = ("coccyx", "hyoid", "mandible", "sacrum", "skull", "sternum")
 VERTEBRAE = (*(f"c{n}" for n in range(1, 8)), *(f"t{n}" for n in range(1, 14)), *(f"l{n}" for n in range(1, 7)))
 _SPELLINGS = {"clavicula": "clavicle", "calcaneous": "calcaneus", "innominate": "hip", "cranium": "skull"}
+_COUNTED = re.compile(r"vertebra-\d+")
 _LEVEL_PREFIX = re.compile(r"^vertebrae?-(?=[ctls]\d)")  # but "vertebra-3", the third from above, keeps its name
 _RIB = re.compile(r"rib-?([1-9]|1[0-3])")
 _SIDE = re.compile(r"(?:^|[ _-])(left|right)(?=$|[ _-])")
@@ -151,7 +152,12 @@ def split_title(text: str) -> tuple[str, Side | None]:
 
 def is_bone(name: str) -> bool:
     """Whether a bone is called that (lower case, without side)."""
-    return name in SINGLE or name in PAIRED or name in VERTEBRAE or _RIB.fullmatch(name) is not None
+    return name in SINGLE or name in PAIRED or is_vertebra(name) or _RIB.fullmatch(name) is not None
+
+
+def is_vertebra(name: str) -> bool:
+    """Whether the name is a vertebra's, by its level ("t9") or counted from above ("vertebra-3")."""
+    return name in VERTEBRAE or _COUNTED.fullmatch(name) is not None
 
 
 def is_paired(name: str) -> bool:

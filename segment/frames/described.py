@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchone.pipeline.labels import VERTEBRAE
+from batchone.pipeline.labels import is_vertebra
 from batchone.pipeline.landmarks import Landmark, Reference
 from batchone.pipeline.values import Finding, FloatArray, Label, judge
 from batchone.segment.frames.head import planes
@@ -34,7 +34,7 @@ def described(label: Label, shape: Shape) -> Described:
         return _skull(shape)
     title = label.title.replace(" ", "-")
     found: Vertebra | LongBone | None
-    if label.name in VERTEBRAE:
+    if is_vertebra(label.name):
         found = vertebra(shape.mesh, shape.sigma_mm, title)
     elif label.name == "tibia":
         found = tibia(shape.mesh, shape.sigma_mm, title, label.side, complete=label.complete)
