@@ -10,8 +10,8 @@ the same scan before the cut, as segmented by the same code, inside the cutter. 
 - outer: distance of the implant's outer face from the uncut surface, median and 95th percentile; inner likewise;
 - gap: border gap on the mesh against the bone's surface, median, 95th percentile, least.
 
-Cases marked `dev` were looked at while the planning was still changed; the blind ones were added when it was done, and nothing was
-changed for them since. `bare` and `dressed` are one and the same skull, so blind means another place there, not another patient.
+Cases marked `dev` were looked at while the planning was still changed; the blind ones were added when it was done, and nothing
+was changed for them since. `bare` and `dressed` are one and the same skull: blind there means another place, not another patient.
 """
 
 from __future__ import annotations
