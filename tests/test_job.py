@@ -468,6 +468,22 @@ def test_cropping_keeps_whole_triangles_inside_a_box(values: dict[str, Any]) -> 
     assert len(patch.vertices_mm) == len(np.unique(patch.faces))
 
 
+def test_a_crop_drops_bits_that_it_cut_loose_and_keeps_fragments() -> None:
+    def ball(radius: float, x: float) -> Mesh:
+        return _mesh(manifold3d.Manifold.sphere(radius, 32).translate((x, 0.0, 0.0)))
+
+    def together(*meshes: Mesh) -> Mesh:
+        starts = np.cumsum([0, *(len(mesh.vertices_mm) for mesh in meshes)])
+        faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)]
+        return Mesh(np.vstack([mesh.vertices_mm for mesh in meshes]), np.vstack(faces).astype(np.int32))
+
+    box = np.array([-100.0, -100.0, -100.0]), np.array([45.0, 100.0, 100.0])
+    large = _mesh(manifold3d.Manifold.sphere(30.0, 256))
+    fragment, at_the_edge = ball(2.0, 40.0), ball(2.0, 45.0)
+    patch = cropped(together(large, fragment, at_the_edge), *box)
+    assert len(patch.faces) == len(large.faces) + len(fragment.faces)
+
+
 def test_plane_segments_lie_on_plane_and_surface_and_close() -> None:
     ball = _mesh(manifold3d.Manifold.sphere(30.0, 64))
     origin, normal = np.array([0.0, 0.0, 10.0]), np.array([0.0, 0.6, 0.8])

@@ -8,16 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from batchone.pipeline.job.annotate import Colours, annotated
 from batchone.pipeline.job.raster import HEIGHT_PX, WIDTH_PX, Body, Camera, Canvas, Rgb, make_body
-from batchone.pipeline.values import Anatomy, Axis, Device, FloatArray, Mesh, Part, Plan, Vector
+from batchone.pipeline.values import Anatomy, Axis, Device, FloatArray, IntArray, Mesh, Part, Plan, Vector
 
 BONE_COLOURS: tuple[Rgb, ...] = ((0.93, 0.88, 0.76), (0.86, 0.83, 0.78), (0.90, 0.82, 0.70))
 DEVICE_COLOURS: tuple[Rgb, ...] = ((0.25, 0.52, 0.80), (0.20, 0.66, 0.62), (0.55, 0.45, 0.78))
 
 _FILL = 0.86  # share of the picture that the subject fills
 _CROP_MARGIN_MM = 18.0  # bone shown around the device in the pictures for the workshop: enough to see how it seats
+_LEAST_SHARE = 0.05  # of the bone around a device: a smaller piece that the picture's box has cut loose is left out
 _NEARER_MM = 0.05  # where device and bone coincide, the device is drawn
 _STEEP = 0.9  # a view this close to the head-foot axis takes the front of the patient as up
 _MARKS = ("label", "side-mark")  # functional faces that are engraved
@@ -120,9 +124,28 @@ def outward_direction(axis: Axis, anatomy: Anatomy, device: Device) -> Vector:
 def cropped(mesh: Mesh, low_mm: FloatArray, high_mm: FloatArray) -> Mesh:
     """The triangles with every corner in a box; the patch is open."""
     inside = np.all((mesh.vertices_mm >= low_mm) & (mesh.vertices_mm <= high_mm), axis=1)
-    faces = mesh.faces[inside[mesh.faces].all(axis=1)]
+    held = inside[mesh.faces].all(axis=1)
+    faces = _without_corners(mesh, held)
     used, renumbered = np.unique(faces, return_inverse=True)
     return Mesh(np.ascontiguousarray(mesh.vertices_mm[used]), np.ascontiguousarray(renumbered.reshape(-1, 3), dtype=np.int32))
+
+
+def _without_corners(mesh: Mesh, held: npt.NDArray[np.bool_]) -> IntArray:
+    """The triangles of a patch without the small pieces that only the box cut loose: they would seem to float.
+
+    A fragment that is loose by itself lies whole in the box, and stays.
+    """
+    faces = mesh.faces[held]
+    if len(faces) == 0:
+        return faces
+    count = len(mesh.vertices_mm)
+    rows, columns = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
+    links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
+    piece = connected_components(links, directed=False)[1]
+    size = np.bincount(piece[faces[:, 0]], minlength=int(piece.max()) + 1)
+    cut = np.zeros(len(size), dtype=np.bool_)
+    cut[piece[mesh.faces[~held].ravel()]] = True
+    return faces[~(cut & (size < _LEAST_SHARE * len(faces)))[piece[faces[:, 0]]]]
 
 
 def _axis_shots(
