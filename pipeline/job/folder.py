@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from batchone.pipeline.disk import reported, write_bytes
@@ -72,12 +73,14 @@ def package(
     _refuse_unready(case, into)
     files = _Files(into)
     figures = _write_meshes(case, files)
-    layers = _write_build(case, files)
-    pictures = make_pictures(anatomy, checked.device, plan)
-    for picture in pictures:
-        files.write(f"pictures/{picture.name}", picture.png)
     frame = frame_of(case)
-    dicom = _write_shapes(case, frame, files)
+    with ThreadPoolExecutor(1) as aside:  # the library that writes the segmentation runs in Python, what is beside it mostly not
+        shapes_written = aside.submit(_write_shapes, case, frame, files)
+        layers = _write_build(case, files)
+        pictures = make_pictures(anatomy, checked.device, plan)
+        for picture in pictures:
+            files.write(f"pictures/{picture.name}", picture.png)
+        dicom = shapes_written.result()
     manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom)
     files.write("job.json", manifest.to_bytes())
     printed = {name: digest for name, digest in files.digests.items() if name.endswith(_PRINT_FROM)}
