@@ -127,6 +127,7 @@ def _kernels() -> None:
     with tempfile.TemporaryDirectory() as cache:
         for name in ("cold (compiled)", "warm (from the cache)"):
             environment = {**os.environ, "XDG_CACHE_HOME": cache}
+            environment.pop("NUMBA_CACHE_DIR", None)
             started = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, "-m", "batchone.pipeline", "doctor", "--warm"], env=environment, capture_output=True

@@ -110,9 +110,11 @@ def surface(field: HuArray, affine: FloatArray) -> Mesh:
 def _flying_edges(field: HuArray) -> tuple[FloatArray, IntArray]:
     """Vertices in (column, row, slice) index coordinates, and triangles."""
     from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+    from vtkmodules.vtkCommonCore import vtkSMPTools
     from vtkmodules.vtkCommonDataModel import vtkImageData
     from vtkmodules.vtkFiltersCore import vtkFlyingEdges3D
 
+    vtkSMPTools.SetBackend("STDThread")  # all cores, the same triangles in the same order
     image = vtkImageData()
     image.SetDimensions(*field.shape[::-1])
     image.GetPointData().SetScalars(numpy_to_vtk(field.reshape(-1)))
