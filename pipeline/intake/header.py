@@ -22,7 +22,7 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 
-FIRST_READ_BYTES = 1 << 16  # most headers end here
+FIRST_READ_BYTES = 1 << 14  # most headers end here
 MAX_HEADER_BYTES = 1 << 24  # 16 MB; project default, the largest seen in the field are about 1 MB
 MAX_INFLATED_BYTES = 1 << 26  # a deflated file: the largest image allowed and its header; project default
 MAX_INFLATE_RATIO = 100  # inflated / packed bytes of one deflated file; CT packs about 2:1; project default

@@ -36,6 +36,17 @@ class Volume:
     corrections: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """One slice to fill: where its values go, and where a part of them goes; what its object inflates to, if shared."""
+
+    header: Header
+    pixels: PixelFormat
+    target: HuArray
+    sample: HuArray | None
+    shared: Source | None
+
+
 @dataclass(frozen=True, slots=True)
 class _SliceNote:
     padded: int
@@ -57,14 +68,18 @@ def read_volume(stack: Stack) -> Volume:
     if compressed:
         decode_all([_encoded(stack.headers[index], stack.formats[index], hu[index]) for index in compressed])
     sources = _shared_sources(stack.headers)
-    tasks = [(*task, sources.get(id(task[0].origin))) for task in zip(stack.headers, stack.formats, hu, strict=True)]
+    step, down, across = SAMPLE_STEPS
+    sample = np.empty_like(hu[::step, ::down, ::across], order="C")
+    tasks = [
+        _Task(header, stack.formats[k], hu[k], None if k % step else sample[k // step], sources.get(id(header.origin)))
+        for k, header in enumerate(stack.headers)
+    ]
     outcomes = in_threads(_read_slice, tasks)
-    digests = [content for content, _, _ in outcomes if content is not None]
+    digests = [content for content, _ in outcomes if content is not None]
     digests += in_threads(content_digest, [one.origin for one in stack.instances if one.frame is not None])
     digest = combined_digest(digests)
     scales = {(one.slope, one.intercept) for one in stack.formats}
-    sample = np.stack([part for _, part, _ in outcomes[:: SAMPLE_STEPS[0]]])
-    return Volume(hu, sample, digest, _corrections([note for _, _, note in outcomes], len(scales)))
+    return Volume(hu, sample, digest, _corrections([note for _, note in outcomes], len(scales)))
 
 
 def set_floor(hu: HuArray) -> int:
@@ -99,16 +114,17 @@ def _shared_sources(headers: Sequence[Header]) -> dict[int, Source]:
     return {key: header.open() for key, header in objects.items()}
 
 
-def _read_slice(task: tuple[Header, PixelFormat, HuArray, Source | None]) -> tuple[bytes | None, HuArray, _SliceNote]:
-    """Fill one slice; returns the SHA-256 of its file (None for a frame: its file is digested once for all), a part, a note."""
-    header, pixels, target, shared = task
+def _read_slice(task: _Task) -> tuple[bytes | None, _SliceNote]:
+    """Fill one slice; returns the SHA-256 of its file (None for a frame: its file is digested once for all) and a note."""
+    header, target = task.header, task.target
     if is_compressed(header):
         content = None if header.frame is not None else content_digest(header.origin)
     else:
-        content = _read_native(header, pixels, target, shared)
-    note = to_hu(target, pixels)
-    part = target[:: SAMPLE_STEPS[1], :: SAMPLE_STEPS[2]].copy()
-    return content, part, replace(note, raised=set_floor(target))
+        content = _read_native(header, task.pixels, target, task.shared)
+    note = to_hu(target, task.pixels)
+    if task.sample is not None:
+        task.sample[...] = target[:: SAMPLE_STEPS[1], :: SAMPLE_STEPS[2]]
+    return content, replace(note, raised=set_floor(target))
 
 
 def _read_native(header: Header, pixels: PixelFormat, target: HuArray, shared: Source | None) -> bytes | None:

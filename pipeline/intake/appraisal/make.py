@@ -24,6 +24,7 @@ from batchone.pipeline.intake.appraisal.noise import Noise, measure_noise
 from batchone.pipeline.intake.appraisal.privacy import FACE_CM2, TEXT_PIXELS, BurnedIn, burned_in, face_skin_cm2
 from batchone.pipeline.intake.appraisal.sample import Sample
 from batchone.pipeline.intake.appraisal.stated import Stated
+from batchone.pipeline.intake.quality import histogram
 from batchone.pipeline.values import Finding, judge
 
 WARN_NOISE_HU = 60.0  # in soft tissue; up to here half-maximum surfaces of a synthetic tibia stayed within 0.08 mm RMS
@@ -114,9 +115,7 @@ def _walls(coverage: Coverage) -> list[Finding]:
 
 def _scale(sample: Sample) -> list[Finding]:
     """The commonest value of the body, and the brightest; air is judged where the scale is checked."""
-    counts = np.zeros(65536, dtype=np.int64)
-    for place in sample.spread(32):
-        counts += np.bincount(sample.hu[place, ::2, ::2].ravel().astype(np.int32) + 32768, minlength=65536)
+    counts = histogram(sample.hu[list(sample.spread(32)), ::2, ::2])
     total = int(counts.sum())
     above = np.cumsum(counts[::-1])[::-1]
     brightest = int(np.flatnonzero(above >= max(1.0, BRIGHTEST_SHARE * total))[-1]) - 32768

@@ -103,10 +103,12 @@ class _Match:
 def _profiles(image: npt.NDArray[np.int16]) -> tuple[Profile, Profile] | None:
     down, across = (max(1, length // _PROFILE_LINES) for length in image.shape)
     low, high = BONE_HU
-    rows, columns = (np.clip(lines, low, high) - np.float64(low) for lines in (image[::down], image[:, ::across]))
+    rows, columns = (
+        np.clip(lines, np.int16(low), np.int16(high)) - np.int16(low) for lines in (image[::down], image[:, ::across])
+    )
     if np.count_nonzero(rows) < _MIN_BONE_SHARE * rows.size:
         return None
-    return rows.sum(axis=0), columns.sum(axis=1)
+    return rows.sum(axis=0, dtype=np.int32).astype(np.float64), columns.sum(axis=1, dtype=np.int32).astype(np.float64)
 
 
 def _match(first: Profile, second: Profile, side_mm: float) -> _Match:
@@ -114,7 +116,7 @@ def _match(first: Profile, second: Profile, side_mm: float) -> _Match:
     length = len(first)
     most = max(1, min(int(MAX_JUMP_MM / side_mm), length // 4))
     inner = first[most : length - most]
-    errors = np.array([float(np.sum((second[most + s : length - most + s] - inner) ** 2)) for s in range(-most, most + 1)])
+    errors = np.square(np.lib.stride_tricks.sliding_window_view(second, len(inner)) - inner).sum(axis=1)
     best = int(np.argmin(errors))
     fine = 0.0
     if 0 < best < len(errors) - 1:

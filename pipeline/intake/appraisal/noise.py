@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.intake.appraisal.sample import FLOOR_HU, Sample
+from batchone.pipeline.values import HuArray
 
 PATCH_MM = 6.0  # side of a patch; Christianson et al. 2015
 MIN_PATCH_SIDE = 5  # voxels; fewer make no standard deviation
@@ -37,8 +38,8 @@ def measure_noise(sample: Sample) -> Noise:
     side = max(MIN_PATCH_SIDE, round(PATCH_MM / max(sample.spacing_mm[:2])))
     for place in sample.spread(MAX_SLICES):
         patches = _patches(sample.hu[place], side)
-        mean = patches.mean(axis=1)
-        soft.append(patches[(mean >= SOFT_HU[0]) & (mean <= SOFT_HU[1])].std(axis=1, ddof=1))
+        mean = patches.sum(axis=1, dtype=np.int32) / patches.shape[1]
+        soft.append(patches[(mean >= SOFT_HU[0]) & (mean <= SOFT_HU[1])].std(axis=1, ddof=1, dtype=np.float32))
         some = patches[(mean >= AIR_HU[0]) & (mean <= AIR_HU[1])]
         some = some[np.count_nonzero(some <= FLOOR_HU, axis=1) <= MAX_PADDED_SHARE * some.shape[1]]
         air.append(_upper_spread(some))
@@ -55,18 +56,18 @@ def most_frequent(values: npt.NDArray[np.float32]) -> float | None:
     return float(np.mean(ordered[start : start + half + 1]))
 
 
-def _patches(image: npt.NDArray[np.int16], side: int) -> npt.NDArray[np.float32]:
-    """(n, side * side) float32 patches that tile a slice."""
+def _patches(image: HuArray, side: int) -> HuArray:
+    """(n, side * side) int16 patches that tile a slice."""
     rows, columns = image.shape[0] // side, image.shape[1] // side
     tiles = image[: rows * side, : columns * side].reshape(rows, side, columns, side)
-    return np.ascontiguousarray(tiles.transpose(0, 2, 1, 3)).reshape(rows * columns, side * side).astype(np.float32)
+    return np.ascontiguousarray(tiles.transpose(0, 2, 1, 3)).reshape(rows * columns, side * side)
 
 
-def _upper_spread(patches: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _upper_spread(patches: HuArray) -> npt.NDArray[np.float32]:
     """Standard deviation of each patch from the values above its median alone: scanners cut air off at -1024 HU."""
-    if not len(patches):
-        return np.zeros(0, dtype=np.float32)
-    above = patches - np.median(patches, axis=1, keepdims=True)
-    upper = above > 0
-    count = np.maximum(upper.sum(axis=1), 1)
-    return np.asarray(np.sqrt(np.where(upper, above * above, 0).sum(axis=1) / count), dtype=np.float32)
+    ordered = np.sort(patches, axis=1)  # of int16 faster than a median of floating point
+    half = patches.shape[1] // 2
+    median = (ordered[:, half] + ordered[:, -half - 1]) * np.float32(0.5)
+    above = ordered[:, half:] - median[:, None]
+    count = np.maximum(np.count_nonzero(above > 0, axis=1), 1)
+    return np.asarray(np.sqrt(np.square(np.maximum(above, 0)).sum(axis=1) / count), dtype=np.float32)
