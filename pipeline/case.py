@@ -129,7 +129,7 @@ def run_case(
 def _import_ahead() -> None:
     """Load what later stages need beside the first ones: these take a second or more each, much of it outside of Python."""
     for name in ("cadquery", "highdicom"):
-        with contextlib.suppress(ImportError):  # the stage that needs it says so
+        with contextlib.suppress(ImportError, RuntimeError):  # the stage that needs it says so; the run ended meanwhile
             importlib.import_module(name)
 
 
