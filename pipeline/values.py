@@ -243,11 +243,12 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A named half-line: origin in LPS mm, unit direction."""
+    """A named half-line: origin in LPS mm, unit direction; with a length (mm) it ends there, as a drilled hole does."""
 
     name: str
     origin_mm: Vector
     direction: Vector
+    length_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
