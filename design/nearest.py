@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 _PER_CELL = 8.0  # numerical: triangles wanted in a cell that the surface runs through; 4 to 16 are equally fast
 _MOST_CELLS = 1 << 25  # numerical: bounds memory (128 MB of starts)
+_ROUNDED_UP = 1.0 + 1e-12  # numerical: rounding never hides a triangle that is as near as the nearest
 _RINGS = 12  # numerical: a point further than this many cells from the surface takes the tree
 
 _POINTS = numba.types.Array(numba.float64, 2, "C", readonly=True)
@@ -58,7 +59,7 @@ def nearest_points(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.i
     held = np.empty(int(starts[-1]), dtype=np.int32)
     _sort(vertices, faces, low, cell_mm, shape, starts, held)
     rings = int(min(_RINGS, np.ceil(min(within_mm, 1e9) / cell_mm) + 1))
-    _search(points, vertices, faces, low, cell_mm, shape, starts, held, rings, distance, face)
+    _search(points, vertices, faces, _balls(vertices, faces), low, cell_mm, shape, starts, held, rings, distance, face)
     certain = rings * cell_mm
     far = np.flatnonzero(distance > min(certain, within_mm))
     if within_mm > certain and len(far):
@@ -90,6 +91,22 @@ def _grid(vertices: FloatArray, faces: IntArray) -> tuple[float, FloatArray, npt
     while (np.floor(extent / cell_mm) + 1.0).prod() > _MOST_CELLS:
         cell_mm *= 1.1
     return cell_mm, low, (np.floor(extent / cell_mm) + 1.0).astype(np.int64)
+
+
+@numba.njit(numba.float64[:, ::1](_POINTS, _FACES), cache=True, nogil=True)
+def _balls(vertices, faces):  # type: ignore[no-untyped-def]
+    """Middle of each triangle's corners, and how far the furthest of them is."""
+    balls = np.empty((faces.shape[0], 4))
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        for k in range(3):
+            balls[f, k] = (vertices[a, k] + vertices[b, k] + vertices[c, k]) / 3.0
+        square = 0.0
+        for corner in (a, b, c):
+            x, y, z = vertices[corner, 0] - balls[f, 0], vertices[corner, 1] - balls[f, 1], vertices[corner, 2] - balls[f, 2]
+            square = max(square, x * x + y * y + z * z)
+        balls[f, 3] = np.sqrt(square) * _ROUNDED_UP
+    return balls
 
 
 @numba.njit(
@@ -199,20 +216,23 @@ def square_distance(vertices, a, b, c, x, y, z):  # type: ignore[no-untyped-def]
 
 @numba.njit(
     numba.void(
-        _POINTS, _POINTS, _FACES, numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1], numba.int32[::1],
-        numba.int64, numba.float64[::1], numba.int32[::1],
+        _POINTS, _POINTS, _FACES, numba.float64[:, ::1], numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1],
+        numba.int32[::1], numba.int64, numba.float64[::1], numba.int32[::1],
     ),
     cache=True,
     parallel=True,
 )  # fmt: skip
-def _search(points, vertices, faces, low, cell, shape, starts, held, rings, distance, face):  # type: ignore[no-untyped-def]
-    """For each point the nearest triangle, certain up to ``rings`` cells; each point writes its own answer only."""
+def _search(points, vertices, faces, balls, low, cell, shape, starts, held, rings, distance, face):  # type: ignore[no-untyped-def]
+    """For each point the nearest triangle, certain up to ``rings`` cells; each point writes its own answer only.
+
+    A triangle whose ball around its corners is further off than the nearest so far is not measured.
+    """
     for n in numba.prange(points.shape[0]):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         ci = min(max(int(np.floor((x - low[0]) / cell)), 0), shape[0] - 1)
         cj = min(max(int(np.floor((y - low[1]) / cell)), 0), shape[1] - 1)
         ck = min(max(int(np.floor((z - low[2]) / cell)), 0), shape[2] - 1)
-        best, nearest = np.inf, np.int32(-1)
+        best, root, nearest = np.inf, np.inf, np.int32(-1)
         for ring in range(rings + 1):
             if ring > 0 and best <= ((ring - 1) * cell) ** 2:
                 break
@@ -225,9 +245,13 @@ def _search(points, vertices, faces, low, cell, shape, starts, held, rings, dist
                         at = (i * shape[1] + j) * shape[2] + k
                         for h in range(starts[at], starts[at + 1]):
                             f = held[h]
+                            bx, by, bz = x - balls[f, 0], y - balls[f, 1], z - balls[f, 2]
+                            if bx * bx + by * by + bz * bz > (root + balls[f, 3]) ** 2:
+                                continue
                             square = square_distance(vertices, faces[f, 0], faces[f, 1], faces[f, 2], x, y, z)
                             if square < best or (square == best and f < nearest):
                                 best, nearest = square, f
+                                root = np.sqrt(best) * _ROUNDED_UP
         distance[n] = np.sqrt(best)
         face[n] = nearest
 

@@ -61,6 +61,11 @@ ORDER = Order(
 TAKEN = dt.date.fromisoformat(DATE)
 
 
+def every_family(*, model: str, touching: str) -> dict[str, str]:
+    """A verdict for models, and one for all that touches bone."""
+    return {name: model if name == "anatomical-model" else touching for name in FAMILIES}
+
+
 def placed(shape: tuple[int, int, int] = SHAPE, spacing_mm: tuple[float, float, float] = SPACING_MM) -> FloatArray:
     """An axial affine whose origin of LPS is the middle of the box."""
     affine = np.diag([*spacing_mm, 1.0])
@@ -622,7 +627,7 @@ def verdicts(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]], dic
 @pytest.mark.data
 def test_the_real_thorax_passes_with_the_pixel_warning(test_data: Path) -> None:
     judged, found, tree = verdicts(test_data / "thorax.zip")
-    assert judged == {"anatomical-model": "pass", "cranial-implant": "warn"}
+    assert judged == every_family(model="pass", touching="warn")
     assert any("pixel size is 0.78125 mm, at most 0.5 mm" in one for one in tree["families"]["cranial-implant"]["warnings"])
     assert "chest" in found["anatomy"]["what"]
     assert found["anatomy-stated"]["verdict"] == "pass"
@@ -632,7 +637,7 @@ def test_the_real_thorax_passes_with_the_pixel_warning(test_data: Path) -> None:
 @pytest.mark.data
 def test_the_real_lumbar_spine_is_too_coarse_for_an_implant_and_its_metal_is_found(test_data: Path) -> None:
     judged, found, tree = verdicts(test_data / "lumbar-labelled" / "example_ct.nii.gz")
-    assert judged == {"anatomical-model": "warn", "cranial-implant": "fail"}
+    assert judged == every_family(model="warn", touching="fail")
     assert "slice spacing is 3 mm, at most 1.25 mm" in tree["families"]["cranial-implant"]["refusal"]
     assert found["metal"]["verdict"] == "warn"
     assert found["motion-jump"]["verdict"] == "pass"
@@ -641,7 +646,7 @@ def test_the_real_lumbar_spine_is_too_coarse_for_an_implant_and_its_metal_is_fou
 @pytest.mark.data
 def test_the_tilted_head_is_refused_for_an_implant_by_its_spacing_and_accepted_for_a_model(test_data: Path) -> None:
     judged, found, tree = verdicts(test_data / "head-phantom-tilted.zip")
-    assert judged == {"anatomical-model": "warn", "cranial-implant": "fail"}
+    assert judged == every_family(model="warn", touching="fail")
     assert "slice spacing is 2.37" in tree["families"]["cranial-implant"]["refusal"]
     assert "tilt" not in tree["families"]["cranial-implant"]["refusal"]
     assert "head" in found["anatomy"]["what"]
@@ -651,7 +656,7 @@ def test_the_tilted_head_is_refused_for_an_implant_by_its_spacing_and_accepted_f
 @pytest.mark.data
 def test_the_head_phantom_is_whole_and_still(test_data: Path) -> None:
     judged, found, _ = verdicts(test_data / "head-phantom.zip")
-    assert judged == {"anatomical-model": "warn", "cranial-implant": "warn"}  # the scan is years old
+    assert judged == every_family(model="warn", touching="warn")  # the scan is years old
     for check in ("top-of-head", "motion-jump", "motion-double-contour", "metal", "face", "burned-in-text", "body-cut"):
         assert found[check]["verdict"] == "pass", check
 
@@ -660,5 +665,5 @@ def test_the_head_phantom_is_whole_and_still(test_data: Path) -> None:
 def test_the_vault_that_ends_early_is_said_to_be_cut_off(test_data: Path) -> None:
     file = next((test_data / "awkward" / "dicom2stl").rglob("*.nii*"))
     judged, found, _ = verdicts(file)
-    assert judged == {"anatomical-model": "fail", "cranial-implant": "fail"}
+    assert judged == every_family(model="fail", touching="fail")
     assert found["top-of-head"]["verdict"] == "warn"

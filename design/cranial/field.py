@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.design.cranial.clearance import Float32Array, Occupied, seen_top_mm
-from batchone.design.cranial.columns import Columns, submesh
+from batchone.design.cranial.columns import Columns
 from batchone.design.cranial.shell import RadialMap, map_distance
+from batchone.design.isosurface import largest_piece, zero_mesh
 from batchone.pipeline.errors import DesignError
-from batchone.pipeline.values import FloatArray, IntArray, Mesh
+from batchone.pipeline.values import FloatArray, Mesh
 
 _LEVEL_CLEARANCE_MM = 1e-4  # numerical: keeps the surface off the grid points, so that no triangle collapses
 _UNDER_RAMP_MM = 15.0  # from the rim inwards the face sinks to its full depth over this length; project default, unverified
@@ -125,42 +126,12 @@ def body_field(shape: Shape, columns: Columns, taken: Occupied, *, distance_mm: 
 
 def zero_surface(field: Float32Array, columns: Columns) -> tuple[Mesh, float]:
     """The largest closed surface of the field at 0, oriented outward, and the volume of what else there was (mm3)."""
-    from scipy import sparse
-    from scipy.sparse import csgraph
-    from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
-    from vtkmodules.vtkCommonDataModel import vtkImageData
-    from vtkmodules.vtkFiltersCore import vtkFlyingEdges3D
-
-    image = vtkImageData()
-    image.SetDimensions(*field.shape[::-1])
-    image.GetPointData().SetScalars(numpy_to_vtk(field.reshape(-1)))
-    contour = vtkFlyingEdges3D()
-    contour.SetInputData(image)
-    contour.SetValue(0, 0.0)
-    contour.ComputeNormalsOff()
-    contour.ComputeGradientsOff()
-    contour.ComputeScalarsOff()
-    contour.Update()
-    output = contour.GetOutput()
-    if output.GetNumberOfPolys() == 0:
+    whole = zero_mesh(field, columns.origin_mm, columns.step_mm)
+    if len(whole.faces) == 0:
         raise DesignError(
             "the body is empty: 0 mm3 lie inside the rim and off the bone", hint="check rim, border_gap_mm and insertion axis"
         )
-    points = vtk_to_numpy(output.GetPoints().GetData()).astype(np.float64)[:, ::-1] * columns.step_mm + columns.origin_mm
-    faces = vtk_to_numpy(output.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
-    if _volumes(points, faces).sum() < 0.0:
-        faces = faces[:, ::-1]
-    pairs = sparse.coo_matrix(
-        (np.ones(2 * len(faces), dtype=np.int8), (faces[:, :2].T.reshape(-1), faces[:, 1:].T.reshape(-1))),
-        shape=(len(points),) * 2,
-    )
-    _, piece = csgraph.connected_components(pairs, directed=False)
-    of_face = piece[faces[:, 0]]
-    volumes = np.bincount(of_face, weights=_volumes(points, faces))
-    largest = int(np.argmax(volumes))
-    dropped = float(np.abs(volumes).sum() - abs(volumes[largest]))
-    whole = Mesh(np.ascontiguousarray(points), np.ascontiguousarray(faces))
-    return submesh(whole, of_face == largest), dropped
+    return largest_piece(whole)
 
 
 def face_labels(mesh: Mesh, shape: Shape, columns: Columns) -> LabelArray:
@@ -190,11 +161,6 @@ def face_distances(points_mm: FloatArray, shape: Shape, columns: Columns) -> tup
     if shape.follows_bone:
         below = np.minimum(below, -shape.inner.distance_mm(points_mm))
     return above, below
-
-
-def _volumes(points: FloatArray, faces: IntArray) -> FloatArray:
-    a, b, c = (points[faces[:, k]] for k in range(3))
-    return np.asarray(np.einsum("ij,ij->i", a, np.cross(b, c)) / 6.0)
 
 
 @numba.njit("float64(float64, float64, float64)", cache=True)

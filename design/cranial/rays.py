@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 from scipy import sparse
@@ -70,6 +71,11 @@ class Scene:
     def facing(self, faces: IntArray, direction: FloatArray) -> FloatArray:
         """(n,) dot product of triangles' own (not smoothed) outward area vectors with ``direction`` (3,)."""
         return np.asarray(self._planes[faces] @ direction)
+
+    def holds(self, points_mm: FloatArray, direction: FloatArray, *, reach_mm: float = 1000.0) -> npt.NDArray[np.bool_]:
+        """(n,) whether points (n, 3) lie inside a closed surface: the first face along ``direction`` (3,) is seen from within."""
+        hits = self.first(points_mm, np.broadcast_to(direction, points_mm.shape), reach_mm)
+        return np.asarray((hits.face >= 0) & (self.facing(hits.face, direction) > 0.0))
 
     def normals(self, faces: IntArray) -> FloatArray:
         """(n, 3) smoothed outward normals of triangles; of any one where ``faces`` is -1."""

@@ -7,10 +7,11 @@ from importlib.metadata import entry_points
 
 from batchone.design.families.anatomical_model import ANATOMICAL_MODEL
 from batchone.design.families.cranial_implant import CRANIAL_IMPLANT
+from batchone.design.families.pedicle_guide import PEDICLE_GUIDE
 from batchone.design.family import Family
 from batchone.pipeline.errors import MachineError
 
-ALL = (ANATOMICAL_MODEL, CRANIAL_IMPLANT)
+ALL = (ANATOMICAL_MODEL, CRANIAL_IMPLANT, PEDICLE_GUIDE)
 
 GROUP = "batchone.devices"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +16,7 @@ from batchone.design.checks.mesh import mesh_volume_mm3
 from batchone.design.cranial.rays import Scene, smooth_normals
 from batchone.design.nearest import nearest_mm
 from batchone.design.solid import Feature, cylinder
+from batchone.design.winding import winding
 from batchone.pipeline.values import FloatArray, Mesh, Vector
 
 Float32Array = npt.NDArray[np.float32]
@@ -69,8 +69,7 @@ def _offset_cavities(mesh: Mesh, wall_mm: float, hole_mm: float) -> tuple[Solid,
     step = max(_LEAST_STEP_MM, float(np.prod(high - low) / _MOST_VOXELS) ** (1.0 / 3.0))
     origin = (np.floor(low / step) - _MARGIN_VOXELS + _OFF_LATTICE) * step
     counts = np.ceil((high - origin) / step).astype(int) + 1 + _MARGIN_VOXELS
-    inside = np.zeros((int(counts[0]), int(counts[1]), int(counts[2])), dtype=np.int8)
-    _wind(np.ascontiguousarray(mesh.vertices_mm), mesh.faces, origin, step, inside)
+    inside = winding(mesh, origin, step, (int(counts[0]), int(counts[1]), int(counts[2])))
     depth = _depth_mm(inside, step)
     narrow_mm = wall_mm + 0.5 * _LEAST_CAVITY_DIAMETERS * hole_mm
     if float(depth.max()) < narrow_mm:
@@ -147,51 +146,3 @@ def _holes(cavity: Mesh, scene: Scene, wall_mm: float, hole_mm: float, wanted: i
 def _vector(values: FloatArray) -> Vector:
     x, y, z = np.asarray(values, dtype=np.float64).tolist()
     return (x, y, z)
-
-
-@numba.njit("boolean(float64[:,::1], int32, int32, float64, float64)", cache=True)
-def _left(vertices, a, b, x, y):  # type: ignore[no-untyped-def]
-    """Is a point left of the edge a to b? Both triangles of an edge get exactly opposite answers."""
-    p, q = min(a, b), max(a, b)
-    side = (vertices[q, 0] - vertices[p, 0]) * (y - vertices[p, 1]) - (vertices[q, 1] - vertices[p, 1]) * (x - vertices[p, 0])
-    return (side >= 0.0) if a < b else (side < 0.0)
-
-
-@numba.njit("void(float64[:,::1], int32[:,::1], float64[::1], float64, int8[:,:,::1])", cache=True)
-def _wind(vertices, faces, origin, step, inside):  # type: ignore[no-untyped-def]
-    """Count, for each voxel, how often the closed surface winds around it (0: outside), column by column along z."""
-    nx, ny, nz = inside.shape
-    for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux, uy = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1]
-        vx, vy = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1]
-        twice = ux * vy - uy * vx
-        if twice == 0.0:
-            continue
-        sign = 1 if twice > 0.0 else -1
-        if sign < 0:
-            b, c = c, b
-            ux, uy, vx, vy = vx, vy, ux, uy
-        i0 = max(0, int(np.ceil((min(vertices[a, 0], vertices[b, 0], vertices[c, 0]) - origin[0]) / step)))
-        i1 = min(nx - 1, int(np.floor((max(vertices[a, 0], vertices[b, 0], vertices[c, 0]) - origin[0]) / step)))
-        j0 = max(0, int(np.ceil((min(vertices[a, 1], vertices[b, 1], vertices[c, 1]) - origin[1]) / step)))
-        j1 = min(ny - 1, int(np.floor((max(vertices[a, 1], vertices[b, 1], vertices[c, 1]) - origin[1]) / step)))
-        for i in range(i0, i1 + 1):
-            x = origin[0] + i * step
-            for j in range(j0, j1 + 1):
-                y = origin[1] + j * step
-                if not (_left(vertices, a, b, x, y) and _left(vertices, b, c, x, y) and _left(vertices, c, a, x, y)):
-                    continue
-                wx, wy = x - vertices[a, 0], y - vertices[a, 1]
-                s = (wx * vy - wy * vx) / abs(twice)
-                t = (ux * wy - uy * wx) / abs(twice)
-                z = vertices[a, 2] + s * (vertices[b, 2] - vertices[a, 2]) + t * (vertices[c, 2] - vertices[a, 2])
-                k = min(nz - 1, int(np.floor((z - origin[2]) / step)))
-                if k >= 0:
-                    inside[i, j, k] += sign
-    for i in range(nx):
-        for j in range(ny):
-            winding = 0
-            for k in range(nz - 1, -1, -1):
-                winding += inside[i, j, k]
-                inside[i, j, k] = winding

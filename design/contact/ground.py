@@ -1,0 +1,74 @@
+"""The ground of a device: bone and neighbours brought into its frame, distances measured, and where the bone may be touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchone.design.contact.field import lattice_over, signed_distance_mm
+from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground
+from batchone.design.cranial.columns import to_local
+from batchone.design.cranial.rays import Scene
+from batchone.pipeline.values import Bone, FloatArray, Mesh
+
+STEP_MM = 0.3  # grid of the contact: its surface lies within 0.01 mm of the offset where the bone is as round as 3 mm; vertices
+#                of the contact are exact in any case
+EXACT_MM = 0.8  # distances are exact this near to the bone: beyond every offset
+
+
+def ground_of(bone: Bone, others: tuple[Bone, ...], pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray) -> Ground:
+    """Measure the distances in a box of the device's frame.
+
+    Parameters
+    ----------
+    bone
+        Is touched.
+    others
+        Must not be touched.
+    pose
+        (4, 4) from the device's frame (z the way out) to LPS.
+    low_mm, high_mm
+        (3,) corners of the box in that frame; the device must end at least 1 mm inside.
+    """
+    lattice = lattice_over(low_mm, high_mm, STEP_MM)
+    mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
+    distance = signed_distance_mm(mesh, lattice, exact_mm=EXACT_MM)
+    beside = None
+    for other in others:
+        moved = Mesh(to_local(pose, other.mesh.vertices_mm), other.mesh.faces)
+        found = signed_distance_mm(moved, lattice, exact_mm=0.0)
+        beside = found if beside is None else np.minimum(beside, found)
+    return Ground(mesh, lattice, distance, beside)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relief:
+    """The bone seen from outside, over each column (x, y): height of its first face (NaN where there is none), and whether it
+    may carry."""
+
+    height_mm: FloatArray
+    carries: BoolArray
+
+
+def seen(ground: Ground, bone: Bone, *, most_sigma_mm: float, apart_mm: float, least_facing: float = LEAST_FACING) -> Relief:
+    """Look at the bone along the way in: it may carry where it faces the way out, is sure, and is away from its neighbours.
+
+    ``most_sigma_mm`` is the largest uncertainty (one standard deviation along the normal) of bone that may carry.
+    """
+    lattice = ground.lattice
+    x, y = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)
+    top = float(lattice.z_mm[-1])
+    origins = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, top)])
+    down = np.tile(np.array([0.0, 0.0, -1.0]), (len(origins), 1))
+    hits = Scene(ground.bone).first(origins, down, top - float(lattice.z_mm[0]))
+    met = hits.face >= 0
+    good = met & (-np.nan_to_num(hits.cosine) >= least_facing)
+    sigma = np.full(len(origins), np.inf)
+    sigma[met] = bone.uncertainty_mm[bone.mesh.faces[hits.face[met]]].max(axis=1)
+    good &= sigma <= most_sigma_mm
+    if ground.others_mm is not None:
+        points = origins + down * np.nan_to_num(hits.distance_mm)[:, None]
+        good &= lattice.at(ground.others_mm, points) >= apart_mm
+    shape = lattice.shape[:2]
+    return Relief((top - hits.distance_mm).reshape(shape), good.reshape(shape))

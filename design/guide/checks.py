@@ -1,0 +1,153 @@
+"""What is measured on every guide, on the mesh as it is written: contact, room, way out, bores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+
+from batchone.design.contact.seat import CONTACT
+from batchone.design.cranial.rays import Scene
+from batchone.design.family import FamilyLimits
+from batchone.design.nearest import nearest_mm
+from batchone.pipeline.limits import Limit
+from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
+
+_SPLIT = np.array([[6, 0, 0], [0, 6, 0], [0, 0, 6], [3, 3, 0], [0, 3, 3], [3, 0, 3], [2, 2, 2]]) / 6.0  # places in a triangle
+UP = np.array([0.0, 0.0, 1.0])
+_LEAVES_MM2 = 1e-6  # numerical: smaller faces under bone are rounding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cylinder:
+    """A cylinder fitted to points: a place on its axis, unit direction, diameter, largest deviation of the points (mm)."""
+
+    place_mm: FloatArray
+    direction: FloatArray
+    diameter_mm: float
+    off_mm: float
+
+
+def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: FamilyLimits) -> tuple[Finding, ...]:
+    """Gap over the contact faces against the set offset, area that carries, and the nearest place of all."""
+    pose = _near(part.mesh)
+    mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
+    touching = part.face_labels == part.labels.index(CONTACT)
+    corners = mesh.vertices_mm[mesh.faces[touching]]
+    points = np.einsum("sk,mkd->msd", _SPLIT, corners).reshape(-1, 3)
+    areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    error = np.abs(nearest_mm(points, local) - offset_mm)
+    order = np.argsort(error)
+    share = np.cumsum(np.repeat(areas / len(_SPLIT), len(_SPLIT))[order])
+    p95 = float(error[order][np.searchsorted(share, 0.95 * share[-1])])
+    worst = int(np.argmax(error))
+    inside = Scene(local).holds(mesh.vertices_mm, UP)
+    distance = nearest_mm(mesh.vertices_mm, local)
+    least = int(np.argmin(np.where(inside, -distance, distance)))
+    nearest = float(-distance[least] if inside[least] else distance[least]) - offset_mm
+    back = np.linalg.inv(pose)
+    gates, name = limits.gates, part.name
+    hint = "report this order: the contact was not made as set"
+    worst_at, least_at = _place(back, points[worst]), _place(back, mesh.vertices_mm[least])
+    largest = float(error[worst])
+    return (
+        _judged(gates["contact_gap_p95_error_mm"], "contact", f"{name}: |gap - set|, 95 % of the contact", p95, hint),
+        _judged(gates["contact_gap_max_error_mm"], "contact", f"{name}: |gap - set|, largest in it", largest, hint, worst_at),
+        _judged(gates["contact_area_mm2"], "contact", f"{name}: area that carries", float(areas.sum()), "a larger pad_mm"),
+        _judged(gates["clearance_mm"], "clearance", f"{name}: nearest to the bone, minus set", nearest, hint, least_at),
+    )
+
+
+def way_out_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) -> tuple[Finding, ...]:
+    """Area of faces that have bone above them on the way out: those would catch."""
+    pose = _near(part.mesh)
+    mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
+    direction = np.tile(np.array(way.direction), (len(mesh.vertices_mm), 1))
+    hits = Scene(local).first(mesh.vertices_mm, direction, 500.0)
+    caught = hits.face >= 0
+    corners = mesh.vertices_mm[mesh.faces]
+    areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    area = float(areas[caught[mesh.faces].any(axis=1)].sum())
+    where = _place(np.linalg.inv(pose), mesh.vertices_mm[int(np.argmax(caught))]) if caught.any() else None
+    what = f"{part.name}: area below bone along the way out"
+    return (
+        _judged(
+            limits.gates["undercut_mm2"], "way-out", what, 0.0 if area < _LEAVES_MM2 else area, "another insertion axis", where
+        ),
+    )
+
+
+def bore_findings(part: Part, label: str, planned: Axis, *, set_mm: float, limits: FamilyLimits) -> tuple[Finding, ...]:
+    """A bore against its plan: place and direction of its axis, and its diameter against what was set."""
+    pose = _near(part.mesh)
+    faces = part.mesh.faces[part.face_labels == part.labels.index(label)]
+    points = _single(part.mesh.moved(pose)).vertices_mm[np.unique(faces)]
+    origin = moved_points(pose, np.array([planned.origin_mm]))[0]
+    found = fitted_cylinder(points, origin, np.array(planned.direction), 0.5 * set_mm)
+    cosine = float(np.clip(abs(found.direction @ np.array(planned.direction)), 0.0, 1.0))
+    sine = float(np.linalg.norm(np.cross(found.direction, np.array(planned.direction))))
+    away = found.place_mm - origin
+    off_mm = float(np.linalg.norm(away - found.direction * float(away @ found.direction)))
+    gates, what = limits.gates, f"{part.name}: {label}"
+    turned_deg = float(np.degrees(np.arctan2(sine, cosine)))
+    hint = "report this order: the bore was not made as planned"
+    return (
+        _judged(gates["bore_axis_mm"], "bore", f"{what}, axis off the plan at the entry", off_mm, hint),
+        _judged(gates["bore_axis_deg"], "bore", f"{what}, axis against the plan", turned_deg, hint),
+        _judged(gates["bore_diameter_mm"], "bore", f"{what}, diameter minus set", found.diameter_mm - set_mm, hint),
+    )
+
+
+def fitted_cylinder(points_mm: FloatArray, origin_mm: FloatArray, direction: FloatArray, radius_mm: float) -> Cylinder:
+    """Least squares from points (n, 3) on a cylinder's wall, from a first guess."""
+    z = direction / np.linalg.norm(direction)
+    x = np.cross(np.eye(3)[int(np.argmin(np.abs(z)))], z)
+    x /= np.linalg.norm(x)
+    y = np.cross(z, x)
+    local = (points_mm - origin_mm) @ np.column_stack([x, y, z])
+
+    def off(values: FloatArray) -> FloatArray:
+        axis = np.array([values[2], values[3], 1.0])
+        axis /= np.linalg.norm(axis)
+        away = local - np.array([values[0], values[1], 0.0])
+        return np.asarray(np.linalg.norm(away - (away @ axis)[:, None] * axis, axis=1) - values[4])
+
+    best = least_squares(off, np.array([0.0, 0.0, 0.0, 0.0, radius_mm]), xtol=1e-12, ftol=1e-12, gtol=1e-12).x
+    axis = np.array([best[2], best[3], 1.0]) @ np.column_stack([x, y, z]).T
+    place = origin_mm + best[0] * x + best[1] * y
+    return Cylinder(place, axis / np.linalg.norm(axis), 2.0 * float(best[4]), float(np.abs(off(best)).max()))
+
+
+def _near(mesh: Mesh) -> FloatArray:
+    """A shift to near the origin, where single precision is fine."""
+    pose = np.eye(4)
+    pose[:3, 3] = -np.round(0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0)))
+    return pose
+
+
+def _single(mesh: Mesh) -> Mesh:
+    """As an STL file holds it: single precision."""
+    return Mesh(mesh.vertices_mm.astype(np.float32).astype(np.float64), mesh.faces)
+
+
+def _place(back: npt.NDArray[np.floating[Any]], point_mm: FloatArray) -> Vector:
+    x, y, z = moved_points(np.asarray(back, dtype=np.float64), point_mm[None])[0].tolist()
+    return (x, y, z)
+
+
+def _judged(limit: Limit, check: str, what: str, value: float, hint: str, where_mm: Vector | None = None) -> Finding:
+    return judge(
+        check,
+        what,
+        value,
+        limit.unit,
+        low=limit.low,
+        high=limit.high,
+        gate=limit.gate,
+        hint=hint,
+        source=limit.source,
+        where_mm=where_mm,
+    )

@@ -1,0 +1,253 @@
+"""The body of a pedicle guide, level by level: seat, shell, sleeves, crosslink, label; and a model of the bone with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from batchone.design.booleans import Solid, difference, pieces, simplify, solid_from_mesh, to_part, union
+from batchone.design.contact.field import Float32Array, nearest_on_the_way
+from batchone.design.contact.ground import Relief, ground_of, seen
+from batchone.design.contact.seat import CONTACT, BoolArray, Ground, make_seat
+from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
+from batchone.design.cranial.columns import to_local
+from batchone.design.families.pedicle_guide import PedicleGuideParameters
+from batchone.design.family import parameters_of
+from batchone.design.guide.crosslink import THICK_MM, Crosslink, crosslink
+from batchone.design.guide.label import LABEL, engraved, height_mm
+from batchone.design.guide.sleeve import Sleeve, rim_height_mm
+from batchone.design.model.reduction import reduced
+from batchone.design.pedicle.plan import sides_of
+from batchone.design.solid import Feature, step_of
+from batchone.pipeline.errors import DesignError
+from batchone.pipeline.order import Order
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
+
+APART_MM = 1.5  # from neighbouring vertebrae: joint capsules, and how they move against each other; project default, unverified
+MOST_SIGMA_MM = 0.3  # bone whose surface is less sure than this carries nothing; project default, unverified
+EDGE_MM = 1.0  # the contact ends this far inside of the shell's edge; project default, unverified
+LEAST_FACING = 0.35  # cosine between the bone's normal and the way out: steeper flanks carry nothing; project default, unverified
+_LEAST_ZONE_MM = 3.0  # narrower contact is relieved; project default, unverified
+_BELOW_MM = 6.0  # bone deeper than this below the entries is not reached; project default, unverified
+_OVER_EDGE_MM = 1.0  # where it does not hook, the shell reaches so far below the contact; project default, unverified
+_SMOOTH = 4.0  # numerical: columns over which the floor is levelled, so that its lower edge is even
+_MARGIN_MM = 6.0  # numerical: from the guide to the walls of the grid
+_SIMPLER_MM = 0.005  # numerical: triangles are dropped while no face moves further
+_BONE_MM = 0.05  # the bone model may be this much simpler than the bone
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """One level: its bone, the guide's pose (z the way out, y towards the head) and what stands there."""
+
+    bone: Bone
+    pose: FloatArray
+    ground: Ground
+    relief: Relief
+    free_mm: Float32Array
+    sleeves: tuple[Sleeve, ...]
+
+
+def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Device:
+    """Make a guide for each level, and the bone models.
+
+    Raises
+    ------
+    DesignError
+        No contact, no room for the crosslink or the label, or a boolean failed.
+    """
+    chosen = parameters_of(order, PedicleGuideParameters)
+    parts: list[Part] = []
+    figures: list[tuple[str, float]] = []
+    for bone in anatomy.bones:
+        others = tuple(other for other in anatomy.bones if other is not bone)
+        site = _site(bone, others, plan, order, chosen)
+        part, more = _guide(site, order, chosen, process)
+        parts.append(part)
+        figures += more
+    if chosen.bone_model:
+        parts += [_bone_model(bone) for bone in anatomy.bones]
+    return Device("pedicle-guide", tuple(parts), tuple(figures))
+
+
+def guide_pose(plan: Plan, bone: Bone) -> FloatArray:
+    """(4, 4) from the guide's frame to LPS: z along the way out, y towards the head, origin between the entries."""
+    way = plan.axis(f"insertion-{bone.name}")
+    z = np.array(way.direction)
+    y = bone.frame[:3, 2] - z * float(bone.frame[:3, 2] @ z)
+    y /= np.linalg.norm(y)
+    pose = np.eye(4)
+    pose[:3, :3] = np.column_stack([np.cross(y, z), y, z])
+    pose[:3, 3] = way.origin_mm
+    return pose
+
+
+def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen: PedicleGuideParameters) -> Site:
+    pose = guide_pose(plan, bone)
+    bore = (order.instruments.drill_mm or chosen.drill_mm) + chosen.drill_clearance_mm
+    outer = bore + 2.0 * chosen.sleeve_wall_mm
+    ways = [(side, plan.axis(f"trajectory-{bone.name}-{side}")) for side in sides_of(order)]
+    entries = to_local(pose, np.array([way.origin_mm for _, way in ways]))
+    outward = np.round(-np.array([way.direction for _, way in ways]) @ pose[:3, :3], 9)
+    reach = chosen.pad_mm + chosen.shell_mm + _MARGIN_MM
+    tops = entries + outward * (chosen.sleeve_mm + 10.0)
+    low = np.minimum(entries.min(axis=0), 0.0) - np.array([reach, reach + 14.0, _BELOW_MM + _MARGIN_MM])
+    high = np.maximum(entries.max(axis=0), tops.max(axis=0)) + np.array([reach, reach + 4.0, _MARGIN_MM])
+    ground = ground_of(bone, others, pose, low, high)
+    relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
+    surface = _surface_points(ground, relief)
+    sleeves = []
+    for (side, _), entry, out in zip(ways, entries, outward, strict=True):
+        rim = rim_height_mm(entry, out, 0.5 * bore, surface) + chosen.contact_offset_mm
+        sleeves.append(Sleeve(f"{bone.name}-{side}", entry, out, bore, outer, max(rim, 0.0) + chosen.sleeve_mm))
+    free = nearest_on_the_way(ground.distance_mm)
+    if ground.others_mm is not None:
+        free = np.minimum(free, nearest_on_the_way(ground.others_mm) - np.float32(APART_MM - chosen.contact_offset_mm))
+    return Site(bone, pose, ground, relief, free, tuple(sleeves))
+
+
+def _surface_points(ground: Ground, relief: Relief) -> FloatArray:
+    x, y = np.broadcast_arrays(ground.lattice.x_mm, ground.lattice.y_mm)
+    known = np.isfinite(relief.height_mm)
+    return np.column_stack([x[known], y[known], relief.height_mm[known]])
+
+
+def _pad_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
+    """(x, y) signed distance to the edge of the pad about the line of the entries."""
+    ends = [sleeve.entry_mm for sleeve in site.sleeves]
+    return capsule_mm(site.ground.lattice, ends[0], ends[-1], chosen.pad_mm)
+
+
+def _hooks_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
+    """(x, y) signed distance to the edge of the hooks, which reach over the lower edge of the laminae on each side."""
+    ends = [sleeve.entry_mm for sleeve in site.sleeves]
+    middle = 0.5 * (ends[0] + ends[-1])
+    shape = np.full(site.ground.lattice.shape[:2], np.inf)
+    for end in ends if chosen.hook_mm > 0.0 else ():
+        inner = end + 0.45 * (middle - end)
+        lower = inner - np.array([0.0, chosen.pad_mm + 0.5 * chosen.hook_mm, 0.0])
+        shape = np.minimum(shape, capsule_mm(site.ground.lattice, inner, lower, 0.5 * chosen.pad_mm))
+    return shape
+
+
+def _zones(site: Site, footprint: FloatArray, cap_mm: float) -> BoolArray:
+    """Where the guide touches: carrying bone inside the shell's edge, neither deep nor high on the process, in no thin strips."""
+    height = np.nan_to_num(site.relief.height_mm, nan=-np.inf)
+    good = site.relief.carries & (footprint <= -EDGE_MM) & (height <= cap_mm) & (height >= -_BELOW_MM)
+    cells = max(1, round(0.5 * _LEAST_ZONE_MM / site.ground.lattice.step_mm))
+    y, x = np.mgrid[-cells : cells + 1, -cells : cells + 1]
+    return np.asarray(ndimage.binary_opening(good, structure=np.hypot(x, y) <= cells))
+
+
+def _guide(site: Site, order: Order, chosen: PedicleGuideParameters, process: Process) -> tuple[Part, list[tuple[str, float]]]:
+    name = site.bone.name
+    pad, hooks = _pad_mm(site, chosen), _hooks_mm(site, chosen)
+    footprint = np.minimum(pad, hooks)
+    cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
+    zones = _zones(site, footprint, cap)
+    if not zones.any():
+        raise DesignError(
+            f"{name}: no bone that may carry lies under the guide (0 mm2)", hint="a larger pad_mm, or look at the bone"
+        )
+    seat = make_seat(site.ground, zones=zones, offset_mm=chosen.contact_offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
+    lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, site.relief.height_mm, 0.0), zones), _SMOOTH)
+    shell = make_shell(
+        site.ground,
+        seat,
+        footprint_mm=footprint,
+        floor_mm=lowest - np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, _OVER_EDGE_MM), _OVER_EDGE_MM),
+        cap_mm=np.full(zones.shape, cap + chosen.shell_mm),
+        outside_mm=chosen.contact_offset_mm + chosen.shell_mm,
+        wall_mm=max(chosen.shell_mm - chosen.relief_mm, process.min_wall_mm),
+    )
+    lines = _lines(site, order)
+    link = _link(site, chosen, height_mm(lines, process))
+    solids = [shell, *(sleeve.tube() for sleeve in site.sleeves), *(link.solids() if link else ())]
+    body = _whole(
+        difference(union(*solids, what=f"{name}: shell, sleeves, crosslink"), seat.solid, what=f"{name}: seat"), name, site
+    )
+    bores = tuple(sleeve.bore() for sleeve in site.sleeves)
+    body = difference(body, *(sleeve.cut() for sleeve in site.sleeves), what=f"{name}: bores")
+    marks: tuple[Feature, ...] = ()
+    if chosen.engrave and link is not None:
+        marks = _marks(link, lines, process)
+        body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
+    body = simplify(_largest(body), _SIMPLER_MM)
+    part = to_part(
+        body,
+        f"guide-{name}",
+        functional_faces=_faces(site, bool(marks), process),
+        step=step_of((*bores, *marks), pose=site.pose),
+        pose=site.pose,
+    )
+    area_mm2 = float(zones.sum()) * site.ground.lattice.step_mm**2
+    figures = [(f"{name}_zones_mm2", area_mm2)]
+    figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
+    return part, figures
+
+
+def _lines(site: Site, order: Order) -> tuple[str, ...]:
+    side = {"left": " L", "right": " R", "midline": ""}[order.side]
+    return (order.case, f"{site.bone.name}{side}")
+
+
+def _link(site: Site, chosen: PedicleGuideParameters, width_mm: float) -> Crosslink | None:
+    if len(site.sleeves) < 2:
+        return None
+    first, second = sorted(site.sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
+    found = crosslink(first, second, site.ground.lattice, site.free_mm, width_mm=width_mm, apart_mm=chosen.relief_mm)
+    if found is None:
+        raise DesignError(
+            f"{site.bone.name}: no room for a crosslink of {width_mm:.1f} x {THICK_MM:.1f} mm between the sleeves",
+            hint="longer sleeves (sleeve_mm), a shorter label, or engrave = false",
+        )
+    return found
+
+
+def _marks(link: Crosslink, lines: tuple[str, ...], process: Process) -> tuple[Feature, ...]:
+    start, end = link.corners_mm[1], link.corners_mm[2]
+    middle = 0.5 * (start + end) + 0.5 * THICK_MM * link.up
+    along = end - start
+    length = float(np.linalg.norm(along))
+    right = along / length
+    up = np.cross(link.up, right)
+    return engraved(lines, process, middle_mm=middle, right=right, up=up, length_mm=length + link.width_mm, thick_mm=THICK_MM)
+
+
+def _whole(body: Solid, name: str, site: Site) -> Solid:
+    """The largest piece, which must hold every sleeve."""
+    parts = pieces(body)
+    largest = parts[0]
+    bounds = np.array(largest.manifold.bounding_box()).reshape(2, 3)
+    for sleeve in site.sleeves:
+        top = sleeve.at_mm(sleeve.top_mm - 1.0)
+        if not bool(((top > bounds[0]) & (top < bounds[1])).all()):
+            raise DesignError(
+                f"{name}: the seat cuts the guide into {len(parts)} pieces and sleeve {sleeve.name} is not on the largest",
+                hint="a larger pad_mm or shell_mm",
+            )
+    return largest
+
+
+def _largest(body: Solid) -> Solid:
+    return pieces(body)[0]
+
+
+def _faces(site: Site, engraved_too: bool, process: Process) -> tuple[FunctionalFace, ...]:
+    tolerance = process.tolerance_mm
+    faces = [FunctionalFace(CONTACT, "sits on the bone", tolerance)]
+    for sleeve in site.sleeves:
+        faces.append(FunctionalFace(sleeve.bore_label, "leads the drill", tolerance))
+        faces.append(FunctionalFace(sleeve.stop_label, "stops the drill", tolerance))
+    if engraved_too:
+        faces.append(FunctionalFace(LABEL, "names case and level", tolerance))
+    return tuple(faces)
+
+
+def _bone_model(bone: Bone) -> Part:
+    local = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
+    fewer, _ = reduced(local, _BONE_MM)
+    return to_part(solid_from_mesh(fewer, "bone"), f"bone-{bone.name}", pose=bone.frame)

@@ -1,0 +1,133 @@
+"""A screw's way through a pedicle: found as far from every wall as the pedicle allows, measured wall by wall.
+
+Everything is in the vertebra's own frame: x to the patient's left, y to the back, z up, origin in the middle of the body. A
+direction leads from the back to the front: ``convergence_deg`` towards the middle, ``caudal_deg`` downwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from batchone.design.cranial.rays import Scene
+from batchone.design.nearest import nearest_mm, nearest_points
+from batchone.pipeline.values import FloatArray, Mesh
+
+CONVERGENCE_DEG = (0.0, 30.0)  # thoracic 5 to 15, lumbar 5 to 25; textbook anatomy with room
+CAUDAL_DEG = (-15.0, 25.0)  # along the endplates (0) or steeper; textbook anatomy with room
+ASIDE_MM = 3.0  # the way may pass this far beside the middle of the isthmus; numerical: a pedicle is wider
+BEHIND_MM, BEFORE_MM = 6.0, 10.0  # of the isthmus: the stretch of the pedicle whose walls count in the search; project default
+SPACING_MM = 1.0  # numerical: between places at which a way is measured
+_STEPS = ((10.0, 1.5), (5.0, 0.75), (2.5, 0.4), (1.0, 0.2))  # degrees and mm of each round of the search; numerical
+_PER_DEG_MM = 0.01  # a way that leaves its wish by one degree must gain so much; numerical: decides between equals
+UP = np.array([0.0, 0.0, 1.0])
+_MEDIAL = 0.5  # cosine to the middle of the spine from which a wall is the medial one
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The bone of a vertebra, ready to be asked."""
+
+    mesh: Mesh
+    scene: Scene
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """A way in: where it enters the bone, its unit direction, and where it would leave the bone at the front (mm, vertebra's
+    frame)."""
+
+    entry_mm: FloatArray
+    direction: FloatArray
+    depth_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """Least distance of an axis to the cortex along its way, mm: anywhere, and to the medial wall; and at the isthmus."""
+
+    all_mm: float
+    medial_mm: float
+
+
+def ways(mesh: Mesh) -> Ways:
+    """Make a vertebra's surface, in its own frame, ready."""
+    return Ways(mesh, Scene(mesh))
+
+
+def direction(convergence_deg: float, caudal_deg: float, *, left: bool) -> FloatArray:
+    """Unit vector to the front; converging means to the right on the left side."""
+    c, s = np.radians(convergence_deg), np.radians(caudal_deg)
+    inward = -1.0 if left else 1.0
+    return np.array([inward * np.sin(c) * np.cos(s), -np.cos(c) * np.cos(s), -np.sin(s)])
+
+
+def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool) -> Trajectory | None:
+    """The way through an isthmus that stays furthest from all walls; None where it does not pass through bone."""
+    wish = float(np.clip(np.degrees(np.arctan2(abs(isthmus_mm[0]), 2.0 * max(float(isthmus_mm[1]), 1.0))), *CONVERGENCE_DEG))
+    best: tuple[float, ...] = (wish, 0.0, 0.0, 0.0)
+    tried: dict[tuple[float, ...], float] = {}
+    for degrees, aside in _STEPS:
+        spans = [(-2, -1, 0, 1, 2)] * 4
+        moves = [
+            tuple(at + step * size for at, step, size in zip(best, steps, (degrees, degrees, aside, aside), strict=True))
+            for steps in product(*spans)
+            if sum(abs(step) for step in steps) <= 3
+        ]
+        allowed = [move for move in moves if move not in tried and _allowed(move)]
+        for move, score in zip(allowed, _scores(bone, isthmus_mm, allowed, wish, left=left), strict=True):
+            tried[move] = score
+        best = max((move for move in moves if move in tried), key=lambda move: tried[move])
+    heading = direction(best[0], best[1], left=left)
+    through = isthmus_mm + np.array([best[2], 0.0, best[3]])
+    return between(bone, through, heading)
+
+
+def between(bone: Ways, through_mm: FloatArray, heading: FloatArray) -> Trajectory | None:
+    """The way along a line through a place inside the bone, from where it enters at the back to where it leaves in front."""
+    both = bone.scene.first(np.stack([through_mm, through_mm]), np.stack([-heading, heading]), 200.0)
+    if not bool((both.face >= 0).all()) or float(both.cosine.min()) <= 0.0:
+        return None
+    back, front = (float(distance) for distance in both.distance_mm)
+    return Trajectory(through_mm - back * heading, heading, back + front)
+
+
+def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> Walls:
+    """Measure the walls along a screw; its first ``skip_mm`` lie in the cortex that it enters through, and do not count.
+
+    Negative where the axis itself is outside of the bone.
+    """
+    steps = np.arange(skip_mm, length_mm + 1e-9, SPACING_MM / 2.0)
+    points = way.entry_mm + steps[:, None] * way.direction
+    inside = bone.scene.holds(points, UP)
+    distance, _, foot = nearest_points(points, bone.mesh)
+    signed = np.where(inside, distance, -distance)
+    to_middle = np.zeros_like(points)
+    to_middle[:, 0] = -np.sign(way.entry_mm[0])
+    aside = np.einsum("ij,ij->i", foot - points, to_middle) / np.maximum(distance, 1e-9)
+    medial = aside * np.where(inside, 1.0, -1.0) > _MEDIAL
+    return Walls(float(signed.min()), float(signed[medial].min()) if medial.any() else float("inf"))
+
+
+def _allowed(move: tuple[float, ...]) -> bool:
+    convergence, caudal, across, up = move
+    return (
+        CONVERGENCE_DEG[0] <= convergence <= CONVERGENCE_DEG[1]
+        and CAUDAL_DEG[0] <= caudal <= CAUDAL_DEG[1]
+        and max(abs(across), abs(up)) <= ASIDE_MM
+    )
+
+
+def _scores(bone: Ways, isthmus_mm: FloatArray, moves: list[tuple[float, ...]], wish: float, *, left: bool) -> list[float]:
+    if not moves:
+        return []
+    along = np.arange(-BEHIND_MM, BEFORE_MM + 1e-9, SPACING_MM)
+    headings = np.array([direction(move[0], move[1], left=left) for move in moves])
+    through = isthmus_mm + np.array([[move[2], 0.0, move[3]] for move in moves])
+    points = (through[:, None] + along[None, :, None] * headings[:, None]).reshape(-1, 3)
+    distance = nearest_mm(points, bone.mesh)
+    signed = np.where(bone.scene.holds(points, UP), distance, -distance).reshape(len(moves), -1)
+    off = np.array([abs(move[0] - wish) + abs(move[1]) for move in moves])
+    return [float(score) for score in signed.min(axis=1) - _PER_DEG_MM * off]
