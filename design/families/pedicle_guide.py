@@ -61,10 +61,12 @@ class PedicleGuideParameters(Parameters):
     screw_mm: Annotated[
         float, Field(ge=3.0, le=8.0, description="planned screw's diameter; at most 80 % of the isthmus, common practice")
     ] = 4.5
-    screw_share: Annotated[
+    screw_length_mm: Annotated[
         float,
-        Field(ge=0.4, le=0.9, description="screw length per depth of the bone along its way; at most 80 %, common practice"),
-    ] = 0.8
+        Field(
+            ge=0.0, le=80.0, description="planned screw's length, 0: as long as 80 % of the bone's depth allows, common practice"
+        ),
+    ] = 0.0
     engrave: Annotated[bool, Field(description="engrave case code, level and an arrow to the head; project default")] = True
     bone_model: Annotated[bool, Field(description="a model of the bone with the guide; project default")] = True
 

@@ -13,6 +13,7 @@ from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Axis, Bone, Finding, FloatArray, Mesh, Plan, Vector, judge, moved_points
 
 SIDES = ("left", "right")
+SCREW_SHARE = 0.8  # of the depth of the bone along a way; common practice
 LENGTH_STEP_MM = 5.0  # screws come in steps of 5 mm; common sets
 ENTRY_MM = 5.0  # of the way that lies in the cortex of the entry: walls beside it do not count; project default, unverified
 
@@ -43,10 +44,11 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
         found = {side: _way(anatomy, bone, local, side, order) for side in sides_of(order)}
         for side, way in found.items():
             title = f"{bone.name}-{side}"
-            length_mm = screw_length_mm(way.depth_mm, chosen.screw_share)
+            length_mm = chosen.screw_length_mm or longest_screw_mm(way.depth_mm)
             measured = walls(local, way, length_mm=length_mm, skip_mm=ENTRY_MM)
             axes.append(_axis(f"trajectory-{title}", bone.frame, way.entry_mm, way.direction, length_mm))
             figures += [(f"{title}_bone_depth_mm", way.depth_mm), (f"{title}_screw_length_mm", length_mm)]
+            findings.append(_length_finding(title, length_mm, way.depth_mm))
             findings += _wall_findings(title, measured, chosen.screw_mm)
         axes.append(_insertion(bone, tuple(found.values())))
     return Plan("pedicle-guide", True, order.side, axes=tuple(axes), figures=tuple(figures), findings=tuple(findings))
@@ -57,9 +59,9 @@ def sides_of(order: Order) -> tuple[str, ...]:
     return SIDES if order.side == "midline" else (order.side,)
 
 
-def screw_length_mm(depth_mm: float, share: float) -> float:
-    """The longest screw within a share of the bone's depth, in steps of 5 mm."""
-    return float(np.floor(depth_mm * share / LENGTH_STEP_MM) * LENGTH_STEP_MM)
+def longest_screw_mm(depth_mm: float) -> float:
+    """The longest screw within 80 % of the bone's depth, in steps of 5 mm."""
+    return float(np.floor(depth_mm * SCREW_SHARE / LENGTH_STEP_MM) * LENGTH_STEP_MM)
 
 
 def _refuse_cut(bone: Bone) -> None:
@@ -85,6 +87,12 @@ def _way(anatomy: Anatomy, bone: Bone, local: Ways, side: str, order: Order) -> 
         )
     del order
     return way
+
+
+def _length_finding(title: str, length_mm: float, depth_mm: float) -> Finding:
+    what = f"{title}: bone in front of the screw's tip"
+    hint = "a shorter screw (screw_length_mm), or another way ([plan] markups)"
+    return judge("screw-length", what, depth_mm - length_mm, "mm", low=0.0, hint=hint, source="the screw stays in the bone")
 
 
 def _wall_findings(title: str, found: Walls, screw_mm: float) -> tuple[Finding, ...]:
