@@ -20,7 +20,8 @@ from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, Mac
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, verify_approval, write_allowed_signers
-from batchone.pipeline.order import Order, order_text, read_order
+from batchone.pipeline.markups.order_file import read_order_file
+from batchone.pipeline.order import Order, order_text
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
 from batchone.pipeline.store import CaseFolder, write_atomic
@@ -56,8 +57,8 @@ class _Tally:
 
 
 def read_case_order(path: Path) -> Order:
-    """Read an order against the families that are installed."""
-    return read_order(path, {name: family.parameters for name, family in load_families().items()})
+    """Read an order, with the markups that its plan names, against the families that are installed."""
+    return read_order_file(path, {name: family.parameters for name, family in load_families().items()})
 
 
 def case_folder(site: Path, case: str) -> Path:
@@ -138,7 +139,7 @@ def _same_order(case: CaseFolder, order: Order) -> None:
     if path.exists() and read_case_order(path) != order:
         raise OrderError(
             f"case {order.case} exists with another order",
-            hint="give the new order another case id, or change one parameter with `batchone design CASE --set`",
+            hint="give the new order another case id, or change this one with `batchone design CASE --set` or `--markups`",
         )
     if not path.exists():
         write_atomic(path, order_text(order).encode())

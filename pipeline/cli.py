@@ -169,17 +169,21 @@ def review(
 def design(
     case: str,
     changes: Annotated[list[str] | None, typer.Option("--set", help="PARAMETER=VALUE; may be repeated.")] = None,
+    markups: Annotated[
+        list[str] | None, typer.Option("--markups", help="[NAME=]FILE: what was moved in 3D Slicer; may be repeated.")
+    ] = None,
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Design and check again, with changed parameters; what does not depend on them is kept."""
+    """Design and check again, with changed parameters or a changed plan; what does not depend on them is kept."""
     from batchone.pipeline.case import read_case_order, replace_order, run_case
+    from batchone.pipeline.markups.order_file import changed_plan
     from batchone.pipeline.order import changed_order
     from batchone.pipeline.store import CaseFolder
 
     folder, order = _find_case(case, site)
-    if changes:
-        order = changed_order(order, changes)
+    if changes or markups:
+        order = changed_plan(changed_order(order, changes or ()), markups or ())
         with CaseFolder(folder).locked():
             replace_order(CaseFolder(folder), order, "batchone design")
         order = read_case_order(folder / "order.toml")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from batchone.pipeline.errors import OrderError
 
-_MAX_ORDER_BYTES = 1_000_000  # an order is a page of text; larger is a mistake or an attack
+MAX_ORDER_BYTES = 1_000_000  # an order is a page of text, or some thousand drawn points; larger is a mistake or an attack
+MIN_LINE_MM = 1.0  # a trajectory shorter than a drill is wide has no direction; project default
+_MAX_GIVEN = 120  # characters of a wrong value that a message repeats
+UNIT_TOLERANCE = 1e-6  # numerical: a normal written with seven digits passes
 
 CaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Code = Annotated[str, Field(min_length=1, max_length=64)]
@@ -26,6 +30,7 @@ class Model(BaseModel):
 
 
 ModelT = TypeVar("ModelT", bound="Model")
+DrawnT = TypeVar("DrawnT", "PlanCurve", "PlanLine", "PlanPlane", "PlanPoint")
 
 
 class Parameters(Model):
@@ -46,6 +51,7 @@ class Target(Model):
     level_confirmed_by: Code | None = None
 
 
+UnitPart = Annotated[float, Field(ge=-1.0 - UNIT_TOLERANCE, le=1.0 + UNIT_TOLERANCE)]
 Coordinate = Annotated[float, Field(ge=-2000.0, le=2000.0)]
 Point = Annotated[tuple[Coordinate, Coordinate, Coordinate], Field(strict=False)]
 
@@ -56,16 +62,88 @@ class PlanCurve(Model):
     name: Code
     closed: bool
     points_mm: Annotated[tuple[Point, ...], Field(strict=False, min_length=3, max_length=10_000)]
+    locked: bool = False
+
+
+class PlanLine(Model):
+    """A trajectory, in patient LPS mm: from the entry (``start_mm``) to the target (``end_mm``)."""
+
+    name: Code
+    start_mm: Point
+    end_mm: Point
+    locked: bool = False
+
+    @model_validator(mode="after")
+    def _has_a_direction(self) -> PlanLine:
+        length_mm = math.dist(self.start_mm, self.end_mm)
+        if length_mm < MIN_LINE_MM:
+            raise ValueError(f"line {self.name!r} is {length_mm:.4g} mm long, at least {MIN_LINE_MM:g} mm")
+        return self
+
+
+class PlanPlane(Model):
+    """A plane, in patient LPS: a point of it in mm and its unit normal."""
+
+    name: Code
+    origin_mm: Point
+    normal: Annotated[tuple[UnitPart, UnitPart, UnitPart], Field(strict=False)]
+    locked: bool = False
+
+    @model_validator(mode="after")
+    def _normal_has_length_one(self) -> PlanPlane:
+        length = math.hypot(*self.normal)
+        if abs(length - 1.0) > UNIT_TOLERANCE:
+            unit = "" if length < UNIT_TOLERANCE else f"; write {[round(part / length, 9) for part in self.normal]}"
+            raise ValueError(f"normal of plane {self.name!r} has length {length:.9g}, must be 1 within {UNIT_TOLERANCE:g}{unit}")
+        return self
+
+
+class PlanPoint(Model):
+    """A point, in patient LPS mm."""
+
+    name: Code
+    point_mm: Point
+    locked: bool = False
 
 
 class PlanInput(Model):
-    """A plan drawn by a person."""
+    """A plan drawn by a person; names are unique within each kind.
 
-    curves: Annotated[tuple[PlanCurve, ...], Field(strict=False, max_length=16)] = ()
+    ``locked`` is what the person said in 3D Slicer: this one is not to be moved.
+    """
+
+    curves: Annotated[tuple[PlanCurve, ...], Field(strict=False, max_length=64)] = ()
+    lines: Annotated[tuple[PlanLine, ...], Field(strict=False, max_length=64)] = ()
+    planes: Annotated[tuple[PlanPlane, ...], Field(strict=False, max_length=64)] = ()
+    points: Annotated[tuple[PlanPoint, ...], Field(strict=False, max_length=256)] = ()
+
+    @field_validator("curves", "lines", "planes", "points")
+    @classmethod
+    def _names_are_unique(cls, drawn: tuple[DrawnT, ...]) -> tuple[DrawnT, ...]:
+        names = [one.name for one in drawn]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"more than one is named {', '.join(map(repr, twice))}")
+        return drawn
 
     def curve(self, name: str) -> PlanCurve | None:
         """The curve of that name, or None."""
-        return next((curve for curve in self.curves if curve.name == name), None)
+        return _named(self.curves, name)
+
+    def line(self, name: str) -> PlanLine | None:
+        """The line of that name, or None."""
+        return _named(self.lines, name)
+
+    def plane(self, name: str) -> PlanPlane | None:
+        """The plane of that name, or None."""
+        return _named(self.planes, name)
+
+    def point(self, name: str) -> PlanPoint | None:
+        """The point of that name, or None."""
+        return _named(self.points, name)
+
+
+def _named(drawn: Sequence[DrawnT], name: str) -> DrawnT | None:
+    return next((one for one in drawn if one.name == name), None)
 
 
 class Instruments(Model):
@@ -131,23 +209,33 @@ def parse_order(data: Mapping[str, Any], parameter_models: Mapping[str, type[Par
 
 
 def read_order(path: Path, parameter_models: Mapping[str, type[Parameters]]) -> Order:
-    """Read and validate an order file (TOML).
+    """Read and validate an order file (TOML) that stands for itself: one that names no other files.
 
     Raises
     ------
     OrderError
         Not readable, not TOML, or not valid.
     """
+    return parse_order(read_order_table(path), parameter_models)
+
+
+def read_order_table(path: Path) -> dict[str, Any]:
+    """Decode an order file (TOML); what is in it is not looked at.
+
+    Raises
+    ------
+    OrderError
+        Not readable, too large, or not TOML.
+    """
     try:
         size = path.stat().st_size
-        if size > _MAX_ORDER_BYTES:
-            raise OrderError(f"order is {size} bytes, at most {_MAX_ORDER_BYTES} bytes", hint="is this the order file?")
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        if size > MAX_ORDER_BYTES:
+            raise OrderError(f"order is {size} bytes, at most {MAX_ORDER_BYTES} bytes", hint="is this the order file?")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OrderError(f"order cannot be read: {error.strerror}", hint="check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OrderError(f"order is not valid TOML: {error}", hint="`batchone order new DEVICE` writes one") from error
-    return parse_order(data, parameter_models)
 
 
 def _validated(model: type[ModelT], data: Mapping[str, Any], prefix: str, faults: list[str]) -> ModelT | None:
@@ -156,10 +244,16 @@ def _validated(model: type[ModelT], data: Mapping[str, Any], prefix: str, faults
     except ValidationError as error:
         for fault in error.errors():
             where = prefix + ".".join(str(part) for part in fault["loc"])
-            given = "" if fault["type"] in ("missing", "extra_forbidden") else f" (given {fault['input']!r})"
+            given = "" if fault["type"] in ("missing", "extra_forbidden") else f" (given {_short(fault['input'])})"
             text = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
             faults.append(f"{where}: {text}{given}")
         return None
+
+
+def _short(value: Any) -> str:
+    """The value as written, cut off where it is a long one."""
+    text = repr(value)
+    return text if len(text) <= _MAX_GIVEN else text[:_MAX_GIVEN] + "..."
 
 
 def order_text(order: Order) -> str:

@@ -78,7 +78,11 @@ def _keep_anatomy(anatomy: Anatomy, folder: Path) -> Anatomy:
 
 
 def _keep_plan(proposal: Plan, folder: Path) -> Plan:
+    from batchone.pipeline.markups.write import write_markups  # numpy, which the table does without
+
     _write_json(folder / "figures.json", dict(proposal.figures))
+    if proposal.axes or proposal.planes or proposal.curves:
+        (folder / "plan.mrk.json").write_bytes(write_markups(proposal))
     return proposal
 
 
@@ -111,7 +115,7 @@ STAGES = (
         2.5,
         _keep_anatomy,
     ),
-    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 2, 2.0, _keep_plan),
+    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 3, 2.0, _keep_plan),
     Stage(
         "design", "pure", "batchone.design.make:design", ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device
     ),

@@ -253,6 +253,13 @@ class TestDrawnRim:
         with pytest.raises(OrderError, match=r"lies \d+\.\d mm off the skull"):
             propose_plan(left_egg.anatomy, order(rim=rim))
 
+    def test_a_curve_of_another_name_is_refused_and_not_left_aside(self, left_egg: Egg, left_plan: Plan) -> None:
+        drawn = order(rim=left_plan.curve("rim").points_mm)
+        (rim,) = drawn.plan.curves
+        other = PlanInput(curves=(rim.model_copy(update={"name": "CC"}),))
+        with pytest.raises(OrderError, match="curves are 'CC', a cranial implant takes 'rim'"):
+            propose_plan(left_egg.anatomy, drawn.model_copy(update={"plan": other}))
+
     def test_on_the_wrong_side_it_is_refused(self, left_egg: Egg, left_plan: Plan) -> None:
         with pytest.raises(OrderError, match="side is 'right'"):
             propose_plan(left_egg.anatomy, order("right", rim=left_plan.curve("rim").points_mm))

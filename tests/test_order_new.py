@@ -19,7 +19,6 @@ import pytest
 from batchone.pipeline.case import read_case_order
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.parameter_table import faults, parameters_of_family
-from batchone.pipeline.commands.slicer_markups import read_curves
 from batchone.pipeline.errors import OrderError
 from batchone.samples.dicom import write_series
 
@@ -152,21 +151,26 @@ def test_a_file_that_is_there_is_overwritten_only_with_force(tmp_path: Path) -> 
     assert read_case_order(out).case == "c1"
 
 
-def test_a_curve_needs_a_known_coordinate_system_and_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "plan.mrk.json"
-    for wrong, text in (
-        (curve(system="IJK"), "must be LPS or RAS in mm"),
-        (curve(coordinateUnits=["um", "UCUM", "micrometre"]), "must be LPS or RAS in mm"),
-        (curve(kind="Line"), "0 curves (they hold Line)"),
-        (curve(controlPoints=[{"position": [1.0, "x", 2.0]}]), "no position of three numbers"),
-    ):
-        with pytest.raises(OrderError) as caught:
-            read_curves(str(markups(path, wrong)))
-        assert text in str(caught.value)
-    named = read_curves(f"edge={markups(path, curve(coordinateUnits=['mm', 'UCUM', 'millimeter']))}")
-    assert [one["name"] for one in named] == ["edge"]
-    several = read_curves(str(markups(path, curve(name="rim"), curve(kind="Curve", name="cut"))))
-    assert [(one["name"], one["closed"]) for one in several] == [("rim", True), ("cut", False)]
+def test_a_plan_of_every_kind_is_taken_from_several_files(tmp_path: Path) -> None:
+    """How each is read: ``test_markups.py``."""
+    line = {"type": "Line", "controlPoints": [{"position": [1.0, 2.0, 3.0]}, {"position": [1.0, 2.0, 33.0]}]}
+    flat = {"type": "Plane", "normal": [0.0, 0.0, 1.0], "controlPoints": [{"position": [4.0, 5.0, 6.0]}]}
+    point = {"type": "Fiducial", "controlPoints": [{"label": "hinge", "position": [7.0, 8.0, 9.0]}]}
+    several = markups(tmp_path / "rest.mrk.json", flat, point, curve(kind="Curve", name="cut"))
+    out = tmp_path / "order.toml"
+    drawn = [
+        str(markups(tmp_path / "t9-left.mrk.json", line)),
+        f"edge={markups(tmp_path / 'CC.mrk.json', curve())}",
+        str(several),
+    ]
+    order_new("anatomical-model", case="c1", side="left", due=DUE, markups=drawn, out=out)
+    plan = read_case_order(out).plan
+    assert [[one.name for one in kind] for kind in (plan.lines, plan.planes, plan.points, plan.curves)] == [
+        ["t9-left"],
+        ["rest-1"],
+        ["hinge"],
+        ["edge", "cut"],
+    ]
 
 
 @pytest.fixture(scope="module")

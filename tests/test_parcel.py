@@ -186,6 +186,21 @@ def test_a_case_that_was_made_at_the_site_is_never_overwritten(tmp_path: Path, s
     assert list((site / "cases" / CASE).iterdir()) == []
 
 
+def test_a_plan_beside_the_order_travels_in_it(tmp_path: Path, study: Path, keep: Keep, order: Path) -> None:
+    points = [{"position": [1.0, 2.0, 3.0]}, {"position": [1.0, 2.0, 33.0]}]
+    line = {"type": "Line", "coordinateSystem": "RAS", "controlPoints": points}
+    (tmp_path / "t9-left.mrk.json").write_text(json.dumps({"markups": [line]}))
+    order.write_text(ORDER + '[plan]\nmarkups = ["t9-left.mrk.json"]\n')
+    parcel = pack(study, keep, order=order, case=CASE)
+    with zipfile.ZipFile(parcel.path) as opened:
+        (drawn,) = tomllib.loads(opened.read("order.toml").decode())["plan"]["lines"]
+    assert drawn == {"name": "t9-left", "start_mm": [-1.0, -2.0, 3.0], "end_mm": [-1.0, -2.0, 33.0], "locked": False}
+    (tmp_path / "TEST^ALPHA.mrk.json").write_text(json.dumps({"markups": [line]}))
+    order.write_text(ORDER + '[plan]\nmarkups = ["TEST^ALPHA.mrk.json"]\n')
+    with pytest.raises(OrderError, match="names or numbers of the patient"):
+        pack(study, keep, order=order, case=CASE)
+
+
 def test_an_order_that_names_the_patient_is_refused(study: Path, keep: Keep, order: Path) -> None:
     for text in ("for Mr Alpha", "patient TEST-0001", "born 01.01.1970", "1970-01-01", "Dr. REFERRER", "see TEST-A-0001"):
         order.write_text(ORDER + f'[prescription]\nprescriber = "code-17"\ncharacteristics = "{text}"\n')

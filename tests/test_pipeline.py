@@ -18,6 +18,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from batchone.pipeline.case import read_case_order
+from batchone.pipeline.markups.order_file import changed_plan
+from batchone.pipeline.order import PlanInput
 from batchone.pipeline.stages import ARGUMENTS, CASE_INPUTS, STAGES
 from batchone.samples.dicom import write_demo
 
@@ -90,6 +93,18 @@ def test_the_anatomy_file_is_what_the_contract_says(site: Path) -> None:
     anatomy = json.loads((folder / "anatomy.json").read_text())
     jsonschema.validate(anatomy, schema("anatomy"))
     assert all((folder / bone["mesh"]).is_file() for bone in anatomy["bones"])
+
+
+@pytest.mark.slow
+def test_the_plan_lies_in_the_case_as_3d_slicer_reads_it_and_may_be_sent_back(site: Path) -> None:
+    folder = site / "cases" / "demo-0001"
+    written = folder / "plan" / "plan.mrk.json"
+    order = read_case_order(folder / "order.toml")
+    assert order.plan == PlanInput()
+    back = changed_plan(order, [str(written)])
+    assert {curve.name for curve in back.plan.curves} >= {"rim", "rim-inner"}
+    assert {line.name for line in back.plan.lines} == {"vault-centre", "insertion"}
+    assert [plane.name for plane in back.plan.planes] == ["symmetry"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -138,15 +139,27 @@ def test_a_changed_event_breaks_the_chain(tmp_path: Path) -> None:
     text=st.text(max_size=60),
     side=st.sampled_from(["left", "right", "midline"]),
     points=st.lists(st.tuples(*[st.floats(-2000, 2000)] * 3), min_size=3, max_size=5),
+    name=st.text(min_size=1, max_size=64),
+    normal=st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda normal: math.hypot(*normal) > 0.1),
+    locked=st.booleans(),
 )
-def test_an_order_written_as_toml_reads_back_equal(gap_mm: float, text: str, side: str, points: list[Any]) -> None:
+def test_an_order_written_as_toml_reads_back_equal(
+    gap_mm: float, text: str, side: str, points: list[Any], name: str, normal: tuple[float, ...], locked: bool
+) -> None:
     import tomllib
 
     data = {
         **BASE,
         "side": side,
         "prescription": {"prescriber": "code-1", "characteristics": text},
-        "plan": {"curves": [{"name": "rim", "closed": True, "points_mm": points}]},
+        "plan": {
+            "curves": [{"name": name, "closed": True, "points_mm": points, "locked": locked}],
+            "lines": [
+                {"name": name, "start_mm": points[0], "end_mm": [*points[0][:2], points[0][2] - math.copysign(2, points[0][2])]}
+            ],
+            "planes": [{"name": name, "origin_mm": points[1], "normal": [part / math.hypot(*normal) for part in normal]}],
+            "points": [{"name": name, "point_mm": points[2], "locked": locked}],
+        },
         "parameters": {"gap_mm": gap_mm},
     }
     order = parse_order(data, MODELS)

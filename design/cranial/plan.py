@@ -67,6 +67,7 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
     vault = cast(skull, sphere.directions)
     drawn = order.plan.curve("rim")
     if drawn is None:
+        _require_nothing_drawn(order)
         hole, others = _chosen(find_holes(vault, sphere, domain(sphere), reach(sphere)), vault, sphere, order)
         rim = None
     else:
@@ -74,6 +75,13 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
         hole, others = _hole_of(inside_loop(sphere.directions, rim), sphere), ()
         _require_side(hole, rim[:, 0], order)
     return _assembled(skull, sphere, vault, hole, others, rim, symmetry, order)
+
+
+def _require_nothing_drawn(order: Order) -> None:
+    """Refuse curves that would be left aside in silence."""
+    if order.plan.curves:
+        names = ", ".join(repr(curve.name) for curve in order.plan.curves)
+        raise OrderError(f"the plan's curves are {names}, a cranial implant takes 'rim'", hint='name it: markups = ["rim=FILE"]')
 
 
 def _chosen(holes: tuple[Hole, ...], vault: VaultMap, sphere: Sphere, order: Order) -> tuple[Hole, tuple[Hole, ...]]:

@@ -34,7 +34,7 @@ def order_new(
         str | None, typer.Option("--level-confirmed-by", help="Code of who confirmed the level.")
     ] = None,
     markups: Annotated[
-        list[str] | None, typer.Option("--markups", help="[NAME=]FILE: curves drawn in 3D Slicer; may be repeated.")
+        list[str] | None, typer.Option("--markups", help="[NAME=]FILE: a plan drawn in 3D Slicer; may be repeated.")
     ] = None,
     drill_mm: Annotated[float | None, typer.Option("--drill-mm", help="Diameter of the theatre's drill, mm.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="PARAMETER=VALUE; may be repeated.")] = None,
@@ -48,7 +48,7 @@ def order_new(
     """Write a valid order; what is not given as a flag is asked for on a terminal."""
     from batchone.design.families import load_families
     from batchone.pipeline.commands.parameter_table import faults, parameters_of_family
-    from batchone.pipeline.commands.slicer_markups import read_curves
+    from batchone.pipeline.markups.order_file import name_and_file, plan_tables, require_order_size
     from batchone.pipeline.order import parse_settings
 
     families = load_families()
@@ -68,12 +68,13 @@ def order_new(
     tables: dict[str, dict[str, Any]] = {
         "prescription": {"prescriber": prescriber, "characteristics": characteristics},
         "target": {"bones": bones or None, "level_confirmed_by": level_confirmed_by},
-        "plan": {"curves": [curve for setting in markups or () for curve in read_curves(setting)] or None},
+        "plan": {**plan_tables([name_and_file(setting) for setting in markups or ()], device)},
         "instruments": {"drill_mm": drill_mm},
     }
     if terminal:
         ask(given, tables, parameters, table, device)
     order = _validated(given, tables, parameters, family)
+    require_order_size(order)
     text = _text(order, family)
     if out is not None:
         _write(out, text, order, family, force=force)

@@ -49,16 +49,21 @@ def ask(
         target["bones"] = [word.strip() for word in words.split(",") if word.strip()] or None
     if target["bones"] and target["level_confirmed_by"] is None:
         target["level_confirmed_by"] = _asked("Level confirmed by (code; empty: nobody)", "") or None
-    if not tables["plan"]["curves"]:
-        from batchone.pipeline.commands.slicer_markups import read_curves
-
-        place = _asked("Plan drawn in 3D Slicer, .mrk.json (empty: none)", "", lambda text: read_curves(text) if text else None)
-        tables["plan"]["curves"] = read_curves(place) if place else None
+    tables["plan"] = tables["plan"] or _asked_plan(device)
     if instruments["drill_mm"] is None:
         text = _asked("Drill of the theatre, mm (empty: not stated)", "", _checked_drill)
         instruments["drill_mm"] = float(text) if text else None
     while text := _asked("Change a parameter, NAME=VALUE (empty: none)", "", lambda text: _checked_setting(text, table, device)):
         parameters.update(_checked_setting(text, table, device))
+
+
+def _asked_plan(device: str) -> dict[str, Any]:
+    from batchone.pipeline.markups.order_file import name_and_file, plan_tables
+
+    def read(text: str) -> dict[str, Any]:
+        return {**plan_tables([name_and_file(text)], device)} if text else {}
+
+    return read(_asked("Plan drawn in 3D Slicer, .mrk.json (empty: none)", "", read))
 
 
 def _asked(question: str, default: str | None, check: Callable[[str], object] = lambda text: None) -> str:

@@ -113,10 +113,10 @@ def submit_study(order: Path, study: Path, *, to: Path, keep: Path, progress: Pr
     from batchone.pipeline.intake.inbox import accept
     from batchone.pipeline.intake.make import admit
     from batchone.pipeline.intake.package import is_volume_file
-    from batchone.pipeline.order import read_order
+    from batchone.pipeline.markups.order_file import read_order_file
 
     families = load_families()
-    read = read_order(order, {name: family.parameters for name, family in families.items()})
+    read = read_order_file(order, {name: family.parameters for name, family in families.items()})
     with in_stage(read.case, "submit"):
         if is_volume_file(study):
             raise SeriesError(

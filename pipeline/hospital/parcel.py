@@ -36,7 +36,8 @@ from batchone.pipeline.intake.parcel_file import (
     file_digest,
     study_case,
 )
-from batchone.pipeline.order import Order, order_text, read_order
+from batchone.pipeline.markups.order_file import read_order_file
+from batchone.pipeline.order import Order, order_text
 
 Progress = Callable[[int, int], None]
 _STALE_S = 60.0  # a file this old that nobody holds was left by a process that died
@@ -186,7 +187,7 @@ def _chosen(study: Path, order: Order | None) -> Sendable:
 
 
 def _read_order(path: Path, case: str) -> Order:
-    order = read_order(path, {name: family.parameters for name, family in load_families().items()})
+    order = read_order_file(path, {name: family.parameters for name, family in load_families().items()})
     if case and order.case != case:
         raise OrderError(f"the order is for case {order.case}, the parcel for case {case}", hint="give the order of this case")
     return order
