@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchone.design.families import load_families
-from batchone.design.family import Checked, Family
+from batchone.design.family import BONE_MODEL, Checked, Family
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
@@ -61,7 +61,9 @@ def check(device: Device, anatomy: Anatomy, plan: Plan, order: Order, process: P
     findings: list[Finding] = []
     for part in device.parts:
         findings += mesh_findings(part)
-        findings += wall_findings(part, process, limits.gates.get("wall_mm"))
+        findings += wall_findings(
+            part, process, limits.gates.get("bone_wall_mm" if part.name.startswith(BONE_MODEL) else "wall_mm")
+        )
     findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
     case = Checked(device, anatomy, plan, order, process, machine, limits)
     for measure in family.checks:

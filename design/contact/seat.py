@@ -23,6 +23,7 @@ CONTACT, RELIEF = "contact", "relief"
 _LEVEL_CLEARANCE_MM = 1e-4  # numerical: keeps the surface off the grid points, so that no triangle collapses
 _ROUNDING = 2.0  # numerical: columns over which the edge of a zone is rounded
 _FREE_MM = 0.02  # numerical: a place counts as free on its way out when nothing above it is nearer by more than this
+_NO_NORMAL_MM = 1e-3  # numerical: nearer to the bone than this a place has no direction away from it
 _ON_LEVEL_MM = 0.12  # numerical: further off its level than this a vertex is not moved onto it (grid of 0.3 mm, corners)
 LEAST_FACING = 0.2  # cosine between the bone's normal and the way out: steeper flanks do not carry; methods tried: 0.02 to 0.2
 
@@ -121,22 +122,21 @@ def _walled(field: Float32Array) -> Float32Array:
 def _on_the_offset(
     mesh: Mesh, ground: Ground, reached: Float32Array, field: Float32Array, level: Float32Array, offset_mm: float
 ) -> tuple[BoolArray, FloatArray]:
-    """Which vertices carry, and the vertices with those moved onto the offset."""
+    """Which vertices carry, and the vertices with those moved onto the offset, and none left nearer than it."""
     lattice, points = ground.lattice, mesh.vertices_mm.copy()
-    flat = lattice.at(level, points) <= offset_mm + 1e-4
-    near = flat & (np.abs(lattice.at(ground.distance_mm, points) - offset_mm) < 3.0 * _ON_LEVEL_MM)
-    index = np.flatnonzero(near)
-    free = lattice.at(ground.distance_mm, points[index]) - lattice.at(reached, points[index]) < _FREE_MM
+    about = lattice.at(ground.distance_mm, points)
+    index = np.flatnonzero(np.abs(about - offset_mm) < _ON_LEVEL_MM + lattice.step_mm)
+    distance, _, foot = nearest_points(points[index], ground.bone)
+    normal = (points[index] - foot) / np.maximum(distance, 1e-12)[:, None]
+    near = (np.abs(distance - offset_mm) < _ON_LEVEL_MM) & (distance > _NO_NORMAL_MM) & (about[index] > 0.0)
+    free = about[index] - lattice.at(reached, points[index]) < _FREE_MM
     if ground.others_mm is not None:
         own = lattice.at(reached, points[index]) - offset_mm
         free &= lattice.at(field, points[index]) > own - _FREE_MM
-    index = index[free]
-    distance, _, foot = nearest_points(points[index], ground.bone)
-    away = points[index] - foot
-    normal = away / np.maximum(distance, 1e-12)[:, None]
-    good = (np.abs(distance - offset_mm) < _ON_LEVEL_MM) & (normal[:, 2] > LEAST_FACING) & (distance > 1e-3)
-    index = index[good]
-    points[index] = foot[good] + offset_mm * normal[good]
+    flat = lattice.at(level, points[index]) <= offset_mm + _LEVEL_CLEARANCE_MM
+    touching = near & free & flat & (normal[:, 2] > LEAST_FACING)
+    moved = touching | (near & (distance < offset_mm))
+    points[index[moved]] = foot[moved] + offset_mm * normal[moved]
     carries = np.zeros(len(points), dtype=np.bool_)
-    carries[index] = True
+    carries[index[touching]] = True
     return carries, points

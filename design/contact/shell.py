@@ -12,7 +12,6 @@ from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray
 
 SHELL = "shell"
-_EVERY = 2  # numerical: the outside needs no finer grid than twice the contact's
 _LEVEL_CLEARANCE_MM = 1e-4  # numerical: keeps the surface off the grid points
 
 
@@ -46,20 +45,34 @@ def make_shell(
     DesignError
         Nothing lies there.
     """
-    part = (slice(None, None, _EVERY),) * 2
-    height = ground.lattice.z_mm[::_EVERY]
-    distance = ground.distance_mm[::_EVERY, ::_EVERY, ::_EVERY]
-    field = np.maximum(distance - np.float32(outside_mm), footprint_mm[part][:, :, None].astype(np.float32))
-    np.maximum(field, floor_mm[part][:, :, None] - height, out=field, casting="same_kind")
-    np.maximum(field, height - cap_mm[part][:, :, None], out=field, casting="same_kind")
-    field = _without_thin_edges(field, seat.free_mm[::_EVERY, ::_EVERY, ::_EVERY], ground.lattice.step_mm * _EVERY, 0.5 * wall_mm)
+    lattice = ground.lattice
+    box = _box(lattice, footprint_mm, floor_mm, cap_mm)
+    height = lattice.z_mm[box[2]]
+    field = np.maximum(ground.distance_mm[box] - np.float32(outside_mm), footprint_mm[box[:2]][:, :, None].astype(np.float32))
+    np.maximum(field, floor_mm[box[:2]][:, :, None] - height, out=field, casting="same_kind")
+    np.maximum(field, height - cap_mm[box[:2]][:, :, None], out=field, casting="same_kind")
+    field = _without_thin_edges(field, seat.free_mm[box], lattice.step_mm, 0.5 * wall_mm)
     field = np.pad(field, 1, constant_values=1.0)
     field[np.abs(field) < _LEVEL_CLEARANCE_MM] = _LEVEL_CLEARANCE_MM
-    step = ground.lattice.step_mm * _EVERY
-    mesh = zero_mesh(np.ascontiguousarray(field), ground.lattice.origin_mm - step, step)
+    first = np.array([side.start for side in box], dtype=np.float64)
+    mesh = zero_mesh(np.ascontiguousarray(field), lattice.origin_mm + (first - 1.0) * lattice.step_mm, lattice.step_mm)
     if len(mesh.faces) == 0:
         raise DesignError("the shell is empty: 0 mm3 lie over its footprint", hint="check the plan: does it lie on the bone?")
     return solid_from_mesh(mesh, SHELL)
+
+
+def _box(lattice: Lattice, footprint_mm: FloatArray, floor_mm: FloatArray, cap_mm: FloatArray) -> tuple[slice, slice, slice]:
+    """The part of the grid that the shell may lie in."""
+    over = footprint_mm < 0.0
+    if not over.any():
+        return (slice(0, 1), slice(0, 1), slice(0, 1))
+    heights = (float(floor_mm[over].min()) - lattice.origin_mm[2], float(cap_mm[over].max()) - lattice.origin_mm[2])
+    low, high = (round(height / lattice.step_mm) + more for height, more in zip(heights, (-2, 3), strict=True))
+    sides = [np.flatnonzero(over.any(axis=1 - axis)) for axis in (0, 1)]
+    across = [
+        slice(max(0, int(side[0]) - 2), min(n, int(side[-1]) + 3)) for side, n in zip(sides, lattice.shape[:2], strict=True)
+    ]
+    return (across[0], across[1], slice(max(0, low), max(1, min(lattice.shape[2], high))))
 
 
 def _without_thin_edges(field: Float32Array, free_mm: Float32Array, step_mm: float, radius_mm: float) -> Float32Array:
@@ -67,8 +80,8 @@ def _without_thin_edges(field: Float32Array, free_mm: Float32Array, step_mm: flo
     core = np.minimum(-field, free_mm) >= radius_mm  # the least of the depths below all faces is the depth
     if not core.any():
         return field
-    missed = depth_mm(~core, step_mm) - np.float32(radius_mm + step_mm)  # a ball about the core does not reach here
-    return np.where(free_mm > 0.0, np.maximum(field, missed), field).astype(np.float32)
+    missed = depth_mm(~core, step_mm) - np.float32(radius_mm + step_mm)  # positive where no ball about the core reaches
+    return np.maximum(field, missed + np.minimum(free_mm, 0.0)).astype(np.float32)  # below the seat's faces: ever less
 
 
 def depth_mm(mask: BoolArray, step_mm: float) -> Float32Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,9 @@ from batchone.pipeline.values import FloatArray
 BAR = "crosslink"
 THICK_MM = 4.0  # of the bar; project default, unverified
 _ASIDE_MM = np.arange(-18.0, 22.1, 1.0)  # numerical: places tried across the line of the sleeves
+_BELOW_STOP_MM = 0.5  # the bar ends so far below the stop faces: a drill's collar meets the stop, not the bar
+_PER_MM = 0.2  # a bar that lies 1 mm lower may be so much longer; project default
+_PER_RAISED_MM = 2.0  # sleeves that are 1 mm longer must save so much bar; project default
 _SAMPLES = 24  # numerical: along each stretch
 
 
@@ -36,14 +39,16 @@ class Crosslink:
 
 
 def crosslink(
-    first: Sleeve, second: Sleeve, lattice: Lattice, free_mm: Float32Array, *, width_mm: float, apart_mm: float
+    first: Sleeve, second: Sleeve, lattice: Lattice, free_mm: Float32Array, *, width_mm: float, apart_mm: float, raise_mm: float
 ) -> Crosslink | None:
-    """Lead a bar from one sleeve to the other, as short as possible; None where there is no room.
+    """Lead a bar from one sleeve to the other at one height, as short as possible; None where there is no room.
 
     Parameters
     ----------
     first, second
         The sleeves; the bar's flat face looks along z.
+    raise_mm
+        The bar may lie so much higher than below both stop faces: then the sleeves are made longer.
     lattice, free_mm
         (x, y, z) how near what is at each voxel comes to bone on its way out.
     width_mm
@@ -51,20 +56,37 @@ def crosslink(
     apart_mm
         The bar keeps this distance from bone.
     """
-    need = np.hypot(0.5 * width_mm, 0.5 * THICK_MM) + apart_mm
+    need = float(np.hypot(0.5 * width_mm, 0.5 * THICK_MM)) + apart_mm
+    sleeves = (first, second)
+    highest = min(_lowest_of_stop(sleeve) for sleeve in sleeves) - 0.5 * THICK_MM - _BELOW_STOP_MM
+    lowest = max(float(sleeve.entry_mm[2]) for sleeve in sleeves) + 0.5 * THICK_MM
     best: tuple[float, FloatArray] | None = None
-    low = max(4.0, 0.5 * THICK_MM + 2.0)
-    for below_top in np.arange(0.5 * THICK_MM, max(min(first.top_mm, second.top_mm) - low, 0.5 * THICK_MM) + 0.1, 1.0):
-        ends = [sleeve.at_mm(sleeve.top_mm - below_top) for sleeve in (first, second)]
+    for height in np.arange(highest + raise_mm, lowest, -0.5):
+        ends = [sleeve.at_height_mm(float(height)) for sleeve in sleeves]
         for aside in _ASIDE_MM:
             step = np.array([0.0, aside, 0.0])
-            height = max(ends[0][2], ends[1][2])
-            level = [np.array([end[0], end[1], height]) + step for end in ends]
-            corners = np.stack([ends[0], level[0], level[1], ends[1]])
-            length = float(np.linalg.norm(np.diff(corners, axis=0), axis=1).sum()) + 0.2 * below_top
+            corners = np.stack([ends[0], ends[0] + step, ends[1] + step, ends[1]])
+            length = float(np.linalg.norm(np.diff(corners, axis=0), axis=1).sum()) + _cost_mm(float(height - highest))
             if (best is None or length < best[0]) and _free(corners, lattice, free_mm) >= need:
                 best = (length, corners)
     return None if best is None else Crosslink(best[1], width_mm, np.array([0.0, 0.0, 1.0]))
+
+
+def _cost_mm(above_mm: float) -> float:
+    """What a height is worth in mm of bar: low bars are stiff and near; longer sleeves need a larger way in."""
+    return _PER_RAISED_MM * above_mm if above_mm > 0.0 else _PER_MM * above_mm
+
+
+def raised(sleeve: Sleeve, link: Crosslink) -> Sleeve:
+    """The sleeve, made long enough for its stop face to lie over the bar."""
+    missing = float(link.corners_mm[0, 2]) + 0.5 * THICK_MM + _BELOW_STOP_MM - _lowest_of_stop(sleeve)
+    return sleeve if missing <= 0.0 else replace(sleeve, top_mm=sleeve.top_mm + missing / float(sleeve.outward[2]))
+
+
+def _lowest_of_stop(sleeve: Sleeve) -> float:
+    """Lowest z of a sleeve's stop face, which is a disc across its axis."""
+    slope = float(np.hypot(sleeve.outward[0], sleeve.outward[1]))
+    return float(sleeve.at_mm(sleeve.top_mm)[2]) - 0.5 * sleeve.outer_mm * slope
 
 
 def _free(corners: FloatArray, lattice: Lattice, free_mm: Float32Array) -> float:

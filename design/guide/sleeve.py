@@ -51,6 +51,10 @@ class Sleeve:
         """(3,) place on the axis, so far out of the bone."""
         return np.asarray(self.entry_mm + along_mm * self.outward)
 
+    def at_height_mm(self, z_mm: float) -> FloatArray:
+        """(3,) place on the axis at a height; the axis must not lie flat."""
+        return self.at_mm((z_mm - float(self.entry_mm[2])) / float(self.outward[2]))
+
     def tube(self) -> Solid:
         """The outside, from below the entry to the stop face."""
         bar = self.bar(self.outer_mm, self.top_mm)

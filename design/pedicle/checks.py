@@ -7,7 +7,7 @@ from collections.abc import Callable
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import Checked, parameters_of
 from batchone.design.guide.checks import bore_findings, contact_findings, way_out_findings
-from batchone.design.pedicle.plan import sides_of
+from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.pipeline.values import Bone, Finding, Part
 
 
@@ -26,7 +26,7 @@ def slides_on(checked: Checked) -> tuple[Finding, ...]:
     return tuple(
         finding
         for part, bone in _guides(checked)
-        for finding in way_out_findings(part, bone.mesh, checked.plan.axis(f"insertion-{bone.name}"), checked.limits)
+        for finding in way_out_findings(part, bone.mesh, checked.plan.axis(insertion_name(bone)), checked.limits)
     )
 
 
@@ -41,7 +41,7 @@ def leads_the_drill(checked: Checked) -> tuple[Finding, ...]:
         for finding in bore_findings(
             part,
             f"bore-{bone.name}-{side}",
-            checked.plan.axis(f"trajectory-{bone.name}-{side}"),
+            checked.plan.axis(way_name(bone, side)),
             set_mm=bore_mm,
             limits=checked.limits,
         )

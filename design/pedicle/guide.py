@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, pieces, simplify, solid_from_mesh, to_part, union
+from batchone.design.booleans import Solid, difference, pieces, solid_from_mesh, to_part, union
 from batchone.design.contact.field import Float32Array, nearest_on_the_way
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
-from batchone.design.family import parameters_of
-from batchone.design.guide.crosslink import THICK_MM, Crosslink, crosslink
+from batchone.design.family import BONE_MODEL, parameters_of
+from batchone.design.guide.crosslink import THICK_MM, Crosslink, crosslink, raised
+from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
 from batchone.design.model.reduction import reduced
-from batchone.design.pedicle.plan import sides_of
+from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.solid import Feature, step_of
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.order import Order
@@ -28,14 +30,16 @@ from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, Function
 
 APART_MM = 1.5  # from neighbouring vertebrae: joint capsules, and how they move against each other; project default, unverified
 MOST_SIGMA_MM = 0.3  # bone whose surface is less sure than this carries nothing; project default, unverified
+RAISE_MM = 14.0  # sleeves are made longer by at most so much, for a bar that passes over a spinous process; project default
 EDGE_MM = 1.0  # the contact ends this far inside of the shell's edge; project default, unverified
 LEAST_FACING = 0.35  # cosine between the bone's normal and the way out: steeper flanks carry nothing; project default, unverified
 _LEAST_ZONE_MM = 3.0  # narrower contact is relieved; project default, unverified
 _BELOW_MM = 6.0  # bone deeper than this below the entries is not reached; project default, unverified
 _OVER_EDGE_MM = 1.0  # where it does not hook, the shell reaches so far below the contact; project default, unverified
+_BETWEEN_MM = 3.0  # between two sleeves: an instrument's collar must pass; minimum wall between sleeves in dental guides
+_SAMPLES = 60  # numerical: places along a sleeve
 _SMOOTH = 4.0  # numerical: columns over which the floor is levelled, so that its lower edge is even
 _MARGIN_MM = 6.0  # numerical: from the guide to the walls of the grid
-_SIMPLER_MM = 0.005  # numerical: triangles are dropped while no face moves further
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
 
@@ -75,7 +79,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -
 
 def guide_pose(plan: Plan, bone: Bone) -> FloatArray:
     """(4, 4) from the guide's frame to LPS: z along the way out, y towards the head, origin between the entries."""
-    way = plan.axis(f"insertion-{bone.name}")
+    way = plan.axis(insertion_name(bone))
     z = np.array(way.direction)
     y = bone.frame[:3, 2] - z * float(bone.frame[:3, 2] @ z)
     y /= np.linalg.norm(y)
@@ -89,11 +93,11 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
     pose = guide_pose(plan, bone)
     bore = (order.instruments.drill_mm or chosen.drill_mm) + chosen.drill_clearance_mm
     outer = bore + 2.0 * chosen.sleeve_wall_mm
-    ways = [(side, plan.axis(f"trajectory-{bone.name}-{side}")) for side in sides_of(order)]
+    ways = [(side, plan.axis(way_name(bone, side))) for side in sides_of(order)]
     entries = to_local(pose, np.array([way.origin_mm for _, way in ways]))
     outward = np.round(-np.array([way.direction for _, way in ways]) @ pose[:3, :3], 9)
     reach = chosen.pad_mm + chosen.shell_mm + _MARGIN_MM
-    tops = entries + outward * (chosen.sleeve_mm + 10.0)
+    tops = entries + outward * (chosen.sleeve_mm + RAISE_MM + 10.0)
     low = np.minimum(entries.min(axis=0), 0.0) - np.array([reach, reach + 14.0, _BELOW_MM + _MARGIN_MM])
     high = np.maximum(entries.max(axis=0), tops.max(axis=0)) + np.array([reach, reach + 4.0, _MARGIN_MM])
     ground = ground_of(bone, others, pose, low, high)
@@ -103,10 +107,26 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
     for (side, _), entry, out in zip(ways, entries, outward, strict=True):
         rim = rim_height_mm(entry, out, 0.5 * bore, surface) + chosen.contact_offset_mm
         sleeves.append(Sleeve(f"{bone.name}-{side}", entry, out, bore, outer, max(rim, 0.0) + chosen.sleeve_mm))
+    top = max(float(sleeve.at_mm(sleeve.top_mm)[2]) for sleeve in sleeves)  # all stops at one height, so that one bar joins them
+    sleeves = [replace(sleeve, top_mm=(top - float(sleeve.entry_mm[2])) / float(sleeve.outward[2])) for sleeve in sleeves]
     free = nearest_on_the_way(ground.distance_mm)
     if ground.others_mm is not None:
         free = np.minimum(free, nearest_on_the_way(ground.others_mm) - np.float32(APART_MM - chosen.contact_offset_mm))
+    _refuse_colliding(sleeves)
     return Site(bone, pose, ground, relief, free, tuple(sleeves))
+
+
+def _refuse_colliding(sleeves: list[Sleeve]) -> None:
+    """Two sleeves of one guide must leave room between them."""
+    for first, second in combinations(sleeves, 2):
+        share = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
+        one, other = (sleeve.entry_mm + share * sleeve.top_mm * sleeve.outward for sleeve in (first, second))
+        between = float(np.linalg.norm(one[:, None] - other[None], axis=2).min()) - 0.5 * (first.outer_mm + second.outer_mm)
+        if between < _BETWEEN_MM:
+            raise DesignError(
+                f"sleeves {first.name} and {second.name} are {between:.1f} mm apart, at least {_BETWEEN_MM:g} mm",
+                hint="shorter sleeves (sleeve_mm), thinner walls (sleeve_wall_mm), or other ways",
+            )
 
 
 def _surface_points(ground: Ground, relief: Relief) -> FloatArray:
@@ -165,6 +185,8 @@ def _guide(site: Site, order: Order, chosen: PedicleGuideParameters, process: Pr
     )
     lines = _lines(site, order)
     link = _link(site, chosen, height_mm(lines, process))
+    if link is not None:
+        site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
     solids = [shell, *(sleeve.tube() for sleeve in site.sleeves), *(link.solids() if link else ())]
     body = _whole(
         difference(union(*solids, what=f"{name}: shell, sleeves, crosslink"), seat.solid, what=f"{name}: seat"), name, site
@@ -175,7 +197,7 @@ def _guide(site: Site, order: Order, chosen: PedicleGuideParameters, process: Pr
     if chosen.engrave and link is not None:
         marks = _marks(link, lines, process)
         body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
-    body = simplify(_largest(body), _SIMPLER_MM)
+    body = finished(body)
     part = to_part(
         body,
         f"guide-{name}",
@@ -198,7 +220,9 @@ def _link(site: Site, chosen: PedicleGuideParameters, width_mm: float) -> Crossl
     if len(site.sleeves) < 2:
         return None
     first, second = sorted(site.sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
-    found = crosslink(first, second, site.ground.lattice, site.free_mm, width_mm=width_mm, apart_mm=chosen.relief_mm)
+    found = crosslink(
+        first, second, site.ground.lattice, site.free_mm, width_mm=width_mm, apart_mm=chosen.relief_mm, raise_mm=RAISE_MM
+    )
     if found is None:
         raise DesignError(
             f"{site.bone.name}: no room for a crosslink of {width_mm:.1f} x {THICK_MM:.1f} mm between the sleeves",
@@ -232,10 +256,6 @@ def _whole(body: Solid, name: str, site: Site) -> Solid:
     return largest
 
 
-def _largest(body: Solid) -> Solid:
-    return pieces(body)[0]
-
-
 def _faces(site: Site, engraved_too: bool, process: Process) -> tuple[FunctionalFace, ...]:
     tolerance = process.tolerance_mm
     faces = [FunctionalFace(CONTACT, "sits on the bone", tolerance)]
@@ -250,4 +270,4 @@ def _faces(site: Site, engraved_too: bool, process: Process) -> tuple[Functional
 def _bone_model(bone: Bone) -> Part:
     local = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
     fewer, _ = reduced(local, _BONE_MM)
-    return to_part(solid_from_mesh(fewer, "bone"), f"bone-{bone.name}", pose=bone.frame)
+    return to_part(solid_from_mesh(fewer, "bone"), f"{BONE_MODEL}{bone.name}", pose=bone.frame)

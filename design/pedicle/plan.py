@@ -7,12 +7,13 @@ import numpy as np
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import parameters_of
-from batchone.design.pedicle.trajectory import Trajectory, Walls, Ways, proposed, walls, ways
+from batchone.design.pedicle.trajectory import Trajectory, Walls, Ways, apart_mm, drawn, proposed, walls, ways
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Axis, Bone, Finding, FloatArray, Mesh, Plan, Vector, judge, moved_points
 
 SIDES = ("left", "right")
+MOST_APART_DEG = 45.0  # between a sleeve and the way its guide comes off: steeper sleeves do not stand on it; project default
 SCREW_SHARE = 0.8  # of the depth of the bone along a way; common practice
 LENGTH_STEP_MM = 5.0  # screws come in steps of 5 mm; common sets
 ENTRY_MM = 5.0  # of the way that lies in the cortex of the entry: walls beside it do not count; project default, unverified
@@ -35,6 +36,7 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
         No way through a pedicle was found.
     """
     chosen = parameters_of(order, PedicleGuideParameters)
+    _refuse_strange(anatomy, order)
     axes: list[Axis] = []
     figures: list[tuple[str, float]] = []
     findings: list[Finding] = []
@@ -42,16 +44,31 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
         _refuse_cut(bone)
         local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
         found = {side: _way(anatomy, bone, local, side, order) for side in sides_of(order)}
+        lengths = {side: _length_mm(bone, way, side, order, chosen) for side, way in found.items()}
         for side, way in found.items():
-            title = f"{bone.name}-{side}"
-            length_mm = chosen.screw_length_mm or longest_screw_mm(way.depth_mm)
+            title, length_mm = f"{bone.name}-{side}", lengths[side]
             measured = walls(local, way, length_mm=length_mm, skip_mm=ENTRY_MM)
-            axes.append(_axis(f"trajectory-{title}", bone.frame, way.entry_mm, way.direction, length_mm))
+            axes.append(_axis(way_name(bone, side), bone.frame, way.entry_mm, way.direction, length_mm))
             figures += [(f"{title}_bone_depth_mm", way.depth_mm), (f"{title}_screw_length_mm", length_mm)]
             findings.append(_length_finding(title, length_mm, way.depth_mm))
             findings += _wall_findings(title, measured, chosen.screw_mm)
-        axes.append(_insertion(bone, tuple(found.values())))
-    return Plan("pedicle-guide", True, order.side, axes=tuple(axes), figures=tuple(figures), findings=tuple(findings))
+        if len(found) == len(SIDES):
+            left, right = (found[side] for side in SIDES)
+            between_mm = apart_mm(left, lengths["left"], right, lengths["right"]) - chosen.screw_mm
+            findings.append(_apart_finding(bone.name, between_mm))
+        axes.append(_insertion(bone, tuple(found.values()), order))
+    proposed_all = not order.plan.lines
+    return Plan("pedicle-guide", proposed_all, order.side, axes=tuple(axes), figures=tuple(figures), findings=tuple(findings))
+
+
+def way_name(bone: Bone, side: str) -> str:
+    """Name of the axis of a screw, in plans that come in and go out."""
+    return f"trajectory-{bone.name}-{side}"
+
+
+def insertion_name(bone: Bone) -> str:
+    """Name of the axis along which a guide comes off its bone."""
+    return f"insertion-{bone.name}"
 
 
 def sides_of(order: Order) -> tuple[str, ...]:
@@ -72,21 +89,75 @@ def _refuse_cut(bone: Bone) -> None:
         )
 
 
-def _way(anatomy: Anatomy, bone: Bone, local: Ways, side: str, order: Order) -> Trajectory:
-    name = f"{bone.name}-pedicle-{side}"
-    mark = next((m for m in anatomy.landmarks if m.name == name), None)
-    if mark is None:
+def _refuse_strange(anatomy: Anatomy, order: Order) -> None:
+    """Refuse drawn things that this family would leave aside: a person meant something by them."""
+    known = [way_name(bone, side) for bone in anatomy.bones for side in sides_of(order)]
+    known += [insertion_name(bone) for bone in anatomy.bones]
+    strange = [line.name for line in order.plan.lines if line.name not in known]
+    strange += [plane.name for plane in order.plan.planes] + [curve.name for curve in order.plan.curves]
+    strange += [point.name for point in order.plan.points]
+    if strange:
         raise OrderError(
-            f"{bone.name} shows no {side} pedicle: 0 landmarks {name}, 1 needed",
+            f"the plan holds {', '.join(strange)}; lines of a pedicle guide for this order are {', '.join(known)}",
+            hint="name the lines so, or order the level and side that they are meant for",
+        )
+
+
+def _way(anatomy: Anatomy, bone: Bone, local: Ways, side: str, order: Order) -> Trajectory:
+    mark = next((m for m in anatomy.landmarks if m.name == f"{bone.name}-pedicle-{side}"), None)
+    isthmus = None if mark is None else to_local(bone.frame, np.array([mark.point_mm]))[0]
+    line = order.plan.line(way_name(bone, side))
+    if line is not None:
+        ends = to_local(bone.frame, np.array([line.start_mm, line.end_mm]))
+        return _drawn_way(bone, local, side, ends, isthmus)
+    if isthmus is None:
+        raise OrderError(
+            f"{bone.name} shows no {side} pedicle: 0 landmarks {bone.name}-pedicle-{side}, 1 needed",
             hint="is it a vertebra, whole and apart? look at the segmentation, or draw the ways: [plan] markups",
         )
-    way = proposed(local, to_local(bone.frame, np.array([mark.point_mm]))[0], left=side == "left")
+    way = proposed(local, isthmus, left=side == "left")
     if way is None:
         raise DesignError(
             f"{bone.name} {side}: no way through the pedicle stays inside the bone", hint="draw it: [plan] markups with a line"
         )
-    del order
     return way
+
+
+def _drawn_way(bone: Bone, local: Ways, side: str, ends: FloatArray, isthmus: FloatArray | None) -> Trajectory:
+    name = way_name(bone, side)
+    hint = "was it drawn in this study, in patient space, from the entry to the target?"
+    way = drawn(local, ends[0], ends[1], isthmus)
+    if way is None:
+        raise OrderError(f"plan line {name} misses {bone.name}: 0 mm of it lie in the bone", hint=hint)
+    if way.direction[1] >= 0.0:
+        raise OrderError(f"plan line {name} runs from the front to the back, must run from the entry to the target", hint=hint)
+    entered = float(way.entry_mm[0])
+    if (entered > 0.0) != (side == "left"):
+        other = "right" if side == "left" else "left"
+        raise OrderError(
+            f"plan line {name} enters {abs(entered):.1f} mm to the {other} of the bone's middle, must enter on the {side}",
+            hint="are the names of the lines exchanged?",
+        )
+    return way
+
+
+def _length_mm(bone: Bone, way: Trajectory, side: str, order: Order, chosen: PedicleGuideParameters) -> float:
+    """As set; or to the end of the drawn line; or as long as the bone allows."""
+    line = order.plan.line(way_name(bone, side))
+    if chosen.screw_length_mm > 0.0:
+        return chosen.screw_length_mm
+    if line is None:
+        return longest_screw_mm(way.depth_mm)
+    end = to_local(bone.frame, np.array([line.end_mm]))[0]
+    return max(float((end - way.entry_mm) @ way.direction), 0.0)
+
+
+def _apart_finding(level: str, between_mm: float) -> Finding:
+    hint = "move one of the ways ([plan] markups), shorter or thinner screws"
+    source = "two screws do not meet: common design practice"
+    return judge(
+        "ways-apart", f"{level}: between the left and the right screw", between_mm, "mm", low=0.0, hint=hint, source=source
+    )
 
 
 def _length_finding(title: str, length_mm: float, depth_mm: float) -> Finding:
@@ -116,12 +187,25 @@ def _wall_findings(title: str, found: Walls, screw_mm: float) -> tuple[Finding, 
     )
 
 
-def _insertion(bone: Bone, found: tuple[Trajectory, ...]) -> Axis:
-    """Outward, in the vertebra's own sagittal plane, against the middle of the ways; from between the entries."""
-    outward = -np.mean([way.direction for way in found], axis=0)
-    outward[0] = 0.0
+def _insertion(bone: Bone, found: tuple[Trajectory, ...], order: Order) -> Axis:
+    """Outward: as drawn, or in the vertebra's own sagittal plane against the middle of the ways; from between the entries."""
+    line = order.plan.line(insertion_name(bone))
     middle = np.mean([way.entry_mm for way in found], axis=0)
-    return _axis(f"insertion-{bone.name}", bone.frame, middle, outward / np.linalg.norm(outward), None)
+    if line is None:
+        outward = -np.mean([way.direction for way in found], axis=0)
+        outward[0] = 0.0
+    else:
+        start, end = to_local(bone.frame, np.array([line.start_mm, line.end_mm]))
+        outward = end - start
+    outward = outward / np.linalg.norm(outward)
+    for way in found:
+        off_deg = float(np.degrees(np.arccos(np.clip(-way.direction @ outward, -1.0, 1.0))))
+        if off_deg > MOST_APART_DEG:
+            raise OrderError(
+                f"{bone.name}: a way in lies {off_deg:.0f} deg to the way the guide comes off, at most {MOST_APART_DEG:g} deg",
+                hint=f"draw {insertion_name(bone)} nearer to the ways, or one side per guide",
+            )
+    return _axis(insertion_name(bone), bone.frame, middle, outward, None)
 
 
 def _axis(name: str, frame: FloatArray, origin_mm: FloatArray, direction: FloatArray, length_mm: float | None) -> Axis:

@@ -16,12 +16,13 @@ from batchone.design.nearest import nearest_mm, nearest_points
 from batchone.pipeline.values import FloatArray, Mesh
 
 CONVERGENCE_DEG = (0.0, 30.0)  # thoracic 5 to 15, lumbar 5 to 25; textbook anatomy with room
-CAUDAL_DEG = (-15.0, 25.0)  # along the endplates (0) or steeper; textbook anatomy with room
+CAUDAL_DEG = (-10.0, 25.0)  # along the endplates (0) or steeper; textbook anatomy with room
 ASIDE_MM = 3.0  # the way may pass this far beside the middle of the isthmus; numerical: a pedicle is wider
 BEHIND_MM, BEFORE_MM = 6.0, 10.0  # of the isthmus: the stretch of the pedicle whose walls count in the search; project default
 SPACING_MM = 1.0  # numerical: between places at which a way is measured
 _STEPS = ((10.0, 1.5), (5.0, 0.75), (2.5, 0.4), (1.0, 0.2))  # degrees and mm of each round of the search; numerical
 _PER_DEG_MM = 0.01  # a way that leaves its wish by one degree must gain so much; numerical: decides between equals
+_SAMPLES = 81  # numerical: places along a screw, at most 1 mm apart
 UP = np.array([0.0, 0.0, 1.0])
 _MEDIAL = 0.5  # cosine to the middle of the spine from which a wall is the medial one
 
@@ -92,6 +93,28 @@ def between(bone: Ways, through_mm: FloatArray, heading: FloatArray) -> Trajecto
         return None
     back, front = (float(distance) for distance in both.distance_mm)
     return Trajectory(through_mm - back * heading, heading, back + front)
+
+
+def drawn(bone: Ways, start_mm: FloatArray, end_mm: FloatArray, isthmus_mm: FloatArray | None) -> Trajectory | None:
+    """The way along a drawn line; None where no place of it lies in the bone.
+
+    The place nearest to the isthmus, or to the line's middle where none is known, tells which of several crossings is meant.
+    """
+    length = float(np.linalg.norm(end_mm - start_mm))
+    points = start_mm + np.linspace(0.0, 1.0, max(2, round(length / (0.5 * SPACING_MM))))[:, None] * (end_mm - start_mm)
+    points = points[bone.scene.holds(points, UP)]
+    if len(points) == 0:
+        return None
+    wanted = 0.5 * (start_mm + end_mm) if isthmus_mm is None else isthmus_mm
+    return between(bone, points[int(np.argmin(np.linalg.norm(points - wanted, axis=1)))], (end_mm - start_mm) / length)
+
+
+def apart_mm(first: Trajectory, first_mm: float, second: Trajectory, second_mm: float) -> float:
+    """Least distance between the axes of two screws of some lengths."""
+    share = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
+    one = first.entry_mm + share * first_mm * first.direction
+    other = second.entry_mm + share * second_mm * second.direction
+    return float(np.linalg.norm(one[:, None] - other[None], axis=2).min())
 
 
 def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> Walls:

@@ -110,7 +110,7 @@ def side_of(axis_direction: Vector) -> Vector:
 
 def device_axis(plan: Plan) -> Axis | None:
     """The axis along which the device goes in, when the plan has one."""
-    return next((axis for axis in plan.axes if axis.name == "insertion"), None)
+    return next((axis for axis in plan.axes if axis.name.split("-")[0] == "insertion"), None)
 
 
 def outward_direction(axis: Axis, anatomy: Anatomy, device: Device) -> Vector:
