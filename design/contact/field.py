@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from batchone.design.cranial.columns import submesh
 from batchone.design.nearest import nearest_mm
@@ -19,7 +20,9 @@ from batchone.pipeline.values import FloatArray, Mesh
 
 Float32Array = npt.NDArray[np.float32]
 
-COARSE = 4  # numerical: nodes of the coarse grid per axis; distances to a bone are smooth away from it
+COARSE = 4  # numerical, a power of two: voxels between the nodes of the coarse grid; far from bone distances are smooth
+EXACT_MM = 0.35  # numerical: a step of the grid and a little more: the surface at a level lies between exact voxels
+NEAR_MM = 2.0  # numerical: further off, the nearest vertex is as far as the surface, within 0.05 mm for triangles of 1 mm
 REACH_MM = 8.0  # numerical: distances beyond are cut off there; more than any shell is thick
 _OFF_LATTICE = 0.3819660112501051  # numerical: shifts columns off rounded coordinates, so that none passes through a vertex
 
@@ -62,7 +65,7 @@ def lattice_over(low_mm: FloatArray, high_mm: FloatArray, step_mm: float) -> Lat
     return Lattice(origin, step_mm, (int(counts[0]), int(counts[1]), int(counts[2])))
 
 
-def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, exact_mm: float) -> Float32Array:
+def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None) -> Float32Array:
     """Signed distance of every voxel to a closed surface, negative inside, cut off at ``REACH_MM``.
 
     Parameters
@@ -71,25 +74,52 @@ def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, exact_mm: float) -> Floa
         Closed and oriented outward, in the frame of the lattice.
     lattice
         Where.
-    exact_mm
-        Nearer to the surface than this the distance is exact (single precision); elsewhere it is linear between coarse nodes.
+    level_mm
+        The distance at which something will be made: voxels within ``EXACT_MM`` of it are exact (single precision). All others,
+        and all without a level, are linear between nodes that are ``COARSE`` or half as many voxels apart.
     """
     near = _over(mesh, lattice)
     if len(near.faces) == 0:
         return np.full(lattice.shape, REACH_MM, dtype=np.float32)
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0
-    nodes = inside[::COARSE, ::COARSE, ::COARSE]
-    places = _places(np.indices(nodes.shape).reshape(3, -1).T * COARSE, lattice)
-    far = np.minimum(nearest_mm(places, near, within_mm=REACH_MM), REACH_MM).reshape(nodes.shape)
-    coarse = np.where(nodes, -far, far).astype(np.float32)
-    distance = np.empty(lattice.shape, dtype=np.float32)
-    _between(np.ascontiguousarray(coarse), COARSE, distance)
-    slack = np.float32(exact_mm + _worst_mm(lattice))
-    index = np.argwhere(np.abs(distance) < slack)
-    found = nearest_mm(_places(index, lattice), near, within_mm=REACH_MM)
-    place = (index[:, 0], index[:, 1], index[:, 2])
-    distance[place] = np.where(inside[place], -found, found)
+    every = COARSE
+    nodes = inside[::every, ::every, ::every]
+    places = _places(np.indices(nodes.shape).reshape(3, -1).T * every, lattice)
+    apart = _apart_mm(places, near).reshape(nodes.shape)
+    distance = np.where(nodes, -apart, apart).astype(np.float32)
+    band_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every))
+    while every > 1:
+        finer = np.empty(tuple((n - 1) * 2 + 1 for n in distance.shape), dtype=np.float32)
+        _between(np.ascontiguousarray(distance), 2, finer)
+        every //= 2
+        distance = finer
+        if level_mm is not None:
+            index = np.argwhere(np.abs(distance - np.float32(level_mm)) < np.float32(band_mm))
+            place = (index[:, 0], index[:, 1], index[:, 2])
+            found = nearest_mm(_places(index * every, lattice), near, within_mm=REACH_MM)
+            distance[place] = np.where(inside[::every, ::every, ::every][place], -found, found)
+            band_mm -= _worst_mm(lattice, 2 * every)
     return distance
+
+
+def _apart_mm(places_mm: FloatArray, mesh: Mesh) -> FloatArray:
+    """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it to the nearest vertex, at most ``REACH_MM``."""
+    to_vertex, _ = cKDTree(mesh.vertices_mm).query(places_mm, distance_upper_bound=REACH_MM, workers=-1)
+    apart = np.minimum(to_vertex, REACH_MM)
+    close = np.flatnonzero(to_vertex < NEAR_MM + _longest_mm(mesh))
+    apart[close] = np.minimum(nearest_mm(places_mm[close], mesh, within_mm=REACH_MM), REACH_MM)
+    return np.asarray(apart)
+
+
+def _longest_mm(mesh: Mesh) -> float:
+    """Length of the longest edge of nearly all triangles."""
+    corners = mesh.vertices_mm[mesh.faces]
+    return float(np.percentile(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1), 99.0))
+
+
+def _finer(every: int) -> list[int]:
+    """Distances of nodes, in voxels, from which a finer grid is made on the way from ``every`` to 1."""
+    return [every] if every <= 2 else [every, *_finer(every // 2)]
 
 
 def nearest_on_the_way(distance_mm: Float32Array) -> Float32Array:
@@ -97,9 +127,9 @@ def nearest_on_the_way(distance_mm: Float32Array) -> Float32Array:
     return np.ascontiguousarray(np.minimum.accumulate(distance_mm[:, :, ::-1], axis=2)[:, :, ::-1])
 
 
-def _worst_mm(lattice: Lattice) -> float:
-    """By how much a distance between coarse nodes can err at most: they never change faster than the place does."""
-    return 0.5 * np.sqrt(3.0) * lattice.step_mm * COARSE
+def _worst_mm(lattice: Lattice, every: int) -> float:
+    """By how much a distance between nodes can err at most: it never changes faster than the place does."""
+    return 0.5 * float(np.sqrt(3.0)) * lattice.step_mm * every
 
 
 def _over(mesh: Mesh, lattice: Lattice) -> Mesh:

@@ -14,10 +14,11 @@ from batchone.pipeline.values import Bone, FloatArray, Mesh
 
 STEP_MM = 0.3  # grid of the contact: its surface lies within 0.01 mm of the offset where the bone is as round as 3 mm; vertices
 #                of the contact are exact in any case
-EXACT_MM = 0.8  # distances are exact this near to the bone: beyond every offset
 
 
-def ground_of(bone: Bone, others: tuple[Bone, ...], pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray) -> Ground:
+def ground_of(
+    bone: Bone, others: tuple[Bone, ...], pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray, *, offset_mm: float
+) -> Ground:
     """Measure the distances in a box of the device's frame.
 
     Parameters
@@ -30,14 +31,16 @@ def ground_of(bone: Bone, others: tuple[Bone, ...], pose: FloatArray, low_mm: Fl
         (4, 4) from the device's frame (z the way out) to LPS.
     low_mm, high_mm
         (3,) corners of the box in that frame; the device must end at least 1 mm inside.
+    offset_mm
+        Distance from the bone at which the device will touch.
     """
     lattice = lattice_over(low_mm, high_mm, STEP_MM)
     mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
-    distance = signed_distance_mm(mesh, lattice, exact_mm=EXACT_MM)
+    distance = signed_distance_mm(mesh, lattice, level_mm=offset_mm)
     beside = None
     for other in others:
         moved = Mesh(to_local(pose, other.mesh.vertices_mm), other.mesh.faces)
-        found = signed_distance_mm(moved, lattice, exact_mm=0.0)
+        found = signed_distance_mm(moved, lattice, level_mm=None)
         beside = found if beside is None else np.minimum(beside, found)
     return Ground(mesh, lattice, distance, beside)
 

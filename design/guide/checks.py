@@ -54,10 +54,10 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     worst_at, least_at = _place(back, points[worst]), _place(back, mesh.vertices_mm[least])
     largest = float(error[worst])
     return (
-        _judged(gates["contact_gap_p95_error_mm"], "contact", f"{name}: |gap - set|, 95 % of the contact", p95, hint),
-        _judged(gates["contact_gap_max_error_mm"], "contact", f"{name}: |gap - set|, largest in it", largest, hint, worst_at),
-        _judged(gates["contact_area_mm2"], "contact", f"{name}: area that carries", float(areas.sum()), "a larger pad_mm"),
-        _judged(gates["clearance_mm"], "clearance", f"{name}: nearest to the bone, minus set", nearest, hint, least_at),
+        judged(gates["contact_gap_p95_error_mm"], "contact", f"{name}: |gap - set|, 95 % of the contact", p95, hint),
+        judged(gates["contact_gap_max_error_mm"], "contact", f"{name}: |gap - set|, largest in it", largest, hint, worst_at),
+        judged(gates["contact_area_mm2"], "contact", f"{name}: area that carries", float(areas.sum()), "a larger pad_mm"),
+        judged(gates["clearance_mm"], "clearance", f"{name}: nearest to the bone, minus set", nearest, hint, least_at),
     )
 
 
@@ -74,7 +74,7 @@ def way_out_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) ->
     where = _place(np.linalg.inv(pose), mesh.vertices_mm[int(np.argmax(caught))]) if caught.any() else None
     what = f"{part.name}: area below bone along the way out"
     return (
-        _judged(
+        judged(
             limits.gates["undercut_mm2"], "way-out", what, 0.0 if area < _LEAVES_MM2 else area, "another insertion axis", where
         ),
     )
@@ -95,9 +95,9 @@ def bore_findings(part: Part, label: str, planned: Axis, *, set_mm: float, limit
     turned_deg = float(np.degrees(np.arctan2(sine, cosine)))
     hint = "report this order: the bore was not made as planned"
     return (
-        _judged(gates["bore_axis_mm"], "bore", f"{what}, axis off the plan at the entry", off_mm, hint),
-        _judged(gates["bore_axis_deg"], "bore", f"{what}, axis against the plan", turned_deg, hint),
-        _judged(gates["bore_diameter_mm"], "bore", f"{what}, diameter minus set", found.diameter_mm - set_mm, hint),
+        judged(gates["bore_axis_mm"], "bore", f"{what}, axis off the plan at the entry", off_mm, hint),
+        judged(gates["bore_axis_deg"], "bore", f"{what}, axis against the plan", turned_deg, hint),
+        judged(gates["bore_diameter_mm"], "bore", f"{what}, diameter minus set", found.diameter_mm - set_mm, hint),
     )
 
 
@@ -138,7 +138,8 @@ def _place(back: npt.NDArray[np.floating[Any]], point_mm: FloatArray) -> Vector:
     return (x, y, z)
 
 
-def _judged(limit: Limit, check: str, what: str, value: float, hint: str, where_mm: Vector | None = None) -> Finding:
+def judged(limit: Limit, check: str, what: str, value: float, hint: str, where_mm: Vector | None = None) -> Finding:
+    """A measured value against a gate of the family."""
     return judge(
         check,
         what,

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
-from batchone.design.family import Checked, parameters_of
-from batchone.design.guide.checks import bore_findings, contact_findings, way_out_findings
+from batchone.design.family import Checked, FamilyLimits, parameters_of
+from batchone.design.guide.checks import bore_findings, contact_findings, judged, way_out_findings
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
-from batchone.pipeline.values import Bone, Finding, Part
+from batchone.design.pedicle.trajectory import Trajectory, Walls, apart_mm, walls, ways
+from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part
+
+ENTRY_MM = 5.0  # of the way that lies in the cortex of the entry: walls beside it do not count; project default, unverified
 
 
 def sits_on_bone(checked: Checked) -> tuple[Finding, ...]:
@@ -48,9 +54,41 @@ def leads_the_drill(checked: Checked) -> tuple[Finding, ...]:
     )
 
 
-def follows_the_plan(checked: Checked) -> tuple[Finding, ...]:
-    """What was found out about the plan itself."""
-    return checked.plan.findings
+def screws_fit(checked: Checked) -> tuple[Finding, ...]:
+    """The planned screws against the bone: walls along each, bone in front of its tip, and both against each other."""
+    screw_mm = parameters_of(checked.order, PedicleGuideParameters).screw_mm
+    findings: list[Finding] = []
+    for bone in checked.anatomy.bones:
+        local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
+        axes = [checked.plan.axis(way_name(bone, side)) for side in sides_of(checked.order)]
+        found = [_way(bone, axis) for axis in axes]
+        for axis, way in zip(axes, found, strict=True):
+            measured = walls(local, way, length_mm=way.depth_mm, skip_mm=ENTRY_MM)
+            front = local.scene.first(way.entry_mm[None] + ENTRY_MM * way.direction, way.direction[None], 500.0)
+            left_mm = float(front.distance_mm[0]) + ENTRY_MM - way.depth_mm
+            findings += _screw_findings(axis.name.removeprefix("trajectory-"), measured, left_mm, screw_mm, checked.limits)
+        if len(found) > 1:
+            between = apart_mm(found[0], found[0].depth_mm, found[1], found[1].depth_mm) - screw_mm
+            what, hint = f"{bone.name}: between the left and the right screw", "move a way ([plan] markups), or thinner screws"
+            findings.append(judged(checked.limits.gates["ways_apart_mm"], "ways-apart", what, between, hint))
+    return tuple(findings)
+
+
+def _way(bone: Bone, axis: Axis) -> Trajectory:
+    """A planned axis in the bone's frame; its depth is the screw's length."""
+    entry = to_local(bone.frame, np.array([axis.origin_mm]))[0]
+    return Trajectory(entry, np.array(axis.direction) @ bone.frame[:3, :3], axis.length_mm or 0.0)
+
+
+def _screw_findings(title: str, found: Walls, left_mm: float, screw_mm: float, limits: FamilyLimits) -> list[Finding]:
+    gates, radius = limits.gates, 0.5 * screw_mm
+    hint = "a thinner or shorter screw (screw_mm, screw_length_mm), another way ([plan] markups), or no guide for this pedicle"
+    values = (
+        ("pedicle_wall_mm", "pedicle-wall", "cortex to the screw, least along its way", found.all_mm - radius),
+        ("medial_wall_mm", "medial-wall", "medial wall to the screw", found.medial_mm - radius),
+        ("screw_tip_mm", "screw-tip", "bone in front of the screw's tip", left_mm),
+    )
+    return [judged(gates[key], check, f"{title}: {what}", value, hint) for key, check, what, value in values]
 
 
 def _guides(checked: Checked) -> list[tuple[Part, Bone]]:
@@ -58,4 +96,4 @@ def _guides(checked: Checked) -> list[tuple[Part, Bone]]:
     return [(parts[f"guide-{bone.name}"], bone) for bone in checked.anatomy.bones]
 
 
-CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (sits_on_bone, slides_on, leads_the_drill, follows_the_plan)
+CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (sits_on_bone, slides_on, leads_the_drill, screws_fit)

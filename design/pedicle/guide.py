@@ -100,7 +100,7 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
     tops = entries + outward * (chosen.sleeve_mm + RAISE_MM + 10.0)
     low = np.minimum(entries.min(axis=0), 0.0) - np.array([reach, reach + 14.0, _BELOW_MM + _MARGIN_MM])
     high = np.maximum(entries.max(axis=0), tops.max(axis=0)) + np.array([reach, reach + 4.0, _MARGIN_MM])
-    ground = ground_of(bone, others, pose, low, high)
+    ground = ground_of(bone, others, pose, low, high, offset_mm=chosen.contact_offset_mm)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = _surface_points(ground, relief)
     sleeves = []

@@ -7,16 +7,15 @@ import numpy as np
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import parameters_of
-from batchone.design.pedicle.trajectory import Trajectory, Walls, Ways, apart_mm, drawn, proposed, walls, ways
+from batchone.design.pedicle.trajectory import Trajectory, Ways, drawn, proposed, ways
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.order import Order
-from batchone.pipeline.values import Anatomy, Axis, Bone, Finding, FloatArray, Mesh, Plan, Vector, judge, moved_points
+from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan, Vector, moved_points
 
 SIDES = ("left", "right")
 MOST_APART_DEG = 45.0  # between a sleeve and the way its guide comes off: steeper sleeves do not stand on it; project default
 SCREW_SHARE = 0.8  # of the depth of the bone along a way; common practice
 LENGTH_STEP_MM = 5.0  # screws come in steps of 5 mm; common sets
-ENTRY_MM = 5.0  # of the way that lies in the cortex of the entry: walls beside it do not count; project default, unverified
 
 
 def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
@@ -39,7 +38,6 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
     _refuse_strange(anatomy, order)
     axes: list[Axis] = []
     figures: list[tuple[str, float]] = []
-    findings: list[Finding] = []
     for bone in anatomy.bones:
         _refuse_cut(bone)
         local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
@@ -47,18 +45,11 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
         lengths = {side: _length_mm(bone, way, side, order, chosen) for side, way in found.items()}
         for side, way in found.items():
             title, length_mm = f"{bone.name}-{side}", lengths[side]
-            measured = walls(local, way, length_mm=length_mm, skip_mm=ENTRY_MM)
             axes.append(_axis(way_name(bone, side), bone.frame, way.entry_mm, way.direction, length_mm))
             figures += [(f"{title}_bone_depth_mm", way.depth_mm), (f"{title}_screw_length_mm", length_mm)]
-            findings.append(_length_finding(title, length_mm, way.depth_mm))
-            findings += _wall_findings(title, measured, chosen.screw_mm)
-        if len(found) == len(SIDES):
-            left, right = (found[side] for side in SIDES)
-            between_mm = apart_mm(left, lengths["left"], right, lengths["right"]) - chosen.screw_mm
-            findings.append(_apart_finding(bone.name, between_mm))
         axes.append(_insertion(bone, tuple(found.values()), order))
     proposed_all = not order.plan.lines
-    return Plan("pedicle-guide", proposed_all, order.side, axes=tuple(axes), figures=tuple(figures), findings=tuple(findings))
+    return Plan("pedicle-guide", proposed_all, order.side, axes=tuple(axes), figures=tuple(figures))
 
 
 def way_name(bone: Bone, side: str) -> str:
@@ -150,41 +141,6 @@ def _length_mm(bone: Bone, way: Trajectory, side: str, order: Order, chosen: Ped
         return longest_screw_mm(way.depth_mm)
     end = to_local(bone.frame, np.array([line.end_mm]))[0]
     return max(float((end - way.entry_mm) @ way.direction), 0.0)
-
-
-def _apart_finding(level: str, between_mm: float) -> Finding:
-    hint = "move one of the ways ([plan] markups), shorter or thinner screws"
-    source = "two screws do not meet: common design practice"
-    return judge(
-        "ways-apart", f"{level}: between the left and the right screw", between_mm, "mm", low=0.0, hint=hint, source=source
-    )
-
-
-def _length_finding(title: str, length_mm: float, depth_mm: float) -> Finding:
-    what = f"{title}: bone in front of the screw's tip"
-    hint = "a shorter screw (screw_length_mm), or another way ([plan] markups)"
-    return judge("screw-length", what, depth_mm - length_mm, "mm", low=0.0, hint=hint, source="the screw stays in the bone")
-
-
-def _wall_findings(title: str, found: Walls, screw_mm: float) -> tuple[Finding, ...]:
-    radius = 0.5 * screw_mm
-    source = "Gertzbein & Robbins 1990: grade A is 0 mm outside; grade B below 2 mm"
-    hint = "a thinner screw (screw_mm), another way ([plan] markups), or no guide for this pedicle"
-    return (
-        judge(
-            "pedicle-wall",
-            f"{title}: cortex to the screw, least along its way",
-            found.all_mm - radius,
-            "mm",
-            low=0.0,
-            gate=False,
-            hint=hint,
-            source=source,
-        ),
-        judge(
-            "medial-wall", f"{title}: medial wall to the screw", found.medial_mm - radius, "mm", low=0.0, hint=hint, source=source
-        ),
-    )
 
 
 def _insertion(bone: Bone, found: tuple[Trajectory, ...], order: Order) -> Axis:
