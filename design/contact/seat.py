@@ -105,7 +105,7 @@ def level_map_mm(zones: BoolArray, step_mm: float, *, offset_mm: float, relief_m
 
     if not zones.any():
         return np.full(zones.shape, relief_mm, dtype=np.float32)
-    outside = np.asarray(distance_transform_edt(~zones) - distance_transform_edt(zones), dtype=np.float64)
+    outside = np.where(zones, 0.5 - distance_transform_edt(zones), distance_transform_edt(~zones) - 0.5)
     rise_mm = np.maximum(gaussian_filter(outside, _ROUNDING) * step_mm, 0.0)
     return np.minimum(offset_mm + rise_mm, max(relief_mm, offset_mm)).astype(np.float32)
 

@@ -1,0 +1,307 @@
+"""Pedicle guides on a synthetic spine: ways, plan from outside, guide on bone, motion, mirroring, limits."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from batchone.design.contact.seat import CONTACT
+from batchone.design.families import load_families
+from batchone.design.families.pedicle_guide import PedicleGuideParameters
+from batchone.design.guide.checks import bore_findings, contact_findings, fitted_cylinder, way_out_findings
+from batchone.design.guide.label import LABEL
+from batchone.design.make import check, design, plan
+from batchone.design.pedicle.trajectory import apart_mm, between, drawn, proposed, walls, ways
+from batchone.pipeline.errors import DesignError, OrderError
+from batchone.pipeline.order import Instruments, Order, PlanInput, PlanLine, PlanPlane
+from batchone.pipeline.values import Anatomy, Bone, CheckedDevice, Device, FieldOfView, FloatArray, Mesh, Part, Plan, moved_points
+from batchone.samples.spine import spine_segment
+from batchone.segment.frames.vertebra import vertebra
+from batchone.slicer.profiles import load_machine, load_process
+
+SIGMA_MM = 0.05
+PROCESS, MACHINE = load_process("pa12-sls"), load_machine("sim-01")
+LIMITS = load_families()["pedicle-guide"].limits
+
+
+@cache
+def spine(*, mirrored: bool = False) -> Anatomy:
+    """The middle of three vertebrae, L3, made simpler: 4 thousand triangles within 0.05 mm."""
+    from batchone.design.model.reduction import reduced
+
+    mesh, _ = reduced(spine_segment(3).vertebrae[1], 0.05)
+    if mirrored:
+        mesh = Mesh(mesh.vertices_mm * [-1.0, 1.0, 1.0], np.ascontiguousarray(mesh.faces[:, ::-1]))
+    found = vertebra(mesh, np.full(len(mesh.vertices_mm), SIGMA_MM), "L3")
+    assert found is not None
+    bone = Bone("L3", "midline", True, 1.0, 26000.0, mesh, found.frame, np.full(len(mesh.vertices_mm), SIGMA_MM))
+    return Anatomy((bone,), found.landmarks, FieldOfView(np.eye(4), (9, 9, 9)), references=found.references)
+
+
+def order(side: str = "midline", lines: tuple[PlanLine, ...] = (), **parameters: object) -> Order:
+    chosen = PedicleGuideParameters.model_validate({"bone_model": False, **parameters})
+    return Order(
+        case="p-0001",
+        device="pedicle-guide",
+        side=side,  # type: ignore[arg-type]
+        process="pa12-sls",
+        machine="sim-01",
+        due=dt.datetime(2026, 11, 30, 8, tzinfo=dt.UTC),
+        plan=PlanInput(lines=lines),
+        parameters=chosen,
+    )
+
+
+@cache
+def made() -> tuple[Plan, Device]:
+    proposal = plan(spine(), order())
+    return proposal, design(spine(), proposal, order(), PROCESS)
+
+
+def judged(device: Device, proposal: Plan, one: Order, anatomy: Anatomy | None = None) -> CheckedDevice:
+    return check(device, anatomy or spine(), proposal, one, PROCESS, MACHINE)
+
+
+def points_of(part: Part) -> FloatArray:
+    """Vertices and middles of all triangles."""
+    return np.vstack([part.mesh.vertices_mm, part.mesh.vertices_mm[part.mesh.faces].mean(axis=1)])
+
+
+def apart(one: Part, other: Part) -> float:
+    """Hausdorff distance of two parts, both ways, from vertices and middles to the surface."""
+    from batchone.design.nearest import nearest_mm
+
+    return max(float(nearest_mm(points_of(a), b.mesh).max()) for a, b in ((one, other), (other, one)))
+
+
+class TestWays:
+    def test_a_way_stays_in_the_pedicle_and_ends_at_the_front(self) -> None:
+        proposal, _ = made()
+        for side, sign in (("left", 1.0), ("right", -1.0)):
+            way = proposal.axis(f"trajectory-L3-{side}")
+            assert sign * way.origin_mm[0] > 10.0  # patient's left is +x
+            assert way.direction[1] < -0.9  # to the front
+            assert sign * way.direction[0] < 0.0  # converging
+            assert way.length_mm == pytest.approx(30.0)
+
+    def test_the_widest_way_through_a_straight_canal_is_its_middle(self) -> None:
+        mesh = box_mesh((-20.0, -30.0, -6.0), (20.0, 25.0, 6.0))  # a slab 12 mm high: the middle is 6 mm from both faces
+        found = proposed(ways(mesh), np.array([8.0, 10.0, 1.5]), left=True)
+        assert found is not None
+        measured = walls(ways(mesh), found, length_mm=found.depth_mm - 6.5, skip_mm=6.5)
+        assert measured.all_mm > 5.5
+
+    def test_walls_of_a_known_slab_are_measured(self) -> None:
+        mesh = box_mesh((-20.0, -30.0, -6.0), (9.0, 25.0, 6.0))
+        way = between(ways(mesh), np.array([4.0, 0.0, 1.0]), np.array([0.0, -1.0, 0.0]))
+        assert way is not None
+        assert way.entry_mm == pytest.approx([4.0, 25.0, 1.0])
+        assert way.depth_mm == pytest.approx(55.0)
+        found = walls(ways(mesh), way, length_mm=40.0, skip_mm=10.0)
+        assert found.all_mm == pytest.approx(5.0)
+
+    def test_a_way_outside_of_the_bone_is_negative(self) -> None:
+        mesh = box_mesh((-20.0, -30.0, -6.0), (9.0, 25.0, 6.0))
+        straight = between(ways(mesh), np.array([4.0, 0.0, 5.0]), np.array([0.0, -1.0, 0.0]))
+        assert straight is not None
+        leaning = replace(straight, direction=np.array([0.0, -0.9, 0.43588989]))
+        assert walls(ways(mesh), leaning, length_mm=20.0, skip_mm=0.0).all_mm < -5.0
+
+    def test_a_drawn_line_that_misses_is_none(self) -> None:
+        mesh = box_mesh((-20.0, -30.0, -6.0), (9.0, 25.0, 6.0))
+        assert drawn(ways(mesh), np.array([0.0, 40.0, 20.0]), np.array([0.0, -40.0, 20.0]), None) is None
+
+    def test_crossing_screws_are_found(self) -> None:
+        mesh = box_mesh((-20.0, -30.0, -6.0), (20.0, 25.0, 6.0))
+        one = between(ways(mesh), np.array([0.0, 0.0, 0.0]), np.array([-0.6, -0.8, 0.0]))
+        other = between(ways(mesh), np.array([0.0, 0.0, 1.0]), np.array([0.6, -0.8, 0.0]))
+        assert one is not None
+        assert other is not None
+        assert apart_mm(one, 50.0, other, 50.0) == pytest.approx(1.0, abs=0.3)
+        assert apart_mm(one, 10.0, other, 10.0) > 10.0
+
+
+class TestPlan:
+    def test_a_drawn_line_is_taken_with_its_length(self) -> None:
+        way = made()[0].axis("trajectory-L3-left")
+        start = np.array(way.origin_mm) - 10.0 * np.array(way.direction) + [0.5, 0.0, 0.0]
+        end = start + 35.0 * np.array(way.direction)
+        one = order(lines=(PlanLine(name="trajectory-L3-left", start_mm=tuple(start), end_mm=tuple(end)),))
+        found = plan(spine(), one)
+        assert not found.proposed
+        axis = found.axis("trajectory-L3-left")
+        assert np.allclose(axis.direction, way.direction, atol=1e-9)
+        assert axis.length_mm == pytest.approx(25.0, abs=1.0)
+        assert np.linalg.norm(np.cross(np.array(axis.origin_mm) - start, axis.direction)) < 1e-6
+
+    def test_lines_with_exchanged_names_are_refused(self) -> None:
+        way = made()[0].axis("trajectory-L3-left")
+        end = np.array(way.origin_mm) + 30.0 * np.array(way.direction)
+        line = PlanLine(name="trajectory-L3-right", start_mm=way.origin_mm, end_mm=tuple(end))
+        with pytest.raises(OrderError, match="to the left of the bone's middle, must enter on the right"):
+            plan(spine(), order(lines=(line,)))
+
+    def test_a_line_that_misses_the_bone_is_refused(self) -> None:
+        line = PlanLine(name="trajectory-L3-left", start_mm=(200.0, 60.0, 0.0), end_mm=(200.0, 0.0, 0.0))
+        with pytest.raises(OrderError, match="misses L3"):
+            plan(spine(), order(lines=(line,)))
+
+    def test_a_line_drawn_from_the_target_is_refused(self) -> None:
+        way = made()[0].axis("trajectory-L3-left")
+        end = np.array(way.origin_mm) + 30.0 * np.array(way.direction)
+        line = PlanLine(name="trajectory-L3-left", start_mm=tuple(end), end_mm=way.origin_mm)
+        with pytest.raises(OrderError, match="from the front to the back"):
+            plan(spine(), order(lines=(line,)))
+
+    def test_things_that_this_family_does_not_know_are_refused_by_name(self) -> None:
+        one = order().model_copy(
+            update={"plan": PlanInput(planes=(PlanPlane(name="cut-1", origin_mm=(0.0, 0.0, 0.0), normal=(0.0, 0.0, 1.0)),))}
+        )
+        with pytest.raises(OrderError, match=r"cut-1.*trajectory-L3-left"):
+            plan(spine(), one)
+
+    def test_a_way_through_the_canal_fails_the_medial_wall(self) -> None:
+        way = made()[0].axis("trajectory-L3-left")
+        start = np.array(way.origin_mm)
+        end = start + 40.0 * np.array([-0.62, -0.78, 0.0])
+        one = order(lines=(PlanLine(name="trajectory-L3-left", start_mm=tuple(start), end_mm=tuple(end)),))
+        proposal = plan(spine(), one)
+        device = made()[1]
+        failed = {f.check for f in judged(device, proposal, one).findings if f.verdict == "fail"}
+        assert "medial-wall" in failed
+
+    def test_a_bone_cut_by_the_scan_is_refused(self) -> None:
+        cut = replace(spine(), bones=(replace(spine().bones[0], complete=False),))
+        with pytest.raises(OrderError, match="cut at the edge of the scan"):
+            plan(cut, order())
+
+    def test_a_vertebra_without_a_pedicle_is_refused(self) -> None:
+        blind = replace(spine(), landmarks=tuple(m for m in spine().landmarks if "pedicle-left" not in m.name))
+        with pytest.raises(OrderError, match="shows no left pedicle"):
+            plan(blind, order())
+        assert [a.name for a in plan(blind, order(side="right")).axes] == ["trajectory-L3-right", "insertion-L3"]
+
+
+class TestGuide:
+    def test_a_guide_passes_all_its_checks(self) -> None:
+        proposal, device = made()
+        found = judged(device, proposal, order())
+        assert found.released, [f.what for f in found.findings if f.verdict == "fail"]
+        part = device.parts[0]
+        assert {CONTACT, LABEL, "bore-L3-left", "bore-L3-right", "stop-L3-left", "stop-L3-right"} <= set(part.labels)
+        assert {face.label for face in part.functional_faces} >= {CONTACT, "bore-L3-left", "stop-L3-right", LABEL}
+
+    def test_a_guide_for_one_side_has_one_sleeve_on_that_side(self) -> None:
+        one = order(side="left")
+        proposal = plan(spine(), one)
+        device = design(spine(), proposal, one, PROCESS)
+        part = device.parts[0]
+        assert "bore-L3-right" not in part.labels
+        assert part.mesh.vertices_mm[:, 0].mean() > 5.0  # patient's left is +x
+
+    def test_the_same_bone_elsewhere_gives_the_same_guide_there(self) -> None:
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_euler("xyz", [11.0, -7.0, 23.0], degrees=True).as_matrix()
+        pose[:3, 3] = (31.0, -17.0, 240.0)
+        moved = spine().moved(pose)
+        device = design(moved, plan(moved, order()), order(), PROCESS)
+        one = made()[1].parts[0]
+        there = Part(one.name, one.mesh.moved(pose), one.face_labels, one.labels)
+        assert apart(there, device.parts[0]) <= 0.02
+
+    def test_the_mirrored_bone_gives_the_guide_of_the_mirrored_plan(self) -> None:
+        proposal = plan(spine(mirrored=True), order())
+        for side, other in (("left", "right"), ("right", "left")):
+            one, mirror = made()[0].axis(f"trajectory-L3-{side}"), proposal.axis(f"trajectory-L3-{other}")
+            assert np.linalg.norm(np.array(one.origin_mm) * [-1, 1, 1] - mirror.origin_mm) < 1.0
+        device = design(spine(mirrored=True), proposal, order(), PROCESS)
+        text = device.parts[0]
+        normal, up = np.array(proposal.axis("insertion-L3").direction), np.array([0.0, 0.0, 1.0])
+        right = np.cross(up, normal)  # for a reader behind the patient
+        letters = text.mesh.vertices_mm[np.unique(text.mesh.faces[text.face_labels == text.labels.index(LABEL)])] @ right
+        arrow = made()[1].parts[0]
+        same = arrow.mesh.vertices_mm[np.unique(arrow.mesh.faces[arrow.face_labels == arrow.labels.index(LABEL)])] @ right
+        assert abs(letters.mean() - same.mean()) < 4.0  # the label is not mirrored: its arrow stays left of its letters
+        assert judged(device, proposal, order(), spine(mirrored=True)).released
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 3.0), ("shell_mm", 6.0),
+            ("pad_mm", 14.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0), ("sleeve_mm", 30.0),
+            ("sleeve_wall_mm", 4.0), ("drill_mm", 1.5), ("drill_mm", 4.0),
+        ],
+    )  # fmt: skip
+    def test_each_end_of_a_limit_makes_a_sound_guide_or_is_refused_with_a_reason(self, name: str, value: float) -> None:
+        one = order(**{name: value})
+        try:
+            device = design(spine(), made()[0], one, PROCESS)
+        except (DesignError, OrderError):  # refused by name: the message is the family's own
+            return
+        found = judged(device, made()[0], one)
+        assert all(f.verdict != "fail" for f in found.findings if f.check in {"contact", "clearance", "bore", "way-out", "mesh"})
+
+    def test_sleeves_that_collide_are_refused(self) -> None:
+        frame = spine().bones[0].frame
+        lines = tuple(
+            PlanLine(
+                name=f"trajectory-L3-{side}",
+                start_mm=tuple(moved_points(frame, np.array([[sign * 3.0, 60.0, 4.0]]))[0]),
+                end_mm=tuple(moved_points(frame, np.array([[sign * 3.5, -5.0, 4.0]]))[0]),
+            )
+            for side, sign in (("left", 1.0), ("right", -1.0))
+        )
+        one = order(lines=lines)
+        with pytest.raises(DesignError, match="apart, at least 3 mm"):
+            design(spine(), plan(spine(), one), one, PROCESS)
+
+    def test_the_theatres_own_drill_counts(self) -> None:
+        one = order().model_copy(update={"instruments": Instruments(drill_mm=3.2)})
+        device = design(spine(), made()[0], one, PROCESS)
+        part = device.parts[0]
+        way = made()[0].axis("trajectory-L3-left")
+        points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index("bore-L3-left")])]
+        found = fitted_cylinder(points, np.array(way.origin_mm), np.array(way.direction), 1.7)
+        assert found.diameter_mm == pytest.approx(3.4, abs=0.02)
+
+
+class TestChecks:
+    def test_a_guide_that_lies_too_near_is_found(self) -> None:
+        _, device = made()
+        part = device.parts[0]
+        way = np.array(made()[0].axis("insertion-L3").direction)
+        pushed = replace(part, mesh=Mesh(part.mesh.vertices_mm - 0.2 * way, part.mesh.faces))
+        found = contact_findings(pushed, spine().bones[0].mesh, offset_mm=0.2, limits=LIMITS)
+        assert {f.what.split(": ")[1] for f in found if f.verdict == "fail"} >= {
+            "|gap - set|, 95 % of the contact",
+            "nearest to the bone, minus set",
+        }
+
+    def test_a_guide_under_bone_is_found(self) -> None:
+        proposal, device = made()
+        way = proposal.axis("insertion-L3")
+        part = device.parts[0]
+        sunk = replace(part, mesh=Mesh(part.mesh.vertices_mm - 25.0 * np.array(way.direction), part.mesh.faces))
+        assert way_out_findings(part, spine().bones[0].mesh, way, LIMITS)[0].verdict == "pass"
+        assert way_out_findings(sunk, spine().bones[0].mesh, way, LIMITS)[0].verdict == "fail"
+
+    def test_a_bore_off_its_plan_is_found(self) -> None:
+        proposal, device = made()
+        way = proposal.axis("trajectory-L3-left")
+        off = replace(way, origin_mm=(way.origin_mm[0] + 0.08, way.origin_mm[1], way.origin_mm[2]))
+        good = bore_findings(device.parts[0], "bore-L3-left", way, set_mm=2.7, limits=LIMITS)
+        assert [f.verdict for f in good] == ["pass", "pass", "pass"]
+        assert bore_findings(device.parts[0], "bore-L3-left", off, set_mm=2.7, limits=LIMITS)[0].verdict == "fail"
+        assert bore_findings(device.parts[0], "bore-L3-left", way, set_mm=2.73, limits=LIMITS)[2].verdict == "fail"
+
+
+def box_mesh(low: tuple[float, float, float], high: tuple[float, float, float]) -> Mesh:
+    import trimesh
+
+    made_box = trimesh.creation.box(bounds=[low, high])
+    return Mesh(np.asarray(made_box.vertices, dtype=np.float64), np.asarray(made_box.faces, dtype=np.int32))
