@@ -6,7 +6,7 @@ from batchone.design.booleans import Solid, pieces, simplify, to_mesh
 from batchone.design.crossings import crossing_pairs
 
 _SIMPLER_MM = (0.005, 0.002, 0.001)  # tried in turn: no face moves further; far below every tolerance of a guide
-_CROSSING_MM = 1e-6  # numerical: stricter than the mesh check, which measures after rounding
+_CROSSING_MM = 2e-5  # numerical: stricter than the mesh check, which measures after rounding to single precision
 
 
 def finished(body: Solid) -> Solid:
