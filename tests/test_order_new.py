@@ -133,7 +133,7 @@ def test_a_rule_between_parameters_is_kept_too() -> None:
         ({"due": "tomorrow"}, "ISO 8601"),
         ({"side": "both"}, "side"),
         ({"case": "TEST ALPHA"}, "case"),
-        ({"process": "magic"}, "known: pa12-sls, ti64-lpbf"),
+        ({"process": "magic"}, "known: guide-resin, pa12-sls, ti64-lpbf"),
         ({"machine": "none"}, "known: sim-01"),
         ({"drill_mm": 40.0}, "instruments.drill_mm"),
         ({"markups": ["absent.mrk.json"]}, "cannot be read"),
