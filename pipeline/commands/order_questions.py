@@ -54,7 +54,7 @@ def ask(
 
         place = _asked("Plan drawn in 3D Slicer, .mrk.json (empty: none)", "", lambda text: read_curves(text) if text else None)
         tables["plan"]["curves"] = read_curves(place) if place else None
-    if instruments["drill_mm"] is None:
+    if instruments["drill_mm"] is None and "drill" not in instruments:
         text = _asked("Drill of the theatre, mm (empty: not stated)", "", _checked_drill)
         instruments["drill_mm"] = float(text) if text else None
     while text := _asked("Change a parameter, NAME=VALUE (empty: none)", "", lambda text: _checked_setting(text, table, device)):
