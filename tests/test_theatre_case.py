@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +13,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from batchone.pipeline.case import read_case_order, run_case
-from batchone.pipeline.errors import MachineError, OrderError
 from batchone.pipeline.job.manifest import JobManifest
 
 PROGRAM = Path(__file__).with_name("bone_program.py")
@@ -69,33 +68,41 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def batchone(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own: a whole case takes memory that other tests here measure."""
+    order, study = str(site / "order.toml"), str(site / "study.nii.gz")
+    command = [sys.executable, "-m", "batchone.pipeline", "run", order, "--study", study, "--out", str(site), "--json"]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
 def test_a_case_in_guide_resin_runs_to_its_job_folder_with_the_instruments_of_the_site(site: Path) -> None:
-    order = read_case_order(site / "order.toml")
+    case = site / "cases" / "resin-1"
 
     # an instrument that nobody knows, or a faulty table, stops the case before anything has run
-    with pytest.raises(OrderError, match=r"drill is 'ours'; known: drill-1\.5"):
-        run_case(order, site / "study.nii.gz", site=site)
+    unknown = batchone(site)
+    assert (unknown.returncode, "drill is 'ours'; known: drill-1.5" in unknown.stderr) == (2, True), unknown.stderr
     set_table(site, DRILLS + "ours,0,caliper\n")
-    with pytest.raises(MachineError, match=r"tables/instruments/drills\.csv:2: diameter_mm"):
-        run_case(order, site / "study.nii.gz", site=site)
-    assert not (site / "cases" / "resin-1" / "intake").exists()
+    faulty = batchone(site)
+    assert (faulty.returncode, "tables/instruments/drills.csv:2: diameter_mm" in faulty.stderr) == (5, True), faulty.stderr
+    assert not (case / "intake").exists()
 
     set_table(site, DRILLS + "ours,3.5,caliper\n")
-    done = run_case(order, site / "study.nii.gz", site=site, approve_as="tester")
-    assert done.job is not None
-    kept = json.loads((site / "cases" / "resin-1" / "tables.json").read_text())
+    done = batchone(site, "--approve-as", "tester")
+    assert done.returncode == 0, done.stderr
+    folder = Path(json.loads(done.stdout)["job"])
+    kept = json.loads((case / "tables.json").read_text())
     assert kept["drills"][-1] == {"name": "ours", "diameter_mm": 3.5, "source": "caliper", "origin": "site"}
-    job = JobManifest.model_validate_json((done.job / "job.json").read_bytes())
+    job = JobManifest.model_validate_json((folder / "job.json").read_bytes())
     assert (job.process, job.parts[0].material) == ("guide-resin", "guide resin")
-    assert (done.job / "build" / "layers.cli").stat().st_size > 0
+    assert (folder / "build" / "layers.cli").stat().st_size > 0
     warned = {finding.check for finding in job.findings if finding.stage == "slice" and finding.verdict == "warn"}
     assert {"orient.overhang", "layers.images"} <= warned
     assert any("121 C" in step for step in job.after_printing)
 
     # a changed table is a changed input: the stages that take it run again; what they give is the same, so the approval stands
     set_table(site, DRILLS + "ours,3.6,caliper\n")
-    again = run_case(order, None, site=site)
-    assert again.status == "done"
-    assert set(again.kept) == {"intake", "segment", "slice", "package"}
-    assert again.job == done.job
-    assert set(run_case(order, None, site=site).kept) == {"intake", "segment", "plan", "design", "check", "slice", "package"}
+    again = batchone(site)
+    tree = json.loads(again.stdout)
+    assert (tree["status"], tree["job"]) == ("done", str(folder)), again.stderr
+    assert {stage for stage, seconds in tree["stages"].items() if seconds > 0.0} == {"plan", "design", "check"}
