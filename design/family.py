@@ -9,6 +9,7 @@ from functools import cached_property
 from importlib import resources
 from typing import TypeVar, cast
 
+from batchone.design.tables import Tables
 from batchone.pipeline.limits import Limit, Protocol
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model, Order, Parameters
@@ -39,6 +40,7 @@ class Checked:
     order: Order
     process: Process
     machine: Machine
+    tables: Tables
     limits: FamilyLimits
 
 
@@ -46,7 +48,8 @@ class Checked:
 class Family:
     """One device family.
 
-    ``needs`` names the bones that must be in the Anatomy; ``propose`` and ``build`` are pure functions;
+    ``needs`` names the bones that must be in the Anatomy; ``propose`` and ``build`` are pure functions, and get
+    the instruments and clearances of the site as ``Tables``;
     ``checks`` measure what only this family has. Limits are read from ``design/families/<module>.toml``.
     """
 
@@ -54,8 +57,8 @@ class Family:
     title: str
     parameters: type[Parameters]
     needs: tuple[str, ...]
-    propose: Callable[[Anatomy, Order], Plan]
-    build: Callable[[Anatomy, Plan, Order, Process], Device]
+    propose: Callable[[Anatomy, Order, Tables], Plan]
+    build: Callable[[Anatomy, Plan, Order, Process, Tables], Device]
     checks: tuple[Callable[[Checked], tuple[Finding, ...]], ...]
 
     @cached_property

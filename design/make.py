@@ -1,9 +1,11 @@
-"""Anatomy to Plan to Device to CheckedDevice: the room's way in, one function per stage."""
+"""Anatomy to Plan to Device to CheckedDevice: the room's way in, one function per stage. Without ``tables``, the shipped ones."""
 
 from __future__ import annotations
 
 from batchone.design.families import load_families
 from batchone.design.family import BONE_MODEL, Checked, Family
+from batchone.design.table_files import shipped_tables
+from batchone.design.tables import Tables
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
@@ -11,7 +13,7 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, Part, Plan
 
 
-def plan(anatomy: Anatomy, order: Order) -> Plan:
+def plan(anatomy: Anatomy, order: Order, tables: Tables | None = None) -> Plan:
     """Say what is to be made where.
 
     Raises
@@ -29,20 +31,20 @@ def plan(anatomy: Anatomy, order: Order) -> Plan:
             f"{family.name} needs {', '.join(missing)}; bones found: {found}",
             hint="send the series that shows it, or order another device",
         )
-    return family.propose(anatomy, order)
+    return family.propose(anatomy, order, tables or shipped_tables())
 
 
-def design(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Device:
+def design(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: Tables | None = None) -> Device:
     """Build the device.
 
     Raises
     ------
     OrderError
-        A parameter is below what the process can hold.
+        A parameter is below what the process can hold, or a clearance is in no table.
     DesignError
         No closed device with its functional faces exists.
     """
-    device = _family(order).build(anatomy, plan, order, process)
+    device = _family(order).build(anatomy, plan, order, process, tables or shipped_tables())
     if not device.parts:
         raise DesignError(f"{device.family}: 0 parts were built, at least 1", hint="report this order")
     for part in device.parts:
@@ -50,7 +52,15 @@ def design(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Devi
     return device
 
 
-def check(device: Device, anatomy: Anatomy, plan: Plan, order: Order, process: Process, machine: Machine) -> CheckedDevice:
+def check(
+    device: Device,
+    anatomy: Anatomy,
+    plan: Plan,
+    order: Order,
+    process: Process,
+    machine: Machine,
+    tables: Tables | None = None,
+) -> CheckedDevice:
     """Measure everything, then judge: what every device must be, then what only this family has."""
     from batchone.design.checks.mesh import mesh_findings
     from batchone.design.checks.placement import placement_findings
@@ -65,7 +75,7 @@ def check(device: Device, anatomy: Anatomy, plan: Plan, order: Order, process: P
             part, process, limits.gates.get("bone_wall_mm" if part.name.startswith(BONE_MODEL) else "wall_mm")
         )
     findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
-    case = Checked(device, anatomy, plan, order, process, machine, limits)
+    case = Checked(device, anatomy, plan, order, process, machine, tables or shipped_tables(), limits)
     for measure in family.checks:
         findings += measure(case)
     return CheckedDevice(device, tuple(findings))

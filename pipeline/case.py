@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from batchone.design.families import load_families
+from batchone.design.table_files import site_tables
+from batchone.design.theatre import theatre
 from batchone.pipeline import codec
 from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit, put_edit, read_edit, remove_edit
@@ -187,14 +189,17 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
             f"machine {machine.name} does not run {order.process}; it runs {', '.join(machine.processes)}",
             hint="choose another machine or process in the order",
         )
+    tables = site_tables(site)
+    theatre(order, tables)  # an instrument that nobody knows is refused before anything runs
     key = release_key(site / "keys")
     write_allowed_signers(site / "keys")
     inputs = Inputs()
     inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
     settings = read_site_settings(site)
     write_atomic(case.path / "site.json", (settings.model_dump_json(indent=1) + "\n").encode())
+    write_atomic(case.path / "tables.json", (tables.model_dump_json(indent=1) + "\n").encode())
     protocol = protocol_at(settings, family.limits.protocol)
-    for name, model in (("Protocol", protocol), ("Process", process), ("Machine", machine)):
+    for name, model in (("Protocol", protocol), ("Process", process), ("Machine", machine), ("Tables", tables)):
         inputs.give(name, model, codec.tree_digest(json.loads(model.model_dump_json())))
     inputs.give("SiteKey", key, codec.tree_digest(key.public_key))
     backend = settings.segmentation

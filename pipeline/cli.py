@@ -101,8 +101,16 @@ def demo(
 
 
 @app.command()
-def devices(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonOption = False) -> None:
+def devices(
+    name: Annotated[str | None, typer.Argument()] = None,
+    instruments: Annotated[bool, typer.Option("--instruments", help="The tables of instruments and clearances.")] = False,
+    site: SiteOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the device families, or one family's parameters with units, defaults, limits and sources."""
+    if instruments:
+        _tables(name, site, as_json=as_json)
+        return
     from batchone.design.families import load_families
 
     families = load_families()
@@ -121,6 +129,16 @@ def devices(name: Annotated[str | None, typer.Argument()] = None, as_json: JsonO
         }
         lines = [f"{family.name}: {family.title}", *_parameter_lines(tree["parameters"])]
     typer.echo(_json(tree) if as_json else "\n".join(lines))
+
+
+def _tables(name: str | None, site: Path | None, *, as_json: bool) -> None:
+    from batchone.design.table_files import site_tables
+    from batchone.pipeline.commands.instrument_list import instrument_lines
+
+    if name is not None:
+        raise OrderError(f"--instruments lists what counts for every device; {name!r} was given", hint="leave the device out")
+    tables = site_tables(_site(site))
+    typer.echo(_json(tables.model_dump(mode="json")) if as_json else "\n".join(instrument_lines(tables)))
 
 
 @app.command()

@@ -147,9 +147,26 @@ def _named(drawn: Sequence[DrawnT], name: str) -> DrawnT | None:
 
 
 class Instruments(Model):
-    """What the theatre has."""
+    """What the theatre has: by name from the tables of instruments, or by a number where that is all there is to know."""
 
     drill_mm: Annotated[float, Field(gt=0.3, le=12.0)] | None = None
+    saw_blade: Code | None = None
+    saw_blade_thickness_mm: Annotated[float, Field(ge=0.1, le=3.0)] | None = None
+    drill: Code | None = None
+    wire: Code | None = None
+    wire_mm: Annotated[float, Field(ge=0.6, le=4.0)] | None = None
+    pin: Code | None = None
+    pin_mm: Annotated[float, Field(ge=1.0, le=8.0)] | None = None
+    sleeve: Code | None = None
+    screw: Code | None = None
+
+    @model_validator(mode="after")
+    def _each_is_named_or_measured(self) -> Instruments:
+        numbers = {"saw_blade": "saw_blade_thickness_mm", "drill": "drill_mm", "wire": "wire_mm", "pin": "pin_mm"}
+        for name, number in numbers.items():
+            if getattr(self, name) is not None and getattr(self, number) is not None:
+                raise ValueError(f"give {name} or {number}, not both")
+        return self
 
 
 class Order(Model):

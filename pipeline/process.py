@@ -15,12 +15,13 @@ class Process(Model):
     """Limits and rates of one process with one material.
 
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
-    that nobody has confirmed.
+    that nobody has confirmed. ``volume_rate_mm3_per_s`` is None where the time of a layer does not depend on what is in it;
+    ``recoat_s`` is the time of a layer apart from that.
     """
 
     name: str
     title: str
-    kind: Literal["lpbf", "sls"]
+    kind: Literal["lpbf", "sls", "vat"]
     material: str
     density_g_per_mm3: Positive
     layer_mm: Positive
@@ -36,7 +37,7 @@ class Process(Model):
     needs_supports: bool
     tolerance_mm: Positive
     part_spacing_mm: Positive
-    volume_rate_mm3_per_s: Positive
+    volume_rate_mm3_per_s: Positive | None = None
     recoat_s: Positive
     setup_s: Annotated[float, Field(ge=0)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]

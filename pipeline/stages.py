@@ -15,7 +15,7 @@ from batchone.pipeline.inspection import family_protocols
 from batchone.pipeline.intake.scan_report import scan_report
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Identity, Plan, Scan
 
-CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey", "Segmentation", "Edit")
+CASE_INPUTS = ("Study", "Order", "Protocol", "Process", "Machine", "SiteKey", "Segmentation", "Edit", "Tables")
 
 ARGUMENTS = {
     "Study": "study",
@@ -26,6 +26,7 @@ ARGUMENTS = {
     "SiteKey": "key",
     "Segmentation": "settings",
     "Edit": "edit",
+    "Tables": "tables",
     "Scan": "scan",
     "Anatomy": "anatomy",
     "Plan": "plan",
@@ -115,15 +116,22 @@ STAGES = (
         2.5,
         _keep_anatomy,
     ),
-    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order"), "Plan", 3, 2.0, _keep_plan),
+    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order", "Tables"), "Plan", 3, 2.0, _keep_plan),
     Stage(
-        "design", "pure", "batchone.design.make:design", ("Anatomy", "Plan", "Order", "Process"), "Device", 1, 2.0, _keep_device
+        "design",
+        "pure",
+        "batchone.design.make:design",
+        ("Anatomy", "Plan", "Order", "Process", "Tables"),
+        "Device",
+        1,
+        2.0,
+        _keep_device,
     ),
     Stage(
         "check",
         "pure",
         "batchone.design.make:check",
-        ("Device", "Anatomy", "Plan", "Order", "Process", "Machine"),
+        ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
         1,
         2.0,

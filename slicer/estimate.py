@@ -21,13 +21,16 @@ def estimate(process: Process, *, layers: int, volume_mm3: float) -> Estimate:
     Notes
     -----
     Time = set-up + layers x recoating + volume / exposure rate, the form used for powder-bed scheduling by Kucukkoc 2019
-    (Computers & Operations Research). Supports are not in it.
+    (Computers & Operations Research); without a rate, as for a mask that cures a layer at once, the last term is left out.
+    Supports are not in it.
     """
-    seconds = process.setup_s + layers * process.recoat_s + volume_mm3 / process.volume_rate_mm3_per_s
-    basis = (
-        f"set-up {process.setup_s:g} s + {layers} layers x {process.recoat_s:g} s + {volume_mm3:.0f} mm3 / "
-        f"{process.volume_rate_mm3_per_s:g} mm3/s; parts only, without supports, powder losses, cooling and post-processing"
-    )
+    seconds = process.setup_s + layers * process.recoat_s
+    basis = f"set-up {process.setup_s:g} s + {layers} layers x {process.recoat_s:g} s"
+    if process.volume_rate_mm3_per_s is not None:
+        seconds += volume_mm3 / process.volume_rate_mm3_per_s
+        basis += f" + {volume_mm3:.0f} mm3 / {process.volume_rate_mm3_per_s:g} mm3/s"
+    losses = "resin losses" if process.kind == "vat" else "powder losses, cooling"
+    basis += f"; parts only, without supports, {losses} and post-processing"
     return Estimate(
         layers=layers,
         height_mm=layers * process.layer_mm,

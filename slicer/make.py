@@ -74,7 +74,7 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         plate_3mf=plate_3mf,
         layers_cli=layers_cli,
         estimate=estimate(process, layers=layers.count, volume_mm3=volume),
-        findings=(*findings, *_support_findings(parts, stances, process)),
+        findings=(*findings, *_support_findings(parts, stances, process), *_image_findings(process)),
         part_3mf=part_3mf,
     )
 
@@ -132,3 +132,12 @@ def _support_findings(parts: tuple[Part, ...], stances: list[Stance], process: P
                 )
             )
     return findings
+
+
+def _image_findings(process: Process) -> list[Finding]:
+    """A resin machine shows images; this file holds the contours of the layers: advice to the workshop."""
+    if process.kind != "vat":
+        return []
+    what = "layer images in the files: layers.cli holds contours"
+    hint = "let the machine's own preparation make the images of build/plate.3mf"
+    return [judge("layers.images", what, 0.0, "", low=1.0, gate=False, hint=hint, source="project default")]

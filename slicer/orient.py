@@ -2,7 +2,8 @@
 
 Directions are scored with a dimensionless cost, the lowest wins, ties go to the first:
 
-* ``lpbf``: (10 x functional area + other area that overhangs beyond the limit) / whole area + 0.25 x height / largest extent.
+* ``lpbf``, ``vat``: (10 x functional area + other area that overhangs beyond the limit) / whole area
+  + 0.25 x height / largest extent.
   Supports touch what overhangs: functional faces must stay free of them, the rest costs finishing, height costs time.
 * ``sls``: height / largest extent + (functional area + other area within 15 deg of the layers) / whole area.
   Powder carries the part; height costs time, and flat faces parallel to the layers curl and show stair-steps.
@@ -29,7 +30,7 @@ _NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg; e
 _FLAT_FACES: Final = 12  # the largest planes of the part that are tried as directions
 _FLAT_SHARE: Final = 0.01  # of the whole area, from which a plane counts as one of the part's own
 _FUNCTIONAL_WEIGHT: Final = 10.0  # project default: a functional face is worth ten others
-_HEIGHT_WEIGHT: Final = 0.25  # project default, lpbf
+_HEIGHT_WEIGHT: Final = 0.25  # project default, lpbf and vat
 _FLAT_DEG: Final = 15.0  # project default, unverified: faces this close to the layer plane curl and show steps (sls)
 _COST_DIGITS: Final = 6  # numerical: costs that agree this far are ties
 

@@ -20,6 +20,7 @@ from batchone.design.cranial.way_out import obstruction
 from batchone.design.families.cranial_implant import CRANIAL_IMPLANT, CranialImplantParameters
 from batchone.design.family import Checked
 from batchone.design.nearest import nearest_mm
+from batchone.design.table_files import shipped_tables
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
@@ -186,7 +187,16 @@ def volume_mm3(mesh: Mesh) -> float:
 
 def checked(device: Device, angle_deg: float = 0.0, **parameters: object) -> Checked:
     machine = Machine.model_construct()
-    return Checked(device, skull(angle_deg), plan_for(angle_deg), order(**parameters), PROCESS, machine, CRANIAL_IMPLANT.limits)
+    return Checked(
+        device,
+        skull(angle_deg),
+        plan_for(angle_deg),
+        order(**parameters),
+        PROCESS,
+        machine,
+        shipped_tables(),
+        CRANIAL_IMPLANT.limits,
+    )
 
 
 def verdicts(case: Checked) -> dict[str, list[str]]:

@@ -54,6 +54,7 @@ def test_the_written_order_reads_back_with_everything_that_was_given(tmp_path: P
     drawn = markups(tmp_path / "plan.mrk.json", curve(system="RAS"))
     flags = ("--process", "pa12-sls", "--prescriber", "code-1", "--characteristics", 'left "parietal"; flush', "--bone", "skull")
     flags += ("--level-confirmed-by", "code-2", "--drill-mm", "3.2", "--set", "border_gap_mm=0.4", "--set", "thickness_mode=bone")
+    flags += ("--instrument", "saw_blade=blade-0.6")
     out = tmp_path / "order.toml"
     made = ordered("cranial-implant", *NEEDED, *flags, "--markups", str(drawn), "--out", str(out))
     assert made.returncode == 0, made.stderr
@@ -67,6 +68,7 @@ def test_the_written_order_reads_back_with_everything_that_was_given(tmp_path: P
     assert order.prescription is not None
     assert (order.prescription.prescriber, order.prescription.characteristics) == ("code-1", 'left "parietal"; flush')
     assert (order.target.bones, order.target.level_confirmed_by, order.instruments.drill_mm) == (("skull",), "code-2", 3.2)
+    assert order.instruments.saw_blade == "blade-0.6"
     parameters = order.parameters.model_dump()
     assert (parameters["border_gap_mm"], parameters["thickness_mode"]) == (0.4, "bone")
     rim = order.plan.curve("rim")
@@ -132,9 +134,11 @@ def test_a_rule_between_parameters_is_kept_too() -> None:
         ({"due": "tomorrow"}, "ISO 8601"),
         ({"side": "both"}, "side"),
         ({"case": "TEST ALPHA"}, "case"),
-        ({"process": "magic"}, "known: pa12-sls, ti64-lpbf"),
+        ({"process": "magic"}, "known: guide-resin, pa12-sls, ti64-lpbf"),
         ({"machine": "none"}, "known: sim-01"),
         ({"drill_mm": 40.0}, "instruments.drill_mm"),
+        ({"named": ["drill=drill-3.2"], "drill_mm": 3.2}, "give drill or drill_mm, not both"),
+        ({"named": ["hammer=large"]}, "instruments.hammer: unknown key"),
         ({"markups": ["absent.mrk.json"]}, "cannot be read"),
     ],
 )

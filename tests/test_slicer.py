@@ -73,7 +73,7 @@ def dimple(solid: Solid, count: int, seed: int) -> Solid:
 
 
 def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
-    assert {"ti64-lpbf", "pa12-sls"} <= set(process_names())
+    assert {"ti64-lpbf", "pa12-sls", "guide-resin"} <= set(process_names())
     for name in process_names():
         process = load_process(name)
         assert process.name == name
@@ -296,7 +296,7 @@ def test_parts_that_do_not_fit_side_by_side_are_refused_with_sizes() -> None:
 # the whole build
 
 
-@pytest.fixture(scope="module", params=["ti64-lpbf", "pa12-sls"])
+@pytest.fixture(scope="module", params=["ti64-lpbf", "pa12-sls", "guide-resin"])
 def build(request: pytest.FixtureRequest) -> tuple[CheckedDevice, Build]:
     shell = (Solid.sphere(40, 96) - Solid.sphere(36, 96)).trim_by_plane((0.2, 0.3, 1), 25).translate((90, -150, -700))
     checked = device_of(part_of(bracket().rotate((10, 20, 30)), "bracket"), part_of(shell, "plate"))
@@ -409,6 +409,15 @@ def test_the_estimate_is_its_formula() -> None:
     )
     found = estimate(process, layers=10, volume_mm3=80.0)
     assert (found.seconds, found.material_g, found.height_mm, found.layers) == (140.0, 0.8, 0.5, 10)
+    mask = process.model_copy(update={"volume_rate_mm3_per_s": None})
+    assert estimate(mask, layers=10, volume_mm3=80.0).seconds == 120.0
+
+
+def test_only_a_resin_machine_is_told_that_layer_images_are_not_in_the_files() -> None:
+    for name in process_names():
+        made = slice_device(device_of(part_of(bracket())), APPROVAL, load_process(name), MACHINE)
+        told = [finding.verdict for finding in made.findings if finding.check == "layers.images"]
+        assert told == (["warn"] if name == "guide-resin" else []), name
 
 
 def test_another_process_on_one_thread_writes_the_same_bytes() -> None:

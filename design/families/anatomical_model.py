@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from batchone.design.family import Checked, Family
+from batchone.design.tables import Tables
 from batchone.pipeline.order import Order, Parameters
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
@@ -89,7 +90,7 @@ class AnatomicalModelParameters(Parameters):
         return self
 
 
-def propose(anatomy: Anatomy, order: Order) -> Plan:
+def propose(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
     """Lay the planes of the region along the axis of the first bone.
 
     Raises
@@ -102,7 +103,7 @@ def propose(anatomy: Anatomy, order: Order) -> Plan:
     return propose_region(anatomy, order)
 
 
-def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Device:
+def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: Tables) -> Device:
     """Make the model and its scale cube.
 
     Raises

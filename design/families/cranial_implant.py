@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from batchone.design.family import Checked, Family
+from batchone.design.tables import Tables
 from batchone.pipeline.order import Order, Parameters
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
@@ -85,7 +86,7 @@ class CranialImplantParameters(Parameters):
         return self
 
 
-def propose(anatomy: Anatomy, order: Order) -> Plan:
+def propose(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
     """Find the defect (or take the order's ``rim``) and propose contour, symmetry plane and insertion axis.
 
     Returns
@@ -105,7 +106,7 @@ def propose(anatomy: Anatomy, order: Order) -> Plan:
     return propose_plan(anatomy, order)
 
 
-def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Device:
+def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: Tables) -> Device:
     """Make the implant's body with its features.
 
     Raises

@@ -14,20 +14,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from batchone.design.family import Checked, Family
+from batchone.design.tables import Tables
 from batchone.pipeline.order import Order, Parameters
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
+
+
+LEAST_OFFSET_MM = 0.1  # a smaller gap cannot be told from none by any process; facts of contact offsets: 0.1 to 0.3 mm
 
 
 class PedicleGuideParameters(Parameters):
     """What may be chosen about a pedicle guide; the defaults make a valid device."""
 
     contact_offset_mm: Annotated[
-        float, Field(ge=0.1, le=0.5, description="gap to the bone where the guide touches; 0.1 to 0.3 mm, common practice")
-    ] = 0.2
+        float,
+        Field(
+            ge=0.0,
+            le=0.5,
+            description="gap to the bone where the guide touches, 0: what the process needs; 0.1 to 0.3 mm, common practice",
+        ),
+    ] = 0.0
     relief_mm: Annotated[
         float,
         Field(ge=0.6, le=3.0, description="gap elsewhere: soft tissue, uncertain bone; project default, unverified"),
@@ -46,43 +55,40 @@ class PedicleGuideParameters(Parameters):
         float,
         Field(ge=0.0, le=15.0, description="how far the shell climbs on the spinous process; project default, unverified"),
     ] = 6.0
-    drill_mm: Annotated[
-        float, Field(ge=1.5, le=4.0, description="drill where the order names none; 2.5 to 3.2 mm, common practice")
-    ] = 2.5
-    drill_clearance_mm: Annotated[
-        float, Field(ge=0.05, le=0.4, description="bore minus drill, diametral; project default, unverified")
-    ] = 0.2
     sleeve_mm: Annotated[
         float, Field(ge=10.0, le=30.0, description="length over which the drill is led; at least 10 to 15 mm, common practice")
     ] = 15.0
     sleeve_wall_mm: Annotated[
         float, Field(ge=1.0, le=4.0, description="wall of a sleeve; outer diameter 6 mm in published guides (range: unverified)")
     ] = 2.0
-    screw_mm: Annotated[
-        float, Field(ge=3.0, le=8.0, description="planned screw's diameter; at most 80 % of the isthmus, common practice")
-    ] = 4.5
     screw_length_mm: Annotated[
         float,
         Field(
-            ge=0.0, le=80.0, description="planned screw's length, 0: as long as 80 % of the bone's depth allows, common practice"
+            ge=0.0, le=80.0, description="planned screw's length, 0: the longest within 80 % of the bone's depth, common practice"
         ),
     ] = 0.0
     engrave: Annotated[bool, Field(description="engrave case code, level and an arrow to the head; project default")] = True
     bone_model: Annotated[bool, Field(description="a model of the bone with the guide; project default")] = True
 
+    @model_validator(mode="after")
+    def _no_gap_that_cannot_be_made(self) -> PedicleGuideParameters:
+        if 0.0 < self.contact_offset_mm < LEAST_OFFSET_MM:
+            raise ValueError(f"contact_offset_mm is {self.contact_offset_mm:g}, must be 0 or at least {LEAST_OFFSET_MM:g} mm")
+        return self
 
-def propose(anatomy: Anatomy, order: Order) -> Plan:
+
+def propose(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
     """Propose a way in for each pedicle; see :func:`batchone.design.pedicle.plan.propose_plan`."""
     from batchone.design.pedicle.plan import propose_plan
 
-    return propose_plan(anatomy, order)
+    return propose_plan(anatomy, order, tables)
 
 
-def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Device:
+def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: Tables) -> Device:
     """Make one guide for each level; see :func:`batchone.design.pedicle.guide.build_guides`."""
     from batchone.design.pedicle.guide import build_guides
 
-    return build_guides(anatomy, plan, order, process)
+    return build_guides(anatomy, plan, order, process, tables)
 
 
 def _measured(checked: Checked) -> tuple[Finding, ...]:

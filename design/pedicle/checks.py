@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from batchone.design.cranial.columns import to_local
-from batchone.design.families.pedicle_guide import PedicleGuideParameters
-from batchone.design.family import Checked, FamilyLimits, parameters_of
+from batchone.design.family import Checked, FamilyLimits
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, way_out_findings
+from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.pedicle.trajectory import Trajectory, Walls, apart_mm, walls, ways
+from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part
 
 ENTRY_MM = 5.0  # of the way that lies in the cortex of the entry: walls beside it do not count; project default, unverified
@@ -19,7 +20,7 @@ ENTRY_MM = 5.0  # of the way that lies in the cortex of the entry: walls beside 
 
 def sits_on_bone(checked: Checked) -> tuple[Finding, ...]:
     """Contact and clearance of each guide against its bone."""
-    offset_mm = parameters_of(checked.order, PedicleGuideParameters).contact_offset_mm
+    offset_mm = fittings(checked.order, checked.process, checked.tables).offset_mm
     return tuple(
         finding
         for part, bone in _guides(checked)
@@ -38,8 +39,7 @@ def slides_on(checked: Checked) -> tuple[Finding, ...]:
 
 def leads_the_drill(checked: Checked) -> tuple[Finding, ...]:
     """Each bore lies on its planned way and is as wide as set."""
-    chosen = parameters_of(checked.order, PedicleGuideParameters)
-    bore_mm = (checked.order.instruments.drill_mm or chosen.drill_mm) + chosen.drill_clearance_mm
+    bore_mm = fittings(checked.order, checked.process, checked.tables).bore_mm
     return tuple(
         finding
         for part, bone in _guides(checked)
@@ -56,7 +56,7 @@ def leads_the_drill(checked: Checked) -> tuple[Finding, ...]:
 
 def screws_fit(checked: Checked) -> tuple[Finding, ...]:
     """The planned screws against the bone: walls along each, bone in front of its tip, and both against each other."""
-    screw_mm = parameters_of(checked.order, PedicleGuideParameters).screw_mm
+    screw_mm = screw(checked.order, checked.tables).diameter_mm
     findings: list[Finding] = []
     for bone in checked.anatomy.bones:
         local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
@@ -82,7 +82,7 @@ def _way(bone: Bone, axis: Axis) -> Trajectory:
 
 def _screw_findings(title: str, found: Walls, left_mm: float, screw_mm: float, limits: FamilyLimits) -> list[Finding]:
     gates, radius = limits.gates, 0.5 * screw_mm
-    hint = "a thinner or shorter screw (screw_mm, screw_length_mm), another way ([plan] markups), or no guide for this pedicle"
+    hint = "another screw ([instruments] screw, screw_length_mm) or way ([plan] markups), or no guide for this pedicle"
     values = (
         ("pedicle_wall_mm", "pedicle-wall", "cortex to the screw, least along its way", found.all_mm - radius),
         ("medial_wall_mm", "medial-wall", "medial wall to the screw", found.medial_mm - radius),
@@ -91,9 +91,15 @@ def _screw_findings(title: str, found: Walls, left_mm: float, screw_mm: float, l
     return [judged(gates[key], check, f"{title}: {what}", value, hint) for key, check, what, value in values]
 
 
+def made_for(checked: Checked) -> tuple[Finding, ...]:
+    """Instruments and clearances that were used, with where their numbers come from."""
+    fit = fittings(checked.order, checked.process, checked.tables)
+    return used_findings(fit.drill, fit.hole, fit.contact, screw(checked.order, checked.tables))
+
+
 def _guides(checked: Checked) -> list[tuple[Part, Bone]]:
     parts = {part.name: part for part in checked.device.parts}
     return [(parts[f"guide-{bone.name}"], bone) for bone in checked.anatomy.bones]
 
 
-CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (sits_on_bone, slides_on, leads_the_drill, screws_fit)
+CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (sits_on_bone, slides_on, leads_the_drill, screws_fit, made_for)

@@ -21,8 +21,10 @@ from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
 from batchone.design.model.reduction import reduced
+from batchone.design.pedicle.fittings import Fittings, fittings
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.solid import Feature, step_of
+from batchone.design.tables import Tables
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
@@ -55,7 +57,7 @@ class Site:
     sleeves: tuple[Sleeve, ...]
 
 
-def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -> Device:
+def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: Tables) -> Device:
     """Make a guide for each level, and the bone models.
 
     Raises
@@ -63,13 +65,13 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process) -
     DesignError
         No contact, no room for the crosslink or the label, or a boolean failed.
     """
-    chosen = parameters_of(order, PedicleGuideParameters)
+    chosen, fit = parameters_of(order, PedicleGuideParameters), fittings(order, process, tables)
     parts: list[Part] = []
     figures: list[tuple[str, float]] = []
     for bone in anatomy.bones:
         others = tuple(other for other in anatomy.bones if other is not bone)
-        site = _site(bone, others, plan, order, chosen)
-        part, more = _guide(site, order, chosen, process)
+        site = _site(bone, others, plan, order, chosen, fit)
+        part, more = _guide(site, order, chosen, process, fit.offset_mm)
         parts.append(part)
         figures += more
     if chosen.bone_model:
@@ -89,9 +91,9 @@ def guide_pose(plan: Plan, bone: Bone) -> FloatArray:
     return pose
 
 
-def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen: PedicleGuideParameters) -> Site:
+def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen: PedicleGuideParameters, fit: Fittings) -> Site:
     pose = guide_pose(plan, bone)
-    bore = (order.instruments.drill_mm or chosen.drill_mm) + chosen.drill_clearance_mm
+    bore, offset_mm = fit.bore_mm, fit.offset_mm
     outer = bore + 2.0 * chosen.sleeve_wall_mm
     ways = [(side, plan.axis(way_name(bone, side))) for side in sides_of(order)]
     entries = to_local(pose, np.array([way.origin_mm for _, way in ways]))
@@ -100,18 +102,18 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
     tops = entries + outward * (chosen.sleeve_mm + RAISE_MM + 10.0)
     low = np.minimum(entries.min(axis=0), 0.0) - np.array([reach, reach + 14.0, _BELOW_MM + _MARGIN_MM])
     high = np.maximum(entries.max(axis=0), tops.max(axis=0)) + np.array([reach, reach + 4.0, _MARGIN_MM])
-    ground = ground_of(bone, others, pose, low, high, offset_mm=chosen.contact_offset_mm)
+    ground = ground_of(bone, others, pose, low, high, offset_mm=offset_mm)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = _surface_points(ground, relief)
     sleeves = []
     for (side, _), entry, out in zip(ways, entries, outward, strict=True):
-        rim = rim_height_mm(entry, out, 0.5 * bore, surface) + chosen.contact_offset_mm
+        rim = rim_height_mm(entry, out, 0.5 * bore, surface) + offset_mm
         sleeves.append(Sleeve(f"{bone.name}-{side}", entry, out, bore, outer, max(rim, 0.0) + chosen.sleeve_mm))
     top = max(float(sleeve.at_mm(sleeve.top_mm)[2]) for sleeve in sleeves)  # all stops at one height, so that one bar joins them
     sleeves = [replace(sleeve, top_mm=(top - float(sleeve.entry_mm[2])) / float(sleeve.outward[2])) for sleeve in sleeves]
     free = nearest_on_the_way(ground.distance_mm)
     if ground.others_mm is not None:
-        free = np.minimum(free, nearest_on_the_way(ground.others_mm) - np.float32(APART_MM - chosen.contact_offset_mm))
+        free = np.minimum(free, nearest_on_the_way(ground.others_mm) - np.float32(APART_MM - offset_mm))
     _refuse_colliding(sleeves)
     return Site(bone, pose, ground, relief, free, tuple(sleeves))
 
@@ -162,7 +164,9 @@ def _zones(site: Site, footprint: FloatArray, cap_mm: float) -> BoolArray:
     return np.asarray(ndimage.binary_opening(good, structure=np.hypot(x, y) <= cells))
 
 
-def _guide(site: Site, order: Order, chosen: PedicleGuideParameters, process: Process) -> tuple[Part, list[tuple[str, float]]]:
+def _guide(
+    site: Site, order: Order, chosen: PedicleGuideParameters, process: Process, offset_mm: float
+) -> tuple[Part, list[tuple[str, float]]]:
     name = site.bone.name
     pad, hooks = _pad_mm(site, chosen), _hooks_mm(site, chosen)
     footprint = np.minimum(pad, hooks)
@@ -172,7 +176,7 @@ def _guide(site: Site, order: Order, chosen: PedicleGuideParameters, process: Pr
         raise DesignError(
             f"{name}: no bone that may carry lies under the guide (0 mm2)", hint="a larger pad_mm, or look at the bone"
         )
-    seat = make_seat(site.ground, zones=zones, offset_mm=chosen.contact_offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
+    seat = make_seat(site.ground, zones=zones, offset_mm=offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
     lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, site.relief.height_mm, 0.0), zones), _SMOOTH)
     shell = make_shell(
         site.ground,
@@ -180,7 +184,7 @@ def _guide(site: Site, order: Order, chosen: PedicleGuideParameters, process: Pr
         footprint_mm=footprint,
         floor_mm=lowest - np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, _OVER_EDGE_MM), _OVER_EDGE_MM),
         cap_mm=np.full(zones.shape, cap + chosen.shell_mm),
-        outside_mm=chosen.contact_offset_mm + chosen.shell_mm,
+        outside_mm=offset_mm + chosen.shell_mm,
         wall_mm=max(chosen.shell_mm - chosen.relief_mm, process.min_wall_mm),
     )
     lines = _lines(site, order)

@@ -7,7 +7,9 @@ import numpy as np
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import parameters_of
+from batchone.design.pedicle.fittings import screw
 from batchone.design.pedicle.trajectory import Trajectory, Ways, drawn, proposed, ways
+from batchone.design.tables import Screw, Tables
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan, Vector, moved_points
@@ -15,10 +17,9 @@ from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan
 SIDES = ("left", "right")
 MOST_APART_DEG = 45.0  # between a sleeve and the way its guide comes off: steeper sleeves do not stand on it; project default
 SCREW_SHARE = 0.8  # of the depth of the bone along a way; common practice
-LENGTH_STEP_MM = 5.0  # screws come in steps of 5 mm; common sets
 
 
-def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
+def propose_plan(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
     """Propose the ways in from the landmarks of each vertebra.
 
     Returns
@@ -34,7 +35,7 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
     DesignError
         No way through a pedicle was found.
     """
-    chosen = parameters_of(order, PedicleGuideParameters)
+    planned = screw(order, tables)
     _refuse_strange(anatomy, order)
     axes: list[Axis] = []
     figures: list[tuple[str, float]] = []
@@ -42,7 +43,7 @@ def propose_plan(anatomy: Anatomy, order: Order) -> Plan:
         _refuse_cut(bone)
         local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
         found = {side: _way(anatomy, bone, local, side, order) for side in sides_of(order)}
-        lengths = {side: _length_mm(bone, way, side, order, chosen) for side, way in found.items()}
+        lengths = {side: _length_mm(bone, way, side, order, planned) for side, way in found.items()}
         for side, way in found.items():
             title, length_mm = f"{bone.name}-{side}", lengths[side]
             axes.append(_axis(way_name(bone, side), bone.frame, way.entry_mm, way.direction, length_mm))
@@ -67,9 +68,9 @@ def sides_of(order: Order) -> tuple[str, ...]:
     return SIDES if order.side == "midline" else (order.side,)
 
 
-def longest_screw_mm(depth_mm: float) -> float:
-    """The longest screw within 80 % of the bone's depth, in steps of 5 mm."""
-    return float(np.floor(depth_mm * SCREW_SHARE / LENGTH_STEP_MM) * LENGTH_STEP_MM)
+def longest_screw_mm(planned: Screw, depth_mm: float) -> float:
+    """The longest length of a screw within 80 % of the bone's depth; its shortest where none is."""
+    return max((length for length in planned.lengths_mm if length <= SCREW_SHARE * depth_mm), default=planned.lengths_mm[0])
 
 
 def _refuse_cut(bone: Bone) -> None:
@@ -132,13 +133,14 @@ def _drawn_way(bone: Bone, local: Ways, side: str, ends: FloatArray, isthmus: Fl
     return way
 
 
-def _length_mm(bone: Bone, way: Trajectory, side: str, order: Order, chosen: PedicleGuideParameters) -> float:
+def _length_mm(bone: Bone, way: Trajectory, side: str, order: Order, planned: Screw) -> float:
     """As set; or to the end of the drawn line; or as long as the bone allows."""
     line = order.plan.line(way_name(bone, side))
-    if chosen.screw_length_mm > 0.0:
-        return chosen.screw_length_mm
+    stated_mm = parameters_of(order, PedicleGuideParameters).screw_length_mm
+    if stated_mm > 0.0:
+        return stated_mm
     if line is None:
-        return longest_screw_mm(way.depth_mm)
+        return longest_screw_mm(planned, way.depth_mm)
     end = to_local(bone.frame, np.array([line.end_mm]))[0]
     return max(float((end - way.entry_mm) @ way.direction), 0.0)
 

@@ -37,6 +37,9 @@ def order_new(
         list[str] | None, typer.Option("--markups", help="[NAME=]FILE: a plan drawn in 3D Slicer; may be repeated.")
     ] = None,
     drill_mm: Annotated[float | None, typer.Option("--drill-mm", help="Diameter of the theatre's drill, mm.")] = None,
+    named: Annotated[
+        list[str] | None, typer.Option("--instrument", help="KEY=NAME of [instruments], as drill=drill-3.2; may be repeated.")
+    ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="PARAMETER=VALUE; may be repeated.")] = None,
     study: Annotated[
         Path | None, typer.Option("--study", help="Show what is in this study; refuse one that will not do.")
@@ -69,7 +72,7 @@ def order_new(
         "prescription": {"prescriber": prescriber, "characteristics": characteristics},
         "target": {"bones": bones or None, "level_confirmed_by": level_confirmed_by},
         "plan": {**plan_tables([name_and_file(setting) for setting in markups or ()], device)},
-        "instruments": {"drill_mm": drill_mm},
+        "instruments": {"drill_mm": drill_mm} | parse_settings(named or []),
     }
     if terminal:
         ask(given, tables, parameters, table, device)

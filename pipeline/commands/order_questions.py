@@ -50,7 +50,7 @@ def ask(
     if target["bones"] and target["level_confirmed_by"] is None:
         target["level_confirmed_by"] = _asked("Level confirmed by (code; empty: nobody)", "") or None
     tables["plan"] = tables["plan"] or _asked_plan(device)
-    if instruments["drill_mm"] is None:
+    if instruments["drill_mm"] is None and "drill" not in instruments:
         text = _asked("Drill of the theatre, mm (empty: not stated)", "", _checked_drill)
         instruments["drill_mm"] = float(text) if text else None
     while text := _asked("Change a parameter, NAME=VALUE (empty: none)", "", lambda text: _checked_setting(text, table, device)):
