@@ -22,7 +22,6 @@ from batchone.pipeline.order import Order, Parameters
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
 
-
 LEAST_OFFSET_MM = 0.1  # a smaller gap cannot be told from none by any process; facts of contact offsets: 0.1 to 0.3 mm
 
 
