@@ -16,9 +16,6 @@ from batchone.pipeline.order import Model, Order, Parameters
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
 
-BONE_MODEL = "bone-"
-"""What the name of a part begins with that is a model of a bone, made to go with a device."""
-
 ParametersT = TypeVar("ParametersT", bound=Parameters)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchone.design.families import load_families
-from batchone.design.family import BONE_MODEL, Checked, Family
+from batchone.design.family import Checked, Family
 from batchone.design.table_files import shipped_tables
 from batchone.design.tables import Tables
 from batchone.pipeline.errors import DesignError, OrderError
@@ -71,9 +71,7 @@ def check(
     findings: list[Finding] = []
     for part in device.parts:
         findings += mesh_findings(part)
-        findings += wall_findings(
-            part, process, limits.gates.get("bone_wall_mm" if part.name.startswith(BONE_MODEL) else "wall_mm")
-        )
+        findings += wall_findings(part, process, limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm"))
     findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
     case = Checked(device, anatomy, plan, order, process, machine, tables or shipped_tables(), limits)
     for measure in family.checks:

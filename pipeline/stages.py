@@ -123,7 +123,7 @@ STAGES = (
         "batchone.design.make:design",
         ("Anatomy", "Plan", "Order", "Process", "Tables"),
         "Device",
-        1,
+        2,
         2.0,
         _keep_device,
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -335,6 +335,8 @@ class Part:
         Those of ``labels`` that later steps must protect.
     step
         STEP file of the parametric features, empty when there are none.
+    purpose
+        ``bone-model``: a model of a bone that goes with a device.
     """
 
     name: str
@@ -343,6 +345,7 @@ class Part:
     labels: tuple[str, ...]
     functional_faces: tuple[FunctionalFace, ...] = ()
     step: bytes = b""
+    purpose: Literal["device", "bone-model"] = "device"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -352,6 +355,10 @@ class Device:
     family: str
     parts: tuple[Part, ...]
     figures: tuple[tuple[str, float], ...] = ()
+
+    def without_models(self) -> Device:
+        """The device without the models of bones that go with it."""
+        return replace(self, parts=tuple(part for part in self.parts if part.purpose == "device"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

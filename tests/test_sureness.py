@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchone.pipeline.job.sureness import COLOURS, STEPS_MM, UNKNOWN, sureness_pictures
+from batchone.pipeline.job.bands import COLOURS, UNKNOWN
+from batchone.pipeline.job.sureness import STEPS_MM, sureness_pictures
 from batchone.pipeline.values import Anatomy, Bone, Device, FieldOfView, FloatArray, Mesh, Part
 from batchone.samples.long_bone import bone_surface
 

@@ -15,7 +15,7 @@ from batchone.design.contact.seat import CONTACT, BoolArray, Ground, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
-from batchone.design.family import BONE_MODEL, parameters_of
+from batchone.design.family import parameters_of
 from batchone.design.guide.crosslink import THICK_MM, Crosslink, crosslink, raised
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
@@ -274,4 +274,5 @@ def _faces(site: Site, engraved_too: bool, process: Process) -> tuple[Functional
 def _bone_model(bone: Bone) -> Part:
     local = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
     fewer, _ = reduced(local, _BONE_MM)
-    return to_part(solid_from_mesh(fewer, "bone"), f"{BONE_MODEL}{bone.name}", pose=bone.frame)
+    model = to_part(solid_from_mesh(fewer, "bone"), f"bone-{bone.name}", pose=bone.frame)
+    return replace(model, purpose="bone-model")

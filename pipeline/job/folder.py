@@ -12,6 +12,7 @@ from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.dicom_header import Frame
 from batchone.pipeline.job.dicom_out import frame_of, report, shapes
+from batchone.pipeline.job.gaps import gap_pictures
 from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.pictures import make_pictures
@@ -77,7 +78,7 @@ def package(
     with ThreadPoolExecutor(1) as aside:  # the library that writes the segmentation runs in Python, what is beside it mostly not
         shapes_written = aside.submit(_write_shapes, case, frame, files)
         layers = _write_build(case, files)
-        pictures = make_pictures(anatomy, checked.device, plan)
+        pictures = (*make_pictures(anatomy, checked.device, plan), *gap_pictures(anatomy, checked.device, plan))
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)
         dicom = shapes_written.result()

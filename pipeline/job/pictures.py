@@ -36,6 +36,7 @@ SIDES: tuple[tuple[str, Vector, Vector], ...] = (
     ("right", (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
     ("back", (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)),
     ("top", (0.0, 0.0, -1.0), (0.0, -1.0, 0.0)),
+    ("bottom", (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 )
 
 
@@ -71,6 +72,7 @@ def make_pictures(anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture
         ``together-*`` (bone and device), then, with an insertion axis, ``fit-*`` (the device in the bone around it, seen
         along the axis from outside, from inside, from the side and at an angle), ``device-*``, and ``bone-*``.
     """
+    device = device.without_models()
     bones = _bone_bodies(tuple(bone.mesh for bone in anatomy.bones))
     parts = tuple(
         body for i, part in enumerate(device.parts) for body in _part_bodies(part, DEVICE_COLOURS[i % len(DEVICE_COLOURS)])

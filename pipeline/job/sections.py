@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from batchone.pipeline.job.annotate import annotated
 from batchone.pipeline.job.pictures import Picture, device_axis, outward_direction, side_of
 from batchone.pipeline.job.raster import HEIGHT_PX, WIDTH_PX
-from batchone.pipeline.values import Anatomy, Device, FloatArray, Mesh, Plan, Scan, moved_points
+from batchone.pipeline.values import Anatomy, Axis, Device, FloatArray, Mesh, Plan, Scan, moved_points
 
 _WINDOW_LOW_HU, _WINDOW_HIGH_HU = -250.0, 1350.0  # shows skin, brain and bone apart; a wide bone window
 _BONE_LOW_HU = 120.0  # above skin, fat and muscle: a section in this window shows no face
@@ -24,6 +24,9 @@ _LINE_PX = 4  # width of an outline on the larger picture
 _FULL_MARGIN_MM = 12.0  # shown around the bones
 _NEAR_MARGIN_MM = 16.0  # shown around the device
 _OUTSIDE_HU = -1024.0
+_WAY_INK = (255, 90, 90)
+_WAY_MM = 22.0  # shown around the middle of a planned way, beside half of its length
+_STEEP = 0.9  # a way this close to the patient's left-right axis is cut along the front-back one
 
 Points = npt.NDArray[np.float64]
 
@@ -37,6 +40,7 @@ class _Cut:
     middle_mm: FloatArray
     around_mm: FloatArray
     margin_mm: float
+    way: Axis | None = None
 
 
 def ct_sections(scan: Scan, anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture, ...]:
@@ -45,6 +49,7 @@ def ct_sections(scan: Scan, anatomy: Anatomy, device: Device, plan: Plan) -> tup
     Transverse sections are seen from the feet (the patient's right is on the left of the picture), coronal ones from the front,
     sagittal ones from the patient's left.
     """
+    device = device.without_models()
     parts = tuple(part.mesh for part in device.parts)
     bones = tuple(bone.mesh for bone in anatomy.bones)
     part_corners = _box_corners(parts)
@@ -67,8 +72,24 @@ def ct_sections(scan: Scan, anatomy: Anatomy, device: Device, plan: Plan) -> tup
             _Cut("axis-1", f"{words}, first", along, -outward, middle, part_corners, _NEAR_MARGIN_MM),
             _Cut("axis-2", f"{words}, across the first", -across, -outward, middle, part_corners, _NEAR_MARGIN_MM),
         ]
+    cuts += [cut for way in plan.axes if way.length_mm is not None for cut in _along(way)]
     with ThreadPoolExecutor(min(len(cuts), max(1, os.cpu_count() or 1))) as pool:
         return tuple(pool.map(lambda cut: _picture(scan, cut, bones=bones, parts=parts), cuts))
+
+
+def _along(way: Axis) -> tuple[_Cut, ...]:
+    """Two sections that hold a planned way, such as a screw's: across the patient, and across that."""
+    down = np.array(way.direction)
+    sideways = np.eye(3)[0 if abs(down[0]) < _STEEP else 1]
+    first = sideways - down * float(sideways @ down)
+    first /= np.linalg.norm(first)
+    middle = np.array(way.origin_mm) + 0.5 * (way.length_mm or 0.0) * down
+    reach = _WAY_MM + 0.5 * (way.length_mm or 0.0)
+    around = middle + reach * np.concatenate([np.eye(3), -np.eye(3)])
+    return (
+        _Cut(f"{way.name}-1", f"{way.name}, first section along it", first, down, middle, around, 0.0, way),
+        _Cut(f"{way.name}-2", f"{way.name}, across the first", np.cross(down, first), down, middle, around, 0.0, way),
+    )
 
 
 def scan_sections(scan: Scan) -> tuple[Picture, ...]:
@@ -120,6 +141,10 @@ def _picture(scan: Scan, cut: _Cut, *, bones: Sequence[Mesh], parts: Sequence[Me
             flat = np.stack((segments @ cut.right - corner[0], segments @ cut.down - corner[1]), axis=2) / mm_per_px
             for line in (flat * _LINE_SAMPLES).reshape(-1, 4).tolist():
                 pen.line(line, fill=ink, width=_LINE_PX)
+    if cut.way is not None:
+        ends = np.array(cut.way.origin_mm) + np.array([[0.0], [cut.way.length_mm or 0.0]]) * np.array(cut.way.direction)
+        flat = np.stack((ends @ cut.right - corner[0], ends @ cut.down - corner[1]), axis=1) / mm_per_px
+        pen.line((flat * _LINE_SAMPLES).reshape(-1).tolist(), fill=_WAY_INK, width=_LINE_PX)
     image = np.asarray(canvas.reduce(_LINE_SAMPLES))
     png = annotated(image, right=cut.right, up=-cut.down, mm_per_px=mm_per_px, title=cut.caption, ink=_INK)
     return Picture(f"section-{cut.name}.png", cut.caption, png)
