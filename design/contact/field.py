@@ -59,13 +59,13 @@ class Lattice:
 
 
 def lattice_over(low_mm: FloatArray, high_mm: FloatArray, step_mm: float) -> Lattice:
-    """A grid that holds the box between two corners; a multiple of the coarse grid along each axis, and one node more."""
+    """A grid that holds the box between two corners; a multiple of ``COARSE`` along each axis, and one node more."""
     origin = (np.floor(np.asarray(low_mm) / step_mm) - 1.0 + _OFF_LATTICE) * step_mm
     counts = np.ceil((np.asarray(high_mm) - origin) / (step_mm * COARSE)).astype(int) * COARSE + 1
     return Lattice(origin, step_mm, (int(counts[0]), int(counts[1]), int(counts[2])))
 
 
-def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None) -> Float32Array:
+def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None = None, every: int = COARSE) -> Float32Array:
     """Signed distance of every voxel to a closed surface, negative inside, cut off at ``REACH_MM``.
 
     Parameters
@@ -76,13 +76,14 @@ def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None) 
         Where.
     level_mm
         The distance at which something will be made: voxels within ``EXACT_MM`` of it are exact (single precision). All others,
-        and all without a level, are linear between nodes that are ``COARSE`` or half as many voxels apart.
+        and all without a level, are linear between nodes.
+    every
+        Voxels between nodes at first, a power of two; from there on half as many, again and again.
     """
     near = _over(mesh, lattice)
     if len(near.faces) == 0:
         return np.full(lattice.shape, REACH_MM, dtype=np.float32)
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0
-    every = COARSE
     nodes = inside[::every, ::every, ::every]
     places = _places(np.indices(nodes.shape).reshape(3, -1).T * every, lattice)
     apart = _apart_mm(places, near).reshape(nodes.shape)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.contact.field import lattice_over, signed_distance_mm
+from batchone.design.contact.field import REACH_MM, Float32Array, Lattice, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground
 from batchone.design.cranial.columns import to_local
 from batchone.design.cranial.rays import Scene
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
+ROOM_STEP_MM = 1.2  # grid for what only must keep away from bone, by millimetres
 STEP_MM = 0.3  # grid of the contact: its surface lies within 0.01 mm of the offset where the bone is as round as 3 mm; vertices
 #                of the contact are exact in any case
 
@@ -40,9 +41,21 @@ def ground_of(
     beside = None
     for other in others:
         moved = Mesh(to_local(pose, other.mesh.vertices_mm), other.mesh.faces)
-        found = signed_distance_mm(moved, lattice, level_mm=None)
+        found = signed_distance_mm(moved, lattice)
         beside = found if beside is None else np.minimum(beside, found)
     return Ground(mesh, lattice, distance, beside)
+
+
+def room_about(
+    bones: tuple[Bone, ...], pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray
+) -> tuple[Lattice, Float32Array]:
+    """A coarse look at a larger box: the grid, and how near anything comes to any of the bones on its way out along z."""
+    lattice = lattice_over(low_mm, high_mm, ROOM_STEP_MM)
+    nearest = np.full(lattice.shape, REACH_MM, dtype=np.float32)
+    for bone in bones:
+        mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
+        np.minimum(nearest, signed_distance_mm(mesh, lattice, every=1), out=nearest)
+    return lattice, nearest_on_the_way(nearest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

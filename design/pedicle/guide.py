@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from batchone.design.booleans import Solid, difference, pieces, solid_from_mesh, to_part, union
-from batchone.design.contact.field import Float32Array, nearest_on_the_way
-from batchone.design.contact.ground import Relief, ground_of, seen
+from batchone.design.contact.field import Float32Array, Lattice
+from batchone.design.contact.ground import Relief, ground_of, room_about, seen
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
@@ -40,8 +40,9 @@ _BELOW_MM = 6.0  # bone deeper than this below the entries is not reached; proje
 _OVER_EDGE_MM = 1.0  # where it does not hook, the shell reaches so far below the contact; project default, unverified
 _BETWEEN_MM = 3.0  # between two sleeves: an instrument's collar must pass; minimum wall between sleeves in dental guides
 _SAMPLES = 60  # numerical: places along a sleeve
+_LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
 _SMOOTH = 4.0  # numerical: columns over which the floor is levelled, so that its lower edge is even
-_MARGIN_MM = 6.0  # numerical: from the guide to the walls of the grid
+_MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
 
@@ -53,6 +54,7 @@ class Site:
     pose: FloatArray
     ground: Ground
     relief: Relief
+    room: Lattice
     free_mm: Float32Array
     sleeves: tuple[Sleeve, ...]
 
@@ -98,11 +100,14 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
     ways = [(side, plan.axis(way_name(bone, side))) for side in sides_of(order)]
     entries = to_local(pose, np.array([way.origin_mm for _, way in ways]))
     outward = np.round(-np.array([way.direction for _, way in ways]) @ pose[:3, :3], 9)
-    reach = chosen.pad_mm + chosen.shell_mm + _MARGIN_MM
-    tops = entries + outward * (chosen.sleeve_mm + RAISE_MM + 10.0)
-    low = np.minimum(entries.min(axis=0), 0.0) - np.array([reach, reach + 14.0, _BELOW_MM + _MARGIN_MM])
-    high = np.maximum(entries.max(axis=0), tops.max(axis=0)) + np.array([reach, reach + 4.0, _MARGIN_MM])
-    ground = ground_of(bone, others, pose, low, high, offset_mm=offset_mm)
+    tops = entries + outward * (chosen.sleeve_mm + RAISE_MM)
+    about = np.concatenate([entries, tops]) + np.array([[0.5 * outer], [-0.5 * outer]])[:, None, :]
+    about = about.reshape(-1, 3)
+    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), _BELOW_MM + chosen.hook_mm])
+    high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
+    ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm)
+    wide = np.array([_MARGIN_MM, _LINK_MM, _MARGIN_MM])
+    room, free = room_about((bone, *others), pose, low - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = _surface_points(ground, relief)
     sleeves = []
@@ -111,11 +116,8 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
         sleeves.append(Sleeve(f"{bone.name}-{side}", entry, out, bore, outer, max(rim, 0.0) + chosen.sleeve_mm))
     top = max(float(sleeve.at_mm(sleeve.top_mm)[2]) for sleeve in sleeves)  # all stops at one height, so that one bar joins them
     sleeves = [replace(sleeve, top_mm=(top - float(sleeve.entry_mm[2])) / float(sleeve.outward[2])) for sleeve in sleeves]
-    free = nearest_on_the_way(ground.distance_mm)
-    if ground.others_mm is not None:
-        free = np.minimum(free, nearest_on_the_way(ground.others_mm) - np.float32(APART_MM - offset_mm))
     _refuse_colliding(sleeves)
-    return Site(bone, pose, ground, relief, free, tuple(sleeves))
+    return Site(bone, pose, ground, relief, room, free, tuple(sleeves))
 
 
 def _refuse_colliding(sleeves: list[Sleeve]) -> None:
@@ -143,6 +145,11 @@ def _pad_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
     return capsule_mm(site.ground.lattice, ends[0], ends[-1], chosen.pad_mm)
 
 
+def _deep_mm(chosen: PedicleGuideParameters) -> float:
+    """How far the hooks reach below the line of the entries."""
+    return 1.5 * chosen.pad_mm + 0.5 * chosen.hook_mm
+
+
 def _hooks_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
     """(x, y) signed distance to the edge of the hooks, which reach over the lower edge of the laminae on each side."""
     ends = [sleeve.entry_mm for sleeve in site.sleeves]
@@ -150,7 +157,7 @@ def _hooks_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
     shape = np.full(site.ground.lattice.shape[:2], np.inf)
     for end in ends if chosen.hook_mm > 0.0 else ():
         inner = end + 0.45 * (middle - end)
-        lower = inner - np.array([0.0, chosen.pad_mm + 0.5 * chosen.hook_mm, 0.0])
+        lower = inner - np.array([0.0, _deep_mm(chosen) - 0.5 * chosen.pad_mm, 0.0])
         shape = np.minimum(shape, capsule_mm(site.ground.lattice, inner, lower, 0.5 * chosen.pad_mm))
     return shape
 
@@ -224,9 +231,7 @@ def _link(site: Site, chosen: PedicleGuideParameters, width_mm: float) -> Crossl
     if len(site.sleeves) < 2:
         return None
     first, second = sorted(site.sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
-    found = crosslink(
-        first, second, site.ground.lattice, site.free_mm, width_mm=width_mm, apart_mm=chosen.relief_mm, raise_mm=RAISE_MM
-    )
+    found = crosslink(first, second, site.room, site.free_mm, width_mm=width_mm, apart_mm=APART_MM, raise_mm=RAISE_MM)
     if found is None:
         raise DesignError(
             f"{site.bone.name}: no room for a crosslink of {width_mm:.1f} x {THICK_MM:.1f} mm between the sleeves",
