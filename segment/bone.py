@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.values import FloatArray, HuArray, Vector
-from batchone.segment.bits import Words, ball, closed, dilated, inverted, moved, packed_above, put, unpacked
+from batchone.segment.bits import Words, ball, closed, counted, dilated, inverted, moved, packed_above, put, unpacked
 from batchone.segment.runs import labelled
 
 SOFT_RANGE_HU = (-20, 120)  # muscle, brain, blood, water; textbook CT numbers
@@ -22,6 +22,7 @@ CONTRAST_HU = 150.0  # bone is at least this far above soft tissue; project defa
 NOISE_FACTOR = 4.0  # 1 in 30 000 soft voxels is that far above its mean, if the noise is Gaussian
 THRESHOLD_RANGE_HU = (180.0, 300.0)  # low: thin bone survives; high: common 226 to 300 HU presets; project default, unverified
 METAL_HU = 2500  # enamel ends at about 2500 HU; implants and clips start there
+OUTSIDE_HU = -1024  # where the scan says nothing: air
 AIR_HU = -400  # half between air and fat-free tissue
 SEAL_RADII_MM = (0.0, 1.0, 2.0)  # leaks of the cortex up to twice this wide are sealed before a cavity is looked for
 MAX_CAVITY_MM3 = 100e3  # marrow of a long bone's end is below it, a cranial cavity (1.2 to 1.7 l) far above; project default
@@ -111,9 +112,12 @@ def cropped(hu: HuArray, affine: FloatArray, box: npt.NDArray[np.int64], margin_
     low, high = box[:, 0] - margin, box[:, 1] + margin
     shape = np.array(hu.shape)
     from_, to = np.maximum(low, 0), np.minimum(high, shape)
-    out = np.full(tuple(high - low), -1024, dtype=np.int16)
+    out = np.empty(tuple(high - low), dtype=np.int16)
     inside = np.stack([from_ - low, to - low], axis=1)
     out[tuple(slice(*pair) for pair in inside)] = hu[tuple(slice(a, b) for a, b in zip(from_, to, strict=True))]
+    for axis, (first, last) in enumerate(inside):
+        margins = np.moveaxis(out, axis, 0)
+        margins[:first], margins[last:] = OUTSIDE_HU, OUTSIDE_HU
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ low[::-1].astype(np.float64)
     steps = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
@@ -151,9 +155,11 @@ def _cavities(sealed: Words, grid: Grid, *, leaky: bool) -> Words:
     keep &= np.all((boxes[:, :, 0] > 0) & (boxes[:, :, 1] < np.array(grid.hu.shape)), axis=1)
     if leaky:
         for component in np.flatnonzero(keep & (volume > MAX_SEALED_AIR_MM3)):
-            box = tuple(slice(a, b) for a, b in boxes[component])
-            alone = unpacked(runs.painted(np.arange(runs.count) == component), grid.columns)[box]
-            keep[component] = float(np.median(grid.hu[box][alone])) > AIR_HU
+            box = boxes[component]
+            size = tuple(int(n) for n in box[:, 1] - box[:, 0])
+            whole = runs.painted(np.arange(runs.count) == component)
+            alone = unpacked(moved(whole, (int(box[0, 0]), int(box[1, 0]), int(box[2, 0])), size), size[2])
+            keep[component] = float(np.median(grid.hu[tuple(slice(a, b) for a, b in box)][alone])) > AIR_HU
     return runs.painted(keep)
 
 
@@ -191,4 +197,4 @@ def without_islands(field: HuArray, grid: Grid, far: int) -> HuArray:
 
 def metal_mm3(hu: HuArray, voxel_mm3: float) -> float:
     """Volume of metal, mm3."""
-    return float(np.bitwise_count(packed_above(hu, METAL_HU)).sum()) * voxel_mm3
+    return counted(packed_above(hu, METAL_HU)) * voxel_mm3

@@ -167,6 +167,8 @@ def packed_labels(voxels: LabelArray, values: tuple[int, ...], first: tuple[int,
     wanted[list(values)] = True
     wanted[0] = False
     words = np.zeros((*shape[:2], -(-shape[2] // 64)), dtype=np.uint64)
+    if not wanted.any():
+        return words
     _pack(np.ascontiguousarray(voxels), np.array(first, dtype=np.int64), wanted, words)
     tail = shape[2] % 64
     if tail:
