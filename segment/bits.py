@@ -38,6 +38,18 @@ def _pack_above(hu: HuArray, level_hu: int, words: Words) -> None:
                 words[z, y, w] = word
 
 
+@nb.njit(nb.void(nb.types.Array(nb.boolean, 3, "C", readonly=True), nb.uint64[:, :, ::1]), parallel=True, cache=True)
+def _pack(mask: BoolArray, words: Words) -> None:
+    for z in nb.prange(mask.shape[0]):
+        for y in range(mask.shape[1]):
+            for w in range(words.shape[2]):
+                part = mask[z, y, 64 * w : 64 * w + 64]
+                word = nb.uint64(0)
+                for b in range(part.shape[0]):
+                    word |= nb.uint64(part[b]) << nb.uint64(b)
+                words[z, y, w] = word
+
+
 @nb.njit(nb.void(_WORDS, nb.boolean[:, :, ::1]), parallel=True, cache=True)
 def _unpack(words: Words, mask: BoolArray) -> None:
     for z in nb.prange(mask.shape[0]):
@@ -151,7 +163,9 @@ def packed_above(hu: HuArray, level_hu: float) -> Words:
 
 def packed(mask: BoolArray) -> Words:
     """Pack a (slices, rows, columns) boolean mask."""
-    return packed_above(mask.astype(np.int16), 0.0)
+    words = np.empty((*mask.shape[:2], -(-mask.shape[2] // 64)), dtype=np.uint64)
+    _pack(np.ascontiguousarray(mask), words)
+    return words
 
 
 def unpacked(words: Words, columns: int) -> BoolArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 
@@ -30,7 +31,10 @@ MAX_SEALED_AIR_MM3 = 1e3  # larger air behind a leak is a sinus with its opening
 MIN_ISLAND_MM3 = 100.0  # the surface keeps pieces from this size on: the chosen pieces are 20 times larger
 MAX_SAMPLES = 8_000_000  # voxels looked at for the figures of the scan
 _MIN_PAIRS = 10_000  # neighbours needed for a noise estimate
+_EDGE_HU = 300  # neighbours that differ by so much lie at an edge: not noise
 _NOISE_FLOOR_HU = 3.0  # quantisation and interpolation hide less
+
+_HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +81,59 @@ class Grid:
         return float(np.prod(self.spacing_mm))
 
 
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64[::1]), cache=True)
+def _count_values(hu: HuArray, first: int, stride: int, counts: npt.NDArray[np.int64]) -> None:
+    """Number of voxels of each value, from -32768 on, in every ``stride``-th slice."""
+    for z in range(first, hu.shape[0], stride):
+        for y in range(hu.shape[1]):
+            for x in range(hu.shape[2]):
+                counts[nb.int64(hu[z, y, x]) + 32768] += 1
+
+
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.float64, nb.float64, nb.int64[::1]), cache=True)
+def _count_steps(hu: HuArray, first: int, stride: int, low_hu: float, high_hu: float, counts: npt.NDArray[np.int64]) -> None:
+    """Number of voxels two columns apart, both between two values, by how much they differ; larger differences do not count."""
+    for z in range(first, hu.shape[0], stride):
+        for y in range(hu.shape[1]):
+            for x in range(hu.shape[2] - 2):
+                near, far = nb.int64(hu[z, y, x]), nb.int64(hu[z, y, x + 2])
+                if near > low_hu and near < high_hu and far > low_hu and far < high_hu and abs(far - near) < counts.shape[0]:
+                    counts[abs(far - near)] += 1
+
+
 def scan_figures(hu: HuArray) -> ScanFigures:
     """Measure soft tissue, noise and the bone threshold.
 
     The noise is the robust spread of differences between voxels two columns apart, both in soft tissue (or, in a scan
     without any, both in the same solid), so that edges do not count.
     """
+    hu = np.ascontiguousarray(hu)
     stride = max(1, -(-hu.size // MAX_SAMPLES))
-    sample = np.asarray(hu[stride // 2 :: stride]).astype(np.int32)
-    soft = sample[(sample > SOFT_RANGE_HU[0]) & (sample < SOFT_RANGE_HU[1])]
-    has_soft = soft.size >= MIN_SOFT_SHARE * sample.size
-    soft_hu = float(np.median(soft)) if has_soft else SOFT_DEFAULT_HU
-    noise_hu = _noise_hu(sample, soft_hu - 150.0, soft_hu + 150.0) if has_soft else 0.0
-    noise_hu = noise_hu or _noise_hu(sample, 200.0, float(METAL_HU)) or _NOISE_FLOOR_HU
+    counts = np.zeros(65536, dtype=np.int64)
+    _count_values(hu, stride // 2, stride, counts)
+    least, most = (edge + 32768 for edge in SOFT_RANGE_HU)
+    soft = counts[least + 1 : most]
+    has_soft = int(soft.sum()) >= MIN_SOFT_SHARE * int(counts.sum())
+    soft_hu = _median(soft) + SOFT_RANGE_HU[0] + 1 if has_soft and soft.any() else SOFT_DEFAULT_HU
+    noise_hu = _noise_hu(hu, stride, soft_hu - 150.0, soft_hu + 150.0) if has_soft else 0.0
+    noise_hu = noise_hu or _noise_hu(hu, stride, 200.0, float(METAL_HU)) or _NOISE_FLOOR_HU
     level = soft_hu + max(CONTRAST_HU, NOISE_FACTOR * noise_hu)
     return ScanFigures(soft_hu, noise_hu, float(np.clip(level, *THRESHOLD_RANGE_HU)))
 
 
-def _noise_hu(sample: npt.NDArray[np.int32], low_hu: float, high_hu: float) -> float:
-    near, far = sample[:, :, :-2], sample[:, :, 2:]
-    both = (near > low_hu) & (near < high_hu) & (far > low_hu) & (far < high_hu)
-    difference = (far[both] - near[both]).astype(np.float64)
-    difference = difference[np.abs(difference) < 300.0]  # an edge, not noise
-    if difference.size < _MIN_PAIRS:
+def _noise_hu(hu: HuArray, stride: int, low_hu: float, high_hu: float) -> float:
+    counts = np.zeros(_EDGE_HU, dtype=np.int64)
+    _count_steps(hu, stride // 2, stride, low_hu, high_hu, counts)
+    if int(counts.sum()) < _MIN_PAIRS:
         return 0.0
-    robust = 1.4826 * float(np.median(np.abs(difference))) / np.sqrt(2.0)
-    return max(robust, _NOISE_FLOOR_HU)
+    return max(1.4826 * _median(counts) / float(np.sqrt(2.0)), _NOISE_FLOOR_HU)
+
+
+def _median(counts: npt.NDArray[np.int64]) -> float:
+    """Median of whole numbers from 0 on, given how often each occurs."""
+    ends = np.cumsum(counts)
+    lower, upper = np.searchsorted(ends, [(int(ends[-1]) - 1) // 2, int(ends[-1]) // 2], side="right")
+    return 0.5 * float(lower + upper)
 
 
 def cropped(hu: HuArray, affine: FloatArray, box: npt.NDArray[np.int64], margin_mm: float = 3.0) -> Grid:

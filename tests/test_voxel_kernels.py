@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from batchone.pipeline.values import Scan, SeriesRecord
+from batchone.segment.apart.grid import WorkVolume, labels_on_scan
+from batchone.segment.apart.solid import layers_filled
 from batchone.segment.bits import ball, counted, dilated, eroded, packed, unpacked
-from batchone.segment.bone import AIR_HU, Grid, cropped
+from batchone.segment.bone import AIR_HU, SOFT_RANGE_HU, Grid, cropped, scan_figures
 from batchone.segment.levels import (
     BEFORE_MM,
     BRIGHT_HU,
@@ -102,3 +105,44 @@ def test_a_crop_beyond_the_scan_is_air_there() -> None:
     grid = cropped(hu, np.eye(4), np.array([[0, 3], [2, 7], [0, 8]]), margin_mm=1.0)
     assert (grid.hu > AIR_HU).sum() == np.prod(grid.inside[:, 1] - grid.inside[:, 0])
     assert np.all(grid.hu[tuple(slice(a, b) for a, b in grid.inside)] == 100)
+
+
+@pytest.mark.parametrize("columns", [5, 64, 90, 130])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_holes_of_layers_are_filled_as_scipy_fills_them(columns: int, axis: int) -> None:
+    smooth = ndimage.gaussian_filter(np.random.default_rng(columns).normal(0.0, 1.0, (12, 25, columns)), 0.8)
+    mask = smooth > 0.1 * smooth.std()
+    wanted = np.stack([ndimage.binary_fill_holes(layer) for layer in np.moveaxis(mask, axis, 0)], axis=axis)
+    assert np.array_equal(layers_filled(mask, axis), wanted)
+
+
+def test_the_scans_figures_are_medians_of_its_voxels() -> None:
+    rng = np.random.default_rng(3)
+    hu = np.round(rng.normal(47.0, 12.0, (20, 60, 60))).astype(np.int16)
+    hu[:, :30] = -1000
+    figures = scan_figures(hu)
+    soft = hu[(hu > SOFT_RANGE_HU[0]) & (hu < SOFT_RANGE_HU[1])]
+    assert figures.soft_hu == np.median(soft)
+    step = np.abs(hu[:, 30:, 2:].astype(np.float64) - hu[:, 30:, :-2])
+    assert figures.noise_hu == pytest.approx(1.4826 * np.median(step) / np.sqrt(2.0), rel=1e-12)
+
+
+@pytest.mark.parametrize("turn_deg", [0.0, 20.0])
+def test_labels_come_to_a_scan_from_the_nearest_voxel_and_its_value_decides_at_the_rim(turn_deg: float) -> None:
+    rng = np.random.default_rng(8)
+    labels = rng.integers(0, 3, (12, 14, 16)).astype(np.uint8)
+    labels[:, 4:7] = 0
+    core = np.where(rng.random(labels.shape) < 0.5, labels, 0).astype(np.uint8)
+    volume = WorkVolume(np.zeros(labels.shape, np.int16), 1.0, np.eye(4), 1.0, np.ones(labels.shape, np.bool_))
+    turn = np.radians(turn_deg)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]) * 0.7
+    affine[:3, 3] = (-1.03, 0.51, -0.77)
+    scan = Scan(rng.integers(0, 400, (20, 22, 24)).astype(np.int16), affine, SeriesRecord("CT", *[""] * 3, "HFS", 20, 1.0, 1.0,
+                (0.7, 0.7), 0.0, "", "0" * 64))  # fmt: skip
+    index = np.stack(np.indices(scan.hu.shape)[::-1], axis=-1) @ affine[:3, :3].T + affine[:3, 3]
+    x, y, z = np.floor(index + 0.5).astype(np.int64).transpose(3, 0, 1, 2)
+    inside = (z >= 0) & (y >= 0) & (x >= 0) & (z < 12) & (y < 14) & (x < 16)
+    places = tuple(np.where(inside, axis, 0) for axis in (z, y, x))
+    wanted = np.where(inside, np.where(scan.hu > 200, labels[places], core[places]), 0)
+    assert np.array_equal(labels_on_scan(labels, core, volume, scan, 200.0), wanted)
