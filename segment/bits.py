@@ -96,16 +96,19 @@ def _move(words: Words, first: npt.NDArray[np.int64], out: Words) -> None:
                     out[k, j, i] |= words[z, y, w + 1] << (nb.uint64(64) - shift)
 
 
-@nb.njit(nb.void(nb.uint64[::1]), cache=True)
-def _widen(row: Words) -> None:
-    """Dilate a row by one column to both sides, in place."""
+@nb.njit(nb.void(nb.uint64[:, ::1], nb.uint64), cache=True)
+def _widen(layer: Words, tail: int) -> None:
+    """Dilate the rows of a layer by one column to both sides, in place."""
     one, last = nb.uint64(1), nb.uint64(63)
-    before = nb.uint64(0)
-    for w in range(row.shape[0]):
-        here = row[w]
-        following = row[w + 1] if w + 1 < row.shape[0] else nb.uint64(0)
-        row[w] = here | (here << one) | (here >> one) | (before >> last) | (following << last)
-        before = here
+    count = layer.shape[1]
+    for y in range(layer.shape[0]):
+        layer[y, count - 1] &= tail
+        before = nb.uint64(0)
+        for w in range(count):
+            here = layer[y, w]
+            following = layer[y, w + 1] & one if w + 1 < count else nb.uint64(0)
+            layer[y, w] = here | (here << one) | (here >> one) | (before >> last) | (following << last)
+            before = here
 
 
 @nb.njit(nb.void(_WORDS, _ROWS, nb.uint64, nb.uint64, nb.uint64[:, :, ::1]), parallel=True, cache=True)
@@ -114,27 +117,29 @@ def _dilate(words: Words, rows: npt.NDArray[np.int64], flip: int, tail: int, out
 
     A row of half width h holds those of every smaller one, so each is joined once, before the widenings that are left for it.
     """
-    count = words.shape[2]
-    for z in nb.prange(words.shape[0]):
-        row = np.empty(count, dtype=np.uint64)
-        for y in range(words.shape[1]):
-            row[:] = 0
-            k = 0
-            for d in range(rows[0, 2], -1, -1):
-                while k < rows.shape[0] and rows[k, 2] == d:
-                    i, j = z + rows[k, 0], y + rows[k, 1]
-                    k += 1
-                    if 0 <= i < words.shape[0] and 0 <= j < words.shape[1]:
-                        line = words[i, j]
-                        for w in range(count):
-                            row[w] |= line[w] ^ flip
-                        row[count - 1] &= tail
-                if d > 0:
-                    _widen(row)
-            row[count - 1] &= tail
+    slices, height, count = words.shape
+    for z in nb.prange(slices):
+        layer = out[z]
+        layer[:] = 0
+        flat = layer.reshape(-1)
+        k = 0
+        for d in range(rows[0, 2], -1, -1):
+            while k < rows.shape[0] and rows[k, 2] == d:
+                i, shift = z + rows[k, 0], rows[k, 1]
+                k += 1
+                if i < 0 or i >= slices or abs(shift) >= height:
+                    continue
+                size = (height - abs(shift)) * count
+                here = flat[max(-shift, 0) * count : max(-shift, 0) * count + size]
+                there = words[i].reshape(-1)[max(shift, 0) * count : max(shift, 0) * count + size]
+                for n in range(size):
+                    here[n] |= there[n] ^ flip
+            if d > 0:
+                _widen(layer, tail)
+        for y in range(height):
             for w in range(count):
-                out[z, y, w] = row[w] ^ flip
-            out[z, y, count - 1] &= tail
+                layer[y, w] ^= flip
+            layer[y, count - 1] &= tail
 
 
 @nb.njit(nb.int64(_WORDS), parallel=True, cache=True)

@@ -31,7 +31,7 @@ AIR_HU = -1024
 BRIGHT_HU = 1600  # densest cortex; metal beside bone must not raise the bone's level
 NO_LEVEL = -32768
 
-WORD = 64  # voxels of one word of a packed mask: they are worked on together
+WORD = 64  # voxels of one word of a packed mask
 
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
@@ -42,47 +42,45 @@ Rows = npt.NDArray[np.int64]
 Sums = npt.NDArray[np.int32]
 
 
-@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int16[:, ::1]), cache=True)
-def _extremes(hu: HuArray, z: int, y: int, first: int, count: int, rows: Rows, wide: HuArray, out: HuArray) -> None:
-    """Brightest and darkest value of the ball round each of ``count`` voxels of a row, into the two rows of ``out``.
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int16[:, ::1]), cache=True)
+def _extremes(hu: HuArray, z: int, y: int, first: int, rows: Rows, window: HuArray, out: HuArray) -> None:
+    """Brightest and darkest value of the ball round voxels of a row, from ``first`` on, into the two rows of ``out``.
 
     The rows of the ball come widest first. One of half width h holds those of every smaller one, so each is looked at once:
-    the extremes of all rows of half width d or more stand in ``wide`` when the voxels d to the left and to the right are due.
+    the extremes of all rows of half width d or more stand in ``window`` when the voxels d to the left and right are due.
     """
-    reach = rows[0, 2]
-    top, low, bright, dark = wide[0, : count + 2 * reach], wide[1, : count + 2 * reach], out[0, :count], out[1, :count]
+    reach, size = rows[0, 2], window.shape[1]
+    top, low, bright, dark = window[0], window[1], out[0, : size - 2 * reach], out[1, : size - 2 * reach]
     top[:], bright[:] = -32768, -32768
     low[:], dark[:] = 32767, 32767
     k = 0
     for d in range(reach, -1, -1):
         while k < rows.shape[0] and rows[k, 2] == d:
-            line = hu[z + rows[k, 0], y + rows[k, 1], first - reach : first + count + reach]
-            for i in range(count + 2 * reach):
+            line = hu[z + rows[k, 0], y + rows[k, 1], first - reach : first - reach + size]
+            for i in range(size):
                 top[i] = max(top[i], line[i])
                 low[i] = min(low[i], line[i])
             k += 1
         for shift in (reach - d, reach + d):
-            high, deep = top[shift : shift + count], low[shift : shift + count]
-            for i in range(count):
+            high, deep = top[shift:], low[shift:]
+            for i in range(bright.shape[0]):
                 bright[i] = max(bright[i], high[i])
                 dark[i] = min(dark[i], deep[i])
 
 
-@nb.njit(nb.void(_INSIDE, nb.int64, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int32[:, ::1]), cache=True)
-def _moments(inside: npt.NDArray[np.bool_], z: int, y: int, first: int, count: int, rows: Rows, wide: HuArray, out: Sums) -> None:
-    """Sums of the offsets (column, row, slice) to the solid's voxels in the ball round each of ``count`` voxels of a row.
+@nb.njit(nb.void(_INSIDE, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int32[:, ::1]), cache=True)
+def _moments(inside: npt.NDArray[np.bool_], z: int, y: int, first: int, rows: Rows, window: HuArray, out: Sums) -> None:
+    """Sums of the offsets (column, row, slice) to the solid's voxels in the ball round voxels of a row, from ``first`` on.
 
     The rows of the ball come widest first, see :func:`_extremes`.
     """
-    reach = rows[0, 2]
-    from_, to = max(first - reach, 0), min(first + count + reach, inside.shape[2])
+    reach, size = rows[0, 2], window.shape[1]
+    from_, to = max(first - reach, 0), min(first - reach + size, inside.shape[2])
     at = from_ - first + reach
-    size = to - from_
-    wide[:] = 0
+    window[:] = 0
     out[:] = 0
-    number, along_y, along_z = wide[0], wide[1], wide[2]
-    ones, ys, zs = number[at : at + size], along_y[at : at + size], along_z[at : at + size]
-    sx, sy, sz = out[0, :count], out[1, :count], out[2, :count]
+    ones, ys, zs = window[0, at:], window[1, at:], window[2, at:]
+    sx, sy, sz = out[0, : size - 2 * reach], out[1, : size - 2 * reach], out[2, : size - 2 * reach]
     k = 0
     for d in range(reach, -1, -1):
         while k < rows.shape[0] and rows[k, 2] == d:
@@ -91,18 +89,24 @@ def _moments(inside: npt.NDArray[np.bool_], z: int, y: int, first: int, count: i
             if z + dz < 0 or z + dz >= inside.shape[0] or y + dy < 0 or y + dy >= inside.shape[1]:
                 continue
             line = inside[z + dz, y + dy, from_:to]
-            for i in range(size):
+            for i in range(line.shape[0]):
                 here = nb.int16(line[i])
                 ones[i] += here
                 ys[i] += dy * here
                 zs[i] += dz * here
         for side in range(-1, 2 if d else 0, 2):
             shift, step = reach + side * d, nb.int32(side * d)
-            n, ty, tz = number[shift : shift + count], along_y[shift : shift + count], along_z[shift : shift + count]
-            for i in range(count):
+            n, ty, tz = window[0, shift:], window[1, shift:], window[2, shift:]
+            for i in range(sx.shape[0]):
                 sx[i] += step * n[i]
                 sy[i] += ty[i]
                 sz[i] += tz[i]
+
+
+@nb.njit(nb.int64(nb.int64), inline="always")
+def _window(reach: int) -> int:
+    """Columns that are worked on together: a multiple of what a processor takes at once, with the ball's reach on both sides."""
+    return WORD if 4 * reach <= WORD else 2 * WORD
 
 
 @nb.njit(nb.int64(_INSIDE, nb.int64, nb.int64, nb.int64), inline="always")
@@ -143,39 +147,44 @@ def _levels(
     floor_hu: int,
     level: HuArray,
 ) -> None:
-    reach, shape_reach = rows[0, 2], shape_rows[0, 2]
-    count = min(WORD, hu.shape[2] - 2 * reach)
+    reach, shape_reach, columns = rows[0, 2], shape_rows[0, 2], hu.shape[2]
+    size, shape_size = min(_window(reach), columns), _window(shape_reach)
+    count = min(size - 2 * reach, shape_size - 2 * shape_reach)
     for z in nb.prange(hu.shape[0]):
-        wide, extremes = np.empty((2, WORD + 2 * reach), dtype=np.int16), np.empty((2, WORD), dtype=np.int16)
-        number, sums = np.empty((3, WORD + 2 * shape_reach), dtype=np.int16), np.empty((3, WORD), dtype=np.int32)
+        window, extremes = np.empty((2, size), dtype=np.int16), np.empty((2, size), dtype=np.int16)
+        shape_window, sums = np.empty((3, shape_size), dtype=np.int16), np.empty((3, shape_size), dtype=np.int32)
         for y in range(hu.shape[1]):
             level[z, y] = NO_LEVEL
-            for w in range(shell.shape[2]):
-                word = shell[z, y, w]
+            x, begin, first, measured = 0, -count, 0, False
+            while x < columns:
+                word = shell[z, y, x >> 6] >> nb.uint64(x & 63)
                 if word == 0:
+                    x = (x | 63) + 1
                     continue
-                first = max(reach, min(WORD * w, hu.shape[2] - reach - count))  # the ball stays in the row
-                _extremes(hu, z, y, first, count, rows, wide, extremes)
-                measured = False
-                for x in range(WORD * w, min(WORD * w + WORD, hu.shape[2])):
-                    if (word >> nb.uint64(x & 63)) & nb.uint64(1) == 0:
-                        continue
-                    n = x - first
-                    low, high = float(max(nb.int64(extremes[1, n]), floor_hu)), float(min(nb.int64(extremes[0, n]), BRIGHT_HU))
-                    enough = low + max((high - low) / SAME_LAYER, 1.0)  # from here on, the ball's brightest counts
-                    own = float(hu[z, y, x])
-                    if own < enough:
-                        if not measured:
-                            _moments(inside, z, y, first, count, shape_rows, number, sums)
-                            measured = True
-                        ux, uy, uz = sums[0, n] * spacing_mm[0], sums[1, n] * spacing_mm[1], sums[2, n] * spacing_mm[2]
-                        scale = 1.0 / max(np.sqrt(ux * ux + uy * uy + uz * uz), 1e-9)
-                        way = (ux * scale, uy * scale, uz * scale)
-                        own = _straight_in(hu, inside, z, y, x, way, spacing_mm, enough)
-                    own = min(own, high)
-                    share = (OTHER_LAYER - (high - low) / max(own - low, 1.0)) / (OTHER_LAYER - SAME_LAYER)
-                    own += (high - own) * min(max(share, 0.0), 1.0)
-                    level[z, y, x] = nb.int16(np.round(own + low))
+                if word & nb.uint64(1) == 0:
+                    x += 1
+                    continue
+                if x >= begin + count:  # the voxels from here on; the ball stays in the row
+                    begin, first, measured = x, min(x, columns - size + reach), False
+                    _extremes(hu, z, y, first, rows, window, extremes)
+                bright, dark = nb.int64(extremes[0, x - first]), nb.int64(extremes[1, x - first])
+                low, high = float(max(dark, floor_hu)), float(min(bright, BRIGHT_HU))
+                enough = low + max((high - low) / SAME_LAYER, 1.0)  # from here on, the ball's brightest counts
+                own = float(hu[z, y, x])
+                if own < enough:
+                    if not measured:
+                        _moments(inside, z, y, begin, shape_rows, shape_window, sums)
+                        measured = True
+                    n = x - begin
+                    ux, uy, uz = sums[0, n] * spacing_mm[0], sums[1, n] * spacing_mm[1], sums[2, n] * spacing_mm[2]
+                    scale = 1.0 / max(np.sqrt(ux * ux + uy * uy + uz * uz), 1e-9)
+                    way = (ux * scale, uy * scale, uz * scale)
+                    own = _straight_in(hu, inside, z, y, x, way, spacing_mm, enough)
+                own = min(own, high)
+                share = (OTHER_LAYER - (high - low) / max(own - low, 1.0)) / (OTHER_LAYER - SAME_LAYER)
+                own += (high - own) * min(max(share, 0.0), 1.0)
+                level[z, y, x] = nb.int16(np.round(own + low))
+                x += 1
 
 
 def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> HuArray:

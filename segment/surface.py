@@ -64,19 +64,20 @@ def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Wor
                 for x in range(start, stop):
                     b = nb.uint64(x & 63)
                     inside = (solid >> b) & nb.uint64(1) != 0
-                    value = float(far if inside else -far)
-                    if (here >> b) & nb.uint64(1) != 0:
-                        sum_, number = 0, 0
-                        for i in range(max(x - 1, 0) - first, min(x + 2, columns) - first):
-                            sum_ += total[i]
-                            number += count[i]
-                        value = STEPS * (hu[z, y, x] - 0.5 * sum_ / number)
-                        if inside:
-                            value = max(value, float(far))
-                        elif (hull >> b) & nb.uint64(1) == 0:
-                            value = min(value, -float(far))
-                        elif abs(value) < least:
-                            value = float(least) if value >= 0.0 else -float(least)
+                    if (here >> b) & nb.uint64(1) == 0:
+                        field[z, y, x] = far if inside else -far
+                        continue
+                    sum_, number = 0, 0
+                    for i in range(max(x - 1, 0) - first, min(x + 2, columns) - first):
+                        sum_ += total[i]
+                        number += count[i]
+                    value = STEPS * (hu[z, y, x] - 0.5 * sum_ / number)
+                    if inside:
+                        value = max(value, float(far))
+                    elif (hull >> b) & nb.uint64(1) == 0:
+                        value = min(value, -float(far))
+                    elif abs(value) < least:
+                        value = float(least) if value >= 0.0 else -float(least)
                     field[z, y, x] = nb.int16(np.round(min(max(value, -most), most)))
 
 
