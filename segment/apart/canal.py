@@ -47,6 +47,8 @@ def _ring_scores(smooth: Float32Array, body: BoolArray, step: float, cell: float
     soft_low, soft_high, bone, air, near, far = limits[0], limits[1], limits[2], limits[3], limits[4], limits[5]
     mean_mm, width_mm, spread_mm, rays = limits[6], limits[7], limits[8], int(limits[9])
     ny, nx = smooth.shape[1], smooth.shape[2]
+    sines = np.array([math.sin(2.0 * math.pi * ray / rays) for ray in range(rays)])
+    cosines = np.array([math.cos(2.0 * math.pi * ray / rays) for ray in range(rays)])
     for p in nb.prange(out.shape[0]):
         z = min(nb.int64(p * cell / step), smooth.shape[0] - 1)
         for q in range(out.shape[1]):
@@ -57,7 +59,7 @@ def _ring_scores(smooth: Float32Array, body: BoolArray, step: float, cell: float
                     continue
                 hits, total, squares, missed = 0, 0.0, 0.0, 0
                 for ray in range(rays):
-                    sine, cosine = math.sin(2.0 * math.pi * ray / rays), math.cos(2.0 * math.pi * ray / rays)
+                    sine, cosine = sines[ray], cosines[ray]
                     distance = near
                     while distance <= far:
                         j, i = int(y + sine * distance / step + 0.5), int(x + cosine * distance / step + 0.5)

@@ -19,6 +19,7 @@ from batchone.segment.apart.table import FINER_SHARE, WORK_MM, WORK_SHARE
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 LabelArray = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
 
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
@@ -50,8 +51,50 @@ def _place(to_index: FloatArray, axis: int, i: float, j: float, k: float) -> flo
 
 @nb.njit(nb.boolean(_TABLE), inline="always")
 def _straight(to_index: FloatArray) -> bool:
-    """Whether a row of the one grid runs along a row of the other."""
-    return to_index[0, 2] == 0.0 and to_index[1, 2] == 0.0
+    """Whether rows of the one grid run along rows of the other, and begin at the same column."""
+    return to_index[0, 2] == 0.0 and to_index[1, 2] == 0.0 and to_index[2, 0] == 0.0 and to_index[2, 1] == 0.0
+
+
+@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.float64[::1]), cache=True, nogil=True)
+def _add_row(hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, total: FloatArray) -> None:
+    """Add to ``total``, one a column, the values at ``fold`` cubed places of each voxel of a row."""
+    for a in range(fold):
+        for b in range(fold):
+            p, q = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5
+            for k in range(total.shape[0]):
+                for c in range(fold):
+                    r = k + (c + 0.5) / fold - 0.5
+                    z, y, x = _place(to_index, 0, p, q, r), _place(to_index, 1, p, q, r), _place(to_index, 2, p, q, r)
+                    total[k] += value_between(hu, z, y, x, OUTSIDE_HU)
+
+
+@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[::1], nb.float64[::1]), cache=True)
+def _add_straight_row(
+    hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, columns: Int64Array, share: FloatArray, total: FloatArray
+) -> None:
+    """The same as :func:`_add_row` where a row runs along one of the scan: ``columns`` (n, 2) are the two columns of each place,
+    -1 outside, and ``share`` that of the second."""
+    nz, ny = hu.shape[0], hu.shape[1]
+    for a in range(fold):
+        for b in range(fold):
+            p, q = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5
+            z, y = _place(to_index, 0, p, q, 0.0), _place(to_index, 1, p, q, 0.0)
+            if z < -0.5 or y < -0.5 or z > nz - 0.5 or y > ny - 0.5:
+                total += OUTSIDE_HU * fold
+                continue
+            z, y = min(max(z, 0.0), nz - 1.0), min(max(y, 0.0), ny - 1.0)
+            u, v = int(z), int(y)
+            fz, fy = z - u, y - v
+            one, two = hu[u, v], hu[u, min(v + 1, ny - 1)]
+            three, four = hu[min(u + 1, nz - 1), v], hu[min(u + 1, nz - 1), min(v + 1, ny - 1)]
+            for n in range(columns.shape[0]):
+                k, c, fx = columns[n, 0], columns[n, 1], share[n]
+                if k < 0:
+                    total[n // fold] += OUTSIDE_HU
+                    continue
+                low = (one[k] * (1 - fx) + one[c] * fx) * (1 - fy) + (two[k] * (1 - fx) + two[c] * fx) * fy
+                high = (three[k] * (1 - fx) + three[c] * fx) * (1 - fy) + (four[k] * (1 - fx) + four[c] * fx) * fy
+                total[n // fold] += low * (1 - fz) + high * fz
 
 
 @nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True)
@@ -60,17 +103,25 @@ def _resample(hu: HuArray, to_index: FloatArray, fold: int, out: HuArray) -> Non
 
     Each voxel is the mean of ``fold`` cubed places in it, so that a finer scan is averaged and not merely picked from.
     """
+    nx = hu.shape[2]
+    straight = _straight(to_index)
+    columns, share = np.full((out.shape[2] * fold, 2), -1, dtype=np.int64), np.zeros(out.shape[2] * fold)
+    for n in range(len(share)):
+        x = _place(to_index, 2, 0.0, 0.0, n // fold + (n % fold + 0.5) / fold - 0.5)
+        if -0.5 <= x <= nx - 0.5:
+            x = min(max(x, 0.0), nx - 1.0)
+            columns[n, 0], columns[n, 1] = int(x), min(int(x) + 1, nx - 1)
+            share[n] = x - int(x)
     for i in nb.prange(out.shape[0]):
+        total = np.empty(out.shape[2])
         for j in range(out.shape[1]):
+            total[:] = 0.0
+            if straight:
+                _add_straight_row(hu, to_index, i, j, fold, columns, share, total)
+            else:
+                _add_row(hu, to_index, i, j, fold, total)
             for k in range(out.shape[2]):
-                total = 0.0
-                for a in range(fold):
-                    for b in range(fold):
-                        for c in range(fold):
-                            p, q, r = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5, k + (c + 0.5) / fold - 0.5
-                            z, y, x = (_place(to_index, 0, p, q, r), _place(to_index, 1, p, q, r), _place(to_index, 2, p, q, r))
-                            total += value_between(hu, z, y, x, OUTSIDE_HU)
-                out[i, j, k] = int(np.floor(total / fold**3 + 0.5))
+                out[i, j, k] = int(np.floor(total[k] / fold**3 + 0.5))
 
 
 @nb.njit(nb.int64(_TABLE, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64), inline="always")
