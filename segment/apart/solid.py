@@ -169,9 +169,9 @@ def _with_lids(solid: BoolArray, margin: int, at_end: list[tuple[bool, bool]]) -
         for side, cut in enumerate(ends):
             where: list[slice | int] = [slice(None)] * 3
             where[axis] = margin if side == 0 else solid.shape[axis] - margin - 1
-            face = np.asarray(binary_fill_holes(out[tuple(where)]))
+            lid = np.expand_dims(np.asarray(binary_fill_holes(out[tuple(where)])), axis) if cut else False
             where[axis] = slice(0, margin) if side == 0 else slice(solid.shape[axis] - margin, None)
-            out[tuple(where)] = np.expand_dims(face, axis) if cut else False
+            out[tuple(where)] = lid
     return out
 
 

@@ -22,9 +22,9 @@ def skull_frame(mesh: Mesh) -> FloatArray:
     (4, 4) pose in LPS. The origin lies ``CENTRE_BELOW_MM`` below the highest point, mid-box of the vault to the sides.
     """
     vault = _vault(mesh)
-    low, high = vault.min(axis=0), vault.max(axis=0)
+    low, high = vault[:, 0].min(), vault[:, 0].max()
     frame = np.eye(4)
-    frame[:3, 3] = (0.5 * (low[0] + high[0]), 0.5 * (low[1] + high[1]), high[2] - CENTRE_BELOW_MM)
+    frame[:3, 3] = (0.5 * (low + high), 0.5 * (vault[:, 1].min() + vault[:, 1].max()), vault[:, 2].max() - CENTRE_BELOW_MM)
     return frame
 
 

@@ -188,7 +188,9 @@ def _squared(samples: Samples, frame: FloatArray) -> FloatArray:
     def likeness(turn_deg: float) -> float:
         c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
         x, y = c * local[:, 0] + s * local[:, 1], -s * local[:, 0] + c * local[:, 1]
-        grid = np.histogram2d(x, y, bins=(48, 48), range=((-48.0, 48.0), (-60.0, 60.0)))[0]
+        i, j = np.floor((x + 48.0) / 2.0).astype(np.int64), np.floor((y + 60.0) / 2.5).astype(np.int64)
+        inside = (i >= 0) & (i < 48) & (j >= 0) & (j < 48)
+        grid = np.bincount(48 * i[inside] + j[inside], minlength=48 * 48).reshape(48, 48).astype(np.float64)
         one = ndimage.gaussian_filter(np.minimum(grid, 12.0), 1.0)
         return float((one * one[::-1]).sum() / max((one * one).sum(), 1e-9))
 
