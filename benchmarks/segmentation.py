@@ -1,7 +1,8 @@
-"""Speed of the segment room beside its peers: mask, surface, reduction, the whole stage, growth, kernels cold and warm.
+"""Speed of the segment room beside its peers: mask, surface, reduction, the stage for a device's region of interest, growth,
+kernels cold and warm.
 
-Usage: ``python -m benchmarks.segmentation [--size 512x512x400]``. The mask's peers run the same chain on the same threshold, and
-their voxels are compared with ours.
+Usage: ``python -m benchmarks.segmentation [--size 512x512x400] [--data DIR]``. The mask's peers run the same chain on the same
+threshold, and their voxels are compared with ours.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.segmentation_once import CASES, fine_thorax, thorax
 from benchmarks.speed import _best, _peer, _table
 
 SIZES = ((256, 256, 200), (512, 512, 400), (512, 512, 800))
@@ -29,13 +31,17 @@ TOLERANCE_MM = 0.05
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="512x512x400", help="columns x rows x slices of the synthetic scan")
-    size = tuple(int(n) for n in parser.parse_args().size.split("x"))
+    parser.add_argument("--data", type=Path, default=os.environ.get("BATCHONE_TEST_DATA"))
+    arguments = parser.parse_args()
+    size = tuple(int(n) for n in arguments.size.split("x"))
+    data = Path(arguments.data) if arguments.data else None
     with tempfile.TemporaryDirectory() as folder:
         hu, affine = _scan(size)
         volume = Path(folder) / "volume.npy"
         np.save(volume, hu)
         _mask(hu, volume, Path(folder))
         _surface(hu, affine, Path(folder))
+    _regions(size, data)
     _growth()
     _kernels()
 
@@ -104,20 +110,43 @@ def _surface(hu: Any, affine: Any, folder: Path) -> None:
     )
 
 
+def _once(case: str, size: tuple[int, ...], data: Path | None) -> dict[str, Any] | None:
+    """The stage in a fresh process: first call, then the better of two more."""
+    where = [] if data is None else ["--data", str(data)]
+    command = [sys.executable, "-m", "benchmarks.segmentation_once", case, *map(str, size), *where]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"  {case} {size}: {done.stderr.strip()[-100:]}")
+        return None
+    return dict(json.loads(done.stdout))
+
+
+def _regions(size: tuple[int, ...], data: Path | None) -> None:
+    """The whole stage for a device's region of interest."""
+    print(
+        "\nsegment stage for a device's region of interest: the bones that the order names; seconds (first call, next), CPU, MB"
+    )
+    for name, case in CASES.items():
+        if case.scan in (thorax, fine_thorax) and data is None:
+            print(f"  {name}: no data, set BATCHONE_TEST_DATA or give --data")
+            continue
+        row = _once(name, size, data)
+        if row is None:
+            continue
+        figures = f"{row['first_s']:7.2f} {row['second_s']:7.2f} {row['cpu_s']:7.2f} {row['peak_mb']:7.0f}"
+        scan = "x".join(map(str, row["size"]))
+        print(f"  {scan:14}{figures}  {case.what}: {row['bones']} bones, {row['triangles']} triangles")
+
+
 def _growth() -> None:
-    """The whole stage for the skull: a fresh process each, first and second call."""
-    print("\nsegment stage, skull: seconds (first call, second call), peak MB")
+    """The whole stage for the skull over three sizes."""
+    print("\nsegment stage, skull: seconds (first call, next), peak MB")
     rows = []
     for size in SIZES:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.segmentation_once", *map(str, size)], capture_output=True, text=True
-        )
-        if done.returncode != 0:
-            print(f"  {size}: {done.stderr.strip()[-100:]}")
-            continue
-        row = json.loads(done.stdout)
-        rows.append((np.prod(size), row["second_s"], row["peak_mb"]))
-        print(f"  {'x'.join(map(str, size)):14} {row['first_s']:7.2f} {row['second_s']:7.2f} {row['peak_mb']:7.0f}")
+        row = _once("skull", size, None)
+        if row is not None:
+            rows.append((np.prod(size), row["second_s"], row["peak_mb"]))
+            print(f"  {'x'.join(map(str, size)):14} {row['first_s']:7.2f} {row['second_s']:7.2f} {row['peak_mb']:7.0f}")
     if len(rows) > 1:
         voxels, seconds, peak = np.log(np.array(rows, dtype=np.float64)).T
         print(f"  exponent in voxels: time {np.polyfit(voxels, seconds, 1)[0]:.2f}, memory {np.polyfit(voxels, peak, 1)[0]:.2f}")

@@ -1,7 +1,7 @@
 """Masks with one bit per voxel: packing, and dilation, erosion and closing by a ball.
 
 A mask is a (slices, rows, words) uint64 array; bit ``b`` of word ``w`` is column ``64 * w + b``. A ball becomes, for every
-row offset, a half width in columns: a row is widened once per half width that occurs, then whole words are combined.
+row offset, a half width in columns: rows are joined in whole words, the widest first, and widened column by column.
 Every kernel's ``prange`` runs over slices and writes its own slice only.
 """
 
@@ -21,7 +21,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
-_WIDE = nb.types.Array(nb.uint64, 4, "C", readonly=True)
+_ROWS = nb.types.Array(nb.int64, 2, "C", readonly=True)
+_NONE, _ALL = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @nb.njit(nb.void(_HU, nb.int64, nb.uint64[:, :, ::1]), parallel=True, cache=True)
@@ -37,12 +38,29 @@ def _pack_above(hu: HuArray, level_hu: int, words: Words) -> None:
                 words[z, y, w] = word
 
 
+@nb.njit(nb.void(nb.types.Array(nb.boolean, 3, "C", readonly=True), nb.uint64[:, :, ::1]), parallel=True, cache=True)
+def _pack(mask: BoolArray, words: Words) -> None:
+    for z in nb.prange(mask.shape[0]):
+        for y in range(mask.shape[1]):
+            for w in range(words.shape[2]):
+                part = mask[z, y, 64 * w : 64 * w + 64]
+                word = nb.uint64(0)
+                for b in range(part.shape[0]):
+                    word |= nb.uint64(part[b]) << nb.uint64(b)
+                words[z, y, w] = word
+
+
 @nb.njit(nb.void(_WORDS, nb.boolean[:, :, ::1]), parallel=True, cache=True)
 def _unpack(words: Words, mask: BoolArray) -> None:
     for z in nb.prange(mask.shape[0]):
         for y in range(mask.shape[1]):
-            for x in range(mask.shape[2]):
-                mask[z, y, x] = (words[z, y, x >> 6] >> nb.uint64(x & 63)) & nb.uint64(1)
+            for w in range(words.shape[2]):
+                word, part = words[z, y, w], mask[z, y, 64 * w : 64 * w + 64]
+                if word == 0:
+                    part[:] = False
+                    continue
+                for b in range(part.shape[0]):
+                    part[b] = (word >> nb.uint64(b)) & nb.uint64(1)
 
 
 @nb.njit(nb.void(nb.int16[:, :, ::1], _WORDS, nb.int64), parallel=True, cache=True)
@@ -78,54 +96,67 @@ def _move(words: Words, first: npt.NDArray[np.int64], out: Words) -> None:
                     out[k, j, i] |= words[z, y, w + 1] << (nb.uint64(64) - shift)
 
 
-@nb.njit(nb.void(_WORDS, nb.int64[::1], nb.uint64[:, :, :, ::1]), parallel=True, cache=True)
-def _widen(words: Words, widths: npt.NDArray[np.int64], wide: Words) -> None:
-    """Fill ``wide[k]`` with each row dilated by ``widths[k]`` columns (ascending) to both sides."""
+@nb.njit(nb.void(nb.uint64[:, ::1], nb.uint64), cache=True)
+def _widen(layer: Words, tail: int) -> None:
+    """Dilate the rows of a layer by one column to both sides, in place."""
     one, last = nb.uint64(1), nb.uint64(63)
-    count = words.shape[2]
-    for z in nb.prange(words.shape[0]):
-        row = np.empty(count, dtype=np.uint64)
-        new = np.empty(count, dtype=np.uint64)
-        for y in range(words.shape[1]):
-            some = False
-            for w in range(count):
-                row[w] = words[z, y, w]
-                some |= row[w] != 0
-            if not some:
-                continue
-            done = 0
-            for k in range(widths.shape[0]):
-                while done < widths[k]:
-                    for w in range(count):
-                        word = row[w] | (row[w] << one) | (row[w] >> one)
-                        if w > 0:
-                            word |= row[w - 1] >> last
-                        if w + 1 < count:
-                            word |= row[w + 1] << last
-                        new[w] = word
-                    row, new = new, row
-                    done += 1
-                for w in range(count):
-                    wide[k, z, y, w] = row[w]
+    count = layer.shape[1]
+    for y in range(layer.shape[0]):
+        layer[y, count - 1] &= tail
+        before = nb.uint64(0)
+        for w in range(count):
+            here = layer[y, w]
+            following = layer[y, w + 1] & one if w + 1 < count else nb.uint64(0)
+            layer[y, w] = here | (here << one) | (here >> one) | (before >> last) | (following << last)
+            before = here
 
 
-@nb.njit(
-    nb.void(nb.types.Array(nb.uint64, 4, "C", readonly=True), nb.int64[:, ::1], nb.uint64[:, :, ::1]), parallel=True, cache=True
-)
-def _gather(wide: Words, table: npt.NDArray[np.int64], out: Words) -> None:
-    """Combine rows: ``table[dz, dy]`` is the index of the widening at that offset, -1 for none."""
-    reach_z, reach_y = table.shape[0] // 2, table.shape[1] // 2
-    for z in nb.prange(out.shape[0]):
-        for y in range(out.shape[1]):
-            for dz in range(-reach_z, reach_z + 1):
-                if z + dz < 0 or z + dz >= out.shape[0]:
+@nb.njit(nb.void(_WORDS, _ROWS, nb.uint64, nb.uint64, nb.uint64[:, :, ::1]), parallel=True, cache=True)
+def _dilate(words: Words, rows: npt.NDArray[np.int64], flip: int, tail: int, out: Words) -> None:
+    """Dilate by a ball given as rows (slice offset, row offset, half width), widest first; all bits of ``flip``: the complement.
+
+    A row of half width h holds those of every smaller one, so each is joined once, before the widenings that are left for it.
+    """
+    slices, height, count = words.shape
+    for z in nb.prange(slices):
+        layer = out[z]
+        layer[:] = 0
+        flat = layer.reshape(-1)
+        k = 0
+        for d in range(rows[0, 2], -1, -1):
+            while k < rows.shape[0] and rows[k, 2] == d:
+                i, shift = z + rows[k, 0], rows[k, 1]
+                k += 1
+                if i < 0 or i >= slices or abs(shift) >= height:
                     continue
-                for dy in range(-reach_y, reach_y + 1):
-                    k = table[dz + reach_z, dy + reach_y]
-                    if k < 0 or y + dy < 0 or y + dy >= out.shape[1]:
-                        continue
-                    for w in range(out.shape[2]):
-                        out[z, y, w] |= wide[k, z + dz, y + dy, w]
+                size = (height - abs(shift)) * count
+                here = flat[max(-shift, 0) * count : max(-shift, 0) * count + size]
+                there = words[i].reshape(-1)[max(shift, 0) * count : max(shift, 0) * count + size]
+                for n in range(size):
+                    here[n] |= there[n] ^ flip
+            if d > 0:
+                _widen(layer, tail)
+        for y in range(height):
+            for w in range(count):
+                layer[y, w] ^= flip
+            layer[y, count - 1] &= tail
+
+
+@nb.njit(nb.int64(_WORDS), parallel=True, cache=True)
+def counted(words: Words) -> int:
+    """Number of set voxels."""
+    total = 0
+    for z in nb.prange(words.shape[0]):
+        own = nb.uint64(0)
+        for y in range(words.shape[1]):
+            for w in range(words.shape[2]):  # pairs, fours, bytes, and the bytes' sum
+                n = words[z, y, w]
+                n -= (n >> nb.uint64(1)) & nb.uint64(0x5555555555555555)
+                n = (n & nb.uint64(0x3333333333333333)) + ((n >> nb.uint64(2)) & nb.uint64(0x3333333333333333))
+                n = (n + (n >> nb.uint64(4))) & nb.uint64(0x0F0F0F0F0F0F0F0F)
+                own += (n * nb.uint64(0x0101010101010101)) >> nb.uint64(56)
+        total += nb.int64(own)
+    return total
 
 
 def packed_above(hu: HuArray, level_hu: float) -> Words:
@@ -137,7 +168,9 @@ def packed_above(hu: HuArray, level_hu: float) -> Words:
 
 def packed(mask: BoolArray) -> Words:
     """Pack a (slices, rows, columns) boolean mask."""
-    return packed_above(mask.astype(np.int16), 0.0)
+    words = np.empty((*mask.shape[:2], -(-mask.shape[2] // 64)), dtype=np.uint64)
+    _pack(np.ascontiguousarray(mask), words)
+    return words
 
 
 def unpacked(words: Words, columns: int) -> BoolArray:
@@ -151,7 +184,8 @@ def moved(words: Words, first: tuple[int, int, int], shape: tuple[int, ...]) -> 
     """The box of ``shape`` whose first voxel is ``first`` (slice, row, column) of a packed mask; 0 outside the mask."""
     out = np.zeros((*shape[:2], -(-shape[2] // 64)), dtype=np.uint64)
     _move(words, np.array(first, dtype=np.int64), out)
-    return inverted(inverted(out, shape[2]), shape[2])
+    out[:, :, -1] &= _tail(shape[2])
+    return out
 
 
 def put(values: HuArray, where: Words, value: int) -> None:
@@ -162,9 +196,7 @@ def put(values: HuArray, where: Words, value: int) -> None:
 def inverted(words: Words, columns: int) -> Words:
     """All other voxels; bits past the last column stay 0."""
     out = ~words
-    tail = columns % 64
-    if tail:
-        out[:, :, -1] &= np.uint64((1 << tail) - 1)
+    out[:, :, -1] &= _tail(columns)
     return np.ascontiguousarray(out)
 
 
@@ -183,20 +215,31 @@ def ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> npt.NDArra
     return np.where(rest >= 0.0, half, -1)
 
 
+def ball_rows(half_widths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A ball given by :func:`ball` as (n, 3) rows: slice offset, row offset, half width in columns; widest first."""
+    dz, dy = np.nonzero(half_widths >= 0)
+    reach_z, reach_y = (n // 2 for n in half_widths.shape)
+    rows = np.stack([dz - reach_z, dy - reach_y, half_widths[dz, dy]], axis=1).astype(np.int64)
+    return np.ascontiguousarray(rows[np.argsort(-rows[:, 2], kind="stable")])
+
+
 def dilated(words: Words, columns: int, half_widths: npt.NDArray[np.int64]) -> Words:
     """Dilate by a ball given by :func:`ball`; outside the volume there is nothing."""
-    widths = np.unique(half_widths[half_widths >= 0])
-    wide = np.zeros((len(widths), *words.shape), dtype=np.uint64)
-    _widen(words, widths, wide)
-    table = np.where(half_widths >= 0, np.searchsorted(widths, np.maximum(half_widths, 0)), -1).astype(np.int64)
-    out = np.zeros_like(words)
-    _gather(wide, np.ascontiguousarray(table), out)
-    return inverted(inverted(out, columns), columns)
+    out = np.empty_like(words)
+    _dilate(np.ascontiguousarray(words), ball_rows(half_widths), _NONE, _tail(columns), out)
+    return out
 
 
 def eroded(words: Words, columns: int, half_widths: npt.NDArray[np.int64]) -> Words:
     """Erode by a ball; outside the volume counts as filled."""
-    return inverted(dilated(inverted(words, columns), columns, half_widths), columns)
+    out = np.empty_like(words)
+    _dilate(np.ascontiguousarray(words), ball_rows(half_widths), _ALL, _tail(columns), out)
+    return out
+
+
+def _tail(columns: int) -> np.uint64:
+    """The bits of a row's last word that are columns."""
+    return np.uint64((1 << (columns % 64)) - 1) if columns % 64 else _ALL
 
 
 def closed(words: Words, columns: int, half_widths: npt.NDArray[np.int64]) -> Words:

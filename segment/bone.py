@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.values import FloatArray, HuArray, Vector
-from batchone.segment.bits import Words, ball, closed, dilated, inverted, moved, packed_above, put, unpacked
+from batchone.segment.bits import Words, ball, closed, counted, dilated, inverted, moved, packed_above, put, unpacked
 from batchone.segment.runs import labelled
 
 SOFT_RANGE_HU = (-20, 120)  # muscle, brain, blood, water; textbook CT numbers
@@ -22,6 +23,7 @@ CONTRAST_HU = 150.0  # bone is at least this far above soft tissue; project defa
 NOISE_FACTOR = 4.0  # 1 in 30 000 soft voxels is that far above its mean, if the noise is Gaussian
 THRESHOLD_RANGE_HU = (180.0, 300.0)  # low: thin bone survives; high: common 226 to 300 HU presets; project default, unverified
 METAL_HU = 2500  # enamel ends at about 2500 HU; implants and clips start there
+OUTSIDE_HU = -1024  # where the scan says nothing: air
 AIR_HU = -400  # half between air and fat-free tissue
 SEAL_RADII_MM = (0.0, 1.0, 2.0)  # leaks of the cortex up to twice this wide are sealed before a cavity is looked for
 MAX_CAVITY_MM3 = 100e3  # marrow of a long bone's end is below it, a cranial cavity (1.2 to 1.7 l) far above; project default
@@ -29,7 +31,10 @@ MAX_SEALED_AIR_MM3 = 1e3  # larger air behind a leak is a sinus with its opening
 MIN_ISLAND_MM3 = 100.0  # the surface keeps pieces from this size on: the chosen pieces are 20 times larger
 MAX_SAMPLES = 8_000_000  # voxels looked at for the figures of the scan
 _MIN_PAIRS = 10_000  # neighbours needed for a noise estimate
+_EDGE_HU = 300  # neighbours that differ by so much lie at an edge: not noise
 _NOISE_FLOOR_HU = 3.0  # quantisation and interpolation hide less
+
+_HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +81,59 @@ class Grid:
         return float(np.prod(self.spacing_mm))
 
 
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64[::1]), cache=True)
+def _count_values(hu: HuArray, first: int, stride: int, counts: npt.NDArray[np.int64]) -> None:
+    """Number of voxels of each value, from -32768 on, in every ``stride``-th slice."""
+    for z in range(first, hu.shape[0], stride):
+        for y in range(hu.shape[1]):
+            for x in range(hu.shape[2]):
+                counts[nb.int64(hu[z, y, x]) + 32768] += 1
+
+
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.float64, nb.float64, nb.int64[::1]), cache=True)
+def _count_steps(hu: HuArray, first: int, stride: int, low_hu: float, high_hu: float, counts: npt.NDArray[np.int64]) -> None:
+    """Number of voxels two columns apart, both between two values, by how much they differ; larger differences do not count."""
+    for z in range(first, hu.shape[0], stride):
+        for y in range(hu.shape[1]):
+            for x in range(hu.shape[2] - 2):
+                near, far = nb.int64(hu[z, y, x]), nb.int64(hu[z, y, x + 2])
+                if near > low_hu and near < high_hu and far > low_hu and far < high_hu and abs(far - near) < counts.shape[0]:
+                    counts[abs(far - near)] += 1
+
+
 def scan_figures(hu: HuArray) -> ScanFigures:
     """Measure soft tissue, noise and the bone threshold.
 
     The noise is the robust spread of differences between voxels two columns apart, both in soft tissue (or, in a scan
     without any, both in the same solid), so that edges do not count.
     """
+    hu = np.ascontiguousarray(hu)
     stride = max(1, -(-hu.size // MAX_SAMPLES))
-    sample = np.asarray(hu[stride // 2 :: stride]).astype(np.int32)
-    soft = sample[(sample > SOFT_RANGE_HU[0]) & (sample < SOFT_RANGE_HU[1])]
-    has_soft = soft.size >= MIN_SOFT_SHARE * sample.size
-    soft_hu = float(np.median(soft)) if has_soft else SOFT_DEFAULT_HU
-    noise_hu = _noise_hu(sample, soft_hu - 150.0, soft_hu + 150.0) if has_soft else 0.0
-    noise_hu = noise_hu or _noise_hu(sample, 200.0, float(METAL_HU)) or _NOISE_FLOOR_HU
+    counts = np.zeros(65536, dtype=np.int64)
+    _count_values(hu, stride // 2, stride, counts)
+    least, most = (edge + 32768 for edge in SOFT_RANGE_HU)
+    soft = counts[least + 1 : most]
+    has_soft = int(soft.sum()) >= MIN_SOFT_SHARE * int(counts.sum())
+    soft_hu = _median(soft) + SOFT_RANGE_HU[0] + 1 if has_soft and soft.any() else SOFT_DEFAULT_HU
+    noise_hu = _noise_hu(hu, stride, soft_hu - 150.0, soft_hu + 150.0) if has_soft else 0.0
+    noise_hu = noise_hu or _noise_hu(hu, stride, 200.0, float(METAL_HU)) or _NOISE_FLOOR_HU
     level = soft_hu + max(CONTRAST_HU, NOISE_FACTOR * noise_hu)
     return ScanFigures(soft_hu, noise_hu, float(np.clip(level, *THRESHOLD_RANGE_HU)))
 
 
-def _noise_hu(sample: npt.NDArray[np.int32], low_hu: float, high_hu: float) -> float:
-    near, far = sample[:, :, :-2], sample[:, :, 2:]
-    both = (near > low_hu) & (near < high_hu) & (far > low_hu) & (far < high_hu)
-    difference = (far[both] - near[both]).astype(np.float64)
-    difference = difference[np.abs(difference) < 300.0]  # an edge, not noise
-    if difference.size < _MIN_PAIRS:
+def _noise_hu(hu: HuArray, stride: int, low_hu: float, high_hu: float) -> float:
+    counts = np.zeros(_EDGE_HU, dtype=np.int64)
+    _count_steps(hu, stride // 2, stride, low_hu, high_hu, counts)
+    if int(counts.sum()) < _MIN_PAIRS:
         return 0.0
-    robust = 1.4826 * float(np.median(np.abs(difference))) / np.sqrt(2.0)
-    return max(robust, _NOISE_FLOOR_HU)
+    return max(1.4826 * _median(counts) / float(np.sqrt(2.0)), _NOISE_FLOOR_HU)
+
+
+def _median(counts: npt.NDArray[np.int64]) -> float:
+    """Median of whole numbers from 0 on, given how often each occurs."""
+    ends = np.cumsum(counts)
+    lower, upper = np.searchsorted(ends, [(int(ends[-1]) - 1) // 2, int(ends[-1]) // 2], side="right")
+    return 0.5 * float(lower + upper)
 
 
 def cropped(hu: HuArray, affine: FloatArray, box: npt.NDArray[np.int64], margin_mm: float = 3.0) -> Grid:
@@ -111,9 +143,12 @@ def cropped(hu: HuArray, affine: FloatArray, box: npt.NDArray[np.int64], margin_
     low, high = box[:, 0] - margin, box[:, 1] + margin
     shape = np.array(hu.shape)
     from_, to = np.maximum(low, 0), np.minimum(high, shape)
-    out = np.full(tuple(high - low), -1024, dtype=np.int16)
+    out = np.empty(tuple(high - low), dtype=np.int16)
     inside = np.stack([from_ - low, to - low], axis=1)
     out[tuple(slice(*pair) for pair in inside)] = hu[tuple(slice(a, b) for a, b in zip(from_, to, strict=True))]
+    for axis, (first, last) in enumerate(inside):
+        margins = np.moveaxis(out, axis, 0)
+        margins[:first], margins[last:] = OUTSIDE_HU, OUTSIDE_HU
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ low[::-1].astype(np.float64)
     steps = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
@@ -151,9 +186,11 @@ def _cavities(sealed: Words, grid: Grid, *, leaky: bool) -> Words:
     keep &= np.all((boxes[:, :, 0] > 0) & (boxes[:, :, 1] < np.array(grid.hu.shape)), axis=1)
     if leaky:
         for component in np.flatnonzero(keep & (volume > MAX_SEALED_AIR_MM3)):
-            box = tuple(slice(a, b) for a, b in boxes[component])
-            alone = unpacked(runs.painted(np.arange(runs.count) == component), grid.columns)[box]
-            keep[component] = float(np.median(grid.hu[box][alone])) > AIR_HU
+            box = boxes[component]
+            size = tuple(int(n) for n in box[:, 1] - box[:, 0])
+            whole = runs.painted(np.arange(runs.count) == component)
+            alone = unpacked(moved(whole, (int(box[0, 0]), int(box[1, 0]), int(box[2, 0])), size), size[2])
+            keep[component] = float(np.median(grid.hu[tuple(slice(a, b) for a, b in box)][alone])) > AIR_HU
     return runs.painted(keep)
 
 
@@ -191,4 +228,4 @@ def without_islands(field: HuArray, grid: Grid, far: int) -> HuArray:
 
 def metal_mm3(hu: HuArray, voxel_mm3: float) -> float:
     """Volume of metal, mm3."""
-    return float(np.bitwise_count(packed_above(hu, METAL_HU)).sum()) * voxel_mm3
+    return counted(packed_above(hu, METAL_HU)) * voxel_mm3

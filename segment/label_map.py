@@ -56,21 +56,29 @@ class LabelMap:
 def _count_runs(voxels: LabelArray, counts: Int64Array) -> None:
     for z in nb.prange(voxels.shape[0]):
         for y in range(voxels.shape[1]):
-            before, count = nb.uint8(0), 0
-            for x in range(voxels.shape[2]):
-                here = voxels[z, y, x]
-                count += here != 0 and here != before
-                before = here
+            here, before = voxels[z, y, 1:], voxels[z, y, :-1]
+            count = nb.int64(voxels[z, y, 0] != 0)
+            for x in range(here.shape[0]):
+                count += nb.int64(here[x] != 0) & nb.int64(here[x] != before[x])
             counts[z, y] = count
 
 
-@nb.njit(nb.void(_LABELS, nb.int64[:, ::1], nb.int32[::1], nb.int16[::1], nb.uint8[::1]), parallel=True, cache=True)
+@nb.njit(
+    nb.void(_LABELS, nb.int64[:, ::1], nb.int64[:, ::1], nb.int32[::1], nb.int16[::1], nb.uint8[::1]), parallel=True, cache=True
+)
 def _write_runs(
-    voxels: LabelArray, offsets: Int64Array, start: npt.NDArray[np.int32], length: npt.NDArray[np.int16], value: LabelArray
+    voxels: LabelArray,
+    counts: Int64Array,
+    offsets: Int64Array,
+    start: npt.NDArray[np.int32],
+    length: npt.NDArray[np.int16],
+    value: LabelArray,
 ) -> None:
     slices, rows, columns = voxels.shape
     for z in nb.prange(slices):
         for y in range(rows):
+            if counts[z, y] == 0:
+                continue
             at, before = offsets[z, y] - 1, nb.uint8(0)
             for x in range(columns):
                 here = voxels[z, y, x]
@@ -121,7 +129,8 @@ def compact(label_map: LabelMap) -> VoxelLabels:
     ends = np.cumsum(counts.reshape(-1))
     total = int(ends[-1])
     start, length, value = np.empty(total, np.int32), np.empty(total, np.int16), np.empty(total, np.uint8)
-    _write_runs(voxels, np.ascontiguousarray((ends - counts.reshape(-1)).reshape(counts.shape)), start, length, value)
+    offsets = np.ascontiguousarray((ends - counts.reshape(-1)).reshape(counts.shape))
+    _write_runs(voxels, counts, offsets, start, length, value)
     shape = (voxels.shape[0], voxels.shape[1], voxels.shape[2])
     return VoxelLabels(label_map.affine, shape, start, length, value, label_map.labels)
 
@@ -167,6 +176,8 @@ def packed_labels(voxels: LabelArray, values: tuple[int, ...], first: tuple[int,
     wanted[list(values)] = True
     wanted[0] = False
     words = np.zeros((*shape[:2], -(-shape[2] // 64)), dtype=np.uint64)
+    if not wanted.any():
+        return words
     _pack(np.ascontiguousarray(voxels), np.array(first, dtype=np.int64), wanted, words)
     tail = shape[2] % 64
     if tail:

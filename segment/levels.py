@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.values import HuArray, Vector
-from batchone.segment.bits import Words, ball
+from batchone.segment.bits import Words, ball, ball_rows, unpacked
 from batchone.segment.bone import Grid
 from batchone.segment.uncertainty import value_at
 
@@ -31,101 +31,160 @@ AIR_HU = -1024
 BRIGHT_HU = 1600  # densest cortex; metal beside bone must not raise the bone's level
 NO_LEVEL = -32768
 
+WORD = 64  # voxels of one word of a packed mask
+
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
+_INSIDE = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 _ROWS = nb.types.Array(nb.int64, 2, "C", readonly=True)
 _MM = nb.types.UniTuple(nb.float64, 3)
+Rows = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.int32]
 
 
-@nb.njit(nb.int64(_WORDS, nb.int64, nb.int64, nb.int64), cache=True)
-def _set(words: Words, z: int, y: int, x: int) -> int:
-    if z < 0 or y < 0 or x < 0 or z >= words.shape[0] or y >= words.shape[1] or x >= 64 * words.shape[2]:
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int16[:, ::1]), cache=True)
+def _extremes(hu: HuArray, z: int, y: int, first: int, rows: Rows, window: HuArray, out: HuArray) -> None:
+    """Brightest and darkest value of the ball round voxels of a row, from ``first`` on, into the two rows of ``out``.
+
+    The rows of the ball come widest first. One of half width h holds those of every smaller one, so each is looked at once:
+    the extremes of all rows of half width d or more stand in ``window`` when the voxels d to the left and right are due.
+    """
+    reach, size = rows[0, 2], window.shape[1]
+    top, low, bright, dark = window[0], window[1], out[0, : size - 2 * reach], out[1, : size - 2 * reach]
+    top[:], bright[:] = -32768, -32768
+    low[:], dark[:] = 32767, 32767
+    k = 0
+    for d in range(reach, -1, -1):
+        while k < rows.shape[0] and rows[k, 2] == d:
+            line = hu[z + rows[k, 0], y + rows[k, 1], first - reach : first - reach + size]
+            for i in range(size):
+                top[i] = max(top[i], line[i])
+                low[i] = min(low[i], line[i])
+            k += 1
+        for shift in (reach - d, reach + d):
+            high, deep = top[shift:], low[shift:]
+            for i in range(bright.shape[0]):
+                bright[i] = max(bright[i], high[i])
+                dark[i] = min(dark[i], deep[i])
+
+
+@nb.njit(nb.void(_INSIDE, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int32[:, ::1]), cache=True)
+def _moments(inside: npt.NDArray[np.bool_], z: int, y: int, first: int, rows: Rows, window: HuArray, out: Sums) -> None:
+    """Sums of the offsets (column, row, slice) to the solid's voxels in the ball round voxels of a row, from ``first`` on.
+
+    The rows of the ball come widest first, see :func:`_extremes`.
+    """
+    reach, size = rows[0, 2], window.shape[1]
+    from_, to = max(first - reach, 0), min(first - reach + size, inside.shape[2])
+    at = from_ - first + reach
+    window[:] = 0
+    out[:] = 0
+    ones, ys, zs = window[0, at:], window[1, at:], window[2, at:]
+    sx, sy, sz = out[0, : size - 2 * reach], out[1, : size - 2 * reach], out[2, : size - 2 * reach]
+    k = 0
+    for d in range(reach, -1, -1):
+        while k < rows.shape[0] and rows[k, 2] == d:
+            dz, dy = nb.int16(rows[k, 0]), nb.int16(rows[k, 1])
+            k += 1
+            if z + dz < 0 or z + dz >= inside.shape[0] or y + dy < 0 or y + dy >= inside.shape[1]:
+                continue
+            line = inside[z + dz, y + dy, from_:to]
+            for i in range(line.shape[0]):
+                here = nb.int16(line[i])
+                ones[i] += here
+                ys[i] += dy * here
+                zs[i] += dz * here
+        for side in range(-1, 2 if d else 0, 2):
+            shift, step = reach + side * d, nb.int32(side * d)
+            n, ty, tz = window[0, shift:], window[1, shift:], window[2, shift:]
+            for i in range(sx.shape[0]):
+                sx[i] += step * n[i]
+                sy[i] += ty[i]
+                sz[i] += tz[i]
+
+
+@nb.njit(nb.int64(nb.int64), inline="always")
+def _window(reach: int) -> int:
+    """Columns that are worked on together: a multiple of what a processor takes at once, with the ball's reach on both sides."""
+    return WORD if 4 * reach <= WORD else 2 * WORD
+
+
+@nb.njit(nb.int64(_INSIDE, nb.int64, nb.int64, nb.int64), inline="always")
+def _set(inside: npt.NDArray[np.bool_], z: int, y: int, x: int) -> int:
+    if z < 0 or y < 0 or x < 0 or z >= inside.shape[0] or y >= inside.shape[1] or x >= inside.shape[2]:
         return 0
-    return nb.int64((words[z, y, x >> 6] >> nb.uint64(x & 63)) & nb.uint64(1))
+    return nb.int64(inside[z, y, x])
 
 
-@nb.njit(nb.uint64(_WORDS, nb.int64, nb.int64, nb.int64), inline="always")
-def _window(words: Words, z: int, y: int, first: int) -> int:
-    """The 64 voxels of a row from column ``first`` on, which may lie before it; zero outside of the grid."""
-    found = nb.uint64(0)
-    if z < 0 or y < 0 or z >= words.shape[0] or y >= words.shape[1]:
-        return found
-    word, shift = first >> 6, nb.uint64(first & 63)
-    if 0 <= word < words.shape[2]:
-        found = words[z, y, word] >> shift
-    if shift > 0 and -1 <= word < words.shape[2] - 1:
-        found |= words[z, y, word + 1] << (nb.uint64(64) - shift)
-    return found
-
-
-@nb.njit(_MM(_WORDS, nb.int64, nb.int64, nb.int64, _ROWS, _MM), cache=True)
-def _inward(solid: Words, z: int, y: int, x: int, rows: npt.NDArray[np.int64], spacing_mm: Vector) -> Vector:
-    """Unit direction (column, row, slice) to the centroid of the solid within the ball; zero where it has none."""
-    sx, sy, sz = 0, 0, 0
-    for k in range(rows.shape[0]):
-        half = rows[k, 2]
-        bits = _window(solid, z + rows[k, 0], y + rows[k, 1], x - half)
-        if bits == 0:
-            continue
-        count, moment = 0, 0
-        for i in range(2 * half + 1):
-            here = nb.int64((bits >> nb.uint64(i)) & nb.uint64(1))
-            count += here
-            moment += here * i
-        sx, sy, sz = sx + moment - count * half, sy + count * rows[k, 1], sz + count * rows[k, 0]
-    ux, uy, uz = sx * spacing_mm[0], sy * spacing_mm[1], sz * spacing_mm[2]
-    scale = 1.0 / max(np.sqrt(ux * ux + uy * uy + uz * uz), 1e-9)
-    return ux * scale, uy * scale, uz * scale
-
-
-@nb.njit(nb.float64(_HU, _WORDS, nb.int64, nb.int64, nb.int64, _MM, _MM), cache=True)
-def _straight_in(hu: HuArray, solid: Words, z: int, y: int, x: int, way: Vector, spacing_mm: Vector) -> float:
-    """The brightest value from a voxel along ``way`` to ``INWARD_MM`` deep in the solid."""
+@nb.njit(nb.float64(_HU, _INSIDE, nb.int64, nb.int64, nb.int64, _MM, _MM, nb.float64), cache=True)
+def _straight_in(
+    hu: HuArray, inside: npt.NDArray[np.bool_], z: int, y: int, x: int, way: Vector, spacing_mm: Vector, enough: float
+) -> float:
+    """The brightest value from a voxel along ``way`` to ``INWARD_MM`` deep in the solid, or the first of at least ``enough``."""
     dx, dy, dz = way[0] / spacing_mm[0], way[1] / spacing_mm[1], way[2] / spacing_mm[2]
     bright, deep, along = float(hu[z, y, x]), 0.0, STEP_MM
-    while deep < INWARD_MM and along <= INWARD_MM + BEFORE_MM:
+    while deep < INWARD_MM and along <= INWARD_MM + BEFORE_MM and bright < enough:
         i, j, k = x + along * dx, y + along * dy, z + along * dz
         bright = max(bright, value_at(hu, i, j, k))
-        deep += STEP_MM * _set(solid, int(k + 0.5), int(j + 0.5), int(i + 0.5))
+        deep += STEP_MM * _set(inside, int(k + 0.5), int(j + 0.5), int(i + 0.5))
         along += STEP_MM
     return bright
 
 
-@nb.njit(nb.void(_HU, _WORDS, _WORDS, _ROWS, _ROWS, _MM, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(
+    nb.void(_HU, _INSIDE, _WORDS, _ROWS, _ROWS, _MM, nb.int64, nb.int16[:, :, ::1]),
+    parallel=True,
+    cache=True,
+    error_model="numpy",
+)
 def _levels(
     hu: HuArray,
-    solid: Words,
+    inside: npt.NDArray[np.bool_],
     shell: Words,
-    rows: npt.NDArray[np.int64],
-    shape_rows: npt.NDArray[np.int64],
+    rows: Rows,
+    shape_rows: Rows,
     spacing_mm: Vector,
     floor_hu: int,
     level: HuArray,
 ) -> None:
+    reach, shape_reach, columns = rows[0, 2], shape_rows[0, 2], hu.shape[2]
+    size, shape_size = min(_window(reach), columns), _window(shape_reach)
+    count = min(size - 2 * reach, shape_size - 2 * shape_reach)
     for z in nb.prange(hu.shape[0]):
+        window, extremes = np.empty((2, size), dtype=np.int16), np.empty((2, size), dtype=np.int16)
+        shape_window, sums = np.empty((3, shape_size), dtype=np.int16), np.empty((3, shape_size), dtype=np.int32)
         for y in range(hu.shape[1]):
-            for x in range(hu.shape[2]):
-                if _set(shell, z, y, x) == 0:
+            level[z, y] = NO_LEVEL
+            x, begin, first, measured = 0, -count, 0, False
+            while x < columns:
+                word = shell[z, y, x >> 6] >> nb.uint64(x & 63)
+                if word == 0:
+                    x = (x | 63) + 1
                     continue
-                bright, dark = nb.int16(-32768), nb.int16(32767)
-                for k in range(rows.shape[0]):
-                    line = hu[z + rows[k, 0], y + rows[k, 1], x - rows[k, 2] : x + rows[k, 2] + 1]
-                    for i in range(line.shape[0]):
-                        bright = max(bright, line[i])
-                        dark = min(dark, line[i])
-                low, high = float(max(nb.int64(dark), floor_hu)), float(min(nb.int64(bright), BRIGHT_HU))
-                way = _inward(solid, z, y, x, shape_rows, spacing_mm)
-                own = min(_straight_in(hu, solid, z, y, x, way, spacing_mm), high)
+                if word & nb.uint64(1) == 0:
+                    x += 1
+                    continue
+                if x >= begin + count:  # the voxels from here on; the ball stays in the row
+                    begin, first, measured = x, min(x, columns - size + reach), False
+                    _extremes(hu, z, y, first, rows, window, extremes)
+                bright, dark = nb.int64(extremes[0, x - first]), nb.int64(extremes[1, x - first])
+                low, high = float(max(dark, floor_hu)), float(min(bright, BRIGHT_HU))
+                enough = low + max((high - low) / SAME_LAYER, 1.0)  # from here on, the ball's brightest counts
+                own = float(hu[z, y, x])
+                if own < enough:
+                    if not measured:
+                        _moments(inside, z, y, begin, shape_rows, shape_window, sums)
+                        measured = True
+                    n = x - begin
+                    ux, uy, uz = sums[0, n] * spacing_mm[0], sums[1, n] * spacing_mm[1], sums[2, n] * spacing_mm[2]
+                    scale = 1.0 / max(np.sqrt(ux * ux + uy * uy + uz * uz), 1e-9)
+                    way = (ux * scale, uy * scale, uz * scale)
+                    own = _straight_in(hu, inside, z, y, x, way, spacing_mm, enough)
+                own = min(own, high)
                 share = (OTHER_LAYER - (high - low) / max(own - low, 1.0)) / (OTHER_LAYER - SAME_LAYER)
                 own += (high - own) * min(max(share, 0.0), 1.0)
                 level[z, y, x] = nb.int16(np.round(own + low))
-
-
-def _rows(radius_mm: float, grid: Grid) -> npt.NDArray[np.int64]:
-    """A ball as (n, 3) rows: slice offset, row offset, half width in columns."""
-    half = ball(radius_mm, grid.spacing_mm)
-    dz, dy = np.nonzero(half >= 0)
-    return np.stack([dz - half.shape[0] // 2, dy - half.shape[1] // 2, half[dz, dy]], axis=1).astype(np.int64)
+                x += 1
 
 
 def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> HuArray:
@@ -145,11 +204,12 @@ def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> H
     (slices, rows, columns) int16
         ``NO_LEVEL`` outside the shell.
     """
-    level = np.full(grid.hu.shape, NO_LEVEL, dtype=np.int16)
+    level = np.empty(grid.hu.shape, dtype=np.int16)
     radius_mm = LEVEL_RADIUS_MM if min(grid.spacing_mm) < LEVEL_RADIUS_MM else max(grid.spacing_mm)  # never a voxel alone
-    rows, shape_rows = _rows(radius_mm, grid), _rows(SHAPE_RADIUS_MM, grid)
-    shape_rows[:, 2] = np.minimum(shape_rows[:, 2], 31)  # one word holds a row of it; numerical, down to 0.1 mm columns
+    rows, shape_rows = (ball_rows(ball(reach_mm, grid.spacing_mm)) for reach_mm in (radius_mm, SHAPE_RADIUS_MM))
+    shape_rows[:, 2] = np.minimum(shape_rows[:, 2], 31)  # numerical, down to 0.1 mm columns
     apart = [max(1, int(ROWS_MM / grid.spacing_mm[axis] + 1e-9)) for axis in (2, 1)]
     shape_rows = np.ascontiguousarray(shape_rows[np.all(shape_rows[:, :2] % apart == 0, axis=1)])
-    _levels(grid.hu, solid, shell, rows, shape_rows, grid.spacing_mm, FAT_HU if in_tissue else AIR_HU, level)
+    inside = unpacked(solid, grid.columns)
+    _levels(grid.hu, inside, shell, rows, shape_rows, grid.spacing_mm, FAT_HU if in_tissue else AIR_HU, level)
     return level

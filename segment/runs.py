@@ -19,7 +19,10 @@ Int64Array = npt.NDArray[np.int64]
 
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
 _ROW = nb.types.Array(nb.uint64, 1, "C", readonly=True)
-_NONE, _ALL = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF)
+_NONE, _ONE = np.uint64(0), np.uint64(1)
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # times a single bit, its upper six bits say which bit that was
+_PLACE = np.empty(64, dtype=np.int64)
+_PLACE[[((1 << bit) * int(_DE_BRUIJN) % (1 << 64)) >> 58 for bit in range(64)]] = np.arange(64)
 
 
 @nb.njit(nb.int64(_ROW, nb.int64, nb.int64, nb.int32[::1], nb.int32[::1], nb.boolean), cache=True)
@@ -27,18 +30,19 @@ def _scan_row(row: Words, columns: int, at: int, begin: Int32Array, end: Int32Ar
     """Write the runs of one row from place ``at`` on, or only count them; returns the place after the last."""
     inside = False
     for w in range(row.shape[0]):
-        if row[w] == (_ALL if inside else _NONE):  # 64 voxels at once
-            continue
-        for x in range(64 * w, min(64 * w + 64, columns)):
-            bit = (row[w] >> nb.uint64(x & 63)) & nb.uint64(1) != 0
-            if bit == inside:
-                continue
-            if write and bit:
+        edges = row[w] ^ ((row[w] << _ONE) | (_ONE if inside else _NONE))  # where a voxel differs from the one before it
+        while edges != 0:  # the lowest first
+            lowest = edges & (~edges + _ONE)
+            edges ^= lowest
+            x = 64 * w + _PLACE[(lowest * _DE_BRUIJN) >> nb.uint64(58)]
+            if x >= columns:  # a run that reaches the row's end; bits past the last column are 0
+                break
+            if write and not inside:
                 begin[at] = x
             elif write:
                 end[at] = x
             at += inside
-            inside = bit
+            inside = not inside
     if inside:
         if write:
             end[at] = columns

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import Finding, HuArray, Vector, judge
-from batchone.segment.bits import Words, ball, dilated, packed_above, unpacked
+from batchone.segment.bits import Words, ball, counted, dilated, packed_above, unpacked
 from batchone.segment.bone import AIR_HU, METAL_HU, ScanFigures
 from batchone.segment.runs import Runs, labelled
 
@@ -84,18 +84,14 @@ def _measured(
     first_word = low[2] // 64
     words = np.ascontiguousarray(whole[low[0] : high[0], low[1] : high[1], first_word : first_word - (-columns // 64)])
     around = dilated(words, columns, ball(SKIN_MM, spacing_mm)) & ~words
-    air = _count(around & ~packed_above(near, AIR_HU)) / max(1, _count(around))
+    air = counted(around & ~packed_above(near, AIR_HU)) / max(1, counted(around))
     step = max(1, round(SECTION_STEP_MM / spacing_mm[2]))
     own = words[box[0, 0] - low[0] : box[0, 1] - low[0]]
-    same = _count(own[step:] & own[:-step]) / max(1, _count(own[step:] | own[:-step]))
+    same = counted(own[step:] & own[:-step]) / max(1, counted(own[step:] | own[:-step]))
     median = float(np.median(near[unpacked(words, columns)]))
     corners = [(int(a), int(b)) for a, b in box]
     through = corners[0] == (0, runs.shape[0])
     return Piece(component, volume_mm3, median, air, same, through, (corners[0], corners[1], corners[2]))
-
-
-def _count(words: Words) -> int:
-    return int(np.bitwise_count(words).sum())
 
 
 def chosen(hu: HuArray, spacing_mm: Vector, figures: ScanFigures) -> Chosen:
@@ -135,7 +131,7 @@ def _belonging(main: Piece, others: list[Piece], runs: Runs, spacing_mm: Vector)
     grown = True
     while grown and left:
         near = dilated(_painted(kept, runs), runs.shape[2], ball(JOIN_MM, spacing_mm))
-        joined = [p for p in left if _count(near & _painted([p], runs))]
+        joined = [p for p in left if counted(near & _painted([p], runs))]
         kept += joined
         left = [p for p in left if p not in joined]
         grown = bool(joined)

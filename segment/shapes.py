@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Scan, moved_points
 from batchone.segment.backends.separated import Separated
-from batchone.segment.bits import Words, ball, dilated, packed_above
+from batchone.segment.bits import Words, ball, counted, dilated, packed_above
 from batchone.segment.bone import AIR_HU, Grid, ScanFigures, cropped, filled, without_islands
 from batchone.segment.cortex import cortex_surface
 from batchone.segment.label_map import Label, packed_labels
@@ -76,7 +76,7 @@ def shape_of(
         far = FAR_HU * STEPS
         field = without_islands(barred(field, bar, theirs, grid, far), grid, far)
     mesh = surface(field, grid.affine)
-    mask_mm3 = float(np.bitwise_count(solid).sum()) * grid.voxel_mm3
+    mask_mm3 = counted(solid) * grid.voxel_mm3
     if not touched:
         return Shape(mesh, surface_sigma_mm(mesh, grid, figures.noise_hu), mask_mm3)
     mesh, sigma_mm, findings = cortex_surface(mesh, grid, figures, ~_beside(others, mesh, grid))
@@ -94,6 +94,6 @@ def _beside(others: Words, mesh: Mesh, grid: Grid) -> npt.NDArray[np.bool_]:
 def _exposure(solid: Words, others: Words, grid: Grid) -> float:
     """Share of the surroundings that is air."""
     around = dilated(solid, grid.columns, ball(SKIN_MM, grid.spacing_mm)) & ~solid & ~others
-    count = int(np.bitwise_count(around).sum())
-    tissue = int(np.bitwise_count(around & packed_above(grid.hu, AIR_HU)).sum())
+    count = counted(around)
+    tissue = counted(around & packed_above(grid.hu, AIR_HU))
     return (count - tissue) / max(1, count)

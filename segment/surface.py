@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numba as nb
 import numpy as np
+import numpy.typing as npt
 
 from batchone.pipeline.errors import SegmentationError
 from batchone.pipeline.values import FloatArray, HuArray, IntArray, Mesh, moved_points
@@ -26,41 +27,58 @@ FAR_HU = 100  # value given to voxels surely inside or outside
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
 _FACES = nb.types.Array(nb.int32, 2, "C", readonly=True)
+Sums = npt.NDArray[np.int32]
 
 
-@nb.njit(nb.float64(_HU, nb.int64, nb.int64, nb.int64), cache=True)
-def _mean_level(level: HuArray, z: int, y: int, x: int) -> float:
-    """Mean half level, HU, of those of the 27 neighbours that have one; not a number where none has."""
-    total, count = 0, 0
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, nb.int64, nb.int32[::1], nb.int32[::1]), cache=True)
+def _level_sums(level: HuArray, z: int, y: int, first: int, last: int, total: Sums, count: Sums) -> None:
+    """Sum and number of those of the 9 neighbours in slices and rows that have a level, for the columns of a half-open range."""
+    total[: last - first], count[: last - first] = 0, 0
     for k in range(max(z - 1, 0), min(z + 2, level.shape[0])):
         for j in range(max(y - 1, 0), min(y + 2, level.shape[1])):
-            for i in range(max(x - 1, 0), min(x + 2, level.shape[2])):
-                if level[k, j, i] != NO_LEVEL:
-                    total += level[k, j, i]
-                    count += 1
-    return 0.5 * total / count if count else np.nan
+            line = level[k, j, first:last]
+            for i in range(last - first):
+                known = nb.int32(line[i] != NO_LEVEL)
+                total[i] += known * line[i]
+                count[i] += known
 
 
 @nb.njit(nb.void(_HU, _HU, _WORDS, _WORDS, _WORDS, nb.int16[:, :, ::1]), parallel=True, cache=True)
 def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Words, field: HuArray) -> None:
-    """Value minus local half level, in ``1 / STEPS`` HU; positive in ``inner``, negative out of ``outer``."""
+    """Value minus mean half level of the 27 neighbours that have one, in ``1 / STEPS`` HU; positive in ``inner``, negative out
+    of ``outer``."""
     far, least, most = FAR_HU * STEPS, STEPS, 32000.0
+    columns = hu.shape[2]
     for z in nb.prange(hu.shape[0]):
+        total, count = np.empty(66, dtype=np.int32), np.empty(66, dtype=np.int32)
         for y in range(hu.shape[1]):
-            for x in range(hu.shape[2]):
-                w, b = x >> 6, nb.uint64(x & 63)
-                inside = (inner[z, y, w] >> b) & nb.uint64(1) != 0
-                outside = (outer[z, y, w] >> b) & nb.uint64(1) == 0
-                value = far if inside else -far
-                if (near[z, y, w] >> b) & nb.uint64(1) != 0:
-                    value = STEPS * (hu[z, y, x] - _mean_level(level, z, y, x))
+            for w in range(near.shape[2]):
+                here, solid, hull = near[z, y, w], inner[z, y, w], outer[z, y, w]
+                start, stop = 64 * w, min(64 * w + 64, columns)
+                if here == 0 and (solid == 0 or solid == ~nb.uint64(0)):
+                    field[z, y, start:stop] = -far if solid == 0 else far
+                    continue
+                first, last = max(start - 1, 0), min(stop + 1, columns)
+                if here != 0:
+                    _level_sums(level, z, y, first, last, total, count)
+                for x in range(start, stop):
+                    b = nb.uint64(x & 63)
+                    inside = (solid >> b) & nb.uint64(1) != 0
+                    if (here >> b) & nb.uint64(1) == 0:
+                        field[z, y, x] = far if inside else -far
+                        continue
+                    sum_, number = 0, 0
+                    for i in range(max(x - 1, 0) - first, min(x + 2, columns) - first):
+                        sum_ += total[i]
+                        number += count[i]
+                    value = STEPS * (hu[z, y, x] - 0.5 * sum_ / number)
                     if inside:
-                        value = max(value, far)
-                    elif outside:
-                        value = min(value, -far)
+                        value = max(value, float(far))
+                    elif (hull >> b) & nb.uint64(1) == 0:
+                        value = min(value, -float(far))
                     elif abs(value) < least:
-                        value = least if value >= 0.0 else -least
-                field[z, y, x] = nb.int16(np.round(min(max(value, -most), most)))
+                        value = float(least) if value >= 0.0 else -float(least)
+                    field[z, y, x] = nb.int16(np.round(min(max(value, -most), most)))
 
 
 def edge_field(solid: Words, grid: Grid, *, in_tissue: bool, reach_mm: float | None = None) -> HuArray:
@@ -151,7 +169,7 @@ def signed_volume_mm3(mesh: Mesh) -> float:
     return float(_six_volumes(vertices, np.ascontiguousarray(mesh.faces), vertices.mean(axis=0))) / 6.0
 
 
-@nb.njit(nb.int64(_FACES, nb.int64), cache=True)
+@nb.njit(nb.int64(_FACES, nb.int64), parallel=True, cache=True)
 def _unpaired(faces: IntArray, vertices: int) -> int:
     """Directed edges that are doubled or lack their opposite; edges are sorted into buckets by their first vertex."""
     starts = np.zeros(vertices + 1, dtype=np.int64)
@@ -168,14 +186,14 @@ def _unpaired(faces: IntArray, vertices: int) -> int:
             ends[place[a]] = faces[f, (i + 1) % 3]
             place[a] += 1
     bad = 0
-    for a in range(vertices):
+    for a in nb.prange(vertices):
         for e in range(starts[a], starts[a + 1]):
             same, opposite = 0, 0
             for other in range(starts[a], starts[a + 1]):
                 same += ends[other] == ends[e]
             for other in range(starts[ends[e]], starts[ends[e] + 1]):
                 opposite += ends[other] == a
-            bad += same != 1 or opposite != 1
+            bad += int(same != 1 or opposite != 1)
     return bad
 
 

@@ -41,12 +41,25 @@ _BODY = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 _LIMITS = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
+@nb.njit(nb.types.UniTuple(nb.float64[:, ::1], 2)(nb.int64, nb.float64, nb.int64, nb.float64), cache=True)
+def _places(rays: int, near: float, steps: int, step: float) -> tuple[FloatArray, FloatArray]:
+    """Rows and columns, in voxels, to the places of each ray: every millimetre from ``near`` on."""
+    down, across = np.empty((rays, steps)), np.empty((rays, steps))
+    for ray in range(rays):
+        for n in range(steps):
+            down[ray, n] = math.sin(2.0 * math.pi * ray / rays) * (near + n) / step
+            across[ray, n] = math.cos(2.0 * math.pi * ray / rays) * (near + n) / step
+    return down, across
+
+
 @nb.njit(nb.void(_FIELD, _BODY, nb.float64, nb.float64, _LIMITS, nb.float32[:, :, ::1]), parallel=True, cache=True)
 def _ring_scores(smooth: Float32Array, body: BoolArray, step: float, cell: float, limits: FloatArray, out: Float32Array) -> None:
     """Score of every cell: how much of a ring of bone stands round it, how evenly, and at what distance."""
     soft_low, soft_high, bone, air, near, far = limits[0], limits[1], limits[2], limits[3], limits[4], limits[5]
     mean_mm, width_mm, spread_mm, rays = limits[6], limits[7], limits[8], int(limits[9])
     ny, nx = smooth.shape[1], smooth.shape[2]
+    steps = int(far - near) + 1
+    down, across = _places(rays, near, steps, step)
     for p in nb.prange(out.shape[0]):
         z = min(nb.int64(p * cell / step), smooth.shape[0] - 1)
         for q in range(out.shape[1]):
@@ -57,18 +70,15 @@ def _ring_scores(smooth: Float32Array, body: BoolArray, step: float, cell: float
                     continue
                 hits, total, squares, missed = 0, 0.0, 0.0, 0
                 for ray in range(rays):
-                    sine, cosine = math.sin(2.0 * math.pi * ray / rays), math.cos(2.0 * math.pi * ray / rays)
-                    distance = near
-                    while distance <= far:
-                        j, i = int(y + sine * distance / step + 0.5), int(x + cosine * distance / step + 0.5)
+                    for n in range(steps):
+                        j, i = int(y + down[ray, n] + 0.5), int(x + across[ray, n] + 0.5)
                         if j < 0 or i < 0 or j >= ny or i >= nx or smooth[z, j, i] < air:
                             break
                         if smooth[z, j, i] > bone:
                             hits += 1
-                            total += distance
-                            squares += distance * distance
+                            total += near + n
+                            squares += (near + n) ** 2
                             break
-                        distance += 1.0
                     missed = ray + 1 - hits
                     if missed > rays // 2:
                         break

@@ -19,10 +19,12 @@ from batchone.segment.apart.table import FINER_SHARE, WORK_MM, WORK_SHARE
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 LabelArray = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
 
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
 _TABLE = nb.types.Array(nb.float64, 2, "C", readonly=True)
+_SOME = nb.types.Array(nb.boolean, 2, "C", readonly=True)
 OUTSIDE_HU = -1024
 
 
@@ -41,37 +43,139 @@ def value_between(hu: HuArray, z: float, y: float, x: float, outside: float) -> 
     return low * (1 - fz) + high * fz
 
 
+@nb.njit(nb.float64(_TABLE, nb.int64, nb.float64, nb.float64, nb.float64), inline="always")
+def _place(to_index: FloatArray, axis: int, i: float, j: float, k: float) -> float:
+    """Index along an axis of the place (i, j, k) of another grid."""
+    return to_index[axis, 0] * i + to_index[axis, 1] * j + to_index[axis, 2] * k + to_index[axis, 3]
+
+
+@nb.njit(nb.boolean(_TABLE), inline="always")
+def _straight(to_index: FloatArray) -> bool:
+    """Whether rows of the one grid run along rows of the other, and begin at the same column."""
+    return to_index[0, 2] == 0.0 and to_index[1, 2] == 0.0 and to_index[2, 0] == 0.0 and to_index[2, 1] == 0.0
+
+
+@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.float64[::1]), cache=True, nogil=True)
+def _add_row(hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, total: FloatArray) -> None:
+    """Add to ``total``, one a column, the values at ``fold`` cubed places of each voxel of a row."""
+    for a in range(fold):
+        for b in range(fold):
+            p, q = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5
+            for k in range(total.shape[0]):
+                for c in range(fold):
+                    r = k + (c + 0.5) / fold - 0.5
+                    z, y, x = _place(to_index, 0, p, q, r), _place(to_index, 1, p, q, r), _place(to_index, 2, p, q, r)
+                    total[k] += value_between(hu, z, y, x, OUTSIDE_HU)
+
+
+@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[::1], nb.float64[::1]), cache=True)
+def _add_straight_row(
+    hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, columns: Int64Array, share: FloatArray, total: FloatArray
+) -> None:
+    """The same as :func:`_add_row` where a row runs along one of the scan: ``columns`` (n, 2) are the two columns of each place,
+    -1 outside, and ``share`` that of the second."""
+    nz, ny = hu.shape[0], hu.shape[1]
+    for a in range(fold):
+        for b in range(fold):
+            p, q = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5
+            z, y = _place(to_index, 0, p, q, 0.0), _place(to_index, 1, p, q, 0.0)
+            if z < -0.5 or y < -0.5 or z > nz - 0.5 or y > ny - 0.5:
+                total += OUTSIDE_HU * fold
+                continue
+            z, y = min(max(z, 0.0), nz - 1.0), min(max(y, 0.0), ny - 1.0)
+            u, v = int(z), int(y)
+            fz, fy = z - u, y - v
+            one, two = hu[u, v], hu[u, min(v + 1, ny - 1)]
+            three, four = hu[min(u + 1, nz - 1), v], hu[min(u + 1, nz - 1), min(v + 1, ny - 1)]
+            for n in range(columns.shape[0]):
+                k, c, fx = columns[n, 0], columns[n, 1], share[n]
+                if k < 0:
+                    total[n // fold] += OUTSIDE_HU
+                    continue
+                low = (one[k] * (1 - fx) + one[c] * fx) * (1 - fy) + (two[k] * (1 - fx) + two[c] * fx) * fy
+                high = (three[k] * (1 - fx) + three[c] * fx) * (1 - fy) + (four[k] * (1 - fx) + four[c] * fx) * fy
+                total[n // fold] += low * (1 - fz) + high * fz
+
+
 @nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True)
 def _resample(hu: HuArray, to_index: FloatArray, fold: int, out: HuArray) -> None:
     """Fill ``out`` from ``hu``; ``to_index`` (3, 4) takes (slice, row, column) of ``out`` to those of ``hu``.
 
     Each voxel is the mean of ``fold`` cubed places in it, so that a finer scan is averaged and not merely picked from.
     """
+    nx = hu.shape[2]
+    straight = _straight(to_index)
+    columns, share = np.full((out.shape[2] * fold, 2), -1, dtype=np.int64), np.zeros(out.shape[2] * fold)
+    for n in range(len(share)):
+        x = _place(to_index, 2, 0.0, 0.0, n // fold + (n % fold + 0.5) / fold - 0.5)
+        if -0.5 <= x <= nx - 0.5:
+            x = min(max(x, 0.0), nx - 1.0)
+            columns[n, 0], columns[n, 1] = int(x), min(int(x) + 1, nx - 1)
+            share[n] = x - int(x)
+    for i in nb.prange(out.shape[0]):
+        total = np.empty(out.shape[2])
+        for j in range(out.shape[1]):
+            total[:] = 0.0
+            if straight:
+                _add_straight_row(hu, to_index, i, j, fold, columns, share, total)
+            else:
+                _add_row(hu, to_index, i, j, fold, total)
+            for k in range(out.shape[2]):
+                out[i, j, k] = int(np.floor(total[k] / fold**3 + 0.5))
+
+
+@nb.njit(nb.int64(_TABLE, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64), inline="always")
+def _nearest(to_index: FloatArray, axis: int, i: int, j: int, k: int, size: int) -> int:
+    """Index of the nearest voxel along an axis, -1 outside of its ``size`` voxels."""
+    index = int(np.floor(_place(to_index, axis, i, j, k) + 0.5))
+    return index if 0 <= index < size else -1
+
+
+@nb.njit(nb.void(nb.types.UniTuple(nb.int64, 3), _TABLE, nb.boolean[:, :, ::1]), parallel=True, cache=True)
+def _within(shape: tuple[int, int, int], to_index: FloatArray, out: BoolArray) -> None:
+    """Which voxels of ``out`` have their nearest one within another grid's shape."""
     for i in nb.prange(out.shape[0]):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
-                total = 0.0
-                for a in range(fold):
-                    for b in range(fold):
-                        for c in range(fold):
-                            p, q, r = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5, k + (c + 0.5) / fold - 0.5
-                            z = to_index[0, 0] * p + to_index[0, 1] * q + to_index[0, 2] * r + to_index[0, 3]
-                            y = to_index[1, 0] * p + to_index[1, 1] * q + to_index[1, 2] * r + to_index[1, 3]
-                            x = to_index[2, 0] * p + to_index[2, 1] * q + to_index[2, 2] * r + to_index[2, 3]
-                            total += value_between(hu, z, y, x, OUTSIDE_HU)
-                out[i, j, k] = int(np.floor(total / fold**3 + 0.5))
+                inside = True
+                for axis in range(3):
+                    inside &= _nearest(to_index, axis, i, j, k, shape[axis]) >= 0
+                out[i, j, k] = inside
 
 
 @nb.njit(nb.void(_LABELS, _TABLE, nb.uint8[:, :, ::1]), parallel=True, cache=True)
-def _nearest(labels: LabelArray, to_index: FloatArray, out: LabelArray) -> None:
+def _pick(labels: LabelArray, to_index: FloatArray, out: LabelArray) -> None:
+    """Fill ``out`` with the label of the nearest voxel, 0 outside."""
     for i in nb.prange(out.shape[0]):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
-                z = int(np.floor(to_index[0, 0] * i + to_index[0, 1] * j + to_index[0, 2] * k + to_index[0, 3] + 0.5))
-                y = int(np.floor(to_index[1, 0] * i + to_index[1, 1] * j + to_index[1, 2] * k + to_index[1, 3] + 0.5))
-                x = int(np.floor(to_index[2, 0] * i + to_index[2, 1] * j + to_index[2, 2] * k + to_index[2, 3] + 0.5))
-                if 0 <= z < labels.shape[0] and 0 <= y < labels.shape[1] and 0 <= x < labels.shape[2]:
-                    out[i, j, k] = labels[z, y, x]
+                z = _nearest(to_index, 0, i, j, k, labels.shape[0])
+                y = _nearest(to_index, 1, i, j, k, labels.shape[1])
+                x = _nearest(to_index, 2, i, j, k, labels.shape[2])
+                out[i, j, k] = labels[z, y, x] if z >= 0 and y >= 0 and x >= 0 else 0
+
+
+@nb.njit(nb.void(_LABELS, _LABELS, _SOME, _TABLE, _HU, nb.int64, nb.uint8[:, :, ::1]), parallel=True, cache=True)
+def _decide(
+    labels: LabelArray, core: LabelArray, some: BoolArray, to_index: FloatArray, hu: HuArray, level_hu: int, out: LabelArray
+) -> None:
+    """Fill ``out`` with the nearest voxel's label, up to ``level_hu`` with that in ``core``. ``some``: rows with a label."""
+    straight = _straight(to_index)
+    for i in nb.prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            if straight:
+                z, y = _nearest(to_index, 0, i, j, 0, labels.shape[0]), _nearest(to_index, 1, i, j, 0, labels.shape[1])
+                if z < 0 or y < 0 or not some[z, y]:
+                    out[i, j] = 0
+                    continue
+            for k in range(out.shape[2]):
+                z = _nearest(to_index, 0, i, j, k, labels.shape[0])
+                y = _nearest(to_index, 1, i, j, k, labels.shape[1])
+                x = _nearest(to_index, 2, i, j, k, labels.shape[2])
+                value = labels[z, y, x] if z >= 0 and y >= 0 and x >= 0 else nb.uint8(0)
+                if value != 0 and hu[i, j, k] <= level_hu:
+                    value = core[z, y, x]
+                out[i, j, k] = value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,23 +232,26 @@ def work_volume(scan: Scan, box_mm: FloatArray, step_mm: float) -> WorkVolume:
     fold = 2 if min(scan.spacing_mm) < FINER_SHARE * step <= FINER_SHARE * WORK_MM else 1
     out = np.empty((int(shape[0]), int(shape[1]), int(shape[2])), dtype=np.int16)
     _resample(np.ascontiguousarray(scan.hu), to_index, fold, out)
-    ones = np.ones(scan.hu.shape, dtype=np.uint8)
-    inside = np.zeros(out.shape, dtype=np.uint8)
-    _nearest(ones, to_index, inside)
-    return WorkVolume(out, step, affine, max(scan.spacing_mm), inside.astype(np.bool_))
+    inside = np.empty(out.shape, dtype=np.bool_)
+    _within((scan.hu.shape[0], scan.hu.shape[1], scan.hu.shape[2]), to_index, inside)
+    return WorkVolume(out, step, affine, max(scan.spacing_mm), inside)
 
 
-def labels_on_scan(labels: LabelArray, volume: WorkVolume, scan: Scan) -> LabelArray:
-    """Labels of the work grid on the scan's grid: each voxel takes the label of the nearest work voxel."""
-    out = np.zeros(scan.hu.shape, dtype=np.uint8)
-    _nearest(np.ascontiguousarray(labels), _index_map(scan.affine, volume.affine), out)
+def labels_on_scan(labels: LabelArray, core: LabelArray, volume: WorkVolume, scan: Scan, level_hu: float) -> LabelArray:
+    """Labels of the work grid on the scan's grid: each voxel takes the label of the nearest work voxel.
+
+    A voxel whose value is not above ``level_hu`` takes the one that the work voxel has in ``core``.
+    """
+    out = np.empty(scan.hu.shape, dtype=np.uint8)
+    to_index = _index_map(scan.affine, volume.affine)
+    _decide(labels, core, labels.any(axis=2), to_index, np.ascontiguousarray(scan.hu), int(level_hu), out)
     return out
 
 
 def on_work(labels: LabelArray, scan: Scan, volume: WorkVolume) -> LabelArray:
     """Labels of the scan's grid on the work grid, nearest voxel."""
-    out = np.zeros(volume.hu.shape, dtype=np.uint8)
-    _nearest(np.ascontiguousarray(labels), _index_map(volume.affine, scan.affine), out)
+    out = np.empty(volume.hu.shape, dtype=np.uint8)
+    _pick(np.ascontiguousarray(labels), _index_map(volume.affine, scan.affine), out)
     return out
 
 

@@ -73,8 +73,7 @@ def _add_vertebrae(draft: Draft, spine: Spine) -> list[int]:
 def _add_rest(draft: Draft, mask: BoneMask, volume: WorkVolume) -> list[int]:
     """Label what is left, the largest piece first; returns the values."""
     rest = mask.bone & (draft.labels == 0)
-    numbers, voxels = components(rest)
-    values = [draft.add(box, part, Entry("bone")) for box, part in all_parted(numbers, voxels, volume.step_mm, LABEL_MM3)]
+    values = [draft.add(box, part, Entry("bone")) for box, part in all_parted(rest, volume.step_mm, LABEL_MM3)]
     return [value for value in values if value]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from batchone.segment.apart.cut import Box, Ground, cut_in_two
 from batchone.segment.apart.grid import BoolArray
-from batchone.segment.apart.pieces import components
+from batchone.segment.apart.pieces import components, numbered
 from batchone.segment.apart.table import NECK_CORE_MM3, NECK_ERODE_MM, NECK_MM2, NECK_PART_MM3
 from batchone.segment.bits import ball, eroded, packed, unpacked
-from batchone.segment.runs import Int32Array, Int64Array
+from batchone.segment.runs import labelled
 
 
 def parted(bone: BoolArray, step_mm: float) -> list[BoolArray]:
@@ -40,17 +39,20 @@ def parted(bone: BoolArray, step_mm: float) -> list[BoolArray]:
     return [rest, *parts]
 
 
-def all_parted(numbers: Int32Array, voxels: Int64Array, step_mm: float, least_mm3: float) -> list[tuple[Box, BoolArray]]:
-    """Every component of a numbered grid from the largest down, taken apart at its necks, each in its box."""
-    boxes = find_objects(numbers)
+def all_parted(bone: BoolArray, step_mm: float, least_mm3: float) -> list[tuple[Box, BoolArray]]:
+    """Every component of a mask from the largest down, taken apart at its necks, each in its box."""
+    runs = labelled(packed(bone), bone.shape[2])
+    numbers = numbered(runs)
+    voxels, boxes = runs.measured()
     out = []
     for piece in np.argsort(-voxels, kind="stable"):
-        if piece == 0 or voxels[piece] * step_mm**3 < least_mm3:
+        if voxels[piece] * step_mm**3 < least_mm3:
             break
-        box = boxes[piece - 1]
-        bone = np.ascontiguousarray(numbers[box] == piece)
+        low, high = boxes[piece].T
+        box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+        part = np.ascontiguousarray(numbers[box] == piece + 1)
         large = voxels[piece] * step_mm**3 >= 2 * NECK_PART_MM3
-        out += [(box, part) for part in (parted(bone, step_mm) if large else [bone])]
+        out += [(box, one) for one in (parted(part, step_mm) if large else [part])]
     return out
 
 

@@ -6,16 +6,16 @@ import numba as nb
 import numpy as np
 from scipy.ndimage import binary_fill_holes, find_objects
 
-from batchone.pipeline.values import HuArray, Scan
+from batchone.pipeline.values import Scan
 from batchone.segment.apart.canal import Canal
 from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume, labels_on_scan
 from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM, CLOSE_SHARE, HOLLOW_CLOSE_SHARE
-from batchone.segment.bits import ball, closed, inverted, packed, unpacked
+from batchone.segment.bits import Words, ball, closed, inverted, packed, unpacked
 from batchone.segment.runs import labelled
 
 _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
-_MASK = nb.types.Array(nb.boolean, 3, "C", readonly=True)
-_HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
+_WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
+_ROW = nb.types.Array(nb.uint64, 1, "C", readonly=True)
 
 
 @nb.njit(nb.void(_LABELS, nb.uint8[:, :, ::1], nb.uint8[:, :, ::1]), parallel=True, cache=True)
@@ -48,48 +48,80 @@ def _rim_and_core(labels: LabelArray, grown: LabelArray, core: LabelArray) -> No
                 core[z, y, x] = own if inner else nb.uint8(0)
 
 
-@nb.njit(nb.void(_HU, nb.int64, _LABELS, nb.uint8[:, :, ::1]), parallel=True, cache=True)
-def _decide(hu: HuArray, level: int, core: LabelArray, labels: LabelArray) -> None:
-    for z in nb.prange(hu.shape[0]):
-        for y in range(hu.shape[1]):
-            for x in range(hu.shape[2]):
-                if labels[z, y, x] != 0 and hu[z, y, x] <= level:
-                    labels[z, y, x] = core[z, y, x]
+@nb.njit(nb.void(nb.uint64[::1], _ROW), cache=True)
+def _spread(reached: Words, free: Words) -> None:
+    """Spread along a row through what is free, in place: word by word to the right, and back."""
+    count = free.shape[0]
+    carry = nb.uint64(0)
+    for w in range(count):  # a bit wanders up in steps of 1, 2, 4 ... 32 as long as all on its way is free
+        gone, open_ = (reached[w] | carry) & free[w], free[w]
+        for n in range(6):
+            gone |= open_ & (gone << nb.uint64(1 << n))
+            open_ &= open_ << nb.uint64(1 << n)
+        reached[w] = gone
+        carry = gone >> nb.uint64(63)
+    carry = nb.uint64(0)
+    for w in range(count - 1, -1, -1):
+        gone, open_ = (reached[w] | carry) & free[w], free[w]
+        for n in range(6):
+            gone |= open_ & (gone >> nb.uint64(1 << n))
+            open_ &= open_ >> nb.uint64(1 << n)
+        reached[w] = gone
+        carry = gone << nb.uint64(63)
 
 
-@nb.njit(nb.void(_MASK, nb.boolean[:, :, ::1]), parallel=True, cache=True)
-def _fill_layers(mask: BoolArray, out: BoolArray) -> None:  # noqa: C901 - compiled
-    """Holes of every layer filled: what its border does not reach through empty voxels."""
-    rows, columns = mask.shape[1], mask.shape[2]
-    for z in nb.prange(mask.shape[0]):
-        stack = np.empty(rows * columns, dtype=np.int32)
-        count = 0
+@nb.njit(nb.void(nb.uint64[:, ::1], nb.uint64[:, ::1]), cache=True)
+def _flood(reached: Words, free: Words) -> None:
+    """Spread over a layer (rows, words) through what is free, in place: down, and up, until nothing comes to it."""
+    rows = free.shape[0]
+    for y in range(rows):
+        _spread(reached[y], free[y])
+    grown = True
+    while grown:
+        grown = False
+        for step in range(2 * rows - 2):
+            y, from_ = (step + 1, step) if step < rows - 1 else (2 * rows - 3 - step, 2 * rows - 2 - step)
+            new = False
+            for w in range(free.shape[1]):
+                come = reached[from_, w] & free[y, w] & ~reached[y, w]
+                reached[y, w] |= come
+                new |= come != 0
+            if new:
+                _spread(reached[y], free[y])
+                grown = True
+
+
+@nb.njit(nb.void(_WORDS, nb.int64, nb.int64, nb.uint64[:, :, ::1]), parallel=True, cache=True)
+def _fill_layers(words: Words, columns: int, along: int, out: Words) -> None:
+    """Holes of every layer across axis ``along`` (0 or 1) filled: what its border does not reach through empty voxels."""
+    rows, count = words.shape[1 - along], words.shape[2]
+    last = nb.uint64((columns - 1) & 63)
+    tail = ~nb.uint64(0) >> (nb.uint64(63) - last)
+    for p in nb.prange(words.shape[along]):
+        layer, filled = (words[p], out[p]) if along == 0 else (words[:, p], out[:, p])
+        free, reached = np.empty((rows, count), dtype=np.uint64), np.zeros((rows, count), dtype=np.uint64)
         for y in range(rows):
-            for x in range(columns):
-                out[z, y, x] = True
+            for w in range(count):
+                free[y, w] = ~layer[y, w]
+            free[y, count - 1] &= tail
+            reached[y, 0] |= nb.uint64(1)
+            reached[y, count - 1] |= nb.uint64(1) << last
+        reached[0], reached[rows - 1] = free[0], free[rows - 1]
+        _flood(reached, free)
         for y in range(rows):
-            for x in range(columns):
-                if (y == 0 or x == 0 or y == rows - 1 or x == columns - 1) and not mask[z, y, x]:
-                    out[z, y, x] = False
-                    stack[count] = y * columns + x
-                    count += 1
-        while count > 0:
-            count -= 1
-            y, x = stack[count] // columns, stack[count] % columns
-            for d in range(4):
-                j, i = y, x
-                if d == 0:
-                    j -= 1
-                elif d == 1:
-                    j += 1
-                elif d == 2:
-                    i -= 1
-                else:
-                    i += 1
-                if 0 <= j < rows and 0 <= i < columns and out[z, j, i] and not mask[z, j, i]:
-                    out[z, j, i] = False
-                    stack[count] = j * columns + i
-                    count += 1
+            for w in range(count):
+                filled[y, w] = ~reached[y, w]
+            filled[y, count - 1] &= tail
+
+
+def layers_filled(mask: BoolArray, axis: int) -> BoolArray:
+    """Holes of every layer across an axis filled: what its border does not reach through empty voxels."""
+    turned = mask if axis < 2 else mask.transpose(2, 0, 1)  # rows of voxels lie in the layer
+    words = packed(turned)
+    out = np.empty_like(words)
+    _fill_layers(words, turned.shape[2], axis if axis < 2 else 0, out)
+    full = unpacked(out, turned.shape[2])
+    return full if axis < 2 else full.transpose(1, 2, 0)
 
 
 def canal_tube(volume: WorkVolume, canal: Canal) -> BoolArray:
@@ -137,9 +169,9 @@ def _with_lids(solid: BoolArray, margin: int, at_end: list[tuple[bool, bool]]) -
         for side, cut in enumerate(ends):
             where: list[slice | int] = [slice(None)] * 3
             where[axis] = margin if side == 0 else solid.shape[axis] - margin - 1
-            face = np.asarray(binary_fill_holes(out[tuple(where)]))
+            lid = np.expand_dims(np.asarray(binary_fill_holes(out[tuple(where)])), axis) if cut else False
             where[axis] = slice(0, margin) if side == 0 else slice(solid.shape[axis] - margin, None)
-            out[tuple(where)] = np.expand_dims(face, axis) if cut else False
+            out[tuple(where)] = lid
     return out
 
 
@@ -149,19 +181,12 @@ def _without_holes(solid: BoolArray) -> BoolArray:
     boxes = runs.measured()[1]
     closed_ones = np.all((boxes[:, :, 0] > 0) & (boxes[:, :, 1] < np.array(solid.shape)), axis=1)
     whole = solid | unpacked(runs.painted(closed_ones), solid.shape[2])
-    votes = np.zeros(solid.shape, dtype=np.uint8)
-    for axis in range(3):
-        layers = np.ascontiguousarray(np.moveaxis(whole, axis, 0))
-        full = np.empty_like(layers)
-        _fill_layers(layers, full)
-        votes += np.moveaxis(full, 0, axis)
-    return np.asarray(whole | (votes >= 2))
+    one, two, three = (layers_filled(whole, axis) for axis in range(3))
+    return np.asarray(whole | (one & two) | (three & (one | two)))
 
 
 def on_scan(labels: LabelArray, volume: WorkVolume, scan: Scan, bone_hu: float) -> LabelArray:
     """Labels on the scan's own voxels: near their surface the scan's own value decides."""
     grown, core = np.empty_like(labels), np.empty_like(labels)
     _rim_and_core(labels, grown, core)
-    out = labels_on_scan(grown, volume, scan)
-    _decide(np.ascontiguousarray(scan.hu), int(bone_hu), labels_on_scan(core, volume, scan), out)
-    return out
+    return labels_on_scan(grown, core, volume, scan, bone_hu)

@@ -90,11 +90,15 @@ def cut_vertebrae(place: Ground, bone: BoolArray, discs: tuple[Disc, ...], seeds
     """
     above = np.zeros(bone.shape, dtype=np.uint8)
     places = place.places_mm(bone)
+    index = np.nonzero(bone)
+    up = np.full(bone.shape, np.nan, dtype=np.float32)
     for k, disc in enumerate(discs):
-        up = np.full(bone.shape, np.nan, dtype=np.float32)
-        up[bone] = in_disc(disc, places)[0]
-        slab = bone & (np.abs(up) <= CUT_SLAB_MM)
-        edges = tuple(slice(int(w.min()), int(w.max()) + 1) for w in np.nonzero(slab))
+        height_mm = in_disc(disc, places)[0]
+        up[bone] = height_mm
+        near = np.abs(height_mm) <= CUT_SLAB_MM
+        slab = np.zeros_like(bone)
+        slab[bone] = near
+        edges = tuple(slice(int(w.min()), int(w.max()) + 1) for w in (axis[near] for axis in index))
         part = Ground(place.box, place.step_mm, place.bone[edges], place.valley[edges], np.ascontiguousarray(place.cost[edges]))
         height, seed, within = up[edges], seeds[edges], slab[edges]
         side = cut_in_two(

@@ -9,7 +9,7 @@ from batchone.pipeline.labels import is_paired
 from batchone.pipeline.values import FloatArray, Scan, Side, moved_points
 from batchone.segment.apart.make import bones_apart
 from batchone.segment.backends.separated import Separated
-from batchone.segment.bits import Words, unpacked
+from batchone.segment.bits import moved, unpacked
 from batchone.segment.bone import ScanFigures
 from batchone.segment.label_map import Label, LabelMap
 from batchone.segment.ordered import SKULL, Wanted
@@ -63,7 +63,7 @@ def whole_bone(scan: Scan, figures: ScanFigures, wanted: Wanted, ordered_side: S
     mask = unpacked(found.words, scan.hu.shape[2])
     sure = kept_share(found) * (1.0 if wanted.name == SKULL else UNKNOWN_NAME)
     evidence = "the largest bone in the scan; the name is the order's"
-    side = _side(wanted.name, ordered_side, found.words, scan) if is_paired(wanted.name) else "midline"
+    side = _side(wanted.name, ordered_side, found, scan) if is_paired(wanted.name) else "midline"
     label = Label(1, wanted.name, side, not _touches_edge(found, scan), sure, "none", evidence)
     labels = LabelMap(mask.view(np.uint8), scan.affine, (label,))
     return Separated(labels, NAME, found.findings, sharp=True, exposure=((1, found.main.exposure),), named=False)
@@ -73,9 +73,9 @@ def _touches_edge(found: Chosen, scan: Scan) -> bool:
     return bool(np.any(found.box[:, 0] <= 0) or np.any(found.box[:, 1] >= np.array(scan.hu.shape)))
 
 
-def _side(name: str, ordered: Side, words: Words, scan: Scan) -> Side:
+def _side(name: str, ordered: Side, found: Chosen, scan: Scan) -> Side:
     """The side of a paired bone, from its place in the body."""
-    offset_mm = float(_centre_mm(words, scan)[0]) - body_middle_mm(scan)
+    offset_mm = float(_centre_mm(found, scan)[0]) - body_middle_mm(scan)
     if abs(offset_mm) < MIDLINE_MM:  # one limb alone in the scan: the image does not say
         return ordered
     seen: Side = "left" if offset_mm > 0.0 else "right"
@@ -87,11 +87,15 @@ def _side(name: str, ordered: Side, words: Words, scan: Scan) -> Side:
     return seen
 
 
-def _centre_mm(words: Words, scan: Scan) -> FloatArray:
-    mask = unpacked(words, scan.hu.shape[2])
-    along = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in (2, 1, 0)]
-    index = np.array([(np.arange(len(n)) * n).sum() / n.sum() for n in along])
-    return np.asarray(moved_points(scan.affine, index[None])[0])
+def _centre_mm(found: Chosen, scan: Scan) -> FloatArray:
+    low, high = found.box[:, 0], found.box[:, 1]
+    size = tuple(int(n) for n in high - low)
+    mask = unpacked(moved(found.words, (int(low[0]), int(low[1]), int(low[2])), size), size[2])
+    index = []
+    for axis in (2, 1, 0):
+        along = mask.sum(axis=tuple(a for a in range(3) if a != axis))
+        index.append((np.arange(low[axis], high[axis]) * along).sum() / along.sum())
+    return np.asarray(moved_points(scan.affine, np.array(index)[None])[0])
 
 
 def body_middle_mm(scan: Scan) -> float:

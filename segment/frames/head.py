@@ -46,6 +46,7 @@ PAIR_MM = 10.0  # left and right pit lie this near to each other's mirror image;
 _Kind = tuple[float, float, tuple[float, float], tuple[float, float], tuple[float, float], float]
 _POINTS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 _FACES = nb.types.Array(nb.int32, 2, "C", readonly=True)
+_KEEP = nb.types.Array(nb.boolean, 1, "C", readonly=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +56,16 @@ class Planes:
     landmarks: tuple[Landmark, ...]
     references: tuple[Reference, ...]
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lower:
+    """Vertices (n, 3) of a surface in a frame, mm, its triangles, which vertices belong to the lower part, and its box (2, 3)."""
+
+    points: FloatArray
+    faces: IntArray
+    keep: npt.NDArray[np.bool_]
+    box: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,9 +83,9 @@ def planes(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], vault: FloatArray) -> 
     middle = vault[:3, 3] - normal * ((vault[:3, 3] - point) @ normal)
     frame = frame_of(middle, vault[:3, 2] - normal * (vault[:3, 2] @ normal), normal)
     sagittal = Reference("mid-sagittal", "plane", as_vector(middle), as_vector(normal), float(np.hypot(off_mm, sigma)), off_deg)
-    local, low = _lower(mesh, frame)
-    orbits = {side: _orbitale(local, low, sign) for side, sign in (("left", 1.0), ("right", -1.0))}
-    ears = _poria(local, low)
+    lower = _lower(mesh, frame)
+    orbits = {side: _orbitale(lower, sign) for side, sign in (("left", 1.0), ("right", -1.0))}
+    ears = _poria(lower)
     found = {f"orbitale-{side}": p for side, p in orbits.items()} | {f"porion-{side}": p for side, p in ears.items()}
     landmarks = tuple(
         Landmark(name, as_vector(middle + frame[:3, :3] @ one[0]), float(np.sqrt(CELL_MM**2 + one[1] ** 2 + sigma**2)))
@@ -87,12 +98,13 @@ def planes(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], vault: FloatArray) -> 
     return Planes(landmarks, (sagittal, _frankfurt(landmarks, frame)), missing)
 
 
-def _lower(mesh: Mesh, frame: FloatArray) -> tuple[FloatArray, IntArray]:
-    """The part of the surface below ``LOWER_MM``: vertices in the frame, and triangles."""
-    keep = (mesh.vertices_mm - frame[:3, 3]) @ frame[:3, 2] < LOWER_MM
-    number = (np.cumsum(keep) - 1).astype(np.int32)
-    faces = mesh.faces[keep[mesh.faces[:, 0]] & keep[mesh.faces[:, 1]] & keep[mesh.faces[:, 2]]]
-    return (mesh.vertices_mm[keep] - frame[:3, 3]) @ frame[:3, :3], number[faces]
+def _lower(mesh: Mesh, frame: FloatArray) -> _Lower:
+    """The part of the surface below ``LOWER_MM``."""
+    points = np.ascontiguousarray((mesh.vertices_mm - frame[:3, 3]) @ frame[:3, :3])
+    keep = points[:, 2] < LOWER_MM
+    box = np.empty((2, 3))
+    _bounds(points, keep, box)
+    return _Lower(points, np.ascontiguousarray(mesh.faces), keep, box)
 
 
 def mid_sagittal(mesh: Mesh, vault: FloatArray) -> tuple[FloatArray, FloatArray, float, float]:
@@ -100,7 +112,8 @@ def mid_sagittal(mesh: Mesh, vault: FloatArray) -> tuple[FloatArray, FloatArray,
 
     The spread comes from the halves of the points (front and back, upper and lower) laid against the mirror image by themselves.
     """
-    above = np.flatnonzero((mesh.vertices_mm[mesh.faces[:, 0]] - vault[:3, 3]) @ vault[:3, 2] > -DEPTH_MM)
+    high = (mesh.vertices_mm - vault[:3, 3]) @ vault[:3, 2] > -DEPTH_MM
+    above = np.flatnonzero(high[mesh.faces[:, 0]])
     surface = _middles(mesh, above[:: max(1, len(above) // (30 * POINTS))])
     points = tuple(part[:: max(1, len(surface[0]) // POINTS)] for part in surface)
     tree = cKDTree(surface[0])
@@ -165,11 +178,50 @@ def _mirrored(
 # --- pits --------------------------------------------------------------------------------------------------------------------
 
 
-@nb.njit(nb.void(_POINTS, _FACES, nb.float64[:, ::1]), cache=True)
-def _nearest(points: FloatArray, faces: IntArray, out: FloatArray) -> None:
-    """Raise every cell to the highest triangle over its middle."""
+@nb.njit(nb.void(_POINTS, _KEEP, nb.float64[:, ::1]), cache=True)
+def _bounds(points: FloatArray, keep: npt.NDArray[np.bool_], box: FloatArray) -> None:
+    """Lowest and highest coordinates of some of the points."""
+    box[0], box[1] = np.inf, -np.inf
+    for n in range(len(points)):
+        if keep[n]:
+            for axis in range(3):
+                box[0, axis] = min(box[0, axis], points[n, axis])
+                box[1, axis] = max(box[1, axis], points[n, axis])
+
+
+@nb.njit(nb.int64(_POINTS, _FACES, _KEEP, _POINTS, _POINTS, nb.float64[::1], nb.float64[:, ::1]), cache=True)
+def _raise_cells(
+    points: FloatArray,
+    faces: IntArray,
+    keep: npt.NDArray[np.bool_],
+    axes: FloatArray,
+    limits: FloatArray,
+    low: FloatArray,
+    out: FloatArray,
+) -> int:
+    """Raise every cell of a view to the highest triangle over its middle; returns the number of triangles.
+
+    Only triangles whose vertices all belong to ``keep`` and whose first one lies within ``limits`` (lowest and highest of each
+    coordinate) count. ``axes``: for across, up and out, the coordinate and its sign.
+    """
+    seen = 0
+    corner = np.empty((3, 3))
     for f in range(faces.shape[0]):
-        a, b, c = points[faces[f, 0]], points[faces[f, 1]], points[faces[f, 2]]
+        first = faces[f, 0]
+        if not (keep[first] and keep[faces[f, 1]] and keep[faces[f, 2]]):
+            continue
+        inside = True
+        for axis in range(3):
+            inside &= limits[0, axis] < points[first, axis] and points[first, axis] < limits[1, axis]
+        if not inside:
+            continue
+        seen += 1
+        for v in range(3):
+            for axis in range(3):
+                corner[v, axis] = axes[1, axis] * points[faces[f, v], int(axes[0, axis])]
+            for axis in range(2):
+                corner[v, axis] = (corner[v, axis] - low[axis]) / CELL_MM - 0.5  # cell centres at whole numbers
+        a, b, c = corner[0], corner[1], corner[2]
         area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
         if area == 0.0:
             continue
@@ -178,21 +230,26 @@ def _nearest(points: FloatArray, faces: IntArray, out: FloatArray) -> None:
         for i in range(int(np.ceil(x0)), int(np.floor(x1)) + 1):
             for j in range(int(np.ceil(y0)), int(np.floor(y1)) + 1):
                 u = ((b[0] - i) * (c[1] - j) - (b[1] - j) * (c[0] - i)) / area
-                v = ((c[0] - i) * (a[1] - j) - (c[1] - j) * (a[0] - i)) / area
-                if u >= 0.0 and v >= 0.0 and u + v <= 1.0:
-                    out[i, j] = max(out[i, j], u * a[2] + v * b[2] + (1.0 - u - v) * c[2])
+                v_ = ((c[0] - i) * (a[1] - j) - (c[1] - j) * (a[0] - i)) / area
+                if u >= 0.0 and v_ >= 0.0 and u + v_ <= 1.0:
+                    out[i, j] = max(out[i, j], u * a[2] + v_ * b[2] + (1.0 - u - v_) * c[2])
+    return seen
 
 
 class _View:
     """A surface seen along an axis: for each cell of (across, up), how far the nearest point reaches out to the viewer."""
 
-    def __init__(self, points: FloatArray, faces: IntArray) -> None:
-        """``points`` are (across, up, out), mm."""
-        self.low = points[:, :2].min(axis=0) - 2.0 * CELL_MM
-        scaled = points.copy()
-        scaled[:, :2] = (points[:, :2] - self.low) / CELL_MM - 0.5  # cell centres at whole numbers
-        self.out = np.full(np.ceil(scaled[:, :2].max(axis=0)).astype(np.int64) + 3, _NOTHING)
-        _nearest(np.ascontiguousarray(scaled), np.ascontiguousarray(faces), self.out)
+    def __init__(self, lower: _Lower, axes: tuple[tuple[int, float], ...], limits_mm: dict[int, tuple[float, float]]) -> None:
+        """``axes``: coordinate and sign of (across, up, out); ``limits_mm``: of the triangles that are seen, per coordinate."""
+        corners = np.array([[sign * lower.box[end, axis] for axis, sign in axes[:2]] for end in (0, 1)])
+        self.low = corners.min(axis=0) - 2.0 * CELL_MM
+        size = np.ceil((corners.max(axis=0) - self.low) / CELL_MM - 0.5)
+        self.out = np.full(np.where(np.isfinite(size), size, 0.0).astype(np.int64) + 3, _NOTHING)
+        limits = np.array([[-np.inf] * 3, [np.inf] * 3])
+        for axis, edges in limits_mm.items():
+            limits[:, axis] = edges
+        chosen = np.array([[float(axis) for axis, _ in axes], [sign for _, sign in axes]])
+        self.triangles = int(_raise_cells(lower.points, lower.faces, lower.keep, chosen, limits, self.low, self.out))
 
     def place(self, cells: npt.NDArray[np.int64] | FloatArray) -> FloatArray:
         """Middle of cells, mm."""
@@ -226,14 +283,17 @@ class _View:
         return sorted(found, key=lambda pit: -len(pit.cells))
 
 
-def _orbitale(local: FloatArray, faces: IntArray, sign: float) -> tuple[FloatArray, float] | None:
+def _beside(sign: float, least_mm: float) -> tuple[float, float]:
+    """Limits of what lies further than ``least_mm`` from the mid-sagittal plane on one side."""
+    return (least_mm, np.inf) if sign > 0.0 else (-np.inf, -least_mm)
+
+
+def _orbitale(lower: _Lower, sign: float) -> tuple[FloatArray, float] | None:
     """Lowest point of the crest of an orbit's rim, in the frame of the skull (x left, y back, z up), and its spread (mm): a rim
     that is flat there leaves it open to the sides."""
-    first = local[faces[:, 0]]
-    front = faces[(first[:, 1] < 0.0) & (sign * first[:, 0] > NEAR_MM[0])]
-    if not len(front):
+    view = _View(lower, ((0, sign), (2, 1.0), (1, -1.0)), {0: _beside(sign, NEAR_MM[0]), 1: (-np.inf, 0.0)})
+    if not view.triangles:
         return None
-    view = _View(np.column_stack([sign * local[:, 0], local[:, 2], -local[:, 1]]), front)
     pits = view.pits(ORBIT)
     if not pits:
         return None
@@ -256,14 +316,11 @@ def _orbitale(local: FloatArray, faces: IntArray, sign: float) -> tuple[FloatArr
     return np.array([sign * across, -reach, up]), float(np.sqrt(low.var(axis=0).sum()))
 
 
-def _poria(local: FloatArray, faces: IntArray) -> dict[str, tuple[FloatArray, float] | None]:
+def _poria(lower: _Lower) -> dict[str, tuple[FloatArray, float] | None]:
     """Highest point of the opening of each ear canal: the pair of pits that are each other's mirror image."""
-    views = {}
-    for sign in (1.0, -1.0):
-        side = faces[sign * local[faces[:, 0], 0] > NEAR_MM[1]]
-        if not len(side):
-            return {"left": None, "right": None}
-        views[sign] = _View(np.column_stack([local[:, 1], local[:, 2], sign * local[:, 0]]), side)
+    views = {sign: _View(lower, ((1, 1.0), (2, 1.0), (0, sign)), {0: _beside(sign, NEAR_MM[1])}) for sign in (1.0, -1.0)}
+    if not all(view.triangles for view in views.values()):
+        return {"left": None, "right": None}
     pits = {sign: view.pits(EAR) for sign, view in views.items()}
     pairs = [(float(np.linalg.norm(a.middle - b.middle)), a, b) for a in pits[1.0] for b in pits[-1.0]]
     pairs = [pair for pair in pairs if pair[0] <= PAIR_MM]

@@ -22,9 +22,9 @@ def skull_frame(mesh: Mesh) -> FloatArray:
     (4, 4) pose in LPS. The origin lies ``CENTRE_BELOW_MM`` below the highest point, mid-box of the vault to the sides.
     """
     vault = _vault(mesh)
-    low, high = vault.min(axis=0), vault.max(axis=0)
+    low, high = vault[:, 0].min(), vault[:, 0].max()
     frame = np.eye(4)
-    frame[:3, 3] = (0.5 * (low[0] + high[0]), 0.5 * (low[1] + high[1]), high[2] - CENTRE_BELOW_MM)
+    frame[:3, 3] = (0.5 * (low + high), 0.5 * (vault[:, 1].min() + vault[:, 1].max()), vault[:, 2].max() - CENTRE_BELOW_MM)
     return frame
 
 
@@ -51,9 +51,10 @@ def skull_landmarks(mesh: Mesh, sigma_mm: npt.NDArray[np.float64]) -> tuple[Land
 def vault_cover(mesh: Mesh, frame: FloatArray) -> float:
     """Share of the directions of the upper half space, seen from the vault's centre, in which there is bone at a skull's
     distance (``RADIUS_MM``): about 1 for a whole vault, 0.7 with a defect of 110 mm."""
-    from_centre = (mesh.vertices_mm - frame[:3, 3]) @ frame[:3, :3]
+    high = mesh.vertices_mm[(mesh.vertices_mm - frame[:3, 3]) @ frame[:3, 2] > 0.0]
+    from_centre = (high - frame[:3, 3]) @ frame[:3, :3]
     radius = np.linalg.norm(from_centre, axis=1)
-    some = (from_centre[:, 2] > 0.0) & (radius >= RADIUS_MM[0]) & (radius <= RADIUS_MM[1])
+    some = (radius >= RADIUS_MM[0]) & (radius <= RADIUS_MM[1])
     points, radius = from_centre[some], radius[some]
     ring = np.minimum((points[:, 2] / radius * _RINGS).astype(np.int64), _RINGS - 1)
     turn = np.arctan2(points[:, 1], points[:, 0]) / (2.0 * np.pi) + 0.5

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba as nb
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -28,6 +29,8 @@ BODY_SHARES = (0.7, 0.6, 0.8)  # of the half axes of the body: within, its endpl
 FACING = 0.8  # cosine of the angle between an endplate's normal and the canal from which a point belongs to it; default
 ISTHMUS_MM2 = (8.0, 500.0)  # smallest section of a pedicle: thoracic from 20, lumbar to 250; textbook anatomy with room
 SECTION_MM = 0.8  # between sections through a pedicle; numerical
+
+_POINTS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,11 +113,12 @@ def _tilted(flexion_deg: float, bend_deg: float) -> FloatArray:
 def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
     """Frame along the canal with its origin in the hole's centre, the hole, and the spread of the direction (degrees)."""
     centre = samples.points.mean(axis=0)
+    points = np.ascontiguousarray(samples.points - centre)
     tried: dict[tuple[int, int], float] = {}
 
     def area(tilt: tuple[int, int]) -> float:
         if tilt not in tried:
-            hole = _hole((samples.points - centre) @ _tilted(*tilt))
+            hole = _hole(points, _tilted(*tilt))
             tried[tilt] = 0.0 if hole is None else hole.area_mm2
         return tried[tilt]
 
@@ -132,7 +136,7 @@ def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
     spread_deg = float(np.hypot(np.sqrt(((good - middle) ** 2).sum(axis=1).mean()) / np.sqrt(len(good)), 0.5 * FINE_DEG))
     frame = np.eye(4)
     frame[:3, :3] = _tilted(*middle)
-    hole = _hole((samples.points - centre) @ frame[:3, :3])
+    hole = _hole(points, frame[:3, :3])
     if hole is None:
         return None
     across = hole.cells.mean(axis=0)
@@ -142,12 +146,29 @@ def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
     return frame, _Hole(hole.cells - across, hole.area_mm2), spread_deg
 
 
-def _hole(local: FloatArray) -> _Hole | None:
-    """The largest hole of a surface seen along z."""
-    low = local[:, :2].min(axis=0) - 2.0 * CELL_MM
-    index = np.floor((local[:, :2] - low) / CELL_MM).astype(np.int64)
-    seen = np.zeros(index.max(axis=0) + 3, dtype=np.bool_)
-    seen[index[:, 0], index[:, 1]] = True
+@nb.njit(nb.boolean[:, ::1](_POINTS, _POINTS, nb.float64, nb.float64[::1]), cache=True)
+def _cells_seen(points: FloatArray, axes: FloatArray, cell: float, low: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which cells of a view along the third of the ``axes`` (columns) hold a point; ``low`` gets the corner of the first cell."""
+    across = np.empty((len(points), 2))
+    high = np.full(2, -np.inf)
+    low[:] = np.inf
+    for n in range(len(points)):
+        for axis in range(2):
+            at = points[n, 0] * axes[0, axis] + points[n, 1] * axes[1, axis] + points[n, 2] * axes[2, axis]
+            across[n, axis] = at
+            low[axis] = min(low[axis], at)
+            high[axis] = max(high[axis], at)
+    low -= 2.0 * cell
+    seen = np.zeros((int((high[0] - low[0]) / cell) + 3, int((high[1] - low[1]) / cell) + 3), dtype=np.bool_)
+    for n in range(len(points)):
+        seen[int((across[n, 0] - low[0]) / cell), int((across[n, 1] - low[1]) / cell)] = True
+    return seen
+
+
+def _hole(points: FloatArray, axes: FloatArray) -> _Hole | None:
+    """The largest hole of a surface seen along the third of the ``axes`` (columns); its cells along the first two."""
+    low = np.empty(2)
+    seen = _cells_seen(points, np.ascontiguousarray(axes), CELL_MM, low)
     holes, count = ndimage.label(~seen)
     if count < 2:
         return None
@@ -167,7 +188,9 @@ def _squared(samples: Samples, frame: FloatArray) -> FloatArray:
     def likeness(turn_deg: float) -> float:
         c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
         x, y = c * local[:, 0] + s * local[:, 1], -s * local[:, 0] + c * local[:, 1]
-        grid = np.histogram2d(x, y, bins=(48, 48), range=((-48.0, 48.0), (-60.0, 60.0)))[0]
+        i, j = np.floor((x + 48.0) / 2.0).astype(np.int64), np.floor((y + 60.0) / 2.5).astype(np.int64)
+        inside = (i >= 0) & (i < 48) & (j >= 0) & (j < 48)
+        grid = np.bincount(48 * i[inside] + j[inside], minlength=48 * 48).reshape(48, 48).astype(np.float64)
         one = ndimage.gaussian_filter(np.minimum(grid, 12.0), 1.0)
         return float((one * one[::-1]).sum() / max((one * one).sum(), 1e-9))
 
