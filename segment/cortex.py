@@ -30,7 +30,7 @@ Mask = npt.NDArray[np.bool_]
 MOST_MOVED_MM = 1.2  # mm from the start: further off, the fit has found another edge; the start is within 0.5 mm
 EDGE_OF_SCAN_MM = 1.0  # mm: nearer to the scan's end there is no outside to see
 FADE_MM = 2.0  # mm: from the edge of the region on, over which the surface passes from one rule to the other
-NOISE_SHARE = 0.8  # of the fit's standard deviation; calibrated
+NOISE_SHARE = 0.75  # of the fit's standard deviation; calibrated
 FLOOR_MM = 0.014  # mm, what no model sees: cortex is no perfect layer, the blur no Gaussian; calibrated
 SHIFT_SHARE = 0.8  # of the shift of a curved edge: no bone is a paraboloid where it is that curved; calibrated
 CREASED = 1.0  # times the residual of the narrow paraboloid on a crease; calibrated
@@ -70,7 +70,7 @@ def cortex_surface(
     """
     sigma_mm = surface_sigma_mm(mesh, grid, figures.noise_hu)
     normals = vertex_normals(mesh.vertices_mm, mesh.faces)
-    vertices = np.flatnonzero(region & _seen(mesh, grid)).astype(np.int64)
+    vertices = np.flatnonzero(region & seen(mesh, grid)).astype(np.int64)
     if len(vertices) == 0:
         return mesh, sigma_mm, (judge("cortex_fitted", "vertices of the region that the cortex model has placed", 0.0, "%"),)
     shape = shapes(mesh, vertices, normals)
@@ -97,8 +97,8 @@ def cortex_surface(
     return Mesh(points, mesh.faces), sigma_mm, _findings(measured, fitted, moved_mm, sigma_mm[vertices])
 
 
-def _seen(mesh: Mesh, grid: Grid) -> Mask:
-    """Vertices that lie far enough within the scan."""
+def seen(mesh: Mesh, grid: Grid) -> Mask:
+    """(n,) vertices that lie far enough within the scan: where it ends it cuts a bone, and no cortex is there."""
     index = moved_points(np.linalg.inv(grid.affine).astype(np.float64), mesh.vertices_mm)
     margin = EDGE_OF_SCAN_MM / np.array(grid.spacing_mm)
     inside = grid.inside[::-1].astype(np.float64)  # column, row, slice

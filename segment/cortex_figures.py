@@ -106,7 +106,7 @@ def cortex_figures(
         priors = replace(priors, cortex_spread_hu=cortex_loose * priors.cortex_hu, blur_spread=blur_loose)
         layers = fitted_layers(mesh, some, rows, grid, priors)
         priors, seen, unsure = _together(layers, rows, grid, priors)
-        spread = max(seen, spread if blur_loose < LOOSE[0][1] else 0.0)  # not the first round's: its blur was a guess
+        spread = max(seen, spread) if blur_loose < LOOSE[0][1] else 0.0  # not the first round's: its blur was a guess
     spread_hu = float(np.hypot(max(spread, CORTEX_SPREAD), unsure[0])) * priors.cortex_hu
     blur_spread = float(np.hypot(BLUR_SPREAD, unsure[1]))
     return CortexFigures(noise_hu, correlation, unsure, replace(priors, cortex_spread_hu=spread_hu, blur_spread=blur_spread))

@@ -45,7 +45,7 @@ def _normal(table: FloatArray, z: float) -> tuple[float, float]:
 
 @nb.njit(
     nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _VALUES, _VALUES,
-               _POINTS, nb.float64, nb.float64[:, ::1], nb.float64[::1], nb.boolean),
+               _POINTS, nb.float64, nb.float64[:, ::1], nb.float64[::1]),
     cache=True,
 )  # fmt: skip
 def _cost(
@@ -60,14 +60,12 @@ def _cost(
     noise2: float,
     matrix: FloatArray,
     right: FloatArray,
-    derive: bool,
 ) -> float:
-    """Half the weighted sum of squares and priors; with ``derive`` the normal equations too (lower triangle)."""
+    """Half the weighted sum of squares and priors, and the normal equations (lower triangle)."""
     sigma = sigma_mm * np.exp(x[BLUR])
     slope = np.empty(UNKNOWNS)
-    if derive:
-        matrix[:] = 0.0
-        right[:] = 0.0
+    matrix[:] = 0.0
+    right[:] = 0.0
     total = 0.0
     rise, fall = x[CORTEX] - x[OUTER], x[MARROW] - x[CORTEX]
     for b in range(first, stop):
@@ -78,23 +76,21 @@ def _cost(
         off = bins[b, 1] - (x[OUTER] + rise * c1 + fall * c2)
         weight = bins[b, 2] / noise2 * bins[b, 3]
         total += weight * off * off
-        if derive:
-            slope[PLACE] = (rise * d1 + fall * d2) / sigma
-            slope[THICK] = -fall * d2 / sigma
-            slope[OUTER] = 1.0 - c1
-            slope[MARROW] = c2
-            slope[CORTEX] = c1 - c2
-            slope[BLUR] = -rise * d1 * z1 - fall * d2 * z2
-            for a in range(UNKNOWNS):
-                right[a] += weight * slope[a] * off
-                for c in range(a + 1):
-                    matrix[a, c] += weight * slope[a] * slope[c]
+        slope[PLACE] = (rise * d1 + fall * d2) / sigma
+        slope[THICK] = -fall * d2 / sigma
+        slope[OUTER] = 1.0 - c1
+        slope[MARROW] = c2
+        slope[CORTEX] = c1 - c2
+        slope[BLUR] = -rise * d1 * z1 - fall * d2 * z2
+        for a in range(UNKNOWNS):
+            right[a] += weight * slope[a] * off
+            for c in range(a + 1):
+                matrix[a, c] += weight * slope[a] * slope[c]
     for a in range(UNKNOWNS):
         off = prior[a] - x[a]
         total += precision[a] * off * off
-        if derive:
-            right[a] += precision[a] * off
-            matrix[a, a] += precision[a]
+        right[a] += precision[a] * off
+        matrix[a, a] += precision[a]
     return 0.5 * total
 
 
@@ -118,7 +114,7 @@ def _descended(
     """Levenberg-Marquardt in place; returns the cost."""
     right, trial, damped, step = np.empty(UNKNOWNS), np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS)), np.empty(UNKNOWNS)
     damping = 1e-2
-    cost = _cost(bins, first, stop, x, sigma_mm, prior, precision, table, noise2, matrix, right, True)
+    cost = _cost(bins, first, stop, x, sigma_mm, prior, precision, table, noise2, matrix, right)
     for _ in range(ROUNDS):
         for a in range(UNKNOWNS):
             step[a] = right[a]
@@ -133,12 +129,12 @@ def _descended(
         trial[PLACE] = min(max(trial[PLACE], -2.5), 1.5)
         trial[THICK] = min(max(trial[THICK], 0.1), 6.0)
         trial[BLUR] = min(max(trial[BLUR], -1.0), 1.0)
-        found = _cost(bins, first, stop, trial, sigma_mm, prior, precision, table, noise2, damped, step, False)
+        found = _cost(bins, first, stop, trial, sigma_mm, prior, precision, table, noise2, damped, step)
         if found < cost:
             gain = cost - found
-            x[:] = trial
+            x[:], matrix[:], right[:] = trial, damped, step
             damping *= 0.2
-            cost = _cost(bins, first, stop, x, sigma_mm, prior, precision, table, noise2, matrix, right, True)
+            cost = found
             if gain < STOP * cost:
                 break
         else:
