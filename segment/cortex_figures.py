@@ -40,7 +40,7 @@ SURE, LEAST_SURE = 0.7, 100  # a place's own share in its value from which it sh
 ALIKE = 0.02  # share of the places' weight that holds the blur along the slices' normal to that across; numerical
 LAGS = 3  # voxels: noise of a CT is not correlated further
 CALM_SPREADS = 4.0  # deviations of the noise about soft tissue that are homogeneous tissue
-_LEAST_PAIRS = 3000
+_LEAST_PAIRS, _MOST_PAIRS = 3000, 100_000  # numerical: the deviation is then sure to 2 and to 0.3 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _pair_spread(hu: HuArray, calm: npt.NDArray[np.bool_], axis: int, lag: int) 
     both = calm[low] & calm[high]
     if int(both.sum()) < _LEAST_PAIRS:
         return 0.0
-    difference = hu[high][both].astype(np.float64) - hu[low][both]
+    difference = (hu[high][both].astype(np.float64) - hu[low][both])[:: max(1, int(both.sum()) // _MOST_PAIRS)]
     return float((1.4826 * np.median(np.abs(difference))) ** 2)
 
 
