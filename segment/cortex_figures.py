@@ -65,7 +65,7 @@ def noise_correlation(hu: HuArray, low_hu: float, high_hu: float) -> tuple[float
         calm[_cut(axis, 1, None)] &= tissue[_cut(axis, None, -1)]
         calm[_cut(axis, None, -1)] &= tissue[_cut(axis, 1, None)]
     spread = np.array([[_pair_spread(hu, calm, axis, lag) for lag in range(1, LAGS + 2)] for axis in range(3)])
-    if not np.any(spread > 0.0):
+    if not np.any(spread[:, LAGS] > 0.0):
         return 0.0, 1.0
     variance = float(np.nanmedian(np.where(spread[:, LAGS] > 0.0, spread[:, LAGS], np.nan)) / 2.0)
     related = np.clip(1.0 - spread[:, :LAGS] / (2.0 * variance), 0.0, 1.0)

@@ -46,6 +46,7 @@ def _normal(table: FloatArray, z: float) -> tuple[float, float]:
 
 @nb.njit(nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.int64), cache=True, fastmath={"reassoc", "contract"})
 def _product(rows: FloatArray, a: int, c: int, count: int) -> float:
+    """Sum of the products of two rows; in any order, so that it is done several at a time."""
     total = 0.0
     for n in range(count):
         total += rows[a, n] * rows[c, n]
@@ -72,7 +73,8 @@ def _cost(
 ) -> float:
     """Half the weighted sum of squares and priors, and the normal equations (lower triangle).
 
-    ``rows`` (7, bins) is scratch: weighted derivatives by the unknowns, and at last the residuals."""
+    ``bins`` hold depth, HU, number of voxels and the root of the weight; ``rows`` (7, bins) is scratch:
+    weighted derivatives by the unknowns, and at last the residuals."""
     per_sigma = 1.0 / (sigma_mm * np.exp(x[BLUR]))
     rise, fall = x[CORTEX] - x[OUTER], x[MARROW] - x[CORTEX]
     count = stop - first
@@ -184,7 +186,7 @@ def _best(
     noise2: float,
     out: FloatArray,
 ) -> None:
-    """Fit from a thin and from a thick layer, and keep the better one."""
+    """Fit from a thin and from a thick layer, and go on with the better one."""
     start, prior = np.empty(UNKNOWNS), expected.copy()
     rows, matrix = np.empty((UNKNOWNS + 1, BINS)), np.empty((UNKNOWNS, UNKNOWNS))
     low = 1e9

@@ -210,6 +210,13 @@ def test_more_noise_is_a_wider_bound(start: Start, fitted: tuple[Mesh, FloatArra
     assert 0.90 <= coverage(noisy.scan.distance_mm(mesh.vertices_mm), sigma_mm) <= 0.995
 
 
+def test_a_scan_without_noise_is_fitted_too(start: Start) -> None:
+    clean = started(start.scan.exposed_again(0.0, seed=3))
+    mesh, sigma_mm, _ = cortex_surface(clean.mesh, clean.grid, clean.figures, clean.everywhere)
+    assert np.isfinite(sigma_mm).all()
+    assert within(clean.scan.distance_mm(mesh.vertices_mm))
+
+
 # --- where the model does not fit --------------------------------------------------------------------------------------------
 
 
