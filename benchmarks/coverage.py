@@ -6,7 +6,7 @@ The bound's constants were fitted on seeds 0 to 9 (left tibia, calcaneus, talus;
 100 to 119 are other bones, with blur and noise outside that range and with kernels that are no Gaussian (30 % of a twice as wide
 blur taken off again). Every fourth is judged again with a blur that is told, 30 % wrong, in place of the one found in the scan.
 
-Seeds 100 to 139 have been seen since: to judge anew, take others (``--first``).
+Seeds 100 to 159 have been seen since: to judge anew, take others (``--first``).
 """
 
 from __future__ import annotations
