@@ -70,7 +70,7 @@ def cortex_surface(
     """
     sigma_mm = surface_sigma_mm(mesh, grid, figures.noise_hu)
     normals = vertex_normals(mesh.vertices_mm, mesh.faces)
-    vertices = np.flatnonzero(region & _seen(mesh, grid)).astype(np.int64)
+    vertices = np.flatnonzero(region & seen(mesh, grid)).astype(np.int64)
     if len(vertices) == 0:
         return mesh, sigma_mm, (judge("cortex_fitted", "vertices of the region that the cortex model has placed", 0.0, "%"),)
     shape = shapes(mesh, vertices, normals)
@@ -97,8 +97,8 @@ def cortex_surface(
     return Mesh(points, mesh.faces), sigma_mm, _findings(measured, fitted, moved_mm, sigma_mm[vertices])
 
 
-def _seen(mesh: Mesh, grid: Grid) -> Mask:
-    """Vertices that lie far enough within the scan."""
+def seen(mesh: Mesh, grid: Grid) -> Mask:
+    """(n,) vertices that lie far enough within the scan: where it ends it cuts a bone, and no cortex is there."""
     index = moved_points(np.linalg.inv(grid.affine).astype(np.float64), mesh.vertices_mm)
     margin = EDGE_OF_SCAN_MM / np.array(grid.spacing_mm)
     inside = grid.inside[::-1].astype(np.float64)  # column, row, slice

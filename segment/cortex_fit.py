@@ -14,7 +14,8 @@ PLACE, THICK, OUTER, MARROW, CORTEX, BLUR = range(UNKNOWNS)
 TABLE_PER_SIGMA = 256  # numerical: the normal distribution is looked up; linear between entries is right to 2e-6
 TABLE_SIGMAS = 6
 RESULTS = UNKNOWNS + 6
-ROUNDS = 14  # numerical: most vertices stop after 6
+ROUNDS_APART = 5  # numerical: of both starts, then it shows which one is better
+ROUNDS = 14  # numerical: of that one; most vertices stop after 6 in all
 LEAST_BINS = 4  # numerical: thick slices give few depths; the priors know the rest, and the covariance says how well
 THIN_MM, THICK_MM = 0.8, 3.0  # the two starts: a layer thinner than the blur, and one with a plateau (tried)
 NEAR_EDGE_MM = 1.0  # the misfit is judged this close to the edge: trabeculae and other tissue do not count
@@ -43,9 +44,18 @@ def _normal(table: FloatArray, z: float) -> tuple[float, float]:
     return table[i, 0] + t * (table[i + 1, 0] - table[i, 0]), table[i, 1] + t * (table[i + 1, 1] - table[i, 1])
 
 
+@nb.njit(nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.int64), cache=True, fastmath={"reassoc", "contract"})
+def _product(rows: FloatArray, a: int, c: int, count: int) -> float:
+    """Sum of the products of two rows; in any order, so that it is done several at a time."""
+    total = 0.0
+    for n in range(count):
+        total += rows[a, n] * rows[c, n]
+    return total
+
+
 @nb.njit(
-    nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _VALUES, _VALUES,
-               _POINTS, nb.float64, nb.float64[:, ::1], nb.float64[::1], nb.boolean),
+    nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _VALUES, _VALUES, _POINTS,
+               nb.float64[:, ::1], nb.float64[:, ::1], nb.float64[::1]),
     cache=True,
 )  # fmt: skip
 def _cost(
@@ -57,50 +67,45 @@ def _cost(
     prior: FloatArray,
     precision: FloatArray,
     table: FloatArray,
-    noise2: float,
+    rows: FloatArray,
     matrix: FloatArray,
     right: FloatArray,
-    derive: bool,
 ) -> float:
-    """Half the weighted sum of squares and priors; with ``derive`` the normal equations too (lower triangle)."""
-    sigma = sigma_mm * np.exp(x[BLUR])
-    slope = np.empty(UNKNOWNS)
-    if derive:
-        matrix[:] = 0.0
-        right[:] = 0.0
-    total = 0.0
+    """Half the weighted sum of squares and priors, and the normal equations (lower triangle).
+
+    ``bins`` hold depth, HU, number of voxels and the root of the weight; ``rows`` (7, bins) is scratch:
+    weighted derivatives by the unknowns, and at last the residuals."""
+    per_sigma = 1.0 / (sigma_mm * np.exp(x[BLUR]))
     rise, fall = x[CORTEX] - x[OUTER], x[MARROW] - x[CORTEX]
-    for b in range(first, stop):
-        z1 = (x[PLACE] - bins[b, 0]) / sigma
-        z2 = z1 - x[THICK] / sigma
+    count = stop - first
+    for n in range(count):
+        depth, hu, weight = bins[first + n, 0], bins[first + n, 1], bins[first + n, 3]
+        z1 = (x[PLACE] - depth) * per_sigma
+        z2 = z1 - x[THICK] * per_sigma
         c1, d1 = _normal(table, z1)
         c2, d2 = _normal(table, z2)
-        off = bins[b, 1] - (x[OUTER] + rise * c1 + fall * c2)
-        weight = bins[b, 2] / noise2 * bins[b, 3]
-        total += weight * off * off
-        if derive:
-            slope[PLACE] = (rise * d1 + fall * d2) / sigma
-            slope[THICK] = -fall * d2 / sigma
-            slope[OUTER] = 1.0 - c1
-            slope[MARROW] = c2
-            slope[CORTEX] = c1 - c2
-            slope[BLUR] = -rise * d1 * z1 - fall * d2 * z2
-            for a in range(UNKNOWNS):
-                right[a] += weight * slope[a] * off
-                for c in range(a + 1):
-                    matrix[a, c] += weight * slope[a] * slope[c]
+        up, down = weight * rise * d1, weight * fall * d2
+        rows[PLACE, n] = (up + down) * per_sigma
+        rows[THICK, n] = -down * per_sigma
+        rows[OUTER, n] = weight * (1.0 - c1)
+        rows[MARROW, n] = weight * c2
+        rows[CORTEX, n] = weight * (c1 - c2)
+        rows[BLUR, n] = -up * z1 - down * z2
+        rows[UNKNOWNS, n] = weight * (hu - (x[OUTER] + rise * c1 + fall * c2))
+    total = _product(rows, UNKNOWNS, UNKNOWNS, count)
     for a in range(UNKNOWNS):
+        for c in range(a + 1):
+            matrix[a, c] = _product(rows, a, c, count)
         off = prior[a] - x[a]
         total += precision[a] * off * off
-        if derive:
-            right[a] += precision[a] * off
-            matrix[a, a] += precision[a]
+        right[a] = _product(rows, a, UNKNOWNS, count) + precision[a] * off
+        matrix[a, a] += precision[a]
     return 0.5 * total
 
 
 @nb.njit(
-    nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _VALUES, _VALUES,
-               _POINTS, nb.float64, nb.float64[:, ::1]),
+    nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _VALUES, _VALUES, _POINTS,
+               nb.float64[:, ::1], nb.float64[:, ::1], nb.int64),
     cache=True,
 )  # fmt: skip
 def _descended(
@@ -112,14 +117,15 @@ def _descended(
     prior: FloatArray,
     precision: FloatArray,
     table: FloatArray,
-    noise2: float,
+    rows: FloatArray,
     matrix: FloatArray,
+    rounds: int,
 ) -> float:
     """Levenberg-Marquardt in place; returns the cost."""
     right, trial, damped, step = np.empty(UNKNOWNS), np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS)), np.empty(UNKNOWNS)
     damping = 1e-2
-    cost = _cost(bins, first, stop, x, sigma_mm, prior, precision, table, noise2, matrix, right, True)
-    for _ in range(ROUNDS):
+    cost = _cost(bins, first, stop, x, sigma_mm, prior, precision, table, rows, matrix, right)
+    for _ in range(rounds):
         for a in range(UNKNOWNS):
             step[a] = right[a]
             for c in range(a + 1):
@@ -133,12 +139,12 @@ def _descended(
         trial[PLACE] = min(max(trial[PLACE], -2.5), 1.5)
         trial[THICK] = min(max(trial[THICK], 0.1), 6.0)
         trial[BLUR] = min(max(trial[BLUR], -1.0), 1.0)
-        found = _cost(bins, first, stop, trial, sigma_mm, prior, precision, table, noise2, damped, step, False)
+        found = _cost(bins, first, stop, trial, sigma_mm, prior, precision, table, rows, damped, step)
         if found < cost:
             gain = cost - found
-            x[:] = trial
+            x[:], matrix[:], right[:] = trial, damped, step
             damping *= 0.2
-            cost = _cost(bins, first, stop, x, sigma_mm, prior, precision, table, noise2, matrix, right, True)
+            cost = found
             if gain < STOP * cost:
                 break
         else:
@@ -180,9 +186,9 @@ def _best(
     noise2: float,
     out: FloatArray,
 ) -> None:
-    """Fit from a thin and from a thick layer, and keep the better one."""
+    """Fit from a thin and from a thick layer, and go on with the better one."""
     start, prior = np.empty(UNKNOWNS), expected.copy()
-    matrix, kept = np.empty((UNKNOWNS, UNKNOWNS)), np.empty((UNKNOWNS, UNKNOWNS))
+    rows, matrix = np.empty((UNKNOWNS + 1, BINS)), np.empty((UNKNOWNS, UNKNOWNS))
     low = 1e9
     for b in range(first, stop):
         if bins[b, 0] > BEYOND_EDGE_MM:
@@ -192,18 +198,20 @@ def _best(
     for thickness in (THIN_MM, THICK_MM):
         start[:] = prior
         start[PLACE], start[THICK], start[MARROW] = 0.0, thickness, min(bins[first, 1], prior[CORTEX])
-        cost = _descended(bins, first, stop, start, sigma_mm, prior, precision, table, noise2, matrix)
+        cost = _descended(bins, first, stop, start, sigma_mm, prior, precision, table, rows, matrix, ROUNDS_APART)
         if cost < lowest:
             lowest = cost
             out[:UNKNOWNS] = start
-            kept[:] = matrix
+    start[:] = out[:UNKNOWNS]
+    _descended(bins, first, stop, start, sigma_mm, prior, precision, table, rows, matrix, ROUNDS)
+    out[:UNKNOWNS] = start
     out[10] = _misfit(bins, first, stop, out, sigma_mm, table, noise2)
-    if not factored(kept, UNKNOWNS):
+    if not factored(matrix, UNKNOWNS):
         return
     for e, column in enumerate((PLACE, CORTEX, BLUR)):
         start[:] = 0.0
         start[column] = 1.0
-        substituted(kept, start, UNKNOWNS)
+        substituted(matrix, start, UNKNOWNS)
         out[6 + e] = start[column]
         if column == PLACE:
             out[11] = 0.0
@@ -251,5 +259,5 @@ def fit(
         if stop - first < LEAST_BINS:
             continue
         for b in range(count):
-            bins[b, 3] = figures[3] if bins[b, 0] < -figures[2] else 1.0
+            bins[b, 3] = np.sqrt(bins[b, 2] / figures[0] * (figures[3] if bins[b, 0] < -figures[2] else 1.0))
         _best(bins, first, stop, sigmas[n], expected, precision, table, figures[0], out[n])

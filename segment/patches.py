@@ -103,16 +103,13 @@ def _across(frame: FloatArray) -> None:
 
 
 @nb.njit(
-    nb.int64(_POINTS, _POINTS, _VALUES, _INDEX, _INDEX, _INDEX, nb.float64, nb.int64[::1], nb.float64[:, ::1], nb.float64[::1],
-             nb.float64[:, ::1], nb.float64[::1], nb.float64[::1]),
+    nb.int64(_POINTS, _INDEX, _INDEX, nb.float64, nb.int64[::1], nb.float64[:, ::1], nb.float64[::1], nb.float64[:, ::1],
+             nb.float64[::1], nb.float64[::1]),
     cache=True,
 )  # fmt: skip
 def _gathered(
-    points: FloatArray,
-    normals: FloatArray,
-    weight: FloatArray,
+    sorted_by_cell: FloatArray,
     starts: npt.NDArray[np.int64],
-    order: npt.NDArray[np.int64],
     shape: npt.NDArray[np.int64],
     radius_mm: float,
     cell: npt.NDArray[np.int64],
@@ -124,7 +121,8 @@ def _gathered(
 ) -> int:
     """Normal equations of the paraboloid over a point, from the vertices of its sheet within the radius; returns their number.
 
-    ``frame`` holds across, beside and normal; ``sums`` gets the whole weight and the weighted square of the heights."""
+    ``sorted_by_cell`` holds points, normals and weights, ``frame`` across, beside and normal; ``sums`` gets the whole weight and
+    the weighted square of the heights."""
     basis = np.empty(6)
     matrix[:], right[:], sums[:] = 0.0, 0.0, 0.0
     count = 0
@@ -132,18 +130,20 @@ def _gathered(
         for j in range(max(cell[1] - 1, 0), min(cell[1] + 2, shape[1])):
             row = (k * shape[1] + j) * shape[0]
             for e in range(starts[row + max(cell[0] - 1, 0)], starts[row + min(cell[0] + 2, shape[0])]):
-                m = order[e]
-                dx, dy, dz = points[m, 0] - centre[0], points[m, 1] - centre[1], points[m, 2] - centre[2]
+                one = sorted_by_cell[e]
+                dx, dy, dz = one[0] - centre[0], one[1] - centre[1], one[2] - centre[2]
                 near = 1.0 - (dx * dx + dy * dy + dz * dz) / (radius_mm * radius_mm)
-                same = normals[m, 0] * frame[2, 0] + normals[m, 1] * frame[2, 1] + normals[m, 2] * frame[2, 2]
-                if near <= 0.0 or same < SAME_SHEET or weight[m] == 0.0:
+                if near <= 0.0:
+                    continue
+                same = one[3] * frame[2, 0] + one[4] * frame[2, 1] + one[5] * frame[2, 2]
+                if same < SAME_SHEET or one[6] == 0.0:
                     continue
                 u = dx * frame[0, 0] + dy * frame[0, 1] + dz * frame[0, 2]
                 w = dx * frame[1, 0] + dy * frame[1, 1] + dz * frame[1, 2]
                 z = dx * frame[2, 0] + dy * frame[2, 1] + dz * frame[2, 2]
                 basis[0], basis[1], basis[2] = 1.0, u, w
                 basis[3], basis[4], basis[5] = 0.5 * u * u, u * w, 0.5 * w * w
-                share = weight[m] * near * near
+                share = one[6] * near * near
                 sums[0] += share
                 sums[1] += share * z * z
                 count += 1
@@ -155,17 +155,15 @@ def _gathered(
 
 
 @nb.njit(
-    nb.void(_POINTS, _POINTS, _VALUES, _INDEX, _INDEX, _INDEX, _VALUES, _INDEX, nb.float64, nb.float64[:, :, ::1],
-            nb.float64[:, ::1]),
+    nb.void(_POINTS, _POINTS, _POINTS, _INDEX, _INDEX, _VALUES, _INDEX, nb.float64, nb.float64[:, :, ::1], nb.float64[:, ::1]),
     parallel=True,
     cache=True,
 )  # fmt: skip
 def _fit(
     points: FloatArray,
     normals: FloatArray,
-    weight: FloatArray,
+    sorted_by_cell: FloatArray,
     starts: npt.NDArray[np.int64],
-    order: npt.NDArray[np.int64],
     shape: npt.NDArray[np.int64],
     low: FloatArray,
     targets: npt.NDArray[np.int64],
@@ -183,9 +181,7 @@ def _fit(
         cell = np.empty(3, dtype=np.int64)
         for axis in range(3):
             cell[axis] = nb.int64((points[v, axis] - low[axis]) / radius_mm)
-        count = _gathered(
-            points, normals, weight, starts, order, shape, radius_mm, cell, frame, points[v].copy(), matrix, right, sums
-        )
+        count = _gathered(sorted_by_cell, starts, shape, radius_mm, cell, frame, points[v].copy(), matrix, right, sums)
         out[n, :] = 0.0
         out[n, 4] = np.nan
         if count < LEAST_VERTICES:
@@ -232,7 +228,8 @@ def patches(
     starts = np.searchsorted(number[order], np.arange(int(np.prod(shape)) + 1)).astype(np.int64)
     out, frames = np.empty((len(targets), 5)), np.zeros((len(targets), 3, 3))
     each = np.ones(len(points)) if weight is None else weight
-    _fit(points, normals, each, starts, order, shape, low, targets, radius_mm, frames, out)
+    sorted_by_cell = np.column_stack([points, normals, each])[order]
+    _fit(points, normals, sorted_by_cell, starts, shape, low, targets, radius_mm, frames, out)
     radii = np.full(len(targets), radius_mm)
     across, beside, normal = (np.ascontiguousarray(frames[:, n]) for n in range(3))
     return Patches(normal, across, beside, out[:, 0].copy(), np.ascontiguousarray(out[:, 1:4]), out[:, 4].copy(), radii)
