@@ -7,6 +7,7 @@ ring can hold anything nearer. Points too far off for that (a search of empty ce
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -31,14 +32,43 @@ _POINTS = numba.types.Array(numba.float64, 2, "C", readonly=True)
 _FACES = numba.types.Array(numba.int32, 2, "C", readonly=True)
 
 
-def nearest_points(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.inf) -> tuple[FloatArray, IntArray, FloatArray]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """A surface whose triangles are sorted into cells, to be asked more than once.
+
+    ``held`` lists the triangles of each cell, from ``starts``; ``balls`` (k, 4) around their corners, in the same order.
+    """
+
+    mesh: Mesh
+    low_mm: FloatArray
+    cell_mm: float
+    shape: npt.NDArray[np.int64]
+    starts: IntArray
+    held: IntArray
+    balls: FloatArray
+
+
+def indexed(mesh: Mesh) -> Index:
+    """Sort the triangles of a surface, at least one, into cells about as large as they are."""
+    vertices, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
+    cell_mm, low, shape = _grid(vertices, faces)
+    starts = np.zeros(int(shape.prod()) + 1, dtype=np.int32)
+    _count(vertices, faces, low, cell_mm, shape, starts)
+    held = np.empty(int(starts[-1]), dtype=np.int32)
+    _sort(vertices, faces, low, cell_mm, shape, starts, held)
+    return Index(Mesh(vertices, faces), low, cell_mm, shape, starts, held, _balls(vertices, faces)[held])
+
+
+def nearest_points(
+    points_mm: FloatArray, surface: Mesh | Index, *, within_mm: float = np.inf
+) -> tuple[FloatArray, IntArray, FloatArray]:
     """Find the closest point of a surface to each point.
 
     Parameters
     ----------
     points_mm
         (n, 3) points in the frame of the mesh.
-    mesh
+    surface
         At least one triangle.
     within_mm
         Points farther off than this need no answer.
@@ -50,18 +80,16 @@ def nearest_points(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.i
         closest point, NaN beyond.
     """
     points = np.ascontiguousarray(points_mm, dtype=np.float64)
-    vertices, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
     distance, face = np.full(len(points), np.inf), np.full(len(points), -1, dtype=np.int32)
     closest = np.full(points.shape, np.nan)
     if len(points) == 0:
         return distance, face, closest
-    cell_mm, low, shape = _grid(vertices, faces)
-    starts = np.zeros(int(shape.prod()) + 1, dtype=np.int32)
-    _count(vertices, faces, low, cell_mm, shape, starts)
-    held = np.empty(int(starts[-1]), dtype=np.int32)
-    _sort(vertices, faces, low, cell_mm, shape, starts, held)
+    index = surface if isinstance(surface, Index) else indexed(surface)
+    vertices, faces, cell_mm = index.mesh.vertices_mm, index.mesh.faces, index.cell_mm
     rings = int(min(_RINGS, np.ceil(min(within_mm, 1e9) / cell_mm) + 1))
-    _search(points, vertices, faces, _balls(vertices, faces)[held], low, cell_mm, shape, starts, held, rings, distance, face)
+    _search(
+        points, vertices, faces, index.balls, index.low_mm, cell_mm, index.shape, index.starts, index.held, rings, distance, face
+    )
     certain = rings * cell_mm
     far = np.flatnonzero(distance > min(certain, within_mm))
     if within_mm > certain and len(far):
@@ -74,11 +102,11 @@ def nearest_points(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.i
     return distance, face, closest
 
 
-def nearest_mm(points_mm: FloatArray, mesh: Mesh, *, within_mm: float = np.inf) -> FloatArray:
+def nearest_mm(points_mm: FloatArray, surface: Mesh | Index, *, within_mm: float = np.inf) -> FloatArray:
     """Unsigned distance (n,) from points (n, 3) to a surface, mm; infinite beyond ``within_mm`` and without a surface."""
-    if len(mesh.faces) == 0:
+    if isinstance(surface, Mesh) and len(surface.faces) == 0:
         return np.full(len(points_mm), np.inf)
-    return nearest_points(points_mm, mesh, within_mm=within_mm)[0]
+    return nearest_points(points_mm, surface, within_mm=within_mm)[0]
 
 
 def _grid(vertices: FloatArray, faces: IntArray) -> tuple[float, FloatArray, npt.NDArray[np.int64]]:

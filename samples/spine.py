@@ -41,11 +41,11 @@ class Spine:
     discs: tuple[Mesh, ...]
 
 
-def spine_segment(levels: int = 3) -> Spine:
-    """Make a segment of that many vertebrae, about the origin."""
+def spine_segment(levels: int = 3, *, grid_mm: float = GRID_MM) -> Spine:
+    """Make a segment of that many vertebrae, about the origin, of triangles about as large as ``grid_mm``."""
     pitch_mm = 2.0 * BODY_HALF_MM[2] + DISC_MM
-    vertebra = _meshed(_vertebra, np.array([-42.0, -18.0, -26.0]), np.array([43.0, 66.0, 21.0]))
-    disc = _meshed(_disc, np.array([-22.0, -16.0, -6.0]), np.array([22.0, 16.0, 6.0]))
+    vertebra = _meshed(_vertebra, np.array([-42.0, -18.0, -26.0]), np.array([43.0, 66.0, 21.0]), grid_mm)
+    disc = _meshed(_disc, np.array([-22.0, -16.0, -6.0]), np.array([22.0, 16.0, 6.0]), grid_mm)
     poses = [np.eye(4)]
     for _ in range(levels - 1):
         step = np.eye(4)
@@ -110,15 +110,15 @@ def _blended(distances: Sequence[FloatArray]) -> FloatArray:
     return total
 
 
-def _meshed(function: object, low: FloatArray, high: FloatArray) -> Mesh:
+def _meshed(function: object, low: FloatArray, high: FloatArray, grid_mm: float) -> Mesh:
     """The zero surface of an implicit function in a box, closed and oriented outward."""
     from skimage.measure import marching_cubes
 
     assert callable(function)
-    count = np.ceil((high - low)[::-1] / GRID_MM).astype(int)
+    count = np.ceil((high - low)[::-1] / grid_mm).astype(int)
     middle = 0.5 * (low + high)
     shape = (int(count[0]), int(count[1]), int(count[2]))
-    grid = scan_grid(shape, (GRID_MM,) * 3, (float(middle[0]), float(middle[1]), float(middle[2])))
+    grid = scan_grid(shape, (grid_mm,) * 3, (float(middle[0]), float(middle[1]), float(middle[2])))
     values = np.asarray(function(grid.points_mm((slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])))))
     vertices, faces, _, _ = marching_cubes(values.reshape(shape), 0.0, allow_degenerate=False)
     points = moved_points(grid.affine, vertices[:, ::-1].astype(np.float64))

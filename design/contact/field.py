@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from batchone.design.cranial.columns import submesh
-from batchone.design.nearest import nearest_mm
+from batchone.design.nearest import Index, indexed, nearest_mm
 from batchone.design.winding import winding
 from batchone.pipeline.values import FloatArray, Mesh
 
@@ -23,6 +23,7 @@ Float32Array = npt.NDArray[np.float32]
 COARSE = 4  # numerical, a power of two: voxels between the nodes of the coarse grid; far from bone distances are smooth
 EXACT_MM = 0.35  # numerical: a step of the grid and a little more: the surface at a level lies between exact voxels
 NEAR_MM = 2.0  # numerical: further off, the nearest vertex is as far as the surface, within 0.05 mm for triangles of 1 mm
+THIN_MM = 0.5  # numerical: vertices are thinned to one in a cell of this size where only far distances are asked
 REACH_MM = 8.0  # numerical: distances beyond are cut off there; more than any shell is thick
 _OFF_LATTICE = 0.3819660112501051  # numerical: shifts columns off rounded coordinates, so that none passes through a vertex
 
@@ -83,10 +84,11 @@ def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None =
     near = _over(mesh, lattice)
     if len(near.faces) == 0:
         return np.full(lattice.shape, REACH_MM, dtype=np.float32)
+    index_of = indexed(near)
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0
     nodes = inside[::every, ::every, ::every]
     places = _places(np.indices(nodes.shape).reshape(3, -1).T * every, lattice)
-    apart = _apart_mm(places, near).reshape(nodes.shape)
+    apart = _apart_mm(places, index_of).reshape(nodes.shape)
     distance = np.where(nodes, -apart, apart).astype(np.float32)
     band_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every))
     while every > 1:
@@ -97,24 +99,31 @@ def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None =
         if level_mm is not None:
             index = np.argwhere(np.abs(distance - np.float32(level_mm)) < np.float32(band_mm))
             place = (index[:, 0], index[:, 1], index[:, 2])
-            found = nearest_mm(_places(index * every, lattice), near, within_mm=REACH_MM)
+            found = nearest_mm(_places(index * every, lattice), index_of, within_mm=REACH_MM)
             distance[place] = np.where(inside[::every, ::every, ::every][place], -found, found)
             band_mm -= _worst_mm(lattice, 2 * every)
     return distance
 
 
-def _apart_mm(places_mm: FloatArray, mesh: Mesh) -> FloatArray:
-    """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it to the nearest vertex, at most ``REACH_MM``."""
-    to_vertex, _ = cKDTree(mesh.vertices_mm).query(places_mm, distance_upper_bound=REACH_MM, workers=-1)
+def _apart_mm(places_mm: FloatArray, surface: Index) -> FloatArray:
+    """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it to about the nearest vertex, cut at ``REACH_MM``.
+
+    Of vertices that share a cell of ``THIN_MM`` one is asked: from afar the others are as far.
+    """
+    vertices = surface.mesh.vertices_mm
+    cells = np.floor(vertices / THIN_MM).astype(np.int64) - np.floor(vertices.min(axis=0) / THIN_MM).astype(np.int64)
+    size = cells.max(axis=0) + 1
+    first = np.unique((cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2], return_index=True)[1]
+    to_vertex, _ = cKDTree(vertices[first]).query(places_mm, distance_upper_bound=REACH_MM, workers=-1)
     apart = np.minimum(to_vertex, REACH_MM)
-    close = np.flatnonzero(to_vertex < NEAR_MM + _longest_mm(mesh))
-    apart[close] = np.minimum(nearest_mm(places_mm[close], mesh, within_mm=REACH_MM), REACH_MM)
+    close = np.flatnonzero(to_vertex < NEAR_MM + max(_longest_mm(surface.mesh), float(np.sqrt(3.0)) * THIN_MM))
+    apart[close] = np.minimum(nearest_mm(places_mm[close], surface, within_mm=REACH_MM), REACH_MM)
     return np.asarray(apart)
 
 
 def _longest_mm(mesh: Mesh) -> float:
-    """Length of the longest edge of nearly all triangles."""
-    corners = mesh.vertices_mm[mesh.faces]
+    """Length of the longest edge of nearly all triangles, of some of them."""
+    corners = mesh.vertices_mm[mesh.faces[:: max(1, len(mesh.faces) // 10_000)]]
     return float(np.percentile(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1), 99.0))
 
 
@@ -134,11 +143,16 @@ def _worst_mm(lattice: Lattice, every: int) -> float:
 
 
 def _over(mesh: Mesh, lattice: Lattice) -> Mesh:
-    """The triangles over the columns of the grid and around them: all that decide about inside and outside."""
-    low = lattice.origin_mm[:2] - REACH_MM
+    """The triangles over the columns of the grid and around them, not far below it: all that decide about inside and distance."""
+    low = lattice.origin_mm - REACH_MM
     high = lattice.origin_mm[:2] + (np.array(lattice.shape[:2]) - 1) * lattice.step_mm + REACH_MM
-    corners = mesh.vertices_mm[mesh.faces][:, :, :2]
-    return submesh(mesh, ((corners.max(axis=1) >= low) & (corners.min(axis=1) <= high)).all(axis=1))
+    beside = np.zeros(len(mesh.vertices_mm), dtype=np.uint8)
+    for axis in range(3):
+        place = mesh.vertices_mm[:, axis]
+        beside |= (place < low[axis]).astype(np.uint8) << np.uint8(2 * axis)
+        if axis < 2:
+            beside |= (place > high[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
+    return submesh(mesh, np.bitwise_and.reduce(beside[mesh.faces], axis=1) == 0)
 
 
 def _places(index: npt.NDArray[np.int64], lattice: Lattice) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from batchone.design.contact.field import REACH_MM, Float32Array, Lattice, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground
-from batchone.design.cranial.columns import to_local
+from batchone.design.cranial.columns import submesh, to_local
 from batchone.design.cranial.rays import Scene
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
@@ -77,14 +77,28 @@ def seen(ground: Ground, bone: Bone, *, most_sigma_mm: float, apart_mm: float, l
     top = float(lattice.z_mm[-1])
     origins = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, top)])
     down = np.tile(np.array([0.0, 0.0, -1.0]), (len(origins), 1))
-    hits = Scene(ground.bone).first(origins, down, top - float(lattice.z_mm[0]))
+    near = _in_box(ground.bone, lattice)
+    hits = Scene(submesh(ground.bone, near)).first(origins, down, top - float(lattice.z_mm[0]))
     met = hits.face >= 0
+    face = np.flatnonzero(near)[hits.face[met]]
     good = met & (-np.nan_to_num(hits.cosine) >= least_facing)
     sigma = np.full(len(origins), np.inf)
-    sigma[met] = bone.uncertainty_mm[bone.mesh.faces[hits.face[met]]].max(axis=1)
+    sigma[met] = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
     good &= sigma <= most_sigma_mm
     if ground.others_mm is not None:
         points = origins + down * np.nan_to_num(hits.distance_mm)[:, None]
         good &= lattice.at(ground.others_mm, points) >= apart_mm
     shape = lattice.shape[:2]
     return Relief((top - hits.distance_mm).reshape(shape), good.reshape(shape))
+
+
+def _in_box(mesh: Mesh, lattice: Lattice) -> BoolArray:
+    """Which triangles have a corner in the box of a grid, or reach over a wall of it."""
+    low = lattice.origin_mm
+    high = low + (np.array(lattice.shape) - 1) * lattice.step_mm
+    beside = np.zeros(len(mesh.vertices_mm), dtype=np.uint8)
+    for axis in range(3):
+        place = mesh.vertices_mm[:, axis]
+        beside |= (place < low[axis]).astype(np.uint8) << np.uint8(2 * axis)
+        beside |= (place > high[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
+    return np.asarray(np.bitwise_and.reduce(beside[mesh.faces], axis=1) == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -40,12 +41,15 @@ class Scene:
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self._planes = face_areas(mesh)
-        self._normals = smooth_normals(mesh, self._planes)
         self._scene = rtcore_scene.EmbreeScene()
         self._shape = TriangleMesh(self._scene, mesh.vertices_mm.astype(np.float32), mesh.faces)
 
-    def first(self, origins_mm: FloatArray, directions: FloatArray, reach_mm: float | FloatArray) -> Hits:
-        """Follow rays from (n, 3) ``origins_mm`` along (n, 3) unit ``directions`` for at most ``reach_mm``."""
+    @cached_property
+    def _normals(self) -> FloatArray:
+        return smooth_normals(self.mesh, self._planes)
+
+    def meets(self, origins_mm: FloatArray, directions: FloatArray, reach_mm: float | FloatArray) -> tuple[FloatArray, IntArray]:
+        """Distance (n,) along unit directions (n, 3) to the first face met, NaN where there is none; and that face, or -1."""
         reach = np.broadcast_to(np.asarray(reach_mm, dtype=np.float64), (len(directions),))
         found = self._scene.run(
             np.ascontiguousarray(np.broadcast_to(origins_mm, directions.shape), dtype=np.float32),
@@ -56,7 +60,6 @@ class Scene:
         face = np.asarray(found["primID"], dtype=np.int32)
         met = face >= 0
         distance = np.where(met, np.asarray(found["tfar"], dtype=np.float64), np.nan)
-        cosine = np.full(len(face), np.nan)
         origins = np.broadcast_to(origins_mm, directions.shape)[met]
         plane, ray = self._planes[face[met]], directions[met]
         slope = np.einsum("ij,ij->i", plane, ray)
@@ -65,17 +68,24 @@ class Scene:
         refined = distance[met]
         refined[steep] = offset[steep] / slope[steep]
         distance[met] = refined
-        cosine[met] = np.einsum("ij,ij->i", self._normals[face[met]], ray)
+        return distance, face
+
+    def first(self, origins_mm: FloatArray, directions: FloatArray, reach_mm: float | FloatArray) -> Hits:
+        """Follow rays from (n, 3) ``origins_mm`` along (n, 3) unit ``directions`` for at most ``reach_mm``."""
+        distance, face = self.meets(origins_mm, directions, reach_mm)
+        met = face >= 0
+        cosine = np.full(len(face), np.nan)
+        cosine[met] = np.einsum("ij,ij->i", self._normals[face[met]], directions[met])
         return Hits(distance, cosine, face)
+
+    def holds(self, points_mm: FloatArray, direction: FloatArray, *, reach_mm: float = 1000.0) -> npt.NDArray[np.bool_]:
+        """(n,) whether points (n, 3) lie inside a closed surface: the first face along ``direction`` (3,) is seen from within."""
+        _, face = self.meets(points_mm, np.broadcast_to(direction, points_mm.shape), reach_mm)
+        return np.asarray((face >= 0) & (self.facing(face, direction) > 0.0))
 
     def facing(self, faces: IntArray, direction: FloatArray) -> FloatArray:
         """(n,) dot product of triangles' own (not smoothed) outward area vectors with ``direction`` (3,)."""
         return np.asarray(self._planes[faces] @ direction)
-
-    def holds(self, points_mm: FloatArray, direction: FloatArray, *, reach_mm: float = 1000.0) -> npt.NDArray[np.bool_]:
-        """(n,) whether points (n, 3) lie inside a closed surface: the first face along ``direction`` (3,) is seen from within."""
-        hits = self.first(points_mm, np.broadcast_to(direction, points_mm.shape), reach_mm)
-        return np.asarray((hits.face >= 0) & (self.facing(hits.face, direction) > 0.0))
 
     def normals(self, faces: IntArray) -> FloatArray:
         """(n, 3) smoothed outward normals of triangles; of any one where ``faces`` is -1."""

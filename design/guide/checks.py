@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
-from batchone.design.nearest import nearest_mm
+from batchone.design.nearest import indexed, nearest_mm
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
@@ -39,13 +39,14 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     corners = mesh.vertices_mm[mesh.faces[touching]]
     points = np.einsum("sk,mkd->msd", _SPLIT, corners).reshape(-1, 3)
     areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    error = np.abs(nearest_mm(points, local) - offset_mm)
+    surface = indexed(local)
+    error = np.abs(nearest_mm(points, surface) - offset_mm)
     order = np.argsort(error)
     share = np.cumsum(np.repeat(areas / len(_SPLIT), len(_SPLIT))[order])
     p95 = float(error[order][np.searchsorted(share, 0.95 * share[-1])])
     worst = int(np.argmax(error))
     inside = Scene(local).holds(mesh.vertices_mm, UP)
-    distance = nearest_mm(mesh.vertices_mm, local)
+    distance = nearest_mm(mesh.vertices_mm, surface)
     least = int(np.argmin(np.where(inside, -distance, distance)))
     nearest = float(-distance[least] if inside[least] else distance[least]) - offset_mm
     back = np.linalg.inv(pose)
@@ -66,8 +67,7 @@ def way_out_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) ->
     pose = _near(part.mesh)
     mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
     direction = np.tile(np.array(way.direction), (len(mesh.vertices_mm), 1))
-    hits = Scene(local).first(mesh.vertices_mm, direction, 500.0)
-    caught = hits.face >= 0
+    caught = Scene(local).meets(mesh.vertices_mm, direction, 500.0)[1] >= 0
     corners = mesh.vertices_mm[mesh.faces]
     areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     area = float(areas[caught[mesh.faces].any(axis=1)].sum())

@@ -64,8 +64,8 @@ def screws_fit(checked: Checked) -> tuple[Finding, ...]:
         found = [_way(bone, axis) for axis in axes]
         for axis, way in zip(axes, found, strict=True):
             measured = walls(local, way, length_mm=way.depth_mm, skip_mm=ENTRY_MM)
-            front = local.scene.first(way.entry_mm[None] + ENTRY_MM * way.direction, way.direction[None], 500.0)
-            left_mm = float(front.distance_mm[0]) + ENTRY_MM - way.depth_mm
+            front, _ = local.scene.meets(way.entry_mm[None] + ENTRY_MM * way.direction, way.direction[None], 500.0)
+            left_mm = float(front[0]) + ENTRY_MM - way.depth_mm
             findings += _screw_findings(axis.name.removeprefix("trajectory-"), measured, left_mm, screw_mm, checked.limits)
         if len(found) > 1:
             between = apart_mm(found[0], found[0].depth_mm, found[1], found[1].depth_mm) - screw_mm

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from batchone.design.cranial.rays import Scene
-from batchone.design.nearest import nearest_mm, nearest_points
+from batchone.design.nearest import Index, indexed, nearest_mm, nearest_points
 from batchone.pipeline.values import FloatArray, Mesh
 
 CONVERGENCE_DEG = (0.0, 30.0)  # thoracic 5 to 15, lumbar 5 to 25; textbook anatomy with room
@@ -31,7 +31,7 @@ _MEDIAL = 0.5  # cosine to the middle of the spine from which a wall is the medi
 class Ways:
     """The bone of a vertebra, ready to be asked."""
 
-    mesh: Mesh
+    surface: Index
     scene: Scene
 
 
@@ -55,7 +55,7 @@ class Walls:
 
 def ways(mesh: Mesh) -> Ways:
     """Make a vertebra's surface, in its own frame, ready."""
-    return Ways(mesh, Scene(mesh))
+    return Ways(indexed(mesh), Scene(mesh))
 
 
 def direction(convergence_deg: float, caudal_deg: float, *, left: bool) -> FloatArray:
@@ -88,10 +88,11 @@ def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool) -> Trajectory | 
 
 def between(bone: Ways, through_mm: FloatArray, heading: FloatArray) -> Trajectory | None:
     """The way along a line through a place inside the bone, from where it enters at the back to where it leaves in front."""
-    both = bone.scene.first(np.stack([through_mm, through_mm]), np.stack([-heading, heading]), 200.0)
-    if not bool((both.face >= 0).all()) or float(both.cosine.min()) <= 0.0:
+    ends = np.stack([-heading, heading])
+    distance, face = bone.scene.meets(np.stack([through_mm, through_mm]), ends, 200.0)
+    if (face < 0).any() or any(float(bone.scene.facing(face[[k]], ends[k])[0]) <= 0.0 for k in (0, 1)):
         return None
-    back, front = (float(distance) for distance in both.distance_mm)
+    back, front = (float(one) for one in distance)
     return Trajectory(through_mm - back * heading, heading, back + front)
 
 
@@ -125,7 +126,7 @@ def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> W
     steps = np.arange(skip_mm, length_mm + 1e-9, SPACING_MM / 2.0)
     points = way.entry_mm + steps[:, None] * way.direction
     inside = bone.scene.holds(points, UP)
-    distance, _, foot = nearest_points(points, bone.mesh)
+    distance, _, foot = nearest_points(points, bone.surface)
     signed = np.where(inside, distance, -distance)
     to_middle = np.zeros_like(points)
     to_middle[:, 0] = -np.sign(way.entry_mm[0])
@@ -150,7 +151,7 @@ def _scores(bone: Ways, isthmus_mm: FloatArray, moves: list[tuple[float, ...]], 
     headings = np.array([direction(move[0], move[1], left=left) for move in moves])
     through = isthmus_mm + np.array([[move[2], 0.0, move[3]] for move in moves])
     points = (through[:, None] + along[None, :, None] * headings[:, None]).reshape(-1, 3)
-    distance = nearest_mm(points, bone.mesh)
+    distance = nearest_mm(points, bone.surface)
     signed = np.where(bone.scene.holds(points, UP), distance, -distance).reshape(len(moves), -1)
     off = np.array([abs(move[0] - wish) + abs(move[1]) for move in moves])
     return [float(score) for score in signed.min(axis=1) - _PER_DEG_MM * off]
