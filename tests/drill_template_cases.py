@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -126,6 +127,13 @@ def test_sleeves_that_collide_are_refused() -> None:
     near = line("near", (3.0, -12.0, 5.0), (3.0, 8.0, 5.0))
     with pytest.raises(DesignError, match="sleeves hole-1 and near are"):
         design(anatomy(), plan(anatomy(), order(ONE, near)), order(ONE, near), PROCESS)
+
+
+def test_entries_too_far_apart_for_one_template_are_refused() -> None:
+    found = plan(anatomy(), order(ONE, TWO))
+    far = replace(found, axes=(found.axes[0], replace(found.axes[1], origin_mm=(3.0, -10.5, 130.0)), found.axes[-1]))
+    with pytest.raises(DesignError, match="the entries lie 130 mm apart, at most 120 mm"):
+        design(anatomy(), far, order(ONE, TWO), PROCESS)
 
 
 def test_holes_that_meet_in_the_bone_fail() -> None:

@@ -30,9 +30,13 @@ from batchone.design.guide.checks import bore_findings, contact_findings, way_ou
 from batchone.design.guide.finish import finished
 from batchone.design.guide.sleeve import Sleeve, refuse_colliding, rim_height_mm
 from batchone.design.solid import step_of
+from batchone.pipeline.errors import DesignError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Part
 
+MOST_SPAN_MM = (
+    120.0  # between the entries of one guide: what lies further apart sits better under two; project default, unverified
+)
 _MARGIN_MM = 6.0  # numerical: from the guide to the walls of the grid
 
 
@@ -80,10 +84,16 @@ def plain_guide(
     Raises
     ------
     DesignError
-        No contact, sleeves that collide, or a boolean failed.
+        Entries too far apart, no contact, sleeves that collide, or a boolean failed.
     """
     pose = guide_pose(way, bone)
     entries = to_local(pose, np.array([hole.origin_mm for hole in holes]))
+    span_mm = float(np.ptp(entries, axis=0).max())
+    if span_mm > MOST_SPAN_MM:
+        raise DesignError(
+            f"{name}: the entries lie {span_mm:.0f} mm apart, at most {MOST_SPAN_MM:g} mm",
+            hint="order a guide for each group of them",
+        )
     outward = np.round(-np.array([hole.direction for hole in holes]) @ pose[:3, :3], 9)
     tops = entries + outward * (sizes.sleeve_mm + sizes.pad_mm)
     wide = np.array([sizes.pad_mm, sizes.pad_mm, BELOW_MM]) + _MARGIN_MM
