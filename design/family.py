@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TypeVar, cast
 
 from batchone.design.tables import Tables
+from batchone.pipeline.errors import MachineError
 from batchone.pipeline.limits import Limit, Protocol
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model, Order, Parameters
@@ -47,7 +48,8 @@ class Family:
 
     ``needs`` names the bones that must be in the Anatomy; ``propose`` and ``build`` are pure functions, and get
     the instruments and clearances of the site as ``Tables``;
-    ``checks`` measure what only this family has. Limits are read from ``design/families/<module>.toml``.
+    ``checks`` measure what only this family has. Its limits lie in ``<name>.toml`` (``-`` written ``_``) of ``package``, which
+    an installed family sets to its own.
     """
 
     name: str
@@ -57,13 +59,26 @@ class Family:
     propose: Callable[[Anatomy, Order, Tables], Plan]
     build: Callable[[Anatomy, Plan, Order, Process, Tables], Device]
     checks: tuple[Callable[[Checked], tuple[Finding, ...]], ...]
+    package: str = "batchone.design.families"
 
     @cached_property
     def limits(self) -> FamilyLimits:
-        """Protocol, design envelope and gates, validated."""
+        """Protocol, design envelope and gates, validated.
+
+        Raises
+        ------
+        MachineError
+            The package of the family has no such file, or the file breaks the model.
+        """
         name = self.name.replace("-", "_") + ".toml"
-        text = resources.files("batchone.design.families").joinpath(name).read_text(encoding="utf-8")
-        return FamilyLimits.model_validate(tomllib.loads(text))
+        try:
+            text = resources.files(self.package).joinpath(name).read_text(encoding="utf-8")
+            return FamilyLimits.model_validate(tomllib.loads(text))
+        except (ImportError, OSError, ValueError) as error:
+            raise MachineError(
+                f"device family {self.name}: its limits {name} of package {self.package} cannot be read: {error}",
+                hint="correct or remove the package that declares it",
+            ) from error
 
 
 def parameters_of(order: Order, model: type[ParametersT]) -> ParametersT:

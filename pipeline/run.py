@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 from threadpoolctl import threadpool_limits
 
+from batchone.design.families import SHIPPED, package_of
 from batchone.pipeline import codec
 from batchone.pipeline.errors import in_stage
 from batchone.pipeline.memory import peak_mb, reset_peak
@@ -124,7 +125,7 @@ def _run(stage: Stage, folder: str, case: CaseFolder, inputs: Inputs) -> Outcome
         return {
             "stage": stage.name,
             "version": stage.version,
-            "batchone": version("batchone"),
+            "made_by": _made_by(stage, inputs),
             "taken": _taken(stage, inputs),
             "reads": {path: _at(_tree(inputs), path) for path in sorted(reads)},
             "started": started.isoformat(),
@@ -156,7 +157,7 @@ def _publish_job(case: CaseFolder, write: Callable[[Path], dict[str, Any]], valu
 
 
 def _valid(stage: Stage, record: dict[str, Any], inputs: Inputs) -> bool:
-    if record.get("version") != stage.version or record.get("batchone") != version("batchone"):
+    if record.get("version") != stage.version or record.get("made_by") != _made_by(stage, inputs):
         return False
     if record.get("taken") != _taken(stage, inputs):
         return False
@@ -164,6 +165,12 @@ def _valid(stage: Stage, record: dict[str, Any], inputs: Inputs) -> bool:
         return True
     tree = _tree(inputs)
     return all(_at(tree, path) == value for path, value in record.get("reads", {}).items())
+
+
+def _made_by(stage: Stage, inputs: Inputs) -> dict[str, str]:
+    """Versions of the packages whose code a stage runs: ours, and in design that of the device's family."""
+    family = [package_of(inputs["Order"].device)] if stage.function.startswith("batchone.design.") else []
+    return dict([(SHIPPED, version(SHIPPED)), *family])
 
 
 def _taken(stage: Stage, inputs: Inputs) -> dict[str, str]:

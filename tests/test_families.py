@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 from importlib import resources
+from importlib.metadata import EntryPoint
 
 import pytest
 from pydantic import ValidationError
 
+from batchone.design import families
 from batchone.design.families import ALL, load_families, merged_families
 from batchone.design.family import Family
 from batchone.pipeline.errors import MachineError, OrderError
@@ -37,7 +39,7 @@ def parse(family: Family, **parameters: object) -> Parameters:
     return parse_order(data, models()).parameters
 
 
-@pytest.mark.parametrize("family", ALL, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", load_families().values(), ids=lambda family: family.name)
 class TestEveryFamily:
     def test_defaults_are_valid(self, family: Family) -> None:
         assert parse(family) == family.parameters()
@@ -107,6 +109,21 @@ def test_an_entry_point_that_is_no_family_of_its_name_is_refused() -> None:
         merged_families(ALL, (("other", object()),))
     with pytest.raises(MachineError, match="must give a Family named other"):
         merged_families(ALL, (("other", ALL[0]),))
+
+
+def test_an_entry_point_that_leads_nowhere_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("no_such_package:OTHER", "batchone.design.families:OTHER"):
+        broken = EntryPoint("other", value, families.GROUP)
+        monkeypatch.setattr(families, "entry_points", lambda group, entry=broken: (entry,))
+        with pytest.raises(MachineError, match=f"entry point batchone.devices:other leads to {value}, which cannot be loaded"):
+            families.load_families.__wrapped__()
+
+
+def test_a_family_without_its_file_of_limits_is_refused_with_both_names() -> None:
+    for package in ("batchone.design", "no_such_package"):
+        other = Family("other-one", "Other", Parameters, (), ALL[0].propose, ALL[0].build, (), package)
+        with pytest.raises(MachineError, match=rf"other-one: its limits other_one.toml of package {package} cannot be read"):
+            _ = other.limits
 
 
 def test_listing_the_families_loads_nothing_heavy() -> None:

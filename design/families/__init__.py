@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 
 from batchone.design.families.anatomical_model import ANATOMICAL_MODEL
 from batchone.design.families.cranial_implant import CRANIAL_IMPLANT
@@ -13,7 +13,7 @@ from batchone.pipeline.errors import MachineError
 
 ALL = (ANATOMICAL_MODEL, CRANIAL_IMPLANT, PEDICLE_GUIDE)
 
-GROUP = "batchone.devices"
+GROUP, SHIPPED = "batchone.devices", "batchone"
 
 
 @lru_cache(maxsize=1)
@@ -25,7 +25,25 @@ def load_families() -> dict[str, Family]:
     MachineError
         Two different families have one name, or an entry point does not lead to a family of its name.
     """
-    return merged_families(ALL, tuple((entry.name, entry.load()) for entry in sorted(entry_points(group=GROUP))))
+    return merged_families(ALL, tuple((entry.name, _loaded(entry)) for entry in sorted(entry_points(group=GROUP))))
+
+
+def package_of(name: str) -> tuple[str, str]:
+    """Name and version of the installed package whose code a family is."""
+    for entry in entry_points(group=GROUP):
+        if entry.name == name and entry.dist is not None:
+            return entry.dist.name, entry.dist.version
+    return SHIPPED, version(SHIPPED)
+
+
+def _loaded(entry: EntryPoint) -> object:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        raise MachineError(
+            f"entry point {GROUP}:{entry.name} leads to {entry.value}, which cannot be loaded: {error}",
+            hint="correct or remove the package that declares it",
+        ) from error
 
 
 def merged_families(shipped: tuple[Family, ...], installed: tuple[tuple[str, object], ...]) -> dict[str, Family]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from batchone.design import solid
 from batchone.design.booleans import Solid, solid_from_labelled_mesh, solid_from_mesh
+from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Vector
 
 OUTSIDE = "sleeve-outside"
+_BETWEEN_MM = 3.0  # between two sleeves: an instrument's collar must pass; minimum wall between sleeves in dental guides
+_SAMPLES = 60  # numerical: places along a sleeve
 _THROUGH_MM = 4.0  # numerical: bars and bores reach this far below the entry; the seat and the bone are below
 
 
@@ -89,6 +94,25 @@ def rim_height_mm(sleeve_entry_mm: FloatArray, outward: FloatArray, radius_mm: f
     aside = np.linalg.norm(height_at - sleeve_entry_mm - along[:, None] * outward, axis=1)
     near = (aside <= radius_mm) & (np.abs(along) < 3.0 * radius_mm)
     return float(along[near].max()) if near.any() else 0.0
+
+
+def refuse_colliding(sleeves: Sequence[Sleeve]) -> None:
+    """Two sleeves of one guide must leave room between them.
+
+    Raises
+    ------
+    DesignError
+        Two do not.
+    """
+    for first, second in combinations(sleeves, 2):
+        share = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
+        one, other = (sleeve.entry_mm + share * sleeve.top_mm * sleeve.outward for sleeve in (first, second))
+        between = float(np.linalg.norm(one[:, None] - other[None], axis=2).min()) - 0.5 * (first.outer_mm + second.outer_mm)
+        if between < _BETWEEN_MM:
+            raise DesignError(
+                f"sleeves {first.name} and {second.name} are {between:.1f} mm apart, at least {_BETWEEN_MM:g} mm",
+                hint="shorter sleeves (sleeve_mm), thinner walls (sleeve_wall_mm), or other ways",
+            )
 
 
 def _vector(values: FloatArray) -> Vector:

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
-from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, pieces, solid_from_mesh, to_part, union
+from batchone.design.booleans import difference, solid_from_mesh, to_part
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
-from batchone.design.contact.seat import CONTACT, BoolArray, Ground, make_seat
-from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
+from batchone.design.contact.seat import Ground
+from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import parameters_of
+from batchone.design.guide.body import (
+    APART_MM,
+    BELOW_MM,
+    LEAST_FACING,
+    MOST_SIGMA_MM,
+    OVER_EDGE_MM,
+    carrying,
+    footing,
+    guide_body,
+    guide_faces,
+    guide_pose,
+    surface_points,
+)
 from batchone.design.guide.crosslink import THICK_MM, Crosslink, crosslink, raised
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
-from batchone.design.guide.sleeve import Sleeve, rim_height_mm
+from batchone.design.guide.sleeve import Sleeve, refuse_colliding, rim_height_mm
 from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.fittings import Fittings, fittings
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
@@ -30,18 +41,8 @@ from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
-APART_MM = 1.5  # from neighbouring vertebrae: joint capsules, and how they move against each other; project default, unverified
-MOST_SIGMA_MM = 0.3  # bone whose surface is less sure than this carries nothing; project default, unverified
 RAISE_MM = 14.0  # sleeves are made longer by at most so much, for a bar that passes over a spinous process; project default
-EDGE_MM = 1.0  # the contact ends this far inside of the shell's edge; project default, unverified
-LEAST_FACING = 0.35  # cosine between the bone's normal and the way out: steeper flanks carry nothing; project default, unverified
-_LEAST_ZONE_MM = 3.0  # narrower contact is relieved; project default, unverified
-_BELOW_MM = 6.0  # bone deeper than this below the entries is not reached; project default, unverified
-_OVER_EDGE_MM = 1.0  # where it does not hook, the shell reaches so far below the contact; project default, unverified
-_BETWEEN_MM = 3.0  # between two sleeves: an instrument's collar must pass; minimum wall between sleeves in dental guides
-_SAMPLES = 60  # numerical: places along a sleeve
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
-_SMOOTH = 4.0  # numerical: columns over which the floor is levelled, so that its lower edge is even
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
@@ -81,20 +82,8 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     return Device("pedicle-guide", tuple(parts), tuple(figures))
 
 
-def guide_pose(plan: Plan, bone: Bone) -> FloatArray:
-    """(4, 4) from the guide's frame to LPS: z along the way out, y towards the head, origin between the entries."""
-    way = plan.axis(insertion_name(bone))
-    z = np.array(way.direction)
-    y = bone.frame[:3, 2] - z * float(bone.frame[:3, 2] @ z)
-    y /= np.linalg.norm(y)
-    pose = np.eye(4)
-    pose[:3, :3] = np.column_stack([np.cross(y, z), y, z])
-    pose[:3, 3] = way.origin_mm
-    return pose
-
-
 def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen: PedicleGuideParameters, fit: Fittings) -> Site:
-    pose = guide_pose(plan, bone)
+    pose = guide_pose(plan.axis(insertion_name(bone)), bone)
     bore, offset_mm = fit.bore_mm, fit.offset_mm
     outer = bore + 2.0 * chosen.sleeve_wall_mm
     ways = [(side, plan.axis(way_name(bone, side))) for side in sides_of(order)]
@@ -103,40 +92,21 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
     tops = entries + outward * (chosen.sleeve_mm + RAISE_MM)
     about = np.concatenate([entries, tops]) + np.array([[0.5 * outer], [-0.5 * outer]])[:, None, :]
     about = about.reshape(-1, 3)
-    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), _BELOW_MM + chosen.hook_mm])
+    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
     high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm)
     wide = np.array([_MARGIN_MM, _LINK_MM, _MARGIN_MM])
     room, free = room_about((bone, *others), pose, low - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
-    surface = _surface_points(ground, relief)
+    surface = surface_points(ground, relief)
     sleeves = []
     for (side, _), entry, out in zip(ways, entries, outward, strict=True):
         rim = rim_height_mm(entry, out, 0.5 * bore, surface) + offset_mm
         sleeves.append(Sleeve(f"{bone.name}-{side}", entry, out, bore, outer, max(rim, 0.0) + chosen.sleeve_mm))
     top = max(float(sleeve.at_mm(sleeve.top_mm)[2]) for sleeve in sleeves)  # all stops at one height, so that one bar joins them
     sleeves = [replace(sleeve, top_mm=(top - float(sleeve.entry_mm[2])) / float(sleeve.outward[2])) for sleeve in sleeves]
-    _refuse_colliding(sleeves)
+    refuse_colliding(sleeves)
     return Site(bone, pose, ground, relief, room, free, tuple(sleeves))
-
-
-def _refuse_colliding(sleeves: list[Sleeve]) -> None:
-    """Two sleeves of one guide must leave room between them."""
-    for first, second in combinations(sleeves, 2):
-        share = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
-        one, other = (sleeve.entry_mm + share * sleeve.top_mm * sleeve.outward for sleeve in (first, second))
-        between = float(np.linalg.norm(one[:, None] - other[None], axis=2).min()) - 0.5 * (first.outer_mm + second.outer_mm)
-        if between < _BETWEEN_MM:
-            raise DesignError(
-                f"sleeves {first.name} and {second.name} are {between:.1f} mm apart, at least {_BETWEEN_MM:g} mm",
-                hint="shorter sleeves (sleeve_mm), thinner walls (sleeve_wall_mm), or other ways",
-            )
-
-
-def _surface_points(ground: Ground, relief: Relief) -> FloatArray:
-    x, y = np.broadcast_arrays(ground.lattice.x_mm, ground.lattice.y_mm)
-    known = np.isfinite(relief.height_mm)
-    return np.column_stack([x[known], y[known], relief.height_mm[known]])
 
 
 def _pad_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
@@ -162,15 +132,6 @@ def _hooks_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
     return shape
 
 
-def _zones(site: Site, footprint: FloatArray, cap_mm: float) -> BoolArray:
-    """Where the guide touches: carrying bone inside the shell's edge, neither deep nor high on the process, in no thin strips."""
-    height = np.nan_to_num(site.relief.height_mm, nan=-np.inf)
-    good = site.relief.carries & (footprint <= -EDGE_MM) & (height <= cap_mm) & (height >= -_BELOW_MM)
-    cells = max(1, round(0.5 * _LEAST_ZONE_MM / site.ground.lattice.step_mm))
-    y, x = np.mgrid[-cells : cells + 1, -cells : cells + 1]
-    return np.asarray(ndimage.binary_opening(good, structure=np.hypot(x, y) <= cells))
-
-
 def _guide(
     site: Site, order: Order, chosen: PedicleGuideParameters, process: Process, offset_mm: float
 ) -> tuple[Part, list[tuple[str, float]]]:
@@ -178,32 +139,25 @@ def _guide(
     pad, hooks = _pad_mm(site, chosen), _hooks_mm(site, chosen)
     footprint = np.minimum(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
-    zones = _zones(site, footprint, cap)
-    if not zones.any():
-        raise DesignError(
-            f"{name}: no bone that may carry lies under the guide (0 mm2)", hint="a larger pad_mm, or look at the bone"
-        )
-    seat = make_seat(site.ground, zones=zones, offset_mm=offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
-    lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, site.relief.height_mm, 0.0), zones), _SMOOTH)
-    shell = make_shell(
+    base = footing(
         site.ground,
-        seat,
+        site.relief,
+        carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap),
+        name=name,
         footprint_mm=footprint,
-        floor_mm=lowest - np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, _OVER_EDGE_MM), _OVER_EDGE_MM),
-        cap_mm=np.full(zones.shape, cap + chosen.shell_mm),
-        outside_mm=offset_mm + chosen.shell_mm,
-        wall_mm=max(chosen.shell_mm - chosen.relief_mm, process.min_wall_mm),
+        deep_mm=np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM),
+        cap_mm=cap,
+        offset_mm=offset_mm,
+        relief_mm=chosen.relief_mm,
+        shell_mm=chosen.shell_mm,
+        process=process,
     )
     lines = _lines(site, order)
     link = _link(site, chosen, height_mm(lines, process))
     if link is not None:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
-    solids = [shell, *(sleeve.tube() for sleeve in site.sleeves), *(link.solids() if link else ())]
-    body = _whole(
-        difference(union(*solids, what=f"{name}: shell, sleeves, crosslink"), seat.solid, what=f"{name}: seat"), name, site
-    )
+    body = guide_body(base, site.sleeves, link.solids() if link else (), name=name)
     bores = tuple(sleeve.bore() for sleeve in site.sleeves)
-    body = difference(body, *(sleeve.cut() for sleeve in site.sleeves), what=f"{name}: bores")
     marks: tuple[Feature, ...] = ()
     if chosen.engrave and link is not None:
         marks = _marks(link, lines, process)
@@ -216,7 +170,7 @@ def _guide(
         step=step_of((*bores, *marks), pose=site.pose),
         pose=site.pose,
     )
-    area_mm2 = float(zones.sum()) * site.ground.lattice.step_mm**2
+    area_mm2 = float(base.zones.sum()) * site.ground.lattice.step_mm**2
     figures = [(f"{name}_zones_mm2", area_mm2)]
     figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
     return part, figures
@@ -250,30 +204,9 @@ def _marks(link: Crosslink, lines: tuple[str, ...], process: Process) -> tuple[F
     return engraved(lines, process, middle_mm=middle, right=right, up=up, length_mm=length + link.width_mm, thick_mm=THICK_MM)
 
 
-def _whole(body: Solid, name: str, site: Site) -> Solid:
-    """The largest piece, which must hold every sleeve."""
-    parts = pieces(body)
-    largest = parts[0]
-    bounds = np.array(largest.manifold.bounding_box()).reshape(2, 3)
-    for sleeve in site.sleeves:
-        top = sleeve.at_mm(sleeve.top_mm - 1.0)
-        if not bool(((top > bounds[0]) & (top < bounds[1])).all()):
-            raise DesignError(
-                f"{name}: the seat cuts the guide into {len(parts)} pieces and sleeve {sleeve.name} is not on the largest",
-                hint="a larger pad_mm or shell_mm",
-            )
-    return largest
-
-
 def _faces(site: Site, engraved_too: bool, process: Process) -> tuple[FunctionalFace, ...]:
-    tolerance = process.tolerance_mm
-    faces = [FunctionalFace(CONTACT, "sits on the bone", tolerance)]
-    for sleeve in site.sleeves:
-        faces.append(FunctionalFace(sleeve.bore_label, "leads the drill", tolerance))
-        faces.append(FunctionalFace(sleeve.stop_label, "stops the drill", tolerance))
-    if engraved_too:
-        faces.append(FunctionalFace(LABEL, "names case and level", tolerance))
-    return tuple(faces)
+    faces = guide_faces(site.sleeves, process)
+    return (*faces, FunctionalFace(LABEL, "names case and level", process.tolerance_mm)) if engraved_too else faces
 
 
 def _bone_model(bone: Bone) -> Part:

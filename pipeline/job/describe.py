@@ -9,6 +9,7 @@ from importlib import metadata
 
 import numpy as np
 
+from batchone.design.families import package_of
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.manifest import (
     ApprovalEntry,
@@ -128,7 +129,7 @@ def describe(
         scan_sources_digest=case.scan.record.sources_digest,
         dicom=dicom,
         dicom_note="" if dicom is not None else NO_IMAGES,
-        versions=_versions(),
+        versions=_versions(order.device),
     )
 
 
@@ -210,8 +211,8 @@ def _finding_entries(case: Case) -> tuple[FindingEntry, ...]:
     return tuple(FindingEntry.of(stage, finding) for stage, findings in stages for finding in findings)
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def _versions(device: str) -> dict[str, str]:
+    versions = dict([("python", platform.python_version()), package_of(device)])
     for name in _installed(_LIBRARIES):
         versions[name] = metadata.version(name)
     return versions
