@@ -7,7 +7,7 @@ import datetime as dt
 import importlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, Mac
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, verify_approval, write_allowed_signers
+from batchone.pipeline.labels import LEVEL_CONFIRMED
 from batchone.pipeline.markups.order_file import read_order_file
 from batchone.pipeline.order import Order, order_text
 from batchone.pipeline.run import Inputs, Outcome, run_stage
@@ -50,6 +51,11 @@ class Result:
 @dataclass
 class _Tally:
     outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether a person must still say which level of the spine is meant."""
+        return any(f.check == LEVEL_CONFIRMED and f.verdict == "fail" for o in self.outcomes for f in o.findings)
 
     def result(self, case: str, status: str, job: Path | None) -> Result:
         findings = tuple(f for o in self.outcomes for f in o.findings)
@@ -109,6 +115,8 @@ def run_case(
         tally = _Tally()
         for stage in STAGES:
             progress(stage.name, None)
+            if stage.kind == "gate" and tally.unnamed:
+                return tally.result(order.case, "awaiting-level", None)
             if stage.kind == "gate":
                 approval = _gate(case, stage, inputs, approve_as, demonstration, site)
                 if approval is None:
@@ -121,10 +129,12 @@ def run_case(
                 if stage.gives == "Scan":
                     threading.Thread(target=_import_ahead).start()
                 _event(case, "batchone", f"{stage.name} done", digest=inputs.digests[stage.gives])
+            if stage.gives == "Anatomy" and tally.unnamed and not inputs["Anatomy"].bones:
+                return tally.result(order.case, "awaiting-level", None)
             if stage.gives == "CheckedDevice":
                 _require_release(inputs["CheckedDevice"], order.case)
             if stage.name == until:
-                return tally.result(order.case, "awaiting-approval", None)
+                return tally.result(order.case, "awaiting-level" if tally.unnamed else "awaiting-approval", None)
         job: JobFolder = inputs["JobFolder"]
         return tally.result(order.case, "done", case.path / job.folder)
 
@@ -146,6 +156,31 @@ def _same_order(case: CaseFolder, order: Order) -> None:
     if not path.exists():
         write_atomic(path, order_text(order).encode())
         _event(case, "batchone", "order received")
+
+
+def name_levels(case: CaseFolder, order: Order, settings: Sequence[str], who: str) -> Order:
+    """Take down what a person says the vertebrae of a scan are (``vertebra-4=T9``), as their act.
+
+    Raises
+    ------
+    OrderError
+        A text without ``=``, or by nobody.
+    """
+    pairs = [text.partition("=") for text in settings]
+    wrong = [
+        text for text, (name, sign, level) in zip(settings, pairs, strict=True) if not (name.strip() and sign and level.strip())
+    ]
+    if wrong or not who:
+        raise OrderError(
+            f"--level is {wrong[0]!r}, must be VERTEBRA=LEVEL" if wrong else "--level needs --as NAME: a person answers for it",
+            hint="for example --level vertebra-4=T9 --as code-17",
+        )
+    levels = {name.strip(): level.strip() for name, _, level in pairs}
+    target = order.target.model_copy(update={"levels": levels, "level_confirmed_by": who})
+    said = ", ".join(f"{name} is {level}" for name, level in levels.items())
+    write_atomic(case.path / "order.toml", order_text(order.model_copy(update={"target": target})).encode())
+    _event(case, who, f"level confirmed: {said}", meaning="compared with the patient's records")
+    return read_case_order(case.path / "order.toml")
 
 
 def replace_order(case: CaseFolder, order: Order, who: str) -> None:

@@ -216,11 +216,16 @@ def segment(
     ] = None,
     who: Annotated[str, typer.Option("--as", help="Who edited the labels.")] = "unnamed",
     automatic: Annotated[bool, typer.Option("--automatic", help="Drop edited labels.")] = False,
+    level: Annotated[
+        list[str] | None,
+        typer.Option("--level", help="VERTEBRA=LEVEL, as vertebra-4=T9, from segment/levels.png; may be repeated."),
+    ] = None,
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Segment again, with labels that a person edited; then design and check."""
-    from batchone.pipeline.case import drop_labels, run_case, take_labels
+    """Segment again, with labels that a person edited or levels that a person named; then design and check."""
+    from batchone.pipeline.case import drop_labels, name_levels, run_case, take_labels
+    from batchone.pipeline.store import CaseFolder
 
     folder, order = _find_case(case, site)
     root = folder.parent.parent
@@ -230,6 +235,9 @@ def segment(
         take_labels(root, order, labels, who=who)
     if automatic:
         drop_labels(root, order, who=who)
+    if level:
+        with CaseFolder(folder).locked():
+            order = name_levels(CaseFolder(folder), order, level, "" if who == "unnamed" else who)
     _report(run_case(order, None, site=root, until="check"), as_json=as_json)
 
 
@@ -302,7 +310,7 @@ def _run(order: Order, study: Path, *, site: Path, approve_as: str | None, as_js
 
 
 def _report(result: Result, *, as_json: bool) -> None:
-    from batchone.pipeline.progress import result_tree
+    from batchone.pipeline.progress import level_hint, result_tree
 
     if as_json:
         typer.echo(_json(result_tree(result)))
@@ -310,7 +318,9 @@ def _report(result: Result, *, as_json: bool) -> None:
     _print_findings(result.findings)
     seconds = "  ".join(f"{name} {value:.1f}" for name, value in result.stages.items())
     typer.echo(f"Seconds per stage: {seconds}  (all {sum(result.stages.values()):.1f}); peak {result.peak_mb:.0f} MB")
-    if result.job is None:
+    if result.status == "awaiting-level":
+        typer.echo(f"Case {result.case}: {result.status}. A person must say which level is meant: {level_hint(result)}")
+    elif result.job is None:
         typer.echo(f"Case {result.case}: {result.status}. Approve with: batchone review {result.case} --approve --as NAME")
     else:
         typer.echo(f"Job folder: {result.job}")

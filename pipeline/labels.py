@@ -25,7 +25,9 @@ PAIRED = (
 SINGLE = ("coccyx", "hyoid", "mandible", "sacrum", "skull", "sternum")
 VERTEBRAE = (*(f"c{n}" for n in range(1, 8)), *(f"t{n}" for n in range(1, 14)), *(f"l{n}" for n in range(1, 7)))
 _SPELLINGS = {"clavicula": "clavicle", "calcaneous": "calcaneus", "innominate": "hip", "cranium": "skull"}
-_COUNTED = re.compile(r"vertebra-\d+")
+LEVEL_CONFIRMED = "level_confirmed"  # the check that asks for a person's word on a level
+COUNTED = "vertebra-"  # begins the name of a vertebra counted from above, since nothing in the scan says its level
+_COUNTED = re.compile(rf"{COUNTED}\d+")
 _LEVEL_PREFIX = re.compile(r"^vertebrae?-(?=[ctls]\d)")  # but "vertebra-3", the third from above, keeps its name
 _RIB = re.compile(r"rib-?([1-9]|1[0-3])")
 _SIDE = re.compile(r"(?:^|[ _-])(left|right)(?=$|[ _-])")
@@ -171,10 +173,13 @@ def is_numbered(name: str) -> bool:
 
 
 def unconfirmed_levels(bones: Iterable[tuple[str, Numbering]], confirmed_by: str | None) -> tuple[str, ...]:
-    """Names of the vertebrae whose number is only estimated and that no person has confirmed (``level_confirmed_by``).
+    """Names of the vertebrae whose number is only estimated and that no person has confirmed (``level_confirmed_by``); one that
+    is only counted has no number to confirm.
 
     A guide must not be released on one of them: a wrong level is the wrong operation.
     """
-    if confirmed_by is not None:
-        return ()
-    return tuple(name for name, numbering in bones if numbering == "estimated")
+    return tuple(
+        name
+        for name, numbering in bones
+        if numbering == "estimated" and (confirmed_by is None or _COUNTED.fullmatch(name) is not None)
+    )

@@ -17,7 +17,8 @@ class Protocol(Model):
 
     Beyond a ``max`` the scan is refused, beyond a ``warn`` it is accepted with a warning. The tilt is what is left of it in
     the true volume. An age refuses only where ``max_scan_age_days`` is set. ``fits_cortex``: the device touches the bone's outer
-    face, so the surface is placed by a fitted cortex; not for cut walls, which have none. ``source`` says where the numbers come
+    face, so the surface is placed by a fitted cortex; not for cut walls, which have none. ``confirms_level``: the device is
+    for one level of the spine, which a person must have confirmed. ``source`` says where the numbers come
     from; ``unverified`` ones are project defaults.
     """
 
@@ -30,6 +31,7 @@ class Protocol(Model):
     min_slices: Annotated[int, Field(ge=3)]
     allow_lossy: bool = False
     fits_cortex: bool = False
+    confirms_level: bool = False
     warn_scan_age_days: Annotated[int, Field(gt=0)] | None = None
     max_scan_age_days: Annotated[int, Field(gt=0)] | None = None
     source: str

@@ -45,10 +45,21 @@ class Prescription(Model):
 
 
 class Target(Model):
-    """Which bones or levels."""
+    """Which bones or levels.
+
+    ``levels`` says what a vertebra of the scan is, by its name on the numbered picture: {"vertebra-4" = "T9"}; one is enough.
+    ``level_confirmed_by`` is who has compared the picture with the patient's records.
+    """
 
     bones: Annotated[tuple[Code, ...], Field(strict=False, max_length=64)] = ()
+    levels: Annotated[dict[Code, Code], Field(max_length=24)] = {}
     level_confirmed_by: Code | None = None
+
+    @model_validator(mode="after")
+    def _levels_are_said_by_somebody(self) -> Target:
+        if self.levels and self.level_confirmed_by is None:
+            raise ValueError("levels are given, but level_confirmed_by does not say by whom")
+        return self
 
 
 UnitPart = Annotated[float, Field(ge=-1.0 - UNIT_TOLERANCE, le=1.0 + UNIT_TOLERANCE)]
@@ -278,7 +289,7 @@ def order_text(order: Order) -> str:
     data = order.model_dump(exclude_none=True)
     for name, table in data.items():
         if isinstance(table, dict) and name != "parameters":
-            data[name] = {key: value for key, value in table.items() if value not in ((), "")}
+            data[name] = {key: value for key, value in table.items() if value not in ((), "", {})}
     lines = [f"{key} = {_toml(value)}" for key, value in data.items() if not isinstance(value, dict)]
     for key, table in data.items():
         if isinstance(table, dict) and table:

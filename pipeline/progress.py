@@ -15,6 +15,7 @@ from rich.table import Table
 from batchone.pipeline.case import Result
 from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.findings import INFORMATION
+from batchone.pipeline.labels import LEVEL_CONFIRMED
 from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
 
@@ -72,6 +73,11 @@ def result_tree(result: Result) -> dict[str, Any]:
         "findings": [_finding_tree(f) for f in result.findings],
         "peak_mb": result.peak_mb,
     }
+
+
+def level_hint(result: Result) -> str:
+    """What to do for a case that waits for a level."""
+    return next((f.hint for f in result.findings if f.check == LEVEL_CONFIRMED and f.verdict == "fail"), "")
 
 
 def print_findings(findings: Iterable[Finding]) -> None:

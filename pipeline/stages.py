@@ -112,7 +112,7 @@ STAGES = (
         "batchone.segment.make:segment",
         ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
         "Anatomy",
-        3,
+        4,
         2.5,
         _keep_anatomy,
     ),

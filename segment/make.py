@@ -20,11 +20,19 @@ from batchone.segment.backends.external import external
 from batchone.segment.backends.separated import Separated
 from batchone.segment.backends.threshold import threshold
 from batchone.segment.bone import ScanFigures, scan_figures
+from batchone.segment.confirmed import confirmed
 from batchone.segment.frames.described import Described, described
 from batchone.segment.frames.skull import skull_frame, vault_cover
 from batchone.segment.label_map import compact, measured
-from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones
-from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findings, level_findings, scan_findings
+from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones, without_level
+from batchone.segment.quality import (
+    MIN_VAULT_COVER,
+    bone_findings,
+    label_findings,
+    level_findings,
+    missing_level_findings,
+    scan_findings,
+)
 from batchone.segment.shapes import Shape, shape_of
 from batchone.segment.surface import signed_volume_mm3
 
@@ -51,6 +59,8 @@ def segment(
     protocol
         The family's: where it says that the device touches the bone's face, the surface is placed by the fitted cortex.
 
+    An Anatomy without bones says that a person must name a level first (``protocol.confirms_level``).
+
     Raises
     ------
     SegmentationError
@@ -66,13 +76,16 @@ def segment(
     touched = protocol is not None and protocol.fits_cortex
     figures = scan_figures(scan.hu)
     separated = _separated(scan, figures, wanted, order, settings, edit)
+    separated = replace(separated, map=replace(separated.map, labels=confirmed(separated.map.labels, order.target)))
     labels = replace(compact(separated.map), scan=scan.record.sources_digest)
     boxes = measured(labels)[1]
     bones: list[Bone] = []
     landmarks: list[Landmark] = []
     references: list[Reference] = []
     findings: list[Finding] = []
-    chosen = ordered_labels(separated.map.labels, wanted)
+    gate = protocol is not None and protocol.confirms_level
+    missing = without_level(separated.map.labels, wanted) if gate else ()
+    chosen = () if missing else ordered_labels(separated.map.labels, wanted)
     for label in chosen:
         _refuse_inside(label, boxes[label.value], scan)
         shape = shape_of(label, boxes[label.value], separated, scan, figures, touched=touched)
@@ -90,7 +103,8 @@ def segment(
         *separated.findings,
         *label_findings(separated),
         *findings,
-        *_level_findings(tuple(bones), order),
+        *_level_findings(tuple(bones), order, gate=gate),
+        *(missing_level_findings(tuple(one.title for one in missing)) if missing else ()),
     )
     view = FieldOfView(scan.affine, (scan.hu.shape[0], scan.hu.shape[1], scan.hu.shape[2]))
     return Anatomy(tuple(bones), tuple(landmarks), view, found, labels, separated.source, tuple(references))
@@ -142,7 +156,7 @@ def _checked_cover(mesh: Mesh, *, named: bool) -> float:
     return cover
 
 
-def _level_findings(bones: tuple[Bone, ...], order: Order) -> tuple[Finding, ...]:
+def _level_findings(bones: tuple[Bone, ...], order: Order, *, gate: bool) -> tuple[Finding, ...]:
     """A word on the levels, where any bone has one; the order is only asked then."""
     numbered = tuple((bone.name, bone.numbering) for bone in bones if bone.numbering != "none")
-    return level_findings(numbered, order.target.level_confirmed_by) if numbered else ()
+    return level_findings(numbered, order.target.level_confirmed_by, gate=gate) if numbered else ()

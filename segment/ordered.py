@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchone.pipeline.errors import OrderError
-from batchone.pipeline.labels import bone_title, is_paired, split_title
+from batchone.pipeline.labels import COUNTED, VERTEBRAE, bone_title, is_paired, split_title
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Label, Side
 
 SKULL = "skull"  # the target when the order names none: both families of this version begin with a head
-COUNTED = "vertebra-"  # a vertebra counted from above, since nothing in the scan says its level
 _COUNTED_HINT = (
-    "the scan does not say which level a vertebra is: compare its bones with the patient's records, then order the vertebra by "
-    "its count from above, or name it in the labels (`batchone segment CASE --labels FILE`)"
+    "the scan does not say which level a vertebra is: compare its bones with the patient's records, then name one "
+    "([target] levels, or `batchone segment CASE --level vertebra-4=T9 --as NAME`), or order it by its count from above"
 )
 
 
@@ -42,6 +41,13 @@ def wanted_bones(order: Order) -> tuple[Wanted, ...]:
             side = order.side
         found[Wanted(name, side)] = None
     return tuple(found)
+
+
+def without_level(labels: tuple[Label, ...], wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
+    """The ordered levels that only a person can find in a scan, whose vertebrae are counted and not numbered."""
+    names = {label.name for label in labels}
+    counted = any(name.startswith(COUNTED) for name in names)
+    return tuple(one for one in wanted if counted and one.name in VERTEBRAE and one.name not in names)
 
 
 def ordered_labels(labels: tuple[Label, ...], wanted: tuple[Wanted, ...]) -> tuple[Label, ...]:

@@ -90,11 +90,13 @@ class TestWays:
             assert way.length_mm == pytest.approx(30.0)
 
     def test_the_widest_way_through_a_straight_canal_is_its_middle(self) -> None:
-        mesh = box_mesh((-20.0, -30.0, -6.0), (20.0, 25.0, 6.0))  # a slab 12 mm high: the middle is 6 mm from both faces
+        mesh = box_mesh((-20.0, -30.0, -6.0), (20.0, 25.0, 2.0))  # a slab 8 mm high: its middle is at -2
         found = proposed(ways(mesh), np.array([8.0, 10.0, 1.5]), left=True)
         assert found is not None
-        measured = walls(ways(mesh), found, length_mm=found.depth_mm - 6.5, skip_mm=6.5)
-        assert measured.all_mm > 5.5
+        assert walls(ways(mesh), found, length_mm=35.0, skip_mm=6.5).all_mm > 3.8
+        content = proposed(ways(mesh), np.array([8.0, 10.0, 1.5]), left=True, enough_mm=1.5)
+        assert content is not None
+        assert abs(content.entry_mm[2] - 1.5) < abs(found.entry_mm[2] - 1.5)  # with room enough the way stays as it was
 
     def test_walls_of_a_known_slab_are_measured(self) -> None:
         mesh = box_mesh((-20.0, -30.0, -6.0), (9.0, 25.0, 6.0))

@@ -60,7 +60,9 @@ class Seat:
     free_mm: Float32Array
 
 
-def make_seat(ground: Ground, *, zones: BoolArray, offset_mm: float, relief_mm: float, apart_mm: float) -> Seat:
+def make_seat(
+    ground: Ground, *, zones: BoolArray, offset_mm: float, relief_mm: float, apart_mm: float, close: BoolArray | None = None
+) -> Seat:
     """Make the seat.
 
     Parameters
@@ -75,6 +77,8 @@ def make_seat(ground: Ground, *, zones: BoolArray, offset_mm: float, relief_mm: 
         Distance elsewhere; between the two the level rises by 45 degrees, outside of the zones.
     apart_mm
         Distance from what must not be touched.
+    close
+        (x, y) columns that need no relief, though they do not touch either: under a sleeve, whose wall it would take.
 
     Raises
     ------
@@ -82,7 +86,10 @@ def make_seat(ground: Ground, *, zones: BoolArray, offset_mm: float, relief_mm: 
         The seat is not a closed surface.
     """
     lattice = ground.lattice
-    level = level_map_mm(zones, lattice.step_mm, offset_mm=offset_mm, relief_mm=relief_mm)
+    of_zones = level_map_mm(zones, lattice.step_mm, offset_mm=offset_mm, relief_mm=relief_mm)
+    level = of_zones
+    if close is not None and close.any():
+        level = np.minimum(level, level_map_mm(close, lattice.step_mm, offset_mm=offset_mm, relief_mm=relief_mm))
     reached = nearest_on_the_way(ground.distance_mm)
     field = reached - level[:, :, None]
     if ground.others_mm is not None:
@@ -90,7 +97,7 @@ def make_seat(ground: Ground, *, zones: BoolArray, offset_mm: float, relief_mm: 
     small = np.abs(field) < _LEVEL_CLEARANCE_MM
     field[small] = np.where(field[small] < 0.0, -_LEVEL_CLEARANCE_MM, _LEVEL_CLEARANCE_MM)
     mesh = zero_mesh(_walled(field), lattice.origin_mm, lattice.step_mm)
-    touching, points = _on_the_offset(mesh, ground, reached, field, level, offset_mm)
+    touching, points = _on_the_offset(mesh, ground, reached, field, of_zones, offset_mm)
     faces = touching[mesh.faces].all(axis=1)
     solid = solid_from_labelled_mesh(Mesh(points, mesh.faces), (CONTACT, RELIEF), np.where(faces, 0, 1).astype(np.int16))
     return Seat(solid, field)
@@ -120,7 +127,7 @@ def _walled(field: Float32Array) -> Float32Array:
 
 
 def _on_the_offset(
-    mesh: Mesh, ground: Ground, reached: Float32Array, field: Float32Array, level: Float32Array, offset_mm: float
+    mesh: Mesh, ground: Ground, reached: Float32Array, field: Float32Array, of_zones: Float32Array, offset_mm: float
 ) -> tuple[BoolArray, FloatArray]:
     """Which vertices carry, and the vertices with those moved onto the offset, and none left nearer than it."""
     lattice, points = ground.lattice, mesh.vertices_mm.copy()
@@ -133,7 +140,7 @@ def _on_the_offset(
     if ground.others_mm is not None:
         own = lattice.at(reached, points[index]) - offset_mm
         free &= lattice.at(field, points[index]) > own - _FREE_MM
-    flat = lattice.at(level, points[index]) <= offset_mm + _LEVEL_CLEARANCE_MM
+    flat = lattice.at(of_zones, points[index]) <= offset_mm + _LEVEL_CLEARANCE_MM
     touching = near & free & flat & (normal[:, 2] > LEAST_FACING)
     moved = touching | (near & (distance < offset_mm))
     points[index[moved]] = foot[moved] + offset_mm * normal[moved]

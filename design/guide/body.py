@@ -13,7 +13,7 @@ from scipy import ndimage
 from batchone.design.booleans import Solid, difference, pieces, union
 from batchone.design.contact.ground import Relief
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
-from batchone.design.contact.shell import from_nearest, make_shell
+from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
 from batchone.design.guide.sleeve import Sleeve
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.process import Process
@@ -90,6 +90,7 @@ def footing(
     relief_mm: float,
     shell_mm: float,
     process: Process,
+    sleeves: tuple[Sleeve, ...] = (),
 ) -> Footing:
     """Make seat and shell.
 
@@ -107,6 +108,8 @@ def footing(
         Height of the highest contact.
     offset_mm, relief_mm, shell_mm
         Gap where it touches, gap elsewhere, thickness.
+    sleeves
+        What stands on the shell: below it there is no relief.
 
     Raises
     ------
@@ -117,7 +120,10 @@ def footing(
         raise DesignError(
             f"{name}: no bone that may carry lies under the guide (0 mm2)", hint="a larger pad_mm, or look at the bone"
         )
-    seat = make_seat(ground, zones=zones, offset_mm=offset_mm, relief_mm=relief_mm, apart_mm=APART_MM)
+    close = np.zeros(zones.shape, dtype=np.bool_)
+    for sleeve in sleeves:
+        close |= capsule_mm(ground.lattice, sleeve.entry_mm, sleeve.at_mm(sleeve.top_mm), 0.5 * sleeve.outer_mm) < 0.0
+    seat = make_seat(ground, zones=zones, offset_mm=offset_mm, relief_mm=relief_mm, apart_mm=APART_MM, close=close)
     lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, relief.height_mm, 0.0), zones), _SMOOTH)
     shell = make_shell(
         ground,

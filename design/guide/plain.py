@@ -119,6 +119,7 @@ def plain_guide(
         relief_mm=sizes.relief_mm,
         shell_mm=sizes.shell_mm,
         process=process,
+        sleeves=sleeves,
     )
     body = finished(guide_body(base, sleeves, name=name))
     step = step_of(tuple(sleeve.bore() for sleeve in sleeves), pose=pose)

@@ -11,11 +11,9 @@ from batchone.design.family import Checked, FamilyLimits
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, way_out_findings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
-from batchone.design.pedicle.trajectory import Trajectory, Walls, apart_mm, walls, ways
+from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, walls, ways
 from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part
-
-ENTRY_MM = 5.0  # of the way that lies in the cortex of the entry: walls beside it do not count; project default, unverified
 
 
 def sits_on_bone(checked: Checked) -> tuple[Finding, ...]:

@@ -151,6 +151,7 @@ def _guide(
         relief_mm=chosen.relief_mm,
         shell_mm=chosen.shell_mm,
         process=process,
+        sleeves=site.sleeves,
     )
     lines = _lines(site, order)
     link = _link(site, chosen, height_mm(lines, process))
@@ -178,7 +179,7 @@ def _guide(
 
 def _lines(site: Site, order: Order) -> tuple[str, ...]:
     side = {"left": " L", "right": " R", "midline": ""}[order.side]
-    return (order.case, f"{site.bone.name}{side}")
+    return (order.case, f"{site.bone.name.upper()}{side}")
 
 
 def _link(site: Site, chosen: PedicleGuideParameters, width_mm: float) -> Crosslink | None:

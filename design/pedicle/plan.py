@@ -8,15 +8,17 @@ from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import parameters_of
 from batchone.design.pedicle.fittings import screw
-from batchone.design.pedicle.trajectory import Trajectory, Ways, drawn, proposed, ways
+from batchone.design.pedicle.trajectory import MEDIAL_MM, SCREW_SHARE, Trajectory, Ways, drawn, proposed, ways
 from batchone.design.tables import Screw, Tables
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan, Vector, moved_points
 
 SIDES = ("left", "right")
+ROOM_MM = (
+    1.0  # around a screw, more is not looked for; the surface's own uncertainty is a third of it; project default, unverified
+)
 MOST_APART_DEG = 45.0  # between a sleeve and the way its guide comes off: steeper sleeves do not stand on it; project default
-SCREW_SHARE = 0.8  # of the depth of the bone along a way; common practice
 
 
 def propose_plan(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
@@ -42,7 +44,7 @@ def propose_plan(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
     for bone in anatomy.bones:
         _refuse_cut(bone)
         local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
-        found = {side: _way(anatomy, bone, local, side, order) for side in sides_of(order)}
+        found = {side: _way(anatomy, bone, local, side, order, planned) for side in sides_of(order)}
         lengths = {side: _length_mm(bone, way, side, order, planned) for side, way in found.items()}
         for side, way in found.items():
             title, length_mm = f"{bone.name}-{side}", lengths[side]
@@ -95,7 +97,7 @@ def _refuse_strange(anatomy: Anatomy, order: Order) -> None:
         )
 
 
-def _way(anatomy: Anatomy, bone: Bone, local: Ways, side: str, order: Order) -> Trajectory:
+def _way(anatomy: Anatomy, bone: Bone, local: Ways, side: str, order: Order, planned: Screw) -> Trajectory:
     mark = next((m for m in anatomy.landmarks if m.name == f"{bone.name}-pedicle-{side}"), None)
     isthmus = None if mark is None else to_local(bone.frame, np.array([mark.point_mm]))[0]
     line = order.plan.line(way_name(bone, side))
@@ -107,7 +109,8 @@ def _way(anatomy: Anatomy, bone: Bone, local: Ways, side: str, order: Order) -> 
             f"{bone.name} shows no {side} pedicle: 0 landmarks {bone.name}-pedicle-{side}, 1 needed",
             hint="is it a vertebra, whole and apart? look at the segmentation, or draw the ways: [plan] markups",
         )
-    way = proposed(local, isthmus, left=side == "left")
+    enough = 0.5 * planned.diameter_mm + ROOM_MM + MEDIAL_MM
+    way = proposed(local, isthmus, left=side == "left", enough_mm=enough)
     if way is None:
         raise DesignError(
             f"{bone.name} {side}: no way through the pedicle stays inside the bone", hint="draw it: [plan] markups with a line"

@@ -12,17 +12,23 @@ from itertools import product
 import numpy as np
 
 from batchone.design.cranial.rays import Scene
-from batchone.design.nearest import Index, indexed, nearest_mm, nearest_points
+from batchone.design.nearest import Index, indexed, nearest_points
 from batchone.pipeline.values import FloatArray, Mesh
 
 CONVERGENCE_DEG = (0.0, 30.0)  # thoracic 5 to 15, lumbar 5 to 25; textbook anatomy with room
 CAUDAL_DEG = (-10.0, 25.0)  # along the endplates (0) or steeper; textbook anatomy with room
 ASIDE_MM = 3.0  # the way may pass this far beside the middle of the isthmus; numerical: a pedicle is wider
-BEHIND_MM, BEFORE_MM = 6.0, 10.0  # of the isthmus: the stretch of the pedicle whose walls count in the search; project default
-SPACING_MM = 1.0  # numerical: between places at which a way is measured
+ENTRY_MM = 5.0  # of a way that lies in the cortex it enters through: walls beside it do not count; project default, unverified
+SCREW_SHARE = 0.8  # of the bone's depth along a way that a screw may take; common practice
+LONG_MM = 40.0  # further in, the walls are those of the body, wide apart; numerical
+MEDIAL_MM = 0.5  # by which the medial wall counts as nearer; project default, unverified
+FAR_MM = 200.0  # numerical: beyond every vertebra
+BEHIND_MM = 10.0  # a way enters at least so far behind the isthmus: a shorter one comes in beside the pedicle; project default
+SPACING_MM = 0.5  # numerical: between places at which a way is measured
 _STEPS = ((10.0, 1.5), (5.0, 0.75), (2.5, 0.4), (1.0, 0.2))  # degrees and mm of each round of the search; numerical
-_PER_DEG_MM = 0.01  # a way that leaves its wish by one degree must gain so much; numerical: decides between equals
-_SAMPLES = 81  # numerical: places along a screw, at most 1 mm apart
+_MOST_MOVES = 8  # numerical: of one size
+_PER_DEG_MM = 0.02  # a way that leaves its wish by one degree must gain so much; numerical: decides between equals
+_SAMPLES = 41  # numerical: places along a screw, at most 1 mm apart
 UP = np.array([0.0, 0.0, 1.0])
 _MEDIAL = 0.5  # cosine to the middle of the spine from which a wall is the medial one
 
@@ -65,22 +71,27 @@ def direction(convergence_deg: float, caudal_deg: float, *, left: bool) -> Float
     return np.array([inward * np.sin(c) * np.cos(s), -np.cos(c) * np.cos(s), -np.sin(s)])
 
 
-def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool) -> Trajectory | None:
-    """The way through an isthmus that stays furthest from all walls; None where it does not pass through bone."""
+def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool, enough_mm: float = FAR_MM) -> Trajectory | None:
+    """The way through an isthmus that stays furthest from all walls; None where it does not pass through bone.
+
+    Further than ``enough_mm`` from the walls counts no more: then the way is the usual one.
+    """
     wish = float(np.clip(np.degrees(np.arctan2(abs(isthmus_mm[0]), 2.0 * max(float(isthmus_mm[1]), 1.0))), *CONVERGENCE_DEG))
     best: tuple[float, ...] = (wish, 0.0, 0.0, 0.0)
     tried: dict[tuple[float, ...], float] = {}
     for degrees, aside in _STEPS:
-        spans = [(-2, -1, 0, 1, 2)] * 4
-        moves = [
-            tuple(at + step * size for at, step, size in zip(best, steps, (degrees, degrees, aside, aside), strict=True))
-            for steps in product(*spans)
-            if sum(abs(step) for step in steps) <= 3
-        ]
-        allowed = [move for move in moves if move not in tried and _allowed(move)]
-        for move, score in zip(allowed, _scores(bone, isthmus_mm, allowed, wish, left=left), strict=True):
-            tried[move] = score
-        best = max((move for move in moves if move in tried), key=lambda move: tried[move])
+        for _ in range(_MOST_MOVES):
+            spans = [(-1, 0, 1)] * 4
+            moves = [
+                tuple(at + step * size for at, step, size in zip(best, steps, (degrees, degrees, aside, aside), strict=True))
+                for steps in product(*spans)
+            ]
+            fresh = [move for move in moves if move not in tried and _allowed(move)]
+            for move, score in zip(fresh, _scores(bone, isthmus_mm, fresh, wish, left=left, enough_mm=enough_mm), strict=True):
+                tried[move] = score
+            before, best = best, max((move for move in moves if move in tried), key=lambda move: tried[move])
+            if best == before:
+                break
     heading = direction(best[0], best[1], left=left)
     through = isthmus_mm + np.array([best[2], 0.0, best[3]])
     return between(bone, through, heading)
@@ -89,7 +100,7 @@ def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool) -> Trajectory | 
 def between(bone: Ways, through_mm: FloatArray, heading: FloatArray) -> Trajectory | None:
     """The way along a line through a place inside the bone, from where it enters at the back to where it leaves in front."""
     ends = np.stack([-heading, heading])
-    distance, face = bone.scene.meets(np.stack([through_mm, through_mm]), ends, 200.0)
+    distance, face = bone.scene.meets(np.stack([through_mm, through_mm]), ends, FAR_MM)
     if (face < 0).any() or any(float(bone.scene.facing(face[[k]], ends[k])[0]) <= 0.0 for k in (0, 1)):
         return None
     back, front = (float(one) for one in distance)
@@ -102,7 +113,7 @@ def drawn(bone: Ways, start_mm: FloatArray, end_mm: FloatArray, isthmus_mm: Floa
     The place nearest to the isthmus, or to the line's middle where none is known, tells which of several crossings is meant.
     """
     length = float(np.linalg.norm(end_mm - start_mm))
-    points = start_mm + np.linspace(0.0, 1.0, max(2, round(length / (0.5 * SPACING_MM))))[:, None] * (end_mm - start_mm)
+    points = start_mm + np.linspace(0.0, 1.0, max(2, round(length / SPACING_MM)))[:, None] * (end_mm - start_mm)
     points = points[bone.scene.holds(points, UP)]
     if len(points) == 0:
         return None
@@ -123,16 +134,12 @@ def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> W
 
     Negative where the axis itself is outside of the bone.
     """
-    steps = np.arange(skip_mm, length_mm + 1e-9, SPACING_MM / 2.0)
+    steps = np.arange(skip_mm, length_mm + 1e-9, SPACING_MM)
     points = way.entry_mm + steps[:, None] * way.direction
-    inside = bone.scene.holds(points, UP)
-    distance, _, foot = nearest_points(points, bone.surface)
-    signed = np.where(inside, distance, -distance)
-    to_middle = np.zeros_like(points)
-    to_middle[:, 0] = -np.sign(way.entry_mm[0])
-    aside = np.einsum("ij,ij->i", foot - points, to_middle) / np.maximum(distance, 1e-9)
-    medial = aside * np.where(inside, 1.0, -1.0) > _MEDIAL
-    return Walls(float(signed.min()), float(signed[medial].min()) if medial.any() else float("inf"))
+    signed, medial = _measured(bone, points, left=bool(way.entry_mm[0] > 0.0))
+    inward = np.tile(np.array([-np.sign(way.entry_mm[0]), 0.0, 0.0]), (len(points), 1))
+    beside = np.nan_to_num(bone.scene.meets(points, inward, FAR_MM)[0], nan=FAR_MM)  # where another wall is nearer all along
+    return Walls(float(signed.min()), float(signed[medial].min() if medial.any() else beside.min()))
 
 
 def _allowed(move: tuple[float, ...]) -> bool:
@@ -144,14 +151,33 @@ def _allowed(move: tuple[float, ...]) -> bool:
     )
 
 
-def _scores(bone: Ways, isthmus_mm: FloatArray, moves: list[tuple[float, ...]], wish: float, *, left: bool) -> list[float]:
+def _scores(
+    bone: Ways, isthmus_mm: FloatArray, moves: list[tuple[float, ...]], wish: float, *, left: bool, enough_mm: float
+) -> list[float]:
+    """How far each way stays from the walls between its entry's cortex and where a screw would end, less what it leaves its wish.
+
+    The medial wall counts as nearer than it is: behind it lies the cord.
+    """
     if not moves:
         return []
-    along = np.arange(-BEHIND_MM, BEFORE_MM + 1e-9, SPACING_MM)
     headings = np.array([direction(move[0], move[1], left=left) for move in moves])
     through = isthmus_mm + np.array([[move[2], 0.0, move[3]] for move in moves])
-    points = (through[:, None] + along[None, :, None] * headings[:, None]).reshape(-1, 3)
-    distance = nearest_mm(points, bone.surface)
-    signed = np.where(bone.scene.holds(points, UP), distance, -distance).reshape(len(moves), -1)
+    back, _ = bone.scene.meets(through, -headings, FAR_MM)
+    front, _ = bone.scene.meets(through, headings, FAR_MM)
+    first, last = ENTRY_MM - back, np.minimum(SCREW_SHARE * (back + front), LONG_MM) - back
+    share = np.linspace(0.0, 1.0, _SAMPLES)
+    along = first[:, None] + share * np.maximum(last - first, 0.0)[:, None]
+    points = (through[:, None] + np.nan_to_num(along)[:, :, None] * headings[:, None]).reshape(-1, 3)
+    signed, medial = _measured(bone, points, left=left)
+    nearest = np.where(medial, signed - MEDIAL_MM, signed).reshape(len(moves), -1).min(axis=1)
     off = np.array([abs(move[0] - wish) + abs(move[1]) for move in moves])
-    return [float(score) for score in signed.min(axis=1) - _PER_DEG_MM * off]
+    nearest = np.where((back >= BEHIND_MM) & np.isfinite(front), np.minimum(nearest, enough_mm), -FAR_MM)
+    return [float(score) for score in nearest - _PER_DEG_MM * off]
+
+
+def _measured(bone: Ways, points_mm: FloatArray, *, left: bool) -> tuple[FloatArray, np.ndarray]:
+    """Distance (n,) of places to the cortex, negative outside, and whether the nearest wall is the medial one."""
+    inside = bone.scene.holds(points_mm, UP)
+    distance, _, foot = nearest_points(points_mm, bone.surface)
+    aside = (foot[:, 0] - points_mm[:, 0]) * (-1.0 if left else 1.0) / np.maximum(distance, 1e-9)
+    return np.where(inside, distance, -distance), aside * np.where(inside, 1.0, -1.0) > _MEDIAL

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from batchone.pipeline.errors import InputError
+from batchone.pipeline.labels import LEVEL_CONFIRMED
 
 if TYPE_CHECKING:
     from batchone.pipeline.intake.inbox import Refusal
@@ -23,7 +24,8 @@ _JOB = "job"  # folder of the last stage, whose name is package
 class Status:
     """Where a case is.
 
-    ``status`` is in-inbox, awaiting-order, received, in-progress, check-failed, awaiting-approval, returned, done or refused.
+    ``status`` is in-inbox, awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned, done
+    or refused.
     ``stages`` holds the seconds of each stage whose result is there; ``refusals`` the parcels of this case that were refused.
     """
 
@@ -135,6 +137,8 @@ def _of_folder(case: str, folder: Path, refusals: tuple[Refusal, ...]) -> Status
         state = "returned"
     elif not records:
         state = "received" if (folder / "order.toml").is_file() else "awaiting-order"
+    elif _awaits_level(records.get("segment", {})):
+        state = "awaiting-level"
     elif "check" not in records:
         state = "in-progress"
     elif _fails(records["check"]):
@@ -177,6 +181,13 @@ def _job(folder: Path, records: dict[str, Any]) -> Path | None:
     if taken.get("CheckedDevice") != records["check"].get("value_digest"):
         return None
     return folder / str(value["folder"])
+
+
+def _awaits_level(record: dict[str, Any]) -> bool:
+    """Whether a person must still say which level of the spine is meant."""
+    findings = record.get("findings", {})
+    items = findings.get("$tuple", []) if isinstance(findings, dict) else []
+    return any(item.get("check") == LEVEL_CONFIRMED and item.get("verdict") == "fail" for item in items)
 
 
 def _fails(record: dict[str, Any]) -> bool:
