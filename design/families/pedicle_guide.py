@@ -40,9 +40,12 @@ class PedicleGuideParameters(Parameters):
         float,
         Field(ge=0.6, le=3.0, description="gap elsewhere: soft tissue, uncertain bone; project default, unverified"),
     ] = 1.2
-    shell_mm: Annotated[float, Field(ge=2.0, le=6.0, description="thickness of the shell; 3 to 6 mm, common design practice")] = (
-        3.0
-    )
+    shell_mm: Annotated[
+        float,
+        Field(
+            ge=2.0, le=6.0, description="thickness of the shell; 4 mm in SlicerBoneReconstructionPlanner, 3 to 6 common practice"
+        ),
+    ] = 4.0
     pad_mm: Annotated[
         float,
         Field(ge=5.0, le=14.0, description="reach of the shell around the line of the entries; project default, unverified"),

@@ -27,6 +27,7 @@ BEHIND_MM = 10.0  # a way enters at least so far behind the isthmus: a shorter o
 SPACING_MM = 0.5  # numerical: between places at which a way is measured
 _STEPS = ((10.0, 1.5), (5.0, 0.75), (2.5, 0.4), (1.0, 0.2))  # degrees and mm of each round of the search; numerical
 _MOST_MOVES = 8  # numerical: of one size
+_DEG_PER_MM = 2.0  # a way that leaves the isthmus' middle by one mm counts as turned by so much; numerical, as below
 _PER_DEG_MM = 0.02  # a way that leaves its wish by one degree must gain so much; numerical: decides between equals
 _SAMPLES = 41  # numerical: places along a screw, at most 1 mm apart
 UP = np.array([0.0, 0.0, 1.0])
@@ -170,7 +171,7 @@ def _scores(
     points = (through[:, None] + np.nan_to_num(along)[:, :, None] * headings[:, None]).reshape(-1, 3)
     signed, medial = _measured(bone, points, left=left)
     nearest = np.where(medial, signed - MEDIAL_MM, signed).reshape(len(moves), -1).min(axis=1)
-    off = np.array([abs(move[0] - wish) + abs(move[1]) for move in moves])
+    off = np.array([abs(move[0] - wish) + abs(move[1]) + _DEG_PER_MM * (abs(move[2]) + abs(move[3])) for move in moves])
     nearest = np.where((back >= BEHIND_MM) & np.isfinite(front), np.minimum(nearest, enough_mm), -FAR_MM)
     return [float(score) for score in nearest - _PER_DEG_MM * off]
 
