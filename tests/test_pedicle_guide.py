@@ -234,7 +234,7 @@ class TestGuide:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 3.0), ("shell_mm", 2.0), ("shell_mm", 6.0),
+            ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 3.0), ("shell_mm", 6.0),
             ("pad_mm", 14.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0), ("sleeve_mm", 30.0),
             ("sleeve_wall_mm", 1.0), ("sleeve_wall_mm", 4.0),
         ],
