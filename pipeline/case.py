@@ -17,6 +17,8 @@ from batchone.design.table_files import site_tables
 from batchone.design.theatre import theatre
 from batchone.pipeline import codec
 from batchone.pipeline.config import protocol_at, read_site_settings
+from batchone.pipeline.disk import reported
+from batchone.pipeline.editing.export import labels_file
 from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit, put_edit, read_edit, remove_edit
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
@@ -214,6 +216,26 @@ def drop_labels(site: Path, order: Order, *, who: str) -> None:
         if edit_digest(case) is not None:
             remove_edit(case)
             _event(case, who, "edited labels dropped")
+
+
+def export_labels(site: Path, order: Order, file: Path) -> None:
+    """Write all labels of a segmented case as a DICOM segmentation that refers to the scan's images by their pseudonyms.
+
+    Raises
+    ------
+    InputError
+        The case is not segmented, or its scan came from no DICOM images.
+    """
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked(), in_stage(order.case, "segment"):
+        record = case.record("segment")
+        if record is None:
+            raise InputError("the case has no labels yet", hint="run it with --study")
+        data = labels_file(
+            case.load("intake"), case.load("segment"), record, order, public_key=release_key(site / "keys").public_key
+        )
+        with reported(file.name):
+            write_atomic(file, data)
 
 
 def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> Inputs:

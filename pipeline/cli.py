@@ -212,32 +212,39 @@ def design(
 def segment(
     case: str,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Edited labels: .seg.nrrd or NIfTI, on the scan's grid.")
+        Path | None, typer.Option("--labels", help="Edited labels: .seg.nrrd, DICOM SEG or NIfTI, on the scan's grid.")
     ] = None,
-    who: Annotated[str, typer.Option("--as", help="Who edited the labels.")] = "unnamed",
+    who: Annotated[str, typer.Option("--as", help="Who edited the labels; needed with --labels.")] = "",
     automatic: Annotated[bool, typer.Option("--automatic", help="Drop edited labels.")] = False,
     level: Annotated[
         list[str] | None,
         typer.Option("--level", help="VERTEBRA=LEVEL, as vertebra-4=T9, from segment/levels.png; may be repeated."),
     ] = None,
+    export: Annotated[Path | None, typer.Option("--export", help="Write all labels to this file as a DICOM SEG.")] = None,
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment again, with labels that a person edited or levels that a person named; then design and check."""
-    from batchone.pipeline.case import drop_labels, name_levels, run_case, take_labels
+    from batchone.pipeline.case import drop_labels, export_labels, name_levels, run_case, take_labels
     from batchone.pipeline.store import CaseFolder
 
     folder, order = _find_case(case, site)
     root = folder.parent.parent
     if labels is not None and automatic:
         raise OrderError("give either --labels FILE or --automatic", hint="see `batchone segment --help`")
+    if labels is not None and not who.strip():
+        raise OrderError("edited labels want a name: who edited them", hint="add --as NAME; it stands in the report")
     if labels is not None:
         take_labels(root, order, labels, who=who)
     if automatic:
-        drop_labels(root, order, who=who)
+        drop_labels(root, order, who=who or "batchone segment")
     if level:
         with CaseFolder(folder).locked():
-            order = name_levels(CaseFolder(folder), order, level, "" if who == "unnamed" else who)
+            order = name_levels(CaseFolder(folder), order, level, who)
+    if export is not None:
+        run_case(order, None, site=root, until="segment")
+        export_labels(root, order, export)
+        typer.echo(f"Labels: {export}", err=True)
     _report(run_case(order, None, site=root, until="check"), as_json=as_json)
 
 

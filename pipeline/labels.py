@@ -24,6 +24,7 @@ PAIRED = (
 )
 SINGLE = ("coccyx", "hyoid", "mandible", "sacrum", "skull", "sternum")
 VERTEBRAE = (*(f"c{n}" for n in range(1, 8)), *(f"t{n}" for n in range(1, 14)), *(f"l{n}" for n in range(1, 7)))
+_EDITED_BY = "edited by "
 _SPELLINGS = {"clavicula": "clavicle", "calcaneous": "calcaneus", "innominate": "hip", "cranium": "skull"}
 LEVEL_CONFIRMED = "level_confirmed"  # the check that asks for a person's word on a level
 COUNTED = "vertebra-"  # begins the name of a vertebra counted from above, since nothing in the scan says its level
@@ -127,11 +128,25 @@ class VoxelLabels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edit:
-    """Labels that a person gave back for a case: who, and the SHA-256 of the file; without labels, nobody did."""
+    """Labels that a person gave back for a case: who, and the SHA-256 of the file; without labels, nobody did.
+
+    ``note`` is what a reviewer must know of how the file belongs to the scan; "" where there is nothing to say.
+    """
 
     labels: VoxelLabels | None = None
     who: str = ""
     file_sha256: str = ""
+    note: str = ""
+
+
+def edited_by(who: str) -> str:
+    """The source of an anatomy whose labels a person gave."""
+    return _EDITED_BY + who
+
+
+def editor(source: str) -> str | None:
+    """Who gave the labels of an anatomy with this source; None where no person did."""
+    return source.removeprefix(_EDITED_BY) if source.startswith(_EDITED_BY) else None
 
 
 def bone_title(name: str, side: Side) -> str:

@@ -36,6 +36,22 @@ def laid_on(
     GridError
         Another shape, or voxel centres further than ``MAX_OFF_MM`` from the scan's.
     """
+    place, inside = placed(voxels, affine, scan_affine, scan_shape, part=part)
+    out = np.zeros(scan_shape, dtype=voxels.dtype)
+    out[place] = inside
+    return out
+
+
+def placed(
+    voxels: npt.NDArray[Any], affine: FloatArray, scan_affine: FloatArray, scan_shape: tuple[int, ...], *, part: bool = True
+) -> tuple[tuple[slice, ...], npt.NDArray[Any]]:
+    """Where labels lie on the scan's grid, and those of them, turned as the scan is; parameters as of :func:`laid_on`.
+
+    Raises
+    ------
+    GridError
+        As :func:`laid_on`.
+    """
     voxels, affine = _turned(voxels, affine, scan_affine)
     first = np.rint(moved_points(np.linalg.inv(scan_affine).astype(np.float64), affine[None, :3, 3])[0]).astype(np.int64)
     if not part:
@@ -49,15 +65,36 @@ def laid_on(
             f" (spacing {_spacing(affine)} mm, the scan's {_spacing(scan_affine)} mm)"
         )
     low = first[::-1]
-    out = np.zeros(scan_shape, dtype=voxels.dtype)
     to = [slice(max(a, 0), max(0, min(a + n, size))) for a, n, size in zip(low, voxels.shape, scan_shape, strict=True)]
     from_ = [slice(s.start - a, s.start - a + max(0, s.stop - s.start)) for s, a in zip(to, low, strict=True)]
     inside = voxels[tuple(from_)]
     lost = int(np.count_nonzero(voxels)) - int(np.count_nonzero(inside))
     if lost:
         raise GridError(f"{lost} labelled voxels lie outside the scan, at most 0")
-    out[tuple(to)] = inside
-    return out
+    return tuple(to), inside
+
+
+def refuse_gaps(positions_mm: FloatArray, normal: FloatArray, scan_affine: FloatArray) -> None:
+    """Refuse frames of which none lies beside another: labels of every second slice are no labels of the scan.
+
+    Parameters
+    ----------
+    positions_mm, normal
+        (n, 3) of the frames, LPS mm; (3,) unit, across the frames.
+    scan_affine
+        (column, row, slice) index -> LPS mm.
+
+    Raises
+    ------
+    GridError
+        Neighbouring frames are further apart than the scan's slices.
+    """
+    steps_mm = np.linalg.norm(scan_affine[:3, :3], axis=0)
+    step_mm = float(steps_mm[np.argmax(np.abs(normal @ (scan_affine[:3, :3] / steps_mm)))])
+    gaps_mm = np.diff(np.sort(positions_mm @ normal))
+    gaps_mm = gaps_mm[gaps_mm > MAX_OFF_MM]  # frames of several segments lie at one place
+    if len(gaps_mm) and float(gaps_mm.min()) > step_mm + 2.0 * MAX_OFF_MM:
+        raise GridError(f"frames lie at least {float(gaps_mm.min()):.4g} mm apart, must be the scan's {step_mm:.4g} mm")
 
 
 def _turned(voxels: npt.NDArray[Any], affine: FloatArray, wanted: FloatArray) -> tuple[npt.NDArray[Any], FloatArray]:

@@ -33,12 +33,13 @@ from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.dicom_codes import bone_code, side_code
 from batchone.pipeline.job.dicom_header import object_bytes, padded
 from batchone.pipeline.job.dicom_out import frame_of, report, shapes
-from batchone.pipeline.job.dicom_seg import Segment, segmentation_object
+from batchone.pipeline.job.dicom_seg import Meaning, Segment, segmentation_object, segments_of
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.measure import measure_mesh
 from batchone.pipeline.job.sums import read_sums
 from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.job.voxels import Grid, put_inside, slice_range
+from batchone.pipeline.labels import edited_by
 from batchone.pipeline.values import Mesh
 
 
@@ -157,6 +158,17 @@ def test_segments_carry_codes_of_their_own(segmentation: Any) -> None:
     assert bone_code("T13").meaning == bone_code("unheard of").meaning == "Bone"
 
 
+def test_bones_that_a_person_drew_are_not_called_automatic(made: Any, segmentation: Any) -> None:
+    assert {item.SegmentAlgorithmType for item in segmentation.SegmentSequence} == {"AUTOMATIC"}
+    values = Case(**made.values)
+    frame = frame_of(values)
+    assert frame is not None
+    segments = segments_of(replace(values.anatomy, source=edited_by("code-9")), values.checked.device)
+    data, _, _ = segmentation_object(frame, segments, Grid(case.affine(), case.SHAPE), tilt_deg=0.0)
+    told = [(item.SegmentAlgorithmType, item.SegmentAlgorithmName) for item in pydicom.dcmread(io.BytesIO(data)).SegmentSequence]
+    assert told == [("SEMIAUTOMATIC", "batchone, labels edited by code-9"), *[("AUTOMATIC", "batchone")] * 2]
+
+
 def test_models_and_report_carry_the_very_bytes(made: Any) -> None:
     for name, file in zip(OBJECTS[1:], ("parts/implant.stl", "parts/peg.stl", "clinical-report.pdf"), strict=True):
         item = pydicom.dcmread(made.job / name)
@@ -262,7 +274,8 @@ def _balls() -> tuple[Segment, Segment]:
     solids = (manifold3d.Manifold.sphere(radius, 64).translate(at) for radius, at in zip((10.5, 6.0), middles, strict=True))
     code = bone_code("skull")
     return tuple(  # type: ignore[return-value]
-        Segment(f"ball {number}", _mesh_of(solid), code, code, side_code("left"), code) for number, solid in enumerate(solids)
+        Segment(Meaning(f"ball {number}", code, code, side_code("left"), code), _mesh_of(solid))
+        for number, solid in enumerate(solids)
     )
 
 

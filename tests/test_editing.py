@@ -186,7 +186,7 @@ def test_a_nifti_comes_back_under_the_names_that_went_out(case: Path, tmp_path: 
     voxels = np.asarray(image.dataobj).copy()
     voxels[voxels == 3] = 0
     nibabel.save(nibabel.Nifti1Image(voxels, image.affine, image.header), tmp_path / "edited.nii.gz")
-    document("segment", case, "--labels", tmp_path / "edited.nii.gz")
+    document("segment", case, "--labels", tmp_path / "edited.nii.gz", "--as", "code-9")
     assert [value["name"] for value in anatomy_of(case)["labels"]["values"]] == ["l1", "l2"]
 
 
@@ -230,7 +230,7 @@ def test_labels_that_do_not_belong_are_refused_by_name_and_change_nothing(case: 
     before = (case / "segment" / "anatomy.json").read_bytes()
 
     def refused(file: Path) -> str:
-        done = batchone("segment", case, "--labels", file)
+        done = batchone("segment", case, "--labels", file, "--as", "code-9")
         assert done.returncode == 2, done.stderr
         assert (case / "segment" / "anatomy.json").read_bytes() == before
         assert not (case / "labels").exists()
@@ -265,6 +265,13 @@ def test_labels_that_do_not_belong_are_refused_by_name_and_change_nothing(case: 
     (tmp_path / "text.seg.nrrd").write_text("no picture")
     assert "is no NRRD file" in refused(tmp_path / "text.seg.nrrd")
     assert "there is no file" in refused(tmp_path / "absent.seg.nrrd")
+    nameless = batchone("segment", case, "--labels", case / "segment" / "labels.seg.nrrd")
+    assert nameless.returncode == 2
+    assert "edited labels want a name" in nameless.stderr
+    export = batchone("segment", case, "--export", tmp_path / "seg.dcm")
+    assert export.returncode == 2
+    assert "the scan came as a volume file" in export.stderr
+    assert not (tmp_path / "seg.dcm").exists()
 
 
 def test_a_file_larger_than_the_scan_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from batchone.pipeline.editing.levels_picture import LEVELS, levels_picture, wanted
 from batchone.pipeline.editing.seg_nrrd import seg_nrrd_bytes
 from batchone.pipeline.editing.stl import write_stl
-from batchone.pipeline.editing.take import NIFTI_ABOUT, SCAN_DIGITS
+from batchone.pipeline.editing.take import ABOUT, SCAN_DIGITS
 from batchone.pipeline.labels import bone_title
 from batchone.pipeline.values import Anatomy, Reference, VoxelLabels
 from batchone.segment.label_map import expanded
@@ -91,4 +91,4 @@ def _values(labels: VoxelLabels) -> list[dict[str, Any]]:
 def _write_labels(labels: VoxelLabels, folder: Path) -> None:
     mark = labels.scan[:SCAN_DIGITS]
     (folder / SEG_NRRD).write_bytes(seg_nrrd_bytes(labels, scan=mark))
-    (folder / NIFTI).write_bytes(nifti_bytes(expanded(labels).voxels, labels.affine, about=NIFTI_ABOUT + mark))
+    (folder / NIFTI).write_bytes(nifti_bytes(expanded(labels).voxels, labels.affine, about=ABOUT + mark))

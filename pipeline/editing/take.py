@@ -11,19 +11,24 @@ import numpy as np
 
 from batchone.pipeline import codec
 from batchone.pipeline.disk import disk
+from batchone.pipeline.editing.seg_dicom import MARK, MARK_AT, DicomSegment, read_dicom_seg
 from batchone.pipeline.editing.seg_nrrd import read_seg_nrrd
+from batchone.pipeline.errors import InputError
+from batchone.pipeline.intake.pseudonym import pseudonymous_uid
+from batchone.pipeline.job.dicom_codes import bone_code
 from batchone.pipeline.labels import bone_title, is_bone, is_paired, split_title
 from batchone.pipeline.order import Order
 from batchone.pipeline.store import CaseFolder, sha256_file
 from batchone.pipeline.values import Edit, Label, Scan, Side
 from batchone.segment.backends.edited import CONFIDENCE, edited, refuse
-from batchone.segment.grids import GridError, laid_on
+from batchone.segment.grids import GridError, laid_on, placed, refuse_gaps
 from batchone.segment.label_map import MAX_LABEL, LabelArray, LabelMap, compact
 from batchone.segment.nifti import LabelFileError, read_labels
 from batchone.segment.ordered import ordered_labels, wanted_bones
 
 FOLDER = "labels"
-NIFTI_ABOUT = "batchone labels of scan "
+ABOUT = "batchone labels of scan "  # in NIfTI and DICOM, before the scan's digest
+FOREIGN = "the DICOM object names another frame of reference: only its grid, which is the scan's, ties it to this scan"
 SCAN_DIGITS = 16  # of the digest, in files: enough to tell scans apart
 
 NEVER = Edit()
@@ -35,7 +40,7 @@ def scan_mark(scan: Scan) -> str:
 
 
 def read_edit(file: Path, scan: Scan, known: tuple[Label, ...], order: Order, *, who: str) -> Edit:
-    """Read a label file (``.seg.nrrd``, or NIfTI with the values of ``known``) against a scan and an order.
+    """Read a label file (``.seg.nrrd``, a DICOM segmentation, or NIfTI with the values of ``known``) against a scan and an order.
 
     Raises
     ------
@@ -45,8 +50,11 @@ def read_edit(file: Path, scan: Scan, known: tuple[Label, ...], order: Order, *,
     """
     if not file.is_file():
         raise refuse(f"there is no file {file.name}")
+    note = ""
     try:
-        if file.name.lower().endswith((".nii", ".nii.gz")):
+        if is_dicom(file):
+            voxels, labels, note = _from_dicom(file, scan, known)
+        elif file.name.lower().endswith((".nii", ".nii.gz")):
             voxels, labels = _from_nifti(file, scan, known)
         else:
             voxels, labels = _from_seg_nrrd(file, scan, known)
@@ -57,15 +65,15 @@ def read_edit(file: Path, scan: Scan, known: tuple[Label, ...], order: Order, *,
     if not labels:
         raise refuse(f"{file.name} has no labelled voxels")
     given = replace(compact(LabelMap(voxels, scan.affine, labels)), scan=scan.record.sources_digest)
-    edit = Edit(given, who, sha256_file(file))
+    edit = Edit(given, who, sha256_file(file), note)
     ordered_labels(edited(scan, edit).map.labels, wanted_bones(order))
     return edit
 
 
 def _from_nifti(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[LabelArray, tuple[Label, ...]]:
     values, affine, about = read_labels(file, most=scan.hu.size)
-    if about.startswith(NIFTI_ABOUT):
-        _same_scan(about.removeprefix(NIFTI_ABOUT).strip(), scan)
+    if about.startswith(ABOUT):
+        _same_scan(about.removeprefix(ABOUT).strip(), scan)
     values = laid_on(values, affine, scan.affine, scan.hu.shape, part=False)
     named = {label.value: label for label in known}
     low, high = int(values.min()), int(values.max())
@@ -102,8 +110,75 @@ def _from_seg_nrrd(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[La
         overlap += int(np.count_nonzero(out[mask]))
         out[mask] = label.value
     if overlap:
-        raise refuse(f"segments overlap in {overlap} voxels, at most 0")
+        raise _overlap(overlap)
     return out, tuple(labels.values())
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file is, or is called, DICOM."""
+    with file.open("rb") as stream:
+        return file.suffix.lower() == ".dcm" or stream.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+
+
+def _from_dicom(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[LabelArray, tuple[Label, ...], str]:
+    given = read_dicom_seg(file, most=scan.hu.size)
+    if given.about.startswith(ABOUT):
+        _same_scan(given.about.removeprefix(ABOUT).strip(), scan)
+    if given.frames:
+        normal = given.frames[0].affine[:3, 2]
+        positions_mm = np.array([frame.affine[:3, 3] for frame in given.frames])
+        refuse_gaps(positions_mm, normal / np.linalg.norm(normal), scan.affine)
+    out = np.zeros(scan.hu.shape, dtype=np.uint8)
+    counts = np.zeros(MAX_LABEL + 1, dtype=np.int64)
+    overlap = 0
+    kept = np.array([0, *(0 if one.device else n for n, one in enumerate(given.segments, start=1))], dtype=np.uint8)
+    for frame, ordinals in given.ordinals():
+        ordinals = kept[ordinals]
+        if not ordinals.any():
+            continue
+        place, inside = placed(ordinals[None], frame.affine, scan.affine, scan.hu.shape)
+        mask = inside != 0
+        overlap += int(np.count_nonzero(out[place][mask]))
+        out[place][mask] = inside[mask]
+        counts += np.bincount(inside.reshape(-1), minlength=MAX_LABEL + 1)
+    if overlap:
+        raise _overlap(overlap)
+    labels: dict[tuple[str, Side], Label] = {}
+    table = np.zeros(MAX_LABEL + 1, dtype=np.uint8)
+    for ordinal, segment in enumerate(given.segments, start=1):
+        if counts[ordinal]:
+            key = _coded_bone(segment, known)
+            table[ordinal] = labels.setdefault(key, Label(len(labels) + 1, *key, True, CONFIDENCE)).value
+    return table[out], tuple(labels.values()), "" if _refers_to(given.uids, scan) else FOREIGN
+
+
+def _refers_to(uids: frozenset[str], scan: Scan) -> bool:
+    """Whether a series or frame of reference is the scan's, under its pseudonym or the hospital's own name."""
+    images = scan.record.images
+    names = uids | {pseudonymous_uid(uid) for uid in uids}
+    return images is not None and bool(names & ({images.frame_of_reference_uid, images.series_uid} - {""}))
+
+
+def _coded_bone(segment: DicomSegment, known: tuple[Label, ...]) -> tuple[str, Side]:
+    """The bone that a segment's label names, or else its code; what both say must agree."""
+    name, side = split_title(segment.label)
+    if not (is_bone(name) or any(label.name == name for label in known)):
+        name = segment.bone or name
+    elif segment.bone and bone_code(name) != bone_code(segment.bone):
+        raise refuse(f"segment {segment.label!r} has the code of {segment.bone}; its label and its code must agree")
+    if side is not None and segment.side is not None and side != segment.side:
+        raise refuse(f"segment {segment.label!r} has the code of the {segment.side} side; its label and its code must agree")
+    side = side or (segment.side if is_paired(name) else None)
+    if not is_bone(name) and not any(label.name == name for label in known):
+        return _bone(segment.label, known)
+    return _bone(bone_title(name, side or "midline"), known)
+
+
+def _overlap(voxels: int) -> InputError:
+    return refuse(
+        f"segments overlap in {voxels} voxels, at most 0",
+        hint="give every voxel to one bone (3D Slicer: Masking, Modify other segments, Overwrite all), and give them again",
+    )
 
 
 def _bone(title: str, known: tuple[Label, ...]) -> tuple[str, Side]:

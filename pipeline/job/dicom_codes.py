@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from batchone.pipeline.labels import is_bone
 from batchone.pipeline.values import Side
 
 
@@ -23,12 +24,13 @@ CT_MODEL: Final = Code("85040-4", "LN", "CT 3D CAM model")
 ANATOMICAL_STRUCTURE: Final = Code("91723000", "SCT", "Anatomical Structure")
 PHYSICAL_OBJECT: Final = Code("260787004", "SCT", "Physical object")
 IMAGE_PROCESSING: Final = Code("123105", "DCM", "Histogram Analysis")  # the family that thresholds grey values
+MANUAL_PROCESSING: Final = Code("123109", "DCM", "Manual Processing")
 GEOMETRY: Final = Code("123104", "DCM", "Morphological Operations")
 
 _BONE = Code("272673000", "SCT", "Bone")  # where no closer word is known
 _DEVICE = Code("49062001", "SCT", "Device")
 _IMPLANT = Code("40388003", "SCT", "Implant")
-_SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
+_SIDES: Final[dict[Side, Code]] = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _BONES = {
     "skull": Code("89546000", "SCT", "Skull"),
     "mandible": Code("91609006", "SCT", "Mandible"),
@@ -59,6 +61,9 @@ _VERTEBRAE = {
     ),
     "l": ("66794005", "14293000", "36470004", "11994002", "49668003"),
 }
+_NAMES = {code.value: name for name, code in _BONES.items() if is_bone(name)} | {
+    value: f"{letter}{number}" for letter, ids in _VERTEBRAE.items() for number, value in enumerate(ids, start=1)
+}
 _USES = {  # by the last word of the device family's name
     "implant": Code("129016", "DCM", "Implant Fabrication"),
     "guide": Code("129014", "DCM", "Tool Fabrication"),
@@ -79,6 +84,16 @@ def bone_code(name: str) -> Code:
 def side_code(side: Side) -> Code | None:
     """Left or right; None on the midline."""
     return _SIDES.get(side)
+
+
+def coded_bone(value: str, scheme: str) -> str:
+    """The name of the bone that a code means, "" where it means none of ours."""
+    return _NAMES.get(value, "") if scheme == "SCT" else ""
+
+
+def coded_side(value: str, scheme: str) -> Side | None:
+    """The side that a code means, None for others."""
+    return next((side for side, code in _SIDES.items() if (value, scheme) == code[:2]), None)
 
 
 def device_code(family: str) -> Code:

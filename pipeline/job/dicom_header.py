@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -22,6 +23,7 @@ _DOMAIN = b"batchone/object/1/"  # keeps these hashes apart from all others
 _CLASS_UID = "2.25.274902184690433868105120394886193478117"  # ImplementationClassUID: fixed for this writer
 _VERSION_NAME = "BATCHONE"
 _LEAST, _SPAN = 10**38, 2**128 - 10**38  # UIDs of 39 digits: one length, so that one can be exchanged for another
+_SITE_CHARACTERS = 16
 _EMPTY_UID = f"2.25.{_LEAST}"
 
 
@@ -41,6 +43,15 @@ def content_uid(*words: str) -> str:
     """A UID (``2.25.`` and 39 digits) that depends on the words alone."""
     digest = hashlib.sha256(_DOMAIN + "\0".join(words).encode()).digest()
     return f"2.25.{_LEAST + int.from_bytes(digest[:24], 'big') % _SPAN}"
+
+
+def new_frame(job: str, case: str, images: SourceImages, time: dt.datetime, *, public_key: str) -> Frame:
+    """What the objects of a job state; ``public_key`` is the site's. Where the scan states no frame of reference, they share one
+    of their own."""
+    if not images.frame_of_reference_uid:
+        images = replace(images, frame_of_reference_uid=content_uid("frame of reference", images.series_uid))
+    site = hashlib.sha256(public_key.encode()).hexdigest()[:_SITE_CHARACTERS]
+    return Frame(job, case, images, time, site, metadata.version("batchone"))
 
 
 def new_object(frame: Frame, *, sop_class: str, modality: str, series: str, number: int, instance: int = 1) -> Dataset:

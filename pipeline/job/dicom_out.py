@@ -6,21 +6,16 @@ De-identified: the patient is named by case code, and every UID of the hospital 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
-from importlib import metadata
 
 from batchone.pipeline.job.describe import Case, job_id_of
 from batchone.pipeline.job.dicom_check import REPORT, SEGMENTATION, images_digest
 from batchone.pipeline.job.dicom_document import model_object, report_object
-from batchone.pipeline.job.dicom_header import Frame, content_uid
+from batchone.pipeline.job.dicom_header import Frame, new_frame
 from batchone.pipeline.job.dicom_seg import segmentation_object, segments_of
 from batchone.pipeline.job.manifest import DicomEntry, Row
 from batchone.pipeline.job.voxels import Grid
 from batchone.pipeline.values import FloatArray
-
-_SITE_CHARACTERS = 16
 
 
 def model_name(number: int, part: str) -> str:
@@ -33,10 +28,7 @@ def frame_of(case: Case) -> Frame | None:
     images = case.scan.record.images
     if images is None:
         return None
-    if not images.frame_of_reference_uid:  # the scan states none: the objects share one of their own
-        images = replace(images, frame_of_reference_uid=content_uid("frame of reference", images.series_uid))
-    site = hashlib.sha256(case.key.public_key.encode()).hexdigest()[:_SITE_CHARACTERS]
-    return Frame(job_id_of(case), case.order.case, images, case.approval.time, site, metadata.version("batchone"))
+    return new_frame(job_id_of(case), case.order.case, images, case.approval.time, public_key=case.key.public_key)
 
 
 def shapes(case: Case, frame: Frame, stls: Sequence[bytes]) -> tuple[dict[str, bytes], DicomEntry]:
@@ -76,7 +68,7 @@ def shapes(case: Case, frame: Frame, stls: Sequence[bytes]) -> tuple[dict[str, b
         rows=own.shape[1],
         columns=own.shape[2],
         first_slice=first,
-        segments=tuple(segment.label for segment in segments),
+        segments=tuple(segment.meaning.label for segment in segments),
         models=tuple(model_name(number, part.name) for number, part in enumerate(device.parts, start=1)),
     )
     return files, entry

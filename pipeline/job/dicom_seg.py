@@ -1,4 +1,4 @@
-"""Bones and device as a binary DICOM segmentation on the scan's own grid, every slice of their box in every segment.
+"""Bones and device as a binary DICOM segmentation on the scan's own grid, every slice of their box in every segment; labels too.
 
 Written by highdicom, which takes the source images as data sets. The job knows their pseudonyms and the grid, no more: stand-ins
 are made of that.
@@ -19,6 +19,7 @@ from batchone.pipeline.job.dicom_codes import (
     ANATOMICAL_STRUCTURE,
     GEOMETRY,
     IMAGE_PROCESSING,
+    MANUAL_PROCESSING,
     PHYSICAL_OBJECT,
     Code,
     bone_code,
@@ -27,40 +28,47 @@ from batchone.pipeline.job.dicom_codes import (
 )
 from batchone.pipeline.job.dicom_header import MAKER, Frame, coded, content_uid, new_object, object_bytes
 from batchone.pipeline.job.voxels import Grid, put_inside, slice_range
-from batchone.pipeline.values import Anatomy, Device, FloatArray, Mesh
+from batchone.pipeline.labels import bone_title, editor
+from batchone.pipeline.values import Anatomy, Device, FloatArray, Mesh, Side, VoxelLabels
+from batchone.segment.label_map import expanded, measured
 
-_LABEL = 64  # characters of a DICOM long string
+_TEXT = 64  # characters of a DICOM long string
 _STRAIGHT_DEG = 0.01  # of tilt: below it no slice was moved, and a frame lies pixel for pixel on its image
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """One segment: label, surface, and codes for category, type and side."""
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a segment is: label, codes for category, type, side and algorithm, and the person whose labels it comes from."""
 
     label: str
-    mesh: Mesh
     category: Code
     kind: Code
     side: Code | None
     algorithm: Code
+    person: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One segment: what it is, and its surface."""
+
+    meaning: Meaning
+    mesh: Mesh
+
+
+def bone_meaning(name: str, side: Side, source: str) -> Meaning:
+    """What a bone is, in an anatomy of that source."""
+    person = editor(source)
+    algorithm = IMAGE_PROCESSING if person is None else MANUAL_PROCESSING
+    return Meaning(bone_title(name, side)[:_TEXT], ANATOMICAL_STRUCTURE, bone_code(name), side_code(side), algorithm, person)
 
 
 def segments_of(anatomy: Anatomy, device: Device) -> tuple[Segment, ...]:
     """One segment per bone, then one per part of the device."""
-    bones = [
-        Segment(
-            (bone.name if bone.side == "midline" else f"{bone.name} {bone.side}")[:_LABEL],
-            bone.mesh,
-            ANATOMICAL_STRUCTURE,
-            bone_code(bone.name),
-            side_code(bone.side),
-            IMAGE_PROCESSING,
-        )
-        for bone in anatomy.bones
-    ]
+    bones = [Segment(bone_meaning(bone.name, bone.side, anatomy.source), bone.mesh) for bone in anatomy.bones]
     code = device_code(device.family)
     parts = [
-        Segment(f"{device.family} {part.name}"[:_LABEL], part.mesh, PHYSICAL_OBJECT, code, None, GEOMETRY)
+        Segment(Meaning(f"{device.family} {part.name}"[:_TEXT], PHYSICAL_OBJECT, code, None, GEOMETRY), part.mesh)
         for part in device.parts
     ]
     return (*bones, *parts)
@@ -85,16 +93,52 @@ def segmentation_object(frame: Frame, segments: tuple[Segment, ...], grid: Grid,
     bytes, Grid, int
         The object; its own grid: whole slices of the scan's, those that hold the segments; the number of its first slice there.
     """
-    import highdicom
-
     first, count = slice_range(tuple(segment.mesh for segment in segments), grid)
     own = grid.slices(first, count)
+    images = _stand_ins(frame, grid, moved=abs(tilt_deg) > _STRAIGHT_DEG)
+    meanings = tuple(segment.meaning for segment in segments)
+    data = _written(frame, meanings, _PackedFrames.of(segments, own), own, images, about="Bones and device", omit_empty=False)
+    return data, own, first
+
+
+def labels_object(frame: Frame, labels: VoxelLabels, *, source: str, about: str, tilt_deg: float) -> bytes:
+    """Write labels as a segmentation: one segment for each, numbered in their order, without empty frames.
+
+    Parameters
+    ----------
+    frame
+        What the object states; its job is any word that is the same for the same labels.
+    labels
+        On the scan's grid.
+    source
+        Who told the bones apart, as :class:`Anatomy` has it.
+    about
+        Content description, up to 64 characters.
+    tilt_deg
+        Gantry tilt that the intake took out of the scan.
+    """
+    boxes = measured(labels)[1][[label.value for label in labels.labels]]
+    first, end = int(boxes[:, 0, 0].min()), int(boxes[:, 0, 1].max())
+    numbers = np.zeros(256, dtype=np.uint8)
+    numbers[[label.value for label in labels.labels]] = np.arange(1, len(labels.labels) + 1)
+    grid = Grid(labels.affine, labels.shape)
+    images = _stand_ins(frame, grid, moved=abs(tilt_deg) > _STRAIGHT_DEG)
+    meanings = tuple(bone_meaning(label.name, label.side, source) for label in labels.labels)
+    voxels = numbers[expanded(labels).voxels[first:end]]
+    return _written(frame, meanings, voxels, grid.slices(first, end - first), images, about=about, omit_empty=True)
+
+
+def _written(
+    frame: Frame, meanings: tuple[Meaning, ...], voxels: Any, own: Grid, images: list[Dataset], *, about: str, omit_empty: bool
+) -> bytes:
+    import highdicom
+
     common = new_object(frame, sop_class=SegmentationStorage, modality="SEG", series="segmentation", number=1)
     item = highdicom.seg.Segmentation(
-        source_images=_stand_ins(frame, grid, moved=abs(tilt_deg) > _STRAIGHT_DEG),
-        pixel_array=_PackedFrames.of(segments, own),
+        source_images=images,
+        pixel_array=voxels,
         segmentation_type="BINARY",
-        segment_descriptions=[_description(segment, number, frame.version) for number, segment in enumerate(segments, start=1)],
+        segment_descriptions=[_description(one, number, frame.version) for number, one in enumerate(meanings, start=1)],
         series_instance_uid=common.SeriesInstanceUID,
         series_number=common.SeriesNumber,
         sop_instance_uid=common.SOPInstanceUID,
@@ -104,11 +148,11 @@ def segmentation_object(frame: Frame, segments: tuple[Segment, ...], grid: Grid,
         software_versions=frame.version,
         device_serial_number=frame.site,
         content_label="BATCHONE",
-        content_description="Bones and device",
+        content_description=about,
         pixel_measures=highdicom.PixelMeasuresSequence(**_measures(own)),
         plane_orientation=highdicom.PlaneOrientationSequence("PATIENT", _directions(own)),
-        plane_positions=[highdicom.PlanePositionSequence("PATIENT", _position(own, k)) for k in range(count)],
-        omit_empty_frames=False,
+        plane_positions=[highdicom.PlanePositionSequence("PATIENT", _position(own, k)) for k in range(own.shape[0])],
+        omit_empty_frames=omit_empty,
     )
     for one in common:  # the times of the approval for those of the clock, and what highdicom has no parameter for
         item[one.tag] = one
@@ -119,7 +163,7 @@ def segmentation_object(frame: Frame, segments: tuple[Segment, ...], grid: Grid,
     uid = content_uid("dimensions", frame.job)
     for organized in (*item.DimensionOrganizationSequence, *item.DimensionIndexSequence):
         organized.DimensionOrganizationUID = uid
-    return object_bytes(item), own, first
+    return object_bytes(item)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,20 +246,22 @@ def _put_place(image: Dataset, grid: Grid, number: float) -> None:
     image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], [own]
 
 
-def _description(segment: Segment, number: int, version: str) -> Any:
+def _description(meaning: Meaning, number: int, version: str) -> Any:
     import highdicom
 
     concept = highdicom.sr.CodedConcept
+    by_person = meaning.person is not None
+    name = f"{MAKER}, labels edited by {meaning.person}".replace("\\", "/")[:_TEXT] if by_person else MAKER
     made = highdicom.seg.SegmentDescription(
         number,
-        segment.label,
-        concept(*segment.category),
-        concept(*segment.kind),
-        "AUTOMATIC",
-        highdicom.AlgorithmIdentificationSequence(MAKER, concept(*segment.algorithm), version),
+        meaning.label,
+        concept(*meaning.category),
+        concept(*meaning.kind),
+        "SEMIAUTOMATIC" if by_person else "AUTOMATIC",  # a person's labels, whose edge is looked for in the grey values
+        highdicom.AlgorithmIdentificationSequence(name, concept(*meaning.algorithm), version),
     )
-    if segment.side is not None:
-        made.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded(segment.side)]
+    if meaning.side is not None:
+        made.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded(meaning.side)]
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.pipeline.errors import InputError
+from batchone.pipeline.labels import edited_by
 from batchone.pipeline.values import Edit, Scan, judge
 from batchone.segment.backends.foreign import Named, label_map_of
 from batchone.segment.backends.separated import Separated
@@ -12,6 +13,7 @@ from batchone.segment.grids import GridError, laid_on
 from batchone.segment.label_map import expanded
 
 CONFIDENCE = 0.95  # a person has looked; project default, unverified
+_HINT = "edit the labels that stand in the case's segment folder, on their own scan, and give them again"
 
 
 def edited(scan: Scan, edit: Edit) -> Separated:
@@ -33,13 +35,10 @@ def edited(scan: Scan, edit: Edit) -> Separated:
         raise refuse(f"they lie on another grid: {error}") from error
     named = tuple(Named(one.value, one.name, one.side, CONFIDENCE, f"named by {edit.who}") for one in given.labels)
     label_map = label_map_of(np.ascontiguousarray(voxels), scan, named, refuse=refuse)
-    what = f"bones whose labels a person gave: {edit.who}, file {edit.file_sha256[:16]}"
-    return Separated(label_map, f"edited by {edit.who}", (judge("labels_edited", what, float(len(label_map.labels)), ""),))
+    what = f"bones whose labels a person gave: {edit.who}, file {edit.file_sha256[:16]}{edit.note and '; ' + edit.note}"
+    return Separated(label_map, edited_by(edit.who), (judge("labels_edited", what, float(len(label_map.labels)), ""),))
 
 
-def refuse(text: str) -> InputError:
+def refuse(text: str, *, hint: str = _HINT) -> InputError:
     """The labels cannot be taken over."""
-    return InputError(
-        f"the labels cannot be taken over: {text}",
-        hint="edit the labels that stand in the case's segment folder, on their own scan, and give them again",
-    )
+    return InputError(f"the labels cannot be taken over: {text}", hint=hint)
