@@ -8,9 +8,10 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, pieces, solid_from_mesh, to_part, trimmed, union
+from batchone.design.booleans import Solid, difference, intersects, pieces, solid_from_mesh, to_part, trimmed, union
+from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, seen
-from batchone.design.contact.seat import CONTACT, BoolArray, Ground, make_seat
+from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
 from batchone.design.contact.shell import from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
@@ -42,6 +43,8 @@ _OPEN_BRIDGE_MM = 9.0  # where only one end joins them; project default, unverif
 _LEAST_ZONE_MM = 3.0  # narrower contact is relieved; project default, unverified
 _BELOW_MM = 9.0  # bone so far below the highest in the plate is not reached; project default, unverified
 _OVER_EDGE_MM = 1.0  # the plate reaches so far below the contact; project default, unverified
+_GAP_MM = 5.0  # bone that does not carry, narrower than twice this, lies below the plate all the same; project default
+_DRILL_FROM_MM, _DRILL_MM = 4.5, 40.0  # a drill's collar needs room from the stop face so far; project default
 _CLOSE_MM = 6.0  # blocks with less than this between their outer faces become one; project default
 _LABEL_WALL_MM = 1.5  # between the slot and the label; project default
 _THROUGH_MM = 20.0  # numerical: slots are cut so far below their blocks, through whatever is there
@@ -104,14 +107,17 @@ def _guide(
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=FACING)
     sleeves = _stopped(layout, ground, relief, chosen, fit)
     _refuse_thin(layout.slots, sleeves)
+    _refuse_blocked(blocks, sleeves)
     plate, arm = layout.plate(ground.lattice), layout.arm(ground.lattice)
-    zones = _zones(relief, ground, np.minimum(plate, layout.foot(ground.lattice)), name)
+    carries = _carries(relief, ground, np.minimum(plate, arm), name)
+    zones = carries & (np.minimum(plate, layout.foot(ground.lattice)) <= -EDGE_MM)
     seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
     lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, relief.height_mm, 0.0), zones), _SMOOTH)
+    footprint = np.maximum(np.minimum(plate, arm), _beyond_mm(carries, ground) - _OVER_EDGE_MM - EDGE_MM)
     shell = make_shell(
         ground,
-        seat,
-        footprint_mm=np.minimum(plate, arm),
+        _with_slots(seat, ground, layout.slots),
+        footprint_mm=footprint,
         floor_mm=lowest - _OVER_EDGE_MM,
         cap_mm=np.full(zones.shape, float(ground.lattice.z_mm[-3])),
         outside_mm=fit.offset_mm + chosen.shell_mm,
@@ -166,8 +172,8 @@ def _ground(
     )
 
 
-def _zones(relief: Relief, ground: Ground, footprint: FloatArray, name: str) -> BoolArray:
-    """Where the guide touches: carrying bone inside the edges, none far below, in no thin strips."""
+def _carries(relief: Relief, ground: Ground, footprint: FloatArray, name: str) -> BoolArray:
+    """Where the guide may touch: carrying bone inside the edges, none far below, in no thin strips."""
     height = np.nan_to_num(relief.height_mm, nan=-np.inf)
     inside = footprint <= -EDGE_MM
     good = relief.carries & inside
@@ -181,6 +187,15 @@ def _zones(relief: Relief, ground: Ground, footprint: FloatArray, name: str) -> 
             f"{name}: no bone that may carry lies under the guide (0 mm2)", hint="another approach, or look at the bone"
         )
     return good
+
+
+def _beyond_mm(carries: BoolArray, ground: Ground) -> FloatArray:
+    """(x, y) how far each column is from where the bone carries, small gaps in it closed, its outline rounded."""
+    step = ground.lattice.step_mm
+    cells = round(_GAP_MM / step)
+    whole = ndimage.distance_transform_edt(ndimage.distance_transform_edt(~carries) <= cells) > cells
+    outside = np.where(whole, -ndimage.distance_transform_edt(whole), ndimage.distance_transform_edt(~whole))
+    return np.asarray(ndimage.gaussian_filter(outside * step, _SMOOTH))
 
 
 def _blocks(
@@ -203,6 +218,25 @@ def _blocks(
         if _outer_gap_mm(one, other) - 2.0 * chosen.slot_wall_mm < _CLOSE_MM
     ]
     return (*blocks, *between), label_slot
+
+
+def _with_slots(seat: Seat, ground: Ground, slots: tuple[Slot, ...]) -> Seat:
+    """The seat, with the slots as room that is taken too: no thin strip of plate is left between a slot and the plate's edge."""
+    lattice = ground.lattice
+    free = seat.free_mm
+    for slot in slots:
+        low, high = slot.across_mm
+        above = np.abs(_along(lattice, slot.middle_mm, slot.normal)) - np.float32(0.5 * slot.width_mm)
+        beside = np.abs(_along(lattice, slot.at_mm(0.5 * (low + high), 0.0), slot.across)) - np.float32(0.5 * (high - low))
+        free = np.minimum(free, np.maximum(above, beside))
+    return replace(seat, free_mm=free)
+
+
+def _along(lattice: Lattice, place_mm: FloatArray, direction: FloatArray) -> Float32Array:
+    """(x, y, z) how far each voxel lies along a direction from a place."""
+    level = (lattice.x_mm - place_mm[0]) * direction[0] + (lattice.y_mm - place_mm[1]) * direction[1]
+    up = ((lattice.z_mm - place_mm[2]) * direction[2]).astype(np.float32)
+    return np.asarray(level.astype(np.float32)[:, :, None] + up)
 
 
 def _outer_gap_mm(one: Slot, other: Slot) -> float:
@@ -240,6 +274,18 @@ def _refuse_thin(slots: tuple[Slot, ...], sleeves: tuple[Sleeve, ...]) -> None:
             raise DesignError(
                 f"{one.label} and {other.label} leave a wedge of {left:.1f} mm between them, at least {SLOTS_APART_MM:g} mm",
                 hint="a larger wedge_deg, a thinner blade, planes further apart, or one guide for each cut",
+            )
+
+
+def _refuse_blocked(blocks: tuple[Solid, ...], sleeves: tuple[Sleeve, ...]) -> None:
+    """A drill must reach each sleeve past the saw blocks."""
+    for sleeve in sleeves:
+        drill = replace(sleeve, entry_mm=sleeve.at_mm(sleeve.top_mm + _DRILL_FROM_MM))
+        room = solid_from_mesh(drill.bar(sleeve.outer_mm, _DRILL_MM).mesh, "drill")
+        if any(intersects(block, room) for block in blocks):
+            raise DesignError(
+                f"{sleeve.bore_label} comes out inside of a saw block: no room for a drill above it",
+                hint="a larger pin_from_cut_mm, a longer sleeve_mm, or move the pin",
             )
 
 

@@ -21,6 +21,7 @@ from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan
 
 LABEL_ROOM_MM = 7.0  # pins on the label's side stand so much further from the cut; two lines of text, project default
 _FAR_MM = 150.0  # numerical: rays start so far outside
+_AS_LONG_MM = 5.0  # ends that differ by less are as long; project default
 _LEAST_ASIDE = 0.1  # numerical: cosine below which a direction does not say which way is the front
 
 
@@ -101,9 +102,9 @@ def ends_of(cuts: tuple[Cut, ...]) -> tuple[End, End]:
 
 
 def longer_end(mesh: Mesh, ends: tuple[End, End]) -> int:
-    """Which of two ends is longer along the bone: it has the room for label and arm."""
-    lengths = [float(((mesh.vertices_mm - end.cut.origin_mm) @ end.away).max()) for end in ends]
-    return int(np.argmax(lengths))
+    """Which of two ends is longer along the bone: it has the room for label and arm; the lower one where both are about equal."""
+    upper, lower = (float(((mesh.vertices_mm - end.cut.origin_mm) @ end.away).max()) for end in ends)
+    return 0 if upper > lower + _AS_LONG_MM else 1
 
 
 def _refuse_other_side(anatomy: Anatomy, order: Order) -> None:
