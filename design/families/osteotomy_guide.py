@@ -34,13 +34,13 @@ class OsteotomyGuideParameters(Parameters):
     ] = "proximal"
     cut_mm: Annotated[
         float,
-        Field(ge=20.0, le=80.0, description="proximal: below the plateau where the saw goes in; 30 to 40 mm, common practice"),
+        Field(ge=20.0, le=60.0, description="proximal: below the plateau where the saw goes in; 30 to 40 mm, common practice"),
     ] = 35.0
     aim_mm: Annotated[
         float,
         Field(
             ge=8.0,
-            le=60.0,
+            le=40.0,
             description="proximal: below the plateau at the far cortex, above the fibular head; 15 mm, common practice",
         ),
     ] = 15.0
@@ -113,7 +113,7 @@ class OsteotomyGuideParameters(Parameters):
         float, Field(ge=8.0, le=30.0, description="length over which a pin is led; 10 to 15 mm, common practice")
     ] = 12.0
     sleeve_wall_mm: Annotated[
-        float, Field(ge=1.0, le=4.0, description="wall of a sleeve; 3 mm between sleeves in dental guides (range: unverified)")
+        float, Field(ge=1.2, le=4.0, description="wall of a sleeve; 3 mm between sleeves in dental guides (range: unverified)")
     ] = 2.0
     extension_mm: Annotated[
         float,

@@ -12,7 +12,7 @@ from batchone.design.guide.checks import judged
 from batchone.design.guide.slot import Slot
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part
 
-STEP_MM = 0.5  # numerical: places at which the depth is measured
+STEP_MM = (0.5, 0.1)  # numerical: places across the blade and along its way at which the depth is measured
 _FACING = 0.99  # numerical: faces turned further from the plane are the slot's ends
 _AWAY_MM = 0.01  # numerical: looking for a face so far beyond where it should be
 
@@ -49,14 +49,14 @@ def led_mm(part: Part, slot: Slot, pose: FloatArray, across_mm: tuple[float, flo
     """Least depth over which both faces lead the blade, between two places across it (mm from the slot's middle)."""
     points, faces, _ = _local(part, pose)
     scene = Scene(Mesh(points, faces))
-    across = np.arange(across_mm[0], across_mm[1] + 1e-9, STEP_MM)
-    along = np.arange(slot.along_mm[0] - 1.0, slot.along_mm[1] + 5.0, STEP_MM)
+    across = np.arange(across_mm[0], across_mm[1] + 1e-9, STEP_MM[0])
+    along = np.arange(slot.along_mm[0] - 1.0, slot.along_mm[1] + 5.0, STEP_MM[1])
     places = (slot.middle_mm + across[:, None, None] * slot.across + along[None, :, None] * slot.advance).reshape(-1, 3)
     led = np.ones(len(places), dtype=np.bool_)
     for sign in (1.0, -1.0):
         hits = scene.first(places, np.broadcast_to(sign * slot.normal, places.shape), 0.5 * slot.width_mm + _AWAY_MM)
         led &= hits.face >= 0
-    return float(led.reshape(len(across), len(along)).sum(axis=1).min()) * STEP_MM
+    return float(led.reshape(len(across), len(along)).sum(axis=1).min()) * STEP_MM[1]
 
 
 def slot_findings(

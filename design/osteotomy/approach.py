@@ -13,9 +13,7 @@ from batchone.pipeline.values import FloatArray, Mesh
 AROUND_DEG, TILTED_DEG = 40.0, 15.0  # ways out that are tried, about the bone's axis and along it; project default
 REACH_MM = 25.0  # bone so far above and below counts; project default, unverified
 FACING = 0.35  # cosine between the bone's normal and the way out: steeper flanks carry nothing; project default, unverified
-_FLAT = (
-    0.8  # cosine: bone that faces the way out so well is the flat of a face; a crest between two faces is not; project default
-)
+FLAT = 0.8  # cosine: bone that faces the way out so well is the flat of a face; a crest between two faces is not; project default
 _STEP_DEG = 5.0  # numerical
 
 
@@ -72,7 +70,7 @@ def _carried(
     areas: FloatArray, size: FloatArray, middles: FloatArray, z: FloatArray, x: FloatArray, width_mm: float
 ) -> WayOut | None:
     seen = areas @ z
-    flat = seen > _FLAT * size
+    flat = seen > FLAT * size
     if not flat.any():
         return None
     middle = (seen[flat, None] * middles[flat]).sum(axis=0) / seen[flat].sum()

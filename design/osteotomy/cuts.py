@@ -75,13 +75,13 @@ def facing(bone: Bone, approach: str) -> FloatArray:
     return np.array([medial * inward, -forward, 0.0])
 
 
-def cut(mesh: Mesh, origin_mm: FloatArray, normal: FloatArray, toward: FloatArray, *, hinge_mm: float, name: str) -> Cut:
-    """The cut in a plane, its blade along ``toward`` as near as the plane allows; it stops ``hinge_mm`` before the far cortex.
+def sawn(mesh: Mesh, origin_mm: FloatArray, normal: FloatArray, name: str) -> Section:
+    """Where a plane goes through the bone.
 
     Raises
     ------
     OrderError
-        The plane misses the bone, or is crossed by the way of the blade.
+        It misses it.
     """
     found = section(mesh, origin_mm, normal)
     if found is None:
@@ -96,20 +96,27 @@ def cut(mesh: Mesh, origin_mm: FloatArray, normal: FloatArray, toward: FloatArra
             f"plane {name} lies {astray:.0f} mm beside the bone that it cuts, at most {MOST_ASTRAY_MM:g} mm",
             hint="place its middle in the bone that it is meant for",
         )
+    return found
+
+
+def cut(found: Section, normal: FloatArray, toward: FloatArray, *, hinge_mm: float, name: str) -> Cut:
+    """The cut in a plane, its blade along ``toward`` as near as the plane allows; it stops ``hinge_mm`` before the far cortex.
+
+    Raises
+    ------
+    OrderError
+        The way of the blade crosses the plane.
+    """
     advance = toward - normal * float(toward @ normal)
-    slope = float(np.linalg.norm(advance))
+    slope = float(np.linalg.norm(advance)) / float(np.linalg.norm(toward))
     if slope < _LEAST_SLOPE:
         raise OrderError(
             f"plane {name} lies across the way of the blade: {np.degrees(np.arccos(slope)):.0f} deg to it, at most 60 deg",
             hint="another approach, or draw the plane as it is sawn",
         )
-    return _in_plane(found, normal, unit(advance), hinge_mm)
-
-
-def _in_plane(found: Section, normal: FloatArray, advance: FloatArray, hinge_mm: float) -> Cut:
+    advance = unit(advance)
     near, far = found.along(advance)
-    places = found.points_mm @ advance
-    entry = found.points_mm[int(np.argmin(places))]
+    entry = found.points_mm[int(np.argmin(found.points_mm @ advance))]
     return Cut(entry, normal, advance, far - near - hinge_mm, far - near)
 
 
@@ -158,7 +165,7 @@ def _proximal(anatomy: Anatomy, bone: Bone, mesh: Mesh, chosen: OsteotomyGuidePa
     sideways = unit(np.cross(plateau, outward))
     normal = unit(np.cross(sideways, aim - start))
     normal = normal if float(normal @ plateau) > 0.0 else -normal
-    return cut(mesh, start, normal, aim - start, hinge_mm=hinge_mm(chosen), name="cut-1")
+    return cut(sawn(mesh, start, normal, "cut-1"), normal, aim - start, hinge_mm=hinge_mm(chosen), name="cut-1")
 
 
 def _across(anatomy: Anatomy, bone: Bone, mesh: Mesh, chosen: OsteotomyGuideParameters) -> Cut:
@@ -172,7 +179,7 @@ def _across(anatomy: Anatomy, bone: Bone, mesh: Mesh, chosen: OsteotomyGuidePara
     along = (mesh.vertices_mm - origin) @ axis
     place = origin + (along.min() + 0.01 * chosen.shaft_percent * np.ptp(along)) * axis
     outward = way_out(mesh, place, axis, facing(bone, approach_of(chosen)), width_mm=chosen.plate_mm).direction
-    return cut(mesh, place, axis, -outward, hinge_mm=hinge_mm(chosen), name="cut-1")
+    return cut(sawn(mesh, place, axis, "cut-1"), axis, -outward, hinge_mm=hinge_mm(chosen), name="cut-1")
 
 
 def approach_of(chosen: OsteotomyGuideParameters) -> str:

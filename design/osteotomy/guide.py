@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, intersects, pieces, solid_from_mesh, to_part, trimmed, union
+from batchone.design.booleans import Solid, difference, intersects, pieces, solid_from_mesh, to_mesh, to_part, trimmed, union
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
@@ -24,7 +24,7 @@ from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
 from batchone.design.osteotomy.cuts import Cut, title_of
 from batchone.design.osteotomy.fittings import Fittings, fittings
-from batchone.design.osteotomy.layout import Layout, count_of, laid_out
+from batchone.design.osteotomy.layout import ARM_MM, Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
@@ -109,11 +109,12 @@ def _guide(
     _refuse_thin(layout.slots, sleeves)
     _refuse_blocked(blocks, sleeves)
     plate, arm = layout.plate(ground.lattice), layout.arm(ground.lattice)
-    carries = _carries(relief, ground, np.minimum(plate, arm), name)
+    carries = _carries(relief, ground, plate, arm, name)
     zones = carries & (np.minimum(plate, layout.foot(ground.lattice)) <= -EDGE_MM)
     seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
     lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, relief.height_mm, 0.0), zones), _SMOOTH)
     footprint = np.maximum(np.minimum(plate, arm), _beyond_mm(carries, ground) - _OVER_EDGE_MM - EDGE_MM)
+    footprint = np.minimum(footprint, layout.seats(ground.lattice))
     shell = make_shell(
         ground,
         _with_slots(seat, ground, layout.slots),
@@ -123,8 +124,8 @@ def _guide(
         outside_mm=fit.offset_mm + chosen.shell_mm,
         wall_mm=max(chosen.shell_mm - chosen.relief_mm, process.min_wall_mm),
     )
-    body = union(shell, *blocks, *(sleeve.tube() for sleeve in sleeves), what=f"{name}: plate, blocks, sleeves")
-    body = difference(body, seat.solid, what=f"{name}: seat")
+    above = union(*blocks, *(sleeve.tube() for sleeve in sleeves), what=f"{name}: blocks, sleeves")
+    body = difference(union(above, shell, what=f"{name}: plate"), seat.solid, what=f"{name}: seat")
     cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
     bores = tuple(sleeve.bore() for sleeve in sleeves)
     body = difference(body, *(cut_tool(cut) for cut in cuts), *(sleeve.cut() for sleeve in sleeves), what=f"{name}: slots, bores")
@@ -161,7 +162,11 @@ def _ground(
     over = ((points[:, :2] >= low) & (points[:, :2] <= high)).all(axis=1)
     plate = ((points[:, :2] >= layout.low_mm) & (points[:, :2] <= layout.high_mm)).all(axis=1)
     top = float(points[over, 2].max(initial=0.0))
-    bottom = min(float(boxes[:, 0, 2].min()), float(points[plate, 2].max(initial=0.0)) - _BELOW_MM) - _MARGIN_MM
+    bottom = min(float(boxes[:, 0, 2].min()), float(points[plate, 2].max(initial=0.0)) - _BELOW_MM)
+    if layout.arm_mm is not None:
+        tip = np.linalg.norm(points[:, :2] - layout.arm_mm[1], axis=1) <= ARM_MM
+        bottom = min(bottom, float(points[tip, 2].max(initial=-np.inf)) - _BELOW_MM) if tip.any() else bottom
+    bottom -= _MARGIN_MM
     return ground_of(
         bone,
         others,
@@ -172,13 +177,13 @@ def _ground(
     )
 
 
-def _carries(relief: Relief, ground: Ground, footprint: FloatArray, name: str) -> BoolArray:
-    """Where the guide may touch: carrying bone inside the edges, none far below, in no thin strips."""
+def _carries(relief: Relief, ground: Ground, plate: FloatArray, arm: FloatArray, name: str) -> BoolArray:
+    """Where the guide may touch: carrying bone inside the edges, none far below the highest in the plate, in no thin strips."""
     height = np.nan_to_num(relief.height_mm, nan=-np.inf)
-    inside = footprint <= -EDGE_MM
-    good = relief.carries & inside
+    good = relief.carries & (plate <= -EDGE_MM)
     if good.any():
         good &= height >= float(height[good].max()) - _BELOW_MM
+    good |= relief.carries & (arm <= -EDGE_MM) & (plate > 0.0)
     cells = max(1, round(0.5 * _LEAST_ZONE_MM / ground.lattice.step_mm))
     y, x = np.mgrid[-cells : cells + 1, -cells : cells + 1]
     good = np.asarray(ndimage.binary_opening(good, structure=np.hypot(x, y) <= cells))
@@ -342,14 +347,13 @@ def _marks(
 def _whole(body: Solid, name: str, sleeves: tuple[Sleeve, ...]) -> Solid:
     """The largest piece, which must hold every sleeve."""
     parts = pieces(body)
-    bounds = np.array(parts[0].manifold.bounding_box()).reshape(2, 3)
-    for sleeve in sleeves:
-        top = sleeve.at_mm(sleeve.top_mm - 1.0)
-        if not bool(((top > bounds[0]) & (top < bounds[1])).all()):
-            raise DesignError(
-                f"{name}: the guide falls into {len(parts)} pieces and sleeve {sleeve.name} is not on the largest",
-                hint="a larger beyond_mm, plate_mm or shell_mm",
-            )
+    labels = to_mesh(parts[0])[2]
+    lost = [sleeve.name for sleeve in sleeves if sleeve.stop_label not in labels]
+    if lost:
+        raise DesignError(
+            f"{name}: the guide falls into {len(parts)} pieces, {', '.join(lost)} not on the largest; must be 1 piece",
+            hint="another approach, a shorter extension_mm, a larger plate_mm or shell_mm, or other pins",
+        )
     return parts[0]
 
 

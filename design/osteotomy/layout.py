@@ -9,9 +9,11 @@ import numpy as np
 from batchone.design.contact.field import Lattice
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
+from batchone.design.cranial.rays import face_areas
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.guide.sleeve import Sleeve
 from batchone.design.guide.slot import Slot
+from batchone.design.osteotomy.approach import FLAT
 from batchone.design.osteotomy.cuts import unit
 from batchone.design.osteotomy.fittings import Fittings
 from batchone.design.osteotomy.section import section
@@ -21,6 +23,7 @@ from batchone.pipeline.values import Axis, Bone, FloatArray, Mesh, Plan, Plane
 WRAP_MM = 3.0  # the blocks reach so far below where the bone is highest; project default, unverified
 ARM_MM = 12.0  # width of the arm, and the length over which its end touches; project default, unverified
 _ROUND_MM = 5.0  # corners of the plate; project default
+_UNDER_PIN_MM = 2.0  # there is plate so far round a sleeve, whether the bone carries there or not; project default
 _OVER_PIN_MM = 3.0  # the plate reaches so far beyond a sleeve; project default
 
 
@@ -66,6 +69,15 @@ class Layout:
         if self.arm_mm is None:
             return np.full(lattice.shape[:2], np.inf)
         return capsule_mm(lattice, self.arm_mm[0], self.arm_mm[1], 0.5 * ARM_MM)
+
+    def seats(self, lattice: Lattice) -> FloatArray:
+        """(x, y) signed distance of each column to what every sleeve stands on."""
+        found = np.full(lattice.shape[:2], np.inf)
+        for sleeve in self.sleeves:
+            found = np.minimum(
+                found, capsule_mm(lattice, sleeve.entry_mm, sleeve.entry_mm, 0.5 * sleeve.outer_mm + _UNDER_PIN_MM)
+            )
+        return found
 
     def foot(self, lattice: Lattice) -> FloatArray:
         """(x, y) signed distance of each column to the end of the arm, which touches."""
@@ -118,9 +130,17 @@ def laid_out(bone: Bone, plan: Plan, end: str, chosen: OsteotomyGuideParameters,
     arm = None
     if chosen.extension_mm > 0.0:
         start, sign = (low[1], -1.0) if downward else (high[1], 1.0)
-        tip = max(chosen.extension_mm - 0.5 * ARM_MM, 0.5)
-        arm = np.array([[0.0, start - sign * ARM_MM], [0.0, start + sign * tip]])
+        end_y = start + sign * max(chosen.extension_mm - 0.5 * ARM_MM, 0.5)
+        arm = np.array([[0.0, start - sign * ARM_MM], [_face_x_mm(mesh, end_y), end_y]])
     return Layout(pose, mesh, tuple(slots), tuple(sleeves), low, high, arm)
+
+
+def _face_x_mm(mesh: Mesh, y_mm: float) -> float:
+    """Where the middle of the bone's face lies at a height: faces of shafts turn along them."""
+    middles, areas = mesh.vertices_mm[mesh.faces].mean(axis=1), face_areas(mesh)
+    seen = areas[:, 2]
+    flat = (np.abs(middles[:, 1] - y_mm) <= 0.5 * ARM_MM) & (seen > FLAT * np.linalg.norm(areas, axis=1))
+    return float((seen[flat] * middles[flat, 0]).sum() / seen[flat].sum()) if flat.any() else 0.0
 
 
 def count_of(plan: Plan, kind: str, end: str) -> int:
@@ -140,19 +160,22 @@ def _slot(
     advance = np.round(np.array(way.direction) @ pose[:3, :3], 9)
     advance = unit(advance - normal * float(advance @ normal))
     middle = to_local(pose, np.array([plane.origin_mm]))[0] - 0.5 * fit.blade.kerf_mm * normal
-    found = section(mesh, middle, normal)
-    if found is None:
-        raise DesignError(f"slot-{name}: the bone ends within half a kerf of plane cut-{name}", hint="move the plane")
     across = np.cross(normal, advance)
-    sides, depths = found.along(across), found.along(advance)
-    at, deep = float(middle @ across), float(middle @ advance)
-    near = depths[0] - deep
+    sides: list[float] = []
+    near: list[float] = []
+    for above in (-0.5, 0.0, 0.5):  # the bone may be higher under one face of the slot than under the other
+        found = section(mesh, middle + above * fit.slot_mm * normal, normal)
+        if found is None:
+            raise DesignError(f"slot-{name}: the bone ends within the slot of plane cut-{name}", hint="move the plane")
+        sides += found.along(across)
+        near.append(found.along(advance)[0])
+    at, nearest = float(middle @ across), min(near) - float(middle @ advance)
     return Slot(
         name,
         middle,
         normal,
         advance,
         fit.slot_mm,
-        (sides[0] - at - chosen.beyond_mm, sides[1] - at + chosen.beyond_mm),
-        (near - chosen.relief_mm - chosen.guided_mm, near + WRAP_MM),
+        (min(sides) - at - chosen.beyond_mm, max(sides) - at + chosen.beyond_mm),
+        (nearest - chosen.relief_mm - chosen.guided_mm, nearest + WRAP_MM),
     )

@@ -11,7 +11,7 @@ from batchone.design.cranial.rays import Scene
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import parameters_of
 from batchone.design.osteotomy.approach import WayOut, way_out
-from batchone.design.osteotomy.cuts import Cut, approach_of, cut, facing, hinge_mm, proposed_cuts, title_of, unit
+from batchone.design.osteotomy.cuts import Cut, approach_of, cut, facing, hinge_mm, proposed_cuts, sawn, title_of, unit
 from batchone.design.osteotomy.fittings import blade
 from batchone.design.osteotomy.pins import PinWay, Row, pin_pair
 from batchone.design.tables import Tables
@@ -144,8 +144,9 @@ def _cuts(anatomy: Anatomy, bone: Bone, mesh: Mesh, order: Order, chosen: Osteot
         if plane is not None:
             origin = to_local(bone.frame, np.array([plane.origin_mm]))[0]
             normal = unit(np.round(np.array(plane.normal) @ bone.frame[:3, :3], 9))
+            crossed = sawn(mesh, origin, normal, f"cut-{n}{end}")
             toward = _toward(mesh, bone, order.plan.line(f"blade-{n}{end}"), origin, normal, chosen)
-            found[n] = cut(mesh, origin, normal, toward, hinge_mm=hinge_mm(chosen), name=f"cut-{n}{end}")
+            found[n] = cut(crossed, normal, toward, hinge_mm=hinge_mm(chosen), name=f"cut-{n}{end}")
     return tuple(found[n] for n in sorted(found))
 
 
