@@ -425,6 +425,41 @@ def test_a_shaft_guide_passes_every_check_and_keeps_its_faces() -> None:
     assert guide.step.startswith(b"ISO-10303-21")
 
 
+SMALL = {
+    "relief_mm": 0.6, "shell_mm": 3.0, "plate_mm": 14.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
+    "pin_apart_mm": 6.0, "pin_cross_deg": 10.0, "pin_depth_mm": 15.0, "sleeve_mm": 8.0, "sleeve_wall_mm": 1.2,
+    "extension_mm": 0.0,
+}  # fmt: skip
+LARGE = {
+    "relief_mm": 3.0, "shell_mm": 6.0, "plate_mm": 40.0, "guided_mm": 30.0, "slot_wall_mm": 6.0, "pin_from_cut_mm": 30.0,
+    "pin_apart_mm": 30.0, "pin_cross_deg": 40.0, "pin_depth_mm": 80.0, "sleeve_mm": 30.0, "sleeve_wall_mm": 4.0,
+    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("parameters", [SMALL, LARGE], ids=["small", "large"])
+def test_small_and_large_parameters_make_a_valid_guide(parameters: dict[str, object]) -> None:
+    one = order(**{**SHAFT, **parameters})
+    proposal = plan(synthetic(), one)
+    assert failed(judged(design(synthetic(), proposal, one, PROCESS), proposal, one, synthetic())) == []
+
+
+def test_an_order_for_two_bones_gets_a_guide_for_each_named_after_it() -> None:
+    (bone,) = synthetic().bones
+    shift = np.eye(4)
+    shift[0, 3] = 90.0
+    other = synthetic().moved(shift)
+    second = replace(other.bones[0], name="femur")
+    references = tuple(replace(r, name=r.name.replace("tibia", "femur")) for r in other.references)
+    both = replace(synthetic(), bones=(bone, second), references=(*synthetic().references, *references))
+    proposal = plan(both, order(**SHAFT))
+    assert [plane.name for plane in proposal.planes] == ["cut-1-tibia-left", "cut-1-femur-left"]
+    device = design(both, proposal, order(**SHAFT), PROCESS)
+    assert [part.name for part in device.parts] == ["guide-tibia-left", "guide-femur-left"]
+    middles = [float(part.mesh.vertices_mm[:, 0].mean()) for part in device.parts]
+    assert middles[0] < 45.0 < middles[1]
+
+
 def test_a_moved_bone_gets_the_same_guide_moved() -> None:
     anatomy, (proposal, device) = synthetic().moved(motion()), made()
     again = plan(anatomy, order(**SHAFT))

@@ -112,7 +112,7 @@ def _guide(
     carries = _carries(relief, ground, plate, arm, name)
     zones = carries & (np.minimum(plate, layout.foot(ground.lattice)) <= -EDGE_MM)
     seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
-    lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, relief.height_mm, 0.0), zones), _SMOOTH)
+    lowest = ndimage.gaussian_filter(from_nearest(np.where(carries, relief.height_mm, 0.0), carries), _SMOOTH)
     footprint = np.maximum(np.minimum(plate, arm), _beyond_mm(carries, ground) - _OVER_EDGE_MM - EDGE_MM)
     footprint = np.minimum(footprint, layout.seats(ground.lattice))
     shell = make_shell(

@@ -13,7 +13,7 @@ from batchone.pipeline.values import FloatArray
 STAGGERED_MM = 5.0  # the second pin is so much further from the cut: crossed pins pass each other; project default
 _LEAST_APART_MM = 5.0  # between the pins of a narrow bone; project default
 _LEAST_HELD_MM = 12.0  # of bone along a pin; project default, unverified
-_FACING = 0.5  # cosine between pin and bone where it enters: on steeper bone drills slip; project default, unverified
+_FACING = 0.75  # cosine between pin and bone where it enters: on steeper bone drills slip; project default, unverified
 _FAR_MM = 150.0  # numerical: rays start so far outside
 _STEP_MM = 0.5  # numerical
 
