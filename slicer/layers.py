@@ -13,9 +13,9 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 from batchone.slicer.sweep import half_edge_twins, sweep
 
-# share of a layer by which a height may exceed a whole number of layers before it starts another one; numerical: rounding of
-# a rotated part's height, far below what a machine resolves
-_LAYER_SLACK = 1e-6
+# share of a layer by which a height may exceed a whole number of layers before it starts another one: what ends less than 0.5 um
+# above the last layer of 0.1 mm may have no area that a file could hold, and no machine resolves it
+_LAYER_SLACK = 5e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,7 +106,9 @@ def test_reading_a_profile_loads_no_heavy_library() -> None:
 # layers
 
 
-@pytest.mark.parametrize(("height_mm", "count"), [(10.0, 100), (10.0 + 1e-9, 100), (10.001, 101), (9.999, 100), (0.01, 1)])
+@pytest.mark.parametrize(
+    ("height_mm", "count"), [(10.0, 100), (10.0 + 1e-9, 100), (10.001, 101), (33.00006, 330), (9.999, 100), (0.01, 1)]
+)
 def test_the_number_of_layers_is_height_over_thickness_rounded_up(height_mm: float, count: int) -> None:
     assert layer_count(height_mm, 0.1) == count
     assert len(section_heights(height_mm, 0.1)) == count

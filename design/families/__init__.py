@@ -7,11 +7,12 @@ from importlib.metadata import EntryPoint, entry_points, version
 
 from batchone.design.families.anatomical_model import ANATOMICAL_MODEL
 from batchone.design.families.cranial_implant import CRANIAL_IMPLANT
+from batchone.design.families.osteotomy_guide import OSTEOTOMY_GUIDE
 from batchone.design.families.pedicle_guide import PEDICLE_GUIDE
 from batchone.design.family import Family
 from batchone.pipeline.errors import MachineError
 
-ALL = (ANATOMICAL_MODEL, CRANIAL_IMPLANT, PEDICLE_GUIDE)
+ALL = (ANATOMICAL_MODEL, CRANIAL_IMPLANT, OSTEOTOMY_GUIDE, PEDICLE_GUIDE)
 
 GROUP, SHIPPED = "batchone.devices", "batchone"
 

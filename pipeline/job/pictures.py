@@ -116,11 +116,15 @@ def device_axis(plan: Plan) -> Axis | None:
 
 
 def outward_direction(axis: Axis, anatomy: Anatomy, device: Device) -> Vector:
-    """The axis as a unit vector that points, at the device, away from the middle of the bones."""
-    device_middle = middle_of(tuple(part.mesh for part in device.parts))
-    bone_middle = middle_of(tuple(bone.mesh for bone in anatomy.bones)) if anatomy.bones else device_middle
+    """The axis as a unit vector that points away from the middle of the bone that lies under or over the device."""
     direction = np.array(axis.direction) / np.linalg.norm(axis.direction)
-    return _vector(direction if float(np.dot(direction, device_middle - bone_middle)) >= 0.0 else -direction)
+    device_middle = middle_of(tuple(part.mesh for part in device.parts))
+    points = np.concatenate([bone.mesh.vertices_mm for bone in anatomy.bones] or [device_middle[None]]) - device_middle
+    along = points @ direction
+    aside = np.linalg.norm(points - along[:, None] * direction, axis=1)
+    reach_mm = max(float(np.ptp(part.mesh.vertices_mm, axis=0).max()) for part in device.parts) / 2.0
+    near = along[aside <= max(reach_mm, float(aside.min()))]  # far ends of a long bone say nothing about what is outward here
+    return _vector(direction if float(near.min() + near.max()) <= 0.0 else -direction)
 
 
 def cropped(mesh: Mesh, low_mm: FloatArray, high_mm: FloatArray) -> Mesh:

@@ -1,0 +1,204 @@
+"""What is measured on an osteotomy guide, bone by bone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchone.design.cranial.columns import to_local
+from batchone.design.cranial.rays import Scene
+from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
+from batchone.design.family import Checked, parameters_of
+from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, way_out_findings
+from batchone.design.guide.slot_checks import slot_findings
+from batchone.design.nearest import nearest_mm
+from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
+from batchone.design.osteotomy.fittings import fittings
+from batchone.design.osteotomy.guide import planned_cuts, slot_pin_mm
+from batchone.design.osteotomy.layout import Layout, count_of, laid_out
+from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
+from batchone.design.osteotomy.section import section
+from batchone.design.pedicle.trajectory import Trajectory, apart_mm
+from batchone.design.tables import used_findings
+from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part
+
+ENTRY_MM = 6.0  # of a pin at both of its ends that lies in cortex: bone beside it does not count; project default, unverified
+_SPACING_MM = 0.5  # numerical: places along a pin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One bone of the plan: what the names end in, its surface in its frame, its cuts, and its guide."""
+
+    bone: Bone
+    end: str
+    local: Mesh
+    cuts: tuple[Cut, ...]
+    layout: Layout
+    part: Part
+
+
+def sits_on_bone(checked: Checked) -> tuple[Finding, ...]:
+    """Contact and clearance of each guide against its bone."""
+    offset_mm = fittings(checked.order, checked.process, checked.tables).offset_mm
+    return tuple(
+        finding
+        for case in _cases(checked)
+        for finding in contact_findings(case.part, case.bone.mesh, offset_mm=offset_mm, limits=checked.limits)
+    )
+
+
+def slides_on(checked: Checked) -> tuple[Finding, ...]:
+    """Nothing of a guide lies below bone on its way out."""
+    return tuple(
+        finding
+        for case in _cases(checked)
+        for finding in way_out_findings(case.part, case.bone.mesh, checked.plan.axis(f"insertion{case.end}"), checked.limits)
+    )
+
+
+def leads_the_saw(checked: Checked) -> tuple[Finding, ...]:
+    """Each slot lies on its plane, is as wide as set, and leads the blade deep enough."""
+    chosen = parameters_of(checked.order, OsteotomyGuideParameters)
+    findings: list[Finding] = []
+    for case in _cases(checked):
+        for slot in case.layout.slots:
+            over_bone = (slot.across_mm[0] + chosen.beyond_mm, slot.across_mm[1] - chosen.beyond_mm)
+            findings += slot_findings(
+                case.part,
+                slot,
+                case.layout.pose,
+                over_bone_mm=over_bone,
+                guided_mm=chosen.guided_mm,
+                limits=checked.limits,
+            )
+            for sleeve in case.layout.sleeves:
+                what = f"{case.part.name}: wall between {slot.label} and {sleeve.bore_label}"
+                hint = "a larger pin_from_cut_mm, or move the pin"
+                findings.append(judged(checked.limits.gates["slot_pin_mm"], "slot-pin", what, slot_pin_mm(slot, sleeve), hint))
+    return tuple(findings)
+
+
+def leads_the_pins(checked: Checked) -> tuple[Finding, ...]:
+    """Each bore lies on its planned way and is as wide as set."""
+    bore_mm = fittings(checked.order, checked.process, checked.tables).bore_mm
+    return tuple(
+        finding
+        for case in _cases(checked)
+        for number in range(1, len(case.layout.sleeves) + 1)
+        for finding in bore_findings(
+            case.part,
+            f"bore-pin-{number}",
+            checked.plan.axis(f"pin-{number}{case.end}"),
+            set_mm=bore_mm,
+            limits=checked.limits,
+        )
+    )
+
+
+def cuts_fit(checked: Checked) -> tuple[Finding, ...]:
+    """The planned cuts against the bone: where the blade stops, the hinge, and what the scan shows about them."""
+    chosen, gates = parameters_of(checked.order, OsteotomyGuideParameters), checked.limits.gates
+    findings: list[Finding] = []
+    for case in _cases(checked):
+        for number, one in enumerate(case.cuts, 1):
+            name = f"cut-{number}{case.end}"
+            found = section(case.local, one.origin_mm + 0.5 * one.depth_mm * one.advance, one.normal)
+            far = found.along(one.advance)[1] if found is not None else -np.inf
+            left = far - float(one.end_mm @ one.advance)
+            if hinge_mm(chosen) == 0.0:
+                what = f"{name}: from where the blade stops to the far cortex"
+                findings.append(judged(gates["cut_end_mm"], "cut", what, round(left, 6) + 0.0, "shorten the blade's way"))
+            else:
+                hint = "another hinge_mm, or move the plane"
+                findings.append(judged(gates["hinge_mm"], "hinge", f"{name}: bone left at the far cortex", round(left, 6), hint))
+        if chosen.wedge == "opening" and case.bone.name == "radius":
+            what = f"{title_of(case.bone)}: opening wedge of a radius"
+            findings.append(judged(gates["single_cut"], "cut", what, 1.0, "consider a single cut"))
+        if chosen.site == "shaft":
+            what = f"{title_of(case.bone)}: arm along the shaft"
+            findings.append(judged(gates["extension_mm"], "extension", what, chosen.extension_mm, "a larger extension_mm"))
+        findings.append(_scanned(checked, case))
+    return tuple(findings)
+
+
+def _scanned(checked: Checked, case: Case) -> Finding:
+    """Bone beyond the guide, along the bone, before the scan ends."""
+    points = case.part.mesh.vertices_mm @ case.bone.frame[:3, 2]
+    along = case.bone.mesh.vertices_mm @ case.bone.frame[:3, 2]
+    shown = checked.anatomy.field_of_view.inside(case.bone.mesh.vertices_mm, 0.5)
+    hidden = along[~shown] if not case.bone.complete else along[:0]
+    low, high = float(points.min()), float(points.max())
+    away = np.maximum(np.maximum(low - hidden, hidden - high), 0.0)
+    left = float(away.min()) if len(away) else max(high - low, checked.limits.gates["scan_end_mm"].low or 0.0)
+    what = f"{case.part.name}: bone that the scan shows beyond the guide"
+    hint = "ask for a scan that shows more of the bone, or move the cut"
+    return judged(checked.limits.gates["scan_end_mm"], "scan-end", what, left, hint)
+
+
+def pins_hold(checked: Checked) -> tuple[Finding, ...]:
+    """The planned pins against bone and each other."""
+    gates = checked.limits.gates
+    diameter = fittings(checked.order, checked.process, checked.tables).pin.diameter_mm
+    findings: list[Finding] = []
+    for case in _cases(checked):
+        scene = Scene(case.local)
+        pins = [checked.plan.axis(f"pin-{n}{case.end}") for n in range(1, count_of(checked.plan, "pin", case.end) + 1)]
+        ways = [_way(case.bone, pin) for pin in pins]
+        for pin, way in zip(pins, ways, strict=True):
+            hint = "another approach, a smaller pin_from_cut_mm, or move the pin"
+            findings.append(judged(gates["pin_held_mm"], "pin", f"{pin.name}: bone along it", way.depth_mm, hint))
+            beside = _beside_mm(scene, way) - 0.5 * diameter
+            findings.append(judged(gates["pin_wall_mm"], "pin", f"{pin.name}: bone beside it", beside, hint))
+        for first, second in ((k, k + 1) for k in range(0, len(pins) - 1, 2)):
+            one, other = ways[first], ways[second]
+            both = f"{pins[first].name} and {pins[second].name}"
+            sine = float(np.linalg.norm(np.cross(one.direction, other.direction)))
+            turned = round(float(np.degrees(np.arctan2(sine, abs(float(one.direction @ other.direction))))), 6)
+            findings.append(judged(gates["pin_cross_deg"], "pin", f"{both}: crossed by", turned, "a larger pin_cross_deg"))
+            between = apart_mm(one, one.depth_mm, other, other.depth_mm) - diameter
+            findings.append(judged(gates["pins_apart_mm"], "pin", f"{both}: between them", between, "a smaller pin_cross_deg"))
+    return tuple(findings)
+
+
+def _way(bone: Bone, pin: Axis) -> Trajectory:
+    entry = to_local(bone.frame, np.array([pin.origin_mm]))[0]
+    return Trajectory(entry, np.array(pin.direction) @ bone.frame[:3, :3], pin.length_mm or 0.0)
+
+
+def _beside_mm(scene: Scene, way: Trajectory) -> float:
+    """Least distance of a pin's axis to the surface, away from both of its ends; negative outside of the bone."""
+    through = scene.first((way.entry_mm + _SPACING_MM * way.direction)[None], way.direction[None], 500.0)
+    last = min(way.depth_mm, _SPACING_MM + float(np.nan_to_num(through.distance_mm[0])) - ENTRY_MM)
+    steps = np.arange(ENTRY_MM, max(last, ENTRY_MM) + 1e-9, _SPACING_MM)
+    points: FloatArray = way.entry_mm + steps[:, None] * way.direction
+    distance = nearest_mm(points, scene.mesh)
+    return float(np.where(scene.holds(points, UP), distance, -distance).min())
+
+
+def made_for(checked: Checked) -> tuple[Finding, ...]:
+    """Instruments and clearances that were used, with where their numbers come from."""
+    fit = fittings(checked.order, checked.process, checked.tables)
+    return used_findings(fit.blade, fit.pin, fit.slot, fit.hole, fit.contact)
+
+
+def _cases(checked: Checked) -> list[Case]:
+    chosen = parameters_of(checked.order, OsteotomyGuideParameters)
+    fit = fittings(checked.order, checked.process, checked.tables)
+    parts = {part.name: part for part in checked.device.parts}
+    found = []
+    for bone in checked.anatomy.bones:
+        end = suffix(checked.anatomy, bone)
+        local = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
+        cuts = planned_cuts(checked.plan, bone, end)
+        downward = longer_end(local, ends_of(cuts)) == 1
+        layout = laid_out(bone, checked.plan, end, chosen, fit, downward=downward)
+        found.append(Case(bone, end, local, cuts, layout, parts[f"guide-{title_of(bone)}"]))
+    return found
+
+
+CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
+    sits_on_bone, slides_on, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, made_for,
+)  # fmt: skip

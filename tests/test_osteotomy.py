@@ -1,0 +1,517 @@
+"""Osteotomy guides on a synthetic long bone and on real tibiae: planes, pins, guide on bone, motion, mirroring, limits."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from batchone.design.contact.seat import CONTACT
+from batchone.design.families import load_families
+from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
+from batchone.design.family import Checked
+from batchone.design.guide.label import LABEL
+from batchone.design.guide.sleeve import Sleeve
+from batchone.design.guide.slot import Slot, cut_tool, filled
+from batchone.design.guide.slot_checks import slot_findings
+from batchone.design.make import check, design, plan
+from batchone.design.osteotomy.approach import way_out
+from batchone.design.osteotomy.checks import cuts_fit, pins_hold
+from batchone.design.osteotomy.guide import SLOT_PIN_MM, slot_pin_mm, slots_apart_mm
+from batchone.design.osteotomy.section import section
+from batchone.design.table_files import shipped_tables
+from batchone.pipeline.errors import DesignError, OrderError
+from batchone.pipeline.order import Instruments, Order, PlanInput, PlanLine, PlanPlane
+from batchone.pipeline.values import (
+    Anatomy,
+    Bone,
+    CheckedDevice,
+    Device,
+    FieldOfView,
+    FloatArray,
+    Mesh,
+    Part,
+    Plan,
+    Side,
+    Vector,
+    moved_points,
+)
+from batchone.samples.long_bone import bone_surface
+from batchone.segment.frames.long_bone import tibia
+from batchone.slicer.profiles import load_machine, load_process
+
+SIGMA_MM = 0.05
+PROCESS, MACHINE = load_process("pa12-sls"), load_machine("sim-01")
+LIMITS = load_families()["osteotomy-guide"].limits
+SHAFT = {"site": "shaft", "wedge": "none", "bone_model": False, "contact_offset_mm": 0.3, "extension_mm": 15.0}
+FACES = {CONTACT, LABEL, "slot-1", *(f"{kind}-pin-{n}" for kind in ("bore", "stop") for n in (1, 2, 3, 4))}
+
+
+def anatomy_of(mesh: Mesh, side: Side) -> Anatomy:
+    sigma = np.full(len(mesh.vertices_mm), SIGMA_MM)
+    found = tibia(mesh, sigma, f"tibia-{side}", side, complete=True)
+    assert found is not None
+    bone = Bone("tibia", side, True, 1.0, 1.0, mesh, found.frame, sigma)
+    return Anatomy((bone,), found.landmarks, FieldOfView(np.eye(4), (9, 9, 9)), references=found.references)
+
+
+def mirrored(anatomy: Anatomy) -> Anatomy:
+    """The same bone on the other side, exactly: patient x turned round."""
+    flip = np.diag([-1.0, 1.0, 1.0])
+
+    def turned(vector: Vector) -> Vector:
+        return (-vector[0], vector[1], vector[2])
+
+    (bone,) = anatomy.bones
+    mesh = Mesh(bone.mesh.vertices_mm @ flip, np.ascontiguousarray(bone.mesh.faces[:, ::-1]))
+    frame = bone.frame.copy()
+    frame[:3, :3] = flip @ frame[:3, :3] @ flip
+    frame[:3, 3] = flip @ frame[:3, 3]
+    other = replace(bone, side="right", mesh=mesh, frame=frame)
+    marks = tuple(replace(m, name=m.name.replace("left", "right"), point_mm=turned(m.point_mm)) for m in anatomy.landmarks)
+    references = tuple(
+        replace(r, name=r.name.replace("left", "right"), origin_mm=turned(r.origin_mm), direction=turned(r.direction))
+        for r in anatomy.references
+    )
+    return replace(anatomy, bones=(other,), landmarks=marks, references=references)
+
+
+@cache
+def synthetic() -> Anatomy:
+    return anatomy_of(bone_surface(330.0, rings=200, spokes=72), "left")
+
+
+@cache
+def real(folder: Path, side: Side) -> Anatomy:
+    """A tibia of a person, made simpler within 0.1 mm."""
+    import trimesh
+
+    from batchone.design.model.reduction import reduced
+
+    stl = trimesh.load(folder / "bones" / f"VHF_{side.title()}_Bone_Tibia_smooth.stl")
+    # the files have x to the right and y to the front
+    mesh = Mesh(stl.vertices * np.array([-1.0, -1.0, 1.0]), np.asarray(stl.faces, dtype=np.int32))  # type: ignore[union-attr]
+    return anatomy_of(reduced(mesh, 0.1)[0], side)
+
+
+def order(side: Side = "left", drawn: PlanInput | None = None, blade: str | None = None, **parameters: object) -> Order:
+    return Order(
+        case="o-0001",
+        device="osteotomy-guide",
+        side=side,
+        process="pa12-sls",
+        machine="sim-01",
+        due=dt.datetime(2026, 11, 30, 8, tzinfo=dt.UTC),
+        plan=drawn or PlanInput(),
+        instruments=Instruments(saw_blade=blade),
+        parameters=OsteotomyGuideParameters.model_validate({"bone_model": False, **parameters}),
+    )
+
+
+@cache
+def made() -> tuple[Plan, Device]:
+    proposal = plan(synthetic(), order(**SHAFT))
+    return proposal, design(synthetic(), proposal, order(**SHAFT), PROCESS)
+
+
+def judged(device: Device, proposal: Plan, one: Order, anatomy: Anatomy) -> CheckedDevice:
+    return check(device, anatomy, proposal, one, PROCESS, MACHINE)
+
+
+def failed(checked: CheckedDevice) -> list[str]:
+    return [f"{f.what}: {f.value:g} ({f.limit})" for f in checked.findings if f.verdict == "fail"]
+
+
+def points_of(part: Part) -> FloatArray:
+    """Vertices and middles of all triangles."""
+    return np.vstack([part.mesh.vertices_mm, part.mesh.vertices_mm[part.mesh.faces].mean(axis=1)])
+
+
+def apart(one: Part, other: Part) -> float:
+    """Hausdorff distance of two parts, both ways, from vertices and middles to the surface."""
+    from batchone.design.nearest import nearest_mm
+
+    return max(float(nearest_mm(points_of(a), b.mesh).max()) for a, b in ((one, other), (other, one)))
+
+
+def motion() -> FloatArray:
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("xyz", [12.0, -20.0, 31.0], degrees=True).as_matrix()
+    pose[:3, 3] = (40.0, -25.0, 130.0)
+    return pose
+
+
+def tube(radius_mm: float, length_mm: float, sides: int = 256) -> Mesh:
+    """A closed round bar along z, about the origin."""
+    import trimesh
+
+    bar = trimesh.creation.cylinder(radius_mm, length_mm, sections=sides)
+    return Mesh(np.asarray(bar.vertices), np.asarray(bar.faces, dtype=np.int32))
+
+
+# --- sections and ways -------------------------------------------------------------------------------------------------------
+
+
+def test_a_section_has_the_area_and_the_extent_of_what_is_cut() -> None:
+    normal = np.array([0.0, np.sin(0.5), np.cos(0.5)])
+    found = section(tube(10.0, 200.0), np.array([0.0, 0.0, 3.0]), normal)
+    assert found is not None
+    assert found.area_mm2 == pytest.approx(np.pi * 100.0 / np.cos(0.5), rel=2e-3)  # an ellipse; 256 sides
+    assert found.along(np.array([1.0, 0.0, 0.0])) == pytest.approx((-10.0, 10.0), abs=0.01)
+    assert found.along(np.array([0.0, np.cos(0.5), -np.sin(0.5)]))[1] == pytest.approx(
+        10.0 / np.cos(0.5) - 3 * np.sin(0.5), abs=0.01
+    )
+    assert section(tube(10.0, 200.0), np.array([0.0, 0.0, 101.0]), np.array([0.0, 0.0, 1.0])) is None
+
+
+def test_of_two_sections_the_nearer_one_counts() -> None:
+    one, other = tube(5.0, 50.0), tube(8.0, 50.0)
+    both = Mesh(
+        np.vstack([one.vertices_mm, other.vertices_mm + np.array([40.0, 0.0, 0.0])]),
+        np.vstack([one.faces, other.faces + len(one.vertices_mm)]),
+    )
+    for x, radius in ((3.0, 5.0), (33.0, 8.0)):
+        found = section(both, np.array([x, 0.0, 0.5]), np.array([0.0, 0.0, 1.0]))
+        assert found is not None
+        assert found.area_mm2 == pytest.approx(np.pi * radius**2, rel=2e-3)
+
+
+def test_the_way_out_looks_from_the_flat_face_not_from_the_edge() -> None:
+    import trimesh
+
+    bar = trimesh.creation.box((20.0, 20.0, 200.0)).subdivide_to_size(4.0)
+    turned = Rotation.from_euler("z", 20.0, degrees=True).as_matrix()
+    mesh = Mesh(np.asarray(bar.vertices) @ turned.T, np.asarray(bar.faces, dtype=np.int32))
+    found = way_out(mesh, np.zeros(3), np.array([0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0]), width_mm=24.0)
+    assert found.direction == pytest.approx(turned[:, 0], abs=1e-6)
+    assert found.middle_mm == pytest.approx(10.0 * turned[:, 0], abs=0.5)
+
+
+# --- slots -------------------------------------------------------------------------------------------------------------------
+
+
+def a_slot(*, tilt_deg: float = 0.0, off_mm: float = 0.0, width_mm: float = 1.4, name: str = "1") -> Slot:
+    c, s = np.cos(np.radians(tilt_deg)), np.sin(np.radians(tilt_deg))
+    normal, advance = np.array([0.0, c, s]), np.array([0.0, s, -c])
+    return Slot(name, np.array([0.0, off_mm, 0.0]), normal, advance, width_mm, (-20.0, 20.0), (-16.0, 3.0))
+
+
+@cache
+def slotted() -> Part:
+    from batchone.design.booleans import difference, to_part
+
+    slot = a_slot()
+    block = slot.block(ends_mm=5.0, below_mm=3.5, above_mm=3.5)
+    return to_part(difference(block, cut_tool(slot.feature(before_mm=8.0, beyond_mm=8.0)), what="slot"), "guide-x")
+
+
+def verdicts(planned: Slot, *, guided_mm: float = 15.0) -> dict[str, str]:
+    found = slot_findings(slotted(), planned, np.eye(4), over_bone_mm=(-15.0, 15.0), guided_mm=guided_mm, limits=LIMITS)
+    return {f.what.split(", ", 1)[1]: f.verdict for f in found}
+
+
+@pytest.mark.parametrize(
+    ("planned", "what", "verdict"),
+    [
+        (a_slot(off_mm=0.045), "middle off the plan", "pass"),
+        (a_slot(off_mm=0.055), "middle off the plan", "fail"),
+        (a_slot(tilt_deg=0.09), "against the plan", "pass"),
+        (a_slot(tilt_deg=0.11), "against the plan", "fail"),
+        (a_slot(width_mm=1.419), "width minus set", "pass"),
+        (a_slot(width_mm=1.421), "width minus set", "fail"),
+        (a_slot(width_mm=1.381), "width minus set", "pass"),
+        (a_slot(width_mm=1.379), "width minus set", "fail"),
+    ],
+)
+def test_a_slot_is_judged_just_inside_and_just_outside_its_limits(planned: Slot, what: str, verdict: str) -> None:
+    assert verdicts(planned)[what] == verdict
+
+
+def test_the_depth_that_leads_the_saw_is_measured() -> None:
+    what = "least depth that leads the saw minus set"
+    assert verdicts(a_slot(), guided_mm=19.0)[what] == "pass"  # the block is 19 mm deep
+    assert verdicts(a_slot(), guided_mm=19.6)[what] == "fail"
+
+
+def test_an_open_slot_reaches_out_of_its_block_at_one_end() -> None:
+    feature = a_slot().feature(before_mm=8.0, beyond_mm=8.0, open_end=1.0, open_mm=10.0)
+    across = a_slot().across
+    ends = (feature.mesh.vertices_mm @ across).min(), (feature.mesh.vertices_mm @ across).max()
+    assert ends == pytest.approx((-20.0, 30.0), abs=1e-6)
+
+
+def test_the_wall_between_slots_and_to_a_bore_is_that_of_geometry() -> None:
+    sleeve = Sleeve("pin-1", np.array([0.0, 6.0, 0.0]), np.array([0.0, 0.0, 1.0]), 2.8, 6.8, 12.0)
+    assert slot_pin_mm(a_slot(), sleeve) == pytest.approx(6.0 - 0.7 - 1.4)
+    leaning = replace(sleeve, outward=np.array([0.0, -0.6, 0.8]))
+    assert slot_pin_mm(a_slot(), leaning) == 0.0  # it leans across the slot
+    assert slots_apart_mm(a_slot(), a_slot(off_mm=4.0, name="2")) == pytest.approx(4.0 - 1.4)
+    assert slots_apart_mm(a_slot(), a_slot(off_mm=1.0, tilt_deg=20.0, name="2")) == 0.0
+
+
+def test_what_lies_between_two_near_blocks_is_filled() -> None:
+    from batchone.design.booleans import volume_mm3
+
+    one, other = a_slot(), a_slot(off_mm=12.0, name="2")
+    blocks = [slot.block(ends_mm=5.0, below_mm=3.5, above_mm=3.5) for slot in (one, other)]
+    assert volume_mm3(filled(*blocks)) == pytest.approx(50.0 * 19.0 * (12.0 + 1.4 + 7.0))
+
+
+# --- the plan ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_shaft_is_cut_across_at_its_height_with_crossed_pins_on_both_sides() -> None:
+    proposal, _ = made()
+    shaft = next(r for r in synthetic().references if r.name == "tibia-left-shaft")
+    cut = proposal.plane("cut-1")
+    assert proposal.proposed
+    assert np.cross(cut.normal, shaft.direction) == pytest.approx(np.zeros(3), abs=1e-6)
+    along = synthetic().bones[0].mesh.vertices_mm @ np.array(cut.normal)
+    assert (np.array(cut.origin_mm) @ cut.normal - along.min()) / np.ptp(along) == pytest.approx(0.5, abs=1e-3)
+    heights = [
+        float((np.array(proposal.axis(f"pin-{n}").origin_mm) - cut.origin_mm) @ np.array(cut.normal)) for n in (1, 2, 3, 4)
+    ]
+    assert heights == pytest.approx([10.0, 15.0, -17.0, -22.0], abs=1e-3)  # label and arm need room below
+    for one, other in ((1, 2), (3, 4)):
+        cosine = np.dot(proposal.axis(f"pin-{one}").direction, proposal.axis(f"pin-{other}").direction)
+        assert np.degrees(np.arccos(cosine)) == pytest.approx(20.0, abs=1e-3)
+
+
+def test_a_closing_wedge_has_two_planes_that_meet_where_the_blades_stop() -> None:
+    proposal = plan(synthetic(), order(site="shaft", wedge="closing", wedge_deg=14.0))
+    one, other = proposal.plane("cut-1"), proposal.plane("cut-2")
+    assert np.degrees(np.arccos(-np.dot(one.normal, other.normal))) == pytest.approx(14.0, abs=1e-6)
+    ends = []
+    for name in ("blade-1", "blade-2"):
+        blade = proposal.axis(name)
+        assert blade.length_mm is not None
+        ends.append(np.array(blade.origin_mm) + blade.length_mm * np.array(blade.direction))
+    for plane in (one, other):
+        for end in ends:
+            assert abs(float((end - plane.origin_mm) @ np.array(plane.normal))) <= 1e-6
+    assert dict(proposal.figures)["kerf_mm"] == 1.1
+
+
+def test_a_left_order_never_gets_a_right_guide() -> None:
+    with pytest.raises(OrderError, match="the order's side is left, the bone is tibia right"):
+        plan(mirrored(synthetic()), order(**SHAFT))
+    with pytest.raises(OrderError, match="the order's side is right, the bone is tibia left"):
+        plan(synthetic(), order("right", **SHAFT))
+
+
+def drawn_plane(up_mm: float, *, normal: Vector = (0.0, 0.0, 1.0), name: str = "cut-1", aside_mm: float = 0.0) -> PlanPlane:
+    (bone,) = synthetic().bones
+    place = moved_points(bone.frame, np.array([[aside_mm, 0.0, up_mm]]))[0]
+    x, y, z = (bone.frame[:3, :3] @ np.array(normal)).tolist()
+    return PlanPlane(name=name, origin_mm=tuple(place.tolist()), normal=(x, y, z))
+
+
+def test_drawn_planes_and_pins_take_the_place_of_the_proposed_ones() -> None:
+    proposal, _ = made()
+    pin = proposal.axis("pin-3")
+    end = np.array(pin.origin_mm) + 15.0 * np.array(pin.direction)
+    line = PlanLine(name="pin-3", start_mm=pin.origin_mm, end_mm=tuple(end.tolist()))
+    drawn = PlanInput(planes=(drawn_plane(-160.0), drawn_plane(-190.0, normal=(0.0, 0.0, -1.0), name="cut-2")), lines=(line,))
+    found = plan(synthetic(), order(drawn=drawn, **SHAFT))
+    assert not found.proposed
+    for plane in drawn.planes:
+        made_of = found.plane(plane.name)
+        assert made_of.normal == pytest.approx(plane.normal, abs=1e-6)
+        assert abs(float((np.array(made_of.origin_mm) - plane.origin_mm) @ np.array(plane.normal))) <= 1e-5
+    assert found.axis("pin-3").direction == pytest.approx(pin.direction, abs=1e-6)
+    assert found.axis("pin-3").length_mm == pytest.approx(15.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        (PlanInput(planes=(drawn_plane(40.0),)), "plane cut-1 misses the bone: it passes 3"),
+        (PlanInput(planes=(drawn_plane(-160.0, aside_mm=80.0),)), "plane cut-1 lies [56].* mm beside the bone that it cuts"),
+        (PlanInput(planes=(drawn_plane(-160.0, name="resection"),)), "the plan holds resection"),
+        (
+            PlanInput(planes=(drawn_plane(-160.0),), lines=(PlanLine(name="blade-1", start_mm=(0, 0, 0), end_mm=(0, 0, 9)),)),
+            "plane cut-1 lies across the way of the blade",
+        ),
+        (PlanInput(lines=(PlanLine(name="pin-2", start_mm=(300, 0, 0), end_mm=(300, 9, 0)),)), "plan line pin-2 misses the bone"),
+    ],
+)
+def test_what_cannot_be_sawn_or_held_as_drawn_is_refused_by_name(drawn: PlanInput, message: str) -> None:
+    with pytest.raises(OrderError, match=message):
+        plan(synthetic(), order(drawn=drawn, **SHAFT))
+
+
+def test_a_bone_without_landmarks_needs_a_drawn_plane() -> None:
+    bare = replace(synthetic(), landmarks=(), references=())
+    with pytest.raises(OrderError, match="tibia-left has no tibia-left-shaft"):
+        plan(bare, order(**SHAFT))
+    with pytest.raises(OrderError, match="tibia-left has no tibia-left-plateau-medial"):
+        plan(bare, order())
+    assert plan(bare, order(drawn=PlanInput(planes=(drawn_plane(-160.0),)), **SHAFT)).plane("cut-1")
+
+
+def test_slots_that_leave_a_thin_wedge_and_pins_too_near_are_refused() -> None:
+    narrow = order(**{**SHAFT, "wedge": "closing", "wedge_deg": 5.0})
+    with pytest.raises(DesignError, match=r"slot-1 and slot-2 leave a wedge of .* mm between them, at least 1\.5 mm"):
+        design(synthetic(), plan(synthetic(), narrow), narrow, PROCESS)
+    proposal, _ = made()
+    pin = proposal.axis("pin-1")
+    cut = proposal.plane("cut-1")
+    nearer = replace(pin, origin_mm=tuple((np.array(pin.origin_mm) - 7.0 * np.array(cut.normal)).tolist()))
+    beside = replace(proposal, axes=tuple(nearer if axis.name == "pin-1" else axis for axis in proposal.axes))
+    with pytest.raises(DesignError, match=rf"slot-1 and bore-pin-1 leave a wall of .* mm, at least {SLOT_PIN_MM:g} mm"):
+        design(synthetic(), beside, order(**SHAFT), PROCESS)
+
+
+# --- what is checked on the plan ---------------------------------------------------------------------------------------------
+
+
+def case(proposal: Plan, anatomy: Anatomy | None = None, one: Order | None = None) -> Checked:
+    return Checked(made()[1], anatomy or synthetic(), proposal, one or order(**SHAFT), PROCESS, MACHINE, shipped_tables(), LIMITS)
+
+
+@pytest.mark.parametrize(("left_mm", "verdict"), [(4.9, "fail"), (5.1, "pass"), (9.9, "pass"), (10.1, "fail")])
+def test_the_hinge_of_a_wedge_is_judged_at_both_limits(left_mm: float, verdict: str) -> None:
+    proposal, _ = made()
+    blade = proposal.axis("blade-1")
+    assert blade.length_mm is not None
+    shorter = replace(blade, length_mm=blade.length_mm - left_mm)
+    changed = replace(proposal, axes=tuple(shorter if axis.name == "blade-1" else axis for axis in proposal.axes))
+    found = cuts_fit(case(changed, one=order(**{**SHAFT, "site": "proximal", "wedge": "opening"})))
+    assert {f.what: f.verdict for f in found}["cut-1: bone left at the far cortex"] == verdict
+
+
+@pytest.mark.parametrize(("beyond_mm", "verdict"), [(7.0, "fail"), (11.5, "pass")])
+def test_a_bone_that_the_scan_cuts_off_beside_the_guide_is_found(beyond_mm: float, verdict: str) -> None:
+    proposal, device = made()
+    (bone,) = synthetic().bones
+    lowest = float(device.parts[0].mesh.vertices_mm[:, 2].min()) - beyond_mm
+    low = np.append(bone.mesh.vertices_mm[:, :2].min(axis=0) - 5.0, lowest)
+    affine = np.eye(4)
+    affine[:3, 3] = low
+    shape = np.ceil(bone.mesh.vertices_mm.max(axis=0) + 5.0 - low).astype(int)[::-1]
+    view = FieldOfView(affine, (int(shape[0]), int(shape[1]), int(shape[2])))
+    cut_off = replace(synthetic(), bones=(replace(bone, complete=False),), field_of_view=view)
+    found = [f for f in cuts_fit(case(proposal, cut_off)) if f.check == "scan-end"]
+    assert [f.verdict for f in found] == [verdict]
+
+
+def test_pins_that_run_parallel_are_found() -> None:
+    proposal, _ = made()
+    parallel = replace(proposal.axis("pin-2"), direction=proposal.axis("pin-1").direction)
+    changed = replace(proposal, axes=tuple(parallel if axis.name == "pin-2" else axis for axis in proposal.axes))
+    verdict = {f.what: f.verdict for f in pins_hold(case(changed))}
+    assert verdict["pin-1 and pin-2: crossed by"] == "fail"
+    assert verdict["pin-3 and pin-4: crossed by"] == "pass"
+    least = order(**{**SHAFT, "pin_cross_deg": 10.0})
+    found = {f.what: f.verdict for f in pins_hold(case(plan(synthetic(), least), one=least))}
+    assert found["pin-1 and pin-2: crossed by"] == "pass"
+
+
+# --- the guide ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_shaft_guide_passes_every_check_and_keeps_its_faces() -> None:
+    proposal, device = made()
+    assert failed(judged(device, proposal, order(**SHAFT), synthetic())) == []
+    (guide,) = device.parts
+    assert guide.name == "guide-tibia-left"
+    assert {face.label for face in guide.functional_faces} == FACES
+    assert set(guide.labels) >= FACES
+    assert guide.step.startswith(b"ISO-10303-21")
+
+
+SMALL = {
+    "relief_mm": 0.6, "shell_mm": 3.0, "plate_mm": 14.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
+    "pin_apart_mm": 6.0, "pin_cross_deg": 10.0, "pin_depth_mm": 15.0, "sleeve_mm": 8.0, "sleeve_wall_mm": 1.2,
+    "extension_mm": 0.0,
+}  # fmt: skip
+LARGE = {
+    "relief_mm": 3.0, "shell_mm": 6.0, "plate_mm": 40.0, "guided_mm": 30.0, "slot_wall_mm": 6.0, "pin_from_cut_mm": 30.0,
+    "pin_apart_mm": 30.0, "pin_cross_deg": 40.0, "pin_depth_mm": 80.0, "sleeve_mm": 30.0, "sleeve_wall_mm": 4.0,
+    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("parameters", [SMALL, LARGE], ids=["small", "large"])
+def test_small_and_large_parameters_make_a_valid_guide(parameters: dict[str, object]) -> None:
+    one = order(**{**SHAFT, **parameters})
+    proposal = plan(synthetic(), one)
+    assert failed(judged(design(synthetic(), proposal, one, PROCESS), proposal, one, synthetic())) == []
+
+
+def test_an_order_for_two_bones_gets_a_guide_for_each_named_after_it() -> None:
+    (bone,) = synthetic().bones
+    shift = np.eye(4)
+    shift[0, 3] = 90.0
+    other = synthetic().moved(shift)
+    second = replace(other.bones[0], name="femur")
+    references = tuple(replace(r, name=r.name.replace("tibia", "femur")) for r in other.references)
+    both = replace(synthetic(), bones=(bone, second), references=(*synthetic().references, *references))
+    proposal = plan(both, order(**SHAFT))
+    assert [plane.name for plane in proposal.planes] == ["cut-1-tibia-left", "cut-1-femur-left"]
+    device = design(both, proposal, order(**SHAFT), PROCESS)
+    assert [part.name for part in device.parts] == ["guide-tibia-left", "guide-femur-left"]
+    middles = [float(part.mesh.vertices_mm[:, 0].mean()) for part in device.parts]
+    assert middles[0] < 45.0 < middles[1]
+
+
+def test_a_moved_bone_gets_the_same_guide_moved() -> None:
+    anatomy, (proposal, device) = synthetic().moved(motion()), made()
+    again = plan(anatomy, order(**SHAFT))
+    for axis in proposal.axes:
+        expected = moved_points(motion(), np.array([axis.origin_mm]))[0]
+        assert np.linalg.norm(np.array(again.axis(axis.name).origin_mm) - expected) <= 1e-4
+        turned = motion()[:3, :3] @ np.array(axis.direction)
+        assert np.linalg.norm(np.array(again.axis(axis.name).direction) - turned) <= 1e-6
+    other = design(anatomy, again, order(**SHAFT), PROCESS)
+    back = np.linalg.inv(motion())
+    assert apart(device.parts[0], replace(other.parts[0], mesh=other.parts[0].mesh.moved(back))) <= 0.02
+
+
+def test_a_mirrored_bone_gets_the_mirrored_guide() -> None:
+    anatomy, (proposal, _) = mirrored(synthetic()), made()
+    plain, one = {**SHAFT, "engrave": False}, order("right", **{**SHAFT, "engrave": False})
+    again = plan(anatomy, order("right", **SHAFT))
+    for axis in proposal.axes:
+        for mine, other in ((again.axis(axis.name).origin_mm, axis.origin_mm), (again.axis(axis.name).direction, axis.direction)):
+            assert np.array(mine) == pytest.approx(np.array(other) * [-1.0, 1.0, 1.0], abs=1e-4)
+    other_side = design(anatomy, plan(anatomy, one), one, PROCESS)
+    assert failed(judged(other_side, plan(anatomy, one), one, anatomy)) == []  # slots and bores lie on the mirrored plan
+    (right,) = other_side.parts
+    left = design(synthetic(), plan(synthetic(), order(**plain)), order(**plain), PROCESS).parts[0]
+    image = replace(right, mesh=Mesh(right.mesh.vertices_mm * [-1.0, 1.0, 1.0], right.mesh.faces[:, ::-1]))
+    assert apart(left, image) <= 0.5  # the plate's edges follow columns of 0.3 mm; letters cannot be mirrored
+    assert right.name == "guide-tibia-right"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, side: Side) -> None:
+    anatomy, one = real(test_data, side), order(side, bone_model=side == "left")
+    proposal = plan(anatomy, one)
+    frame = anatomy.bones[0].frame
+    normal = frame[:3, :3].T @ np.array(proposal.plane("cut-1").normal)
+    plateau = next(r for r in anatomy.references if r.name == f"tibia-{side}-plateau")
+    slope = frame[:3, :3].T @ np.array(plateau.direction)
+    assert normal[1] / normal[2] == pytest.approx(slope[1] / slope[2], abs=0.05)  # the slope from front to back is kept
+    assert abs(normal[0]) > 0.2  # it rises to the far cortex
+    device = design(anatomy, proposal, one, PROCESS)
+    assert failed(judged(device, proposal, one, anatomy)) == []
+    assert [part.purpose for part in device.parts] == (["device", "bone-model"] if side == "left" else ["device"])
+    medial = -1.0 if side == "left" else 1.0
+    local = moved_points(np.linalg.inv(frame), device.parts[0].mesh.vertices_mm)
+    assert medial * float(local[:, 0].mean()) > 10.0
+
+
+@pytest.mark.data
+def test_a_closing_wedge_of_a_real_shaft_passes_every_check(test_data: Path) -> None:
+    anatomy, one = real(test_data, "right"), order("right", site="shaft", wedge="closing", wedge_deg=18.0)
+    proposal = plan(anatomy, one)
+    device = design(anatomy, proposal, one, PROCESS)
+    assert failed(judged(device, proposal, one, anatomy)) == []
+    assert {"slot-1", "slot-2"} <= {face.label for face in device.parts[0].functional_faces}
