@@ -73,8 +73,11 @@ def _keep_scan(result: tuple[Scan, Identity], folder: Path) -> Scan:
 
 def _keep_anatomy(anatomy: Anatomy, folder: Path) -> Anatomy:
     from batchone.pipeline.editing.anatomy_files import write_anatomy  # needs the whole installation; the table does not
+    from batchone.pipeline.job.levels import LEVELS, levels_picture, to_be_named
 
     write_anatomy(anatomy, folder)
+    if anatomy.labels is not None and to_be_named(anatomy.labels):
+        (folder / LEVELS).write_bytes(levels_picture(anatomy.labels))
     return anatomy
 
 

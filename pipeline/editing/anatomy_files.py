@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from batchone.pipeline.editing.levels_picture import LEVELS, levels_picture, wanted
 from batchone.pipeline.editing.seg_nrrd import seg_nrrd_bytes
 from batchone.pipeline.editing.stl import write_stl
 from batchone.pipeline.editing.take import ABOUT, SCAN_DIGITS
@@ -20,7 +19,7 @@ SEG_NRRD, NIFTI = "labels.seg.nrrd", "labels.nii.gz"
 
 
 def write_anatomy(anatomy: Anatomy, folder: Path) -> None:
-    """Write an STL for each bone, the labels, ``anatomy.json``, and the numbered picture where levels are not certain."""
+    """Write an STL for each bone, the labels, and ``anatomy.json``."""
     files = bone_files(anatomy)
     bones = []
     for bone, file in zip(anatomy.bones, files, strict=True):
@@ -43,8 +42,6 @@ def write_anatomy(anatomy: Anatomy, folder: Path) -> None:
     tree["references"] = [_reference(one) for one in anatomy.references]
     if anatomy.labels is not None:
         _write_labels(anatomy.labels, folder)
-        if wanted(anatomy.labels):
-            (folder / LEVELS).write_bytes(levels_picture(anatomy.labels))
         tree["labels"] = {"seg_nrrd": SEG_NRRD, "nifti": NIFTI, "values": _values(anatomy.labels)}
     text = json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / "anatomy.json").write_text(text + "\n", encoding="utf-8")

@@ -26,9 +26,9 @@ _FAR = 0.45  # of the brightness that depth takes away at the far side
 Image3 = npt.NDArray[np.uint8]
 
 
-def wanted(labels: VoxelLabels | None) -> bool:
+def to_be_named(labels: VoxelLabels) -> bool:
     """Whether a person must look: vertebrae are there, and the number of one of them is not certain."""
-    return labels is not None and any(is_vertebra(one.name) and one.numbering == "estimated" for one in labels.labels)
+    return any(is_vertebra(one.name) and one.numbering == "estimated" for one in labels.labels)
 
 
 def levels_picture(labels: VoxelLabels) -> bytes:
