@@ -23,7 +23,7 @@ from batchone.pipeline.editing.export import labels_file
 from batchone.pipeline.editing.take import FOREIGN, read_edit
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.intake.pseudonym import pseudonymous_uid
-from batchone.pipeline.job.dicom_codes import Code, bone_code, coded_bone, coded_side, side_code
+from batchone.pipeline.job.dicom_codes import PHYSICAL_OBJECT, Code, bone_code, coded_bone, coded_side, side_code
 from batchone.pipeline.labels import VERTEBRAE, edited_by
 from batchone.pipeline.values import Anatomy, Edit, FieldOfView, Label, Scan, SourceImages
 from batchone.samples.dicom import write_series
@@ -222,6 +222,17 @@ def test_overlap_is_refused_with_its_voxels_and_what_to_do(study: list[Any], sca
     with pytest.raises(InputError, match=r"segments overlap in 37 voxels, at most 0") as told:
         taken(written(foreign(study, masks)), scan, tmp_path)
     assert "give every voxel to one bone" in told.value.hint
+
+
+def test_segments_of_a_device_do_not_count(study: list[Any], scan: Scan, truth: Any, tmp_path: Path) -> None:
+    """A job's own segmentation comes back as it is: its device lies in the bones, or beside them."""
+    item = foreign(study, np.stack([truth == 1, truth == 2, truth > 0], axis=-1))
+    item.SegmentSequence[2].SegmentLabel = "pedicle-guide guide"
+    item.SegmentSequence[2].SegmentedPropertyCategoryCodeSequence[0].CodeValue = PHYSICAL_OBJECT.value
+    edit = taken(written(item), scan, tmp_path)
+    assert edit.labels is not None
+    assert [one.name for one in edit.labels.labels] == ["l1", "l2"]
+    assert np.array_equal(expanded(edit.labels).voxels, np.where(truth == 3, 0, truth))
 
 
 def _spacing(item: Any) -> None:

@@ -171,7 +171,7 @@ def _segments(item: Any) -> tuple[DicomSegment, ...]:
         made.append(
             DicomSegment(
                 int(one.SegmentNumber),
-                str(one.get("SegmentLabel", "")).strip(),
+                str(one.get("SegmentLabel") or "").strip(),
                 coded_bone(*_code(kind)),
                 next((side for side in sides if side is not None), None),
                 _code(category) == PHYSICAL_OBJECT[:2],

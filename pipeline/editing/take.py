@@ -28,7 +28,7 @@ from batchone.segment.ordered import ordered_labels, wanted_bones
 
 FOLDER = "labels"
 ABOUT = "batchone labels of scan "  # in NIfTI and DICOM, before the scan's digest
-FOREIGN = "the DICOM object names another frame of reference: only its grid, which is the scan's, ties it to this scan"
+FOREIGN = "the DICOM object names neither the scan's frame of reference nor its series: only its grid ties it to this scan"
 SCAN_DIGITS = 16  # of the digest, in files: enough to tell scans apart
 
 NEVER = Edit()
@@ -122,7 +122,8 @@ def is_dicom(file: Path) -> bool:
 
 def _from_dicom(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[LabelArray, tuple[Label, ...], str]:
     given = read_dicom_seg(file, most=scan.hu.size)
-    if given.about.startswith(ABOUT):
+    marked = given.about.startswith(ABOUT)
+    if marked:
         _same_scan(given.about.removeprefix(ABOUT).strip(), scan)
     if given.frames:
         normal = given.frames[0].affine[:3, 2]
@@ -131,16 +132,18 @@ def _from_dicom(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[Label
     out = np.zeros(scan.hu.shape, dtype=np.uint8)
     counts = np.zeros(MAX_LABEL + 1, dtype=np.int64)
     overlap = 0
+    devices = any(one.device for one in given.segments)
     kept = np.array([0, *(0 if one.device else n for n, one in enumerate(given.segments, start=1))], dtype=np.uint8)
     for frame, ordinals in given.ordinals():
-        ordinals = kept[ordinals]
+        ordinals = kept[ordinals] if devices else ordinals
         if not ordinals.any():
             continue
         place, inside = placed(ordinals[None], frame.affine, scan.affine, scan.hu.shape)
         mask = inside != 0
+        values = inside[mask]
         overlap += int(np.count_nonzero(out[place][mask]))
-        out[place][mask] = inside[mask]
-        counts += np.bincount(inside.reshape(-1), minlength=MAX_LABEL + 1)
+        out[place][mask] = values
+        counts += np.bincount(values, minlength=MAX_LABEL + 1)
     if overlap:
         raise _overlap(overlap)
     labels: dict[tuple[str, Side], Label] = {}
@@ -149,7 +152,7 @@ def _from_dicom(file: Path, scan: Scan, known: tuple[Label, ...]) -> tuple[Label
         if counts[ordinal]:
             key = _coded_bone(segment, known)
             table[ordinal] = labels.setdefault(key, Label(len(labels) + 1, *key, True, CONFIDENCE)).value
-    return table[out], tuple(labels.values()), "" if _refers_to(given.uids, scan) else FOREIGN
+    return table[out], tuple(labels.values()), "" if marked or _refers_to(given.uids, scan) else FOREIGN
 
 
 def _refers_to(uids: frozenset[str], scan: Scan) -> bool:
