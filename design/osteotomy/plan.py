@@ -21,6 +21,7 @@ from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan
 
 LABEL_ROOM_MM = 7.0  # pins on the label's side stand so much further from the cut; two lines of text, project default
 _FAR_MM = 150.0  # numerical: rays start so far outside
+_LEAST_ALONG = 0.5  # cosine between a cut's normal and the bone: beside cuts along the bone pins stand across it; project default
 _AS_LONG_MM = 5.0  # ends that differ by less are as long; project default
 _LEAST_ASIDE = 0.1  # numerical: cosine below which a direction does not say which way is the front
 
@@ -189,7 +190,11 @@ def _pins(
         if any(line is None for line in lines):
             room = LABEL_ROOM_MM if chosen.engrave and number == longer else 0.0
             into = unit(-way.direction + end.away * float(way.direction @ end.away))
-            row = Row(end.cut.origin_mm, end.away, into, way.middle_mm, front_of(end.away, into), chosen.pin_from_cut_mm + room)
+            along = np.array([0.0, 0.0, 1.0 if number == 0 else -1.0])
+            along = along if float(along @ end.away) > _LEAST_ALONG else end.away
+            row = Row(
+                end.cut.origin_mm, end.away, along, into, way.middle_mm, front_of(end.away, into), chosen.pin_from_cut_mm + room
+            )
             proposed = pin_pair(
                 scene,
                 row,
