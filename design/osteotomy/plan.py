@@ -148,7 +148,25 @@ def _cuts(anatomy: Anatomy, bone: Bone, mesh: Mesh, order: Order, chosen: Osteot
             crossed = sawn(mesh, origin, normal, f"cut-{n}{end}")
             toward = _toward(mesh, bone, order.plan.line(f"blade-{n}{end}"), origin, normal, chosen)
             found[n] = cut(crossed, normal, toward, hinge_mm=hinge_mm(chosen), name=f"cut-{n}{end}")
+    for n, one in found.items():
+        line = order.plan.line(f"blade-{n}{end}")
+        if line is not None:
+            found[n] = _sawn_along(mesh, bone, one, line)
     return tuple(found[n] for n in sorted(found))
+
+
+def _sawn_along(mesh: Mesh, bone: Bone, one: Cut, line: PlanLine) -> Cut:
+    """The cut with the blade's way as drawn: it stops where the line ends."""
+    direction = _drawn(bone, line)[1]
+    turned = cut(sawn(mesh, one.origin_mm, one.normal, line.name), one.normal, direction, hinge_mm=0.0, name=line.name)
+    end = to_local(bone.frame, np.array([line.end_mm]))[0]
+    depth_mm = float((end - turned.origin_mm) @ turned.advance)
+    if depth_mm <= 0.0:
+        raise OrderError(
+            f"plan line {line.name} ends {-depth_mm:.1f} mm before the bone, must end in it",
+            hint="draw it from where the blade enters to where it stops",
+        )
+    return replace(turned, depth_mm=depth_mm)
 
 
 def _toward(
