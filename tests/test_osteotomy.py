@@ -327,6 +327,22 @@ def test_drawn_planes_and_pins_take_the_place_of_the_proposed_ones() -> None:
     assert found.axis("pin-3").length_mm == pytest.approx(15.0, abs=1e-3)
 
 
+def test_a_plan_that_comes_back_as_it_went_out_is_the_same_plan() -> None:
+    wedge = {**SHAFT, "wedge": "closing", "wedge_deg": 14.0}
+    went = plan(synthetic(), order(**wedge))
+    planes = tuple(PlanPlane(name=p.name, origin_mm=p.origin_mm, normal=p.normal) for p in went.planes)
+    lines = []
+    for axis in went.axes:
+        end = np.array(axis.origin_mm) + (axis.length_mm or 30.0) * np.array(axis.direction)
+        lines.append(PlanLine(name=axis.name, start_mm=axis.origin_mm, end_mm=tuple(end.tolist())))
+    came = plan(synthetic(), order(drawn=PlanInput(planes=planes, lines=tuple(lines)), **wedge))
+    for axis in went.axes:
+        assert came.axis(axis.name).direction == pytest.approx(axis.direction, abs=1e-6)
+        assert came.axis(axis.name).origin_mm == pytest.approx(axis.origin_mm, abs=1e-3)
+        if axis.length_mm is not None:
+            assert came.axis(axis.name).length_mm == pytest.approx(axis.length_mm, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("drawn", "message"),
     [

@@ -35,6 +35,8 @@ class Row:
     ----------
     origin_mm, away
         (3,) a place on the plane of the cut, unit normal into the bone that is held.
+    along
+        (3,) unit, along the bone into that end.
     into
         (3,) unit, into the bone, along the plane.
     middle_mm
@@ -47,6 +49,7 @@ class Row:
 
     origin_mm: FloatArray
     away: FloatArray
+    along: FloatArray
     into: FloatArray
     middle_mm: FloatArray
     front: FloatArray
@@ -76,7 +79,8 @@ def pin_pair(scene: Scene, row: Row, *, apart_mm: float, cross_deg: float, depth
 
 
 def _pin(scene: Scene, row: Row, from_cut: float, aside: float, cross_deg: float, depth_mm: float) -> PinWay | None:
-    level = row.middle_mm + (from_cut - float((row.middle_mm - row.origin_mm) @ row.away)) * row.away
+    further = from_cut - float((row.middle_mm - row.origin_mm) @ row.away)
+    level = row.middle_mm + further / float(row.along @ row.away) * row.along
     start = level + aside * row.front - _FAR_MM * row.into
     hit = scene.first(start[None], row.into[None], 2.0 * _FAR_MM)
     if hit.face[0] < 0 or -float(hit.cosine[0]) < _FACING:

@@ -21,6 +21,7 @@ from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan
 
 LABEL_ROOM_MM = 7.0  # pins on the label's side stand so much further from the cut; two lines of text, project default
 _FAR_MM = 150.0  # numerical: rays start so far outside
+_LEAST_ALONG = 0.5  # cosine between a cut's normal and the bone: beside cuts along the bone pins stand across it; project default
 _AS_LONG_MM = 5.0  # ends that differ by less are as long; project default
 _LEAST_ASIDE = 0.1  # numerical: cosine below which a direction does not say which way is the front
 
@@ -147,7 +148,25 @@ def _cuts(anatomy: Anatomy, bone: Bone, mesh: Mesh, order: Order, chosen: Osteot
             crossed = sawn(mesh, origin, normal, f"cut-{n}{end}")
             toward = _toward(mesh, bone, order.plan.line(f"blade-{n}{end}"), origin, normal, chosen)
             found[n] = cut(crossed, normal, toward, hinge_mm=hinge_mm(chosen), name=f"cut-{n}{end}")
+    for n, one in found.items():
+        line = order.plan.line(f"blade-{n}{end}")
+        if line is not None:
+            found[n] = _sawn_along(mesh, bone, one, line)
     return tuple(found[n] for n in sorted(found))
+
+
+def _sawn_along(mesh: Mesh, bone: Bone, one: Cut, line: PlanLine) -> Cut:
+    """The cut with the blade's way as drawn: it stops where the line ends."""
+    direction = _drawn(bone, line)[1]
+    turned = cut(sawn(mesh, one.origin_mm, one.normal, line.name), one.normal, direction, hinge_mm=0.0, name=line.name)
+    end = to_local(bone.frame, np.array([line.end_mm]))[0]
+    depth_mm = float((end - turned.origin_mm) @ turned.advance)
+    if depth_mm <= 0.0:
+        raise OrderError(
+            f"plan line {line.name} ends {-depth_mm:.1f} mm before the bone, must end in it",
+            hint="draw it from where the blade enters to where it stops",
+        )
+    return replace(turned, depth_mm=depth_mm)
 
 
 def _toward(
@@ -189,7 +208,11 @@ def _pins(
         if any(line is None for line in lines):
             room = LABEL_ROOM_MM if chosen.engrave and number == longer else 0.0
             into = unit(-way.direction + end.away * float(way.direction @ end.away))
-            row = Row(end.cut.origin_mm, end.away, into, way.middle_mm, front_of(end.away, into), chosen.pin_from_cut_mm + room)
+            along = np.array([0.0, 0.0, 1.0 if number == 0 else -1.0])
+            along = along if float(along @ end.away) > _LEAST_ALONG else end.away
+            row = Row(
+                end.cut.origin_mm, end.away, along, into, way.middle_mm, front_of(end.away, into), chosen.pin_from_cut_mm + room
+            )
             proposed = pin_pair(
                 scene,
                 row,
