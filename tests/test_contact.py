@@ -8,6 +8,7 @@ import pytest
 from batchone.design.booleans import difference, to_mesh
 from batchone.design.contact.field import REACH_MM, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.ground import Relief, ground_of, seen
+from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import CONTACT, RELIEF, Ground, level_map_mm, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
 from batchone.pipeline.values import Bone, FloatArray, Mesh
@@ -29,7 +30,7 @@ def bone(mesh: Mesh, sigma_mm: float = 0.05) -> Bone:
 
 def ground(mesh: Mesh | None = None, others: tuple[Mesh, ...] = (), offset_mm: float = OFFSET_MM) -> Ground:
     low, high = np.array([-14.0, -14.0, -2.0]), np.array([14.0, 14.0, 20.0])
-    return ground_of(bone(mesh or ball()), tuple(bone(o) for o in others), np.eye(4), low, high, offset_mm=offset_mm)
+    return ground_of(bone(mesh or ball()), Neighbours(tuple(bone(o) for o in others)), np.eye(4), low, high, offset_mm=offset_mm)
 
 
 def disc(one: Ground, radius_mm: float) -> FloatArray:
@@ -152,3 +153,31 @@ def test_columns_without_a_value_take_that_of_the_nearest() -> None:
     values = np.array([[1.0, 0.0, 0.0, 5.0]])
     known = np.array([[True, False, False, True]])
     assert from_nearest(values, known).tolist() == [[1.0, 1.0, 5.0, 5.0]]
+
+
+def test_bones_that_were_told_apart_and_not_ordered_are_kept_clear_too() -> None:
+    from batchone.design.contact.neighbours import neighbours
+    from batchone.pipeline.values import Anatomy, FieldOfView, Label, VoxelLabels
+
+    touched = bone(ball())
+    affine = np.diag([0.8, 0.8, 1.0, 1.0])
+    affine[:3, 3] = (-20.0, -20.0, 10.0)
+    start = np.arange(20, 30, dtype=np.int32)[:, None] * 50 + 20 + 2500 * np.arange(6, 10, dtype=np.int32)[None]
+    runs = np.sort(start.ravel())
+    labels = VoxelLabels(
+        affine, (20, 50, 50), runs, np.full(len(runs), 10, dtype=np.int16), np.full(len(runs), 2, dtype=np.uint8),
+        (Label(1, "ball", "midline", True, 1.0), Label(2, "rib", "left", True, 0.5)),
+    )  # fmt: skip
+    anatomy = Anatomy((touched,), (), FieldOfView(affine, (20, 50, 50)), labels=labels)
+    found = neighbours(anatomy, touched)
+    assert found.values == (2,)
+    lattice = lattice_over(np.array([-10.0, -10.0, 8.0]), np.array([10.0, 10.0, 22.0]), 1.0)
+    distance = found.distance_mm(lattice, np.eye(4), every=1)
+    assert distance is not None
+    block_low, block_high = np.array([-4.0, -4.0, 16.0]), np.array([3.2, 3.2, 19.0])  # middles of its voxels
+    places = lattice.origin_mm + np.indices(lattice.shape).reshape(3, -1).T * lattice.step_mm
+    true = np.linalg.norm(np.maximum(np.maximum(block_low - places, places - block_high), 0.0), axis=1).reshape(lattice.shape)
+    assert np.abs(distance - np.clip(true - 0.75, -1.0, REACH_MM))[true > 0.0].max() < 0.6
+    assert neighbours(Anatomy((), (), anatomy.field_of_view, labels=labels), touched).values == (1, 2)
+    alone = Bone("tibia", "left", True, 1.0, 1.0, ball(), np.eye(4), np.full(3, 0.1))
+    assert neighbours(Anatomy((alone,), (), anatomy.field_of_view, labels=labels), alone).values == ()  # its own label is unknown

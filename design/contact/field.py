@@ -132,6 +132,15 @@ def _finer(every: int) -> list[int]:
     return [every] if every <= 2 else [every, *_finer(every // 2)]
 
 
+def between_nodes(coarse: Float32Array, every: int, shape: tuple[int, int, int]) -> Float32Array:
+    """Values of a grid from those of its nodes, ``every`` voxels apart, linear along each axis."""
+    if every == 1:
+        return coarse
+    fine = np.empty(shape, dtype=np.float32)
+    _between(np.ascontiguousarray(coarse), every, fine)
+    return fine
+
+
 def nearest_on_the_way(distance_mm: Float32Array) -> Float32Array:
     """How near to the bone what is at each voxel comes while it moves out along z: the least distance at or above it."""
     return np.ascontiguousarray(np.minimum.accumulate(distance_mm[:, :, ::-1], axis=2)[:, :, ::-1])

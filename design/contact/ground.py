@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.contact.field import REACH_MM, Float32Array, Lattice, lattice_over, nearest_on_the_way, signed_distance_mm
+from batchone.design.contact.field import Float32Array, Lattice, lattice_over, nearest_on_the_way, signed_distance_mm
+from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground
 from batchone.design.cranial.columns import submesh, to_local
 from batchone.design.cranial.rays import Scene
@@ -18,7 +19,7 @@ STEP_MM = 0.3  # grid of the contact: its surface lies within 0.01 mm of the off
 
 
 def ground_of(
-    bone: Bone, others: tuple[Bone, ...], pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray, *, offset_mm: float
+    bone: Bone, others: Neighbours, pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray, *, offset_mm: float
 ) -> Ground:
     """Measure the distances in a box of the device's frame.
 
@@ -38,24 +39,18 @@ def ground_of(
     lattice = lattice_over(low_mm, high_mm, STEP_MM)
     mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
     distance = signed_distance_mm(mesh, lattice, level_mm=offset_mm)
-    beside = None
-    for other in others:
-        moved = Mesh(to_local(pose, other.mesh.vertices_mm), other.mesh.faces)
-        found = signed_distance_mm(moved, lattice)
-        beside = found if beside is None else np.minimum(beside, found)
-    return Ground(mesh, lattice, distance, beside)
+    return Ground(mesh, lattice, distance, others.distance_mm(lattice, pose))
 
 
 def room_about(
-    bones: tuple[Bone, ...], pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray
+    bone: Bone, others: Neighbours, pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray
 ) -> tuple[Lattice, Float32Array]:
-    """A coarse look at a larger box: the grid, and how near anything comes to any of the bones on its way out along z."""
+    """A coarse look at a larger box: the grid, and how near anything comes to any bone on its way out along z."""
     lattice = lattice_over(low_mm, high_mm, ROOM_STEP_MM)
-    nearest = np.full(lattice.shape, REACH_MM, dtype=np.float32)
-    for bone in bones:
-        mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
-        np.minimum(nearest, signed_distance_mm(mesh, lattice, every=1), out=nearest)
-    return lattice, nearest_on_the_way(nearest)
+    mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
+    nearest = signed_distance_mm(mesh, lattice, every=1)
+    beside = others.distance_mm(lattice, pose, every=1)
+    return lattice, nearest_on_the_way(nearest if beside is None else np.minimum(nearest, beside))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

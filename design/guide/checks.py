@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
+from batchone.design.contact.field import REACH_MM
+from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
@@ -78,6 +80,13 @@ def way_out_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) ->
             limits.gates["undercut_mm2"], "way-out", what, 0.0 if area < _LEAVES_MM2 else area, "another insertion axis", where
         ),
     )
+
+
+def neighbour_findings(part: Part, others: Neighbours, limits: FamilyLimits) -> tuple[Finding, ...]:
+    """Distance to the bones that must not be touched."""
+    what = f"{part.name}: nearest to another bone (at most {REACH_MM:g} mm are looked at)"
+    hint = "another insertion axis, or smaller: pad_mm, hook_mm"
+    return (judged(limits.gates["neighbour_mm"], "neighbours", what, others.nearest_mm(part.mesh), hint),)
 
 
 def bore_findings(part: Part, label: str, planned: Axis, *, set_mm: float, limits: FamilyLimits) -> tuple[Finding, ...]:

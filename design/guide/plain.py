@@ -9,6 +9,7 @@ import numpy as np
 
 from batchone.design.booleans import to_part
 from batchone.design.contact.ground import Relief, ground_of, seen
+from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
@@ -64,7 +65,7 @@ class Sizes:
 
 
 def plain_guide(
-    name: str, bone: Bone, others: tuple[Bone, ...], *, way: Axis, holes: tuple[Axis, ...], sizes: Sizes, process: Process
+    name: str, bone: Bone, others: Neighbours, *, way: Axis, holes: tuple[Axis, ...], sizes: Sizes, process: Process
 ) -> Part:
     """Make the guide.
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 from batchone.design.booleans import Solid, difference, intersects, pieces, solid_from_mesh, to_mesh, to_part, trimmed, union
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, seen
+from batchone.design.contact.neighbours import Neighbours, neighbours
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
 from batchone.design.contact.shell import from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
@@ -73,7 +74,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
         local = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
         downward = longer_end(local, ends_of(cuts)) == 1
         layout = laid_out(bone, plan, end, chosen, fit, downward=downward)
-        others = tuple(other for other in anatomy.bones if other is not bone)
+        others = neighbours(anatomy, bone)
         part, more = _guide(bone, others, layout, order, chosen, process, fit, downward=downward)
         parts.append(part)
         figures += [(f"{name}{end}", value) for name, value in more]
@@ -97,7 +98,7 @@ def planned_cuts(plan: Plan, bone: Bone, end: str) -> tuple[Cut, ...]:
 
 
 def _guide(
-    bone: Bone, others: tuple[Bone, ...], layout: Layout, order: Order, chosen: OsteotomyGuideParameters, process: Process,
+    bone: Bone, others: Neighbours, layout: Layout, order: Order, chosen: OsteotomyGuideParameters, process: Process,
     fit: Fittings, *, downward: bool,
 ) -> tuple[Part, list[tuple[str, float]]]:  # fmt: skip
     name = title_of(bone)
@@ -146,7 +147,7 @@ def _guide(
 
 def _ground(
     bone: Bone,
-    others: tuple[Bone, ...],
+    others: Neighbours,
     layout: Layout,
     blocks: tuple[Solid, ...],
     chosen: OsteotomyGuideParameters,

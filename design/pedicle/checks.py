@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.family import Checked, FamilyLimits
-from batchone.design.guide.checks import bore_findings, contact_findings, judged, way_out_findings
+from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, walls, ways
@@ -32,6 +33,15 @@ def slides_on(checked: Checked) -> tuple[Finding, ...]:
         finding
         for part, bone in _guides(checked)
         for finding in way_out_findings(part, bone.mesh, checked.plan.axis(insertion_name(bone)), checked.limits)
+    )
+
+
+def keeps_off_neighbours(checked: Checked) -> tuple[Finding, ...]:
+    """No guide touches another bone than its own."""
+    return tuple(
+        finding
+        for part, bone in _guides(checked)
+        for finding in neighbour_findings(part, neighbours(checked.anatomy, bone), checked.limits)
     )
 
 
@@ -100,4 +110,11 @@ def _guides(checked: Checked) -> list[tuple[Part, Bone]]:
     return [(parts[f"guide-{bone.name}"], bone) for bone in checked.anatomy.bones]
 
 
-CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (sits_on_bone, slides_on, leads_the_drill, screws_fit, made_for)
+CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
+    sits_on_bone,
+    slides_on,
+    keeps_off_neighbours,
+    leads_the_drill,
+    screws_fit,
+    made_for,
+)

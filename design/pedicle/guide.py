@@ -9,6 +9,7 @@ import numpy as np
 from batchone.design.booleans import difference, solid_from_mesh, to_part
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
+from batchone.design.contact.neighbours import Neighbours, neighbours
 from batchone.design.contact.seat import Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
@@ -72,7 +73,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     parts: list[Part] = []
     figures: list[tuple[str, float]] = []
     for bone in anatomy.bones:
-        others = tuple(other for other in anatomy.bones if other is not bone)
+        others = neighbours(anatomy, bone)
         site = _site(bone, others, plan, order, chosen, fit)
         part, more = _guide(site, order, chosen, process, fit.offset_mm)
         parts.append(part)
@@ -82,7 +83,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     return Device("pedicle-guide", tuple(parts), tuple(figures))
 
 
-def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen: PedicleGuideParameters, fit: Fittings) -> Site:
+def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: PedicleGuideParameters, fit: Fittings) -> Site:
     pose = guide_pose(plan.axis(insertion_name(bone)), bone)
     bore, offset_mm = fit.bore_mm, fit.offset_mm
     outer = bore + 2.0 * chosen.sleeve_wall_mm
@@ -96,7 +97,7 @@ def _site(bone: Bone, others: tuple[Bone, ...], plan: Plan, order: Order, chosen
     high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm)
     wide = np.array([_MARGIN_MM, _LINK_MM, _MARGIN_MM])
-    room, free = room_about((bone, *others), pose, low - wide, high + wide)
+    room, free = room_about(bone, others, pose, low - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = surface_points(ground, relief)
     sleeves = []

@@ -92,11 +92,14 @@ def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: 
     DesignError
         No bone that may carry lies under it, sleeves collide, or no closed body exists.
     """
+    from batchone.design.contact.neighbours import neighbours
     from batchone.design.guide.plain import plain_guide
 
-    bone, *others = anatomy.bones
+    bone = anatomy.bones[0]
     sizes = _sizes(order, process, tables)
-    part = plain_guide(NAME, bone, tuple(others), way=plan.axis(INSERTION), holes=_holes(plan), sizes=sizes, process=process)
+    part = plain_guide(
+        NAME, bone, neighbours(anatomy, bone), way=plan.axis(INSERTION), holes=_holes(plan), sizes=sizes, process=process
+    )
     return Device(NAME, (part,))
 
 
