@@ -15,6 +15,7 @@ from batchone.pipeline.values import FloatArray, IntArray, Mesh
 _LEAF = 4  # triangles per leaf; measured: 2 to 8 are equally fast
 _MORTON_BITS = 10  # numerical: cells per axis of the sorting grid, as a power of two
 _ON_EDGE_MM = 1e-9  # numerical: rounding of a point on an edge (double precision); wider would count near misses as crossings
+_NO_HEIGHT_MM = 1e-7  # numerical: a triangle of less height has lost its normal
 _DEPTH = 128  # numerical: entries of the traversal's stack, more than twice the depth of any tree
 
 
@@ -31,11 +32,26 @@ def crossing_pairs(mesh: Mesh, *, tolerance_mm: float) -> IntArray:
     Returns
     -------
     IntArray
-        (k, 2) triangle indices, for each crossing triangle its first partner, sorted; empty when the surface is clean.
+        (k, 2) triangle indices, for each crossing triangle its first partner, sorted; empty when the surface is clean. Triangles
+        without height count for none: their plane is rounding, and each of their edges belongs to a neighbour too.
     """
-    if len(mesh.faces) == 0:
+    high = np.flatnonzero(_heights_mm(mesh) > _NO_HEIGHT_MM)
+    if len(high) == 0:
         return np.empty((0, 2), dtype=np.int32)
+    return np.asarray(high[_crossing(mesh.vertices_mm, mesh.faces[high], tolerance_mm)], dtype=np.int32).reshape(-1, 2)
+
+
+def _heights_mm(mesh: Mesh) -> FloatArray:
+    """(m,) least height of each triangle."""
     corners = mesh.vertices_mm[mesh.faces]
+    sides = corners[:, [1, 2, 0]] - corners
+    longest = np.sqrt(np.einsum("ijk,ijk->ij", sides, sides)).max(axis=1, initial=0.0)
+    twice_area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
+    return np.asarray(twice_area / np.maximum(longest, _NO_HEIGHT_MM))
+
+
+def _crossing(points_mm: FloatArray, faces: IntArray, tolerance_mm: float) -> IntArray:
+    corners = points_mm[faces]
     low = np.minimum(np.minimum(corners[:, 0], corners[:, 1]), corners[:, 2])
     high = np.maximum(np.maximum(corners[:, 0], corners[:, 1]), corners[:, 2])
     order = _morton_order(0.5 * (low + high))
@@ -43,7 +59,7 @@ def crossing_pairs(mesh: Mesh, *, tolerance_mm: float) -> IntArray:
     partner = np.full(len(order), -1, dtype=np.int32)
     _find(
         np.ascontiguousarray(corners[order]),
-        np.ascontiguousarray(mesh.faces[order]),
+        np.ascontiguousarray(faces[order]),
         np.ascontiguousarray(low[order]),
         np.ascontiguousarray(high[order]),
         boxes,

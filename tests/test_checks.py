@@ -334,3 +334,14 @@ def test_a_wider_tolerance_never_finds_more_crossings() -> None:
     counts = [len(crossing_pairs(soup, tolerance_mm=t)) for t in (0.0, 1e-4, 1e-2, 0.1, 0.3)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[-1]
+
+
+@pytest.mark.parametrize(("height_mm", "pairs"), [(0.0, 0), (0.1, 1)])
+def test_a_triangle_without_height_crosses_nothing_whatever_its_rounding(height_mm: float, pairs: int) -> None:
+    from scipy.spatial.transform import Rotation
+
+    through = [[0.0, 0.0, -1.0], [0.0, 0.0, 1.0], [height_mm, 0.0, 0.3]]
+    points = np.array([*through, [-2.0, -2.0, 0.1], [2.0, -2.0, 0.1], [0.0, 3.0, 0.1]])
+    turned = Rotation.from_euler("xyz", [17.0, 29.0, 41.0], degrees=True).apply(points) + np.array([300.0, -200.0, 100.0])
+    mesh = Mesh(turned, np.array([[0, 1, 2], [3, 4, 5]], dtype=np.int32))
+    assert len(crossing_pairs(mesh, tolerance_mm=1e-4)) == pairs

@@ -399,6 +399,9 @@ def test_the_hinge_of_a_wedge_is_judged_at_both_limits(left_mm: float, verdict: 
     changed = replace(proposal, axes=tuple(shorter if axis.name == "blade-1" else axis for axis in proposal.axes))
     found = cuts_fit(case(changed, one=order(**{**SHAFT, "site": "proximal", "wedge": "opening"})))
     assert {f.what: f.verdict for f in found}["cut-1: bone left at the far cortex"] == verdict
+    (kerf,) = [f for f in found if f.check == "kerf"]
+    assert kerf.value == 1.1
+    assert kerf.what == "cut-1: kerf, taken off the lower bone; the cut face of the upper one lies on the plane"
 
 
 @pytest.mark.parametrize(("beyond_mm", "verdict"), [(7.0, "fail"), (11.5, "pass")])

@@ -15,14 +15,14 @@ from batchone.design.guide.checks import UP, bore_findings, contact_findings, ju
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
-from batchone.design.osteotomy.fittings import fittings
+from batchone.design.osteotomy.fittings import blade, fittings
 from batchone.design.osteotomy.guide import planned_cuts, slot_pin_mm
 from batchone.design.osteotomy.layout import Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.osteotomy.section import section
 from batchone.design.pedicle.trajectory import Trajectory, apart_mm
 from batchone.design.tables import used_findings
-from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part
+from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part, judge
 
 ENTRY_MM = 6.0  # of a pin at both of its ends that lies in cortex: bone beside it does not count; project default, unverified
 _SPACING_MM = 0.5  # numerical: places along a pin
@@ -101,6 +101,7 @@ def leads_the_pins(checked: Checked) -> tuple[Finding, ...]:
 def cuts_fit(checked: Checked) -> tuple[Finding, ...]:
     """The planned cuts against the bone: where the blade stops, the hinge, and what the scan shows about them."""
     chosen, gates = parameters_of(checked.order, OsteotomyGuideParameters), checked.limits.gates
+    kerf_mm = blade(checked.order, checked.tables).kerf_mm
     findings: list[Finding] = []
     for case in _cases(checked):
         for number, one in enumerate(case.cuts, 1):
@@ -108,6 +109,9 @@ def cuts_fit(checked: Checked) -> tuple[Finding, ...]:
             found = section(case.local, one.origin_mm + 0.5 * one.depth_mm * one.advance, one.normal)
             far = found.along(one.advance)[1] if found is not None else -np.inf
             left = far - float(one.end_mm @ one.advance)
+            kept, given = ("upper", "lower") if float(one.normal[2]) > 0.0 else ("lower", "upper")
+            what = f"{name}: kerf, taken off the {given} bone; the cut face of the {kept} one lies on the plane"
+            findings.append(judge("kerf", what, kerf_mm, "mm"))
             if hinge_mm(chosen) == 0.0:
                 what = f"{name}: from where the blade stops to the far cortex"
                 findings.append(judged(gates["cut_end_mm"], "cut", what, round(left, 6) + 0.0, "shorten the blade's way"))
