@@ -72,6 +72,14 @@ def _peak_bytes(process: str) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 if "VmHWM:" in status else 0
 
 
+def _started(process: str) -> bool:
+    """Whether a child runs its own program; between fork and exec it is its parent, with all the memory that the parent holds."""
+    try:
+        return Path("/proc", process, "cmdline").read_bytes() != Path("/proc/self/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def _watch_children(done: threading.Event, most_bytes: list[int]) -> None:
     while not done.wait(0.02):
         for thread in Path("/proc/self/task").iterdir():
@@ -79,7 +87,7 @@ def _watch_children(done: threading.Event, most_bytes: list[int]) -> None:
                 found = (thread / "children").read_text().split()
             except OSError:
                 continue
-            most_bytes[0] = max([most_bytes[0], *map(_peak_bytes, found)])
+            most_bytes[0] = max([most_bytes[0], *(_peak_bytes(child) for child in found if _started(child))])
 
 
 def survive(study: Path, *, declared_bytes: int = 0) -> str:
