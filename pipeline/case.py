@@ -26,11 +26,12 @@ from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, verify_approval, write_allowed_signers
 from batchone.pipeline.labels import LEVEL_CONFIRMED
 from batchone.pipeline.markups.order_file import read_order_file
-from batchone.pipeline.order import Order, order_text
+from batchone.pipeline.order import Order, order_text, with_word, without_word
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
 from batchone.pipeline.store import CaseFolder, write_atomic
 from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder
+from batchone.segment.confirmed import from_above, with_levels
 from batchone.slicer.profiles import load_machine, load_process
 
 MEANING = "I have reviewed this device against its findings and release it for manufacture"
@@ -160,39 +161,43 @@ def _same_order(case: CaseFolder, order: Order) -> None:
         _event(case, "batchone", "order received")
 
 
-def name_levels(case: CaseFolder, order: Order, settings: Sequence[str], who: str) -> Order:
-    """Take down what a person says the vertebrae of a scan are (``vertebra-4=T9``), as their act.
-
-    Raises
-    ------
-    OrderError
-        A text without ``=``, or by nobody.
-    """
-    pairs = [text.partition("=") for text in settings]
-    wrong = [
-        text for text, (name, sign, level) in zip(settings, pairs, strict=True) if not (name.strip() and sign and level.strip())
-    ]
-    if wrong or not who:
-        raise OrderError(
-            f"--level is {wrong[0]!r}, must be VERTEBRA=LEVEL" if wrong else "--level needs --as NAME: a person answers for it",
-            hint="for example --level vertebra-4=T9 --as code-17",
-        )
-    levels = {name.strip(): level.strip() for name, _, level in pairs}
-    target = order.target.model_copy(update={"levels": levels, "level_confirmed_by": who})
-    said = ", ".join(f"{name} is {level}" for name, level in levels.items())
-    write_atomic(case.path / "order.toml", order_text(order.model_copy(update={"target": target})).encode())
-    _event(case, who, f"level confirmed: {said}", meaning="compared with the patient's records")
-    return read_case_order(case.path / "order.toml")
-
-
 def replace_order(case: CaseFolder, order: Order, who: str) -> None:
     """Put a changed order in place and say so in the events."""
     write_atomic(case.path / "order.toml", order_text(order).encode())
     _event(case, who, "order changed", digest=codec.tree_digest(json.loads(order.model_dump_json())))
 
 
-def take_labels(site: Path, order: Order, file: Path, *, who: str) -> None:
+def confirm_levels(site: Path, order: Order, settings: Sequence[str], *, who: str) -> Order:
+    """Take a person's word on the level of counted vertebrae (``vertebra-4=T9``) into a case's order and its events.
+
+    Raises
+    ------
+    InputError
+        The case has no labels yet, or the word contradicts itself or what the scan shows.
+    """
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked(), in_stage(order.case, "segment"):
+        record = case.record("segment")
+        labels = None if record is None else case.load("segment").labels
+        if record is None or labels is None:
+            raise InputError("the case has no labels yet", hint="run it with --study: it stops with the numbered picture")
+        if record["taken"].get("Edit") != (edit_digest(case) or codec.digest(NEVER)):
+            raise InputError("the labels are newer than the numbered picture", hint="run `batchone segment CASE` and look again")
+        changed = with_word(order, settings, counted=len(from_above(labels)), who=who)
+        with_levels(labels, changed.target)
+        said = ", ".join(f"{counted} is {level}" for counted, level in changed.target.levels.items())
+        _event(case, who, f"level confirmed: {said}", meaning="compared with the patient's records")
+        replace_order(case, changed, who)
+    return changed
+
+
+def take_labels(site: Path, order: Order, file: Path, *, who: str) -> Order:
     """Make a person's labels an input of a case, and say so in its events.
+
+    Returns
+    -------
+    Order
+        Without a word on the level of counted vertebrae: the count may be another one now.
 
     Raises
     ------
@@ -204,18 +209,31 @@ def take_labels(site: Path, order: Order, file: Path, *, who: str) -> None:
         if case.record("intake") is None:
             raise InputError("the case has no scan yet", hint="run it with --study")
         known = case.load("segment").labels.labels if case.record("segment") is not None else ()
-        edit = read_edit(file, case.load("intake"), known, order, who=who)
+        freed = without_word(order)
+        edit = read_edit(file, case.load("intake"), known, freed, who=who)
+        _free_levels(case, order, freed, who)  # first: an old count must never meet new labels
         put_edit(case, edit)
         _event(case, who, "labels edited", meaning="bones as a person drew them", digest=edit.file_sha256)
+    return freed
 
 
-def drop_labels(site: Path, order: Order, *, who: str) -> None:
-    """Go back to the labels of the backend, and say so in the events."""
+def drop_labels(site: Path, order: Order, *, who: str) -> Order:
+    """Go back to the labels of the backend, and say so in the events; the order comes back as from :func:`take_labels`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked():
-        if edit_digest(case) is not None:
-            remove_edit(case)
-            _event(case, who, "edited labels dropped")
+        if edit_digest(case) is None:
+            return order
+        freed = without_word(order)
+        _free_levels(case, order, freed, who)
+        remove_edit(case)
+        _event(case, who, "edited labels dropped")
+    return freed
+
+
+def _free_levels(case: CaseFolder, order: Order, freed: Order, who: str) -> None:
+    if freed != order:
+        _event(case, who, "confirmed level dropped", meaning="the vertebrae may be counted otherwise now")
+        replace_order(case, freed, who)
 
 
 def export_labels(site: Path, order: Order, file: Path) -> None:

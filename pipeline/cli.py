@@ -214,33 +214,34 @@ def segment(
     labels: Annotated[
         Path | None, typer.Option("--labels", help="Edited labels: .seg.nrrd, DICOM SEG or NIfTI, on the scan's grid.")
     ] = None,
-    who: Annotated[str, typer.Option("--as", help="Who edited the labels; needed with --labels.")] = "",
+    who: Annotated[str, typer.Option("--as", help="Who edited the labels or confirmed the level; needed with both.")] = "",
     automatic: Annotated[bool, typer.Option("--automatic", help="Drop edited labels.")] = False,
-    level: Annotated[
+    levels: Annotated[
         list[str] | None,
-        typer.Option("--level", help="VERTEBRA=LEVEL, as vertebra-4=T9, from segment/levels.png; may be repeated."),
+        typer.Option("--level", help="vertebra-4=T9: the fourth from above in segment/levels.png is T9; may be repeated."),
     ] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write all labels to this file as a DICOM SEG.")] = None,
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Segment again, with labels that a person edited or levels that a person named; then design and check."""
-    from batchone.pipeline.case import drop_labels, export_labels, name_levels, run_case, take_labels
-    from batchone.pipeline.store import CaseFolder
+    """Segment again, with labels that a person edited or a level that a person confirmed; then design and check."""
+    from batchone.pipeline.case import confirm_levels, drop_labels, export_labels, run_case, take_labels
 
     folder, order = _find_case(case, site)
     root = folder.parent.parent
-    if labels is not None and automatic:
-        raise OrderError("give either --labels FILE or --automatic", hint="see `batchone segment --help`")
-    if labels is not None and not who.strip():
-        raise OrderError("edited labels want a name: who edited them", hint="add --as NAME; it stands in the report")
+    if (labels is not None) + automatic + bool(levels) > 1:
+        raise OrderError(
+            "give one of --labels FILE, --level VERTEBRA=LEVEL, --automatic",
+            hint="after new labels look at the numbered picture again, then confirm the level",
+        )
+    if (labels is not None or levels) and not who.strip():
+        raise OrderError("a person's labels or levels want a name", hint="add --as NAME; it stands in the report")
     if labels is not None:
-        take_labels(root, order, labels, who=who)
+        order = take_labels(root, order, labels, who=who)
+    if levels:
+        order = confirm_levels(root, order, levels, who=who)
     if automatic:
-        drop_labels(root, order, who=who or "batchone segment")
-    if level:
-        with CaseFolder(folder).locked():
-            order = name_levels(CaseFolder(folder), order, level, who)
+        order = drop_labels(root, order, who=who or "batchone segment")
     if export is not None:
         run_case(order, None, site=root, until="segment")
         export_labels(root, order, export)

@@ -7,7 +7,6 @@ One grammar of names serves orders, label files and programs: a lower-case bone 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Side = Literal["left", "right", "midline"]
-Numbering = Literal["none", "certain", "estimated"]
+Numbering = Literal["none", "certain", "confirmed", "estimated"]
 
 # bones of which a body has a left and a right one
 PAIRED = (
@@ -51,10 +50,12 @@ class Label:
     confidence
         0 to 1.
     numbering
-        Whether a vertebra's or rib's number stands on evidence (``certain``), is only proposed (``estimated``: a person must
-        confirm it), or does not apply (``none``).
+        Whether a vertebra's or rib's number stands on evidence (``certain``), on a person's word (``confirmed``), is only
+        proposed or counted (``estimated``: a person must confirm it), or does not apply (``none``).
     evidence
         What the name, the number or the side rests on, for a person to read.
+    vertebra
+        Value of the vertebra that a rib goes with; 0: not known, or no rib.
     """
 
     value: int
@@ -64,6 +65,7 @@ class Label:
     confidence: float
     numbering: Numbering = "none"
     evidence: str = ""
+    vertebra: int = 0
 
     @property
     def title(self) -> str:
@@ -183,18 +185,5 @@ def is_paired(name: str) -> bool:
 
 
 def is_numbered(name: str) -> bool:
-    """Whether the name holds the number of a vertebra or rib."""
-    return name in VERTEBRAE or _RIB.fullmatch(name) is not None
-
-
-def unconfirmed_levels(bones: Iterable[tuple[str, Numbering]], confirmed_by: str | None) -> tuple[str, ...]:
-    """Names of the vertebrae whose number is only estimated and that no person has confirmed (``level_confirmed_by``); one that
-    is only counted has no number to confirm.
-
-    A guide must not be released on one of them: a wrong level is the wrong operation.
-    """
-    return tuple(
-        name
-        for name, numbering in bones
-        if numbering == "estimated" and (confirmed_by is None or _COUNTED.fullmatch(name) is not None)
-    )
+    """Whether the name holds the number of a vertebra, by level or counted, or of a rib."""
+    return is_vertebra(name) or _RIB.fullmatch(name) is not None

@@ -18,8 +18,8 @@ class Protocol(Model):
     Beyond a ``max`` the scan is refused, beyond a ``warn`` it is accepted with a warning. The tilt is what is left of it in
     the true volume. An age refuses only where ``max_scan_age_days`` is set. ``fits_cortex``: the device touches the bone's outer
     face, so the surface is placed by a fitted cortex; not for cut walls, which have none. ``confirms_level``: the device is
-    for one level of the spine, which a person must have confirmed. ``source`` says where the numbers come
-    from; ``unverified`` ones are project defaults.
+    for one level of the spine, so a level that is only counted or estimated stops the case before approval until a person has
+    confirmed it. ``source`` says where the numbers come from; ``unverified`` ones are project defaults.
     """
 
     max_slice_spacing_mm: Annotated[float, Field(gt=0)]

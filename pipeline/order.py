@@ -21,6 +21,9 @@ UNIT_TOLERANCE = 1e-6  # numerical: a normal written with seven digits passes
 
 CaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Code = Annotated[str, Field(min_length=1, max_length=64)]
+MOST_VERTEBRAE = 26  # C1 to L5, with a thirteenth thoracic and a sixth lumbar one
+CountedVertebra = Annotated[str, Field(pattern=r"^[Vv]ertebra-[1-9]\d?$")]
+Level = Annotated[str, Field(pattern=r"^([Cc][1-7]|[Tt]([1-9]|1[0-3])|[Ll][1-6])$")]
 
 
 class Model(BaseModel):
@@ -45,20 +48,24 @@ class Prescription(Model):
 
 
 class Target(Model):
-    """Which bones or levels.
+    """Which bones or levels, and a person's word on the levels.
 
-    ``levels`` says what a vertebra of the scan is, by its name on the numbered picture: {"vertebra-4" = "T9"}; one is enough.
-    ``level_confirmed_by`` is who has compared the picture with the patient's records.
+    ``levels`` names vertebrae of the numbered picture: ``{"vertebra-4": "T9"}`` says that the fourth from above is T9; the others
+    are counted on from it. ``counted`` is how many vertebrae that picture shows. Without ``levels``, ``level_confirmed_by``
+    confirms the numbers that the scan itself proposes.
     """
 
     bones: Annotated[tuple[Code, ...], Field(strict=False, max_length=64)] = ()
-    levels: Annotated[dict[Code, Code], Field(max_length=24)] = {}
+    levels: Annotated[dict[CountedVertebra, Level], Field(max_length=MOST_VERTEBRAE)] = {}
+    counted: Annotated[int, Field(ge=1, le=MOST_VERTEBRAE)] | None = None
     level_confirmed_by: Code | None = None
 
     @model_validator(mode="after")
     def _levels_are_said_by_somebody(self) -> Target:
         if self.levels and self.level_confirmed_by is None:
             raise ValueError("levels are given, but level_confirmed_by does not say by whom")
+        if self.counted is not None and not self.levels:
+            raise ValueError("counted is given, but no levels")
         return self
 
 
@@ -344,3 +351,31 @@ def changed_order(order: Order, settings: Sequence[str]) -> Order:
     if parameters is None:
         raise OrderError("order: " + "; ".join(faults), hint=f"`batchone devices {order.device}` lists keys, units and limits")
     return order.model_copy(update={"parameters": parameters})
+
+
+def with_word(order: Order, levels: Sequence[str], *, counted: int, who: str) -> Order:
+    """The order with a person's word on the level of counted vertebrae, ``vertebra-4=T9``; an earlier word goes.
+
+    Raises
+    ------
+    OrderError
+        No such form, or no such level.
+    """
+    pairs = [text.partition("=") for text in levels]
+    named = {vertebra.strip().lower(): level.strip().upper() for vertebra, _, level in pairs}
+    if len(named) < len(pairs):
+        raise OrderError(f"levels are {', '.join(levels)}: a vertebra is named twice", hint="give each one level")
+    faults: list[str] = []
+    word = {"bones": order.target.bones, "levels": named, "counted": counted, "level_confirmed_by": who}
+    target = _validated(Target, word, "target.", faults)
+    if target is None:
+        raise OrderError(f"levels are {', '.join(levels)}: {'; '.join(faults)}", hint="for example --level vertebra-4=T9")
+    return order.model_copy(update={"target": target})
+
+
+def without_word(order: Order) -> Order:
+    """The order without what a person said on counted vertebrae: whoever draws bones anew may change their count."""
+    if not order.target.levels:
+        return order
+    nobody: dict[str, Any] = {"levels": {}, "counted": None, "level_confirmed_by": None}
+    return order.model_copy(update={"target": order.target.model_copy(update=nobody)})

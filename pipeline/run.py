@@ -120,7 +120,7 @@ def _run(stage: Stage, folder: str, case: CaseFolder, inputs: Inputs) -> Outcome
             value = function(**arguments, into=staging)
             digest = codec.digest(value)
         else:
-            value = stage.keep(function(**arguments), staging)
+            value = stage.keep(function(**arguments), staging, arguments)
             digest = codec.save(value, staging)
         return {
             "stage": stage.name,

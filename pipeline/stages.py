@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -37,6 +37,8 @@ ARGUMENTS = {
 }
 """Value -> name of the parameter that receives it, the same in every stage."""
 
+Taken = Mapping[str, Any]  # what a stage took, by the names of ARGUMENTS
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -44,7 +46,8 @@ class Stage:
 
     ``function`` is ``module:name``; it is imported when the stage runs, so that reading the table costs nothing.
     ``takes`` names earlier ``gives`` and the case's inputs; the function receives each under its name in :data:`ARGUMENTS`.
-    ``keep`` writes what people and other programs read beside the value, and returns the value itself.
+    ``keep`` writes what people and other programs read beside the value, from it and from what the stage took, and returns the
+    value itself.
     ``version`` is raised when the function may give another result for the same input. ``target_s`` is the time a
     512x512x400 scan may take on two cores.
     """
@@ -56,7 +59,7 @@ class Stage:
     gives: str
     version: int
     target_s: float
-    keep: Callable[[Any, Path], Any] = lambda value, folder: value
+    keep: Callable[[Any, Path, Taken], Any] = lambda value, folder, taken: value
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
@@ -64,24 +67,25 @@ class Stage:
         return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
 
 
-def _keep_scan(result: tuple[Scan, Identity], folder: Path) -> Scan:
+def _keep_scan(result: tuple[Scan, Identity], folder: Path, taken: Taken) -> Scan:
     scan, identity = result
     _write_json(folder / "identity.json", dataclasses.asdict(identity))
     _write_json(folder / "scan.json", scan_report(scan, family_protocols()))
     return scan
 
 
-def _keep_anatomy(anatomy: Anatomy, folder: Path) -> Anatomy:
+def _keep_anatomy(anatomy: Anatomy, folder: Path, taken: Taken) -> Anatomy:
     from batchone.pipeline.editing.anatomy_files import write_anatomy  # needs the whole installation; the table does not
-    from batchone.pipeline.job.levels import LEVELS, levels_picture, to_be_named
+    from batchone.pipeline.job.levels import levels_picture
+    from batchone.segment.confirmed import PICTURE
 
     write_anatomy(anatomy, folder)
-    if anatomy.labels is not None and to_be_named(anatomy.labels):
-        (folder / LEVELS).write_bytes(levels_picture(anatomy.labels))
+    if anatomy.labels is not None and (numbered := levels_picture(taken["scan"], anatomy.labels)) is not None:
+        (folder / PICTURE).write_bytes(numbered)
     return anatomy
 
 
-def _keep_plan(proposal: Plan, folder: Path) -> Plan:
+def _keep_plan(proposal: Plan, folder: Path, taken: Taken) -> Plan:
     from batchone.pipeline.markups.write import write_markups  # numpy, which the table does without
 
     _write_json(folder / "figures.json", dict(proposal.figures))
@@ -90,7 +94,7 @@ def _keep_plan(proposal: Plan, folder: Path) -> Plan:
     return proposal
 
 
-def _keep_device(device: Device, folder: Path) -> Device:
+def _keep_device(device: Device, folder: Path, taken: Taken) -> Device:
     for part in device.parts:
         write_stl(folder / f"{part.name}.stl", part.mesh, part.name)
         if part.step:
@@ -98,7 +102,7 @@ def _keep_device(device: Device, folder: Path) -> Device:
     return device
 
 
-def _keep_checked(checked: CheckedDevice, folder: Path) -> CheckedDevice:
+def _keep_checked(checked: CheckedDevice, folder: Path, taken: Taken) -> CheckedDevice:
     _write_json(folder / "findings.json", [dataclasses.asdict(f) for f in checked.findings])
     return checked
 
@@ -115,7 +119,7 @@ STAGES = (
         "batchone.segment.make:segment",
         ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
         "Anatomy",
-        4,
+        5,
         2.5,
         _keep_anatomy,
     ),

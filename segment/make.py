@@ -18,21 +18,15 @@ from batchone.pipeline.values import Anatomy, Bone, Edit, FieldOfView, Finding, 
 from batchone.segment.backends.edited import edited
 from batchone.segment.backends.external import external
 from batchone.segment.backends.separated import Separated
+from batchone.segment.backends.threshold import NAME as THRESHOLD
 from batchone.segment.backends.threshold import threshold
 from batchone.segment.bone import ScanFigures, scan_figures
-from batchone.segment.confirmed import confirmed
+from batchone.segment.confirmed import from_above, level_findings, meant, open_levels, with_levels
 from batchone.segment.frames.described import Described, described
 from batchone.segment.frames.skull import skull_frame, vault_cover
 from batchone.segment.label_map import compact, measured
-from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones, without_level
-from batchone.segment.quality import (
-    MIN_VAULT_COVER,
-    bone_findings,
-    label_findings,
-    level_findings,
-    missing_level_findings,
-    scan_findings,
-)
+from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones
+from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findings, scan_findings
 from batchone.segment.shapes import Shape, shape_of
 from batchone.segment.surface import signed_volume_mm3
 
@@ -51,15 +45,19 @@ def segment(
     scan
         A true volume.
     order
-        ``target.bones`` names the bones; without it, the skull is meant.
+        ``target.bones`` names the bones; without it, the skull is meant. ``target.levels`` is a person's word on the vertebrae.
     settings
         Who tells the bones apart.
     edit
         Labels that a person gave back; they count instead of the backend's.
     protocol
-        The family's: where it says that the device touches the bone's face, the surface is placed by the fitted cortex.
+        The family's: where it says that the device touches the bone's face, the surface is placed by the fitted cortex; where it
+        confirms the level, one that nobody has confirmed fails the finding ``level_confirmed``.
 
-    An Anatomy without bones says that a person must name a level first (``protocol.confirms_level``).
+    Returns
+    -------
+    Anatomy
+        Without bones where an ordered level can only be found by a person: ``level_confirmed`` fails.
 
     Raises
     ------
@@ -76,16 +74,17 @@ def segment(
     touched = protocol is not None and protocol.fits_cortex
     figures = scan_figures(scan.hu)
     separated = _separated(scan, figures, wanted, order, settings, edit)
-    separated = replace(separated, map=replace(separated.map, labels=confirmed(separated.map.labels, order.target)))
-    labels = replace(compact(separated.map), scan=scan.record.sources_digest)
+    labels = with_levels(replace(compact(separated.map), scan=scan.record.sources_digest), order.target)
+    separated = replace(separated, map=replace(separated.map, labels=labels.labels))
+    wanted = meant(wanted, from_above(labels))
+    missing = open_levels(labels.labels, wanted, proposed=separated.source == THRESHOLD)
     boxes = measured(labels)[1]
     bones: list[Bone] = []
     landmarks: list[Landmark] = []
     references: list[Reference] = []
     findings: list[Finding] = []
-    gate = protocol is not None and protocol.confirms_level
-    missing = without_level(separated.map.labels, wanted) if gate else ()
-    chosen = () if missing else ordered_labels(separated.map.labels, wanted)
+    found_now = ordered_labels(labels.labels, tuple(one for one in wanted if one not in missing))
+    chosen = () if missing else found_now
     for label in chosen:
         _refuse_inside(label, boxes[label.value], scan)
         shape = shape_of(label, boxes[label.value], separated, scan, figures, touched=touched)
@@ -103,8 +102,7 @@ def segment(
         *separated.findings,
         *label_findings(separated),
         *findings,
-        *_level_findings(tuple(bones), order, gate=gate),
-        *(missing_level_findings(tuple(one.title for one in missing)) if missing else ()),
+        *level_findings(labels, chosen, missing, needed=protocol is not None and protocol.confirms_level),
     )
     view = FieldOfView(scan.affine, (scan.hu.shape[0], scan.hu.shape[1], scan.hu.shape[2]))
     return Anatomy(tuple(bones), tuple(landmarks), view, found, labels, separated.source, tuple(references))
@@ -154,9 +152,3 @@ def _checked_cover(mesh: Mesh, *, named: bool) -> float:
             hint="does the study show the head, down from the vertex? name another bone in [target] if the order means one",
         )
     return cover
-
-
-def _level_findings(bones: tuple[Bone, ...], order: Order, *, gate: bool) -> tuple[Finding, ...]:
-    """A word on the levels, where any bone has one; the order is only asked then."""
-    numbered = tuple((bone.name, bone.numbering) for bone in bones if bone.numbering != "none")
-    return level_findings(numbered, order.target.level_confirmed_by, gate=gate) if numbered else ()

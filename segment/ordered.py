@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchone.pipeline.errors import OrderError
-from batchone.pipeline.labels import COUNTED, VERTEBRAE, bone_title, is_paired, split_title
+from batchone.pipeline.labels import bone_title, is_paired, split_title
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Label, Side
 
 SKULL = "skull"  # the target when the order names none: both families of this version begin with a head
-_COUNTED_HINT = (
-    "the scan does not say which level a vertebra is: compare its bones with the patient's records, then name one "
-    "([target] levels, or `batchone segment CASE --level vertebra-4=T9 --as NAME`), or order it by its count from above"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +39,6 @@ def wanted_bones(order: Order) -> tuple[Wanted, ...]:
     return tuple(found)
 
 
-def without_level(labels: tuple[Label, ...], wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
-    """The ordered levels that only a person can find in a scan, whose vertebrae are counted and not numbered."""
-    names = {label.name for label in labels}
-    counted = any(name.startswith(COUNTED) for name in names)
-    return tuple(one for one in wanted if counted and one.name in VERTEBRAE and one.name not in names)
-
-
 def ordered_labels(labels: tuple[Label, ...], wanted: tuple[Wanted, ...]) -> tuple[Label, ...]:
     """The labels of the wanted bones, in the order's order.
 
@@ -71,9 +60,6 @@ def ordered_labels(labels: tuple[Label, ...], wanted: tuple[Wanted, ...]) -> tup
     if missing or elsewhere:
         known = ", ".join(label.title for label in labels) or "none"
         what = f"{', '.join(missing)} not found" if missing else f"{', '.join(elsewhere)} found only on the other side"
-        counted = any(label.name.startswith(COUNTED) for label in labels)
         hint = "correct the bones or the side in the order, or send a series that shows them; a device is never mirrored"
-        raise OrderError(
-            f"[target] bones: {what}; bones told apart in the scan: {known}", hint=_COUNTED_HINT if missing and counted else hint
-        )
+        raise OrderError(f"[target] bones: {what}; bones told apart in the scan: {known}", hint=hint)
     return tuple(chosen.values())

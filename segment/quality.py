@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from batchone.pipeline.labels import bone_title, unconfirmed_levels
-from batchone.pipeline.values import Bone, Finding, Numbering, Scan, judge
+from batchone.pipeline.labels import bone_title
+from batchone.pipeline.values import Bone, Finding, Scan, judge
 from batchone.segment.backends.separated import Separated
 from batchone.segment.bone import ScanFigures, metal_mm3
 from batchone.segment.cuts import LEAST_CUT_MM2, POOR_DENSE_SHARE, POOR_VALLEY_RATIO
@@ -22,11 +22,6 @@ MIN_VAULT_COVER = 0.5  # a skull with a defect of 110 mm has 0.7; project defaul
 UNKNOWN_NAME = 0.5  # confidence in a name that only the order gives
 _CUT_HINT = "look at the cut; `batchone segment CASE --labels FILE` takes corrected labels"
 _DEFAULT = "project default, unverified"
-_LEVEL_HINT = (
-    "compare segment/levels.png with the patient's records, then `batchone segment CASE --level vertebra-4=T9 --as NAME`, or "
-    "[target] levels and level_confirmed_by in the order"
-)
-_LEVEL_SOURCE = "transitional vertebrae are common, common practice: a person confirms the level"
 
 
 def kept_share(found: Chosen) -> float:
@@ -83,27 +78,6 @@ def label_findings(separated: Separated) -> tuple[Finding, ...]:
             if value > high or (place == 0 and check == "cut_between_bones"):
                 found.append(judge(check, f"{pair}: {what}", value, "", high=high, gate=False, hint=_CUT_HINT, source=_DEFAULT))
     return tuple(found)
-
-
-def level_findings(
-    numbered: tuple[tuple[str, Numbering], ...], confirmed_by: str | None, *, gate: bool = False
-) -> tuple[Finding, ...]:
-    """Whether a person must still say that the vertebrae are those that their numbers claim; ``gate``: nothing goes on before."""
-    open_ = unconfirmed_levels(numbered, confirmed_by)
-    estimated = any(numbering == "estimated" for _, numbering in numbered)
-    said = f"confirmed by {confirmed_by}" if estimated and confirmed_by is not None else "all certain"
-    what = f"levels that are only estimated: {', '.join(open_)}" if open_ else f"levels that no person has confirmed; {said}"
-    return (_level(what, len(open_), gate=gate),)
-
-
-def missing_level_findings(names: tuple[str, ...]) -> tuple[Finding, ...]:
-    """Ordered levels of a scan whose vertebrae nothing numbers."""
-    what = f"ordered levels that only a person can find in this scan: {', '.join(names)}"
-    return (_level(what, len(names), gate=True),)
-
-
-def _level(what: str, count: int, *, gate: bool) -> Finding:
-    return judge("level_confirmed", what, float(count), "", high=0.0, gate=gate, hint=_LEVEL_HINT, source=_LEVEL_SOURCE)
 
 
 def bone_findings(bone: Bone, mask_mm3: float, cover: float | None, *, several: bool = False) -> tuple[Finding, ...]:

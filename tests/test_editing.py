@@ -267,7 +267,7 @@ def test_labels_that_do_not_belong_are_refused_by_name_and_change_nothing(case: 
     assert "there is no file" in refused(tmp_path / "absent.seg.nrrd")
     nameless = batchone("segment", case, "--labels", case / "segment" / "labels.seg.nrrd")
     assert nameless.returncode == 2
-    assert "edited labels want a name" in nameless.stderr
+    assert "labels or levels want a name" in nameless.stderr
     export = batchone("segment", case, "--export", tmp_path / "seg.dcm")
     assert export.returncode == 2
     assert "the scan came as a volume file" in export.stderr
@@ -288,3 +288,30 @@ def test_a_file_larger_than_the_scan_is_refused_before_it_is_read(tmp_path: Path
     (tmp_path / "bomb.seg.nrrd").write_bytes("\n".join(lines).encode() + b"\n\n" + gzip.compress(b"0"))
     with pytest.raises(InputError, match=r"has 30000 x 30000 x 30000 voxels, 27000000000000 in all; the scan has 972000"):
         read_edit(tmp_path / "bomb.seg.nrrd", scan, (), phantom.order("l1"), who="code-9")
+
+
+@pytest.mark.slow
+def test_counted_labels_wait_for_a_level_and_new_labels_for_a_new_word(case: Path, tmp_path: Path) -> None:
+    def nothing(voxels: Any) -> None:
+        pass
+
+    counted = {"Segment0_Name": "vertebra-1", "Segment1_Name": "vertebra-2"}
+    file = edited(case, tmp_path / "counted.seg.nrrd", nothing, counted)
+    waiting = document("segment", case, "--labels", file, "--as", "code-9")
+    assert (waiting["status"], waiting["job"]) == ("awaiting-level", None)
+    assert document("status", case)["status"] == "awaiting-level"
+    assert document("review", case, "--approve", "--as", "tester")["status"] == "awaiting-level"
+    assert (case / "segment" / "levels.png").is_file()
+    nameless = batchone("segment", case, "--level", "vertebra-1=L1")
+    assert (nameless.returncode, "want a name" in nameless.stderr) == (2, True)
+    both = batchone("segment", case, "--level", "vertebra-1=L1", "--labels", file, "--as", "code-9")
+    assert (both.returncode, "give one of" in both.stderr) == (2, True)
+    confirmed = document("segment", case, "--level", "vertebra-1=L1", "--as", "code-17")
+    assert confirmed["status"] == "awaiting-approval"
+    assert [(bone["name"], bone["numbering"]) for bone in anatomy_of(case)["bones"]] == [("l1", "confirmed"), ("l2", "confirmed")]
+    assert document("status", case)["status"] == "done"  # the device is the one that was approved
+    again = document("segment", case, "--labels", file, "--as", "code-9")
+    assert again["status"] == "awaiting-level"
+    said = [event["what"] for event in events_of(case)]
+    assert "level confirmed: vertebra-1 is L1" in said
+    assert "confirmed level dropped" in said

@@ -131,14 +131,14 @@ def _of_folder(case: str, folder: Path, refusals: tuple[Refusal, ...]) -> Status
     parcel = _read(folder / "parcel.json") or {}
     job = _job(folder, records)
     returned = _returned(folder)
-    if job is not None:
+    if _awaits_level(records.get("segment", {})):
+        state, job = "awaiting-level", None  # a job that is there was made before
+    elif job is not None:
         state = "done"
     elif returned is not None:
         state = "returned"
     elif not records:
         state = "received" if (folder / "order.toml").is_file() else "awaiting-order"
-    elif _awaits_level(records.get("segment", {})):
-        state = "awaiting-level"
     elif "check" not in records:
         state = "in-progress"
     elif _fails(records["check"]):

@@ -21,6 +21,7 @@ from batchone.pipeline.order import Order
 from batchone.pipeline.store import CaseFolder, sha256_file
 from batchone.pipeline.values import Edit, Label, Scan, Side
 from batchone.segment.backends.edited import CONFIDENCE, edited, refuse
+from batchone.segment.confirmed import open_levels
 from batchone.segment.grids import GridError, laid_on, placed, refuse_gaps
 from batchone.segment.label_map import MAX_LABEL, LabelArray, LabelMap, compact
 from batchone.segment.nifti import LabelFileError, read_labels
@@ -66,7 +67,10 @@ def read_edit(file: Path, scan: Scan, known: tuple[Label, ...], order: Order, *,
         raise refuse(f"{file.name} has no labelled voxels")
     given = replace(compact(LabelMap(voxels, scan.affine, labels)), scan=scan.record.sources_digest)
     edit = Edit(given, who, sha256_file(file), note)
-    ordered_labels(edited(scan, edit).map.labels, wanted_bones(order))
+    taken = edited(scan, edit).map.labels
+    wanted = wanted_bones(order)
+    later = open_levels(taken, wanted, proposed=False)  # a person says next which of the counted vertebrae these are
+    ordered_labels(taken, tuple(one for one in wanted if one not in later))
     return edit
 
 

@@ -15,13 +15,14 @@ from batchone.segment.label_map import Numbering
 
 @dataclass(slots=True)
 class Entry:
-    """Name, side, confidence, numbering and evidence of one label, still open to change."""
+    """Name, side, confidence, numbering and evidence of one label, still open to change; of a rib, its vertebra's value."""
 
     name: str
     side: Side = "midline"
     confidence: float = 0.5
     numbering: Numbering = "none"
     evidence: str = ""
+    vertebra: int = 0
 
 
 @dataclass(slots=True)

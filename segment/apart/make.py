@@ -51,7 +51,7 @@ def bones_apart(scan: Scan) -> tuple[LabelMap, tuple[Finding, ...]]:
 
 def _label(value: int, entry: Entry, at_end: frozenset[int]) -> Label:
     evidence = f"{entry.evidence}; cut at the edge of the scan".lstrip("; ") if value in at_end else entry.evidence
-    return Label(value, entry.name, entry.side, value not in at_end, entry.confidence, entry.numbering, evidence)
+    return Label(value, entry.name, entry.side, value not in at_end, entry.confidence, entry.numbering, evidence, entry.vertebra)
 
 
 def _at_end(voxels: LabelArray) -> frozenset[int]:

@@ -71,7 +71,7 @@ def number(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list[in
             "anchors",
             low=float(CERTAIN_ANCHORS),
             gate=False,
-            hint="confirm the level on the numbered picture ([target] level_confirmed_by)",
+            hint="a person confirms the level on the numbered picture: `batchone segment CASE --level`",
             source="project default, unverified",
         ),
     )
@@ -146,5 +146,5 @@ def _number_ribs(draft: Draft, ribs: tuple[Rib, ...]) -> None:
         entry, vertebra = draft.entries[rib.value - 1], draft.entries[rib.vertebra - 1]
         if vertebra.name in NAMES[_T1 : _T12 + 1]:
             entry.name = f"rib-{vertebra.name[1:]}"
-        entry.numbering = vertebra.numbering
+        entry.numbering, entry.vertebra = vertebra.numbering, rib.vertebra
         entry.evidence = f"touches {vertebra.name}; {vertebra.evidence}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.pipeline.errors import OrderError, SegmentationError
-from batchone.pipeline.labels import is_paired
-from batchone.pipeline.values import FloatArray, Scan, Side, moved_points
+from batchone.pipeline.labels import is_numbered, is_paired
+from batchone.pipeline.values import FloatArray, Numbering, Scan, Side, moved_points
 from batchone.segment.apart.make import bones_apart
 from batchone.segment.backends.separated import Separated
 from batchone.segment.bits import moved, unpacked
@@ -64,7 +64,8 @@ def whole_bone(scan: Scan, figures: ScanFigures, wanted: Wanted, ordered_side: S
     sure = kept_share(found) * (1.0 if wanted.name == SKULL else UNKNOWN_NAME)
     evidence = "the largest bone in the scan; the name is the order's"
     side = _side(wanted.name, ordered_side, found, scan) if is_paired(wanted.name) else "midline"
-    label = Label(1, wanted.name, side, not _touches_edge(found, scan), sure, "none", evidence)
+    numbering: Numbering = "estimated" if is_numbered(wanted.name) else "none"
+    label = Label(1, wanted.name, side, not _touches_edge(found, scan), sure, numbering, evidence)
     labels = LabelMap(mask.view(np.uint8), scan.affine, (label,))
     return Separated(labels, NAME, found.findings, sharp=True, exposure=((1, found.main.exposure),), named=False)
 
