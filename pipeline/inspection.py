@@ -48,6 +48,13 @@ class Judgement:
     failed: tuple[Finding, ...]
     warned: tuple[Finding, ...]
     reason: str = ""
+    hint: str = ""
+
+    @property
+    def ask(self) -> list[str]:
+        """What to ask the sender for, or to do, each once."""
+        hints = (self.hint, *(finding.hint for finding in (*self.failed, *self.warned)))
+        return list(dict.fromkeys(hint for hint in hints if hint))
 
     @property
     def refusal(self) -> str | None:
@@ -90,7 +97,8 @@ def judge_study(series: Sequence[SeriesSummary], protocol: Protocol) -> Judgemen
     refused = next((item.refused for item in series if item.refused), "")
     if refused or not judged:
         found = [item for item in series if item.shape[0]]
-        return Judgement("fail", None, (), (), refused or (found[0].reason if found else NO_SERIES))
+        hint = "" if found else next((item.hint for item in series if item.hint), "")
+        return Judgement("fail", None, (), (), refused or (found[0].reason if found else NO_SERIES), hint)
     place, findings = next((one for one in judged if worst_verdict(one[1]) != "fail"), judged[0])
     failed, warned = (tuple(one for one in findings if one.verdict == verdict) for verdict in ("fail", "warn"))
     return Judgement(worst_verdict(findings), place, failed, warned)
@@ -124,7 +132,7 @@ def _judgement_tree(one: Judgement) -> dict[str, Any]:
         "series": one.series,
         "refusal": one.refusal,
         "warnings": [failure(finding) for finding in one.warned],
-        "ask": list(dict.fromkeys(finding.hint for finding in (*one.failed, *one.warned) if finding.hint)),
+        "ask": one.ask,
     }
 
 
@@ -181,8 +189,7 @@ def _judgement_table(judged: Mapping[str, Judgement]) -> RenderableType:
         table.add_column(column, overflow="fold")
     for name, one in judged.items():
         why = one.refusal or "; ".join(failure(finding) for finding in one.warned)
-        ask = "; ".join(dict.fromkeys(finding.hint for finding in (*one.failed, *one.warned) if finding.hint))
-        table.add_row(name, _WORDS[one.verdict], why, ask)
+        table.add_row(name, _WORDS[one.verdict], why, "; ".join(one.ask))
     return table
 
 

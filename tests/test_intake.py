@@ -34,6 +34,7 @@ from pydicom.uid import (
 )
 
 from batchone.pipeline.errors import SeriesError
+from batchone.pipeline.inspection import inspect_for
 from batchone.pipeline.intake import header as dicom_header
 from batchone.pipeline.intake.header import TAGS, Unreadable, read_header
 from batchone.pipeline.intake.make import admit, inspect_study, intake, study_digest
@@ -678,6 +679,23 @@ def test_empty_missing_and_foreign_studies_are_refused(tmp_path: Path) -> None:
     assert "no DICOM file (it holds files that are not DICOM: 1)" in refusal(tmp_path)
     (tmp_path / "stump.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00")
     assert "unreadable DICOM files: 1" in refusal(tmp_path)
+
+
+def test_a_folder_with_one_volume_file_says_to_give_the_file_and_not_its_name(tmp_path: Path) -> None:
+    def told() -> tuple[str, str]:
+        with pytest.raises(SeriesError) as caught:
+            take(tmp_path)
+        tree = inspect_for(tmp_path, "cranial-implant").tree
+        assert not tree["usable"]
+        return caught.value.hint, "; ".join(tree["families"]["cranial-implant"]["ask"])
+
+    (tmp_path / "TEST ALPHA.NII.GZ").write_bytes(b"\0" * 400)
+    (tmp_path / "notes.txt").write_text("Dear colleague")
+    for text in told():
+        assert "give that file itself, --study FOLDER/*.nii.gz" in text
+        assert "ALPHA" not in text
+    (tmp_path / "other.mha").write_bytes(b"\0" * 400)  # two: which one is meant, nobody says
+    assert told() == ("give the DICOM folder", "")
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

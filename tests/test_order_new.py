@@ -19,7 +19,7 @@ import pytest
 from batchone.pipeline.case import read_case_order
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.parameter_table import faults, parameters_of_family
-from batchone.pipeline.errors import OrderError
+from batchone.pipeline.errors import InputError, OrderError
 from batchone.samples.dicom import write_series
 
 COMMAND = [sys.executable, "-m", "batchone.pipeline", "order", "new"]
@@ -204,6 +204,20 @@ def test_a_study_is_shown_and_one_that_fails_the_protocol_is_refused(studies: tu
     assert "not good enough for cranial-implant" in refused.stderr
     assert "2.5 mm" in refused.stderr
     assert not (tmp_path / "other.toml").exists()
+
+
+def test_the_sites_settings_judge_the_study(studies: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BATCHONE_SITE", raising=False)
+    (tmp_path / "strict").mkdir()
+    (tmp_path / "strict" / "site.toml").write_text("[scan]\nmax_age_days = 1\n")
+    needed = {"device": "cranial-implant", "case": "c1", "side": "left", "due": DUE, "study": studies[0]}
+    order_new(**needed, out=tmp_path / "order.toml")
+    with pytest.raises(InputError, match="age of the scan"):
+        order_new(**needed, site=tmp_path / "strict")
+    monkeypatch.setenv("BATCHONE_SITE", str(tmp_path / "strict"))
+    with pytest.raises(InputError, match="age of the scan"):
+        order_new(**needed)
 
 
 def test_on_a_terminal_it_asks_and_asks_again_until_the_answer_will_do(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +45,9 @@ def order_new(
     study: Annotated[
         Path | None, typer.Option("--study", help="Show what is in this study; refuse one that will not do.")
     ] = None,
+    site: Annotated[
+        Path | None, typer.Option("--site", help="Whose settings judge the study; default $BATCHONE_SITE, else ./batchone-site.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the order here; default: stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an order that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")] = False,
@@ -65,7 +69,7 @@ def order_new(
     parameters = parse_settings(changes or [])
     if found := faults(table, parameters, device):
         raise OrderError("order: " + "; ".join(found), hint=f"correct --set; `batchone devices {device}` lists all parameters")
-    report = None if study is None else _suitable_study(study, device, show=not as_json)
+    report = None if study is None else _suitable_study(study, device, _site(site), show=not as_json)
     if not as_json:
         _show_parameters(family, table, parameters)
     tables: dict[str, dict[str, Any]] = {
@@ -98,17 +102,24 @@ def _refuse_overwriting(out: Path | None, *, force: bool) -> None:
         raise OrderError("there is a file of that name already", hint="give another --out, or --force to overwrite it")
 
 
-def _suitable_study(study: Path, device: str, *, show: bool) -> Report:
-    """What is in the study; refused when no series in it is good enough for the device."""
+def _site(site: Path | None) -> Path:
+    return site or Path(os.environ.get("BATCHONE_SITE", "batchone-site"))
+
+
+def _suitable_study(study: Path, device: str, site: Path, *, show: bool) -> Report:
+    """What is in the study; refused when no series in it is good enough for the device by the site's settings."""
+    from batchone.pipeline.config import read_site_settings
     from batchone.pipeline.inspection import inspect_for
 
-    report = inspect_for(study, device)
+    report = inspect_for(study, device, settings=read_site_settings(site))
     if show:
         typer.echo("\n".join(("Study:", *(f"  {line}" for line in report.lines))), err=True)
     if not report.usable:
         reason = report.tree.get("refusal") or "no series in it can be read"
+        ask = report.tree["families"][device]["ask"] if device in report.tree["families"] else []
         raise InputError(
-            f"the study is not good enough for {device}: {reason}", hint="ask the sender for a series that meets the protocol"
+            f"the study is not good enough for {device}: {reason}",
+            hint="; ".join(ask) or "ask the sender for a series that meets the protocol",
         )
     return report
 

@@ -100,8 +100,9 @@ def admit(study: Path, protocol: Protocol, *, on: dt.date | None = None) -> None
 
 
 def _stacks(study: Path, protocol: Protocol) -> tuple[Contents, tuple[Stack, ...]]:
-    contents = sort_files(open_study(study))
-    refuse_without_ct(contents)
+    package = open_study(study)
+    contents = sort_files(package)
+    refuse_without_ct(contents, volume=package.volume)
     refuse_several_patients(contents.images)
     return contents, stack_images(contents.images, allow_lossy=protocol.allow_lossy)
 

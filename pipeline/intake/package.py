@@ -102,6 +102,13 @@ class Package:
     sources: tuple[Source, ...]
     links: int = 0
 
+    @property
+    def volume(self) -> str:
+        """The one volume file of a folder, by its ending (``*.nii.gz``): its name may hold a patient's; "" without one."""
+        names = [source.path.name.lower() for source in self.sources if isinstance(source, FileSource)]
+        found = [name for name in names if name.endswith(_VOLUME_SUFFIXES)]
+        return f"*{max((end for end in _VOLUME_SUFFIXES if found[0].endswith(end)), key=len)}" if len(found) == 1 else ""
+
 
 def is_volume_file(study: Path) -> bool:
     """Whether the study is one NIfTI, NRRD or MetaImage file."""

@@ -147,8 +147,13 @@ def preference(stack: Stack) -> tuple[float, ...]:
     )
 
 
-def refuse_without_ct(contents: Contents) -> None:
-    """Say what the study holds instead of CT.
+def volume_hint(volume: str) -> str:
+    """What to do with a folder that holds a volume file in the place of DICOM; ``volume`` as :class:`Package` tells it."""
+    return f"the folder holds one volume file: give that file itself, --study FOLDER/{volume}"
+
+
+def refuse_without_ct(contents: Contents, *, volume: str = "") -> None:
+    """Say what the study holds instead of CT; ``volume`` is that of its package, where a volume file may be given.
 
     Raises
     ------
@@ -160,7 +165,8 @@ def refuse_without_ct(contents: Contents) -> None:
     held = listed(contents.others)
     if set(contents.others) <= {"files that are not DICOM", "symbolic links"}:
         raise SeriesError(
-            f"the study holds no DICOM file (it holds {held}), at least one CT series is needed", hint="give the DICOM folder"
+            f"the study holds no DICOM file (it holds {held}), at least one CT series is needed",
+            hint=volume_hint(volume) if volume else "give the DICOM folder",
         )
     raise SeriesError(
         f"the study holds no CT image that could be stacked (it holds {held}), at least one CT series is needed",

@@ -18,7 +18,15 @@ from batchone.pipeline.intake.package import is_volume_file, open_study
 from batchone.pipeline.intake.pixels import syntax_name
 from batchone.pipeline.intake.protocol import age_findings, protocol_findings
 from batchone.pipeline.intake.quality import check_hounsfield
-from batchone.pipeline.intake.series import Contents, Stack, preference, refuse_several_patients, sort_files, stack_images
+from batchone.pipeline.intake.series import (
+    Contents,
+    Stack,
+    preference,
+    refuse_several_patients,
+    sort_files,
+    stack_images,
+    volume_hint,
+)
 from batchone.pipeline.intake.straighten import corrections
 from batchone.pipeline.intake.volume import read_volume
 from batchone.pipeline.intake.volume_file import measure_volume_file, read_volume_file
@@ -103,7 +111,8 @@ def inspect_study(study: Path, *, on: dt.date | None = None) -> tuple[SeriesSumm
     if is_volume_file(study):
         return (_volume_summary(study),)
     day = on or dt.datetime.now(tz=dt.UTC).date()
-    contents = sort_files(open_study(study))
+    package = open_study(study)
+    contents = sort_files(package)
     stacks = stack_images(contents.images, allow_lossy=True)
     ranked = sorted(stacks, key=lambda one: (one.fault is None, preference(one)), reverse=True)
     found: list[SeriesSummary] = []
@@ -112,7 +121,8 @@ def inspect_study(study: Path, *, on: dt.date | None = None) -> tuple[SeriesSumm
         found.append(_series_summary(stack, pixels=not enough, on=day))
     found.sort(key=lambda one: not one.readable)
     found = [replace(one, refused=_refused(contents)) for one in found]
-    others = (SeriesSummary(kind, count, reason="set aside") for kind, count in contents.others.items())
+    hint = volume_hint(package.volume) if package.volume and not contents.images else ""
+    others = (SeriesSummary(kind, count, reason="set aside", hint=hint) for kind, count in contents.others.items())
     return (*found, *others)
 
 
