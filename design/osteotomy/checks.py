@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.cranial.rays import Scene
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import Checked, parameters_of
-from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, way_out_findings
+from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
@@ -56,6 +57,15 @@ def slides_on(checked: Checked) -> tuple[Finding, ...]:
         finding
         for case in _cases(checked)
         for finding in way_out_findings(case.part, case.bone.mesh, checked.plan.axis(f"insertion{case.end}"), checked.limits)
+    )
+
+
+def keeps_off_neighbours(checked: Checked) -> tuple[Finding, ...]:
+    """No guide touches another bone than its own."""
+    return tuple(
+        finding
+        for case in _cases(checked)
+        for finding in neighbour_findings(case.part, neighbours(checked.anatomy, case.bone), checked.limits)
     )
 
 
@@ -204,5 +214,5 @@ def _cases(checked: Checked) -> list[Case]:
 
 
 CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
-    sits_on_bone, slides_on, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, made_for,
+    sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, made_for,
 )  # fmt: skip

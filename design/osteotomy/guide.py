@@ -17,6 +17,7 @@ from batchone.design.contact.shell import from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import parameters_of
+from batchone.design.guide.body import APART_MM, EDGE_MM, MOST_SIGMA_MM, surface_points
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
@@ -34,9 +35,6 @@ from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
-APART_MM = 1.5  # from neighbouring bones; project default, unverified
-MOST_SIGMA_MM = 0.3  # bone whose surface is less sure than this carries nothing; project default, unverified
-EDGE_MM = 1.0  # the contact ends this far inside of the shell's edge; project default, unverified
 SLOT_PIN_MM = 2.0  # wall between a slot and a bore: thinner ones break out; project default, unverified
 SLOTS_APART_MM = 1.5  # wall between two slots where they are nearest in the guide; preferred wall of generic SLS design guides
 _BRIDGE_MM = 5.0  # what joins the halves at the ends of a slot; project default, unverified
@@ -254,9 +252,7 @@ def _stopped(
     layout: Layout, ground: Ground, relief: Relief, chosen: OsteotomyGuideParameters, fit: Fittings
 ) -> tuple[Sleeve, ...]:
     """The sleeves with their stop faces as far from the bone as set."""
-    x, y = np.broadcast_arrays(ground.lattice.x_mm, ground.lattice.y_mm)
-    known = np.isfinite(relief.height_mm)
-    surface = np.column_stack([x[known], y[known], relief.height_mm[known]])
+    surface = surface_points(ground, relief)
     found = []
     for sleeve in layout.sleeves:
         rim = rim_height_mm(sleeve.entry_mm, sleeve.outward, 0.5 * sleeve.bore_mm, surface) + fit.offset_mm
