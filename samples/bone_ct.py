@@ -28,6 +28,7 @@ BEYOND_MM = 3.0  # mm of nodes beyond the scan's box: its blur sees them
 METAL_HU = 2500.0  # HU: a thing from here on is metal and lies over the bone
 WAVES = 10  # numerical: plane waves that make one smooth field
 _SLAB = 12  # slices made at a time: keeps the memory of the fine grid small
+_NEARER_MM = 0.05  # numerical: distances are cut off at OUTSIDE_MM, the splines of them a little off it
 _REACH_SIGMAS = 4.0  # a Gaussian is cut there
 
 
@@ -196,21 +197,50 @@ class _Parts:
         del fat
         for surface, thing_hu in self.scene.things:
             if thing_hu < METAL_HU:
-                hu += _inside(upsampled(surface, fine), step_mm) * (np.float32(thing_hu) - hu)
+                _paint_thing(hu, surface, fine, np.float32(thing_hu))
         low, high = made.cortex_mm
-        thickness = np.clip(upsampled(self.smooth[0], fine), -1.0, 1.0)
-        thickness = np.float32(0.5 * (low + high)) + np.float32(0.5 * (high - low)) * thickness
-        cortex = np.float32(made.cortex_hu) * (1.0 + np.float32(made.cortex_spread) * upsampled(self.smooth[1], fine))
-        marrow = np.float32(made.marrow_hu) + np.float32(made.marrow_spread_hu) * upsampled(self.trabeculae, fine)
         for surface in self.scene.surfaces:
-            distance = upsampled(surface, fine)
-            hu += _inside(distance, step_mm) * (cortex - hu)
+            box = _reach(surface, fine)
+            if box is None:
+                continue
+            part, target = fine.part(box), hu[box]
+            thickness = np.clip(upsampled(self.smooth[0], part), -1.0, 1.0)
+            thickness = np.float32(0.5 * (low + high)) + np.float32(0.5 * (high - low)) * thickness
+            cortex = np.float32(made.cortex_hu) * (1.0 + np.float32(made.cortex_spread) * upsampled(self.smooth[1], part))
+            marrow = np.float32(made.marrow_hu) + np.float32(made.marrow_spread_hu) * upsampled(self.trabeculae, part)
+            distance = upsampled(surface, part)
+            target += _inside(distance, step_mm) * (cortex - target)
             distance += thickness
-            hu += _inside(distance, step_mm) * (marrow - hu)
+            target += _inside(distance, step_mm) * (marrow - target)
         for surface, thing_hu in self.scene.things:
             if thing_hu >= METAL_HU:
-                hu += _inside(upsampled(surface, fine), step_mm) * (np.float32(thing_hu) - hu)
+                _paint_thing(hu, surface, fine, np.float32(thing_hu))
         return hu
+
+
+def _paint_thing(hu: Volume, surface: Field, fine: Grid, thing_hu: np.float32) -> None:
+    box = _reach(surface, fine)
+    if box is not None:
+        step_mm = np.float32(np.mean(fine.spacing_mm))
+        hu[box] += _inside(upsampled(surface, fine.part(box)), step_mm) * (thing_hu - hu[box])
+
+
+def _reach(surface: Field, fine: Grid) -> tuple[slice, slice, slice] | None:
+    """The box of the fine grid beyond which a surface is nowhere near; None where that is all of it."""
+    index = moved_points(np.linalg.inv(surface.affine).astype(np.float64), fine.affine[:3, 3][None])[0][::-1]
+    steps = (fine.spacing_mm / np.diag(surface.affine)[:3])[::-1]
+    near = surface.coefficients < OUTSIDE_MM - _NEARER_MM
+    slices = slice(max(0, int(index[0]) - 2), max(0, int(index[0] + steps[0] * fine.shape[0]) + 3))
+    within = near[slices].any(axis=0)
+    box = []
+    for axis, seen in enumerate((near.any(axis=2).any(axis=1), within.any(axis=1), within.any(axis=0))):
+        where = np.flatnonzero(seen)
+        if not len(where):
+            return None
+        first, stop = ((place - index[axis]) / steps[axis] for place in (where[0] - 2, where[-1] + 2))
+        box.append(slice(max(0, int(first)), min(fine.shape[axis], max(0, int(stop) + 2))))
+    k, j, i = box
+    return None if any(one.start >= one.stop for one in box) else (k, j, i)
 
 
 def _quantile(fraction: float) -> float:

@@ -31,6 +31,7 @@ def write_series(
     window_hu: tuple[float, float] = (WINDOW_CENTRE_HU, WINDOW_WIDTH_HU),
     slice_order_shuffled: bool = True,
     mess: bool = False,
+    body_part: str = "HEAD",
 ) -> list[Path]:
     """Write one file per slice.
 
@@ -50,6 +51,8 @@ def write_series(
         Neither file names nor instance numbers follow the position.
     mess
         Add a localizer, a dose report as a secondary capture, and a text file.
+    body_part
+        What the scanner says that was examined, a defined term of DICOM.
 
     Returns
     -------
@@ -60,6 +63,7 @@ def write_series(
     digest = _digest(hu, affine, patient_name, patient_id, modality, str(seed))
     order = np.random.default_rng(seed).permutation(len(hu)) if slice_order_shuffled else np.arange(len(hu))
     common = _common(digest, modality, patient_name, patient_id, window_hu)
+    common.BodyPartExamined = body_part
     series = _geometry(common, affine)
     written = []
     for k, image in enumerate(hu):
@@ -79,7 +83,7 @@ def write_series(
 
 
 def write_demo(folder: Path, *, device: str, seed: int = 1) -> tuple[Path, Path]:
-    """Write ``order.toml`` and ``study/`` (a messy CT study of a phantom head) into ``folder``.
+    """Write ``order.toml`` and ``study/`` (a messy CT study of a phantom) into ``folder``.
 
     Returns
     -------
@@ -91,10 +95,10 @@ def write_demo(folder: Path, *, device: str, seed: int = 1) -> tuple[Path, Path]
     OrderError
         There is no sample for that device.
     """
-    text, phantom = demo_scan(device, seed=seed)
+    sample = demo_scan(device, seed=seed)
     study, order = folder / "study", folder / "order.toml"
-    write_series(phantom.hu, phantom.affine, study, seed=seed, mess=True)
-    order.write_text(text, encoding="utf-8")
+    write_series(sample.scan.hu, sample.scan.affine, study, seed=seed, mess=True, body_part=sample.body_part)
+    order.write_text(sample.order, encoding="utf-8")
     return order, study
 
 
@@ -118,7 +122,6 @@ def _common(digest: str, modality: str, patient_name: str, patient_id: str, wind
     item.PatientID = patient_id
     item.PatientBirthDate = "19700101"
     item.PatientSex = "O"
-    item.BodyPartExamined = "HEAD"
     item.PatientPosition = "HFS"
     item.StudyInstanceUID = _uid(digest, "study")
     item.SeriesInstanceUID = _uid(digest, "series")

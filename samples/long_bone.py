@@ -64,7 +64,7 @@ def long_bone(
     mesh = bone_surface() if surface is None else surface
     marrow_rng, noise_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     grid = _grid_around(mesh, spacing_mm)
-    volume = _limb(mesh, grid)
+    volume = limb(mesh.vertices_mm.min(axis=0), mesh.vertices_mm.max(axis=0), grid)
     _add_bone(volume, mesh, grid, cortex_mm, marrow_rng)
     return BonePhantom(exposed(volume, noise_hu=noise_hu, rng=noise_rng), grid.affine, mesh, cortex_mm)
 
@@ -119,9 +119,8 @@ def _grid_around(mesh: Mesh, spacing_mm: Vector) -> Grid:
     )
 
 
-def _limb(mesh: Mesh, grid: Grid) -> Volume:
-    """Muscle, fat and skin as an elliptic cylinder along z, in air."""
-    low, high = mesh.vertices_mm.min(axis=0), mesh.vertices_mm.max(axis=0)
+def limb(low: FloatArray, high: FloatArray, grid: Grid) -> Volume:
+    """Muscle, fat and skin as an elliptic cylinder along z about the box of a bone (corners, LPS mm), in air."""
     radii = np.sqrt(0.5) * (high - low)[:2] + MUSCLE_MM + FAT_MM + SKIN_MM
     layer = grid.points_mm((slice(0, 1), slice(0, grid.shape[1]), slice(0, grid.shape[2])))
     offset = layer[:, :2] - 0.5 * (low + high)[:2]

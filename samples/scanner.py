@@ -54,6 +54,13 @@ class Grid:
         """The same voxels in the frame of an object that ``pose`` (4, 4) has moved to LPS."""
         return Grid(np.asarray(np.linalg.inv(pose) @ self.affine, dtype=np.float64), self.shape)
 
+    def part(self, box: tuple[slice, slice, slice]) -> Grid:
+        """The voxels of an index box (slices, rows, columns)."""
+        affine = self.affine.copy()
+        affine[:3, 3] += self.affine[:3, :3] @ np.array([one.start for one in reversed(box)], dtype=np.float64)
+        k, j, i = (one.stop - one.start for one in box)
+        return Grid(affine, (k, j, i))
+
     def points_mm(self, box: tuple[slice, slice, slice]) -> FloatArray:
         """(n, 3) points of the voxel centres in an index box (slices, rows, columns), in C order."""
         k, j, i = (np.arange(s.start, s.stop, dtype=np.float64)[:, None] for s in box)

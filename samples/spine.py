@@ -1,4 +1,4 @@
-"""A segment of a spine: vertebrae with body, pedicles, arch and processes, and the discs between them, as closed surfaces.
+"""A segment of a spine: vertebrae with body, pedicles, arch and processes, the discs between them, as surfaces and to be scanned.
 
 Each vertebra is a smooth union of simple solids, unlike on left and right, and is turned and moved against its neighbour as in a
 spine that bends. The surfaces are made of a fine grid, so what a scan is compared with is the very surface that was scanned.
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from batchone.pipeline.values import FloatArray, IntArray, Mesh, moved_points
-from batchone.samples.bone_ct import Tissue
+from batchone.samples.bone_ct import Scene, Tissue, scene
 from batchone.samples.scanner import scan_grid
 from batchone.samples.solids import Ellipsoid, Rod, Solid
 
@@ -27,6 +27,8 @@ DISC_MM = 8.0  # mm between the bodies' rims
 DISC_HU = 90.0  # HU, usual CT value
 BLEND_MM = 2.5  # mm over which two solids run into each other
 GRID_MM = 0.6  # mm, of the grid that the surface is made on; its chords are the truth too
+SCANNED = 5  # vertebrae of the scene; both ends of the scan cut the outer ones, as in most spines that are sent
+SCANNED_HALF_MM = 72.0  # mm of the scene above and below its middle
 BEND_DEG, TURN_DEG, LEAN_DEG = 5.0, 3.0, 2.0  # per level, about x, z, y
 TISSUE = Tissue(
     cortex_mm=(0.4, 1.4), cortex_hu=1100.0, marrow_hu=190.0, marrow_spread_hu=50.0, thickness_length_mm=18.0, fat_share=0.25
@@ -60,6 +62,16 @@ def spine_segment(levels: int = 3, *, grid_mm: float = GRID_MM) -> Spine:
     half[:3, :3] = Rotation.from_euler("xyz", [0.5 * BEND_DEG, 0.5 * LEAN_DEG, 0.5 * TURN_DEG], degrees=True).as_matrix()
     vertebrae = tuple(vertebra.moved(middle @ pose) for pose in poses)
     return Spine(vertebrae, tuple(disc.moved(middle @ pose @ between @ half) for pose in poses[:-1]))
+
+
+def spine_scene(pose: FloatArray | None = None) -> Scene:
+    """Five vertebrae with their discs, ready to be scanned: the outer two are cut by the ends of the scan.
+
+    ``pose`` (4, 4) is a rigid motion of everything before scanning; the scan stays about the middle vertebra.
+    """
+    made, motion = spine_segment(SCANNED), np.eye(4) if pose is None else pose
+    reach = (float(motion[2, 3]) - SCANNED_HALF_MM, float(motion[2, 3]) + SCANNED_HALF_MM)
+    return scene(made.vertebrae, tissue=TISSUE, pose=motion, z_mm=reach, things=[(disc, DISC_HU) for disc in made.discs])
 
 
 def _vertebra(points: FloatArray) -> FloatArray:

@@ -460,6 +460,16 @@ def test_the_outward_direction_leaves_the_bone_whichever_way_the_axis_is_written
         assert np.dot(outward, OUTWARD) == pytest.approx(1.0, abs=1e-9)
 
 
+def test_a_bone_model_does_not_turn_the_outward_direction(values: dict[str, Any]) -> None:
+    device, bone = values["checked"].device, values["anatomy"].bones[0].mesh
+    moved = Mesh(bone.vertices_mm + 30.0 * np.array(OUTWARD), bone.faces)
+    model = replace(
+        device.parts[0], name="bone", mesh=moved, face_labels=np.zeros(len(bone.faces), np.int16), purpose="bone-model"
+    )
+    both = replace(device, parts=(*device.parts, model))
+    assert np.dot(outward_direction(values["plan"].axes[0], values["anatomy"], both), OUTWARD) == pytest.approx(1.0, abs=1e-9)
+
+
 def test_cropping_keeps_whole_triangles_inside_a_box(values: dict[str, Any]) -> None:
     shell = values["anatomy"].bones[0].mesh
     patch = cropped(shell, np.array([0.0, -30.0, 0.0]), np.array([60.0, 30.0, 70.0]))

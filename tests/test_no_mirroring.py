@@ -18,6 +18,7 @@ from point_cloud_utils import signed_distance_to_mesh
 from batchone.pipeline.values import FloatArray, moved_points
 from batchone.samples.demo import demo_scan
 from batchone.samples.dicom import write_demo
+from batchone.samples.head import Phantom
 from batchone.slicer.cli_format import CliFile, read_cli
 from batchone.slicer.threemf import read_3mf
 
@@ -38,7 +39,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def groove_mm() -> FloatArray:
-    _, phantom = demo_scan("anatomical-model")
+    phantom = demo_scan("anatomical-model").scan
+    assert isinstance(phantom, Phantom)
     outward = phantom.letter_mm - phantom.pose[:3, 3]
     return phantom.letter_mm - DEPTH_MM * outward / np.linalg.norm(outward, axis=1, keepdims=True)
 

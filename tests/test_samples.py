@@ -12,9 +12,11 @@ import pytest
 from scipy.ndimage import map_coordinates
 from skimage.measure import marching_cubes
 
+from batchone.design.families import load_families
 from batchone.pipeline.errors import InputError, OrderError
 from batchone.pipeline.order import Parameters, read_order
 from batchone.pipeline.values import FloatArray, HuArray, moved_points
+from batchone.samples.bone_ct import Scanner
 from batchone.samples.craniectomy import Craniectomy, craniectomy, point_on_skull
 from batchone.samples.dicom import write_demo, write_series
 from batchone.samples.dress import dress
@@ -378,6 +380,20 @@ def test_the_demo_writes_a_valid_order_and_a_study(
     order = read_order(path, {device: Parameters})
     assert (order.device, order.side, order.case) == (device, side, "demo-0001")
     assert len(list(study.glob("IM*"))) == 60 + 2
+
+
+@pytest.mark.parametrize(("device", "side"), [("pedicle-guide", "midline"), ("osteotomy-guide", "left")])
+def test_the_demo_of_a_guide_writes_a_valid_order_and_a_scan_in_air(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, side: str
+) -> None:
+    monkeypatch.setattr("batchone.samples.demo.SPINE_SCANNER", Scanner((2.0, 1.5, 1.5), fwhm_mm=4.0))
+    monkeypatch.setattr("batchone.samples.demo.BONE_SPACING_MM", (3.0, 2.0, 2.0))
+    path, study = write_demo(tmp_path, device=device)
+    order = read_order(path, {device: load_families()[device].parameters})
+    assert (order.device, order.side, order.case) == (device, side, "demo-0001")
+    item = pydicom.dcmread(min(study.glob("IM*")))
+    assert item.BodyPartExamined in {"LSPINE", "LEG"}
+    assert (item.pixel_array.astype(int) + int(item.RescaleIntercept) < -900).mean() > 0.05
 
 
 def test_a_demo_for_an_unknown_device_is_refused(tmp_path: Path) -> None:

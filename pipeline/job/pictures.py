@@ -118,6 +118,7 @@ def device_axis(plan: Plan) -> Axis | None:
 def outward_direction(axis: Axis, anatomy: Anatomy, device: Device) -> Vector:
     """The axis as a unit vector that points away from the middle of the bone that lies under or over the device."""
     direction = np.array(axis.direction) / np.linalg.norm(axis.direction)
+    device = device.without_models()
     device_middle = middle_of(tuple(part.mesh for part in device.parts))
     points = np.concatenate([bone.mesh.vertices_mm for bone in anatomy.bones] or [device_middle[None]]) - device_middle
     along = points @ direction
