@@ -231,9 +231,9 @@ def _reach(surface: Field, fine: Grid) -> tuple[slice, slice, slice] | None:
     steps = (fine.spacing_mm / np.diag(surface.affine)[:3])[::-1]
     near = surface.coefficients < OUTSIDE_MM - _NEARER_MM
     slices = slice(max(0, int(index[0]) - 2), max(0, int(index[0] + steps[0] * fine.shape[0]) + 3))
-    within = near[slices].any(axis=0)
+    within = np.any(near[slices], axis=0)
     box = []
-    for axis, seen in enumerate((near.any(axis=2).any(axis=1), within.any(axis=1), within.any(axis=0))):
+    for axis, seen in enumerate((np.any(near, axis=(1, 2)), np.any(within, axis=1), np.any(within, axis=0))):
         where = np.flatnonzero(seen)
         if not len(where):
             return None

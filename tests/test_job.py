@@ -462,10 +462,9 @@ def test_the_outward_direction_leaves_the_bone_whichever_way_the_axis_is_written
 
 def test_a_bone_model_does_not_turn_the_outward_direction(values: dict[str, Any]) -> None:
     device, bone = values["checked"].device, values["anatomy"].bones[0].mesh
-    moved = Mesh(bone.vertices_mm + 30.0 * np.array(OUTWARD), bone.faces)
-    model = replace(
-        device.parts[0], name="bone", mesh=moved, face_labels=np.zeros(len(bone.faces), np.int16), purpose="bone-model"
-    )
+    moved = Mesh(bone.vertices_mm - 30.0 * OUTWARD, bone.faces)
+    labels = np.zeros(len(bone.faces), dtype=np.int16)
+    model = replace(device.parts[0], name="bone", mesh=moved, face_labels=labels, purpose="bone-model")
     both = replace(device, parts=(*device.parts, model))
     assert np.dot(outward_direction(values["plan"].axes[0], values["anatomy"], both), OUTWARD) == pytest.approx(1.0, abs=1e-9)
 

@@ -16,7 +16,7 @@ from batchone.design.families import load_families
 from batchone.pipeline.errors import InputError, OrderError
 from batchone.pipeline.order import Parameters, read_order
 from batchone.pipeline.values import FloatArray, HuArray, moved_points
-from batchone.samples.bone_ct import Scanner
+from batchone.samples.bone_ct import Scanner, scene
 from batchone.samples.craniectomy import Craniectomy, craniectomy, point_on_skull
 from batchone.samples.dicom import write_demo, write_series
 from batchone.samples.dress import dress
@@ -24,6 +24,7 @@ from batchone.samples.head import Defect, Phantom, head_phantom
 from batchone.samples.long_bone import bone_surface, long_bone
 from batchone.samples.scanner import Grid, scan_grid, share
 from batchone.samples.skull_view import direction
+from batchone.samples.spine import spine_segment
 from batchone.samples.vault import vault_shape
 
 SMALL = {"shape": (60, 96, 96), "spacing_mm": (2.7, 2.4, 2.4)}
@@ -386,6 +387,8 @@ def test_the_demo_writes_a_valid_order_and_a_study(
 def test_the_demo_of_a_guide_writes_a_valid_order_and_a_scan_in_air(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, side: str
 ) -> None:
+    one = scene(spine_segment(1, grid_mm=2.5).vertebrae)  # the demo's five at their own fineness take half a minute
+    monkeypatch.setattr("batchone.samples.demo.spine_scene", lambda: one)
     monkeypatch.setattr("batchone.samples.demo.SPINE_SCANNER", Scanner((2.0, 1.5, 1.5), fwhm_mm=4.0))
     monkeypatch.setattr("batchone.samples.demo.BONE_SPACING_MM", (3.0, 2.0, 2.0))
     path, study = write_demo(tmp_path, device=device)
