@@ -14,7 +14,9 @@ AROUND_DEG, TILTED_DEG = 40.0, 15.0  # ways out that are tried, about the bone's
 REACH_MM = 25.0  # bone so far above and below counts; project default, unverified
 FACING = 0.35  # cosine between the bone's normal and the way out: steeper flanks carry nothing; project default, unverified
 FLAT = 0.8  # cosine: bone that faces the way out so well is the flat of a face; a crest between two faces is not; project default
-_STEP_DEG = 5.0  # numerical
+_FACE = 0.5  # cosine: half way to the next face of a shaft with three; normals so near belong to a face, for its mean; default
+_STEP_DEG = 5.0  # numerical: the search by steps finds which face is meant, its own mean normal is found from there
+_MOST_ROUNDS, _STILL = 400, 1e-7  # numerical: of that
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +52,7 @@ def way_out(mesh: Mesh, place_mm: FloatArray, axis: FloatArray, outward: FloatAr
     middles = mesh.vertices_mm[mesh.faces].mean(axis=1)
     near = np.abs((middles - place_mm) @ axis) <= REACH_MM
     areas, middles = areas[near], middles[near]
-    size = np.linalg.norm(areas, axis=1)
+    size = np.maximum(np.linalg.norm(areas, axis=1), 1e-12)
     flat = outward - axis * float(outward @ axis)
     flat = flat / np.linalg.norm(flat)
     across = np.cross(axis, flat)
@@ -63,7 +65,36 @@ def way_out(mesh: Mesh, place_mm: FloatArray, axis: FloatArray, outward: FloatAr
                 best = found
     if best is None:
         raise DesignError("no bone faces the approach (0 mm2)", hint="another approach")
-    return best
+    z = _mean_normal(areas, size, best.direction, np.column_stack([flat, across, axis]))
+    weight = _facing(areas, size, z, FLAT)
+    x = np.cross(axis, z) / np.linalg.norm(np.cross(axis, z))
+    middle = (weight[:, None] * middles).sum(axis=0) / weight.sum()
+    under = (np.abs((middles - middle) @ x) <= 0.5 * width_mm) & (weight > 0.0)
+    return WayOut(z, middle, float((areas[under] @ z).sum()))
+
+
+def _mean_normal(areas: FloatArray, size: FloatArray, start: FloatArray, axes: FloatArray) -> FloatArray:
+    """The normal of the face about a direction: that about which the face's own normals lie evenly, within what may be tried.
+
+    All normals near it count, less the more they turn away: noise on the surface hardly moves it, where the best of some steps
+    is a matter of chance on a bone that is nearly round.
+    """
+    z = start
+    for _ in range(_MOST_ROUNDS):
+        weight = _facing(areas, size, z, _FACE)
+        total = ((weight / size)[:, None] * areas).sum(axis=0) @ axes
+        turned = float(np.clip(np.arctan2(total[1], total[0]), *np.radians((-AROUND_DEG, AROUND_DEG))))
+        tilted = float(np.clip(np.arctan2(total[2], np.hypot(total[0], total[1])), *np.radians((-TILTED_DEG, TILTED_DEG))))
+        before = z
+        z = axes @ np.array([np.cos(tilted) * np.cos(turned), np.cos(tilted) * np.sin(turned), np.sin(tilted)])
+        if float(np.linalg.norm(z - before)) < _STILL:
+            break
+    return z
+
+
+def _facing(areas: FloatArray, size: FloatArray, z: FloatArray, least: float) -> FloatArray:
+    """(n,) area of each triangle, times how far it faces z beyond a least cosine."""
+    return np.asarray(np.maximum(areas @ z - least * size, 0.0))
 
 
 def _carried(

@@ -35,7 +35,7 @@ class Cut:
     Attributes
     ----------
     origin_mm
-        (3,) where the blade enters the bone, on the plane.
+        (3,) where the blade enters the bone, on the plane, in the middle of what it cuts.
     normal
         (3,) unit; points into the bone whose cut face lies on the plane: the kerf is on the other side.
     advance
@@ -116,8 +116,7 @@ def cut(found: Section, normal: FloatArray, toward: FloatArray, *, hinge_mm: flo
         )
     advance = unit(advance)
     near, far = found.along(advance)
-    entry = found.points_mm[int(np.argmin(found.points_mm @ advance))]
-    return Cut(entry, normal, advance, far - near - hinge_mm, far - near)
+    return Cut(_entry(found, normal, advance), normal, advance, far - near - hinge_mm, far - near)
 
 
 def proposed_cuts(anatomy: Anatomy, bone: Bone, mesh: Mesh, chosen: OsteotomyGuideParameters) -> tuple[Cut, ...]:
@@ -198,8 +197,16 @@ def _closing(mesh: Mesh, first: Cut, wedge_deg: float) -> Cut:
     if found is None:
         raise DesignError("plane cut-2 misses the bone: the wedge is as high as the bone", hint="a smaller wedge_deg")
     near, far = found.along(advance)
-    entry = found.points_mm[int(np.argmin(found.points_mm @ advance))]
-    return Cut(entry, normal, advance, float(first.end_mm @ advance) - near, far - near)
+    return Cut(_entry(found, normal, advance), normal, advance, float(first.end_mm @ advance) - near, far - near)
+
+
+def _entry(found: Section, normal: FloatArray, advance: FloatArray) -> FloatArray:
+    """As deep as the blade first meets the bone, in the middle of what it cuts: where on a flat it meets it first, is chance."""
+    across = np.cross(normal, advance)
+    middle = 0.5 * sum(found.along(across))
+    return np.asarray(
+        middle * across + found.along(advance)[0] * advance + float(found.points_mm[0] @ normal) * normal, dtype=np.float64
+    )
 
 
 def _landmark(anatomy: Anatomy, bone: Bone, name: str) -> FloatArray:
