@@ -119,11 +119,11 @@ STAGES = (
         "batchone.segment.make:segment",
         ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
         "Anatomy",
-        5,
+        6,
         2.5,
         _keep_anatomy,
     ),
-    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order", "Tables"), "Plan", 3, 2.0, _keep_plan),
+    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order", "Tables"), "Plan", 4, 2.0, _keep_plan),
     Stage(
         "design",
         "pure",
@@ -154,7 +154,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        3,
+        4,
         3.0,
     ),
 )
