@@ -1,4 +1,4 @@
-"""A guide from a scan of a bone whose surface is known: from DICOM to the STL in the job folder; the bone moved before scanning."""
+"""A guide from a scan of a bone whose surface is known: from DICOM to the STL in the job folder, and with the bone moved before."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ SECTION_MM = 0.8  # between sections through a pedicle; numerical
 ALIKE = 0.1  # sections that are larger than the smallest by this share count a third of it; default
 ROUNDS = 4  # numerical: the frame turns by under 0.01 degrees then
 WIDE_MM = 40.0  # half of the square in which a body's section is looked for; anatomy with room
+MIDDLE_MM = 4.0  # to both sides of the middle, a body's back is that of its canal; anatomy
 SECTIONS = (-0.36, -0.2)  # of the body's height, below its middle: under the pedicles, above the lower rim; default
 SIDES = (("left", 1.0), ("right", -1.0))
 
@@ -285,19 +286,31 @@ def _settled(
 
 
 def _section(mesh: Mesh, body: FloatArray, height_mm: float) -> tuple[FloatArray, tuple[float, float]] | None:
-    """Middle (2,) of the body's sections below the pedicles, where nothing else hangs on it, and its half axes along x and y."""
+    """Middle (2,) of the body's sections below the pedicles, as far back as the canal, and its half axes along x and y."""
     count = round(2.0 * WIDE_MM / SECTION_MM)
     low = np.array([-WIDE_MM, -WIDE_MM, SECTIONS[0] * height_mm])
     levels = round((SECTIONS[1] - SECTIONS[0]) * height_mm / SECTION_MM) + 1
     solid = occupancy(mesh, body, low, (count, count, levels), SECTION_MM)
+    mid, beside = count // 2, round(MIDDLE_MM / SECTION_MM)
+    behind = [
+        low[1] + SECTION_MM * (mid + int(np.argmin(solid[i, mid:, k])))
+        for k in range(solid.shape[2])
+        for i in range(mid - beside, mid + beside + 1)
+        if solid[i, mid, k] and not solid[i, mid:, k].all()
+    ]
+    if not behind:
+        return None
+    y = low[1] + SECTION_MM * np.arange(count)
+    share = np.clip(0.5 + (float(np.mean(behind)) - y) / SECTION_MM, 0.0, 1.0)  # what lies beside the canal is no body
     middles, spreads = [], []
     for k in range(solid.shape[2]):
-        parts, _ = ndimage.label(solid[:, :, k])
-        cells = np.argwhere(parts == parts[count // 2, count // 2]) if parts[count // 2, count // 2] else np.empty((0, 2))
+        parts, _ = ndimage.label(solid[:, :, k] & (share > 0.0))
+        cells = np.argwhere(parts == parts[mid, mid]) if parts[mid, mid] else np.empty((0, 2), dtype=np.int64)
         if len(cells):
-            places = low[:2] + SECTION_MM * cells
-            middles.append(places.mean(axis=0))
-            spreads.append(2.0 * places.std(axis=0))  # of an ellipse: its half axis
+            places, weight = low[:2] + SECTION_MM * cells, share[cells[:, 1]][:, None]
+            middle = (weight * places).sum(axis=0) / weight.sum()
+            middles.append(middle)
+            spreads.append(2.0 * np.sqrt((weight * (places - middle) ** 2).sum(axis=0) / weight.sum()))  # of an ellipse
     if not middles:
         return None
     width, depth = (float(value) for value in np.median(spreads, axis=0))
