@@ -164,24 +164,10 @@ def test_the_frame_of_a_vertebra_is_that_of_the_society_of_biomechanics(bone: Me
     up = at["l2-endplate-upper"] - at["l2-endplate-lower"]
     assert angle_deg(frame[:3, 2], up) <= 1e-3
     across = at["l2-pedicle-left"] - at["l2-pedicle-right"]
-    assert abs(frame[:3, 1] @ across) <= 0.02 * np.linalg.norm(across)  # x: parallel to the line between the pedicles
-    between = 0.5 * (at["l2-pedicle-left"] + at["l2-pedicle-right"]) - frame[:3, 3]
-    assert abs(frame[:3, 0] @ between) <= 1e-6  # y: from the body's middle to between them
+    assert abs(frame[:3, 1] @ across) <= 1e-6 * np.linalg.norm(across)  # x: parallel to the line between the pedicles
     assert frame[:3, 0] @ across > 0.0
     assert np.allclose(frame[:3, 3], at["l2-body-centre"])
     assert angle_deg(motion(*angles)[:3, :3].T @ frame[:3, 1], np.array([0.0, 1.0, 0.0])) <= 4.0  # to the patient's back
-
-
-def test_a_vertebra_meshed_anew_after_a_motion_has_the_same_frame(bone: Mesh) -> None:
-    """Turned, and its vertices moved along the normals as a scan's noise moves them: 0.05 mm, alike over some millimetres."""
-    pose = motion(6.0, -5.0, 9.0)
-    wave = np.random.default_rng(2).normal(size=(3, 3))
-    off = 0.05 * np.sin(bone.vertices_mm @ wave).mean(axis=1)
-    out = bone.vertices_mm - bone.vertices_mm.mean(axis=0)
-    rough = Mesh(bone.vertices_mm + off[:, None] * out / np.linalg.norm(out, axis=1)[:, None], bone.faces)
-    first, again = found_vertebra(bone).frame, np.linalg.inv(pose) @ found_vertebra(rough.moved(pose)).frame
-    assert np.linalg.norm(first[:3, 3] - again[:3, 3]) <= 0.1
-    assert max(angle_deg(first[:3, k], again[:3, k]) for k in range(3)) <= 0.15
 
 
 def test_half_a_vertebra_has_no_landmarks(bone: Mesh) -> None:

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from batchone.design.cranial.rays import Scene
-from batchone.design.nearest import Index, indexed, nearest_mm, nearest_points
+from batchone.design.nearest import Index, indexed, nearest_points
 from batchone.pipeline.values import FloatArray, Mesh
 
 CONVERGENCE_DEG = (0.0, 30.0)  # thoracic 5 to 15, lumbar 5 to 25; textbook anatomy with room
@@ -21,14 +21,11 @@ ASIDE_MM = 3.0  # the way may pass this far beside the middle of the isthmus; nu
 ENTRY_MM = 5.0  # of a way that lies in the cortex it enters through: walls beside it do not count; project default, unverified
 SCREW_SHARE = 0.8  # of the bone's depth along a way that a screw may take; common practice
 LONG_MM = 40.0  # further in, the walls are those of the body, wide apart; numerical
-SOFT_MM = 0.5  # a place with so much more room along a way counts a third; project default
 MEDIAL_MM = 0.5  # by which the medial wall counts as nearer; project default, unverified
 FAR_MM = 200.0  # numerical: beyond every vertebra
 BEHIND_MM = 10.0  # a way enters at least so far behind the isthmus: a shorter one comes in beside the pedicle; project default
 SPACING_MM = 0.5  # numerical: between places at which a way is measured
-_STEPS = (  # degrees and mm of each round of the search; numerical: the last are finer than the same bone, scanned again, allows
-    (10.0, 1.5), (5.0, 0.75), (2.5, 0.4), (1.0, 0.2), (0.4, 0.08), (0.15, 0.03),
-)  # fmt: skip
+_STEPS = ((10.0, 1.5), (5.0, 0.75), (2.5, 0.4), (1.0, 0.2))  # degrees and mm of each round of the search; numerical
 _MOST_MOVES = 8  # numerical: of one size
 _DEG_PER_MM = 2.0  # a way that leaves the isthmus' middle by one mm counts as turned by so much; numerical, as below
 _PER_DEG_MM = 0.02  # a way that leaves its wish by one degree must gain so much; numerical: decides between equals
@@ -160,9 +157,7 @@ def _scores(
 ) -> list[float]:
     """How far each way stays from the walls between its entry's cortex and where a screw would end, less what it leaves its wish.
 
-    The medial wall counts as nearer than it is, as behind it lies the cord: the way is also looked at from so much nearer to it,
-    so that nothing leaps where the medial and the lateral wall are as near. All places count, the nearest most: one narrow place
-    alone would leave open how the way turns about it.
+    The medial wall counts as nearer than it is: behind it lies the cord.
     """
     if not moves:
         return []
@@ -174,11 +169,8 @@ def _scores(
     share = np.linspace(0.0, 1.0, _SAMPLES)
     along = first[:, None] + share * np.maximum(last - first, 0.0)[:, None]
     points = (through[:, None] + np.nan_to_num(along)[:, :, None] * headings[:, None]).reshape(-1, 3)
-    beside = points + np.array([-MEDIAL_MM if left else MEDIAL_MM, 0.0, 0.0])
-    nearest = np.minimum(_signed_mm(bone, points), _signed_mm(bone, beside)).reshape(len(moves), -1)
-    least = nearest.min(axis=1)
-    close = np.minimum(nearest, enough_mm) - np.minimum(least, enough_mm)[:, None]
-    nearest = least - SOFT_MM * np.log(np.exp(-close / SOFT_MM).mean(axis=1))
+    signed, medial = _measured(bone, points, left=left)
+    nearest = np.where(medial, signed - MEDIAL_MM, signed).reshape(len(moves), -1).min(axis=1)
     off = np.array([abs(move[0] - wish) + abs(move[1]) + _DEG_PER_MM * (abs(move[2]) + abs(move[3])) for move in moves])
     nearest = np.where((back >= BEHIND_MM) & np.isfinite(front), np.minimum(nearest, enough_mm), -FAR_MM)
     return [float(score) for score in nearest - _PER_DEG_MM * off]
@@ -190,9 +182,3 @@ def _measured(bone: Ways, points_mm: FloatArray, *, left: bool) -> tuple[FloatAr
     distance, _, foot = nearest_points(points_mm, bone.surface)
     aside = (foot[:, 0] - points_mm[:, 0]) * (-1.0 if left else 1.0) / np.maximum(distance, 1e-9)
     return np.where(inside, distance, -distance), aside * np.where(inside, 1.0, -1.0) > _MEDIAL
-
-
-def _signed_mm(bone: Ways, points_mm: FloatArray) -> FloatArray:
-    """Distance (n,) of places to the cortex, negative outside."""
-    distance = nearest_mm(points_mm, bone.surface)
-    return np.where(bone.scene.holds(points_mm, UP), distance, -distance)

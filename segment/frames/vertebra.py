@@ -7,7 +7,7 @@ the middle of the body. A pedicle's isthmus is the smallest section between body
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
@@ -29,12 +29,6 @@ BODY_SHARES = (0.7, 0.6, 0.8)  # of the half axes of the body: within, its endpl
 FACING = 0.8  # cosine of the angle between an endplate's normal and the canal from which a point belongs to it; default
 ISTHMUS_MM2 = (8.0, 500.0)  # smallest section of a pedicle: thoracic from 20, lumbar to 250; textbook anatomy with room
 SECTION_MM = 0.8  # between sections through a pedicle; numerical
-ALIKE = 0.1  # sections that are larger than the smallest by this share count a third of it; default
-ROUNDS = 4  # numerical: the frame turns by under 0.01 degrees then
-WIDE_MM = 40.0  # half of the square in which a body's section is looked for; anatomy with room
-MIDDLE_MM = 4.0  # to both sides of the middle, a body's back is that of its canal; anatomy
-SECTIONS = (-0.36, -0.2)  # of the body's height, below its middle: under the pedicles, above the lower rim; default
-SIDES = (("left", 1.0), ("right", -1.0))
 
 _POINTS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 
@@ -64,15 +58,22 @@ def vertebra(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], title: str) -> Verte
         return None
     frame, hole, spread_deg = found
     frame = _squared(samples, frame)
-    rough = _rough_body(samples, frame, hole)
-    if rough is None:
+    plates = [_endplates(samples, frame, hole, share) for share in BODY_SHARES]
+    first = plates[0]
+    if first is None:
         return None
-    settled = _settled(mesh, samples, *rough)
-    if settled is None:
-        return None
-    body, known, isthmus = settled
-    first, bodies = known[0], [0.5 * (plate.upper + plate.lower) for plate in known]
     sigma = float(np.median(sigma_mm))
+    known = [plate for plate in plates if plate is not None]
+    bodies = [0.5 * (plate.upper + plate.lower) for plate in known]
+    up = unit(first.upper - first.lower)
+    body = frame_of(bodies[0], up, frame[:3, 0])
+    height_mm = float(np.linalg.norm(first.upper - first.lower))
+    isthmus = {
+        side: _isthmus(mesh, body, frame, hole, sign=sign, height_mm=height_mm) for side, sign in (("left", 1.0), ("right", -1.0))
+    }
+    left, right = isthmus["left"], isthmus["right"]
+    if left is not None and right is not None:
+        body = frame_of(bodies[0], up, left[0] - right[0])
     canal_mm = frame[:3, 3] + frame[:3, 2] * ((bodies[0] - frame[:3, 3]) @ frame[:3, 2])
     landmarks = [
         landmark(f"{title}-endplate-upper", [plate.upper for plate in known], sigma),
@@ -219,15 +220,10 @@ class _Plates:
     lower_normal: FloatArray
     lower_rms: float
 
-    def along(self, axis: FloatArray) -> _Plates:
-        """The same planes, their centres on the z axis of a frame."""
-        upper, lower = (_on_axis(axis, *plane) for plane in ((self.upper, self.upper_normal), (self.lower, self.lower_normal)))
-        return replace(self, upper=upper, lower=lower)
 
-
-def _rough_body(samples: Samples, frame: FloatArray, hole: _Hole) -> tuple[FloatArray, float] | None:
-    """A frame in about the middle of the body, z along the canal, and its height (mm); None where no body lies before it."""
+def _endplates(samples: Samples, frame: FloatArray, hole: _Hole, share: float) -> _Plates | None:
     local = (samples.points - frame[:3, 3]) @ frame[:3, :3]
+    facing = samples.normals @ frame[:3, 2]
     front_of_hole = float(hole.cells[:, 1].min())
     middle = np.abs(local[:, 0]) < 3.0
     front = float(np.percentile(local[middle & (local[:, 1] < front_of_hole), 1], 1)) if np.any(middle) else 0.0
@@ -239,100 +235,7 @@ def _rough_body(samples: Samples, frame: FloatArray, hole: _Hole) -> tuple[Float
     width = float(np.percentile(np.abs(local[level, 0]), 95)) if np.any(level) else 0.0
     if width < 6.0:
         return None
-    axis = frame.copy()
-    axis[:3, 3] += frame[:3, 1] * centre_y
-    plates = _endplates(samples, axis, (width, 0.5 * depth), BODY_SHARES[0])
-    if plates is None:
-        return None
-    body = frame_of(0.5 * (plates.upper + plates.lower), frame[:3, 2], frame[:3, 0])
-    return body, float(np.linalg.norm(plates.upper - plates.lower))
-
-
-def _settled(
-    mesh: Mesh, samples: Samples, body: FloatArray, height_mm: float
-) -> tuple[FloatArray, list[_Plates], dict[str, list[FloatArray] | None]] | None:
-    """The body's frame, endplates and isthmuses, each measured in the frame that they make: where they are looked from first, and
-    how the bone lies on the grid of voxels, hardly counts any more.
-
-    z is the mean normal of both endplates. y leads from the body's middle to between the pedicles, which lies across the line
-    between them: their sections are alike over some millimetres, so that from front to back a pedicle's own middle is not sharp.
-    """
-    found: list[_Plates] = []
-    isthmus: dict[str, list[FloatArray] | None] = {}
-    for _ in range(ROUNDS):
-        extent = _section(mesh, body, height_mm)
-        if extent is None:
-            return None
-        middle, half = extent
-        axis = body.copy()
-        axis[:3, 3] += body[:3, 0] * middle[0] + body[:3, 1] * middle[1]
-        plates = [_endplates(samples, axis, half, share) for share in BODY_SHARES]
-        first = plates[0]
-        if first is None:
-            return None
-        found = [plate for plate in plates if plate is not None]
-        up = unit(first.upper_normal - first.lower_normal)
-        height_mm = float(np.linalg.norm(first.upper - first.lower))
-        body = frame_of(0.5 * (first.upper + first.lower), up, body[:3, 0])
-        canal = _canal_beside(samples, body)
-        if canal is None:
-            return None
-        isthmus = {side: _isthmus(mesh, body, *canal, sign=sign, height_mm=height_mm) for side, sign in SIDES}
-        left, right = isthmus["left"], isthmus["right"]
-        if left is not None and right is not None:
-            back = 0.5 * (left[0] + right[0]) - body[:3, 3]
-            body = frame_of(body[:3, 3], up, np.cross(back, up))
-    return body, [plate.along(body) for plate in found], isthmus
-
-
-def _section(mesh: Mesh, body: FloatArray, height_mm: float) -> tuple[FloatArray, tuple[float, float]] | None:
-    """Middle (2,) of the body's sections below the pedicles, as far back as the canal, and its half axes along x and y."""
-    count = round(2.0 * WIDE_MM / SECTION_MM)
-    low = np.array([-WIDE_MM, -WIDE_MM, SECTIONS[0] * height_mm])
-    levels = round((SECTIONS[1] - SECTIONS[0]) * height_mm / SECTION_MM) + 1
-    solid = occupancy(mesh, body, low, (count, count, levels), SECTION_MM)
-    mid, beside = count // 2, round(MIDDLE_MM / SECTION_MM)
-    behind = [
-        low[1] + SECTION_MM * (mid + int(np.argmin(solid[i, mid:, k])))
-        for k in range(solid.shape[2])
-        for i in range(mid - beside, mid + beside + 1)
-        if solid[i, mid, k] and not solid[i, mid:, k].all()
-    ]
-    if not behind:
-        return None
-    y = low[1] + SECTION_MM * np.arange(count)
-    share = np.clip(0.5 + (float(np.mean(behind)) - y) / SECTION_MM, 0.0, 1.0)  # what lies beside the canal is no body
-    middles, spreads = [], []
-    for k in range(solid.shape[2]):
-        parts, _ = ndimage.label(solid[:, :, k] & (share > 0.0))
-        cells = np.argwhere(parts == parts[mid, mid]) if parts[mid, mid] else np.empty((0, 2), dtype=np.int64)
-        if len(cells):
-            places, weight = low[:2] + SECTION_MM * cells, share[cells[:, 1]][:, None]
-            middle = (weight * places).sum(axis=0) / weight.sum()
-            middles.append(middle)
-            spreads.append(2.0 * np.sqrt((weight * (places - middle) ** 2).sum(axis=0) / weight.sum()))  # of an ellipse
-    if not middles:
-        return None
-    width, depth = (float(value) for value in np.median(spreads, axis=0))
-    return np.asarray(np.median(middles, axis=0)), (width, depth)
-
-
-def _canal_beside(samples: Samples, body: FloatArray) -> tuple[FloatArray, _Hole] | None:
-    """The canal seen along the body's z: a frame in its middle, and its cells."""
-    hole = _hole(np.ascontiguousarray(samples.points - body[:3, 3]), body[:3, :3])
-    if hole is None:
-        return None
-    across = hole.cells.mean(axis=0)
-    canal = body.copy()
-    canal[:3, 3] += body[:3, 0] * across[0] + body[:3, 1] * across[1]
-    return canal, _Hole(hole.cells - across, hole.area_mm2)
-
-
-def _endplates(samples: Samples, axis: FloatArray, half_mm: tuple[float, float], share: float) -> _Plates | None:
-    """Planes through what faces up and down within a share of the body's half axes about a frame's z."""
-    local = (samples.points - axis[:3, 3]) @ axis[:3, :3]
-    facing = samples.normals @ axis[:3, 2]
-    within = np.hypot(local[:, 0] / half_mm[0], local[:, 1] / half_mm[1]) < share
+    within = np.hypot(local[:, 0] / width, (local[:, 1] - centre_y) / (0.5 * depth)) < share
     found: list[tuple[FloatArray, FloatArray, float]] = []
     for sign in (1.0, -1.0):
         some = within & (sign * facing > FACING)
@@ -340,18 +243,15 @@ def _endplates(samples: Samples, axis: FloatArray, half_mm: tuple[float, float],
             return None
         height = sign * local[some, 2]
         outer = np.flatnonzero(some)[height > np.percentile(height, 75) - 6.0]  # what faces up inside of the body is no endplate
-        point, normal, rms = fit_plane(samples.points[outer], sign * axis[:3, 2])
-        found.append((_on_axis(axis, point, normal), normal, rms))
+        point, normal, rms = fit_plane(samples.points[outer], sign * frame[:3, 2])
+        axis_point = frame[:3, 3] + frame[:3, 1] * centre_y
+        along = frame[:3, 2]
+        centre = axis_point + along * (((point - axis_point) @ normal) / (along @ normal))
+        found.append((centre, normal, rms))
     upper, lower = found
-    if (upper[0] - lower[0]) @ axis[:3, 2] < 5.0:
+    if (upper[0] - lower[0]) @ frame[:3, 2] < 5.0:
         return None
     return _Plates(*upper, *lower)
-
-
-def _on_axis(axis: FloatArray, point: FloatArray, normal: FloatArray) -> FloatArray:
-    """Where a plane meets a frame's z axis."""
-    along = axis[:3, 2]
-    return np.asarray(axis[:3, 3] + along * (((point - axis[:3, 3]) @ normal) / (along @ normal)))
 
 
 # --- the pedicles ------------------------------------------------------------------------------------------------------------
@@ -360,7 +260,7 @@ def _on_axis(axis: FloatArray, point: FloatArray, normal: FloatArray) -> FloatAr
 def _isthmus(
     mesh: Mesh, body: FloatArray, canal: FloatArray, hole: _Hole, *, sign: float, height_mm: float
 ) -> list[FloatArray] | None:
-    """Centre of the smallest sections between body and arch on one side (+1 left), and of each that is nearly as small."""
+    """Centre of the smallest section between body and arch on one side (+1 left), and of the sections nearly as small."""
     origin = (canal[:3, 3] - body[:3, 3]) @ body[:3, :3]
     front, back = (origin[1] + float(edge) for edge in np.percentile(hole.cells[:, 1], (2, 70)))
     inner, reach = (float(np.percentile(np.abs(hole.cells[:, 0]), share)) for share in (60, 100))
@@ -383,8 +283,6 @@ def _isthmus(
     sections = [section for section in sections if ISTHMUS_MM2[0] <= section[0] <= ISTHMUS_MM2[1]]
     if not sections:
         return None
-    areas, places = np.array([area for area, _ in sections]), np.array([place for _, place in sections])
-    least = float(areas.min())
-    weight = np.exp((least - areas) / (ALIKE * least))  # many are as small: which is least, is chance
-    middle = (weight[:, None] * places).sum(axis=0) / weight.sum()
-    return [middle, *places[areas <= (1.0 + ALIKE) * least]]
+    least = min(sections, key=lambda section: section[0])
+    near = [p for area, p in sections if area <= 1.1 * least[0] and np.linalg.norm(p - least[1]) < 5.0]
+    return [least[1], *near]
