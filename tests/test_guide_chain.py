@@ -1,4 +1,4 @@
-"""A guide from a scan of a bone whose surface is known: from DICOM to the STL in the job folder, and with the bone moved before."""
+"""A guide from a scan of a known bone: from DICOM to the STL in its job folder, and with the bone moved before it was scanned."""
 
 from __future__ import annotations
 
