@@ -23,9 +23,10 @@ _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
 _ROWS = nb.types.Array(nb.int64, 2, "C", readonly=True)
 _NONE, _ALL = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF)
+_EIGHT = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: the product's upper byte has them as bits, the first lowest
 
 
-@nb.njit(nb.void(_HU, nb.int64, nb.uint64[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_HU, nb.int64, nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _pack_above(hu: HuArray, level_hu: int, words: Words) -> None:
     for z in nb.prange(hu.shape[0]):
         for y in range(hu.shape[1]):
@@ -38,19 +39,22 @@ def _pack_above(hu: HuArray, level_hu: int, words: Words) -> None:
                 words[z, y, w] = word
 
 
-@nb.njit(nb.void(nb.types.Array(nb.boolean, 3, "C", readonly=True), nb.uint64[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(nb.types.Array(nb.boolean, 3, "C", readonly=True), nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _pack(mask: BoolArray, words: Words) -> None:
     for z in nb.prange(mask.shape[0]):
+        row = np.zeros(64 * words.shape[2], dtype=np.uint8)
+        eights = row.view(np.uint64)
         for y in range(mask.shape[1]):
+            for x in range(mask.shape[2]):
+                row[x] = mask[z, y, x]
             for w in range(words.shape[2]):
-                part = mask[z, y, 64 * w : 64 * w + 64]
                 word = nb.uint64(0)
-                for b in range(part.shape[0]):
-                    word |= nb.uint64(part[b]) << nb.uint64(b)
+                for k in range(8):
+                    word |= ((eights[8 * w + k] * _EIGHT) >> nb.uint64(56)) << nb.uint64(8 * k)
                 words[z, y, w] = word
 
 
-@nb.njit(nb.void(_WORDS, nb.boolean[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_WORDS, nb.boolean[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _unpack(words: Words, mask: BoolArray) -> None:
     for z in nb.prange(mask.shape[0]):
         for y in range(mask.shape[1]):
@@ -63,7 +67,7 @@ def _unpack(words: Words, mask: BoolArray) -> None:
                     part[b] = (word >> nb.uint64(b)) & nb.uint64(1)
 
 
-@nb.njit(nb.void(nb.int16[:, :, ::1], _WORDS, nb.int64), parallel=True, cache=True)
+@nb.njit(nb.void(nb.int16[:, :, ::1], _WORDS, nb.int64), parallel=True, cache=True, nogil=True)
 def _put(values: HuArray, words: Words, value: int) -> None:
     for z in nb.prange(values.shape[0]):
         for y in range(values.shape[1]):
@@ -77,7 +81,7 @@ def _put(values: HuArray, words: Words, value: int) -> None:
                     x += 1
 
 
-@nb.njit(nb.void(_WORDS, nb.int64[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_WORDS, nb.int64[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _move(words: Words, first: npt.NDArray[np.int64], out: Words) -> None:
     """Fill ``out`` from ``words`` such that its voxel 0 is voxel ``first`` of ``words``; 0 outside."""
     for k in nb.prange(out.shape[0]):
@@ -96,7 +100,7 @@ def _move(words: Words, first: npt.NDArray[np.int64], out: Words) -> None:
                     out[k, j, i] |= words[z, y, w + 1] << (nb.uint64(64) - shift)
 
 
-@nb.njit(nb.void(nb.uint64[:, ::1], nb.uint64), cache=True)
+@nb.njit(nb.void(nb.uint64[:, ::1], nb.uint64), cache=True, nogil=True)
 def _widen(layer: Words, tail: int) -> None:
     """Dilate the rows of a layer by one column to both sides, in place."""
     one, last = nb.uint64(1), nb.uint64(63)
@@ -111,7 +115,7 @@ def _widen(layer: Words, tail: int) -> None:
             before = here
 
 
-@nb.njit(nb.void(_WORDS, _ROWS, nb.uint64, nb.uint64, nb.uint64[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_WORDS, _ROWS, nb.uint64, nb.uint64, nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _dilate(words: Words, rows: npt.NDArray[np.int64], flip: int, tail: int, out: Words) -> None:
     """Dilate by a ball given as rows (slice offset, row offset, half width), widest first; all bits of ``flip``: the complement.
 
@@ -142,7 +146,7 @@ def _dilate(words: Words, rows: npt.NDArray[np.int64], flip: int, tail: int, out
             layer[y, count - 1] &= tail
 
 
-@nb.njit(nb.int64(_WORDS), parallel=True, cache=True)
+@nb.njit(nb.int64(_WORDS), parallel=True, cache=True, nogil=True)
 def counted(words: Words) -> int:
     """Number of set voxels."""
     total = 0

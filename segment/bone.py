@@ -81,7 +81,7 @@ class Grid:
         return float(np.prod(self.spacing_mm))
 
 
-@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64[::1]), cache=True)
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64[::1]), cache=True, nogil=True)
 def _count_values(hu: HuArray, first: int, stride: int, counts: npt.NDArray[np.int64]) -> None:
     """Number of voxels of each value, from -32768 on, in every ``stride``-th slice."""
     for z in range(first, hu.shape[0], stride):
@@ -90,7 +90,7 @@ def _count_values(hu: HuArray, first: int, stride: int, counts: npt.NDArray[np.i
                 counts[nb.int64(hu[z, y, x]) + 32768] += 1
 
 
-@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.float64, nb.float64, nb.int64[::1]), cache=True)
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.float64, nb.float64, nb.int64[::1]), cache=True, nogil=True)
 def _count_steps(hu: HuArray, first: int, stride: int, low_hu: float, high_hu: float, counts: npt.NDArray[np.int64]) -> None:
     """Number of voxels two columns apart, both between two values, by how much they differ; larger differences do not count."""
     for z in range(first, hu.shape[0], stride):

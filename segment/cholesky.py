@@ -10,7 +10,7 @@ from batchone.pipeline.values import FloatArray
 LEAST_PIVOT = 1e-14  # numerical: the systems here are scaled to about one
 
 
-@nb.njit(nb.boolean(nb.float64[:, ::1], nb.int64), cache=True)
+@nb.njit(nb.boolean(nb.float64[:, ::1], nb.int64), cache=True, nogil=True)
 def factored(matrix: FloatArray, size: int) -> bool:
     """Cholesky factor of a symmetric matrix (lower triangle) in place; False when it is not positive."""
     for i in range(size):
@@ -27,7 +27,7 @@ def factored(matrix: FloatArray, size: int) -> bool:
     return True
 
 
-@nb.njit(nb.void(nb.float64[:, ::1], nb.float64[::1], nb.int64), cache=True)
+@nb.njit(nb.void(nb.float64[:, ::1], nb.float64[::1], nb.int64), cache=True, nogil=True)
 def substituted(factor: FloatArray, right: FloatArray, size: int) -> None:
     """Solve with a Cholesky factor; the solution replaces ``right``."""
     for i in range(size):
@@ -40,7 +40,7 @@ def substituted(factor: FloatArray, right: FloatArray, size: int) -> None:
         right[i] /= factor[i, i]
 
 
-@nb.njit(nb.boolean(nb.float64[:, ::1], nb.float64[::1], nb.int64), cache=True)
+@nb.njit(nb.boolean(nb.float64[:, ::1], nb.float64[::1], nb.int64), cache=True, nogil=True)
 def solve(matrix: FloatArray, right: FloatArray, size: int) -> bool:
     """Solve a symmetric positive system in place; False when it is not positive."""
     if not factored(matrix, size):

@@ -36,7 +36,7 @@ def normal_table() -> FloatArray:
     return np.ascontiguousarray(np.stack([ndtr(z), np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)], axis=1))
 
 
-@nb.njit(nb.types.UniTuple(nb.float64, 2)(_POINTS, nb.float64), cache=True, inline="always")
+@nb.njit(nb.types.UniTuple(nb.float64, 2)(_POINTS, nb.float64), cache=True, nogil=True, inline="always")
 def _normal(table: FloatArray, z: float) -> tuple[float, float]:
     place = (min(max(z, -5.999), 5.999) + TABLE_SIGMAS) * TABLE_PER_SIGMA
     i = int(place)
@@ -44,7 +44,7 @@ def _normal(table: FloatArray, z: float) -> tuple[float, float]:
     return table[i, 0] + t * (table[i + 1, 0] - table[i, 0]), table[i, 1] + t * (table[i + 1, 1] - table[i, 1])
 
 
-@nb.njit(nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.int64), cache=True, fastmath={"reassoc", "contract"})
+@nb.njit(nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.int64), cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _product(rows: FloatArray, a: int, c: int, count: int) -> float:
     """Sum of the products of two rows; in any order, so that it is done several at a time."""
     total = 0.0
@@ -56,7 +56,7 @@ def _product(rows: FloatArray, a: int, c: int, count: int) -> float:
 @nb.njit(
     nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _VALUES, _VALUES, _POINTS,
                nb.float64[:, ::1], nb.float64[:, ::1], nb.float64[::1]),
-    cache=True,
+    cache=True, nogil=True,
 )  # fmt: skip
 def _cost(
     bins: FloatArray,
@@ -106,7 +106,7 @@ def _cost(
 @nb.njit(
     nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _VALUES, _VALUES, _POINTS,
                nb.float64[:, ::1], nb.float64[:, ::1], nb.int64),
-    cache=True,
+    cache=True, nogil=True,
 )  # fmt: skip
 def _descended(
     bins: FloatArray,
@@ -155,7 +155,7 @@ def _descended(
 
 
 @nb.njit(
-    nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _POINTS, nb.float64), cache=True,
+    nb.float64(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64[::1], nb.float64, _POINTS, nb.float64), cache=True, nogil=True,
 )  # fmt: skip
 def _misfit(bins: FloatArray, first: int, stop: int, x: FloatArray, sigma_mm: float, table: FloatArray, noise2: float) -> float:
     """Weighted mean square residual within ``NEAR_EDGE_MM`` of the place."""
@@ -173,7 +173,7 @@ def _misfit(bins: FloatArray, first: int, stop: int, x: FloatArray, sigma_mm: fl
 
 @nb.njit(
     nb.void(nb.float64[:, ::1], nb.int64, nb.int64, nb.float64, _VALUES, _VALUES, _POINTS, nb.float64, nb.float64[::1]),
-    cache=True,
+    cache=True, nogil=True,
 )  # fmt: skip
 def _best(
     bins: FloatArray,
@@ -224,7 +224,7 @@ def _best(
     nb.void(_HU, _POINTS, _BOX, _POINTS, nb.float64[:, :, ::1], _VALUES, _VALUES, _VALUES, _VALUES, _VALUES, _VALUES, _POINTS,
             nb.float64[:, ::1]),
     parallel=True,
-    cache=True,
+    cache=True, nogil=True,
 )  # fmt: skip
 def fit(
     hu: HuArray,

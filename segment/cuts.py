@@ -23,7 +23,7 @@ _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
 _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 
 
-@nb.njit(nb.void(_LABELS, _HU, nb.int64[::1], nb.int64, nb.float64[:, :, :, ::1]), cache=True)
+@nb.njit(nb.void(_LABELS, _HU, nb.int64[::1], nb.int64, nb.float64[:, :, :, ::1]), cache=True, nogil=True)
 def _faces(labels: LabelArray, hu: HuArray, reach: npt.NDArray[np.int64], dense_hu: int, sums: FloatArray) -> None:
     """Per pair of labels and axis: faces, value on them, brightest within ``reach`` beside them, dense faces."""
     nz, ny, nx = labels.shape

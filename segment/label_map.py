@@ -52,7 +52,7 @@ class LabelMap:
         raise KeyError(value)
 
 
-@nb.njit(nb.void(_LABELS, nb.int64[:, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_LABELS, nb.int64[:, ::1]), parallel=True, cache=True, nogil=True)
 def _count_runs(voxels: LabelArray, counts: Int64Array) -> None:
     for z in nb.prange(voxels.shape[0]):
         for y in range(voxels.shape[1]):
@@ -64,7 +64,10 @@ def _count_runs(voxels: LabelArray, counts: Int64Array) -> None:
 
 
 @nb.njit(
-    nb.void(_LABELS, nb.int64[:, ::1], nb.int64[:, ::1], nb.int32[::1], nb.int16[::1], nb.uint8[::1]), parallel=True, cache=True
+    nb.void(_LABELS, nb.int64[:, ::1], nb.int64[:, ::1], nb.int32[::1], nb.int16[::1], nb.uint8[::1]),
+    parallel=True,
+    cache=True,
+    nogil=True,
 )
 def _write_runs(
     voxels: LabelArray,
@@ -97,13 +100,14 @@ def _write_runs(
         nb.types.Array(nb.int32, 1, "C", readonly=True), nb.types.Array(nb.int16, 1, "C", readonly=True), *[nb.uint8[::1]] * 2
     ),
     cache=True,
+    nogil=True,
 )
 def _paint_runs(start: npt.NDArray[np.int32], length: npt.NDArray[np.int16], value: LabelArray, flat: LabelArray) -> None:
     for n in range(start.shape[0]):
         flat[start[n] : start[n] + length[n]] = value[n]
 
 
-@nb.njit(nb.void(_LABELS, nb.int64[::1], nb.boolean[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_LABELS, nb.int64[::1], nb.boolean[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _pack(voxels: LabelArray, first: Int64Array, wanted: npt.NDArray[np.bool_], words: Words) -> None:
     """Set the bits of a box that begins at voxel ``first`` where ``wanted[voxel]``; the box's size is that of ``words``."""
     slices, rows, columns = voxels.shape

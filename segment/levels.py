@@ -42,7 +42,7 @@ Rows = npt.NDArray[np.int64]
 Sums = npt.NDArray[np.int32]
 
 
-@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int16[:, ::1]), cache=True)
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int16[:, ::1]), cache=True, nogil=True)
 def _extremes(hu: HuArray, z: int, y: int, first: int, rows: Rows, window: HuArray, out: HuArray) -> None:
     """Brightest and darkest value of the ball round voxels of a row, from ``first`` on, into the two rows of ``out``.
 
@@ -68,7 +68,7 @@ def _extremes(hu: HuArray, z: int, y: int, first: int, rows: Rows, window: HuArr
                 dark[i] = min(dark[i], deep[i])
 
 
-@nb.njit(nb.void(_INSIDE, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int32[:, ::1]), cache=True)
+@nb.njit(nb.void(_INSIDE, nb.int64, nb.int64, nb.int64, _ROWS, nb.int16[:, ::1], nb.int32[:, ::1]), cache=True, nogil=True)
 def _moments(inside: npt.NDArray[np.bool_], z: int, y: int, first: int, rows: Rows, window: HuArray, out: Sums) -> None:
     """Sums of the offsets (column, row, slice) to the solid's voxels in the ball round voxels of a row, from ``first`` on.
 
@@ -116,7 +116,7 @@ def _set(inside: npt.NDArray[np.bool_], z: int, y: int, x: int) -> int:
     return nb.int64(inside[z, y, x])
 
 
-@nb.njit(nb.float64(_HU, _INSIDE, nb.int64, nb.int64, nb.int64, _MM, _MM, nb.float64), cache=True)
+@nb.njit(nb.float64(_HU, _INSIDE, nb.int64, nb.int64, nb.int64, _MM, _MM, nb.float64), cache=True, nogil=True)
 def _straight_in(
     hu: HuArray, inside: npt.NDArray[np.bool_], z: int, y: int, x: int, way: Vector, spacing_mm: Vector, enough: float
 ) -> float:
@@ -135,6 +135,7 @@ def _straight_in(
     nb.void(_HU, _INSIDE, _WORDS, _ROWS, _ROWS, _MM, nb.int64, nb.int16[:, :, ::1]),
     parallel=True,
     cache=True,
+    nogil=True,
     error_model="numpy",
 )
 def _levels(

@@ -6,6 +6,7 @@ A backend, or a person, says which voxels are which bone; surfaces, frames and n
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from batchone.segment.label_map import compact, measured
 from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones
 from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findings, scan_findings
 from batchone.segment.shapes import Shape, shape_of
+from batchone.segment.side_by_side import side_by_side
 from batchone.segment.surface import signed_volume_mm3
 
 MAX_CUT_SIDES = 5  # of a scan's six: a bone may leave the scan, but some of it must be seen whole; project default, unverified
@@ -85,12 +87,15 @@ def segment(
     findings: list[Finding] = []
     found_now = ordered_labels(labels.labels, tuple(one for one in wanted if one not in missing))
     chosen = () if missing else found_now
-    for label in chosen:
+
+    def measure(label: Label) -> tuple[Shape, float | None, Described, Bone]:
         _refuse_inside(label, boxes[label.value], scan)
         shape = shape_of(label, boxes[label.value], separated, scan, figures, touched=touched)
         cover = _checked_cover(shape.mesh, named=separated.named) if label.name == SKULL else None
         about = described(label, shape)
-        bone = _bone(label, shape, about, cover)
+        return shape, cover, about, _bone(label, shape, about, cover)
+
+    for shape, cover, about, bone in side_by_side([partial(measure, label) for label in chosen]):
         bones.append(bone)
         findings += bone_findings(bone, shape.mask_mm3, cover, several=len(chosen) > 1)
         findings += [replace(one, what=f"{bone.name}: {one.what}") for one in shape.findings]

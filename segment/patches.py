@@ -61,7 +61,7 @@ class Patches:
             getattr(self, name)[rows] = getattr(others, name)
 
 
-@nb.njit(nb.float64[:, ::1](_POINTS, _FACES), cache=True)
+@nb.njit(nb.float64[:, ::1](_POINTS, _FACES), cache=True, nogil=True)
 def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
     """Unit normals, weighted by the triangles' areas."""
     normals = np.zeros_like(vertices)
@@ -81,7 +81,7 @@ def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
     return normals
 
 
-@nb.njit(nb.void(nb.float64[:, ::1]), cache=True)
+@nb.njit(nb.void(nb.float64[:, ::1]), cache=True, nogil=True)
 def _across(frame: FloatArray) -> None:
     """Complete a frame (across, beside, normal) from across, or any direction where that is along the normal, and the normal."""
     normal = frame[2]
@@ -105,7 +105,7 @@ def _across(frame: FloatArray) -> None:
 @nb.njit(
     nb.int64(_POINTS, _INDEX, _INDEX, nb.float64, nb.int64[::1], nb.float64[:, ::1], nb.float64[::1], nb.float64[:, ::1],
              nb.float64[::1], nb.float64[::1]),
-    cache=True,
+    cache=True, nogil=True,
 )  # fmt: skip
 def _gathered(
     sorted_by_cell: FloatArray,
@@ -157,7 +157,7 @@ def _gathered(
 @nb.njit(
     nb.void(_POINTS, _POINTS, _POINTS, _INDEX, _INDEX, _VALUES, _INDEX, nb.float64, nb.float64[:, :, ::1], nb.float64[:, ::1]),
     parallel=True,
-    cache=True,
+    cache=True, nogil=True,
 )  # fmt: skip
 def _fit(
     points: FloatArray,

@@ -25,7 +25,7 @@ _PLACE = np.empty(64, dtype=np.int64)
 _PLACE[[((1 << bit) * int(_DE_BRUIJN) % (1 << 64)) >> 58 for bit in range(64)]] = np.arange(64)
 
 
-@nb.njit(nb.int64(_ROW, nb.int64, nb.int64, nb.int32[::1], nb.int32[::1], nb.boolean), cache=True)
+@nb.njit(nb.int64(_ROW, nb.int64, nb.int64, nb.int32[::1], nb.int32[::1], nb.boolean), cache=True, nogil=True)
 def _scan_row(row: Words, columns: int, at: int, begin: Int32Array, end: Int32Array, write: bool) -> int:
     """Write the runs of one row from place ``at`` on, or only count them; returns the place after the last."""
     inside = False
@@ -50,7 +50,9 @@ def _scan_row(row: Words, columns: int, at: int, begin: Int32Array, end: Int32Ar
     return at
 
 
-@nb.njit(nb.void(_WORDS, nb.int64, nb.int64[:, ::1], nb.int32[::1], nb.int32[::1], nb.boolean), parallel=True, cache=True)
+@nb.njit(
+    nb.void(_WORDS, nb.int64, nb.int64[:, ::1], nb.int32[::1], nb.int32[::1], nb.boolean), parallel=True, cache=True, nogil=True
+)
 def _scan(words: Words, columns: int, offsets: Int64Array, begin: Int32Array, end: Int32Array, write: bool) -> None:
     """Count the runs of every row into ``offsets``, or write them starting at ``offsets``."""
     for z in nb.prange(words.shape[0]):
@@ -61,7 +63,7 @@ def _scan(words: Words, columns: int, offsets: Int64Array, begin: Int32Array, en
                 offsets[z, y] = at
 
 
-@nb.njit(nb.int64(nb.int32[::1], nb.int64), cache=True)
+@nb.njit(nb.int64(nb.int32[::1], nb.int64), cache=True, nogil=True)
 def _root(parent: Int32Array, run: int) -> int:
     while parent[run] != run:
         parent[run] = parent[parent[run]]
@@ -69,7 +71,7 @@ def _root(parent: Int32Array, run: int) -> int:
     return run
 
 
-@nb.njit(nb.void(nb.int64[::1], nb.int64, nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1]), cache=True)
+@nb.njit(nb.void(nb.int64[::1], nb.int64, nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1]), cache=True, nogil=True)
 def _join_rows(offsets: Int64Array, here: int, there: int, begin: Int32Array, end: Int32Array, parent: Int32Array) -> None:
     """Join the runs of two neighbouring rows that share a column; the earlier root stays."""
     a, b = offsets[here], offsets[there]
@@ -83,7 +85,7 @@ def _join_rows(offsets: Int64Array, here: int, there: int, begin: Int32Array, en
             b += 1
 
 
-@nb.njit(nb.int64(nb.int64[::1], nb.int64, nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1]), cache=True)
+@nb.njit(nb.int64(nb.int64[::1], nb.int64, nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1]), cache=True, nogil=True)
 def _join(offsets: Int64Array, slices: int, rows: int, begin: Int32Array, end: Int32Array, label: Int32Array) -> int:
     """Union-find over runs that touch in the next row or slice; afterwards ``label`` counts from 0. Returns the count."""
     for run in range(label.shape[0]):
@@ -104,7 +106,9 @@ def _join(offsets: Int64Array, slices: int, rows: int, begin: Int32Array, end: I
 
 
 @nb.njit(
-    nb.void(nb.int64[::1], nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1], nb.int64[::1], nb.int64[:, :, ::1]), cache=True
+    nb.void(nb.int64[::1], nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1], nb.int64[::1], nb.int64[:, :, ::1]),
+    cache=True,
+    nogil=True,
 )
 def _measure(
     offsets: Int64Array, rows: int, begin: Int32Array, end: Int32Array, label: Int32Array, voxels: Int64Array, boxes: Int64Array
@@ -121,7 +125,12 @@ def _measure(
             box[2, 0], box[2, 1] = min(box[2, 0], begin[run]), max(box[2, 1], end[run])
 
 
-@nb.njit(nb.void(nb.int64[::1], nb.int32[::1], nb.int32[::1], nb.boolean[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(
+    nb.void(nb.int64[::1], nb.int32[::1], nb.int32[::1], nb.boolean[::1], nb.uint64[:, :, ::1]),
+    parallel=True,
+    cache=True,
+    nogil=True,
+)
 def _paint(offsets: Int64Array, begin: Int32Array, end: Int32Array, keep: npt.NDArray[np.bool_], words: Words) -> None:
     rows = words.shape[1]
     for z in nb.prange(words.shape[0]):

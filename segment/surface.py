@@ -30,7 +30,7 @@ _FACES = nb.types.Array(nb.int32, 2, "C", readonly=True)
 Sums = npt.NDArray[np.int32]
 
 
-@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, nb.int64, nb.int32[::1], nb.int32[::1]), cache=True)
+@nb.njit(nb.void(_HU, nb.int64, nb.int64, nb.int64, nb.int64, nb.int32[::1], nb.int32[::1]), cache=True, nogil=True)
 def _level_sums(level: HuArray, z: int, y: int, first: int, last: int, total: Sums, count: Sums) -> None:
     """Sum and number of those of the 9 neighbours in slices and rows that have a level, for the columns of a half-open range."""
     total[: last - first], count[: last - first] = 0, 0
@@ -43,7 +43,7 @@ def _level_sums(level: HuArray, z: int, y: int, first: int, last: int, total: Su
                 count[i] += known
 
 
-@nb.njit(nb.void(_HU, _HU, _WORDS, _WORDS, _WORDS, nb.int16[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_HU, _HU, _WORDS, _WORDS, _WORDS, nb.int16[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Words, field: HuArray) -> None:
     """Value minus mean half level of the 27 neighbours that have one, in ``1 / STEPS`` HU; positive in ``inner``, negative out
     of ``outer``."""
@@ -151,7 +151,7 @@ def _flying_edges(field: HuArray) -> tuple[FloatArray, IntArray]:
     return points, faces
 
 
-@nb.njit(nb.float64(nb.types.Array(nb.float64, 2, "C", readonly=True), _FACES, nb.float64[::1]), cache=True)
+@nb.njit(nb.float64(nb.types.Array(nb.float64, 2, "C", readonly=True), _FACES, nb.float64[::1]), cache=True, nogil=True)
 def _six_volumes(vertices: FloatArray, faces: IntArray, origin: FloatArray) -> float:
     total = 0.0
     for f in range(faces.shape[0]):
@@ -169,7 +169,7 @@ def signed_volume_mm3(mesh: Mesh) -> float:
     return float(_six_volumes(vertices, np.ascontiguousarray(mesh.faces), vertices.mean(axis=0))) / 6.0
 
 
-@nb.njit(nb.int64(_FACES, nb.int64), parallel=True, cache=True)
+@nb.njit(nb.int64(_FACES, nb.int64), parallel=True, cache=True, nogil=True)
 def _unpaired(faces: IntArray, vertices: int) -> int:
     """Directed edges that are doubled or lack their opposite; edges are sorted into buckets by their first vertex."""
     starts = np.zeros(vertices + 1, dtype=np.int64)

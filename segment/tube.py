@@ -25,7 +25,7 @@ _BOX = nb.types.Array(nb.int64, 2, "C", readonly=True)
         _HU, _POINTS, nb.float64[::1], nb.float64[::1], nb.float64[::1], nb.float64[::1], nb.float64[::1], nb.float64[::1],
         _BOX, nb.float64[:, ::1],
     ),
-    cache=True,
+    cache=True, nogil=True,
 )  # fmt: skip
 def gathered(
     hu: HuArray,
@@ -89,7 +89,7 @@ def gathered(
     return count
 
 
-@nb.njit(nb.types.UniTuple(nb.int64, 2)(nb.float64[:, ::1], nb.int64, nb.float64), cache=True)
+@nb.njit(nb.types.UniTuple(nb.int64, 2)(nb.float64[:, ::1], nb.int64, nb.float64), cache=True, nogil=True)
 def own_layers(bins: FloatArray, count: int, rise_hu: float) -> tuple[int, int]:
     """First and one past the last bin that belong to this edge: another bone outside, or the far wall inside, ends it."""
     middle = 0

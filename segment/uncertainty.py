@@ -22,7 +22,7 @@ _HU = nb.types.Array(nb.int16, 3, "C", readonly=True)
 _POINTS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 
 
-@nb.njit(nb.float64(_HU, nb.float64, nb.float64, nb.float64), cache=True)
+@nb.njit(nb.float64(_HU, nb.float64, nb.float64, nb.float64), cache=True, nogil=True)
 def value_at(hu: HuArray, x: float, y: float, z: float) -> float:
     """Trilinear value at (column, row, slice); beyond the sides, the value at the side."""
     x = min(max(x, 0.0), hu.shape[2] - 1.001)
@@ -36,7 +36,7 @@ def value_at(hu: HuArray, x: float, y: float, z: float) -> float:
     return low * (1 - w) + high * w
 
 
-@nb.njit(nb.void(_HU, _POINTS, nb.float64[::1], nb.float64, nb.float64[:, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_HU, _POINTS, nb.float64[::1], nb.float64, nb.float64[:, ::1]), parallel=True, cache=True, nogil=True)
 def _edges(hu: HuArray, points: FloatArray, spacing_mm: FloatArray, reach_mm: float, out: FloatArray) -> None:
     """Per point: slope (HU/mm), step over ``reach_mm`` to both sides (HU), and voxel size along the slope (mm)."""
     for n in nb.prange(points.shape[0]):

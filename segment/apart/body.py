@@ -111,4 +111,4 @@ def _on(volume: WorkVolume, coarse: WorkVolume, mask: BoolArray) -> BoolArray:
         )
         for axis, n in enumerate(mask.shape)
     ]
-    return np.ascontiguousarray(mask[np.ix_(*index)])
+    return mask.take(index[2], axis=2).take(index[1], axis=1).take(index[0], axis=0)

@@ -41,7 +41,7 @@ _BODY = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 _LIMITS = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
-@nb.njit(nb.types.UniTuple(nb.float64[:, ::1], 2)(nb.int64, nb.float64, nb.int64, nb.float64), cache=True)
+@nb.njit(nb.types.UniTuple(nb.float64[:, ::1], 2)(nb.int64, nb.float64, nb.int64, nb.float64), cache=True, nogil=True)
 def _places(rays: int, near: float, steps: int, step: float) -> tuple[FloatArray, FloatArray]:
     """Rows and columns, in voxels, to the places of each ray: every millimetre from ``near`` on."""
     down, across = np.empty((rays, steps)), np.empty((rays, steps))
@@ -52,7 +52,7 @@ def _places(rays: int, near: float, steps: int, step: float) -> tuple[FloatArray
     return down, across
 
 
-@nb.njit(nb.void(_FIELD, _BODY, nb.float64, nb.float64, _LIMITS, nb.float32[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_FIELD, _BODY, nb.float64, nb.float64, _LIMITS, nb.float32[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _ring_scores(smooth: Float32Array, body: BoolArray, step: float, cell: float, limits: FloatArray, out: Float32Array) -> None:
     """Score of every cell: how much of a ring of bone stands round it, how evenly, and at what distance."""
     soft_low, soft_high, bone, air, near, far = limits[0], limits[1], limits[2], limits[3], limits[4], limits[5]
@@ -91,7 +91,7 @@ def _ring_scores(smooth: Float32Array, body: BoolArray, step: float, cell: float
                 out[p, q, r] = share * share * math.exp(-0.5 * off * off) * math.exp(-spread / spread_mm)
 
 
-@nb.njit(nb.void(_FIELD, nb.int64, nb.float64, nb.float64, nb.int64[:, ::1]), cache=True)
+@nb.njit(nb.void(_FIELD, nb.int64, nb.float64, nb.float64, nb.int64[:, ::1]), cache=True, nogil=True)
 def _best_path(gain: Float32Array, reach: int, back: float, side: float, path: Int64Array) -> None:
     """The chain of cells, one per section, with the largest sum of gains less what its jumps cost."""
     count, ny, nx = gain.shape

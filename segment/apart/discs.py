@@ -61,7 +61,9 @@ def value_at(field: Float32Array, z: float, y: float, x: float) -> float:
     return low * (1 - fz) + high * fz
 
 
-@nb.njit(nb.void(_FIELD, _TABLE, _TABLE, _TABLE, nb.float64, nb.float64, nb.float64[:, ::1]), parallel=True, cache=True)
+@nb.njit(
+    nb.void(_FIELD, _TABLE, _TABLE, _TABLE, nb.float64, nb.float64, nb.float64[:, ::1]), parallel=True, cache=True, nogil=True
+)
 def _profiles(
     smooth: Float32Array, points: FloatArray, front: FloatArray, left: FloatArray, step: float, half: float, out: FloatArray
 ) -> None:
@@ -82,6 +84,7 @@ def _profiles(
     nb.void(_FIELD, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, nb.float64, _ROW, nb.float64[::1], nb.int64[::1]),
     parallel=True,
     cache=True,
+    nogil=True,
 )
 def _plane_scores(
     smooth: Float32Array,

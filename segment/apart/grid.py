@@ -68,13 +68,57 @@ def _add_row(hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, total
                     total[k] += value_between(hu, z, y, x, OUTSIDE_HU)
 
 
-@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[::1], nb.float64[::1]), cache=True)
+@nb.njit(
+    nb.types.Array(nb.float64, 1, "C")(
+        _HU, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[::1], nb.int64[:, ::1], nb.float64[:, :, ::1]
+    ),
+    cache=True,
+    nogil=True,
+)
+def _between_columns(
+    hu: HuArray, z: int, y: int, columns: Int64Array, share: FloatArray, held: Int64Array, rows: FloatArray
+) -> FloatArray:
+    """Values of a scan's row at places between its columns (see :func:`_add_straight_row`).
+
+    ``rows`` keeps those of the last even and the last odd row of even and odd slices: neighbours are needed together, and again
+    for the next places. ``held`` says which rows these are."""
+    row = z * hu.shape[1] + y
+    out = rows[z & 1, y & 1]
+    if held[z & 1, y & 1] != row:
+        held[z & 1, y & 1] = row
+        line = hu[z, y]
+        for n in range(columns.shape[0]):
+            out[n] = line[columns[n, 0]] * (1 - share[n]) + line[columns[n, 1]] * share[n]
+    return out
+
+
+@nb.njit(
+    nb.void(
+        _HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[::1], nb.int64, nb.int64,
+        nb.int64[:, :, ::1], nb.float64[:, :, :, ::1], nb.float64[::1],
+    ),
+    cache=True,
+    nogil=True,
+)  # fmt: skip
 def _add_straight_row(
-    hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, columns: Int64Array, share: FloatArray, total: FloatArray
+    hu: HuArray,
+    to_index: FloatArray,
+    i: int,
+    j: int,
+    fold: int,
+    columns: Int64Array,
+    share: FloatArray,
+    first: int,
+    last: int,
+    held: Int64Array,
+    rows: FloatArray,
+    total: FloatArray,
 ) -> None:
-    """The same as :func:`_add_row` where a row runs along one of the scan: ``columns`` (n, 2) are the two columns of each place,
-    -1 outside, and ``share`` that of the second."""
+    """The same as :func:`_add_row` where a row runs along one of the scan: ``columns`` (n, 2) are the two columns of each place
+    from ``first`` to before ``last``, the others lie outside, and ``share`` that of the second. ``held`` and ``rows``: see
+    :func:`_between_columns`, for each of the ``fold``."""
     nz, ny = hu.shape[0], hu.shape[1]
+    values = np.empty(len(share))
     for a in range(fold):
         for b in range(fold):
             p, q = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5
@@ -85,43 +129,48 @@ def _add_straight_row(
             z, y = min(max(z, 0.0), nz - 1.0), min(max(y, 0.0), ny - 1.0)
             u, v = int(z), int(y)
             fz, fy = z - u, y - v
-            one, two = hu[u, v], hu[u, min(v + 1, ny - 1)]
-            three, four = hu[min(u + 1, nz - 1), v], hu[min(u + 1, nz - 1), min(v + 1, ny - 1)]
-            for n in range(columns.shape[0]):
-                k, c, fx = columns[n, 0], columns[n, 1], share[n]
-                if k < 0:
-                    total[n // fold] += OUTSIDE_HU
-                    continue
-                low = (one[k] * (1 - fx) + one[c] * fx) * (1 - fy) + (two[k] * (1 - fx) + two[c] * fx) * fy
-                high = (three[k] * (1 - fx) + three[c] * fx) * (1 - fy) + (four[k] * (1 - fx) + four[c] * fx) * fy
-                total[n // fold] += low * (1 - fz) + high * fz
+            one = _between_columns(hu, u, v, columns, share, held[a], rows[a])
+            two = _between_columns(hu, u, min(v + 1, ny - 1), columns, share, held[a], rows[a])
+            three = _between_columns(hu, min(u + 1, nz - 1), v, columns, share, held[a], rows[a])
+            four = _between_columns(hu, min(u + 1, nz - 1), min(v + 1, ny - 1), columns, share, held[a], rows[a])
+            for n in range(values.shape[0]):
+                low, high = one[n] * (1 - fy) + two[n] * fy, three[n] * (1 - fy) + four[n] * fy
+                values[n] = low * (1 - fz) + high * fz
+            values[:first], values[last:] = OUTSIDE_HU, OUTSIDE_HU
+            for c in range(fold):
+                for k in range(total.shape[0]):
+                    total[k] += values[k * fold + c]
 
 
-@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _resample(hu: HuArray, to_index: FloatArray, fold: int, out: HuArray) -> None:
     """Fill ``out`` from ``hu``; ``to_index`` (3, 4) takes (slice, row, column) of ``out`` to those of ``hu``.
 
     Each voxel is the mean of ``fold`` cubed places in it, so that a finer scan is averaged and not merely picked from.
     """
     nx = hu.shape[2]
-    straight = _straight(to_index)
-    columns, share = np.full((out.shape[2] * fold, 2), -1, dtype=np.int64), np.zeros(out.shape[2] * fold)
+    straight, places = _straight(to_index), fold**3
+    columns, share = np.zeros((out.shape[2] * fold, 2), dtype=np.int64), np.zeros(out.shape[2] * fold)
+    first, last = len(share), 0
     for n in range(len(share)):
         x = _place(to_index, 2, 0.0, 0.0, n // fold + (n % fold + 0.5) / fold - 0.5)
         if -0.5 <= x <= nx - 0.5:
             x = min(max(x, 0.0), nx - 1.0)
             columns[n, 0], columns[n, 1] = int(x), min(int(x) + 1, nx - 1)
             share[n] = x - int(x)
+            first, last = min(first, n), n + 1
+    first = min(first, last)  # all outside
     for i in nb.prange(out.shape[0]):
         total = np.empty(out.shape[2])
+        held, rows = np.full((fold, 2, 2), -1, dtype=np.int64), np.zeros((fold, 2, 2, len(share)))
         for j in range(out.shape[1]):
             total[:] = 0.0
             if straight:
-                _add_straight_row(hu, to_index, i, j, fold, columns, share, total)
+                _add_straight_row(hu, to_index, i, j, fold, columns, share, first, last, held, rows, total)
             else:
                 _add_row(hu, to_index, i, j, fold, total)
             for k in range(out.shape[2]):
-                out[i, j, k] = int(np.floor(total[k] / fold**3 + 0.5))
+                out[i, j, k] = int(np.floor(total[k] / places + 0.5))
 
 
 @nb.njit(nb.int64(_TABLE, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64), inline="always")
@@ -131,7 +180,7 @@ def _nearest(to_index: FloatArray, axis: int, i: int, j: int, k: int, size: int)
     return index if 0 <= index < size else -1
 
 
-@nb.njit(nb.void(nb.types.UniTuple(nb.int64, 3), _TABLE, nb.boolean[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(nb.types.UniTuple(nb.int64, 3), _TABLE, nb.boolean[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _within(shape: tuple[int, int, int], to_index: FloatArray, out: BoolArray) -> None:
     """Which voxels of ``out`` have their nearest one within another grid's shape."""
     for i in nb.prange(out.shape[0]):
@@ -143,7 +192,7 @@ def _within(shape: tuple[int, int, int], to_index: FloatArray, out: BoolArray) -
                 out[i, j, k] = inside
 
 
-@nb.njit(nb.void(_LABELS, _TABLE, nb.uint8[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_LABELS, _TABLE, nb.uint8[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _pick(labels: LabelArray, to_index: FloatArray, out: LabelArray) -> None:
     """Fill ``out`` with the label of the nearest voxel, 0 outside."""
     for i in nb.prange(out.shape[0]):
@@ -155,19 +204,26 @@ def _pick(labels: LabelArray, to_index: FloatArray, out: LabelArray) -> None:
                 out[i, j, k] = labels[z, y, x] if z >= 0 and y >= 0 and x >= 0 else 0
 
 
-@nb.njit(nb.void(_LABELS, _LABELS, _SOME, _TABLE, _HU, nb.int64, nb.uint8[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_LABELS, _LABELS, _SOME, _TABLE, _HU, nb.int64, nb.uint8[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _decide(
     labels: LabelArray, core: LabelArray, some: BoolArray, to_index: FloatArray, hu: HuArray, level_hu: int, out: LabelArray
 ) -> None:
     """Fill ``out`` with the nearest voxel's label, up to ``level_hu`` with that in ``core``. ``some``: rows with a label."""
     straight = _straight(to_index)
+    columns = np.empty(out.shape[2] if straight else 0, dtype=np.int64)
+    for k in range(len(columns)):
+        columns[k] = _nearest(to_index, 2, 0, 0, k, labels.shape[2])
     for i in nb.prange(out.shape[0]):
         for j in range(out.shape[1]):
             if straight:
                 z, y = _nearest(to_index, 0, i, j, 0, labels.shape[0]), _nearest(to_index, 1, i, j, 0, labels.shape[1])
-                if z < 0 or y < 0 or not some[z, y]:
-                    out[i, j] = 0
-                    continue
+                out[i, j] = 0
+                if z >= 0 and y >= 0 and some[z, y]:
+                    for k in range(out.shape[2]):
+                        x = columns[k]
+                        if x >= 0 and labels[z, y, x] != 0:
+                            out[i, j, k] = labels[z, y, x] if hu[i, j, k] > level_hu else core[z, y, x]
+                continue
             for k in range(out.shape[2]):
                 z = _nearest(to_index, 0, i, j, k, labels.shape[0])
                 y = _nearest(to_index, 1, i, j, k, labels.shape[1])

@@ -36,7 +36,7 @@ _ROWS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 _ROW = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
-@nb.njit(nb.void(_FIELD, _ROWS, _ROWS, nb.float64, _ROW, nb.float64[:, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_FIELD, _ROWS, _ROWS, nb.float64, _ROW, nb.float64[:, ::1]), parallel=True, cache=True, nogil=True)
 def _ridges(
     smooth: Float32Array, centres: FloatArray, ways: FloatArray, step: float, figures: FloatArray, out: FloatArray
 ) -> None:

@@ -37,7 +37,12 @@ _ROWS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 _ROW = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
-@nb.njit(nb.void(_FIELD, _ROWS, _ROWS, _ROWS, _ROWS, nb.float64, nb.float64, _ROW, nb.float64[:, ::1]), parallel=True, cache=True)
+@nb.njit(
+    nb.void(_FIELD, _ROWS, _ROWS, _ROWS, _ROWS, nb.float64, nb.float64, _ROW, nb.float64[:, ::1]),
+    parallel=True,
+    cache=True,
+    nogil=True,
+)
 def _scores(
     smooth: Float32Array,
     middles: FloatArray,

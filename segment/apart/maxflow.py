@@ -20,7 +20,7 @@ _FIELD = nb.types.Array(nb.float32, 3, "C", readonly=True)
 CAPACITY = 1000.0  # of an edge of cost 1: whole numbers
 
 
-@nb.njit(nb.void(_NUMBERS, _FIELD, nb.int32[:, ::1], nb.int32[:, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_NUMBERS, _FIELD, nb.int32[:, ::1], nb.int32[:, ::1]), parallel=True, cache=True, nogil=True)
 def _edges(numbers: Int32Array, cost: Float32Array, near: Int32Array, room: Int32Array) -> None:
     """Neighbours (-1: none) and capacities of every node; direction ``d ^ 1`` is the way back."""
     nz, ny, nx = numbers.shape

@@ -6,7 +6,7 @@ import numpy as np
 
 from batchone.segment.apart.cut import Box, Ground, cut_in_two
 from batchone.segment.apart.grid import BoolArray
-from batchone.segment.apart.pieces import components, numbered
+from batchone.segment.apart.pieces import alone, components
 from batchone.segment.apart.table import NECK_CORE_MM3, NECK_ERODE_MM, NECK_MM2, NECK_PART_MM3
 from batchone.segment.bits import ball, eroded, packed, unpacked
 from batchone.segment.runs import labelled
@@ -42,7 +42,6 @@ def parted(bone: BoolArray, step_mm: float) -> list[BoolArray]:
 def all_parted(bone: BoolArray, step_mm: float, least_mm3: float) -> list[tuple[Box, BoolArray]]:
     """Every component of a mask from the largest down, taken apart at its necks, each in its box."""
     runs = labelled(packed(bone), bone.shape[2])
-    numbers = numbered(runs)
     voxels, boxes = runs.measured()
     out = []
     for piece in np.argsort(-voxels, kind="stable"):
@@ -50,7 +49,7 @@ def all_parted(bone: BoolArray, step_mm: float, least_mm3: float) -> list[tuple[
             break
         low, high = boxes[piece].T
         box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-        part = np.ascontiguousarray(numbers[box] == piece + 1)
+        part = alone(runs, int(piece), boxes[piece])
         large = voxels[piece] * step_mm**3 >= 2 * NECK_PART_MM3
         out += [(box, one) for one in (parted(part, step_mm) if large else [part])]
     return out

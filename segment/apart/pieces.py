@@ -12,7 +12,12 @@ from batchone.segment.runs import Int32Array, Int64Array, Runs, labelled
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
 
 
-@nb.njit(nb.void(nb.int64[::1], nb.int32[::1], nb.int32[::1], nb.int32[::1], nb.int32[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(
+    nb.void(nb.int64[::1], nb.int32[::1], nb.int32[::1], nb.int32[::1], nb.int32[:, :, ::1]),
+    parallel=True,
+    cache=True,
+    nogil=True,
+)
 def _number(offsets: Int64Array, begin: Int32Array, end: Int32Array, label: Int32Array, out: Int32Array) -> None:
     rows = out.shape[1]
     for z in nb.prange(out.shape[0]):
@@ -22,7 +27,9 @@ def _number(offsets: Int64Array, begin: Int32Array, end: Int32Array, label: Int3
                     out[z, y, x] = label[run] + 1
 
 
-@nb.njit(nb.void(nb.int64[::1], nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1], _WORDS, nb.int64[::1]), cache=True)
+@nb.njit(
+    nb.void(nb.int64[::1], nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1], _WORDS, nb.int64[::1]), cache=True, nogil=True
+)
 def _count_in(
     offsets: Int64Array, rows: int, begin: Int32Array, end: Int32Array, label: Int32Array, words: Words, counts: Int64Array
 ) -> None:
@@ -31,6 +38,39 @@ def _count_in(
         for run in range(offsets[row], offsets[row + 1]):
             for x in range(begin[run], end[run]):
                 counts[label[run]] += nb.int64((words[z, y, x >> 6] >> nb.uint64(x & 63)) & nb.uint64(1))
+
+
+@nb.njit(
+    nb.void(
+        nb.int64[::1], nb.int64, nb.int32[::1], nb.int32[::1], nb.int32[::1], nb.int64, nb.int64[::1], nb.boolean[:, :, ::1]
+    ),
+    cache=True,
+    nogil=True,
+)  # fmt: skip
+def _fill_box(
+    offsets: Int64Array,
+    rows: int,
+    begin: Int32Array,
+    end: Int32Array,
+    label: Int32Array,
+    component: int,
+    first: Int64Array,
+    out: BoolArray,
+) -> None:
+    """Set the voxels of a component in a box that begins at ``first`` and holds all of it."""
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            row = (z + first[0]) * rows + y + first[1]
+            for run in range(offsets[row], offsets[row + 1]):
+                if label[run] == component:
+                    out[z, y, begin[run] - first[2] : end[run] - first[2]] = True
+
+
+def alone(runs: Runs, component: int, box: Int64Array) -> BoolArray:
+    """One component in its half-open index box (3, 2), as :meth:`Runs.measured` gives it."""
+    out = np.zeros(tuple(int(n) for n in box[:, 1] - box[:, 0]), dtype=np.bool_)
+    _fill_box(runs.offsets, runs.shape[1], runs.begin, runs.end, runs.label, component, box[:, 0].copy(), out)
+    return out
 
 
 def numbered(runs: Runs) -> Int32Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numba as nb
 import numpy as np
 from scipy.ndimage import binary_fill_holes, find_objects
@@ -12,13 +14,14 @@ from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume, label
 from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM, CLOSE_SHARE, HOLLOW_CLOSE_SHARE
 from batchone.segment.bits import Words, ball, closed, inverted, packed, unpacked
 from batchone.segment.runs import labelled
+from batchone.segment.side_by_side import side_by_side
 
 _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
 _ROW = nb.types.Array(nb.uint64, 1, "C", readonly=True)
 
 
-@nb.njit(nb.void(_LABELS, nb.uint8[:, :, ::1], nb.uint8[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_LABELS, nb.uint8[:, :, ::1], nb.uint8[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _rim_and_core(labels: LabelArray, grown: LabelArray, core: LabelArray) -> None:
     """Labels with a rim of one voxel more, and without their outer voxels."""
     nz, ny, nx = labels.shape
@@ -48,7 +51,7 @@ def _rim_and_core(labels: LabelArray, grown: LabelArray, core: LabelArray) -> No
                 core[z, y, x] = own if inner else nb.uint8(0)
 
 
-@nb.njit(nb.void(nb.uint64[::1], _ROW), cache=True)
+@nb.njit(nb.void(nb.uint64[::1], _ROW), cache=True, nogil=True)
 def _spread(reached: Words, free: Words) -> None:
     """Spread along a row through what is free, in place: word by word to the right, and back."""
     count = free.shape[0]
@@ -70,7 +73,7 @@ def _spread(reached: Words, free: Words) -> None:
         carry = gone << nb.uint64(63)
 
 
-@nb.njit(nb.void(nb.uint64[:, ::1], nb.uint64[:, ::1]), cache=True)
+@nb.njit(nb.void(nb.uint64[:, ::1], nb.uint64[:, ::1]), cache=True, nogil=True)
 def _flood(reached: Words, free: Words) -> None:
     """Spread over a layer (rows, words) through what is free, in place: down, and up, until nothing comes to it."""
     rows = free.shape[0]
@@ -91,7 +94,7 @@ def _flood(reached: Words, free: Words) -> None:
                 grown = True
 
 
-@nb.njit(nb.void(_WORDS, nb.int64, nb.int64, nb.uint64[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_WORDS, nb.int64, nb.int64, nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _fill_layers(words: Words, columns: int, along: int, out: Words) -> None:
     """Holes of every layer across axis ``along`` (0 or 1) filled: what its border does not reach through empty voxels."""
     rows, count = words.shape[1 - along], words.shape[2]
@@ -143,23 +146,32 @@ def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None
     ``hollow`` labels have thinner shells and are closed wider where the scan is coarse. Per bone, so that what two bones
     enclose together (foramina between vertebrae, a joint) stays open.
     """
-    out = labels.copy()
-    for value, box in enumerate(find_objects(labels), start=1):
-        if box is None:
-            continue
+    boxes = [(value, box) for value, box in enumerate(find_objects(labels), start=1) if box is not None]
+
+    def filled(value: int, box: tuple[slice, ...]) -> tuple[tuple[slice, ...], BoolArray]:
         radius_mm = max(CLOSE_MM, (HOLLOW_CLOSE_SHARE if value in hollow else CLOSE_SHARE) * volume.coarse_mm)
-        margin = int(np.ceil(radius_mm / volume.step_mm)) + 2
-        half_widths = ball(radius_mm, (volume.step_mm,) * 3)
-        wide = tuple(slice(max(0, e.start - margin), min(n, e.stop + margin)) for e, n in zip(box, labels.shape, strict=True))
-        own = np.pad(labels[wide] == value, margin, mode="edge")
-        solid = unpacked(closed(packed(own), own.shape[2], half_widths), own.shape[2]) | own
-        at_end = [(e.start == 0, e.stop == n) for e, n in zip(wide, labels.shape, strict=True)]
-        solid = _without_holes(_with_lids(solid, margin, at_end))[(slice(margin, -margin),) * 3]
+        return _filled(labels, value, box, radius_mm, volume.step_mm)
+
+    out = labels.copy()
+    found = side_by_side([partial(filled, value, box) for value, box in boxes])
+    for (value, _), (wide, solid) in zip(boxes, found, strict=True):
         fill = solid & (out[wide] == 0)
         if free is not None:
             fill &= ~free[wide]
         out[wide][fill] = value
     return out
+
+
+def _filled(
+    labels: LabelArray, value: int, box: tuple[slice, ...], radius_mm: float, step_mm: float
+) -> tuple[tuple[slice, ...], BoolArray]:
+    """A label closed by a ball and without holes, and the box in which it is given."""
+    margin = int(np.ceil(radius_mm / step_mm)) + 2
+    wide = tuple(slice(max(0, e.start - margin), min(n, e.stop + margin)) for e, n in zip(box, labels.shape, strict=True))
+    own = np.pad(labels[wide] == value, margin, mode="edge")
+    solid = unpacked(closed(packed(own), own.shape[2], ball(radius_mm, (step_mm,) * 3)), own.shape[2]) | own
+    at_end = [(e.start == 0, e.stop == n) for e, n in zip(wide, labels.shape, strict=True)]
+    return wide, _without_holes(_with_lids(solid, margin, at_end))[(slice(margin, -margin),) * 3]
 
 
 def _with_lids(solid: BoolArray, margin: int, at_end: list[tuple[bool, bool]]) -> BoolArray:

@@ -15,7 +15,7 @@ _KERNEL = nb.types.Array(nb.float32, 1, "C", readonly=True)
 _MASK = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 
 
-@nb.njit(nb.void(_FIELD, _KERNEL, nb.float32[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_FIELD, _KERNEL, nb.float32[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _smooth_rows(field: Float32Array, kernel: Float32Array, out: Float32Array) -> None:
     """Convolve along the last two axes (a symmetric kernel, the edge repeated), slice by slice."""
     reach = kernel.shape[0] // 2
@@ -42,7 +42,7 @@ def _smooth_rows(field: Float32Array, kernel: Float32Array, out: Float32Array) -
                     out[z, y, x] += weight * (between[y, max(x - d, 0)] + between[y, columns - 1])
 
 
-@nb.njit(nb.void(_FIELD, _KERNEL, nb.float32[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_FIELD, _KERNEL, nb.float32[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _smooth_slices(field: Float32Array, kernel: Float32Array, out: Float32Array) -> None:
     """Convolve along the first axis."""
     reach = kernel.shape[0] // 2
@@ -71,7 +71,7 @@ def _largest(a: float, b: float, c: float, d: float, e: float, f: float) -> floa
     return mean + 2.0 * p * math.cos(math.acos(min(1.0, max(-1.0, half))) / 3.0)
 
 
-@nb.njit(nb.void(_FIELD, _MASK, nb.float32, nb.float32[:, :, ::1]), parallel=True, cache=True)
+@nb.njit(nb.void(_FIELD, _MASK, nb.float32, nb.float32[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _valley(field: Float32Array, mask: BoolArray, step: float, out: Float32Array) -> None:
     nz, ny, nx = field.shape
     scale = 1.0 / (step * step)

@@ -178,7 +178,7 @@ def _mirrored(
 # --- pits --------------------------------------------------------------------------------------------------------------------
 
 
-@nb.njit(nb.void(_POINTS, _KEEP, nb.float64[:, ::1]), cache=True)
+@nb.njit(nb.void(_POINTS, _KEEP, nb.float64[:, ::1]), cache=True, nogil=True)
 def _bounds(points: FloatArray, keep: npt.NDArray[np.bool_], box: FloatArray) -> None:
     """Lowest and highest coordinates of some of the points."""
     box[0], box[1] = np.inf, -np.inf
@@ -189,7 +189,7 @@ def _bounds(points: FloatArray, keep: npt.NDArray[np.bool_], box: FloatArray) ->
                 box[1, axis] = max(box[1, axis], points[n, axis])
 
 
-@nb.njit(nb.int64(_POINTS, _FACES, _KEEP, _POINTS, _POINTS, nb.float64[::1], nb.float64[:, ::1]), cache=True)
+@nb.njit(nb.int64(_POINTS, _FACES, _KEEP, _POINTS, _POINTS, nb.float64[::1], nb.float64[:, ::1]), cache=True, nogil=True)
 def _raise_cells(
     points: FloatArray,
     faces: IntArray,

@@ -14,7 +14,7 @@ _POINTS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 _FACES = nb.types.Array(nb.int32, 2, "C", readonly=True)
 
 
-@nb.njit(nb.void(_POINTS, _FACES, nb.boolean[:, :, ::1]), cache=True)
+@nb.njit(nb.void(_POINTS, _FACES, nb.boolean[:, :, ::1]), cache=True, nogil=True)
 def _cross(points: FloatArray, faces: IntArray, flips: npt.NDArray[np.bool_]) -> None:
     """Turn over the first voxel above each crossing of a surface with the rays along z; grid (x, y, z)."""
     for f in range(faces.shape[0]):

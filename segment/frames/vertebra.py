@@ -114,24 +114,16 @@ def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
     """Frame along the canal with its origin in the hole's centre, the hole, and the spread of the direction (degrees)."""
     centre = samples.points.mean(axis=0)
     points = np.ascontiguousarray(samples.points - centre)
-    tried: dict[tuple[int, int], float] = {}
-
-    def area(tilt: tuple[int, int]) -> float:
-        if tilt not in tried:
-            hole = _hole(points, _tilted(*tilt))
-            tried[tilt] = 0.0 if hole is None else hole.area_mm2
-        return tried[tilt]
-
     (f0, f1), (b0, b1) = TILTS_DEG
     coarse = [(f, b) for f in range(f0, f1 + 1, COARSE_DEG) for b in range(b0, b1 + 1, COARSE_DEG)]
-    best = max(coarse, key=area)
+    best = coarse[int(np.argmax(_areas_mm2(points, coarse)))]
     reach = range(-COARSE_DEG + FINE_DEG, COARSE_DEG, FINE_DEG)
     fine = [(best[0] + f, best[1] + b) for f in reach for b in reach]
-    best = max(fine, key=area)
-    if not HOLE_MM2[0] <= area(best) <= HOLE_MM2[1]:
+    areas_mm2 = _areas_mm2(points, fine)
+    if not HOLE_MM2[0] <= areas_mm2.max() <= HOLE_MM2[1]:
         return None
     # the hole hardly changes about its best direction: the middle of all that are as good is steadier than the best
-    good = np.array([tilt for tilt in fine if area(tilt) >= 0.97 * area(best)], dtype=np.float64)
+    good = np.array(fine, dtype=np.float64)[areas_mm2 >= 0.97 * areas_mm2.max()]
     middle = good.mean(axis=0)
     spread_deg = float(np.hypot(np.sqrt(((good - middle) ** 2).sum(axis=1).mean()) / np.sqrt(len(good)), 0.5 * FINE_DEG))
     frame = np.eye(4)
@@ -146,7 +138,7 @@ def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
     return frame, _Hole(hole.cells - across, hole.area_mm2), spread_deg
 
 
-@nb.njit(nb.boolean[:, ::1](_POINTS, _POINTS, nb.float64, nb.float64[::1]), cache=True)
+@nb.njit(nb.boolean[:, ::1](_POINTS, _POINTS, nb.float64, nb.float64[::1]), cache=True, nogil=True)
 def _cells_seen(points: FloatArray, axes: FloatArray, cell: float, low: FloatArray) -> npt.NDArray[np.bool_]:
     """Which cells of a view along the third of the ``axes`` (columns) hold a point; ``low`` gets the corner of the first cell."""
     across = np.empty((len(points), 2))
@@ -165,6 +157,48 @@ def _cells_seen(points: FloatArray, axes: FloatArray, cell: float, low: FloatArr
     return seen
 
 
+@nb.njit(nb.int64(nb.boolean[:, ::1]), cache=True, nogil=True)
+def _largest_hole(seen: npt.NDArray[np.bool_]) -> int:
+    """Number of cells of the largest stretch of unseen cells, side by side, that does not reach the corner (and is cleared)."""
+    rows, columns = seen.shape
+    places = np.empty(rows * columns, dtype=np.int64)
+    largest = 0
+    for first in range(rows * columns):  # the corner comes first: what is outside of the bone
+        if seen[first // columns, first % columns]:
+            continue
+        seen[first // columns, first % columns] = True
+        places[0], size, done = first, 1, 0
+        while done < size:
+            y, x = places[done] // columns, places[done] % columns
+            done += 1
+            for j, i in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                if 0 <= j < rows and 0 <= i < columns and not seen[j, i]:
+                    seen[j, i] = True
+                    places[size] = j * columns + i
+                    size += 1
+        if first > 0:
+            largest = max(largest, size)
+    return largest
+
+
+@nb.njit(
+    nb.void(_POINTS, nb.types.Array(nb.float64, 3, "C", readonly=True), nb.float64, nb.int64[::1]),
+    parallel=True,
+    cache=True,
+    nogil=True,
+)
+def _hole_sizes(points: FloatArray, views: FloatArray, cell: float, sizes: npt.NDArray[np.int64]) -> None:
+    for n in nb.prange(views.shape[0]):
+        sizes[n] = _largest_hole(_cells_seen(points, views[n], cell, np.empty(2)))
+
+
+def _areas_mm2(points: FloatArray, tilts: list[tuple[int, int]]) -> FloatArray:
+    """Area of the largest hole seen from each of the tilted axes, 0 where there is none."""
+    sizes = np.empty(len(tilts), dtype=np.int64)
+    _hole_sizes(points, np.stack([_tilted(*tilt) for tilt in tilts]), CELL_MM, sizes)
+    return sizes * CELL_MM**2
+
+
 def _hole(points: FloatArray, axes: FloatArray) -> _Hole | None:
     """The largest hole of a surface seen along the third of the ``axes`` (columns); its cells along the first two."""
     low = np.empty(2)
@@ -181,21 +215,30 @@ def _hole(points: FloatArray, axes: FloatArray) -> _Hole | None:
     return _Hole(cells, float(sizes[largest]) * CELL_MM**2)
 
 
+@nb.njit(nb.void(_POINTS, nb.float64[::1], nb.float64[::1], nb.float64[:, :, ::1]), parallel=True, cache=True, nogil=True)
+def _count_turned(points: FloatArray, cosines: FloatArray, sines: FloatArray, counts: FloatArray) -> None:
+    """How many points lie in each cell (2 mm to the left, 2.5 mm to the back) of views that are turned about z."""
+    for n in nb.prange(counts.shape[0]):
+        c, s = cosines[n], sines[n]
+        for p in range(points.shape[0]):
+            x, y = c * points[p, 0] + s * points[p, 1], -s * points[p, 0] + c * points[p, 1]
+            i, j = int(np.floor((x + 48.0) / 2.0)), int(np.floor((y + 60.0) / 2.5))
+            if 0 <= i < counts.shape[1] and 0 <= j < counts.shape[2]:
+                counts[n, i, j] += 1.0
+
+
 def _squared(samples: Samples, frame: FloatArray) -> FloatArray:
     """Turn a frame about its z so that left and right half are each other's mirror image."""
     local = (samples.points - frame[:3, 3]) @ frame[:3, :3]
 
-    def likeness(turn_deg: float) -> float:
-        c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
-        x, y = c * local[:, 0] + s * local[:, 1], -s * local[:, 0] + c * local[:, 1]
-        i, j = np.floor((x + 48.0) / 2.0).astype(np.int64), np.floor((y + 60.0) / 2.5).astype(np.int64)
-        inside = (i >= 0) & (i < 48) & (j >= 0) & (j < 48)
-        grid = np.bincount(48 * i[inside] + j[inside], minlength=48 * 48).reshape(48, 48).astype(np.float64)
-        one = ndimage.gaussian_filter(np.minimum(grid, 12.0), 1.0)
+    def likeness(counts: FloatArray) -> float:
+        one = ndimage.gaussian_filter(np.minimum(counts, 12.0), 1.0)
         return float((one * one[::-1]).sum() / max((one * one).sum(), 1e-9))
 
     turns = np.arange(-TURN_DEG, TURN_DEG + 1, 2.0)
-    values = np.array([likeness(turn) for turn in turns])
+    counts = np.zeros((len(turns), 48, 48))
+    _count_turned(local, np.cos(np.radians(turns)), np.sin(np.radians(turns)), counts)
+    values = np.array([likeness(one) for one in counts])
     k = int(np.clip(np.argmax(values), 1, len(turns) - 2))
     before, at, after = values[k - 1 : k + 2]
     bend = before - 2.0 * at + after
