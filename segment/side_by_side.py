@@ -13,6 +13,7 @@ from typing import TypeVar
 import numba as nb
 
 _Result = TypeVar("_Result")
+_Other = TypeVar("_Other")
 
 
 def side_by_side(pieces: list[Callable[[], _Result]]) -> list[_Result]:
@@ -23,6 +24,16 @@ def side_by_side(pieces: list[Callable[[], _Result]]) -> list[_Result]:
         return [piece() for piece in pieces]
     with ThreadPoolExecutor(workers, initializer=nb.set_num_threads, initargs=(max(1, cores // workers),)) as pool:
         return [running.result() for running in [pool.submit(piece) for piece in pieces]]
+
+
+def beside(main: Callable[[], _Result], aside: Callable[[], _Other]) -> tuple[_Result, _Other]:
+    """The results of two pieces of which each may use all cores; of two errors the main piece's is raised."""
+    cores = nb.get_num_threads()
+    if cores < 2 or not _kernels_may_meet():
+        return main(), aside()
+    with ThreadPoolExecutor(1, initializer=nb.set_num_threads, initargs=(cores,)) as pool:
+        other = pool.submit(aside)
+        return main(), other.result()
 
 
 def _kernels_may_meet() -> bool:

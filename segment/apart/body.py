@@ -20,7 +20,7 @@ from batchone.segment.apart.table import (
     DRY_MARGIN_MM,
 )
 from batchone.segment.bits import ball, dilated, eroded, packed, unpacked
-from batchone.segment.bone import scan_figures
+from batchone.segment.bone import ScanFigures
 from batchone.segment.runs import Int64Array, labelled
 from batchone.segment.separate import chosen
 
@@ -33,7 +33,7 @@ def scan_box_mm(scan: Scan) -> FloatArray:
     return np.stack([places.min(axis=0), places.max(axis=0)])
 
 
-def body_volume(scan: Scan) -> tuple[WorkVolume, BoolArray]:
+def body_volume(scan: Scan, figures: ScanFigures) -> tuple[WorkVolume, BoolArray]:
     """The work volume round the patient, and the patient in it.
 
     A patient is solid: lungs and bowel are filled slice by slice before what is thin is taken away. A scan without anything
@@ -47,8 +47,8 @@ def body_volume(scan: Scan) -> tuple[WorkVolume, BoolArray]:
     whole_mm = scan_box_mm(scan)
     coarse = work_volume(scan, whole_mm, max(BODY_COARSE_MM, work_step_mm(scan)))
     thick = _thick(coarse)
-    if _bare(coarse, thick, scan_figures(scan.hu).threshold_hu):
-        return _dry(scan, whole_mm)
+    if _bare(coarse, thick, figures.threshold_hu):
+        return _dry(scan, figures, whole_mm)
     if not thick.any():
         thick = coarse.hu > BODY_HU
     low, high = _ends(thick)
@@ -74,9 +74,8 @@ def _bare(coarse: WorkVolume, thick: BoolArray, bone_hu: float) -> bool:
     return bool(large.any() and np.all(inside[large] < BODY_BONE_SHARE * voxels[large]))
 
 
-def _dry(scan: Scan, whole_mm: FloatArray) -> tuple[WorkVolume, BoolArray]:
+def _dry(scan: Scan, figures: ScanFigures, whole_mm: FloatArray) -> tuple[WorkVolume, BoolArray]:
     """A bone without a body round it: the wanted bone as measured beside holders and stands, with a margin."""
-    figures = scan_figures(scan.hu)
     volume = work_volume(scan, whole_mm, work_step_mm(scan))
     try:
         words = chosen(scan.hu, scan.spacing_mm, figures).words

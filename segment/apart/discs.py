@@ -202,28 +202,39 @@ def _tilts() -> FloatArray:
     return np.ascontiguousarray(np.stack(np.meshgrid(pitch, roll, indexing="ij"), axis=-1).reshape(-1, 2))
 
 
+@nb.njit(nb.void(_ROW, _ROW, nb.int64, _TABLE, nb.float64[:, ::1], nb.int64[:, ::1]), cache=True, nogil=True)
+def _chained(gain: FloatArray, depth_mm: FloatArray, low: int, change: FloatArray, total: FloatArray, back: Int64Array) -> None:
+    """The best sum of a chain that ends at a place, ``low`` or more above the one before, and the spacing before that."""
+    for s in range(low, total.shape[0]):
+        depths = 0.0
+        for below in range(s - 1, s - low, -1):
+            depths += depth_mm[below]
+        for k in range(min(total.shape[1], s - low + 1)):
+            d = low + k
+            below = s - d
+            depths += depth_mm[below]
+            wanted = SIZE_RATIO * min(max(depths / d, SIZE_DEPTH_MM[0]), SIZE_DEPTH_MM[1])
+            size = ((d / wanted - 1.0) / SIZE_RATIO_SPREAD) ** 2 * SIZE_WEIGHT
+            j = 0
+            for n in range(1, total.shape[1]):
+                if total[below, n] - change[k, n] > total[below, j] - change[k, j]:
+                    j = n
+            further, start = total[below, j] - change[k, j], gain[below]
+            if further > start:
+                total[s, k], back[s, k] = gain[s] + further - size, j
+            else:
+                total[s, k] = gain[s] + start - size
+
+
 def _chain(score: FloatArray, depth_mm: FloatArray) -> list[int]:
     """Dynamic programming over (place, spacing to the one below): gains of discs less what odd spacings cost."""
     low, high = int(SPACING_MM[0]), int(SPACING_MM[1])
-    count, spacings = len(score), np.arange(low, high + 1)
+    spacings = np.arange(low, high + 1)
     gain = score - DISC_NODE_COST
     change = ((spacings[:, None] - spacings[None, :]) / SPACING_CHANGE_MM) ** 2 * SPACING_CHANGE_WEIGHT
-    total = np.full((count, len(spacings)), -np.inf)
-    back = np.full((count, len(spacings)), -1, dtype=np.int64)  # index of the spacing before, -1: the one below begins the chain
-    for s in range(low, count):
-        for k, d in enumerate(spacings[: max(0, s - low + 1)]):
-            below = s - d
-            if below < 0:
-                break
-            wanted = SIZE_RATIO * np.clip(depth_mm[below:s].mean(), *SIZE_DEPTH_MM)
-            size = ((d / wanted - 1.0) / SIZE_RATIO_SPREAD) ** 2 * SIZE_WEIGHT
-            further = total[below] - change[k]
-            j = int(further.argmax())
-            start = gain[below]
-            if further[j] > start:
-                total[s, k], back[s, k] = gain[s] + further[j] - size, j
-            else:
-                total[s, k] = gain[s] + start - size
+    total = np.full((len(score), len(spacings)), -np.inf)
+    back = np.full((len(score), len(spacings)), -1, dtype=np.int64)  # index of the spacing before, -1: the one below begins it
+    _chained(gain, np.ascontiguousarray(depth_mm), low, change, total, back)
     if not np.isfinite(total).any() or total.max() <= gain.max():
         return [int(score.argmax())] if gain.max() > 0.0 else []
     s, k = (int(v) for v in np.unravel_index(int(total.argmax()), total.shape))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.ndimage import find_objects
 
@@ -22,31 +24,58 @@ from batchone.segment.apart.shapes import name_by_shape
 from batchone.segment.apart.solid import canal_tube, filled_labels, on_scan
 from batchone.segment.apart.spine import Spine, spine_of
 from batchone.segment.apart.table import JOINT_LEAST_MM3, LABEL_MM3, LUMBAR_LEAST
+from batchone.segment.bone import ScanFigures, scan_figures
 from batchone.segment.label_map import Label, LabelMap
+from batchone.segment.side_by_side import beside
 
 
-def bones_apart(scan: Scan) -> tuple[LabelMap, tuple[Finding, ...]]:
-    """Separate and name the bones of a scan."""
-    volume, body = body_volume(scan)
+def bones_apart(scan: Scan, figures: ScanFigures | None = None) -> tuple[LabelMap, tuple[Finding, ...]]:
+    """Separate and name the bones of a scan; ``figures`` are the scan's own, measured here when absent."""
+    volume, body = body_volume(scan, figures or scan_figures(scan.hu))
     mask = bone_mask(volume, body)
     draft = empty_draft(volume.hu.shape)
     spine = spine_of(volume, mask, body)
     findings: tuple[Finding, ...] = (metal_finding(mask, volume),)
-    if spine is None:
-        name_by_shape(draft, volume, _add_limbs(draft, mask, volume))
-    else:
-        vertebrae = _add_vertebrae(draft, spine)
-        heads = add_pelvis(draft, mask, volume, spine) if spine.pelvis else ()
-        rest = _add_rest(draft, mask, volume)
-        ribs = name_chest(draft, spine, volume, rest, vertebrae[LUMBAR_LEAST:] if spine.pelvis else vertebrae)
-        findings += number(draft, spine, ribs, vertebrae, len(heads))
-    tube = canal_tube(volume, spine.canal) if spine is not None else None
-    solid = filled_labels(draft.labels, volume, tube, frozenset(draft.values("sacrum")))
-    voxels = on_scan(solid, volume, scan, mask.bone_hu)
+    naming = _add_limbs_of(draft, mask, volume) if spine is None else _add_bones_of(spine, draft, mask, volume)
+    hollow = frozenset(draft.values("sacrum"))
+
+    def on_its_voxels() -> LabelArray:
+        tube = canal_tube(volume, spine.canal) if spine is not None else None
+        return on_scan(filled_labels(draft.labels, volume, tube, hollow), volume, scan, mask.bone_hu)
+
+    voxels, numbering = beside(on_its_voxels, naming)  # names change entries, never labels
+    findings += numbering
     at_end = _at_end(voxels)
     labels = tuple(_label(k, entry, at_end) for k, entry in enumerate(draft.entries, start=1))
     cuts = cuts_of(draft, mask, volume)
     return LabelMap(voxels, scan.affine, labels, cuts), findings
+
+
+Naming = Callable[[], tuple[Finding, ...]]
+
+
+def _add_bones_of(spine: Spine, draft: Draft, mask: BoneMask, volume: WorkVolume) -> Naming:
+    """Label the bones of a scan with a spine; returns what names them."""
+    vertebrae = _add_vertebrae(draft, spine)
+    heads = add_pelvis(draft, mask, volume, spine) if spine.pelvis else ()
+    rest = _add_rest(draft, mask, volume)
+
+    def named() -> tuple[Finding, ...]:
+        ribs = name_chest(draft, spine, volume, rest, vertebrae[LUMBAR_LEAST:] if spine.pelvis else vertebrae)
+        return number(draft, spine, ribs, vertebrae, len(heads))
+
+    return named
+
+
+def _add_limbs_of(draft: Draft, mask: BoneMask, volume: WorkVolume) -> Naming:
+    """Label the bones of a scan without a spine; returns what names them."""
+    limbs = _add_limbs(draft, mask, volume)
+
+    def named() -> tuple[Finding, ...]:
+        name_by_shape(draft, volume, limbs)
+        return ()
+
+    return named
 
 
 def _label(value: int, entry: Entry, at_end: frozenset[int]) -> Label:

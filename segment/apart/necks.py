@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from batchone.segment.apart.cut import Box, Ground, cut_in_two
@@ -10,6 +13,7 @@ from batchone.segment.apart.pieces import alone, components
 from batchone.segment.apart.table import NECK_CORE_MM3, NECK_ERODE_MM, NECK_MM2, NECK_PART_MM3
 from batchone.segment.bits import ball, eroded, packed, unpacked
 from batchone.segment.runs import labelled
+from batchone.segment.side_by_side import side_by_side
 
 
 def parted(bone: BoolArray, step_mm: float) -> list[BoolArray]:
@@ -43,7 +47,7 @@ def all_parted(bone: BoolArray, step_mm: float, least_mm3: float) -> list[tuple[
     """Every component of a mask from the largest down, taken apart at its necks, each in its box."""
     runs = labelled(packed(bone), bone.shape[2])
     voxels, boxes = runs.measured()
-    out = []
+    found: list[tuple[Box, Callable[[], list[BoolArray]]]] = []
     for piece in np.argsort(-voxels, kind="stable"):
         if voxels[piece] * step_mm**3 < least_mm3:
             break
@@ -51,8 +55,9 @@ def all_parted(bone: BoolArray, step_mm: float, least_mm3: float) -> list[tuple[
         box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
         part = alone(runs, int(piece), boxes[piece])
         large = voxels[piece] * step_mm**3 >= 2 * NECK_PART_MM3
-        out += [(box, one) for one in (parted(part, step_mm) if large else [part])]
-    return out
+        found.append((box, partial(parted, part, step_mm) if large else partial(list, (part,))))
+    parts = side_by_side([piece for _, piece in found])
+    return [(box, one) for (box, _), ones in zip(found, parts, strict=True) for one in ones]
 
 
 def _faces(one: BoolArray, two: BoolArray) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -23,22 +24,28 @@ from batchone.segment.apart.table import (
     WEAK_ABOVE_MM,
     WEAK_BELOW_MM,
 )
+from batchone.segment.side_by_side import side_by_side
 
 Places = tuple[Float32Array, Float32Array, Float32Array]
 
 
+def height_over(disc: Disc, places: Places) -> Float32Array:
+    """Height over the disc's plane, mm."""
+    return _along(disc.normal, disc, places)
+
+
 def in_disc(disc: Disc, places: Places) -> tuple[Float32Array, Float32Array, Float32Array]:
     """Height over the disc's plane, distance to the front and to the left of its middle, mm."""
-    axes = []
-    for axis in (disc.normal, disc.front, disc.left):
-        offset = float(axis @ disc.middle_mm)
-        axes.append(
-            places[0] * np.float32(axis[0])
-            + places[1] * np.float32(axis[1])
-            + places[2] * np.float32(axis[2])
-            - np.float32(offset)
-        )
-    return axes[0], axes[1], axes[2]
+    return _along(disc.normal, disc, places), _along(disc.front, disc, places), _along(disc.left, disc, places)
+
+
+def _along(axis: FloatArray, disc: Disc, places: Places) -> Float32Array:
+    return (
+        places[0] * np.float32(axis[0])
+        + places[1] * np.float32(axis[1])
+        + places[2] * np.float32(axis[2])
+        - np.float32(float(axis @ disc.middle_mm))
+    )
 
 
 def spacings_mm(discs: tuple[Disc, ...]) -> list[float]:
@@ -88,19 +95,21 @@ def cut_vertebrae(place: Ground, bone: BoolArray, discs: tuple[Disc, ...], seeds
 
     ``seeds`` (slices, rows, columns): 0, or the number of the vertebra a voxel surely belongs to.
     """
-    above = np.zeros(bone.shape, dtype=np.uint8)
     places = place.places_mm(bone)
     index = np.nonzero(bone)
-    up = np.full(bone.shape, np.nan, dtype=np.float32)
-    for k, disc in enumerate(discs):
-        height_mm = in_disc(disc, places)[0]
-        up[bone] = height_mm
+
+    def parted(k: int, disc: Disc) -> tuple[npt.NDArray[np.bool_], tuple[slice, ...], BoolArray]:
+        """Which bone voxels lie above the slab round a disc; the slab's box, and what lies above the cut in it."""
+        height_mm = height_over(disc, places)
         near = np.abs(height_mm) <= CUT_SLAB_MM
-        slab = np.zeros_like(bone)
-        slab[bone] = near
         edges = tuple(slice(int(w.min()), int(w.max()) + 1) for w in (axis[near] for axis in index))
         part = Ground(place.box, place.step_mm, place.bone[edges], place.valley[edges], np.ascontiguousarray(place.cost[edges]))
-        height, seed, within = up[edges], seeds[edges], slab[edges]
+        seed, within, height = seeds[edges], bone[edges].copy(), np.full(part.bone.shape, np.nan, dtype=np.float32)
+        inside = np.ones(len(near), dtype=np.bool_)
+        for axis, edge in zip(index, edges, strict=True):
+            inside &= (axis >= edge.start) & (axis < edge.stop)
+        height[within] = height_mm[inside]
+        within[within] = near[inside]
         side = cut_in_two(
             part,
             within,
@@ -109,9 +118,15 @@ def cut_vertebrae(place: Ground, bone: BoolArray, discs: tuple[Disc, ...], seeds
             within & (height > WEAK_ABOVE_MM),
             within & (height < -WEAK_BELOW_MM),
         )
-        above[edges] += side
-        above += bone & (up > CUT_SLAB_MM)
-    return np.where(bone, above + 1, 0).astype(np.uint8)
+        return height_mm > CUT_SLAB_MM, edges, side
+
+    levels = bone.astype(np.uint8)
+    over = np.zeros(len(places[0]), dtype=np.uint8)
+    for higher, edges, side in side_by_side([partial(parted, k, disc) for k, disc in enumerate(discs)]):
+        over += higher
+        levels[edges] += side
+    levels[bone] += over
+    return levels
 
 
 def part_above(place: Ground, levels: LabelArray, discs: tuple[Disc, ...], seeds: LabelArray) -> LabelArray:

@@ -42,7 +42,7 @@ def threshold(scan: Scan, figures: ScanFigures, wanted: tuple[Wanted, ...], orde
             f"noise of the scan is {figures.noise_hu:.0f} HU, at most {MAX_NOISE_HU:.0f} HU to tell {len(wanted)} bones apart",
             hint="ask for a scan with less noise, or give labels with `batchone segment CASE --labels FILE`",
         )
-    labels, findings = bones_apart(scan)
+    labels, findings = bones_apart(scan, figures)
     nameless = all(label.name in NAMELESS for label in labels.labels)
     if len(wanted) == 1 and nameless:
         return whole_bone(scan, figures, wanted[0], ordered_side)

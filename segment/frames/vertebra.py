@@ -196,7 +196,7 @@ def _areas_mm2(points: FloatArray, tilts: list[tuple[int, int]]) -> FloatArray:
     """Area of the largest hole seen from each of the tilted axes, 0 where there is none."""
     sizes = np.empty(len(tilts), dtype=np.int64)
     _hole_sizes(points, np.stack([_tilted(*tilt) for tilt in tilts]), CELL_MM, sizes)
-    return sizes * CELL_MM**2
+    return np.asarray(sizes * CELL_MM**2, dtype=np.float64)
 
 
 def _hole(points: FloatArray, axes: FloatArray) -> _Hole | None:
