@@ -29,7 +29,7 @@ from batchone.segment.label_map import compact, measured
 from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones
 from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findings, scan_findings
 from batchone.segment.shapes import Shape, shape_of
-from batchone.segment.side_by_side import side_by_side
+from batchone.segment.side_by_side import beside, side_by_side
 from batchone.segment.surface import signed_volume_mm3
 
 MAX_CUT_SIDES = 5  # of a scan's six: a bone may leave the scan, but some of it must be seen whole; project default, unverified
@@ -91,11 +91,13 @@ def segment(
     def measure(label: Label) -> tuple[Shape, float | None, Described, Bone]:
         _refuse_inside(label, boxes[label.value], scan)
         shape = shape_of(label, boxes[label.value], separated, scan, figures, touched=touched)
-        cover = _checked_cover(shape.mesh, named=separated.named) if label.name == SKULL else None
-        about = described(label, shape)
-        return shape, cover, about, _bone(label, shape, about, cover)
+        (cover, volume_mm3), about = beside(lambda: _sized(label, shape, named=separated.named), lambda: described(label, shape))
+        return shape, cover, about, _bone(label, shape, about, cover, volume_mm3)
 
-    for shape, cover, about, bone in side_by_side([partial(measure, label) for label in chosen]):
+    measured_bones, of_scan = beside(
+        lambda: side_by_side([partial(measure, label) for label in chosen]), lambda: scan_findings(figures, scan)
+    )
+    for shape, cover, about, bone in measured_bones:
         bones.append(bone)
         findings += bone_findings(bone, shape.mask_mm3, cover, several=len(chosen) > 1)
         findings += [replace(one, what=f"{bone.name}: {one.what}") for one in shape.findings]
@@ -103,7 +105,7 @@ def segment(
         landmarks += about.landmarks
         references += about.references
     found = (
-        *scan_findings(figures, scan),
+        *of_scan,
         *separated.findings,
         *label_findings(separated),
         *findings,
@@ -133,13 +135,19 @@ def _refuse_inside(label: Label, box: npt.NDArray[np.int64], scan: Scan) -> None
         )
 
 
-def _bone(label: Label, shape: Shape, about: Described, cover: float | None) -> Bone:
+def _sized(label: Label, shape: Shape, *, named: bool) -> tuple[float | None, float]:
+    """How much of a vault a skull covers, None for other bones; and the volume within the surface, mm3."""
+    cover = _checked_cover(shape.mesh, named=named) if label.name == SKULL else None
+    return cover, signed_volume_mm3(shape.mesh)
+
+
+def _bone(label: Label, shape: Shape, about: Described, cover: float | None, volume_mm3: float) -> Bone:
     return Bone(
         name=label.name,
         side=label.side,
         complete=label.complete,
         confidence=round(label.confidence * (1.0 if cover is None else cover), 4),
-        volume_mm3=signed_volume_mm3(shape.mesh),
+        volume_mm3=volume_mm3,
         mesh=shape.mesh,
         frame=about.frame,
         uncertainty_mm=shape.sigma_mm,

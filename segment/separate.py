@@ -7,6 +7,7 @@ air, and its value differs from bone's. No single one of them decides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from batchone.pipeline.values import Finding, HuArray, Vector, judge
 from batchone.segment.bits import Words, ball, counted, dilated, packed_above, unpacked
 from batchone.segment.bone import AIR_HU, METAL_HU, ScanFigures
 from batchone.segment.runs import Runs, labelled
+from batchone.segment.side_by_side import side_by_side
 
 MIN_BONE_MM3 = 2e3  # a smaller piece is no bone of its own (2 cm3); project default, unverified
 MAX_PIECES = 12  # the largest pieces that are looked at
@@ -69,7 +71,7 @@ def pieces_of(hu: HuArray, spacing_mm: Vector, runs: Runs) -> tuple[Piece, ...]:
     volume = voxels * float(np.prod(spacing_mm))
     large = np.flatnonzero(volume >= MIN_BONE_MM3)
     order = large[np.argsort(-volume[large], kind="stable")][:MAX_PIECES]
-    return tuple(_measured(int(c), float(volume[c]), boxes[c], hu, spacing_mm, runs) for c in order)
+    return tuple(side_by_side([partial(_measured, int(c), float(volume[c]), boxes[c], hu, spacing_mm, runs) for c in order]))
 
 
 def _measured(

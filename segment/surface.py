@@ -18,6 +18,7 @@ from batchone.pipeline.values import FloatArray, HuArray, IntArray, Mesh, moved_
 from batchone.segment.bits import Words, ball, dilated, eroded
 from batchone.segment.bone import Grid, without_islands
 from batchone.segment.levels import NO_LEVEL, half_levels
+from batchone.segment.side_by_side import beside
 
 SHELL_MM = 1.0  # the edge at half level lies this close to the edge at the threshold
 STEPS = 4  # the field counts quarters of a HU: 0.25 HU of a step of 500 HU is under 1 um. At least one step off zero, so that
@@ -119,10 +120,10 @@ def surface(field: HuArray, affine: FloatArray) -> Mesh:
     if len(faces) == 0:
         raise SegmentationError("bone surface has 0 triangles, at least 4", hint="is the bone inside the scan?")
     mesh = Mesh(moved_points(affine, vertices), faces)
-    open_edges = count_open_edges(faces)
+    open_edges, volume_mm3 = beside(lambda: count_open_edges(faces), lambda: signed_volume_mm3(mesh))
     if open_edges:
         raise SegmentationError(f"bone surface has {open_edges} open edges, at most 0", hint="please report this scan's geometry")
-    return mesh if signed_volume_mm3(mesh) > 0.0 else Mesh(mesh.vertices_mm, np.ascontiguousarray(faces[:, ::-1]))
+    return mesh if volume_mm3 > 0.0 else Mesh(mesh.vertices_mm, np.ascontiguousarray(faces[:, ::-1]))
 
 
 def _flying_edges(field: HuArray) -> tuple[FloatArray, IntArray]:

@@ -8,6 +8,7 @@ known size and place; orbitale is the lowest point of an orbit's rim, porion the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numba as nb
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.spatial import cKDTree
 from batchone.pipeline.landmarks import Landmark, Reference
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 from batchone.segment.frames.fits import angle_deg, as_vector, fit_plane, frame_of, unit
+from batchone.segment.side_by_side import beside, side_by_side
 
 LOWER_MM = 20.0  # over the middle of the vault: orbits and ears lie below; default
 POINTS = 2000  # that are mirrored; numerical
@@ -84,8 +86,10 @@ def planes(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], vault: FloatArray) -> 
     frame = frame_of(middle, vault[:3, 2] - normal * (vault[:3, 2] @ normal), normal)
     sagittal = Reference("mid-sagittal", "plane", as_vector(middle), as_vector(normal), float(np.hypot(off_mm, sigma)), off_deg)
     lower = _lower(mesh, frame)
-    orbits = {side: _orbitale(lower, sign) for side, sign in (("left", 1.0), ("right", -1.0))}
-    ears = _poria(lower)
+    (left, right), ears = beside(
+        lambda: side_by_side([partial(_orbitale, lower, sign) for sign in (1.0, -1.0)]), lambda: _poria(lower)
+    )
+    orbits = {"left": left, "right": right}
     found = {f"orbitale-{side}": p for side, p in orbits.items()} | {f"porion-{side}": p for side, p in ears.items()}
     landmarks = tuple(
         Landmark(name, as_vector(middle + frame[:3, :3] @ one[0]), float(np.sqrt(CELL_MM**2 + one[1] ** 2 + sigma**2)))
