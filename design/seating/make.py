@@ -1,0 +1,152 @@
+"""The seating score of one part on one bone: everything about its seat, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchone.design.contact.seat import CONTACT
+from batchone.design.cranial.rays import face_areas
+from batchone.design.nearest import nearest_points
+from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, spacing_mm, spread
+from batchone.design.seating.friction import Spread
+from batchone.design.seating.friction import spread as seated_spread
+from batchone.design.seating.insertion import draft_deg, way_out
+from batchone.design.seating.settle import Poses
+from batchone.design.seating.stability import Press, Stability, stability
+from batchone.design.seating.uniqueness import Uniqueness, docking_cone_deg, planned_seat, reference, uniqueness
+from batchone.pipeline.values import Bone, FloatArray, Mesh, Part
+
+RELEASE_STARTS, INTERACTIVE_STARTS = 500, 50  # DESIGN section 8
+SEED = 20260105  # of all starts; any number will do
+_SIDE = 0.3  # numerical: faces turned further up meet no bone first, turned by 15 degrees either
+_UNDERSIDE_SPACING_MM = 2.0  # numerical: of points that do not carry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seated:
+    """A part on its bone, ready to be measured.
+
+    ``pose`` (4, 4) leads from the seat frame to LPS; ``sigma_mm`` (points,) how unsure the bone is under each.
+    """
+
+    pose: FloatArray
+    body: Contact
+    ground: Landscape
+    sigma_mm: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """A seat in numbers.
+
+    Attributes
+    ----------
+    seated
+        What was measured.
+    stability
+        Linear measures.
+    seat
+        The planned seat: the rest from the drawn pose.
+    rests
+        The drawn pose leads to a rest beside it.
+    cone_deg
+        Least and median tilt of the push that the seat holds.
+    weakest
+        (3,) the way in which it holds least.
+    uniqueness
+        Where wrong starts end.
+    friction
+        Where a hand lands, with friction, on bone as it looks.
+    unsure
+        The same on bone as unsure as it is: what the error budget starts from.
+    way_out_mm, way_out_at_mm
+        Least distance to bone on the way off, and (3,) where.
+    draft_deg
+        Least angle of the carrying faces to the way out.
+    """
+
+    seated: Seated
+    stability: Stability
+    seat: Poses
+    rests: bool
+    cone_deg: tuple[float, float]
+    weakest: FloatArray
+    uniqueness: Uniqueness
+    friction: Spread
+    unsure: Spread
+    way_out_mm: float
+    way_out_at_mm: FloatArray
+    draft_deg: float
+
+    @property
+    def press(self) -> Press:
+        """The best push."""
+        return self.stability.press
+
+    def lps(self, point_mm: FloatArray) -> FloatArray:
+        """A place of the seat frame in LPS."""
+        return np.asarray(self.seated.pose[:3, :3] @ point_mm + self.seated.pose[:3, 3])
+
+
+def score(part: Part, bone: Bone, guide_pose: FloatArray, *, starts: int = RELEASE_STARTS) -> Score:
+    """Score the seat of a part.
+
+    Parameters
+    ----------
+    part
+        With faces called ``contact``, LPS.
+    bone
+        That it sits on.
+    guide_pose
+        (4, 4) to LPS, z the way out.
+    starts
+        How many wrong starts are tried; 500 for a release.
+
+    Raises
+    ------
+    DesignError
+        The bone is inside out.
+    """
+    return scored(seated(part, bone, guide_pose), starts=starts)
+
+
+def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
+    """Take the points of a part that may meet its bone, and measure the bone about them."""
+    back = np.linalg.inv(guide_pose)
+    mesh, local = part.mesh.moved(back), bone.mesh.moved(back)
+    touching = part.face_labels == part.labels.index(CONTACT)
+    area = 0.5 * float(np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, mesh.faces[touching])), axis=1).sum())
+    carrying = spread(mesh, touching, spacing_mm(area))
+    middle = carrying.mean(axis=0)
+    mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))
+    carrying = carrying - middle
+    normals = face_areas(mesh)
+    below = normals[:, 2] < _SIDE * np.linalg.norm(normals, axis=1)
+    others = spread(mesh, ~touching & below, _UNDERSIDE_SPACING_MM)
+    ground = landscape(local, carrying)
+    others = others[ground.at(others) < NEAR_MM]
+    body = contact(carrying, others, ground)
+    face = nearest_points(body.points_mm, local)[1]
+    sigma = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
+    pose = guide_pose.copy()
+    pose[:3, 3] += guide_pose[:3, :3] @ middle
+    return Seated(pose, body, ground, sigma)
+
+
+def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
+    """Measure everything about a seat."""
+    body, ground = seated.body, seated.ground
+    held = stability(body)
+    rest = planned_seat(body, ground, held.press)
+    seat = reference(body, rest)
+    rests = bool(rest.at_rest[0]) and seat is rest.poses
+    least, median, weakest = docking_cone_deg(body, ground, held.press, seat)
+    where = uniqueness(body, ground, held.press, seat, count=starts, seed=SEED)
+    rough = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 10)
+    unsure = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 20, sigma_mm=seated.sigma_mm)
+    out_mm, out_at = way_out(body, ground)
+    return Score(
+        seated, held, seat, rests, (least if rests else 0.0, median), weakest, where, rough, unsure, out_mm, out_at, draft_deg(body)
+    )

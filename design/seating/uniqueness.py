@@ -1,0 +1,166 @@
+"""Is there one seat only: where a body comes to rest from many wrong starts, and how far the push may tilt before it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from batchone.design.seating.contacts import Contact, Landscape
+from batchone.design.seating.settle import LAST, Poses, Settled, settled
+from batchone.design.seating.stability import Press
+from batchone.pipeline.values import FloatArray, IntArray
+
+START_MM, START_DEG = 8.0, 15.0  # how far a hand misses before it looks: issue, and facts, METHODS C.4
+SAME_MM, SAME_DEG = 1.0, 2.0  # a rest further from the planned seat is another one
+_LINK_MM = 0.7  # numerical: rests nearer to each other are one seat
+_CONE_STEP_DEG, _CONE_STEPS, _CONE_WAYS = 2.0, 15, 12  # facts, METHODS C.3, to 30 degrees
+_LEAVES_MM = 0.5  # a guide that moves so far under a tilted push leaves its seat: facts, METHODS C.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rest:
+    """A place where the body comes to rest: how many starts end there, its middle pose, how far from the planned seat."""
+
+    count: int
+    turn: FloatArray
+    shift_mm: FloatArray
+    away_mm: float
+    away_deg: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uniqueness:
+    """Where the starts ended.
+
+    Attributes
+    ----------
+    starts
+        How many there were.
+    reached, wrong, off
+        Shares of all starts: at the planned seat, at rest elsewhere (looks seated), fell off or found no rest.
+    rests
+        Seats other than the planned one, the most frequent first.
+    ends
+        Where each start ended, and ``kind`` (n,): 0 planned, 1 wrong, 2 off.
+    """
+
+    starts: int
+    reached: float
+    wrong: float
+    off: float
+    rests: tuple[Rest, ...]
+    ends: Poses
+    kind: IntArray
+
+    @property
+    def reached_of_rests(self) -> float:
+        """Share of the rests that is the planned seat."""
+        return self.reached / max(self.reached + self.wrong, 1e-12)
+
+
+def identity(count: int = 1) -> Poses:
+    """The pose as drawn, so many times."""
+    return Poses(np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3)))
+
+
+def starts(seed: int, count: int, most_mm: float, most_deg: float, *, still: Poses | None = None) -> Poses:
+    """Poses about a seat: moved evenly in a disc across the way on, turned about any axis; the first of many are those of few."""
+    values = np.random.default_rng(seed).random((count, 5))
+    radius, around = most_mm * np.sqrt(values[:, 0]), 2.0 * np.pi * values[:, 1]
+    shift = np.column_stack([radius * np.cos(around), radius * np.sin(around), np.zeros(count)])
+    high, turn = 2.0 * values[:, 2] - 1.0, 2.0 * np.pi * values[:, 3]
+    flat = np.sqrt(np.maximum(1.0 - high**2, 0.0))
+    axis = np.column_stack([flat * np.cos(turn), flat * np.sin(turn), high])
+    matrix = turns(axis * np.radians(most_deg * values[:, 4])[:, None])
+    if still is not None:
+        matrix, shift = matrix @ still.turn[0], shift + still.shift_mm[0]
+    return Poses(matrix, shift)
+
+
+def turns(vectors: FloatArray) -> FloatArray:
+    """(n, 3, 3) rotations by vectors (n, 3) along the axis, as long as the angle in radians."""
+    angle = np.linalg.norm(vectors, axis=1)
+    x, y, z = (vectors / np.maximum(angle, 1e-300)[:, None]).T
+    zero = np.zeros_like(x)
+    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(-1, 3, 3)
+    return np.asarray(np.eye(3) + np.sin(angle)[:, None, None] * skew + (1.0 - np.cos(angle))[:, None, None] * (skew @ skew))
+
+
+def embedded(body: Contact, poses: Poses) -> FloatArray:
+    """(n, 12) places whose distances are the rms displacement of the carrying points between two poses."""
+    values, vectors = np.linalg.eigh(body.seats_mm.T @ body.seats_mm / body.carrying)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return np.concatenate([poses.shift_mm, (poses.turn @ root).reshape(-1, 9)], axis=1)
+
+
+def planned_seat(body: Contact, ground: Landscape, press: Press) -> Settled:
+    """Where the body comes to rest from the drawn pose."""
+    return settled(body, ground, identity(), press, lift=False)
+
+
+def reference(body: Contact, seat: Settled) -> Poses:
+    """The planned seat: the rest from the drawn pose while it is near it, else the drawn pose itself."""
+    away = embedded(body, seat.poses) - embedded(body, identity())
+    near = bool(seat.at_rest[0]) and float(np.linalg.norm(away)) < SAME_MM and float(seat.poses.angle_deg[0]) < SAME_DEG
+    return seat.poses if near else identity()
+
+
+def uniqueness(
+    body: Contact,
+    ground: Landscape,
+    press: Press,
+    seat: Poses,
+    *,
+    count: int,
+    seed: int,
+    most_mm: float = START_MM,
+    most_deg: float = START_DEG,
+) -> Uniqueness:
+    """Settle from many starts about the planned seat, without friction, and sort the rests."""
+    ends = settled(body, ground, starts(seed, count, most_mm, most_deg, still=seat), press)
+    away = np.linalg.norm(embedded(body, ends.poses) - embedded(body, seat), axis=1)
+    angle = ends.poses.relative_to(seat).angle_deg
+    other = (away > SAME_MM) | (angle > SAME_DEG)
+    kind = np.where(~ends.at_rest, 2, np.where(other, 1, 0)).astype(np.int32)
+    shares = np.bincount(kind, minlength=3) / count
+    rests = _rests(body, ends.poses.only(kind == 1), seat)
+    return Uniqueness(count, float(shares[0]), float(shares[1]), float(shares[2]), rests, ends.poses, kind)
+
+
+def _rests(body: Contact, poses: Poses, seat: Poses) -> tuple[Rest, ...]:
+    if len(poses) == 0:
+        return ()
+    places = embedded(body, poses)
+    group = connected_components(cKDTree(places).sparse_distance_matrix(cKDTree(places), _LINK_MM))[1]
+    found = []
+    for number in range(int(group.max()) + 1):
+        inside = np.flatnonzero(group == number)
+        middle = inside[int(np.argmin(np.linalg.norm(places[inside] - places[inside].mean(axis=0), axis=1)))]
+        one = Poses(poses.turn[[middle]], poses.shift_mm[[middle]])
+        away = float(np.linalg.norm(embedded(body, one) - embedded(body, seat)))
+        found.append(Rest(len(inside), one.turn[0], one.shift_mm[0], away, float(one.relative_to(seat).angle_deg[0])))
+    return tuple(sorted(found, key=lambda rest: (-rest.count, rest.away_mm)))
+
+
+def docking_cone_deg(body: Contact, ground: Landscape, press: Press, seat: Poses) -> tuple[float, float, FloatArray]:
+    """By how much the push may tilt before the body leaves its seat: least and median of 12 ways, and the weakest way (3,).
+
+    The last step that holds counts: 0 where the first does not, and no more than 30 degrees are tried.
+    """
+    side = np.cross(press.direction, np.eye(3)[int(np.argmin(np.abs(press.direction)))])
+    side /= np.linalg.norm(side)
+    other = np.cross(press.direction, side)
+    around = 2.0 * np.pi * np.arange(_CONE_WAYS) / _CONE_WAYS
+    ways = np.cos(around)[:, None] * side + np.sin(around)[:, None] * other
+    tilt = np.radians(_CONE_STEP_DEG * (1 + np.arange(_CONE_STEPS)))
+    pushes = np.cos(tilt)[None, :, None] * press.direction + np.sin(tilt)[None, :, None] * ways[:, None]
+    pushes = pushes.reshape(-1, 3)
+    still = Poses(np.repeat(seat.turn, len(pushes), axis=0), np.repeat(seat.shift_mm, len(pushes), axis=0))
+    ends = settled(body, ground, still, (np.tile(press.place_mm, (len(pushes), 1)), pushes), lift=False, phases=LAST)
+    away = np.linalg.norm(embedded(body, ends.poses) - embedded(body, seat), axis=1)
+    stays = ((away <= _LEAVES_MM) & ends.near).reshape(_CONE_WAYS, _CONE_STEPS)
+    held = _CONE_STEP_DEG * np.where(stays.all(axis=1), _CONE_STEPS, np.argmin(stays, axis=1))
+    return float(held.min()), float(np.median(held)), ways[int(np.argmin(held))]
