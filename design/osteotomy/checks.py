@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchone.design.budget.play import tilt_deg
+from batchone.design.budget.saw import Lead, Sawn, between_deg, sawn
+from batchone.design.budget.sources import SEED
+from batchone.design.budget.sources import seats as landed_seats
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.cranial.rays import Scene
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import Checked, parameters_of
 from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
+from batchone.design.guide.seating_checks import budget_findings, graded, seating_findings
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
@@ -22,6 +27,7 @@ from batchone.design.osteotomy.layout import Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.osteotomy.section import section
 from batchone.design.pedicle.trajectory import Trajectory, apart_mm
+from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part, judge
 
@@ -192,6 +198,57 @@ def _beside_mm(scene: Scene, way: Trajectory) -> float:
     return float(np.where(scene.holds(points, UP), distance, -distance).min())
 
 
+def seats(checked: Checked) -> tuple[Finding, ...]:
+    """How each guide seats, and which planes the saw cuts that it leads: see :mod:`batchone.design.seating`."""
+    fit, gates = fittings(checked.order, checked.process, checked.tables), checked.limits.gates
+    findings: list[Finding] = []
+    for case in _cases(checked):
+        found = score(case.part, case.bone, case.layout.pose)
+        findings += seating_findings(found, case.part, gates, offset_mm=fit.offset_mm)
+        landed = landed_seats(found)
+        if landed is None:
+            continue
+        cuts = []
+        for number in range(1, len(case.cuts) + 1):
+            lead = _lead(checked, case, number)
+            cuts.append(sawn(lead, landed, checked.process, seed=SEED + number))
+            title = f"cut-{number}{case.end}"
+            what = f"{title}: tilt that the slot's clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:g} mm"
+            worst = tilt_deg(lead.clearance_mm, lead.led_mm)
+            findings.append(graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, "a larger guided_mm, or a metal insert"))
+            target = np.array(lead.origin_mm) + lead.depth_mm * lead.advance
+            findings += budget_findings(cuts[-1].errors, title, gates, target)
+        findings.append(_correction(case, cuts, checked))
+    return tuple(findings)
+
+
+def _lead(checked: Checked, case: Case, number: int) -> Lead:
+    chosen, fit = parameters_of(checked.order, OsteotomyGuideParameters), fittings(checked.order, checked.process, checked.tables)
+    plane, way = checked.plan.plane(f"cut-{number}{case.end}"), checked.plan.axis(f"blade-{number}{case.end}")
+    normal, advance = np.array(plane.normal), np.array(way.direction)
+    return Lead(
+        plane.origin_mm,
+        normal,
+        advance,
+        way.length_mm or 0.0,
+        fit.slot.diametral_mm,
+        chosen.guided_mm,
+        chosen.relief_mm,
+        fit.blade.width_mm or chosen.guided_mm,
+        drawn=not checked.plan.proposed,
+    )
+
+
+def _correction(case: Case, cuts: list[Sawn], checked: Checked) -> Finding:
+    """The angle of a wedge: between two planes of one guide; of one plane its turn about the hinge's line."""
+    if len(cuts) == 2:
+        what, off = f"{case.part.name}: angle between the two cuts, off by, 95 %", between_deg(cuts[0], cuts[1])
+    else:
+        what, off = f"{case.part.name}: cut turned about the line of its hinge, 95 %", np.abs(cuts[0].wedge_deg)
+    hint = "a larger guided_mm, or a metal insert in the slot"
+    return graded(checked.limits.gates, "budget_correction_deg", "budget-correction", what, float(np.percentile(off, 95.0)), hint)
+
+
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
@@ -214,5 +271,5 @@ def _cases(checked: Checked) -> list[Case]:
 
 
 CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
-    sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, made_for,
+    sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, seats, made_for,
 )  # fmt: skip

@@ -6,13 +6,21 @@ from collections.abc import Callable
 
 import numpy as np
 
+from batchone.design.budget.breach import breach
+from batchone.design.budget.drill import Lead, drilled
+from batchone.design.budget.play import tilt_deg
+from batchone.design.budget.sources import SEED, Seats
+from batchone.design.budget.sources import seats as landed_seats
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.family import Checked, FamilyLimits
+from batchone.design.guide.body import guide_pose
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
+from batchone.design.guide.seating_checks import breach_findings, budget_findings, graded, led_mm, seating_findings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, walls, ways
+from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part
 
@@ -99,6 +107,46 @@ def _screw_findings(title: str, found: Walls, left_mm: float, screw_mm: float, l
     return [judged(gates[key], check, f"{title}: {what}", value, hint) for key, check, what, value in values]
 
 
+def seats(checked: Checked) -> tuple[Finding, ...]:
+    """How each guide seats, and where drills and screws go that it leads: see :mod:`batchone.design.seating`."""
+    fit = fittings(checked.order, checked.process, checked.tables)
+    findings: list[Finding] = []
+    for part, bone in _guides(checked):
+        found = score(part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone))
+        findings += seating_findings(found, part, checked.limits.gates, offset_mm=fit.offset_mm)
+        landed = landed_seats(found)
+        for side in sides_of(checked.order) if landed is not None else ():
+            findings += _budget(checked, part, bone, side, landed)
+    return tuple(findings)
+
+
+def _budget(checked: Checked, part: Part, bone: Bone, side: str, landed: Seats) -> list[Finding]:
+    fit, planned = fittings(checked.order, checked.process, checked.tables), screw(checked.order, checked.tables)
+    way, title, gates = checked.plan.axis(way_name(bone, side)), f"{bone.name}-{side}", checked.limits.gates
+    low, high = led_mm(part, f"bore-{title}", way)
+    lead = Lead(way, fit.hole.diametral_mm, high - low, low, drawn=not checked.plan.proposed)
+    found = drilled(lead, landed, checked.process)
+    what = f"{title}: tilt that the clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:.1f} mm"
+    worst = tilt_deg(lead.clearance_mm, lead.led_mm)
+    length = way.length_mm or 0.0
+    to_bone = bone.frame[:3, :3].T @ landed.pose[:3, :3]
+    entries = to_local(bone.frame, found.entries_mm @ landed.pose[:3, :3].T + landed.pose[:3, 3])
+    sigma = float(np.median(bone.uncertainty_mm))
+    through = breach(
+        Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces),
+        entries,
+        found.directions @ to_bone.T,
+        radius_mm=0.5 * planned.diameter_mm,
+        from_mm=ENTRY_MM,
+        to_mm=length,
+        left=side == "left",
+        wall_errors_mm=sigma * np.random.default_rng(SEED).standard_normal(len(entries)),
+    )
+    target = np.array(way.origin_mm) + length * np.array(way.direction)
+    play = graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, "a longer sleeve_mm, or a smaller clearance")
+    return [play, *budget_findings(found.errors, title, gates, target), *breach_findings(through, title, gates)]
+
+
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
@@ -116,5 +164,6 @@ CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     keeps_off_neighbours,
     leads_the_drill,
     screws_fit,
+    seats,
     made_for,
 )

@@ -1,0 +1,160 @@
+"""How a guide seats and how far off its tools may be at their targets: figures against the gates of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from batchone.design.budget.breach import Breach
+from batchone.design.budget.sources import Errors
+from batchone.design.cranial.rays import Scene
+from batchone.design.guide.checks import judged
+from batchone.design.seating.make import Score
+from batchone.design.seating.stability import AXES
+from batchone.pipeline.limits import Limit
+from batchone.pipeline.values import Axis, Finding, FloatArray, Part, Vector, judge
+
+_OUTSIDE_MM = 200.0  # numerical: the push comes from so far
+_WORDS = (("the patient's right", "the patient's left"), ("the front", "the back"), ("the feet", "the head"))
+_MEANT = 0.5  # cosine from which a direction is named
+_HALVES = {
+    "clearance": "a sleeve or slot that leads twice as far, or half its clearance (a metal insert), halves it",
+    "process": "a process that holds half the tolerance halves it",
+    "bone": "a scan of half the slice spacing, or contact where the bone is surer, halves it",
+    "seating": "a wider contact, a hook or an extension, and the push at the marked place lower it",
+    "plan": "a plan that batchone proposes, or lines drawn on thinner slices, halve it",
+}
+
+Gates = Mapping[str, Limit]
+
+
+def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float) -> tuple[Finding, ...]:
+    """The score of a seat against the gates ``seating_*`` of a family, with the place to push at."""
+    name, held, where = part.name, score.stability, score.uniqueness
+    weakest = in_words(score.seated.pose[:3, :3] @ score.weakest)
+    worst = _motion(score, held.worst)
+    play = float(np.nan_to_num(np.abs(held.play_mm), nan=np.inf).max())
+    plays = AXES[int(np.argmax(np.nan_to_num(held.play_mm, nan=np.inf))) // 2]
+    more = f"add or move contact that faces {weakest}: a hook, an extension, a larger or optimised contact"
+    rest = where.rests[0] if where.rests else None
+    nearest = f" (most often {rest.away_mm:.1f} mm and {rest.away_deg:.0f} deg away)" if rest else ""
+    wrong_at = None if rest is None else _vector(score.lps(rest.shift_mm))
+    push = score.lps(score.press.place_mm)
+    out_at = _vector(score.lps(score.way_out_at_mm))
+    cone, friction = score.cone_deg, score.friction
+    tilts = f"{name}: tilt of the push that the seat holds, least of 12 ways (median {cone[1]:g} deg; least towards {weakest})"
+    found = [
+        graded(gates, "seating_slip", "seating-slip", f"{name}: slide per mm of gap, worst motion: {worst}", held.slip, more),
+        graded(gates, "seating_cone_deg", "seating-cone", tilts, cone[0], more),
+        graded(gates, "seating_play_mm", "seating-play", f"{name}: largest play within the gap, {plays}", play, more),
+        graded(
+            gates, "seating_false_percent", "seating-unique",
+            f"{name}: wrong starts that come to rest elsewhere, of {where.starts}{nearest}", 100.0 * where.wrong, more, wrong_at,
+        ),
+        graded(
+            gates, "seating_stuck_percent", "seating-friction",
+            f"{name}: seatings with friction that stick over 1 mm away ({100.0 * friction.stuck:.1f} %) or do not land "
+            f"({100.0 * friction.lost:.1f} %)", 100.0 * friction.bad, more,
+        ),
+        graded(
+            gates, "seating_way_out_mm", "seating-way-out", f"{name}: nearest to the bone on the way off, minus set",
+            score.way_out_mm - offset_mm, "another insertion axis", out_at,
+        ),
+        graded(
+            gates, "seating_collision_mm", "seating-way-out", f"{name}: nearest to the bone on the way off",
+            score.way_out_mm, "another insertion axis", out_at,
+        ),
+        judge(
+            "seating-press", f"{name}: push here, towards {in_words(score.seated.pose[:3, :3] @ score.press.direction)}; linear margin",
+            score.press.margin_deg, "deg", hint="mark the place on the guide and in the instructions",
+            where_mm=_on_the_outside(part, push, score.seated.pose[:3, :3] @ score.press.direction),
+        ),
+        judge("seating-unique", f"{name}: wrong starts that reach the planned seat", 100.0 * where.reached, "%"),
+    ]  # fmt: skip
+    return tuple(found)
+
+
+def budget_findings(errors: Errors, title: str, gates: Gates, target_mm: FloatArray) -> tuple[Finding, ...]:
+    """Errors at one target against the gates ``budget_mm`` and ``budget_deg``, with the source that counts most."""
+    (mm50, deg50), (mm95, deg95) = errors.percentile(50.0), errors.percentile(95.0)
+    source, share = errors.largest
+    hint = f"{100.0 * share:.0f} % of it is {source}: {_HALVES[source]}"
+    parts = ", ".join(f"{name} {100.0 * value:.0f} %" for name, value in errors.shares)
+    at = _vector(target_mm)
+    return (
+        graded(gates, "budget_mm", "budget", f"{title}: off at the target, 95 % (50 %: {mm50:.2f} mm; {parts})", mm95, hint, at),
+        graded(gates, "budget_deg", "budget", f"{title}: turned, 95 % (50 %: {deg50:.2f} deg)", deg95, hint, at),
+    )
+
+
+def breach_findings(found: Breach, title: str, gates: Gates) -> tuple[Finding, ...]:
+    """Probability of a breach by class and wall against ``budget_breach_percent`` (class C or worse) and ``..._medial_percent``."""
+    classes = ", ".join(f"{name} {100.0 * share:.1f} %" for name, share in found.classes)
+    walls = ", ".join(f"{name} {100.0 * share:.1f} %" for name, share in found.walls if share > 0.0) or "none"
+    medial = dict(found.walls)["medial"]
+    hint = "a thinner screw, another way, or a guide with a smaller error"
+    worse, through = f"{title}: breach of class C or worse ({classes})", f"{title}: breach of the medial wall (walls: {walls})"
+    return (
+        graded(gates, "budget_breach_percent", "budget-breach", worse, 100.0 * found.at_least("C"), hint),
+        graded(gates, "budget_medial_percent", "budget-breach", through, 100.0 * medial, hint),
+    )
+
+
+def graded(
+    gates: Gates, key: str, check: str, what: str, value: float, hint: str, where_mm: Vector | None = None
+) -> Finding:
+    """Judge by the gate ``<key>``, and by ``<key>_stop`` where a family has one and the value is beyond it."""
+    stop = gates.get(f"{key}_stop")
+    rounded = round(float(value), 6) + 0.0
+    if stop is not None:
+        found = judged(stop, check, what, rounded, hint, where_mm)
+        if found.verdict != "pass":
+            return found
+    return judged(gates[key], check, what, rounded, hint, where_mm)
+
+
+def led_mm(part: Part, label: str, way: Axis) -> tuple[float, float]:
+    """Where a bore, on the mesh as it is, leads all round: from and to, above the entry of its way."""
+    corners = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])]
+    away, axis = corners - np.array(way.origin_mm), -np.array(way.direction)
+    along = away @ axis
+    side = np.cross(axis, np.eye(3)[int(np.argmin(np.abs(axis)))])
+    angle = np.arctan2(away @ np.cross(axis, side), away @ side)
+    low, high = [], []
+    for middle in 2.0 * np.pi * np.arange(_SECTORS) / _SECTORS:
+        inside = np.cos(angle - middle) > np.cos(1.5 * np.pi / _SECTORS)
+        if inside.any():
+            low.append(float(along[inside].min()))
+            high.append(float(along[inside].max()))
+    return max(low), min(high)
+
+
+_SECTORS = 12  # numerical: round a bore
+
+
+def in_words(direction: FloatArray) -> str:
+    """A direction of LPS in words: "the patient's left and the head"."""
+    order = np.argsort(-np.abs(direction))
+    names = [_WORDS[k][int(direction[k] > 0.0)] for k in order if abs(direction[k]) > _MEANT * abs(direction[order[0]])]
+    return " and ".join(names[:2])
+
+
+def _motion(score: Score, motion: FloatArray) -> str:
+    """A motion of the seat frame (6,) in words: where it leads, or about what it turns."""
+    slide, turn = score.seated.pose[:3, :3] @ motion[:3], score.seated.pose[:3, :3] @ motion[3:]
+    if np.linalg.norm(slide) >= np.linalg.norm(turn):
+        return f"to {in_words(slide)}"
+    return f"turning about the line to {in_words(turn)}"
+
+
+def _on_the_outside(part: Part, place_mm: FloatArray, direction: FloatArray) -> Vector:
+    """Where a push through a place first meets the part."""
+    start = place_mm - _OUTSIDE_MM * direction
+    distance, face = Scene(part.mesh).meets(start[None], direction[None], 2.0 * _OUTSIDE_MM)
+    return _vector(start + float(distance[0]) * direction if face[0] >= 0 else place_mm)
+
+
+def _vector(values: FloatArray) -> Vector:
+    x, y, z = np.asarray(values, dtype=np.float64).tolist()
+    return (x, y, z)
