@@ -52,7 +52,14 @@ def breach(
     steps = np.arange(from_mm, to_mm + 1e-9, _SPACING_MM)
     out, slope = np.empty(len(entries_mm)), np.empty((len(entries_mm), 3))
     _furthest_out(
-        grid, lattice.origin_mm, lattice.step_mm, np.ascontiguousarray(entries_mm), np.ascontiguousarray(directions), steps, out, slope
+        grid,
+        lattice.origin_mm,
+        lattice.step_mm,
+        np.ascontiguousarray(entries_mm),
+        np.ascontiguousarray(directions),
+        steps,
+        out,
+        slope,
     )
     beyond = out + radius_mm - wall_errors_mm
     grade = np.searchsorted(CLASS_MM, beyond)

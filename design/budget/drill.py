@@ -25,7 +25,7 @@ from batchone.pipeline.values import Axis, FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lead:
-    """A sleeve: the planned way (LPS, with its length), diametral clearance, length that leads, and its lower end above the entry."""
+    """A sleeve: the planned way (LPS, to its target), diametral clearance, length that leads, its lower end above the entry."""
 
     way: Axis
     clearance_mm: float

@@ -40,7 +40,7 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
     rest = where.rests[0] if where.rests else None
     nearest = f" (most often {rest.away_mm:.1f} mm and {rest.away_deg:.0f} deg away)" if rest else ""
     wrong_at = None if rest is None else _vector(score.lps(rest.shift_mm))
-    push = score.lps(score.press.place_mm)
+    push, along = score.lps(score.press.place_mm), score.seated.pose[:3, :3] @ score.press.direction
     out_at = _vector(score.lps(score.way_out_at_mm))
     cone, friction = score.cone_deg, score.friction
     tilts = f"{name}: tilt of the push that the seat holds, least of 12 ways (median {cone[1]:g} deg; least towards {weakest})"
@@ -66,9 +66,9 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
             score.way_out_mm, "another insertion axis", out_at,
         ),
         judge(
-            "seating-press", f"{name}: push here, towards {in_words(score.seated.pose[:3, :3] @ score.press.direction)}; linear margin",
+            "seating-press", f"{name}: push here, towards {in_words(along)}; linear margin",
             score.press.margin_deg, "deg", hint="mark the place on the guide and in the instructions",
-            where_mm=_on_the_outside(part, push, score.seated.pose[:3, :3] @ score.press.direction),
+            where_mm=_on_the_outside(part, push, along),
         ),
         judge("seating-unique", f"{name}: wrong starts that reach the planned seat", 100.0 * where.reached, "%"),
     ]  # fmt: skip
@@ -89,7 +89,7 @@ def budget_findings(errors: Errors, title: str, gates: Gates, target_mm: FloatAr
 
 
 def breach_findings(found: Breach, title: str, gates: Gates) -> tuple[Finding, ...]:
-    """Probability of a breach by class and wall against ``budget_breach_percent`` (class C or worse) and ``..._medial_percent``."""
+    """Probability of a breach: class C or worse against ``budget_breach_percent``, medial against ``budget_medial_percent``."""
     classes = ", ".join(f"{name} {100.0 * share:.1f} %" for name, share in found.classes)
     walls = ", ".join(f"{name} {100.0 * share:.1f} %" for name, share in found.walls if share > 0.0) or "none"
     medial = dict(found.walls)["medial"]
@@ -101,9 +101,7 @@ def breach_findings(found: Breach, title: str, gates: Gates) -> tuple[Finding, .
     )
 
 
-def graded(
-    gates: Gates, key: str, check: str, what: str, value: float, hint: str, where_mm: Vector | None = None
-) -> Finding:
+def graded(gates: Gates, key: str, check: str, what: str, value: float, hint: str, where_mm: Vector | None = None) -> Finding:
     """Judge by the gate ``<key>``, and by ``<key>_stop`` where a family has one and the value is beyond it."""
     stop = gates.get(f"{key}_stop")
     rounded = round(float(value), 6) + 0.0

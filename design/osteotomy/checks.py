@@ -215,7 +215,9 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
             title = f"cut-{number}{case.end}"
             what = f"{title}: tilt that the slot's clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:g} mm"
             worst = tilt_deg(lead.clearance_mm, lead.led_mm)
-            findings.append(graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, "a larger guided_mm, or a metal insert"))
+            findings.append(
+                graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, "a larger guided_mm, or a metal insert")
+            )
             target = np.array(lead.origin_mm) + lead.depth_mm * lead.advance
             findings += budget_findings(cuts[-1].errors, title, gates, target)
         findings.append(_correction(case, cuts, checked))

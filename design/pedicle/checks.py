@@ -115,8 +115,9 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
         found = score(part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone))
         findings += seating_findings(found, part, checked.limits.gates, offset_mm=fit.offset_mm)
         landed = landed_seats(found)
-        for side in sides_of(checked.order) if landed is not None else ():
-            findings += _budget(checked, part, bone, side, landed)
+        if landed is not None:
+            for side in sides_of(checked.order):
+                findings += _budget(checked, part, bone, side, landed)
     return tuple(findings)
 
 

@@ -1,4 +1,4 @@
-"""Seating by a hand that misses a little, with friction: what sticks away from the seat; and on bone that is not where it looks."""
+"""Seating by a hand that misses a little, with friction: what sticks away from the seat; and on bone as unsure as it is."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def bone_errors(points_mm: FloatArray, sigma_mm: FloatArray, *, count: int, seed
 
 
 def _shapes(points_mm: FloatArray) -> FloatArray:
-    """(n, m) shapes whose sum, each times a standard normal number, is alike over a length (pivoted Cholesky of the covariance)."""
+    """(n, m) shapes whose sum, each times a standard normal number, is alike over a length (pivoted Cholesky)."""
     left = np.ones(len(points_mm))
     shapes = np.zeros((len(points_mm), min(_MOST_SHAPES, len(points_mm))))
     for m in range(shapes.shape[1]):

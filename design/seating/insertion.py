@@ -17,7 +17,7 @@ def way_out(body: Contact, ground: Landscape, *, lift_mm: float = LIFT_MM) -> tu
     steps = np.arange(0.0, min(lift_mm, top - float(body.points_mm[:, 2].min())) + 1e-9, 0.5 * lattice.step_mm)
     least, worst = np.inf, body.points_mm[0]
     for step in steps:
-        moved = body.points_mm + [0.0, 0.0, step]
+        moved = body.points_mm + np.array([0.0, 0.0, step])
         distance = np.where(moved[:, 2] < top, ground.at(moved), np.inf)
         low = int(np.argmin(distance))
         if distance[low] < least:

@@ -8,7 +8,7 @@ import numpy as np
 
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.rays import face_areas
-from batchone.design.nearest import nearest_points
+from batchone.design.nearest import indexed, nearest_mm, nearest_points
 from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, spacing_mm, spread
 from batchone.design.seating.friction import Spread
 from batchone.design.seating.friction import spread as seated_spread
@@ -114,7 +114,7 @@ def score(part: Part, bone: Bone, guide_pose: FloatArray, *, starts: int = RELEA
 
 def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
     """Take the points of a part that may meet its bone, and measure the bone about them."""
-    back = np.linalg.inv(guide_pose)
+    back = np.linalg.inv(guide_pose).astype(np.float64)
     mesh, local = part.mesh.moved(back), bone.mesh.moved(back)
     touching = part.face_labels == part.labels.index(CONTACT)
     area = 0.5 * float(np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, mesh.faces[touching])), axis=1).sum())
@@ -125,10 +125,11 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
     normals = face_areas(mesh)
     below = normals[:, 2] < _SIDE * np.linalg.norm(normals, axis=1)
     others = spread(mesh, ~touching & below, _UNDERSIDE_SPACING_MM)
-    ground = landscape(local, carrying)
-    others = others[ground.at(others) < NEAR_MM]
+    surface = indexed(local)
+    others = others[nearest_mm(others, surface, within_mm=NEAR_MM) < NEAR_MM]
+    ground = landscape(local, np.concatenate([carrying, others]))
     body = contact(carrying, others, ground)
-    face = nearest_points(body.points_mm, local)[1]
+    face = nearest_points(body.points_mm, surface)[1]
     sigma = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
     pose = guide_pose.copy()
     pose[:3, 3] += guide_pose[:3, :3] @ middle
@@ -148,5 +149,16 @@ def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
     unsure = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 20, sigma_mm=seated.sigma_mm)
     out_mm, out_at = way_out(body, ground)
     return Score(
-        seated, held, seat, rests, (least if rests else 0.0, median), weakest, where, rough, unsure, out_mm, out_at, draft_deg(body)
+        seated,
+        held,
+        seat,
+        rests,
+        (least if rests else 0.0, median),
+        weakest,
+        where,
+        rough,
+        unsure,
+        out_mm,
+        out_at,
+        draft_deg(body),
     )

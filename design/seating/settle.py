@@ -1,8 +1,8 @@
 """Lets a rigid body come to rest on a bone under a push: many starts at once, each the same for any number of threads.
 
-The body has springs at its points that only push. The energy to be least is -F f.x (the push, fixed to the bone in its direction and
-to the body in its place) + 1/2 k sum(depth^2) + 1/2 kappa |rho log(R R0')|^2 (a soft hand that keeps the start's rotation). The
-distances between grid nodes are linear along each axis, and the slope is that of the same interpolation, so that every step
+The body has springs at its points that only push. The energy to be least is -F f.x (the push, fixed to the bone in its direction
+and to the body in its place) + 1/2 k sum(depth^2) + 1/2 kappa |rho log(R R0')|^2 (a soft hand that keeps the start's rotation).
+The distances between grid nodes are linear along each axis, and the slope is that of the same interpolation, so that every step
 that is taken lowers the energy (Levenberg-Marquardt, 6 by 6). Each start writes its own row only.
 """
 
@@ -25,6 +25,7 @@ STEP_MM, ROUGH_STEP_MM = 1.2, 0.4  # numerical: longest step without and with fr
 GONE_MM, GONE_DEG = 20.0, 40.0  # a body moved or turned further has fallen off
 DEEP_MM, UNBALANCED = 0.3, 0.03  # at rest nothing lies deeper in the bone, and no more of the push is left over
 LEAST_CONTACTS = 3
+_STUCK, _LOST_MM2 = 1e7, 900.0  # numerical: damping at which no step helps; a body 30 mm away is not followed
 _LIFT_MM, _LIFTS = 0.5, 60  # numerical: starts are lifted by such steps until clear of the bone
 _HELD = 0.6  # numerical: share of the push that the bone must carry before friction may stop the body
 
@@ -144,9 +145,13 @@ def _depth_at(grid, u, v, w):  # type: ignore[no-untyped-def]
     if i >= grid.shape[0] - 1 or j >= grid.shape[1] - 1 or k >= grid.shape[2] - 1:
         return _OUTSIDE_MM
     u, v, w = u - i, v - j, w - k
-    a = (grid[i, j, k] * (1 - w) + grid[i, j, k + 1] * w) * (1 - v) + (grid[i, j + 1, k] * (1 - w) + grid[i, j + 1, k + 1] * w) * v
+    a = (grid[i, j, k] * (1 - w) + grid[i, j, k + 1] * w) * (1 - v) + (
+        grid[i, j + 1, k] * (1 - w) + grid[i, j + 1, k + 1] * w
+    ) * v
     i += 1
-    b = (grid[i, j, k] * (1 - w) + grid[i, j, k + 1] * w) * (1 - v) + (grid[i, j + 1, k] * (1 - w) + grid[i, j + 1, k + 1] * w) * v
+    b = (grid[i, j, k] * (1 - w) + grid[i, j, k + 1] * w) * (1 - v) + (
+        grid[i, j + 1, k] * (1 - w) + grid[i, j + 1, k + 1] * w
+    ) * v
     return a * (1 - u) + b * u
 
 
@@ -180,7 +185,7 @@ def _lift(grid, origin, step, points, turn, shift):  # type: ignore[no-untyped-d
 def _energy(grid, origin, step, points, proud, r, t, r0, place, push, rho, stiff, hand, every, slope, curve, told, reach, path):  # type: ignore[no-untyped-def]
     """Energy of a pose, its slope (6,) and curvature (6, 6); ``told``: contacts, deepest, left over, carried.
 
-    A point is not asked again before the body's ``path`` (mm) has come as far as its ``reach``, which is how far it was from the bone.
+    A point is not asked again before the body's ``path`` (mm) has come as far as its ``reach``: so far it was from the bone.
     """
     slope[:] = 0.0
     curve[:] = 0.0
@@ -296,6 +301,60 @@ def _turned(step, rho, r, out):  # type: ignore[no-untyped-def]
             out[a, b] = m[a, 0] * r[0, b] + m[a, 1] * r[1, b] + m[a, 2] * r[2, b]
 
 
+_PHASE = numba.float64(
+    _GRID, _F1, numba.float64, _F2, numba.float32[::1], _F2, _F1, _F2, _F1, _F1, numba.float64, _F1, numba.float64, numba.float64,
+    numba.float64, _F1, numba.float64, _F1,
+)  # fmt: skip
+
+
+@numba.njit(_PHASE, cache=True, nogil=True, error_model="numpy")
+def _phase(grid, origin, step, points, off, r, t, r0, place, push, rho, phase, longest, friction, widest, reach, path, told):  # type: ignore[no-untyped-def]
+    """Steps of one phase: moves ``r`` and ``t`` to the rest, fills ``told``; gives the body's path."""
+    stiff, hand, every = phase[0], phase[1], int(phase[2])
+    r2, t2, move = np.empty((3, 3)), np.empty(3), np.empty(6)
+    slope, curve = np.empty(6), np.empty((6, 6))
+    slope2, curve2, told2 = np.empty(6), np.empty((6, 6)), np.empty(4)
+    energy = _energy(
+        grid, origin, step, points, off, r, t, r0, place, push, rho, stiff, hand, every, slope, curve, told, reach, path
+    )
+    damping, small, slow = 0.3, 0, 0
+    for _ in range(int(phase[3])):
+        if not _solve(curve, damping, slope, move):
+            damping *= 6.0
+            continue
+        length = np.sqrt((move * move).sum())
+        if length > longest:
+            move *= longest / length
+            length = longest
+        _turned(move, rho, r, r2)
+        far = np.sqrt(move[0] ** 2 + move[1] ** 2 + move[2] ** 2)
+        far += np.sqrt(move[3] ** 2 + move[4] ** 2 + move[5] ** 2) * widest / rho
+        path += far
+        t2[:] = t + move[:3]
+        energy2 = _energy(
+            grid, origin, step, points, off, r2, t2, r0, place, push, rho, stiff, hand, every, slope2, curve2, told2, reach, path
+        )
+        if energy2 >= energy:
+            path += far
+            damping *= 6.0
+            if damping > _STUCK:
+                break
+            continue
+        gained, energy = energy - energy2, energy2
+        r[:], t[:], told[:], slope[:], curve[:] = r2, t2, told2, slope2, curve2
+        damping = max(damping * 0.35, 1e-6)
+        if (t * t).sum() > _LOST_MM2:
+            break
+        if friction > 0.0 and told[0] >= LEAST_CONTACTS and told[3] > _HELD:
+            slow = slow + 1 if gained < friction * told[3] * length else 0
+            if slow >= 2:
+                break
+        small = small + 1 if (length < 2e-3 or gained < 2e-5) else 0
+        if small >= 3:
+            break
+    return path
+
+
 @numba.njit(
     numba.void(
         _GRID, _F1, numba.float64, _F2, numba.float32[:, ::1], _F3, _F2, _F2, _F2, numba.float64, _F2, numba.float64,
@@ -303,72 +362,19 @@ def _turned(step, rho, r, out):  # type: ignore[no-untyped-def]
     ),
     cache=True, parallel=True, error_model="numpy",
 )  # fmt: skip
-def _settle(
-    grid, origin, step, points, proud, turn, shift, places, pushes, rho, phases, longest, friction, out_turn, out_shift, told
-):  # type: ignore[no-untyped-def]
+def _settle(grid, origin, step, points, proud, turn, shift, places, pushes, rho, phases, longest, friction, ends, moved, told):  # type: ignore[no-untyped-def]
+    """All starts, each phase after phase."""
     square = 0.0
     for n in range(points.shape[0]):
         square = max(square, points[n, 0] ** 2 + points[n, 1] ** 2 + points[n, 2] ** 2)
     widest = np.sqrt(square)
     for s in numba.prange(shift.shape[0]):
-        r, t = turn[s].copy(), shift[s].copy()
-        r2, t2 = np.empty((3, 3)), np.empty(3)
-        slope, curve, found = np.empty(6), np.empty((6, 6)), np.zeros(4)
-        slope2, curve2, found2 = np.empty(6), np.empty((6, 6)), np.zeros(4)
-        move = np.empty(6)
+        r, t, found = turn[s].copy(), shift[s].copy(), np.zeros(4)
         off = proud[s] if proud.shape[0] > 1 else proud[0]
         reach, path = np.zeros(points.shape[0]), 0.0
         for p in range(phases.shape[0]):
-            stiff, hand, every, most = phases[p, 0], phases[p, 1], int(phases[p, 2]), int(phases[p, 3])
-            energy = _energy(
-                grid, origin, step, points, off, r, t, turn[s], places[s], pushes[s], rho, stiff, hand, every, slope, curve, found,
-                reach, path,
+            path = _phase(
+                grid, origin, step, points, off, r, t, turn[s], places[s], pushes[s], rho, phases[p], longest, friction, widest,
+                reach, path, found,
             )  # fmt: skip
-            damping, small, slow = 0.3, 0, 0
-            for _ in range(most):
-                if not _solve(curve, damping, slope, move):
-                    damping *= 6.0
-                    continue
-                length = 0.0
-                for a in range(6):
-                    length += move[a] * move[a]
-                length = np.sqrt(length)
-                if length > longest:
-                    for a in range(6):
-                        move[a] *= longest / length
-                    length = longest
-                _turned(move, rho, r, r2)
-                far = np.sqrt(move[0] ** 2 + move[1] ** 2 + move[2] ** 2)
-                far += np.sqrt(move[3] ** 2 + move[4] ** 2 + move[5] ** 2) * widest / rho
-                path += far
-                for a in range(3):
-                    t2[a] = t[a] + move[a]
-                energy2 = _energy(
-                    grid, origin, step, points, off, r2, t2, turn[s], places[s], pushes[s], rho, stiff, hand, every, slope2,
-                    curve2, found2, reach, path,
-                )  # fmt: skip
-                if energy2 >= energy:
-                    path += far
-                    damping *= 6.0
-                    if damping > 1e7:
-                        break
-                    continue
-                gained = energy - energy2
-                energy = energy2
-                r, r2 = r2, r
-                t, t2 = t2, t
-                slope, slope2 = slope2, slope
-                curve, curve2 = curve2, curve
-                found, found2 = found2, found
-                damping = max(damping * 0.35, 1e-6)
-                if t[0] * t[0] + t[1] * t[1] + t[2] * t[2] > 900.0:
-                    break
-                if friction > 0.0 and found[0] >= 3 and found[3] > 0.6:
-                    slow = slow + 1 if gained < friction * found[3] * length else 0
-                    if slow >= 2:
-                        break
-                small = small + 1 if (length < 2e-3 or gained < 2e-5) else 0
-                if small >= 3:
-                    break
-        out_turn[s], out_shift[s] = r, t
-        told[s] = found
+        ends[s], moved[s], told[s] = r, t, found

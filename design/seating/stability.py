@@ -1,7 +1,7 @@
 """How firmly a seated body sits: linear measures of its contacts, each a few milliseconds.
 
-A motion is xi = (v, rho * omega) and a load W = (force, moment / rho), all in the seat frame with moments about its origin; so every
-entry is a length or a force. A contact resists along its row G_i = (n_i, p_i x n_i / rho).
+A motion is xi = (v, rho * omega) and a load W = (force, moment / rho), all in the seat frame with moments about its origin; so
+every entry is a length or a force. A contact resists along its row G_i = (n_i, p_i x n_i / rho).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from batchone.pipeline.values import FloatArray, IntArray
 
 START_MM, START_DEG = 8.0, 15.0  # how far a hand misses before it looks: issue, and facts, METHODS C.4
 SAME_MM, SAME_DEG = 1.0, 2.0  # a rest further from the planned seat is another one
+_NUDGE_MM = 0.3  # numerical: a rest must hold against
 _LINK_MM = 0.7  # numerical: rests nearer to each other are one seat
 _CONE_STEP_DEG, _CONE_STEPS, _CONE_WAYS = 2.0, 15, 12  # facts, METHODS C.3, to 30 degrees
 _LEAVES_MM = 0.5  # a guide that moves so far under a tilted push leaves its seat: facts, METHODS C.3
@@ -121,13 +122,35 @@ def uniqueness(
 ) -> Uniqueness:
     """Settle from many starts about the planned seat, without friction, and sort the rests."""
     ends = settled(body, ground, starts(seed, count, most_mm, most_deg, still=seat), press)
-    away = np.linalg.norm(embedded(body, ends.poses) - embedded(body, seat), axis=1)
-    angle = ends.poses.relative_to(seat).angle_deg
-    other = (away > SAME_MM) | (angle > SAME_DEG)
-    kind = np.where(~ends.at_rest, 2, np.where(other, 1, 0)).astype(np.int32)
+    poses, kind = ends.poses, _kind(body, ends, seat)
+    wrong = np.flatnonzero(kind == 1)
+    if len(wrong):
+        left = _nudged(body, ground, press, poses.only(kind == 1))
+        poses = Poses(poses.turn.copy(), poses.shift_mm.copy())
+        poses.turn[wrong], poses.shift_mm[wrong] = left.poses.turn, left.poses.shift_mm
+        kind[wrong] = _kind(body, left, seat)
     shares = np.bincount(kind, minlength=3) / count
-    rests = _rests(body, ends.poses.only(kind == 1), seat)
-    return Uniqueness(count, float(shares[0]), float(shares[1]), float(shares[2]), rests, ends.poses, kind)
+    rests = _rests(body, poses.only(kind == 1), seat)
+    return Uniqueness(count, float(shares[0]), float(shares[1]), float(shares[2]), rests, poses, kind)
+
+
+def _kind(body: Contact, ends: Settled, seat: Poses) -> IntArray:
+    """(n,) 0 at the planned seat, 1 at rest elsewhere, 2 fell off."""
+    away = np.linalg.norm(embedded(body, ends.poses) - embedded(body, seat), axis=1)
+    other = (away > SAME_MM) | (ends.poses.relative_to(seat).angle_deg > SAME_DEG)
+    return np.where(~ends.at_rest, 2, np.where(other, 1, 0)).astype(np.int32)
+
+
+def _nudged(body: Contact, ground: Landscape, press: Press, rests: Poses) -> Settled:
+    """Rests after a nudge to each of four sides, where they end furthest: a body balanced on a crest does not rest there."""
+    sides = _NUDGE_MM * np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+    count = len(rests)
+    begun = Poses(np.tile(rests.turn, (4, 1, 1)), (rests.shift_mm + sides[:, None]).reshape(-1, 3))
+    ends = settled(body, ground, begun, press)
+    away = np.linalg.norm(embedded(body, ends.poses) - np.tile(embedded(body, rests), (4, 1)), axis=1).reshape(4, count)
+    chosen = np.argmax(np.where(away > _LINK_MM, away, 0.0), axis=0) * count + np.arange(count)
+    poses = Poses(ends.poses.turn[chosen], ends.poses.shift_mm[chosen])
+    return Settled(poses, *(one[chosen] for one in (ends.contacts, ends.deepest_mm, ends.left_over, ends.carried)))
 
 
 def _rests(body: Contact, poses: Poses, seat: Poses) -> tuple[Rest, ...]:

@@ -1,0 +1,358 @@
+"""The seating score against closed forms and bodies whose seats are known: see issue 6, line 1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numba
+import numpy as np
+import pytest
+
+from batchone.design.isosurface import zero_mesh
+from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
+from batchone.design.seating.friction import bone_errors, spread
+from batchone.design.seating.insertion import way_out
+from batchone.design.seating.settle import LAST, Poses, settled
+from batchone.design.seating.stability import (
+    Press,
+    docking_facets,
+    jacobian,
+    margins_deg,
+    slip_of,
+    stability,
+    wrench,
+)
+from batchone.design.seating.uniqueness import (
+    docking_cone_deg,
+    embedded,
+    identity,
+    planned_seat,
+    reference,
+    starts,
+    turns,
+    uniqueness,
+)
+from batchone.pipeline.errors import DesignError
+from batchone.pipeline.values import FloatArray, Mesh
+
+GAP_MM, TIGHT_MM = 0.2, 0.05
+DOWN = Press(np.zeros(3), np.array([0.0, 0.0, -1.0]), 0.0)
+
+
+def solid(height: object, half_mm: float = 34.0, step_mm: float = 0.5, bottom_mm: float = -14.0) -> Mesh:
+    """A block whose top is ``height(x, y)``: closed, outward."""
+    grid = np.arange(-half_mm - 1.0, half_mm + 1.0 + 1e-9, step_mm) + 0.0137
+    z = np.arange(bottom_mm - 2.0, 12.0, step_mm) + 0.0071
+    x, y = np.meshgrid(grid, grid, indexing="ij")
+    top = height(x, y)  # type: ignore[operator]
+    walls = np.maximum(np.abs(x), np.abs(y)) - half_mm
+    field = np.maximum(np.maximum(z[None, None] - top[:, :, None], walls[:, :, None]), bottom_mm - z[None, None])
+    return zero_mesh(field.astype(np.float32), np.array([grid[0], grid[0], z[0]]), step_mm)
+
+
+def footprint(half_x: float, half_y: float, spacing_mm: float = 1.5) -> FloatArray:
+    x = np.arange(-half_x, half_x + 1e-9, spacing_mm)
+    y = np.arange(-half_y, half_y + 1e-9, spacing_mm)
+    return np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def on(height: object, bone: Mesh, places: FloatArray, gap_mm: float = GAP_MM) -> tuple[Contact, Landscape, FloatArray]:
+    """A body that lies on a surface with a gap, its middle at the origin, and the bone moved with it."""
+    points = np.column_stack([places, height(places[:, 0], places[:, 1])])  # type: ignore[operator]
+    ground = landscape(bone, points, pad_mm=14.0)
+    points = points + (gap_mm - ground.at(points))[:, None] * ground.normals(points)
+    middle = points.mean(axis=0)
+    moved = Mesh(bone.vertices_mm - middle, bone.faces)
+    ground = landscape(moved, points - middle, pad_mm=14.0)
+    return contact(points - middle, np.empty((0, 3)), ground), ground, middle
+
+
+def plain(points: FloatArray, normals: FloatArray) -> Contact:
+    """Contacts without a bone."""
+    points = points - points.mean(axis=0)
+    rho = float(np.sqrt((points**2).sum(axis=1).mean()))
+    return Contact(points, len(points), normals / np.linalg.norm(normals, axis=1)[:, None], np.full(len(points), GAP_MM), rho)
+
+
+class TestStability:
+    def test_a_row_of_the_jacobian_is_how_fast_its_gap_opens(self) -> None:
+        rng = np.random.default_rng(1)
+        points, normals = rng.normal(size=(40, 3)) * 9.0, rng.normal(size=(40, 3))
+        normals /= np.linalg.norm(normals, axis=1)[:, None]
+        rows = jacobian(points, normals, 7.0)
+        shift, turn = rng.normal(size=3), rng.normal(size=3)
+        small = 1e-6
+        moved = points @ turns(small * turn[None])[0].T + small * shift
+        opened = ((moved - points) * normals).sum(axis=1) / small
+        assert opened == pytest.approx(rows @ np.concatenate([shift, 7.0 * turn]), abs=1e-4)
+
+    def test_six_known_contacts_slip_as_their_matrix_says(self) -> None:
+        # each axis of motion is held by two contacts, so that G'G / 6 is known by hand
+        points = np.array([[0.0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1], [1, 0, 0], [-1, 0, 0]])
+        normals = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
+        slip, _ = slip_of(jacobian(points, normals, 1.0))
+        assert slip == pytest.approx(np.sqrt(3.0), rel=1e-12)
+
+    def test_a_ball_in_contact_turns_freely(self) -> None:
+        rng = np.random.default_rng(2)
+        normals = rng.normal(size=(300, 3))
+        normals[:, 2] = np.abs(normals[:, 2])
+        normals /= np.linalg.norm(normals, axis=1)[:, None]
+        held = stability(plain(-10.0 * normals, normals))
+        assert held.slip == np.inf
+        assert held.press.margin_deg < 0.6
+        assert np.isinf(held.play_mm[6:]).all()  # about every axis
+
+    def test_a_plate_on_a_plane_slides_and_turns_on_it_and_nothing_else(self) -> None:
+        places = footprint(10.0, 10.0)
+        body = plain(np.column_stack([places, np.zeros(len(places))]), np.tile([0.0, 0.0, 1.0], (len(places), 1)))
+        held = stability(body)
+        assert held.slip == np.inf
+        free = np.isinf(held.play_mm)
+        assert free[[0, 1, 2, 3, 10, 11]].all()
+        assert not free[6:10].any()
+
+    def test_a_cylinder_slides_along_and_turns_about_its_axis(self) -> None:
+        around, along = np.meshgrid(np.radians(np.arange(-60, 61, 5)), np.arange(-12.0, 12.1, 1.5), indexing="ij")
+        normals = np.column_stack([np.sin(around.ravel()), np.zeros(around.size), np.cos(around.ravel())])
+        points = 9.0 * normals + np.column_stack([np.zeros(around.size), along.ravel(), np.zeros(around.size)])
+        held = stability(plain(points, normals))
+        assert held.slip > 1e3
+        assert np.isinf(held.play_mm[[2, 3]]).all()  # along
+        assert held.press.margin_deg < 0.6
+
+    def test_a_three_point_mount_is_stable(self) -> None:
+        """Three vee grooves that meet at 120 degrees: Maxwell's mount, six contacts and no freedom."""
+        points, normals = [], []
+        for angle in np.radians([90.0, 210.0, 330.0]):
+            out = np.array([np.cos(angle), np.sin(angle), 0.0])
+            side = np.array([-np.sin(angle), np.cos(angle), 0.0])
+            for sign in (1.0, -1.0):
+                for more in np.linspace(-0.5, 0.5, 3):  # as short lines: a hull needs more than six
+                    points.append(10.0 * out + sign * 1.0 * side + more * out)
+                    normals.append(-sign * side + np.array([0.0, 0.0, 1.0]))
+        held = stability(plain(np.array(points), np.array(normals)))
+        assert held.slip < 3.0
+        assert held.straight_deg > 15.0
+        assert held.press.margin_deg >= held.straight_deg - 1e-6
+        assert np.isfinite(held.play_mm).all()
+        assert float(held.play_mm.max()) < 1.0
+
+    def test_the_margin_of_a_cone_of_contacts_is_its_own_angle(self) -> None:
+        """All loads that a symmetric vee in 6 dimensions holds: the margin of its axis is the angle to the nearest facet."""
+        rows = np.concatenate([np.eye(6), -np.eye(6)]) * np.sin(np.radians(20.0))
+        rows[:, 2] = 0.0
+        rows = rows[np.abs(rows).sum(axis=1) > 0.0]
+        rows[:, 2] = np.cos(np.radians(20.0))
+        load = np.array([[0.0, 0.0, -1.0, 0.0, 0.0, 0.0]])
+        # facets of the cross polytope in 5 dimensions lie at 1 / sqrt(5) of its corners
+        assert margins_deg(docking_facets(rows), load)[0] == pytest.approx(
+            np.degrees(np.arctan(np.tan(np.radians(20.0)) / np.sqrt(5.0))), abs=0.05
+        )
+
+    def test_a_wrench_has_its_moment(self) -> None:
+        load = wrench(np.array([[0.0, 3.0, 0.0]]), np.array([[0.0, 0.0, -1.0]]), 2.0)[0]
+        assert load == pytest.approx([0.0, 0.0, -1.0, -1.5, 0.0, 0.0])
+
+
+class TestSettling:
+    def test_a_box_on_a_box_comes_down_flat_from_any_small_tilt(self) -> None:
+        body, ground, _ = on(lambda x, _: 0.0 * x, solid(lambda x, _: 0.0 * x), footprint(10.0, 10.0))
+        begun = starts(3, 40, 3.0, 8.0)
+        ends = settled(body, ground, begun, DOWN)
+        assert ends.at_rest.all()
+        tilt = np.degrees(np.arccos(np.clip(ends.poses.turn[:, 2, 2], -1.0, 1.0)))
+        assert tilt.max() < 0.05
+        assert ends.poses.shift_mm[:, 2] == pytest.approx(-GAP_MM, abs=0.02)  # the gap closes
+
+    def test_a_ball_on_a_plane_rests_on_its_lowest_point_under_the_push(self) -> None:
+        rng = np.random.default_rng(4)
+        normals = rng.normal(size=(4000, 3))
+        normals = normals[normals[:, 2] < 0.0]
+        normals /= np.linalg.norm(normals, axis=1)[:, None]
+        ball = 10.0 * normals + [0.0, 0.0, 10.0 + GAP_MM]
+        body = Contact(np.ascontiguousarray(ball), len(ball), -normals, np.full(len(ball), GAP_MM), 8.0)
+        ground = landscape(solid(lambda x, _: 0.0 * x), ball, pad_mm=8.0)
+        ends = settled(body, ground, identity(), Press(np.array([0.0, 0.0, 10.0]), DOWN.direction, 0.0), lift=False)
+        assert ends.carried[0] == pytest.approx(1.0, abs=0.03)
+        assert ends.deepest_mm[0] < 0.06
+        assert ends.poses.shift_mm[0, 2] == pytest.approx(-GAP_MM, abs=0.06)
+
+    def test_points_that_are_not_asked_again_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A body whose points are all asked at each step (sub-steps of no phase skip) ends where the fast one does."""
+        body, ground, _ = grooved()
+        begun = starts(5, 24, 4.0, 8.0)
+        whole = settled(body, ground, begun, DOWN)
+        one_by_one = [settled(body, ground, begun.only(np.arange(24) == k), DOWN) for k in range(24)]
+        for k, single in enumerate(one_by_one):
+            assert np.array_equal(single.poses.shift_mm[0], whole.poses.shift_mm[k])
+            assert np.array_equal(single.poses.turn[0], whole.poses.turn[k])
+
+    def test_the_number_of_threads_changes_no_bit(self) -> None:
+        body, ground, _ = grooved()
+        begun = starts(6, 60, 8.0, 15.0)
+        before = numba.get_num_threads()
+        found = []
+        for threads in {1, before}:
+            numba.set_num_threads(threads)
+            found.append(settled(body, ground, begun, DOWN).poses)
+        numba.set_num_threads(before)
+        assert all(np.array_equal(one.shift_mm, found[0].shift_mm) for one in found)
+
+    def test_few_starts_are_the_first_of_many(self) -> None:
+        few, many = starts(7, 50, 8.0, 15.0), starts(7, 500, 8.0, 15.0)
+        assert np.array_equal(few.turn, many.turn[:50])
+        assert np.hypot(*many.shift_mm[:, :2].T).max() <= 8.0
+        assert many.angle_deg.max() <= 15.0 + 1e-9
+
+    def test_a_bone_that_is_inside_out_is_refused(self) -> None:
+        bone = solid(lambda x, _: 0.0 * x)
+        turned = Mesh(bone.vertices_mm, np.ascontiguousarray(bone.faces[:, ::-1]))
+        with pytest.raises(DesignError, match="more than 0"):
+            landscape(turned, np.zeros((1, 3)))
+
+    def test_the_distance_of_poses_is_the_rms_displacement(self) -> None:
+        body, _, _ = grooved()
+        poses = starts(8, 2, 5.0, 12.0)
+        places = np.einsum("nij,kj->nki", poses.turn, body.seats_mm) + poses.shift_mm[:, None]
+        expected = np.sqrt(((places[0] - places[1]) ** 2).sum(axis=1).mean())
+        spots = embedded(body, poses)
+        assert np.linalg.norm(spots[0] - spots[1]) == pytest.approx(expected, rel=1e-9)
+
+
+@cache
+def grooved() -> tuple[Contact, Landscape, FloatArray]:
+    """A guide with three ribs, in three grooves of the grooved elliptic bone."""
+    return on(tooth_bone, solid(tooth_bone, bottom_mm=-30.0), tooth_places(), TIGHT_MM)
+
+
+GROOVES_MM = (-6.0, 0.0, 6.0)  # those that a start within 8 mm can reach; they go on every 6 mm
+
+
+def tooth_bone(x: object, y: object) -> FloatArray:
+    """A bone of elliptic section along x, higher than wide so that a guide does not roll, with a groove round it every 6 mm."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    arch = 16.0 * (np.sqrt(np.maximum(1.0 - (y / 11.0) ** 2, 0.0)) - 1.0)
+    return np.asarray(arch - 0.7 * (1.0 + np.cos(2.0 * np.pi * x / 6.0)))
+
+
+def tooth_places() -> FloatArray:
+    """A guide with three ribs, 18 mm along the bone and 20 mm across it."""
+    return footprint(8.9, 10.0, 0.7)
+
+
+def pyramid(x: FloatArray, y: FloatArray) -> FloatArray:
+    return np.asarray(-0.9 * np.maximum(np.abs(x), np.abs(1.6 * y)) + 0.05 * x)
+
+
+@cache
+def capped() -> tuple[Contact, Landscape, FloatArray]:
+    """A guide on the tip of a pyramid."""
+    return on(pyramid, solid(pyramid, bottom_mm=-30.0, half_mm=24.0), footprint(9.0, 6.0, 1.0))
+
+
+class TestUniqueness:
+    def test_a_bone_with_grooves_has_those_seats_and_no_other(self) -> None:
+        body, ground, _ = grooved()
+        seat = planned_seat(body, ground, DOWN)
+        assert seat.at_rest[0]
+        found = uniqueness(body, ground, DOWN, reference(body, seat), count=400, seed=9)
+        rests = [rest for rest in found.rests if rest.count >= 3]
+        along = sorted([float(rest.shift_mm[0]) for rest in rests] + [float(seat.poses.shift_mm[0, 0])])
+        assert along == pytest.approx(GROOVES_MM, abs=0.3)
+        assert found.reached > 0.15
+        assert min(rest.away_mm for rest in rests) == pytest.approx(6.0, abs=0.3)
+
+    def test_a_cylinder_guide_slides_and_turns_and_is_not_unique(self) -> None:
+        def height(x: FloatArray, y: FloatArray) -> FloatArray:
+            return np.sqrt(np.maximum(14.0**2 - np.minimum(np.abs(y), 13.9) ** 2, 0.0)) - 14.0
+
+        body, ground, _ = on(height, solid(height), footprint(9.0, 10.0))
+        assert stability(body).slip > 50.0
+        seat = reference(body, planned_seat(body, ground, DOWN))
+        found = uniqueness(body, ground, DOWN, seat, count=120, seed=10)
+        assert found.reached == 0.0  # no start comes back: there is no seat to come back to
+        assert docking_cone_deg(body, ground, DOWN, seat)[0] == 0.0
+
+    def test_a_guide_on_a_symmetric_bone_finds_the_mirrored_seat(self) -> None:
+        """Two hollows, mirror images of each other at x = -3.5 and 3.5: a guide made for one also fits the other."""
+
+        def height(x: object, y: object) -> FloatArray:
+            x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+            hollow = sum(np.exp(-((x - at) ** 2 + y**2) / (2.0 * 2.2**2)) for at in (-3.5, 3.5))
+            return np.asarray(-2.5 * hollow - 0.004 * y**2)
+
+        places = footprint(3.0, 3.0, 0.6)
+        places = places[np.hypot(*places.T) <= 3.0] + [3.5, 0.0]
+        body, ground, _ = on(height, solid(height), places)
+        seat = reference(body, planned_seat(body, ground, DOWN))
+        found = uniqueness(body, ground, DOWN, seat, count=300, seed=11)
+        assert found.wrong > 0.02
+        assert any(rest.shift_mm[0] == pytest.approx(-7.0, abs=0.8) for rest in found.rests)
+
+    def test_a_guide_in_a_pyramid_has_one_seat_and_a_wide_cone(self) -> None:
+        body, ground, _ = capped()
+        held = stability(body)
+        assert held.slip < 12.0
+        seat = reference(body, planned_seat(body, ground, held.press))
+        found = uniqueness(body, ground, held.press, seat, count=200, seed=12, most_mm=3.0, most_deg=5.0)
+        assert found.reached > 0.9
+        assert found.wrong <= 0.02
+        assert docking_cone_deg(body, ground, held.press, seat)[0] >= 10.0
+
+
+class TestFriction:
+    def test_friction_holds_a_guide_where_a_smooth_one_slides_home(self) -> None:
+        body, ground, _ = capped()
+        seat = reference(body, planned_seat(body, ground, DOWN))
+        shares = [spread(body, ground, DOWN, seat, count=150, seed=13, friction=mu).bad for mu in (0.02, 0.6)]
+        assert shares[1] > 1.5 * shares[0]
+
+    def test_errors_of_the_bone_have_their_size_and_go_together_over_10_mm(self) -> None:
+        line = np.column_stack([np.arange(0.0, 40.0, 1.0), np.zeros(40), np.zeros(40)])
+        errors = bone_errors(line, np.full(40, 0.3), count=4000, seed=14)
+        assert errors.std(axis=0) == pytest.approx(np.full(40, 0.3), rel=0.06)
+        alike = np.corrcoef(errors[:, 0], errors[:, 10])[0, 1]
+        assert alike == pytest.approx(np.exp(-0.5), abs=0.06)
+
+    def test_an_unsure_bone_spreads_the_seats(self) -> None:
+        body, ground, _ = grooved()
+        seat = reference(body, planned_seat(body, ground, DOWN))
+        sure, unsure = (
+            spread(body, ground, DOWN, seat, count=150, seed=15, sigma_mm=np.full(len(body.points_mm), sigma))
+            for sigma in (0.0, 0.4)
+        )
+        assert np.median(unsure.away_mm) > np.median(sure.away_mm) + 0.1
+
+
+class TestWayOut:
+    def test_a_body_that_is_free_keeps_its_gap(self) -> None:
+        body, ground, _ = grooved()
+        assert way_out(body, ground)[0] == pytest.approx(TIGHT_MM, abs=0.06)
+
+    def test_a_body_below_an_overhang_meets_it(self) -> None:
+        """A wrap on a cylinder that reaches 3 mm below its middle must pass its widest place."""
+        radius = 10.0
+        grid = np.arange(-18.0, 18.01, 0.5) + 0.013
+        x, y, z = np.meshgrid(grid, grid, grid, indexing="ij")
+        bone = zero_mesh(np.maximum(np.hypot(y, z) - radius, np.abs(x) - 14.0).astype(np.float32), np.full(3, grid[0]), 0.5)
+        angle = np.radians(np.arange(-20.0, 201.0, 5.0))
+        wrap = (radius + GAP_MM) * np.column_stack([0.0 * angle, np.cos(angle), np.sin(angle)])
+        ground = landscape(bone, wrap)
+        body = Contact(wrap, len(wrap), ground.normals(wrap), ground.at(wrap), 10.0)
+        assert way_out(body, ground)[0] < -0.3
+
+
+def test_a_seat_moves_with_its_bone() -> None:
+    """The same body and bone, turned together: figures agree within what single starts differ by."""
+    body, ground, _ = grooved()
+    assert slip_of(jacobian(body.seats_mm, body.normals, body.rho_mm))[0] == pytest.approx(
+        slip_of(jacobian(body.seats_mm @ TURN.T, body.normals @ TURN.T, body.rho_mm))[0], rel=1e-9
+    )
+    again = settled(body, ground, reference(body, planned_seat(body, ground, DOWN)), DOWN, lift=False, phases=LAST)
+    assert again.at_rest[0]
+    assert isinstance(replace(again).poses, Poses)
+
+
+TURN = turns(np.array([[0.3, -0.5, 0.7]]))[0]
