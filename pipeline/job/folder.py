@@ -16,6 +16,7 @@ from batchone.pipeline.job.gaps import gap_pictures
 from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.pictures import make_pictures
+from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
 from batchone.pipeline.job.report import build_report, clinical_report
 from batchone.pipeline.job.sections import ct_sections
@@ -78,7 +79,11 @@ def package(
     with ThreadPoolExecutor(1) as aside:  # the library that writes the segmentation runs in Python, what is beside it mostly not
         shapes_written = aside.submit(_write_shapes, case, frame, files)
         layers = _write_build(case, files)
-        pictures = (*make_pictures(anatomy, checked.device, plan), *gap_pictures(anatomy, checked.device, plan))
+        pictures = (
+            *make_pictures(anatomy, checked.device, plan),
+            *gap_pictures(anatomy, checked.device, plan),
+            *seat_pictures(anatomy, checked.device, plan),
+        )
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)
         dicom = shapes_written.result()
