@@ -1,4 +1,4 @@
-"""``make bench``: the truth benches (implants, tilt, bones, surfaces, their bound, guides), then speed beside the peers."""
+"""``make bench``: the truth benches (implants, tilt, bones, surfaces, their bound, guides, seats), then speed beside the peers."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    for name in ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "segmentation", "intake", "speed"):
+    for name in ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating", "segmentation", "intake", "speed"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

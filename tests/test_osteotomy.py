@@ -446,6 +446,12 @@ def test_a_shaft_guide_passes_every_check_and_keeps_its_faces() -> None:
     assert guide.step.startswith(b"ISO-10303-21")
 
 
+def test_a_guide_on_a_smooth_shaft_is_stopped_for_want_of_a_seat() -> None:
+    proposal, device = made()
+    found = judged(device, proposal, order(**SHAFT), synthetic())
+    assert {f.check for f in found.findings if f.verdict == "fail"} == {"seating-slip", "seating-cone", "seating-play"}
+
+
 SMALL = {
     "relief_mm": 0.6, "shell_mm": 3.0, "plate_mm": 14.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
     "pin_apart_mm": 6.0, "pin_cross_deg": 10.0, "pin_depth_mm": 15.0, "sleeve_mm": 8.0, "sleeve_wall_mm": 1.2,
@@ -513,7 +519,7 @@ def test_a_mirrored_bone_gets_the_mirrored_guide() -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, side: Side) -> None:
-    anatomy, one = real(test_data, side), order(side, bone_model=side == "left")
+    anatomy, one = real(test_data, side), order(side, bone_model=side == "left", optimise_contact=side == "right")
     proposal = plan(anatomy, one)
     frame = anatomy.bones[0].frame
     normal = frame[:3, :3].T @ np.array(proposal.plane("cut-1").normal)
@@ -522,11 +528,19 @@ def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, 
     assert normal[1] / normal[2] == pytest.approx(slope[1] / slope[2], abs=0.05)  # the slope from front to back is kept
     assert abs(normal[0]) > 0.2  # it rises to the far cortex
     device = design(anatomy, proposal, one, PROCESS)
-    assert failed(judged(device, proposal, one, anatomy)) == []
+    assert failed(judged(device, proposal, one, anatomy), featureless=False) == []
     assert [part.purpose for part in device.parts] == (["device", "bone-model"] if side == "left" else ["device"])
     medial = -1.0 if side == "left" else 1.0
     local = moved_points(np.linalg.inv(frame), device.parts[0].mesh.vertices_mm)
     assert medial * float(local[:, 0].mean()) > 10.0
+
+
+@pytest.mark.data
+def test_the_plain_plate_of_a_right_tibia_has_a_second_seat_and_is_stopped_for_it(test_data: Path) -> None:
+    anatomy, one = real(test_data, "right"), order("right")
+    proposal = plan(anatomy, one)
+    checked = judged(design(anatomy, proposal, one, PROCESS), proposal, one, anatomy)
+    assert [f.check for f in checked.findings if f.verdict == "fail"] == ["seating-unique"]
 
 
 @pytest.mark.data

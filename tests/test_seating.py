@@ -33,6 +33,7 @@ from batchone.design.seating.uniqueness import (
     turns,
     uniqueness,
 )
+from batchone.design.seating.zones import cells_of, chosen
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh
 
@@ -356,3 +357,19 @@ def test_a_seat_moves_with_its_bone() -> None:
 
 
 TURN = turns(np.array([[0.3, -0.5, 0.7]]))[0]
+
+
+class TestZones:
+    def test_six_chosen_places_dock_worse_than_twelve_and_those_better_than_twelve_far_apart(self) -> None:
+        body, _, _ = capped()
+        cells = np.arange(body.carrying, dtype=np.int32)
+        six, twelve = (chosen(body.seats_mm, body.normals, cells, count, exchanges=150) for count in (6, 12))
+        assert twelve.margin_deg > six.margin_deg
+        assert twelve.margin_deg >= twelve.before_deg
+        assert len(twelve.cells) == 12
+
+    def test_the_same_seed_chooses_the_same_cells(self) -> None:
+        body, _, _ = capped()
+        cells = cells_of(body.seats_mm, 4.0)
+        one, other = (chosen(body.seats_mm, body.normals, cells, 8, exchanges=40) for _ in range(2))
+        assert np.array_equal(one.cells, other.cells)

@@ -123,6 +123,10 @@ class OsteotomyGuideParameters(Parameters):
             description="arm along the shaft, 0: none; better placed with one: Caiti et al. 2018 (length: unverified)",
         ),
     ] = 20.0
+    optimise_contact: Annotated[
+        bool,
+        Field(description="a plate 8 mm wider on each side, with as much contact, placed where it seats best; project default"),
+    ] = False
     engrave: Annotated[bool, Field(description="engrave case code, bone, side and an arrow to the head; project default")] = True
     bone_model: Annotated[bool, Field(description="a model of the bone about the cuts with the guide; project default")] = True
 

@@ -28,6 +28,7 @@ from batchone.design.osteotomy.cuts import Cut, title_of
 from batchone.design.osteotomy.fittings import Fittings, fittings
 from batchone.design.osteotomy.layout import ARM_MM, Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
+from batchone.design.seating.choose import best_zones
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
 from batchone.pipeline.errors import DesignError
@@ -110,6 +111,9 @@ def _guide(
     plate, arm = layout.plate(ground.lattice), layout.arm(ground.lattice)
     carries = _carries(relief, ground, plate, arm, name)
     zones = carries & (np.minimum(plate, layout.foot(ground.lattice)) <= -EDGE_MM)
+    more: list[tuple[str, float]] = []
+    if chosen.optimise_contact:
+        zones, more = _optimised(zones, layout, ground, relief, chosen, fit)
     seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
     lowest = ndimage.gaussian_filter(from_nearest(np.where(carries, relief.height_mm, 0.0), carries), _SMOOTH)
     footprint = np.maximum(np.minimum(plate, arm), _beyond_mm(carries, ground) - _OVER_EDGE_MM - EDGE_MM)
@@ -140,7 +144,20 @@ def _guide(
         step=step_of((*cuts, *bores, *marks), pose=layout.pose),
         pose=layout.pose,
     )
-    return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2)]
+    return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2), *more]
+
+
+def _optimised(
+    zones: BoolArray, layout: Layout, ground: Ground, relief: Relief, chosen: OsteotomyGuideParameters, fit: Fittings
+) -> tuple[BoolArray, list[tuple[str, float]]]:
+    """Of the wider plate's contact, as much as the plain one would have where it seats best, and figures before and after."""
+    aside = np.abs(ground.lattice.x_mm) <= 0.5 * chosen.plate_mm - EDGE_MM
+    plain = zones & (aside | (layout.foot(ground.lattice) <= -EDGE_MM))
+    found = best_zones(ground, relief.height_mm, zones, plain, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm)
+    names = ("wrong_seats_percent", "stuck_or_lost_percent")
+    figures = [(f"contact_{name}_before", 100.0 * value) for name, value in zip(names, found.before, strict=True)]
+    figures += [(f"contact_{name}_after", 100.0 * value) for name, value in zip(names, found.after, strict=True)]
+    return found.carries, figures
 
 
 def _ground(

@@ -94,7 +94,7 @@ def docking_facets(rows: FloatArray) -> FloatArray:
     chosen = rows[farthest(rows, HULL_POINTS)] if len(rows) > HULL_POINTS else rows
     middle = (chosen / np.linalg.norm(chosen, axis=1)[:, None]).mean(axis=0)
     length = float(np.linalg.norm(middle))
-    if length < _FLAT or len(chosen) < 7:
+    if length < _FLAT or len(chosen) < 6:
         return np.empty((0, 6))
     middle /= length
     rest = np.linalg.svd(middle[None])[2][1:]  # (5, 6): across the middle

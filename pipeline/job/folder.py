@@ -16,9 +16,9 @@ from batchone.pipeline.job.gaps import gap_pictures
 from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.pictures import make_pictures
-from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
 from batchone.pipeline.job.report import build_report, clinical_report
+from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.sections import ct_sections
 from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes

@@ -86,7 +86,9 @@ def _drawn(name: str, found: Score) -> Picture:
     pen.line((x, y - 12, x, y + 12), fill=_INK, width=3)
     pen.text((x + 14, y - 12), "push here", font=font(17, bold=True), fill=_INK, anchor="lb", stroke_width=2, stroke_fill=_WHITE)
     stuck = found.friction
-    words.append((f"with friction: {100.0 * stuck.stuck:.1f} % stick over 1 mm away, {100.0 * stuck.lost:.1f} % do not land", _INK))
+    words.append(
+        (f"with friction: {100.0 * stuck.stuck:.1f} % stick over 1 mm away, {100.0 * stuck.lost:.1f} % do not land", _INK)
+    )
     for line, (text, colour) in enumerate(words):
         pen.text((16, 14 + 23 * line), text, font=font(17, bold=False), fill=colour, stroke_width=2, stroke_fill=_WHITE)
     right, up = found.seated.pose[:3, 0], found.seated.pose[:3, 1]

@@ -1,0 +1,240 @@
+"""Does the seating score put guides in the order that the literature does, and what does optimised contact gain?
+
+    python -m benchmarks.seating [--starts 500]
+
+Published orderings (facts, DEVICES 4 and 6, METHODS C.7): contact efficiency at 12 zones against 6 (Mattheijer et al.), hooks on
+a pedicle guide (University of Groningen), a lateral extension on a shaft (Caiti et al. 2018); then chosen contact of an
+osteotomy guide, before and after. Real bones come from BATCHONE_TEST_DATA; without it only the synthetic ones are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from batchone.design.booleans import face_areas
+from batchone.design.budget.drill import Lead, drilled
+from batchone.design.budget.sources import seats
+from batchone.design.contact.field import Lattice
+from batchone.design.guide.body import guide_pose
+from batchone.design.guide.seating_checks import led_mm
+from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
+from batchone.design.seating.make import Score, Seated, score, scored
+from batchone.design.seating.settle import Poses
+from batchone.design.seating.stability import stability
+from batchone.design.seating.zones import chosen
+from batchone.pipeline.values import FloatArray, Mesh
+from benchmarks.guide import anatomy, replace_parameters
+
+REACH_MM = 11.0  # half width and length of the plain shell whose places are chosen from
+SPACING_MM = 2.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--starts", type=int, default=500)
+    options = parser.parse_args()
+    bones = real_bones()
+    print(f"\nload {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.starts} starts")
+    hooks(options.starts)
+    efficiency(bones)
+    shafts(bones, options.starts)
+    optimised(bones, options.starts)
+
+
+def real_bones() -> dict[str, Mesh]:
+    """Bones of the Visible Human, LPS, simplified within 0.1 mm."""
+    folder = os.environ.get("BATCHONE_TEST_DATA")
+    if folder is None:
+        return {}
+    import trimesh
+
+    from batchone.design.model.reduction import reduced
+
+    found = {}
+    for name in ("Left_Bone_Tibia", "Right_Bone_Tibia", "Left_Bone_Talus", "Left_Bone_Patella", "Left_Bone_Sacrum"):
+        stl = trimesh.load(Path(folder) / "bones" / f"VHF_{name}_smooth.stl")
+        mesh = Mesh(stl.vertices * np.array([-1.0, -1.0, 1.0]), np.asarray(stl.faces, dtype=np.int32))  # type: ignore[union-attr]
+        found[name.replace("_Bone_", " ").lower()] = reduced(mesh, 0.1)[0]
+    return found
+
+
+def hooks(starts: int) -> None:
+    """Caudal hooks on the pedicle guide of the synthetic vertebra: the 95th percentile of the drill's angle."""
+    import datetime as dt
+
+    from batchone.design.families.pedicle_guide import PedicleGuideParameters
+    from batchone.design.make import design, plan
+    from batchone.pipeline.order import Order
+    from batchone.slicer.profiles import load_process
+
+    shape, process = anatomy(60_000), load_process("pa12-sls")
+    first = Order(
+        case="bench", device="pedicle-guide", side="midline", process="pa12-sls", machine="sim-01",
+        due=dt.datetime(2030, 1, 1, tzinfo=dt.UTC), parameters=PedicleGuideParameters(bone_model=False),
+    )  # fmt: skip
+    print("\nhooks on a pedicle guide (published: 0.66 mm, 2.72 deg with; 1.20 mm, 5.61 deg minimal); seating alone, landed")
+    rows = {}
+    for name, changes in (
+        ("hooks 3 mm", {}),
+        ("no hooks", {"hook_mm": 0.0}),
+        ("minimal", {"hook_mm": 0.0, "pad_mm": 5.0, "rise_mm": 0.0}),
+    ):
+        order = replace_parameters(first, **changes)
+        proposal = plan(shape, order)
+        part, bone = design(shape, proposal, order, process).parts[0], shape.bones[0]
+        started = time.perf_counter()
+        found = score(part, bone, guide_pose(proposal.axis("insertion-L3"), bone), starts=starts)
+        seconds = time.perf_counter() - started
+        landed = seats(found)
+        assert landed is not None
+        way = proposal.axis("trajectory-L3-left")
+        low, high = led_mm(part, "bore-L3-left", way)
+        error = drilled(Lead(way, 0.2, high - low, low), landed, process).errors
+        rows[name] = float(np.percentile(found.unsure.poses.angle_deg, 95))
+        drill_deg = error.percentile(95.0)[1]
+        print(f"  {name:12} {table(found)}; P95: seat {rows[name]:.2f} deg, drill {drill_deg:.2f} deg; {seconds:.2f} s")
+    for other in ("no hooks", "minimal"):
+        gain = 100.0 * (1.0 - rows["hooks 3 mm"] / rows[other])
+        print(f"  hooks lower the 95th percentile of the seat's angle against {other} by {gain:.0f} % (needed 20)")
+
+
+def efficiency(bones: dict[str, Mesh]) -> None:
+    """Docking margin with few contacts, placed by exchange, over that of all: 6 against 12."""
+    print("\ncontact efficiency: margin of n places over that of all (published 0.18 at 6, 0.74 at 12)")
+    shares: dict[int, list[float]] = {6: [], 12: [], 24: []}
+    for name, body in plain_bodies(bones).items():
+        whole = stability(body).press.margin_deg
+        found = {}
+        for count in shares:
+            cells = np.arange(body.carrying, dtype=np.int32)
+            best = chosen(body.seats_mm, body.normals, cells, count)
+            found[count] = max(best.margin_deg, 0.0) / max(whole, 1e-9)
+            shares[count].append(found[count])
+        print(f"  {name:28} all {whole:5.1f} deg; " + ", ".join(f"{count}: {value:.2f}" for count, value in found.items()))
+    mean = {count: float(np.mean(values)) for count, values in shares.items()}
+    print(f"  mean: {mean[6]:.2f} at 6, {mean[12]:.2f} at 12: {mean[12] / max(mean[6], 1e-9):.1f} x (needed 2)")
+
+
+def plain_bodies(bones: dict[str, Mesh]) -> dict[str, Contact]:
+    """A square shell on the side of each bone; on the lower end of a tibia."""
+    found = {}
+    for name, mesh in bones.items():
+        middle = mesh.vertices_mm.mean(axis=0)
+        long = np.linalg.svd(mesh.vertices_mm[::50] - middle, full_matrices=False)[2][0]
+        side = np.cross(long, np.eye(3)[int(np.argmin(np.abs(long)))])
+        side /= np.linalg.norm(side)
+        distal = -0.42 * float(np.ptp(mesh.vertices_mm @ long)) * np.sign(long[2]) * long
+        at = middle + (distal if "tibia" in name else 0.0)
+        found[name] = shell(mesh, at, side, long, (-REACH_MM, REACH_MM), REACH_MM)[1]
+    return found
+
+
+def shell(
+    mesh: Mesh, at: FloatArray, out: FloatArray, up: FloatArray, across: tuple[float, float], half_y: float
+) -> tuple[Landscape, Contact]:
+    """A plain shell 0.2 mm off a bone, over a rectangle seen along ``out``, without what faces aside."""
+    from batchone.design.cranial.rays import Scene
+
+    pose = np.column_stack([np.cross(up, out), up, out])
+    local = Mesh((mesh.vertices_mm - at) @ pose, mesh.faces)
+    x, y = np.meshgrid(np.arange(across[0], across[1] + 0.1, SPACING_MM), np.arange(-half_y, half_y + 0.1, SPACING_MM))
+    starts = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, 300.0)])
+    away, face = Scene(local).meets(starts, np.tile([0.0, 0.0, -1.0], (x.size, 1)), 600.0)
+    points = starts[face >= 0] - away[face >= 0, None] * [0.0, 0.0, 1.0]
+    ground = landscape(local, points)
+    normals = ground.normals(points)
+    points = points[normals[:, 2] > 0.35] + 0.2 * normals[normals[:, 2] > 0.35]
+    middle = points.mean(axis=0)
+    moved = Landscape(
+        Lattice(ground.lattice.origin_mm - middle, ground.lattice.step_mm, ground.lattice.shape), ground.distance_mm
+    )
+    return moved, contact(points - middle, np.empty((0, 3)), moved)
+
+
+def shafts(bones: dict[str, Mesh], starts: int) -> None:
+    """A half shell on a tibial shaft, with and without an extension to the side: how far it may turn about the shaft."""
+    print("\nlateral extension on a shaft (published: improves the placement, mid-shaft guides are worst)")
+    for name in [one for one in bones if "tibia" in one]:
+        mesh = bones[name]
+        middle = mesh.vertices_mm.mean(axis=0)
+        long = np.linalg.svd(mesh.vertices_mm[::50] - middle, full_matrices=False)[2][0]
+        side = np.cross(long, np.eye(3)[int(np.argmin(np.abs(long)))])
+        side /= np.linalg.norm(side)
+        rows = {}
+        for title, half in (
+            ("half shell", (-7.0, 7.0)),
+            ("extended to one side", (-7.0, 20.0)),
+            ("to both sides", (-16.0, 16.0)),
+        ):
+            ground, body = shell(mesh, middle, side, long, half, 20.0)
+            found = scored(Seated(np.eye(4), body, ground, np.full(len(body.points_mm), 0.3)), starts=starts)
+            rows[title] = np.array([*np.percentile(about_shaft(found.friction.poses), [50, 95]), 100.0 * found.friction.bad])
+            print(f"  {name:12} {title:21} {table(found)}, turned P50/P95 {rows[title][0]:.2f}/{rows[title][1]:.2f} deg")
+        for title in ("extended to one side", "to both sides"):
+            gain = 100.0 * (1.0 - rows[title] / rows["half shell"])
+            print(
+                f"    {title}: the turn about the shaft falls by {gain[0]:.0f} % (P50) and {gain[1]:.0f} % (P95) of what lands, ",
+                end="",
+            )
+            print(f"stuck or lost by {gain[2]:.0f} % (needed 20)")
+
+
+def about_shaft(poses: Poses) -> FloatArray:
+    """(n,) degrees about y, which lies along the shaft."""
+    return np.abs(np.degrees(poses.turn[:, 0, 2] - poses.turn[:, 2, 0]) / 2.0)
+
+
+def table(found: Score) -> str:
+    """The score in one line."""
+    where, held = found.uniqueness, found.stability
+    play, cone = float(np.nanmax(held.play_mm)), found.cone_deg
+    return (
+        f"slip {held.slip:5.1f}, margin {held.press.margin_deg:4.1f}, cone {cone[0]:2.0f}/{cone[1]:2.0f} deg, "
+        f"play {play:5.2f} mm, wrong {100 * where.wrong:4.1f} %, stuck or lost {100 * found.friction.bad:4.1f} %"
+    )
+
+
+def optimised(bones: dict[str, Mesh], starts: int) -> None:
+    """Osteotomy guides on real tibiae: plain contact, and as much contact where it seats best."""
+    import datetime as dt
+
+    from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
+    from batchone.design.make import design, plan
+    from batchone.pipeline.order import Order
+    from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Side
+    from batchone.segment.frames.long_bone import tibia
+    from batchone.slicer.profiles import load_process
+
+    print("\ncontact chosen by optimise_contact (needed: both a third less, or at most 1 % wrong and 5 % stuck or lost)")
+    process = load_process("pa12-sls")
+    sides: tuple[Side, ...] = ("left", "right")
+    for side in [one for one in sides if f"{one} tibia" in bones]:
+        mesh = bones[f"{side} tibia"]
+        sigma = np.full(len(mesh.vertices_mm), 0.05)
+        found = tibia(mesh, sigma, f"tibia-{side}", side, complete=True)
+        assert found is not None
+        bone = Bone("tibia", side, True, 1.0, 1.0, mesh, found.frame, sigma)
+        shape = Anatomy((bone,), found.landmarks, FieldOfView(np.eye(4), (9, 9, 9)), references=found.references)
+        for site in ("proximal", "shaft"):
+            for chosen_too in (False, True):
+                wedge = "opening" if site == "proximal" else "none"
+                values = {"site": site, "wedge": wedge, "bone_model": False, "optimise_contact": chosen_too}
+                order = Order(
+                    case="bench", device="osteotomy-guide", side=side, process="pa12-sls", machine="sim-01",
+                    due=dt.datetime(2030, 1, 1, tzinfo=dt.UTC), parameters=OsteotomyGuideParameters.model_validate(values),
+                )  # fmt: skip
+                proposal = plan(shape, order)
+                device = design(shape, proposal, order, process)
+                part = device.parts[0]
+                seat = score(part, bone, guide_pose(proposal.axis("insertion"), bone), starts=starts)
+                area = face_areas(part)["contact"]
+                print(f"  {side:5} {site:9} {'chosen' if chosen_too else 'plain ':6} {area:5.0f} mm2  {table(seat)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Which columns of a footprint should carry: candidates by docking margin, the best by how they seat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchone.design.contact.seat import BoolArray, Ground
+from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
+from batchone.design.seating.friction import spread
+from batchone.design.seating.stability import stability
+from batchone.design.seating.uniqueness import planned_seat, reference, uniqueness
+from batchone.design.seating.zones import cells_of, chosen
+from batchone.pipeline.values import FloatArray
+
+CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
+CANDIDATES, STARTS, SEED = 8, 200, 20260108  # numerical; any seed will do
+MARGIN_EXCHANGES = 120  # numerical: for each candidate
+WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
+_SHARES = (1.0, 0.75)  # of the plain contact's area that candidates have: less contact may seat better
+_SPACING_MM = 1.5  # numerical: of the places that are tried
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Zones:
+    """Columns that carry (x, y), and the seat of the plain and the chosen ones: shares of wrong and of stuck or lost starts."""
+
+    carries: BoolArray
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+def best_zones(
+    ground: Ground, height_mm: FloatArray, may: BoolArray, plain: BoolArray, *, offset_mm: float, relief_mm: float
+) -> Zones:
+    """Choose columns of ``may`` with about the area of ``plain`` that seat better than these; ``plain`` where none do.
+
+    Parameters
+    ----------
+    ground, height_mm
+        The bone, and (x, y) the height of its first face.
+    may, plain
+        (x, y) columns that may carry, and those that carry if nothing is chosen.
+    offset_mm, relief_mm
+        Gap where the guide touches, and elsewhere.
+    """
+    lattice = ground.lattice
+    every = max(1, round(_SPACING_MM / lattice.step_mm))
+    i, j = np.nonzero(may & _sparse(may.shape, every))
+    surface = np.column_stack([lattice.x_mm[i, 0], lattice.y_mm[0, j], height_mm[i, j]])
+    bone = landscape(ground.bone, surface)
+    normals = bone.normals(surface)
+    cells = cells_of(surface, CELL_MM)
+    sizes = np.bincount(cells)
+    was = plain[i, j]
+    count = int(np.clip(round(float(was.sum()) / float(np.median(sizes))), 6, len(sizes)))
+    before = best = _seats(bone, surface, normals, was, offset_mm, relief_mm)
+    mine = was
+    for number in range(CANDIDATES):
+        middle = surface.mean(axis=0)
+        few = max(6, round(_SHARES[number % len(_SHARES)] * count))
+        found = chosen(surface - middle, normals, cells, few, exchanges=MARGIN_EXCHANGES, seed=SEED + number)
+        carries = _to_area(np.isin(cells, found.cells), cells, sizes, int(was.sum()))
+        after = _seats(bone, surface, normals, carries, offset_mm, relief_mm)
+        if _cost(after) < _cost(best):
+            best, mine = after, carries
+    if mine is was:
+        return Zones(plain, before, before)
+    return Zones(_grown(may, i, j, cells, mine, lattice.x_mm[:, 0], lattice.y_mm[0]), before, best)
+
+
+def _sparse(shape: tuple[int, ...], every: int) -> BoolArray:
+    found = np.zeros(shape, dtype=np.bool_)
+    found[::every, ::every] = True
+    return found
+
+
+def _to_area(carries: BoolArray, cells: np.ndarray, sizes: np.ndarray, most: int) -> BoolArray:
+    """Leave out the smallest chosen cells until no more places carry than before."""
+    kept = carries.copy()
+    for cell in np.argsort(sizes, kind="stable"):
+        if int(kept.sum()) <= most:
+            break
+        kept &= cells != cell
+    return kept
+
+
+def _grown(
+    may: BoolArray, i: np.ndarray, j: np.ndarray, cells: np.ndarray, mine: BoolArray, x_mm: FloatArray, y_mm: FloatArray
+) -> BoolArray:
+    """All columns of the chosen cells."""
+    squares = {
+        (int(np.floor(x_mm[a] / CELL_MM)), int(np.floor(y_mm[b] / CELL_MM))) for a, b in zip(i[mine], j[mine], strict=True)
+    }
+    column, row = np.floor(x_mm / CELL_MM).astype(int), np.floor(y_mm / CELL_MM).astype(int)
+    found = np.zeros(may.shape, dtype=np.bool_)
+    for a, b in sorted(squares):
+        found |= (column == a)[:, None] & (row == b)[None]
+    return found & may
+
+
+def _seats(
+    bone: Landscape, surface: FloatArray, normals: FloatArray, carries: BoolArray, offset_mm: float, relief_mm: float
+) -> tuple[float, float]:
+    """Shares of wrong starts, and of those that stick or are lost, with some places that carry."""
+    body, ground = _body(bone, surface, normals, carries, offset_mm, relief_mm)
+    press = stability(body).press
+    seat = reference(body, planned_seat(body, ground, press))
+    where = uniqueness(body, ground, press, seat, count=STARTS, seed=SEED)
+    return where.wrong, spread(body, ground, press, seat, count=STARTS, seed=SEED + 1).bad
+
+
+def _body(
+    bone: Landscape, surface: FloatArray, normals: FloatArray, carries: BoolArray, offset_mm: float, relief_mm: float
+) -> tuple[Contact, Landscape]:
+    touching = surface[carries] + offset_mm * normals[carries]
+    others = surface[~carries] + relief_mm * normals[~carries]
+    middle = touching.mean(axis=0)
+    lattice = bone.lattice
+    ground = Landscape(type(lattice)(lattice.origin_mm - middle, lattice.step_mm, lattice.shape), bone.distance_mm)
+    return contact(touching - middle, others - middle, ground), ground
+
+
+def _cost(shares: tuple[float, float]) -> float:
+    return shares[0] / WRONG + shares[1] / BAD
