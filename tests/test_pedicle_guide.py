@@ -16,6 +16,7 @@ from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.guide.checks import bore_findings, contact_findings, fitted_cylinder, way_out_findings
 from batchone.design.guide.label import LABEL
 from batchone.design.make import check, design, plan
+from batchone.design.pedicle.guide import RAISE_MM
 from batchone.design.pedicle.trajectory import apart_mm, between, drawn, proposed, walls, ways
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.order import Instruments, Order, PlanInput, PlanLine, PlanPlane
@@ -307,3 +308,47 @@ def box_mesh(low: tuple[float, float, float], high: tuple[float, float, float]) 
 
     made_box = trimesh.creation.box(bounds=[low, high])
     return Mesh(np.asarray(made_box.vertices, dtype=np.float64), np.asarray(made_box.faces, dtype=np.int32))
+
+
+class TestSeat:
+    def test_a_guide_with_hooks_has_one_seat_and_its_errors_are_within_the_gates(self) -> None:
+        proposal, device = made()
+        found = {}
+        for finding in judged(device, proposal, order()).findings:
+            found.setdefault(finding.check, []).append(finding)
+        for check_name in (
+            "seating-slip",
+            "seating-cone",
+            "seating-play",
+            "seating-unique",
+            "seating-friction",
+            "budget",
+            "budget-breach",
+        ):
+            assert all(finding.verdict == "pass" for finding in found[check_name]), check_name
+        assert len(found["budget"]) == 4  # millimetres and degrees on both sides
+        assert "process" in found["budget"][0].hint or "clearance" in found["budget"][0].hint
+
+    def test_the_place_to_push_lies_on_the_outside_of_the_guide(self) -> None:
+        from batchone.design.nearest import nearest_mm
+
+        proposal, device = made()
+        push = next(f for f in judged(device, proposal, order()).findings if f.check == "seating-press")
+        assert push.where_mm is not None
+        assert float(nearest_mm(np.array([push.where_mm]), device.parts[0].mesh)[0]) < 0.01
+
+    def test_the_map_of_wrong_poses_is_the_same_every_time(self) -> None:
+        from batchone.pipeline.job.seats import seat_pictures
+
+        proposal, device = made()
+        one, other = (seat_pictures(spine(), device, proposal) for _ in range(2))
+        assert [picture.name for picture in one] == ["seat-guide-L3.png"]
+        assert one[0].png == other[0].png
+
+    def test_a_bore_leads_from_its_rim_to_its_stop(self) -> None:
+        from batchone.design.guide.seating_checks import led_mm
+
+        proposal, device = made()
+        low, high = led_mm(device.parts[0], "bore-L3-left", proposal.axis("trajectory-L3-left"))
+        assert 15.0 - 0.05 <= high - low <= 15.0 + RAISE_MM
+        assert low >= 0.0

@@ -15,6 +15,7 @@ from batchone.design.seating.stability import AXES
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Part, Vector, judge
 
+UNBOUNDED = 1000.0  # figures of what nothing holds end here: a finding is a number in every file
 _OUTSIDE_MM = 200.0  # numerical: the push comes from so far
 _WORDS = (("the patient's right", "the patient's left"), ("the front", "the back"), ("the feet", "the head"))
 _MEANT = 0.5  # cosine from which a direction is named
@@ -104,7 +105,7 @@ def breach_findings(found: Breach, title: str, gates: Gates) -> tuple[Finding, .
 def graded(gates: Gates, key: str, check: str, what: str, value: float, hint: str, where_mm: Vector | None = None) -> Finding:
     """Judge by the gate ``<key>``, and by ``<key>_stop`` where a family has one and the value is beyond it."""
     stop = gates.get(f"{key}_stop")
-    rounded = round(float(value), 6) + 0.0
+    rounded = round(min(float(value), UNBOUNDED), 6) + 0.0
     if stop is not None:
         found = judged(stop, check, what, rounded, hint, where_mm)
         if found.verdict != "pass":
