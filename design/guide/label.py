@@ -29,6 +29,15 @@ def height_mm(lines: tuple[str, ...], process: Process) -> float:
     return letters_mm(process) * (1.0 + _LINE_PITCH * (len(lines) - 1)) + 2.0 * _MARGIN_MM
 
 
+def long_mm(lines: tuple[str, ...], wide_mm: float, process: Process) -> float:
+    """Length of a label whose longest line is so wide, arrow and margins included."""
+    return _ARROW_WIDTH * _arrow_mm(lines, process) + 0.6 * letters_mm(process) + wide_mm + 2.0 * _MARGIN_MM
+
+
+def _arrow_mm(lines: tuple[str, ...], process: Process) -> float:
+    return max(height_mm(lines, process) - 2.0 * _MARGIN_MM, 1.6 * letters_mm(process))
+
+
 def engraved(
     lines: tuple[str, ...],
     process: Process,
@@ -61,9 +70,9 @@ def engraved(
     normal = np.cross(right, up)
     depth = min(process.engrave_depth_mm, thick_mm - _LEAST_FLOOR_MM)
     block = height_mm(lines, process) - 2.0 * _MARGIN_MM
-    arrow = max(block, 1.6 * tall)
+    arrow = _arrow_mm(lines, process)
     wide = max(_wide_mm(line, tall) for line in lines)
-    total = _ARROW_WIDTH * arrow + 0.6 * tall + wide
+    total = long_mm(lines, wide, process) - 2.0 * _MARGIN_MM
     if total + 2.0 * _MARGIN_MM > length_mm:
         raise DesignError(
             f"the label is {total + 2.0 * _MARGIN_MM:.1f} mm long, the bar has {length_mm:.1f} mm",

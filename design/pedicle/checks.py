@@ -8,8 +8,11 @@ import numpy as np
 
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
-from batchone.design.family import Checked, FamilyLimits
+from batchone.design.families.pedicle_guide import PedicleGuideParameters
+from batchone.design.family import Checked, FamilyLimits, parameters_of
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
+from batchone.design.guide.label_checks import label_findings
+from batchone.design.pedicle.bar import label_wordings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, walls, ways
@@ -99,6 +102,19 @@ def _screw_findings(title: str, found: Walls, left_mm: float, screw_mm: float, l
     return [judged(gates[key], check, f"{title}: {what}", value, hint) for key, check, what, value in values]
 
 
+def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
+    """The label of each guide, read back."""
+    if not parameters_of(checked.order, PedicleGuideParameters).engrave:
+        return ()
+    return tuple(
+        finding
+        for part, bone in _guides(checked)
+        for finding in label_findings(
+            part, bone, label_wordings(checked.anatomy, bone, checked.order), checked.process, checked.limits
+        )
+    )
+
+
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
@@ -116,5 +132,6 @@ CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     keeps_off_neighbours,
     leads_the_drill,
     screws_fit,
+    says_what_it_is,
     made_for,
 )
