@@ -22,6 +22,7 @@ from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.make import check, design, plan
 from batchone.design.osteotomy.approach import way_out
 from batchone.design.osteotomy.checks import cuts_fit, pins_hold
+from batchone.design.osteotomy.cuts import unit
 from batchone.design.osteotomy.guide import SLOT_PIN_MM, slot_pin_mm, slots_apart_mm
 from batchone.design.osteotomy.section import section
 from batchone.design.table_files import shipped_tables
@@ -359,6 +360,20 @@ def test_a_plan_that_comes_back_as_it_went_out_is_the_same_plan() -> None:
 def test_what_cannot_be_sawn_or_held_as_drawn_is_refused_by_name(drawn: PlanInput, message: str) -> None:
     with pytest.raises(OrderError, match=message):
         plan(synthetic(), order(drawn=drawn, **SHAFT))
+
+
+@pytest.mark.parametrize(("deg", "refused"), [(36.0, False), (45.0, True)])
+def test_a_plane_whose_blade_leans_too_far_along_the_bone_is_refused_by_name(deg: float, refused: bool) -> None:
+    c, s = float(np.cos(np.radians(deg))), float(np.sin(np.radians(deg)))
+    (bone,) = synthetic().bones
+    out = bone.frame[:3, :3].T @ np.array(made()[0].axis("insertion").direction)
+    normal = unit(np.array([0.0, 0.0, c]) + s * unit(out * [1.0, 1.0, 0.0]))
+    one = order(drawn=PlanInput(planes=(drawn_plane(-160.0, normal=tuple(normal.tolist())),)), **SHAFT)
+    if refused:
+        with pytest.raises(OrderError, match=r"plane cut-1: its blade leans 4\d deg along the bone, at most 38 deg"):
+            plan(synthetic(), one)
+    else:
+        assert plan(synthetic(), one).plane("cut-1")
 
 
 def test_a_bone_without_landmarks_needs_a_drawn_plane() -> None:

@@ -19,6 +19,7 @@ from batchone.pipeline.errors import OrderError
 from batchone.pipeline.order import Order, PlanLine
 from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan, Plane, Vector, moved_points
 
+MOST_LEAN_DEG = 38.0  # of a blade along the bone; pins beside it slip on bone 41 deg steep (pins.py); project default
 LABEL_ROOM_MM = 7.0  # pins on the label's side stand so much further from the cut; two lines of text, project default
 _FAR_MM = 150.0  # numerical: rays start so far outside
 _LEAST_ALONG = 0.5  # cosine between a cut's normal and the bone: beside cuts along the bone pins stand across it; project default
@@ -61,6 +62,7 @@ def propose_plan(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
         end = suffix(anatomy, bone)
         mesh = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
         cuts = _cuts(anatomy, bone, mesh, order, chosen, end)
+        _refuse_oblique(cuts, end)
         way = _way_out(mesh, bone, cuts, order, chosen, end)
         pins = _pins(mesh, bone, cuts, way, order, chosen, end)
         for number, one in enumerate(cuts, 1):
@@ -192,6 +194,18 @@ def _way_out(mesh: Mesh, bone: Bone, cuts: tuple[Cut, ...], order: Order, chosen
     if hit.face[0] < 0:
         raise OrderError(f"insertion{end} does not point at the bone", hint="draw it outward from the bone's face")
     return replace(found, middle_mm=found.middle_mm + (_FAR_MM - float(hit.distance_mm[0])) * found.direction)
+
+
+def _refuse_oblique(cuts: tuple[Cut, ...], end: str) -> None:
+    """A blade that leans along the bone: pins beside it would meet the bone at a slant and slip, and the plate is cut in two."""
+    for number, one in enumerate(cuts, 1):
+        lean_deg = float(np.degrees(np.arcsin(min(abs(float(one.advance[2])), 1.0))))
+        if lean_deg > MOST_LEAN_DEG:
+            raise OrderError(
+                f"plane cut-{number}{end}: its blade leans {lean_deg:.0f} deg along the bone, at most {MOST_LEAN_DEG:g} deg: "
+                "pins beside it would meet the bone at a slant",
+                hint=f"draw blade-{number}{end} across the bone, or saw from a face (approach) from which the plane is not oblique",
+            )
 
 
 def _pins(
