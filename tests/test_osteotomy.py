@@ -462,12 +462,12 @@ def test_a_shaft_guide_passes_every_check_and_keeps_its_faces() -> None:
 SMALL = {
     "relief_mm": 0.6, "shell_mm": 3.0, "plate_mm": 14.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
     "pin_apart_mm": 6.0, "pin_cross_deg": 10.0, "pin_depth_mm": 15.0, "sleeve_mm": 8.0, "sleeve_wall_mm": 1.2,
-    "extension_mm": 0.0,
+    "extension_mm": 0.0, "window_mm": 3.0,
 }  # fmt: skip
 LARGE = {
     "relief_mm": 3.0, "shell_mm": 6.0, "plate_mm": 40.0, "guided_mm": 30.0, "slot_wall_mm": 6.0, "pin_from_cut_mm": 30.0,
     "pin_apart_mm": 30.0, "pin_cross_deg": 40.0, "pin_depth_mm": 80.0, "sleeve_mm": 30.0, "sleeve_wall_mm": 4.0,
-    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open",
+    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open", "window_mm": 8.0,
 }  # fmt: skip
 
 
@@ -476,6 +476,28 @@ def test_small_and_large_parameters_make_a_valid_guide(parameters: dict[str, obj
     one = order(**{**SHAFT, **parameters})
     proposal = plan(synthetic(), one)
     assert failed(judged(design(synthetic(), proposal, one, PROCESS), proposal, one, synthetic())) == []
+
+
+HTO = {"site": "proximal", "bone_model": False}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"cut_mm": 20.0}, r"pin-1 and pin-2: no place for two pins 10 to 15 mm from the cut"),
+        ({"cut_mm": 60.0, "wedge": "closing"}, r"plane cut-1: its blade leans \d\d deg along the bone, at most 38 deg"),
+        ({"pin_from_cut_mm": 30.0}, r"pin-1 and pin-2: no place for two pins 30 to 35 mm from the cut"),
+        ({"wedge_deg": 25.0, "wedge": "closing"}, r"plane cut-2: its blade leans \d\d deg along the bone"),
+        ({"hinge_mm": 10.0, "wedge": "closing"}, r"plane cut-2 leaves a hinge of 10\.4 mm .*, must be 5 to 10 mm"),
+        ({"wedge_deg": 2.0, "wedge": "closing"}, r"slot-1 and slot-2 leave a wedge of 0\.0 mm between them, at least 1\.5 mm"),
+    ],
+)
+def test_ends_of_limits_that_make_no_high_tibial_guide_are_refused_with_the_reason(
+    parameters: dict[str, object], message: str
+) -> None:
+    one = order(**{**HTO, **parameters})
+    with pytest.raises((DesignError, OrderError), match=message):
+        design(synthetic(), plan(synthetic(), one), one, PROCESS)
 
 
 def test_an_order_for_two_bones_gets_a_guide_for_each_named_after_it() -> None:

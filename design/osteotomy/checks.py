@@ -15,6 +15,7 @@ from batchone.design.family import Checked, parameters_of
 from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
 from batchone.design.guide.slot_checks import slot_findings
+from batchone.design.guide.window import window_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
 from batchone.design.osteotomy.fittings import blade, fittings
@@ -206,6 +207,17 @@ def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
     )
 
 
+def shows_the_bone(checked: Checked) -> tuple[Finding, ...]:
+    """The inspection window of each guide, where one was ordered."""
+    if parameters_of(checked.order, OsteotomyGuideParameters).window_mm == 0.0:
+        return ()
+    return tuple(
+        finding
+        for case in _cases(checked)
+        for finding in window_findings(case.part, case.bone.mesh, checked.plan.axis(f"insertion{case.end}"), checked.limits)
+    )
+
+
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
@@ -229,5 +241,5 @@ def _cases(checked: Checked) -> list[Case]:
 
 CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold,
-    says_what_it_is, made_for,
+    says_what_it_is, shows_the_bone, made_for,
 )  # fmt: skip

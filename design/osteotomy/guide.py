@@ -23,6 +23,7 @@ from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.label_text import fitting, wordings
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
 from batchone.design.guide.slot import Slot, cut_tool, filled
+from batchone.design.guide.window import taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
 from batchone.design.osteotomy.cuts import Cut, title_of
@@ -135,6 +136,11 @@ def _guide(
     cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
     bores = tuple(sleeve.bore() for sleeve in sleeves)
     body = difference(body, *(cut_tool(cut) for cut in cuts), *(sleeve.cut() for sleeve in sleeves), what=f"{name}: slots, bores")
+    window = None
+    if chosen.window_mm > 0.0:
+        above_mm = taken_mm(ground.lattice, sleeves, blocks=blocks)
+        window = window_in(name, ground.lattice, zones, footprint, above_mm, diameter_mm=chosen.window_mm)
+        body = difference(body, cut_tool(window.hole()), what=f"{name}: window")
     marks: tuple[Feature, ...] = ()
     if chosen.engrave:
         marks = _marks(label_slot, words, chosen, process, upward=not downward)
@@ -143,8 +149,11 @@ def _guide(
     part = to_part(
         whole,
         f"guide-{name}",
-        functional_faces=_faces(layout.slots, sleeves, process, engraved_too=bool(marks)),
-        step=step_of((*cuts, *bores, *marks), pose=layout.pose),
+        functional_faces=(
+            *_faces(layout.slots, sleeves, process, engraved_too=bool(marks)),
+            *((window.face(process),) if window else ()),
+        ),
+        step=step_of((*cuts, *bores, *((window.hole(),) if window else ()), *marks), pose=layout.pose),
         pose=layout.pose,
     )
     return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2)]

@@ -204,7 +204,7 @@ def _refuse_oblique(cuts: tuple[Cut, ...], end: str) -> None:
             raise OrderError(
                 f"plane cut-{number}{end}: its blade leans {lean_deg:.0f} deg along the bone, at most {MOST_LEAN_DEG:g} deg: "
                 "pins beside it would meet the bone at a slant",
-                hint=f"draw blade-{number}{end} across the bone, or saw from a face (approach) from which the plane is not oblique",
+                hint=f"draw blade-{number}{end} across the bone, or saw from another face (approach)",
             )
 
 

@@ -12,6 +12,7 @@ from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import Checked, FamilyLimits, parameters_of
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
+from batchone.design.guide.window import window_findings
 from batchone.design.pedicle.bar import label_wordings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
@@ -115,6 +116,17 @@ def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
     )
 
 
+def shows_the_bone(checked: Checked) -> tuple[Finding, ...]:
+    """The inspection window of each guide, where one was ordered."""
+    if parameters_of(checked.order, PedicleGuideParameters).window_mm == 0.0:
+        return ()
+    return tuple(
+        finding
+        for part, bone in _guides(checked)
+        for finding in window_findings(part, bone.mesh, checked.plan.axis(insertion_name(bone)), checked.limits)
+    )
+
+
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
@@ -133,5 +145,6 @@ CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     leads_the_drill,
     screws_fit,
     says_what_it_is,
+    shows_the_bone,
     made_for,
 )

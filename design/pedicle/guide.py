@@ -32,6 +32,8 @@ from batchone.design.guide.crosslink import raised
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL
 from batchone.design.guide.sleeve import Sleeve, refuse_colliding, rim_height_mm
+from batchone.design.guide.slot import cut_tool
+from batchone.design.guide.window import taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
 from batchone.design.pedicle.fittings import Fittings, fittings
@@ -159,6 +161,11 @@ def _guide(
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
     body = guide_body(base, site.sleeves, link.solids() if link else (), name=name)
     bores = tuple(sleeve.bore() for sleeve in site.sleeves)
+    window = None
+    if chosen.window_mm > 0.0:
+        above = taken_mm(site.ground.lattice, site.sleeves, link)
+        window = window_in(name, site.ground.lattice, base.zones, footprint, above, diameter_mm=chosen.window_mm)
+        body = difference(body, cut_tool(window.hole()), what=f"{name}: window")
     marks: tuple[Feature, ...] = ()
     if lines and link is not None:
         marks = marks_on(link, site.sleeves, lines, process)
@@ -167,8 +174,8 @@ def _guide(
     part = to_part(
         body,
         f"guide-{name}",
-        functional_faces=_faces(site, bool(marks), process),
-        step=step_of((*bores, *marks), pose=site.pose),
+        functional_faces=(*_faces(site, bool(marks), process), *((window.face(process),) if window else ())),
+        step=step_of((*bores, *((window.hole(),) if window else ()), *marks), pose=site.pose),
         pose=site.pose,
     )
     area_mm2 = float(base.zones.sum()) * site.ground.lattice.step_mm**2
