@@ -23,7 +23,7 @@ from batchone.slicer.profiles import load_process
 
 PROCESS = load_process("pa12-sls")
 LIMITS = load_families()["pedicle-guide"].limits
-LINES = ("demo-0001", "T9 L 1/2 #3FA2")
+LINES = ("demo-0001", "T9 L 1of2 #3FA2")
 ALL = CHARACTERS.replace('"', "")  # a double quote is two single ones
 
 
@@ -67,7 +67,7 @@ def bar(diameter_mm: float) -> Solid:
 
 def test_a_label_is_read_from_its_picture_and_its_arrow_found() -> None:
     found = said(plain())
-    assert found.lines == ("demo-0001", "T9L1/2#3FA2")
+    assert found.lines == ("demo-0001", "T9L1of2#3FA2")
     assert found.match > 0.9
     assert found.lead > 0.05
     assert found.up == pytest.approx(pose()[:3, 1], abs=1e-3)
@@ -96,7 +96,7 @@ def test_a_label_too_shallow_to_be_seen_is_not_read(deep_mm: float, lines: tuple
 
 def test_a_label_that_something_hides_is_not_read() -> None:
     found = said(block(LINES, more=bar(6.0)))
-    assert "".join(found.lines) != "demo-0001T9L1/2#3FA2"
+    assert "".join(found.lines) != "demo-0001T9L1of2#3FA2"
 
 
 def test_a_part_without_a_label_has_no_picture() -> None:
@@ -133,8 +133,8 @@ def verdicts(part: Part, choices: tuple[tuple[str, ...], ...], turned_deg: float
 
 def test_what_is_read_is_judged_against_what_was_meant() -> None:
     assert verdicts(plain(), (LINES,)) == ["pass", "pass"]
-    assert verdicts(plain(), (("demo-0001", "T9 L 1/2 #0000"), LINES)) == ["pass", "pass"]
-    assert verdicts(plain(), (("demo-0001", "T8 L 1/2 #3FA2"),)) == ["fail", "pass"]
+    assert verdicts(plain(), (("demo-0001", "T9 L 1of2 #0000"), LINES)) == ["pass", "pass"]
+    assert verdicts(plain(), (("demo-0001", "T8 L 1of2 #3FA2"),)) == ["fail", "pass"]
     assert verdicts(block(("demo-", "0001", LINES[1])), (LINES,)) == ["pass", "pass"]  # broken to a line more
     bare = to_part(box_solid(np.zeros(3), np.ones(3), "block"), "block")
     assert verdicts(bare, (LINES,)) == ["fail", "fail"]
@@ -148,18 +148,18 @@ def test_the_arrow_is_judged_against_the_head(turned_deg: float, verdict: str) -
 def test_what_has_no_room_is_left_out_from_the_end_and_named() -> None:
     one = order(case="d-1")
     choices = wordings(one, "T9 L", number=1, of=2)
-    assert choices == (("d-1", f"T9 L 1/2 {revision(one)}"), ("d-1", "T9 L 1/2"), ("d-1", "T9 L"))
+    assert choices == (("d-1", f"T9 L 1of2 {revision(one)}"), ("d-1", "T9 L 1of2"), ("d-1", "T9 L"))
     for choice in choices:
         assert fitting(choices, PROCESS, length_mm=label_mm(choice, PROCESS) + 0.2) == choice
     short = fitting(choices, PROCESS, length_mm=5.0)
     (found, _) = label_findings(block(short), bone(pose()[:3, 1]), choices, PROCESS, LIMITS)
-    assert found.what.endswith(f"no room for 1/2 {revision(one)}")
+    assert found.what.endswith(f"no room for 1of2 {revision(one)}")
 
 
 def test_the_length_of_a_label_is_that_of_its_letters() -> None:
     part = plain()
     own = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(LABEL)])]
-    spare = label_mm(LINES, PROCESS) - 2 * 0.8 - float(np.ptp(own @ pose()[:3, 0]))  # 0.8 mm of margin at both ends
+    spare = label_mm(LINES, PROCESS) - 2 * 1.0 - float(np.ptp(own @ pose()[:3, 0]))  # 1 mm of margin at both ends
     assert -0.05 <= spare <= 0.6
 
 

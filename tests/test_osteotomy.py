@@ -298,6 +298,44 @@ def test_a_closing_wedge_has_two_planes_that_meet_where_the_blades_stop() -> Non
     assert dict(proposal.figures)["kerf_mm"] == 1.1
 
 
+def end_of(proposal: Plan, name: str) -> FloatArray:
+    axis = proposal.axis(name)
+    return np.array(axis.origin_mm) + (axis.length_mm or 0.0) * np.array(axis.direction)
+
+
+@pytest.mark.parametrize("wedge", ["opening", "closing"])
+def test_pins_of_the_lower_bone_turn_about_the_hinge_by_the_wedge(wedge: str) -> None:
+    proposal = plan(synthetic(), order(**{**SHAFT, "wedge": wedge, "wedge_deg": 14.0}))
+    hinge, up = end_of(proposal, "blade-1"), np.array(proposal.plane("cut-1").normal)
+    for name in ("pin-3", "pin-4"):
+        before, after = proposal.axis(name), proposal.axis(f"{name}-after")
+        reach = [float(np.linalg.norm(np.array(axis.origin_mm) - hinge)) for axis in (before, after)]
+        assert reach[0] == pytest.approx(reach[1], abs=1e-6)
+        lifted = float((np.array(after.origin_mm) - before.origin_mm) @ up)
+        assert lifted < -4.0 if wedge == "opening" else lifted > 4.0
+        assert after.length_mm == before.length_mm
+    across = np.cross(proposal.axis("blade-1").direction, up)
+    flat = [np.array(proposal.axis(name).origin_mm) - hinge for name in ("pin-3", "pin-3-after")]
+    flat = [unit(v - across * float(v @ across)) for v in flat]
+    assert np.degrees(np.arccos(flat[0] @ flat[1])) == pytest.approx(14.0, abs=1e-6)
+    assert "pin-3-after" not in {axis.name for axis in made()[0].axes}  # cut through: nothing says where it goes
+
+
+def test_a_line_that_moves_a_pin_after_the_correction_is_refused() -> None:
+    wedge = {**SHAFT, "wedge": "closing", "wedge_deg": 14.0}
+    axis = plan(synthetic(), order(**wedge)).axis("pin-3-after")
+    for off_mm, refused in ((0.05, False), (0.15, True)):
+        shift = np.array([off_mm, 0.0, 0.0])
+        start, end = np.array(axis.origin_mm) + shift, end_of(plan(synthetic(), order(**wedge)), "pin-3-after") + shift
+        line = PlanLine(name="pin-3-after", start_mm=tuple(start.tolist()), end_mm=tuple(end.tolist()))
+        one = order(drawn=PlanInput(lines=(line,)), **wedge)
+        if refused:
+            with pytest.raises(OrderError, match=r"plan line pin-3-after lies 0\.[12] mm off"):
+                plan(synthetic(), one)
+        else:
+            assert plan(synthetic(), one).axis("pin-3-after") == axis
+
+
 def test_a_left_order_never_gets_a_right_guide() -> None:
     with pytest.raises(OrderError, match="the order's side is left, the bone is tibia right"):
         plan(mirrored(synthetic()), order(**SHAFT))

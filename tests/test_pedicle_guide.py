@@ -275,6 +275,17 @@ class TestGuide:
         found = fitted_cylinder(points, np.array(way.origin_mm), np.array(way.direction), 1.7)
         assert found.diameter_mm == pytest.approx(3.5, abs=0.02)  # 0.2 clearance and 0.1 shrink of PA12
 
+    def test_a_metal_insert_widens_the_sleeves_and_the_guide_stays_sound(self) -> None:
+        one = order().model_copy(update={"instruments": Instruments(sleeve="sleeve-2.5")})
+        device = design(spine(), made()[0], one, PROCESS)
+        found = judged(device, made()[0], one)
+        assert [f.what for f in found.findings if f.verdict == "fail"] == []
+        part = device.parts[0]
+        way = made()[0].axis("trajectory-L3-left")
+        points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index("bore-L3-left")])]
+        wide = fitted_cylinder(points, np.array(way.origin_mm), np.array(way.direction), 2.6).diameter_mm
+        assert wide == pytest.approx(5.2, abs=0.02)  # insert 5.0 mm, 0.05 mm a side, 0.1 mm shrink of PA12
+
 
 class TestChecks:
     def test_a_guide_that_lies_too_near_is_found(self) -> None:

@@ -124,6 +124,10 @@ class OsteotomyGuideParameters(Parameters):
             description="arm along the shaft, 0: none; better placed with one: Caiti et al. 2018 (length: unverified)",
         ),
     ] = 20.0
+    insert: Annotated[
+        Literal["press", "slip"],
+        Field(description="how a metal insert ([instruments] sleeve) sits: pressed in, or to slip out again; project default"),
+    ] = "press"
     window_mm: Annotated[
         float,
         Field(

@@ -12,7 +12,7 @@ University of Groningen); offset, screws and kit: facts per parameter; Gertzbein
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,10 @@ class PedicleGuideParameters(Parameters):
             ge=0.0, le=80.0, description="planned screw's length, 0: the longest within 80 % of the bone's depth, common practice"
         ),
     ] = 0.0
+    insert: Annotated[
+        Literal["press", "slip"],
+        Field(description="how a metal insert ([instruments] sleeve) sits: pressed in, or to slip out again; project default"),
+    ] = "press"
     window_mm: Annotated[
         float,
         Field(

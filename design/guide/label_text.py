@@ -31,7 +31,7 @@ def wordings(order: Order, what: str, *, number: int, of: int) -> tuple[tuple[st
     number, of
         Which guide of how many in this order.
     """
-    part = f"{what} {number}/{of}"
+    part = f"{what} {number}of{of}"
     return ((order.case, f"{part} {revision(order)}"), (order.case, part), (order.case, what))
 
 

@@ -221,7 +221,7 @@ def shows_the_bone(checked: Checked) -> tuple[Finding, ...]:
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
-    return used_findings(fit.blade, fit.pin, fit.slot, fit.hole, fit.contact)
+    return used_findings(fit.blade, fit.pin, *((fit.insert,) if fit.insert else ()), fit.slot, fit.hole, fit.contact)
 
 
 def _cases(checked: Checked) -> list[Case]:

@@ -130,7 +130,9 @@ def shows_the_bone(checked: Checked) -> tuple[Finding, ...]:
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
-    return used_findings(fit.drill, fit.hole, fit.contact, screw(checked.order, checked.tables))
+    return used_findings(
+        fit.drill, *((fit.insert,) if fit.insert else ()), fit.hole, fit.contact, screw(checked.order, checked.tables)
+    )
 
 
 def _guides(checked: Checked) -> list[tuple[Part, Bone]]:
