@@ -13,7 +13,7 @@ LABEL = "label"
 
 _STROKE_PER_HEIGHT = 0.19  # thinnest stroke of DejaVu Sans Bold per height of a capital; measured on its capitals
 _LINE_PITCH = 1.45  # from line to line per height of a capital
-_MARGIN_MM = 1.0  # around the label: the least wall of every process; letters that reach below the line are kept out of ours
+_MARGIN_MM = 1.1  # around the label: a tenth of a mm more than the least wall of a guide
 _ARROW_WIDTH = 0.6  # of the arrow's head per its length
 _ABOVE_MM = 1.0  # numerical: tools reach this far out of the face
 _LEAST_FLOOR_MM = 1.0  # left below the letters; project default, unverified
