@@ -275,6 +275,12 @@ class TestGuide:
         found = fitted_cylinder(points, np.array(way.origin_mm), np.array(way.direction), 1.7)
         assert found.diameter_mm == pytest.approx(3.5, abs=0.02)  # 0.2 clearance and 0.1 shrink of PA12
 
+    def test_a_case_code_too_long_for_the_crosslink_stands_beside_a_sleeve(self) -> None:
+        one = order().model_copy(update={"case": "demonstration-0123456789-abcdef"})
+        device = design(spine(), made()[0], one, PROCESS)
+        found = judged(device, made()[0], one)
+        assert [f.verdict for f in found.findings if f.check == "label"] == ["pass", "pass"]
+
     def test_a_metal_insert_widens_the_sleeves_and_the_guide_stays_sound(self) -> None:
         one = order().model_copy(update={"instruments": Instruments(sleeve="sleeve-2.5")})
         device = design(spine(), made()[0], one, PROCESS)

@@ -51,13 +51,13 @@ class Window:
 
 
 def taken_mm(
-    lattice: Lattice, sleeves: tuple[Sleeve, ...], bar: Crosslink | None = None, blocks: tuple[Solid, ...] = ()
+    lattice: Lattice, sleeves: tuple[Sleeve, ...], bars: tuple[Crosslink, ...] = (), blocks: tuple[Solid, ...] = ()
 ) -> FloatArray:
     """(x, y) signed distance of each column to what stands above the shell, negative under it."""
     found = np.full(lattice.shape[:2], np.inf)
     for sleeve in sleeves:
         found = np.minimum(found, capsule_mm(lattice, sleeve.entry_mm, sleeve.at_mm(sleeve.top_mm), 0.5 * sleeve.outer_mm))
-    if bar is not None:
+    for bar in bars:
         for start, end in zip(bar.corners_mm, bar.corners_mm[1:], strict=False):
             found = np.minimum(found, capsule_mm(lattice, start, end, np.sqrt(0.5) * bar.width_mm))
     for block in blocks:

@@ -33,8 +33,11 @@ def label_wordings(anatomy: Anatomy, bone: Bone, order: Order) -> tuple[Lines, .
 
 def bar(
     name: str, sleeves: tuple[Sleeve, ...], lattice: Lattice, free_mm: Float32Array, words: tuple[Lines, ...], process: Process
-) -> tuple[Crosslink, Lines] | None:
-    """Find the bar, and the fullest wording that has room on it; None for a single sleeve without a label.
+) -> tuple[tuple[Crosslink, ...], Lines]:
+    """Find the bars, the one with the label last, and the fullest wording that has room on it.
+
+    Between two sleeves there is always a bar; where it has no room for the label, or there is one sleeve, another one stands
+    beside a sleeve.
 
     Parameters
     ----------
@@ -51,20 +54,12 @@ def bar(
         No room for the bar, or on it for the shortest wording.
     """
     if len(sleeves) > 1:
-        return _joining(name, sleeves, lattice, free_mm, words, process)
-    for lines in words:
-        length_mm = label_mm(lines, process) + _SPARE_MM
-        wide = height_mm(lines, process)
-        found = flag(sleeves[0], lattice, free_mm, length_mm=length_mm, width_mm=wide, apart_mm=APART_MM, raise_mm=RAISE_MM)
-        if found is not None:
-            return found, lines
-    if words:
-        size = f"{label_mm(words[-1], process):.1f} x {height_mm(words[-1], process):.1f} mm"
-        raise DesignError(
-            f"{name}: no room for a label of {size} beside the sleeve",
-            hint="longer sleeves (sleeve_mm), a shorter case code, or engrave = false",
-        )
-    return None
+        joining = _joining(name, sleeves, lattice, free_mm, words, process)
+        if joining[1] or not words:
+            return joining
+        beside, lines = _flagged(name, sleeves, lattice, free_mm, words, process)
+        return (*joining[0], *beside), lines
+    return _flagged(name, sleeves, lattice, free_mm, words, process) if words else ((), ())
 
 
 def marks_on(link: Crosslink, sleeves: tuple[Sleeve, ...], lines: Lines, process: Process) -> tuple[Feature, ...]:
@@ -83,35 +78,59 @@ def marks_on(link: Crosslink, sleeves: tuple[Sleeve, ...], lines: Lines, process
     )
 
 
+def _flagged(
+    name: str, sleeves: tuple[Sleeve, ...], lattice: Lattice, free_mm: Float32Array, words: tuple[Lines, ...], process: Process
+) -> tuple[tuple[Crosslink, ...], Lines]:
+    """A bar beside a sleeve for the label alone."""
+    for lines in words:
+        length_mm, wide = label_mm(lines, process) + _SPARE_MM, height_mm(lines, process)
+        for sleeve in sleeves:
+            found = flag(sleeve, lattice, free_mm, length_mm=length_mm, width_mm=wide, apart_mm=APART_MM, raise_mm=RAISE_MM)
+            if found is not None and not _blocked(found, sleeves, sleeve):
+                return (found,), lines
+    size = f"{label_mm(words[-1], process):.1f} x {height_mm(words[-1], process):.1f} mm"
+    raise DesignError(
+        f"{name}: no room for a label of {size} between the sleeves or beside one",
+        hint="longer sleeves (sleeve_mm), a shorter case code, or engrave = false",
+    )
+
+
+def _blocked(found: Crosslink, sleeves: tuple[Sleeve, ...], own: Sleeve) -> bool:
+    """Whether a bar beside one sleeve runs into another."""
+    start, end = found.corners_mm[0], found.corners_mm[-1]
+    for sleeve in sleeves:
+        place = sleeve.at_height_mm(float(start[2]))
+        share = float(np.clip((place - start) @ (end - start) / ((end - start) @ (end - start)), 0.0, 1.0))
+        away = float(np.linalg.norm(place - start - share * (end - start)))
+        if sleeve is not own and away < np.sqrt(0.5) * found.width_mm + 0.5 * sleeve.outer_mm:
+            return True
+    return False
+
+
 def _joining(
     name: str, sleeves: tuple[Sleeve, ...], lattice: Lattice, free_mm: Float32Array, words: tuple[Lines, ...], process: Process
-) -> tuple[Crosslink, Lines]:
-    """A bar from sleeve to sleeve; wider, for a case code on two lines, where one line is too long."""
+) -> tuple[tuple[Crosslink, ...], Lines]:
+    """A bar from sleeve to sleeve; wider, for a case code on two lines, where one line is too long; without words as last."""
     first, second = sorted(sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
-    missing = ""
     for choices in _by_rows(words):
         wide = height_mm(choices[0], process) if choices[0] else _PLAIN_MM
         link = crosslink(first, second, lattice, free_mm, width_mm=wide, apart_mm=APART_MM, raise_mm=RAISE_MM)
         if link is None:
-            missing = missing or f"for a crosslink of {wide:.1f} x {THICK_MM:.1f} mm between the sleeves"
             continue
         start, end = link.room_mm(sleeves)
         length_mm = float(np.linalg.norm(end - start))
         for lines in choices:
             if not lines or label_mm(lines, process) + _SPARE_MM <= length_mm:
-                return link, lines
-        missing = missing or f"on a crosslink of {length_mm:.1f} mm for a label of {label_mm(choices[-1], process):.1f} mm"
+                return (link,), lines
     raise DesignError(
-        f"{name}: no room {missing}",
-        hint="longer sleeves (sleeve_mm), thinner ones (sleeve_wall_mm), a shorter case code, or engrave = false",
+        f"{name}: no room for a crosslink of {_PLAIN_MM:.1f} x {THICK_MM:.1f} mm between the sleeves",
+        hint="longer sleeves (sleeve_mm), or one side per guide",
     )
 
 
 def _by_rows(words: tuple[Lines, ...]) -> tuple[tuple[Lines, ...], ...]:
-    """The wordings as they are, then with the first line broken in two; one empty wording where there is no label."""
-    if not words:
-        return (((),),)
-    return words, tuple(broken(lines) for lines in words)
+    """The wordings as they are, then with the first line broken in two, then none."""
+    return (*((words, tuple(broken(lines) for lines in words)) if words else ()), ((),))
 
 
 def broken(lines: Lines) -> Lines:

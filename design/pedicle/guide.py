@@ -97,7 +97,7 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
     high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm)
-    wide = np.array([_MARGIN_MM, _LINK_MM, _MARGIN_MM])
+    wide = np.array([_LINK_MM if len(ways) == 1 else _MARGIN_MM, _LINK_MM, _MARGIN_MM])  # a single sleeve's bar leads aside
     room, free = room_about(bone, others, pose, low - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = surface_points(ground, relief)
@@ -155,20 +155,19 @@ def _guide(
         process=process,
         sleeves=site.sleeves,
     )
-    found = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process)
-    link, lines = found if found is not None else (None, ())
-    if link is not None:
+    bars, lines = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process)
+    for link in bars:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
-    body = guide_body(base, site.sleeves, link.solids() if link else (), name=name)
+    body = guide_body(base, site.sleeves, tuple(solid for link in bars for solid in link.solids()), name=name)
     bores = tuple(sleeve.bore() for sleeve in site.sleeves)
     window = None
     if chosen.window_mm > 0.0:
-        above = taken_mm(site.ground.lattice, site.sleeves, link)
+        above = taken_mm(site.ground.lattice, site.sleeves, bars)
         window = window_in(name, site.ground.lattice, base.zones, footprint, above, diameter_mm=chosen.window_mm)
         body = difference(body, cut_tool(window.hole()), what=f"{name}: window")
     marks: tuple[Feature, ...] = ()
-    if lines and link is not None:
-        marks = marks_on(link, site.sleeves, lines, process)
+    if lines:
+        marks = marks_on(bars[-1], site.sleeves, lines, process)
         body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
     body = finished(body)
     part = to_part(
