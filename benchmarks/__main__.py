@@ -1,4 +1,4 @@
-"""``make bench``: the truth benches (implants, tilt, bones, surfaces, their bound, guides, seats), then speed beside the peers."""
+"""``make bench``: what is true (implants, tilt, bones, surfaces, their bound, guides, seats), then speed beside the peers."""
 
 from __future__ import annotations
 

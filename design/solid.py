@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 TESSELLATION_MM = 0.01  # largest distance between triangles and B-rep; a tenth of the finest process tolerance (0.1 mm, LPBF)
 _ANGULAR_RAD = 0.25  # at most this turn between neighbouring triangles: 26 sides on the smallest hole
 _WELD_MM = 1e-5  # numerical: neighbouring faces repeat their common vertices within 1e-7 mm
-_CAP_HEIGHT = 0.729  # height of a capital of DejaVu Sans Bold per font size (1493 of 2048 units)
-_ARROW_HEAD = 0.45  # share of the length that is head
-_ARROW_SHAFT = 0.4  # width of the shaft per width of the head
+CAP_HEIGHT = 0.729  # height of a capital of DejaVu Sans Bold per font size (1493 of 2048 units)
+ARROW_HEAD = 0.45  # share of the length that is head
+ARROW_SHAFT = 0.4  # width of the shaft per width of the head
 _PRINTABLE = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # ASCII without blanks at the ends: glyphs the font surely has
 _FONT = "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf"  # ships with matplotlib: the same letters on every machine
 _STEP_TIME = re.compile(rb"(FILE_NAME\('[^']*',)\s*'[^']*'")
@@ -174,8 +174,8 @@ def arrow(
     import cadquery as cq
 
     _positive(name, length_mm=length_mm, width_mm=width_mm, depth_mm=depth_mm)
-    tip, tail, neck = 0.5 * length_mm, -0.5 * length_mm, (0.5 - _ARROW_HEAD) * length_mm
-    head, shaft = 0.5 * width_mm, 0.5 * _ARROW_SHAFT * width_mm
+    tip, tail, neck = 0.5 * length_mm, -0.5 * length_mm, (0.5 - ARROW_HEAD) * length_mm
+    head, shaft = 0.5 * width_mm, 0.5 * ARROW_SHAFT * width_mm
     outline = [(tail, -shaft), (neck, -shaft), (neck, -head), (tip, 0.0), (neck, head), (neck, shaft), (tail, shaft)]
     wire = cq.Wire.makePolygon([cq.Vector(x, y, -depth_mm) for x, y in outline], close=True)
     solid = cq.Solid.extrudeLinear(cq.Face.makeFromWires(wire), cq.Vector(0.0, 0.0, depth_mm + above_mm))
@@ -294,7 +294,7 @@ def _glyphs(string: str, height_mm: float) -> cq.Shape:
     from OCP.NCollection import NCollection_Utf8String
     from OCP.StdPrs import StdPrs_BRepFont, StdPrs_BRepTextBuilder
 
-    font = StdPrs_BRepFont(NCollection_Utf8String(str(_font_file())), height_mm / _CAP_HEIGHT, 0)
+    font = StdPrs_BRepFont(NCollection_Utf8String(str(font_file())), height_mm / CAP_HEIGHT, 0)
     if not font.FTFont().IsValid():
         raise DesignError("the font file of the labels cannot be read", hint="install matplotlib again")
     shape = StdPrs_BRepTextBuilder().Perform(
@@ -303,7 +303,14 @@ def _glyphs(string: str, height_mm: float) -> cq.Shape:
     return cq.Shape.cast(shape)
 
 
-def _font_file() -> Path:
+def font_file() -> Path:
+    """The font of all labels.
+
+    Raises
+    ------
+    DesignError
+        It is not installed.
+    """
     spec = importlib.util.find_spec("matplotlib")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     found = next((Path(folder) / _FONT for folder in folders if (Path(folder) / _FONT).is_file()), None)

@@ -22,6 +22,7 @@ from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.make import check, design, plan
 from batchone.design.osteotomy.approach import way_out
 from batchone.design.osteotomy.checks import cuts_fit, pins_hold
+from batchone.design.osteotomy.cuts import unit
 from batchone.design.osteotomy.guide import SLOT_PIN_MM, slot_pin_mm, slots_apart_mm
 from batchone.design.osteotomy.section import section
 from batchone.design.table_files import shipped_tables
@@ -299,6 +300,44 @@ def test_a_closing_wedge_has_two_planes_that_meet_where_the_blades_stop() -> Non
     assert dict(proposal.figures)["kerf_mm"] == 1.1
 
 
+def end_of(proposal: Plan, name: str) -> FloatArray:
+    axis = proposal.axis(name)
+    return np.array(axis.origin_mm) + (axis.length_mm or 0.0) * np.array(axis.direction)
+
+
+@pytest.mark.parametrize("wedge", ["opening", "closing"])
+def test_pins_of_the_lower_bone_turn_about_the_hinge_by_the_wedge(wedge: str) -> None:
+    proposal = plan(synthetic(), order(**{**SHAFT, "wedge": wedge, "wedge_deg": 14.0}))
+    hinge, up = end_of(proposal, "blade-1"), np.array(proposal.plane("cut-1").normal)
+    for name in ("pin-3", "pin-4"):
+        before, after = proposal.axis(name), proposal.axis(f"{name}-after")
+        reach = [float(np.linalg.norm(np.array(axis.origin_mm) - hinge)) for axis in (before, after)]
+        assert reach[0] == pytest.approx(reach[1], abs=1e-6)
+        lifted = float((np.array(after.origin_mm) - before.origin_mm) @ up)
+        assert lifted < -4.0 if wedge == "opening" else lifted > 4.0
+        assert after.length_mm == before.length_mm
+    across = np.cross(proposal.axis("blade-1").direction, up)
+    flat = [np.array(proposal.axis(name).origin_mm) - hinge for name in ("pin-3", "pin-3-after")]
+    flat = [unit(v - across * float(v @ across)) for v in flat]
+    assert np.degrees(np.arccos(flat[0] @ flat[1])) == pytest.approx(14.0, abs=1e-6)
+    assert "pin-3-after" not in {axis.name for axis in made()[0].axes}  # cut through: nothing says where it goes
+
+
+def test_a_line_that_moves_a_pin_after_the_correction_is_refused() -> None:
+    wedge = {**SHAFT, "wedge": "closing", "wedge_deg": 14.0}
+    axis = plan(synthetic(), order(**wedge)).axis("pin-3-after")
+    for off_mm, refused in ((0.05, False), (0.15, True)):
+        shift = np.array([off_mm, 0.0, 0.0])
+        start, end = np.array(axis.origin_mm) + shift, end_of(plan(synthetic(), order(**wedge)), "pin-3-after") + shift
+        line = PlanLine(name="pin-3-after", start_mm=tuple(start.tolist()), end_mm=tuple(end.tolist()))
+        one = order(drawn=PlanInput(lines=(line,)), **wedge)
+        if refused:
+            with pytest.raises(OrderError, match=r"plan line pin-3-after lies 0\.[12] mm off"):
+                plan(synthetic(), one)
+        else:
+            assert plan(synthetic(), one).axis("pin-3-after") == axis
+
+
 def test_a_left_order_never_gets_a_right_guide() -> None:
     with pytest.raises(OrderError, match="the order's side is left, the bone is tibia right"):
         plan(mirrored(synthetic()), order(**SHAFT))
@@ -361,6 +400,20 @@ def test_a_plan_that_comes_back_as_it_went_out_is_the_same_plan() -> None:
 def test_what_cannot_be_sawn_or_held_as_drawn_is_refused_by_name(drawn: PlanInput, message: str) -> None:
     with pytest.raises(OrderError, match=message):
         plan(synthetic(), order(drawn=drawn, **SHAFT))
+
+
+@pytest.mark.parametrize(("deg", "refused"), [(36.0, False), (45.0, True)])
+def test_a_plane_whose_blade_leans_too_far_along_the_bone_is_refused_by_name(deg: float, refused: bool) -> None:
+    c, s = float(np.cos(np.radians(deg))), float(np.sin(np.radians(deg)))
+    (bone,) = synthetic().bones
+    out = bone.frame[:3, :3].T @ np.array(made()[0].axis("insertion").direction)
+    normal = unit(np.array([0.0, 0.0, c]) + s * unit(out * [1.0, 1.0, 0.0]))
+    one = order(drawn=PlanInput(planes=(drawn_plane(-160.0, normal=tuple(normal.tolist())),)), **SHAFT)
+    if refused:
+        with pytest.raises(OrderError, match=r"plane cut-1: its blade leans 4\d deg along the bone, at most 38 deg"):
+            plan(synthetic(), one)
+    else:
+        assert plan(synthetic(), one).plane("cut-1")
 
 
 def test_a_bone_without_landmarks_needs_a_drawn_plane() -> None:
@@ -455,12 +508,12 @@ def test_a_guide_on_a_smooth_shaft_is_stopped_for_want_of_a_seat() -> None:
 SMALL = {
     "relief_mm": 0.6, "shell_mm": 3.0, "plate_mm": 14.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
     "pin_apart_mm": 6.0, "pin_cross_deg": 10.0, "pin_depth_mm": 15.0, "sleeve_mm": 8.0, "sleeve_wall_mm": 1.2,
-    "extension_mm": 0.0,
+    "extension_mm": 0.0, "window_mm": 3.0,
 }  # fmt: skip
 LARGE = {
     "relief_mm": 3.0, "shell_mm": 6.0, "plate_mm": 40.0, "guided_mm": 30.0, "slot_wall_mm": 6.0, "pin_from_cut_mm": 30.0,
     "pin_apart_mm": 30.0, "pin_cross_deg": 40.0, "pin_depth_mm": 80.0, "sleeve_mm": 30.0, "sleeve_wall_mm": 4.0,
-    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open",
+    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open", "window_mm": 8.0,
 }  # fmt: skip
 
 
@@ -469,6 +522,28 @@ def test_small_and_large_parameters_make_a_valid_guide(parameters: dict[str, obj
     one = order(**{**SHAFT, **parameters})
     proposal = plan(synthetic(), one)
     assert failed(judged(design(synthetic(), proposal, one, PROCESS), proposal, one, synthetic())) == []
+
+
+HTO = {"site": "proximal", "bone_model": False}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"cut_mm": 20.0}, r"pin-1 and pin-2: no place for two pins 10 to 15 mm from the cut"),
+        ({"cut_mm": 60.0, "wedge": "closing"}, r"plane cut-1: its blade leans \d\d deg along the bone, at most 38 deg"),
+        ({"pin_from_cut_mm": 30.0}, r"pin-1 and pin-2: no place for two pins 30 to 35 mm from the cut"),
+        ({"wedge_deg": 25.0, "wedge": "closing"}, r"plane cut-2: its blade leans \d\d deg along the bone"),
+        ({"hinge_mm": 10.0, "wedge": "closing"}, r"plane cut-2 leaves a hinge of 10\.4 mm .*, must be 5 to 10 mm"),
+        ({"wedge_deg": 2.0, "wedge": "closing"}, r"slot-1 and slot-2 leave a wedge of 0\.0 mm between them, at least 1\.5 mm"),
+    ],
+)
+def test_ends_of_limits_that_make_no_high_tibial_guide_are_refused_with_the_reason(
+    parameters: dict[str, object], message: str
+) -> None:
+    one = order(**{**HTO, **parameters})
+    with pytest.raises((DesignError, OrderError), match=message):
+        design(synthetic(), plan(synthetic(), one), one, PROCESS)
 
 
 def test_an_order_for_two_bones_gets_a_guide_for_each_named_after_it() -> None:

@@ -237,7 +237,7 @@ class TestGuide:
         [
             ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 3.0), ("shell_mm", 6.0),
             ("pad_mm", 14.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0), ("sleeve_mm", 30.0),
-            ("sleeve_wall_mm", 1.0), ("sleeve_wall_mm", 4.0),
+            ("sleeve_wall_mm", 1.0), ("sleeve_wall_mm", 4.0), ("window_mm", 3.0), ("window_mm", 8.0),
         ],
     )  # fmt: skip
     def test_each_end_of_a_limit_makes_a_sound_guide_or_is_refused_with_a_reason(self, name: str, value: float) -> None:
@@ -247,7 +247,11 @@ class TestGuide:
         except (DesignError, OrderError):  # refused by name: the message is the family's own
             return
         found = judged(device, made()[0], one)
-        assert all(f.verdict != "fail" for f in found.findings if f.check in {"contact", "clearance", "bore", "way-out", "mesh"})
+        assert all(
+            f.verdict != "fail"
+            for f in found.findings
+            if f.check in {"contact", "clearance", "bore", "way-out", "mesh", "label", "window"}
+        )
 
     def test_sleeves_that_collide_are_refused(self) -> None:
         frame = spine().bones[0].frame
@@ -271,6 +275,23 @@ class TestGuide:
         points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index("bore-L3-left")])]
         found = fitted_cylinder(points, np.array(way.origin_mm), np.array(way.direction), 1.7)
         assert found.diameter_mm == pytest.approx(3.5, abs=0.02)  # 0.2 clearance and 0.1 shrink of PA12
+
+    def test_a_case_code_too_long_for_the_crosslink_stands_beside_a_sleeve(self) -> None:
+        one = order().model_copy(update={"case": "demonstration-0123456789-abcdef"})
+        device = design(spine(), made()[0], one, PROCESS)
+        found = judged(device, made()[0], one)
+        assert [f.verdict for f in found.findings if f.check == "label"] == ["pass", "pass"]
+
+    def test_a_metal_insert_widens_the_sleeves_and_the_guide_stays_sound(self) -> None:
+        one = order().model_copy(update={"instruments": Instruments(sleeve="sleeve-2.5")})
+        device = design(spine(), made()[0], one, PROCESS)
+        found = judged(device, made()[0], one)
+        assert [f.what for f in found.findings if f.verdict == "fail"] == []
+        part = device.parts[0]
+        way = made()[0].axis("trajectory-L3-left")
+        points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index("bore-L3-left")])]
+        wide = fitted_cylinder(points, np.array(way.origin_mm), np.array(way.direction), 2.6).diameter_mm
+        assert wide == pytest.approx(5.2, abs=0.02)  # insert 5.0 mm, 0.05 mm a side, 0.1 mm shrink of PA12
 
 
 class TestChecks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,12 +19,17 @@ _ASIDE_MM = np.arange(-18.0, 22.1, 1.0)  # numerical: places tried across the li
 _BELOW_STOP_MM = 0.5  # the bar ends so far below the stop faces: a drill's collar meets the stop, not the bar
 _PER_MM = 0.2  # a bar that lies 1 mm lower may be so much longer; project default
 _PER_RAISED_MM = 2.0  # sleeves that are 1 mm longer must save so much bar; project default
+FREE_MM = 0.4  # between a sleeve and the label: as wide as a printable line; project default
+STEP_MM = 0.5  # numerical: between heights that are tried
 _SAMPLES = 24  # numerical: along each stretch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crosslink:
-    """Corners (4, 3) of the bar's middle line from sleeve to sleeve, its width, and the direction that its flat face looks."""
+    """Corners (4, 3) of the bar's middle line from sleeve to sleeve, its width, and the direction that its flat face looks.
+
+    The inner stretch, from the second corner to the third, leads to the reader's right, and carries the label.
+    """
 
     corners_mm: FloatArray
     width_mm: float
@@ -36,6 +42,21 @@ class Crosslink:
             for start, end in pairwise(self.corners_mm)
             if np.linalg.norm(end - start) > 1e-6
         )
+
+    def room_mm(self, sleeves: Sequence[Sleeve]) -> tuple[FloatArray, FloatArray]:
+        """Where a label may start and end (3,) on the middle of the flat face: the inner stretch, less what the sleeves take."""
+        start, end = self.corners_mm[1], self.corners_mm[2]
+        long = float(np.linalg.norm(end - start))
+        right = (end - start) / long
+        low, high = -0.5 * self.width_mm, long + 0.5 * self.width_mm
+        for sleeve in sleeves:
+            place = sleeve.at_height_mm(float(start[2])) - start
+            along = float(place @ right)
+            taken = 0.5 * sleeve.outer_mm / abs(float(sleeve.outward[2])) + FREE_MM
+            if float(np.linalg.norm(place - along * right)) < 0.5 * self.width_mm + taken:
+                low, high = (max(low, along + taken), high) if along < 0.5 * long else (low, min(high, along - taken))
+        up = 0.5 * THICK_MM * self.up
+        return np.asarray(start + low * right + up), np.asarray(start + high * right + up)
 
 
 def crosslink(
@@ -56,12 +77,11 @@ def crosslink(
     apart_mm
         The bar keeps this distance from bone.
     """
-    need = float(np.hypot(0.5 * width_mm, 0.5 * THICK_MM)) + apart_mm
+    need = need_mm(width_mm, apart_mm)
     sleeves = (first, second)
-    highest = min(_lowest_of_stop(sleeve) for sleeve in sleeves) - 0.5 * THICK_MM - _BELOW_STOP_MM
-    lowest = max(float(sleeve.entry_mm[2]) for sleeve in sleeves) + 0.5 * THICK_MM
+    highest, lowest = heights_mm(sleeves)
     best: tuple[float, FloatArray] | None = None
-    for height in np.arange(highest + raise_mm, lowest, -0.5):
+    for height in np.arange(highest + raise_mm, lowest, -STEP_MM):
         ends = [sleeve.at_height_mm(float(height)) for sleeve in sleeves]
         for aside in _ASIDE_MM:
             step = np.array([0.0, aside, 0.0])
@@ -70,6 +90,17 @@ def crosslink(
             if (best is None or length < best[0]) and _free(corners, lattice, free_mm) >= need:
                 best = (length, corners)
     return None if best is None else Crosslink(best[1], width_mm, np.array([0.0, 0.0, 1.0]))
+
+
+def need_mm(width_mm: float, apart_mm: float) -> float:
+    """From a bar's middle line to bone."""
+    return float(np.hypot(0.5 * width_mm, 0.5 * THICK_MM)) + apart_mm
+
+
+def heights_mm(sleeves: tuple[Sleeve, ...]) -> tuple[float, float]:
+    """The highest place for a bar's middle below all stop faces, and the lowest above all entries."""
+    highest = min(_lowest_of_stop(sleeve) for sleeve in sleeves) - 0.5 * THICK_MM - _BELOW_STOP_MM
+    return highest, max(float(sleeve.entry_mm[2]) for sleeve in sleeves) + 0.5 * THICK_MM
 
 
 def _cost_mm(above_mm: float) -> float:

@@ -13,7 +13,7 @@ LABEL = "label"
 
 _STROKE_PER_HEIGHT = 0.19  # thinnest stroke of DejaVu Sans Bold per height of a capital; measured on its capitals
 _LINE_PITCH = 1.45  # from line to line per height of a capital
-_MARGIN_MM = 0.8  # around the label
+_MARGIN_MM = 1.1  # around the label: a tenth of a mm more than the least wall of a guide
 _ARROW_WIDTH = 0.6  # of the arrow's head per its length
 _ABOVE_MM = 1.0  # numerical: tools reach this far out of the face
 _LEAST_FLOOR_MM = 1.0  # left below the letters; project default, unverified
@@ -27,6 +27,15 @@ def letters_mm(process: Process) -> float:
 def height_mm(lines: tuple[str, ...], process: Process) -> float:
     """Height of a label of so many lines, margins included."""
     return letters_mm(process) * (1.0 + _LINE_PITCH * (len(lines) - 1)) + 2.0 * _MARGIN_MM
+
+
+def long_mm(lines: tuple[str, ...], wide_mm: float, process: Process) -> float:
+    """Length of a label whose longest line is so wide, arrow and margins included."""
+    return _ARROW_WIDTH * _arrow_mm(lines, process) + 0.6 * letters_mm(process) + wide_mm + 2.0 * _MARGIN_MM
+
+
+def _arrow_mm(lines: tuple[str, ...], process: Process) -> float:
+    return max(height_mm(lines, process) - 2.0 * _MARGIN_MM, 1.6 * letters_mm(process))
 
 
 def engraved(
@@ -61,9 +70,9 @@ def engraved(
     normal = np.cross(right, up)
     depth = min(process.engrave_depth_mm, thick_mm - _LEAST_FLOOR_MM)
     block = height_mm(lines, process) - 2.0 * _MARGIN_MM
-    arrow = max(block, 1.6 * tall)
+    arrow = _arrow_mm(lines, process)
     wide = max(_wide_mm(line, tall) for line in lines)
-    total = _ARROW_WIDTH * arrow + 0.6 * tall + wide
+    total = long_mm(lines, wide, process) - 2.0 * _MARGIN_MM
     if total + 2.0 * _MARGIN_MM > length_mm:
         raise DesignError(
             f"the label is {total + 2.0 * _MARGIN_MM:.1f} mm long, the bar has {length_mm:.1f} mm",

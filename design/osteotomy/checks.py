@@ -17,12 +17,14 @@ from batchone.design.cranial.rays import Scene
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import Checked, parameters_of
 from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
+from batchone.design.guide.label_checks import label_findings
 from batchone.design.guide.seating_checks import budget_findings, graded, seating_findings
 from batchone.design.guide.slot_checks import slot_findings
+from batchone.design.guide.window import window_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
 from batchone.design.osteotomy.fittings import blade, fittings
-from batchone.design.osteotomy.guide import planned_cuts, slot_pin_mm
+from batchone.design.osteotomy.guide import label_wordings, planned_cuts, slot_pin_mm
 from batchone.design.osteotomy.layout import Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.osteotomy.section import section
@@ -251,10 +253,34 @@ def _correction(case: Case, cuts: list[Sawn], checked: Checked) -> Finding:
     return graded(checked.limits.gates, "budget_correction_deg", "budget-correction", what, float(np.percentile(off, 95.0)), hint)
 
 
+def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
+    """The label of each guide, read back."""
+    if not parameters_of(checked.order, OsteotomyGuideParameters).engrave:
+        return ()
+    return tuple(
+        finding
+        for case in _cases(checked)
+        for finding in label_findings(
+            case.part, case.bone, label_wordings(checked.anatomy, case.bone, checked.order), checked.process, checked.limits
+        )
+    )
+
+
+def shows_the_bone(checked: Checked) -> tuple[Finding, ...]:
+    """The inspection window of each guide, where one was ordered."""
+    if parameters_of(checked.order, OsteotomyGuideParameters).window_mm == 0.0:
+        return ()
+    return tuple(
+        finding
+        for case in _cases(checked)
+        for finding in window_findings(case.part, case.bone.mesh, checked.plan.axis(f"insertion{case.end}"), checked.limits)
+    )
+
+
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
-    return used_findings(fit.blade, fit.pin, fit.slot, fit.hole, fit.contact)
+    return used_findings(fit.blade, fit.pin, *((fit.insert,) if fit.insert else ()), fit.slot, fit.hole, fit.contact)
 
 
 def _cases(checked: Checked) -> list[Case]:
@@ -273,5 +299,6 @@ def _cases(checked: Checked) -> list[Case]:
 
 
 CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
-    sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, seats, made_for,
+    sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, seats,
+    says_what_it_is, shows_the_bone, made_for,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from batchone.design.osteotomy.section import Section, section
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.values import Anatomy, Bone, FloatArray, Mesh
 
+HINGE_MM = (5.0, 10.0)  # bone left at the far cortex of a wedge; common practice in high tibial osteotomy
 MOST_ASTRAY_MM = 30.0  # a plane drawn so far from where it cuts was drawn for something else; project default
 _LEAST_SLOPE = 0.5  # cosine between the way of a blade and its plane; project default
 _FAR_MM = 200.0  # numerical: rays start so far outside
@@ -133,7 +134,7 @@ def proposed_cuts(anatomy: Anatomy, bone: Bone, mesh: Mesh, chosen: OsteotomyGui
         The landmarks that they hang on were not found, or a plane misses the bone.
     """
     first = _proximal(anatomy, bone, mesh, chosen) if chosen.site == "proximal" else _across(anatomy, bone, mesh, chosen)
-    return (first,) if chosen.wedge != "closing" else (first, _closing(mesh, first, chosen.wedge_deg))
+    return (first,) if chosen.wedge != "closing" else (first, _closing(mesh, first, chosen))
 
 
 def hinge_mm(chosen: OsteotomyGuideParameters) -> float:
@@ -188,15 +189,22 @@ def approach_of(chosen: OsteotomyGuideParameters) -> str:
     return "medial" if chosen.site == "proximal" else "anteromedial"
 
 
-def _closing(mesh: Mesh, first: Cut, wedge_deg: float) -> Cut:
+def _closing(mesh: Mesh, first: Cut, chosen: OsteotomyGuideParameters) -> Cut:
     """The other face of a wedge: the first plane, turned about the hinge to below."""
-    c, s = np.cos(np.radians(wedge_deg)), np.sin(np.radians(wedge_deg))
+    c, s = np.cos(np.radians(chosen.wedge_deg)), np.sin(np.radians(chosen.wedge_deg))
     advance = c * first.advance + s * first.normal
     normal = s * first.advance - c * first.normal
     found = section(mesh, first.end_mm - 0.5 * first.depth_mm * advance, normal)
     if found is None:
         raise DesignError("plane cut-2 misses the bone: the wedge is as high as the bone", hint="a smaller wedge_deg")
     near, far = found.along(advance)
+    left = far - float(first.end_mm @ advance)
+    if hinge_mm(chosen) > 0.0 and not HINGE_MM[0] <= left <= HINGE_MM[1]:
+        raise DesignError(
+            f"plane cut-2 leaves a hinge of {left:.1f} mm at the far cortex where cut-1 leaves {chosen.hinge_mm:g} mm, "
+            f"must be {HINGE_MM[0]:g} to {HINGE_MM[1]:g} mm",
+            hint=f"a {'smaller' if left > HINGE_MM[1] else 'larger'} hinge_mm",
+        )
     return Cut(_entry(found, normal, advance), normal, advance, float(first.end_mm @ advance) - near, far - near)
 
 

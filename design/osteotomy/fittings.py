@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchone.design.clearances import bore_mm, clearance, slot_mm
+from batchone.design.clearances import clearance, slot_mm
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import parameters_of
-from batchone.design.tables import Clearance, Pin, SawBlade, Tables, Wire, instrument
+from batchone.design.guide.insert import lead
+from batchone.design.tables import Clearance, Pin, SawBlade, Sleeve, Tables, Wire, instrument
 from batchone.design.theatre import theatre
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
@@ -17,10 +18,11 @@ BLADE, PIN = "blade-0.9", "pin-2.5"  # where the order names none
 
 @dataclass(frozen=True, slots=True)
 class Fittings:
-    """Blade and pin, what their slot and bore leave around them, and the gap to the bone; mm."""
+    """Blade, pin, its metal insert if any, what slot and bore leave around them, and the gap to the bone; mm."""
 
     blade: SawBlade
     pin: Pin | Wire
+    insert: Sleeve | None
     slot: Clearance
     hole: Clearance
     contact: Clearance
@@ -35,14 +37,17 @@ def fittings(order: Order, process: Process, tables: Tables) -> Fittings:
     Raises
     ------
     OrderError
-        A name that is in no table, or no clearance for the process.
+        A name that is in no table, no clearance for the process, or an insert that does not fit.
     """
     asked, saw = theatre(order, tables), blade(order, tables)
     pin = asked.pin or asked.wire or instrument(tables.pins, PIN, "pin")
-    slot, hole, contact = (clearance(feature, process, tables) for feature in ("saw-slot", "pin-hole", "bone-contact"))
-    offset_mm = parameters_of(order, OsteotomyGuideParameters).contact_offset_mm or contact.per_side_mm
-    return Fittings(pin=pin, blade=saw, slot=slot, hole=hole, contact=contact, slot_mm=slot_mm(saw, slot),
-                    bore_mm=bore_mm(pin.diameter_mm, hole), offset_mm=offset_mm)  # fmt: skip
+    chosen = parameters_of(order, OsteotomyGuideParameters)
+    slot, contact = (clearance(feature, process, tables) for feature in ("saw-slot", "bone-contact"))
+    led = lead(pin.diameter_mm, "pin-hole", process, tables, insert=asked.sleeve, slips=chosen.insert == "slip",
+               sleeve_mm=chosen.sleeve_mm)  # fmt: skip
+    offset_mm = chosen.contact_offset_mm or contact.per_side_mm
+    return Fittings(pin=pin, blade=saw, insert=led.insert, slot=slot, hole=led.hole, contact=contact, slot_mm=slot_mm(saw, slot),
+                    bore_mm=led.bore_mm, offset_mm=offset_mm)  # fmt: skip
 
 
 def blade(order: Order, tables: Tables) -> SawBlade:

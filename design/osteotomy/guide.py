@@ -20,8 +20,10 @@ from batchone.design.family import parameters_of
 from batchone.design.guide.body import APART_MM, EDGE_MM, MOST_SIGMA_MM, surface_points
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
+from batchone.design.guide.label_text import fitting, wordings
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
 from batchone.design.guide.slot import Slot, cut_tool, filled
+from batchone.design.guide.window import taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
 from batchone.design.osteotomy.cuts import Cut, title_of
@@ -74,7 +76,8 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
         downward = longer_end(local, ends_of(cuts)) == 1
         layout = laid_out(bone, plan, end, chosen, fit, downward=downward)
         others = neighbours(anatomy, bone)
-        part, more = _guide(bone, others, layout, order, chosen, process, fit, downward=downward)
+        words = label_wordings(anatomy, bone, order)
+        part, more = _guide(bone, others, layout, words, chosen, process, fit, downward=downward)
         parts.append(part)
         figures += [(f"{name}{end}", value) for name, value in more]
         for number, (slot, one) in enumerate(zip(layout.slots, cuts, strict=True), 1):
@@ -82,6 +85,12 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
         if chosen.bone_model:
             models.append(_bone_model(bone, local, cuts))
     return Device("osteotomy-guide", (*parts, *models), tuple(figures))
+
+
+def label_wordings(anatomy: Anatomy, bone: Bone, order: Order) -> tuple[tuple[str, ...], ...]:
+    """What the label of a bone's guide may say, the fullest first."""
+    number = 1 + [title_of(other) for other in anatomy.bones].index(title_of(bone))
+    return wordings(order, f"{bone.name} {'L' if bone.side == 'left' else 'R'}", number=number, of=len(anatomy.bones))
 
 
 def planned_cuts(plan: Plan, bone: Bone, end: str) -> tuple[Cut, ...]:
@@ -97,12 +106,11 @@ def planned_cuts(plan: Plan, bone: Bone, end: str) -> tuple[Cut, ...]:
 
 
 def _guide(
-    bone: Bone, others: Neighbours, layout: Layout, order: Order, chosen: OsteotomyGuideParameters, process: Process,
-    fit: Fittings, *, downward: bool,
+    bone: Bone, others: Neighbours, layout: Layout, words: tuple[tuple[str, ...], ...],
+    chosen: OsteotomyGuideParameters, process: Process, fit: Fittings, *, downward: bool,
 ) -> tuple[Part, list[tuple[str, float]]]:  # fmt: skip
     name = title_of(bone)
-    lines = (order.case, f"{bone.name} {'L' if bone.side == 'left' else 'R'}")
-    blocks, label_slot = _blocks(layout, lines, chosen, process, downward=downward)
+    blocks, label_slot = _blocks(layout, words[-1], chosen, process, downward=downward)
     ground = _ground(bone, others, layout, blocks, chosen, fit)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=FACING)
     sleeves = _stopped(layout, ground, relief, chosen, fit)
@@ -132,16 +140,24 @@ def _guide(
     cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
     bores = tuple(sleeve.bore() for sleeve in sleeves)
     body = difference(body, *(cut_tool(cut) for cut in cuts), *(sleeve.cut() for sleeve in sleeves), what=f"{name}: slots, bores")
+    window = None
+    if chosen.window_mm > 0.0:
+        above_mm = taken_mm(ground.lattice, sleeves, blocks=blocks)
+        window = window_in(name, ground.lattice, zones, footprint, above_mm, diameter_mm=chosen.window_mm)
+        body = difference(body, cut_tool(window.hole()), what=f"{name}: window")
     marks: tuple[Feature, ...] = ()
     if chosen.engrave:
-        marks = _marks(label_slot, lines, chosen, process, upward=not downward)
+        marks = _marks(label_slot, words, chosen, process, upward=not downward)
         body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
     whole = finished(_whole(body, name, sleeves))
     part = to_part(
         whole,
         f"guide-{name}",
-        functional_faces=_faces(layout.slots, sleeves, process, engraved_too=bool(marks)),
-        step=step_of((*cuts, *bores, *marks), pose=layout.pose),
+        functional_faces=(
+            *_faces(layout.slots, sleeves, process, engraved_too=bool(marks)),
+            *((window.face(process),) if window else ()),
+        ),
+        step=step_of((*cuts, *bores, *((window.hole(),) if window else ()), *marks), pose=layout.pose),
         pose=layout.pose,
     )
     return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2), *more]
@@ -340,9 +356,11 @@ def _slot_feature(slot: Slot, bone: Bone, layout: Layout, chosen: OsteotomyGuide
 
 
 def _marks(
-    slot: Slot, lines: tuple[str, ...], chosen: OsteotomyGuideParameters, process: Process, *, upward: bool
+    slot: Slot, words: tuple[tuple[str, ...], ...], chosen: OsteotomyGuideParameters, process: Process, *, upward: bool
 ) -> tuple[Feature, ...]:
     """The label on the block's outer face, beside the slot; the arrow points to the head."""
+    length = slot.across_mm[1] - slot.across_mm[0] + 2.0 * _BRIDGE_MM
+    lines = fitting(words, process, length_mm=length)
     head = slot.normal if float(slot.normal[1]) > 0.0 else -slot.normal
     aside = 0.5 * slot.width_mm + _LABEL_WALL_MM + 0.5 * height_mm(lines, process)
     middle = slot.at_mm(0.5 * sum(slot.across_mm), slot.along_mm[0]) + (aside if upward else -aside) * head
@@ -353,7 +371,7 @@ def _marks(
         middle_mm=middle,
         right=right,
         up=head,
-        length_mm=slot.across_mm[1] - slot.across_mm[0] + 2.0 * _BRIDGE_MM,
+        length_mm=length,
         thick_mm=chosen.guided_mm,
     )
 

@@ -11,6 +11,7 @@ from batchone.design.cranial.rays import Scene
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import parameters_of
 from batchone.design.osteotomy.approach import WayOut, way_out
+from batchone.design.osteotomy.correction import correction, moved
 from batchone.design.osteotomy.cuts import Cut, approach_of, cut, facing, hinge_mm, proposed_cuts, sawn, title_of, unit
 from batchone.design.osteotomy.fittings import blade
 from batchone.design.osteotomy.pins import PinWay, Row, pin_pair
@@ -19,7 +20,10 @@ from batchone.pipeline.errors import OrderError
 from batchone.pipeline.order import Order, PlanLine
 from batchone.pipeline.values import Anatomy, Axis, Bone, FloatArray, Mesh, Plan, Plane, Vector, moved_points
 
+MOST_LEAN_DEG = 38.0  # of a blade along the bone; pins beside it slip on bone 41 deg steep (pins.py); project default
 LABEL_ROOM_MM = 7.0  # pins on the label's side stand so much further from the cut; two lines of text, project default
+PINS_OF_AN_END = 2
+_SAME_MM = 0.1  # between a line that comes back and what is computed anew; numerical: markups hold a thousandth of a mm
 _FAR_MM = 150.0  # numerical: rays start so far outside
 _LEAST_ALONG = 0.5  # cosine between a cut's normal and the bone: beside cuts along the bone pins stand across it; project default
 _AS_LONG_MM = 5.0  # ends that differ by less are as long; project default
@@ -42,7 +46,8 @@ def propose_plan(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
     Plan
         In LPS mm, for each bone: planes ``cut-1``... whose normals point into the bone that keeps its face on the plane; axes
         ``blade-1``... from where the blade enters to where it stops, ``pin-1``... from the entry as deep as the pin, and
-        ``insertion``, which points outward. With several bones each name ends in the bone's: ``cut-1-tibia-left``.
+        ``insertion``, which points outward; with a wedge ``pin-3-after`` and ``pin-4-after``, where the pins of the lower bone
+        stand when it is opened or closed. With several bones each name ends in the bone's: ``cut-1-tibia-left``.
 
     Raises
     ------
@@ -61,6 +66,7 @@ def propose_plan(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
         end = suffix(anatomy, bone)
         mesh = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
         cuts = _cuts(anatomy, bone, mesh, order, chosen, end)
+        _refuse_oblique(cuts, end)
         way = _way_out(mesh, bone, cuts, order, chosen, end)
         pins = _pins(mesh, bone, cuts, way, order, chosen, end)
         for number, one in enumerate(cuts, 1):
@@ -74,12 +80,16 @@ def propose_plan(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:
             ]
         axes += [_axis(f"pin-{n}{end}", bone.frame, pin.entry_mm, pin.direction, pin.depth_mm) for n, pin in enumerate(pins, 1)]
         axes.append(_axis(f"insertion{end}", bone.frame, way.middle_mm, way.direction, None))
+        after = _pins_after(bone, cuts, pins, chosen, end)
+        _refuse_moved(order, after)
+        axes += after
         if chosen.wedge != "none":
             height = 2.0 * cuts[0].depth_mm * np.sin(np.radians(0.5 * chosen.wedge_deg))
             figures.append((f"wedge{end}_height_mm", float(height)))
         names += [
             *(f"{kind}-{n}{end}" for kind in ("cut", "blade") for n in range(1, len(cuts) + 1)),
             *(f"pin-{n}{end}" for n in range(1, len(pins) + 1)),
+            *(axis.name for axis in after),
             f"insertion{end}",
         ]
     figures.append(("kerf_mm", blade(order, tables).kerf_mm))
@@ -194,6 +204,18 @@ def _way_out(mesh: Mesh, bone: Bone, cuts: tuple[Cut, ...], order: Order, chosen
     return replace(found, middle_mm=found.middle_mm + (_FAR_MM - float(hit.distance_mm[0])) * found.direction)
 
 
+def _refuse_oblique(cuts: tuple[Cut, ...], end: str) -> None:
+    """A blade that leans along the bone: pins beside it would meet the bone at a slant and slip, and the plate is cut in two."""
+    for number, one in enumerate(cuts, 1):
+        lean_deg = float(np.degrees(np.arcsin(min(abs(float(one.advance[2])), 1.0))))
+        if lean_deg > MOST_LEAN_DEG:
+            raise OrderError(
+                f"plane cut-{number}{end}: its blade leans {lean_deg:.0f} deg along the bone, at most {MOST_LEAN_DEG:g} deg: "
+                "pins beside it would meet the bone at a slant",
+                hint=f"draw blade-{number}{end} across the bone, or saw from another face (approach)",
+            )
+
+
 def _pins(
     mesh: Mesh, bone: Bone, cuts: tuple[Cut, ...], way: WayOut, order: Order, chosen: OsteotomyGuideParameters, suffixed: str
 ) -> list[PinWay]:
@@ -224,6 +246,27 @@ def _pins(
         for k, line in enumerate(lines):
             found.append(proposed[k] if line is None else _drawn_pin(scene, bone, line))
     return found
+
+
+def _pins_after(bone: Bone, cuts: tuple[Cut, ...], pins: list[PinWay], chosen: OsteotomyGuideParameters, end: str) -> list[Axis]:
+    """The pins of the lower bone as they stand after the correction, for a plate or a reduction guide."""
+    pose = correction(cuts, chosen)
+    if pose is None:
+        return []
+    turned = [(n, moved(pin, pose)) for n, pin in enumerate(pins, 1) if n > PINS_OF_AN_END]
+    return [_axis(f"pin-{n}-after{end}", bone.frame, pin.entry_mm, pin.direction, pin.depth_mm) for n, pin in turned]
+
+
+def _refuse_moved(order: Order, after: list[Axis]) -> None:
+    """Where pins stand after the correction follows from pins, hinge and angle: a line that says otherwise is refused."""
+    for axis in after:
+        line = order.plan.line(axis.name)
+        off_mm = 0.0 if line is None else float(np.linalg.norm(np.subtract(line.start_mm, axis.origin_mm)))
+        if off_mm > _SAME_MM:
+            raise OrderError(
+                f"plan line {axis.name} lies {off_mm:.1f} mm off where the correction brings the pin, at most {_SAME_MM:g} mm",
+                hint=f"move {axis.name.replace('-after', '')} or change wedge_deg; leave {axis.name} out",
+            )
 
 
 def front_of(away: FloatArray, into: FloatArray) -> FloatArray:

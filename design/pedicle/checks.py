@@ -13,10 +13,14 @@ from batchone.design.budget.sources import SEED, Seats
 from batchone.design.budget.sources import seats as landed_seats
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
-from batchone.design.family import Checked, FamilyLimits
+from batchone.design.families.pedicle_guide import PedicleGuideParameters
+from batchone.design.family import Checked, FamilyLimits, parameters_of
 from batchone.design.guide.body import guide_pose
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
+from batchone.design.guide.label_checks import label_findings
 from batchone.design.guide.seating_checks import breach_findings, budget_findings, graded, led_mm, seating_findings
+from batchone.design.guide.window import window_findings
+from batchone.design.pedicle.bar import label_wordings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, walls, ways
@@ -148,10 +152,36 @@ def _budget(checked: Checked, part: Part, bone: Bone, side: str, landed: Seats) 
     return [play, *budget_findings(found.errors, title, gates, target), *breach_findings(through, title, gates)]
 
 
+def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
+    """The label of each guide, read back."""
+    if not parameters_of(checked.order, PedicleGuideParameters).engrave:
+        return ()
+    return tuple(
+        finding
+        for part, bone in _guides(checked)
+        for finding in label_findings(
+            part, bone, label_wordings(checked.anatomy, bone, checked.order), checked.process, checked.limits
+        )
+    )
+
+
+def shows_the_bone(checked: Checked) -> tuple[Finding, ...]:
+    """The inspection window of each guide, where one was ordered."""
+    if parameters_of(checked.order, PedicleGuideParameters).window_mm == 0.0:
+        return ()
+    return tuple(
+        finding
+        for part, bone in _guides(checked)
+        for finding in window_findings(part, bone.mesh, checked.plan.axis(insertion_name(bone)), checked.limits)
+    )
+
+
 def made_for(checked: Checked) -> tuple[Finding, ...]:
     """Instruments and clearances that were used, with where their numbers come from."""
     fit = fittings(checked.order, checked.process, checked.tables)
-    return used_findings(fit.drill, fit.hole, fit.contact, screw(checked.order, checked.tables))
+    return used_findings(
+        fit.drill, *((fit.insert,) if fit.insert else ()), fit.hole, fit.contact, screw(checked.order, checked.tables)
+    )
 
 
 def _guides(checked: Checked) -> list[tuple[Part, Bone]]:
@@ -166,5 +196,7 @@ CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     leads_the_drill,
     screws_fit,
     seats,
+    says_what_it_is,
+    shows_the_bone,
     made_for,
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchone.design.clearances import bore_mm, clearance
+from batchone.design.clearances import clearance
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import parameters_of
-from batchone.design.tables import Clearance, Drill, Screw, Tables, instrument
+from batchone.design.guide.insert import lead
+from batchone.design.tables import Clearance, Drill, Screw, Sleeve, Tables, instrument
 from batchone.design.theatre import theatre
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
@@ -17,9 +18,10 @@ DRILL, SCREW = "drill-2.5", "pedicle-4.5"  # where the order names none
 
 @dataclass(frozen=True, slots=True)
 class Fittings:
-    """Drill and what its bore leaves around it, and the gap to the bone; mm."""
+    """Drill, its metal insert if any, what the bore leaves around drill or insert, and the gap to the bone; mm."""
 
     drill: Drill
+    insert: Sleeve | None
     hole: Clearance
     contact: Clearance
     bore_mm: float
@@ -32,12 +34,15 @@ def fittings(order: Order, process: Process, tables: Tables) -> Fittings:
     Raises
     ------
     OrderError
-        A name that is in no table, or no clearance for the process.
+        A name that is in no table, no clearance for the process, or an insert that does not fit.
     """
-    drill = theatre(order, tables).drill or instrument(tables.drills, DRILL, "drill")
-    hole, contact = (clearance(feature, process, tables) for feature in ("drill-hole", "bone-contact"))
-    set_mm = parameters_of(order, PedicleGuideParameters).contact_offset_mm
-    return Fittings(drill, hole, contact, bore_mm(drill.diameter_mm, hole), set_mm or contact.per_side_mm)
+    chosen, asked = parameters_of(order, PedicleGuideParameters), theatre(order, tables)
+    drill = asked.drill or instrument(tables.drills, DRILL, "drill")
+    led = lead(drill.diameter_mm, "drill-hole", process, tables, insert=asked.sleeve, slips=chosen.insert == "slip",
+               sleeve_mm=chosen.sleeve_mm)  # fmt: skip
+    contact = clearance("bone-contact", process, tables)
+    offset_mm = chosen.contact_offset_mm or contact.per_side_mm
+    return Fittings(drill, led.insert, led.hole, contact, led.bore_mm, offset_mm)
 
 
 def screw(order: Order, tables: Tables) -> Screw:

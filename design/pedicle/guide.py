@@ -28,21 +28,22 @@ from batchone.design.guide.body import (
     guide_pose,
     surface_points,
 )
-from batchone.design.guide.crosslink import THICK_MM, Crosslink, crosslink, raised
+from batchone.design.guide.crosslink import raised
 from batchone.design.guide.finish import finished
-from batchone.design.guide.label import LABEL, engraved, height_mm
+from batchone.design.guide.label import LABEL
 from batchone.design.guide.sleeve import Sleeve, refuse_colliding, rim_height_mm
+from batchone.design.guide.slot import cut_tool
+from batchone.design.guide.window import taken_mm, window_in
 from batchone.design.model.reduction import reduced
+from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
 from batchone.design.pedicle.fittings import Fittings, fittings
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
-from batchone.pipeline.errors import DesignError
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
-RAISE_MM = 14.0  # sleeves are made longer by at most so much, for a bar that passes over a spinous process; project default
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
@@ -75,7 +76,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     for bone in anatomy.bones:
         others = neighbours(anatomy, bone)
         site = _site(bone, others, plan, order, chosen, fit)
-        part, more = _guide(site, order, chosen, process, fit.offset_mm)
+        part, more = _guide(site, chosen, process, fit.offset_mm, label_wordings(anatomy, bone, order))
         parts.append(part)
         figures += more
     if chosen.bone_model:
@@ -96,7 +97,7 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
     high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm)
-    wide = np.array([_MARGIN_MM, _LINK_MM, _MARGIN_MM])
+    wide = np.array([_LINK_MM if len(ways) == 1 else _MARGIN_MM, _LINK_MM, _MARGIN_MM])  # a single sleeve's bar leads aside
     room, free = room_about(bone, others, pose, low - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = surface_points(ground, relief)
@@ -134,7 +135,7 @@ def _hooks_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
 
 
 def _guide(
-    site: Site, order: Order, chosen: PedicleGuideParameters, process: Process, offset_mm: float
+    site: Site, chosen: PedicleGuideParameters, process: Process, offset_mm: float, words: tuple[tuple[str, ...], ...]
 ) -> tuple[Part, list[tuple[str, float]]]:
     name = site.bone.name
     pad, hooks = _pad_mm(site, chosen), _hooks_mm(site, chosen)
@@ -154,56 +155,32 @@ def _guide(
         process=process,
         sleeves=site.sleeves,
     )
-    lines = _lines(site, order)
-    link = _link(site, chosen, height_mm(lines, process))
-    if link is not None:
+    bars, lines = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process)
+    for link in bars:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
-    body = guide_body(base, site.sleeves, link.solids() if link else (), name=name)
+    body = guide_body(base, site.sleeves, tuple(solid for link in bars for solid in link.solids()), name=name)
     bores = tuple(sleeve.bore() for sleeve in site.sleeves)
+    window = None
+    if chosen.window_mm > 0.0:
+        above = taken_mm(site.ground.lattice, site.sleeves, bars)
+        window = window_in(name, site.ground.lattice, base.zones, footprint, above, diameter_mm=chosen.window_mm)
+        body = difference(body, cut_tool(window.hole()), what=f"{name}: window")
     marks: tuple[Feature, ...] = ()
-    if chosen.engrave and link is not None:
-        marks = _marks(link, lines, process)
+    if lines:
+        marks = marks_on(bars[-1], site.sleeves, lines, process)
         body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
     body = finished(body)
     part = to_part(
         body,
         f"guide-{name}",
-        functional_faces=_faces(site, bool(marks), process),
-        step=step_of((*bores, *marks), pose=site.pose),
+        functional_faces=(*_faces(site, bool(marks), process), *((window.face(process),) if window else ())),
+        step=step_of((*bores, *((window.hole(),) if window else ()), *marks), pose=site.pose),
         pose=site.pose,
     )
     area_mm2 = float(base.zones.sum()) * site.ground.lattice.step_mm**2
     figures = [(f"{name}_zones_mm2", area_mm2)]
     figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
     return part, figures
-
-
-def _lines(site: Site, order: Order) -> tuple[str, ...]:
-    side = {"left": " L", "right": " R", "midline": ""}[order.side]
-    return (order.case, f"{site.bone.name.upper()}{side}")
-
-
-def _link(site: Site, chosen: PedicleGuideParameters, width_mm: float) -> Crosslink | None:
-    if len(site.sleeves) < 2:
-        return None
-    first, second = sorted(site.sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
-    found = crosslink(first, second, site.room, site.free_mm, width_mm=width_mm, apart_mm=APART_MM, raise_mm=RAISE_MM)
-    if found is None:
-        raise DesignError(
-            f"{site.bone.name}: no room for a crosslink of {width_mm:.1f} x {THICK_MM:.1f} mm between the sleeves",
-            hint="longer sleeves (sleeve_mm), a shorter label, or engrave = false",
-        )
-    return found
-
-
-def _marks(link: Crosslink, lines: tuple[str, ...], process: Process) -> tuple[Feature, ...]:
-    start, end = link.corners_mm[1], link.corners_mm[2]
-    middle = 0.5 * (start + end) + 0.5 * THICK_MM * link.up
-    along = end - start
-    length = float(np.linalg.norm(along))
-    right = along / length
-    up = np.cross(link.up, right)
-    return engraved(lines, process, middle_mm=middle, right=right, up=up, length_mm=length + link.width_mm, thick_mm=THICK_MM)
 
 
 def _faces(site: Site, engraved_too: bool, process: Process) -> tuple[FunctionalFace, ...]:

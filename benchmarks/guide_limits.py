@@ -1,0 +1,116 @@
+"""Each parameter of the guide families at both ends of its limits: a guide that passes every check, or a refusal with its reason.
+
+    python -m benchmarks.guide_limits [high-tibial-opening high-tibial-closing shaft shaft-closing pedicle one-pedicle]
+
+Prints one line for each end; the exit status is 1 where a guide was made that fails a check. Minutes for each name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchone.design.families import load_families
+from batchone.design.make import check, design, plan
+from batchone.pipeline.errors import BatchoneError
+from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.order import Order, Parameters
+from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Mesh
+from batchone.samples.long_bone import bone_surface
+from batchone.samples.spine import spine_segment
+from batchone.segment.frames.long_bone import tibia
+from batchone.segment.frames.vertebra import vertebra
+from batchone.slicer.profiles import load_machine, load_process
+
+SIGMA_MM = 0.05
+_SHAFT = {"site": "shaft", "wedge": "none", "contact_offset_mm": 0.3}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A device, the side it is ordered for, and the parameters that one is changed of."""
+
+    device: str
+    side: str
+    parameters: dict[str, object]
+
+
+STARTS = {
+    "high-tibial-opening": Start("osteotomy-guide", "left", {}),
+    "high-tibial-closing": Start("osteotomy-guide", "left", {"wedge": "closing"}),
+    "shaft": Start("osteotomy-guide", "left", _SHAFT),
+    "shaft-closing": Start("osteotomy-guide", "left", {**_SHAFT, "wedge": "closing", "wedge_deg": 15.0}),
+    "pedicle": Start("pedicle-guide", "midline", {}),
+    "one-pedicle": Start("pedicle-guide", "left", {}),
+}
+
+
+def ends(model: type[Parameters]) -> Iterator[tuple[str, object]]:
+    """Each end of each numeric limit, each choice, and both values of each switch."""
+    for name, prop in model.model_json_schema()["properties"].items():
+        for key in ("minimum", "maximum"):
+            if key in prop:
+                yield name, int(prop[key]) if prop["type"] == "integer" else float(prop[key])
+        for choice in prop.get("enum", (False, True) if prop.get("type") == "boolean" else ()):
+            yield name, choice
+
+
+def anatomy_for(device: str) -> Anatomy:
+    """A synthetic tibia or vertebra."""
+    mesh: Mesh
+    if device == "osteotomy-guide":
+        mesh = bone_surface(330.0, rings=200, spokes=72)
+        sigma = np.full(len(mesh.vertices_mm), SIGMA_MM)
+        found, bone_name, side = tibia(mesh, sigma, "tibia-left", "left", complete=True), "tibia", "left"
+    else:
+        mesh = spine_segment(3).vertebrae[1]
+        sigma = np.full(len(mesh.vertices_mm), SIGMA_MM)
+        found, bone_name, side = vertebra(mesh, sigma, "L3"), "L3", "midline"
+    if found is None:
+        raise SystemExit(f"the synthetic bone for {device} shows no landmarks")
+    bone = Bone(bone_name, "left" if side == "left" else "midline", True, 1.0, 1.0, mesh, found.frame, sigma)
+    return Anatomy((bone,), found.landmarks, FieldOfView(np.eye(4), (9, 9, 9)), references=found.references)
+
+
+def outcome(anatomy: Anatomy, start: Start, name: str, value: object) -> tuple[str, bool]:
+    """What comes of one order, and whether a guide was made that fails."""
+    family, process = load_families()[start.device], load_process("pa12-sls")
+    try:
+        chosen = family.parameters.model_validate({"bone_model": False, **start.parameters, name: value})
+    except ValueError as error:
+        return f"refused: {error}".replace("\n", " "), False
+    due = dt.datetime(2027, 1, 31, 8, tzinfo=dt.UTC)
+    one = Order.model_validate(
+        {"case": "e-0001", "device": start.device, "side": start.side, "process": "pa12-sls", "machine": "sim-01", "due": due}
+    ).model_copy(update={"parameters": chosen})
+    try:
+        proposal = plan(anatomy, one)
+        found = check(design(anatomy, proposal, one, process), anatomy, proposal, one, process, load_machine("sim-01"))
+    except BatchoneError as error:
+        return f"refused: {error}", False
+    failed = [f"{f.what}: {f.value:g} ({f.limit})" for f in found.findings if f.verdict == "fail"]
+    return ("FAILS " + "; ".join(failed), True) if failed else ("passes", False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(STARTS))
+    use_kernel_cache()
+    bad = 0
+    for title in parser.parse_args().names:
+        start = STARTS[title]
+        anatomy = anatomy_for(start.device)
+        for name, value in ends(load_families()[start.device].parameters):
+            said, fails = outcome(anatomy, start, name, value)
+            bad += fails
+            print(f"{title:20} {name} = {value}: {said}", flush=True)
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The label of a guide, read back from a picture of the finished part."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+import numpy as np
+
+from batchone.design.family import FamilyLimits
+from batchone.design.guide.checks import judged
+from batchone.design.guide.label import LABEL, letters_mm
+from batchone.design.lettering.picture import pictured
+from batchone.design.lettering.reading import read
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Bone, Finding, Part
+
+_NO_ARROW_DEG = 180.0  # an arrow that is not found counts as turned round
+_HINT = "report this order: the label was not made as meant, or something stands before it"
+
+
+def label_findings(
+    part: Part, bone: Bone, choices: tuple[tuple[str, ...], ...], process: Process, limits: FamilyLimits
+) -> tuple[Finding, ...]:
+    """Characters that read otherwise than meant, and how far the arrow points away from the head.
+
+    ``choices`` are the wordings that may have been engraved, the fullest first; blanks are not read.
+    """
+    engraving = pictured(part, LABEL, height_mm=letters_mm(process))
+    found = None if engraving is None else read(engraving)
+    said = () if found is None else found.lines
+    wrong, meant = min(
+        ((_differing(said, lines), lines) for lines in choices), key=lambda one: one[0]
+    )  # of equals the first: the fullest
+    short = choices[0][-1].removeprefix(meant[-1]).strip()
+    what = f'{part.name}: characters of the label "{" / ".join(meant)}" that do not read so'
+    what += f' ("{" / ".join(said)}")' if wrong else f"; no room for {short}" if short else ""
+    away_deg = _NO_ARROW_DEG
+    if engraving is not None and found is not None and found.up is not None:
+        head = bone.frame[:3, 2]
+        flat = head - engraving.axes[:, 2] * float(head @ engraving.axes[:, 2])
+        cosine = float(flat @ found.up) / max(float(np.linalg.norm(flat)), 1e-9)
+        away_deg = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+    gates = limits.gates
+    return (
+        judged(gates["label_misread"], "label", what, float(wrong), _HINT),
+        judged(gates["label_arrow_deg"], "label", f"{part.name}: arrow of the label, away from the head", away_deg, _HINT),
+    )
+
+
+def _differing(said: tuple[str, ...], meant: tuple[str, ...]) -> int:
+    """Characters that differ; where lines are broken does not count."""
+    return sum(one != other for one, other in zip_longest("".join(said), "".join(meant).replace(" ", "")))
