@@ -6,5 +6,5 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    for name in ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "segmentation", "intake", "speed"):
+    for name in ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "segmentation", "intake", "speed", "guide"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -62,7 +62,7 @@ def engraved(
     depth = min(process.engrave_depth_mm, thick_mm - _LEAST_FLOOR_MM)
     block = height_mm(lines, process) - 2.0 * _MARGIN_MM
     arrow = max(block, 1.6 * tall)
-    wide = max(_wide_mm(line, tall) for line in lines)
+    wide = max(solid.text_width_mm(line, tall) for line in lines)
     total = _ARROW_WIDTH * arrow + 0.6 * tall + wide
     if total + 2.0 * _MARGIN_MM > length_mm:
         raise DesignError(
@@ -86,19 +86,6 @@ def engraved(
             )
         )  # fmt: skip
     return tuple(features)
-
-
-def _wide_mm(line: str, tall_mm: float) -> float:
-    flat = solid.text(
-        "width",
-        line,
-        height_mm=tall_mm,
-        depth_mm=1.0,
-        origin=(0.0, 0.0, 0.0),
-        x_direction=(1.0, 0.0, 0.0),
-        normal=(0.0, 0.0, 1.0),
-    )
-    return float(np.ptp(flat.mesh.vertices_mm[:, 0]))
 
 
 def _vector(values: FloatArray) -> Vector:
