@@ -6,5 +6,6 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    for name in ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating", "segmentation", "intake", "speed"):
+    truth = ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating")
+    for name in (*truth, "segmentation", "intake", "speed", "guide"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -153,6 +153,11 @@ def text(
     return _feature(name, solid.moved(_location(origin, x_direction, normal)))
 
 
+def text_width_mm(string: str, height_mm: float) -> float:
+    """Width of printable ASCII as :func:`text` writes it."""
+    return float(_glyphs(string, height_mm).BoundingBox().xlen)
+
+
 def arrow(
     name: str,
     *,

@@ -66,7 +66,9 @@ def lattice_over(low_mm: FloatArray, high_mm: FloatArray, step_mm: float) -> Lat
     return Lattice(origin, step_mm, (int(counts[0]), int(counts[1]), int(counts[2])))
 
 
-def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None = None, every: int = COARSE) -> Float32Array:
+def signed_distance_mm(
+    mesh: Mesh, lattice: Lattice, *, level_mm: float | None = None, every: int = COARSE, far_only: bool = False
+) -> Float32Array:
     """Signed distance of every voxel to a closed surface, negative inside, cut off at ``REACH_MM``.
 
     Parameters
@@ -80,15 +82,17 @@ def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None =
         and all without a level, are linear between nodes.
     every
         Voxels between nodes at first, a power of two; from there on half as many, again and again.
+    far_only
+        Nearer than ``NEAR_MM`` a distance need not be exact: nearest vertices do, and only the sign is certain. Without a level.
     """
     near = _over(mesh, lattice)
     if len(near.faces) == 0:
         return np.full(lattice.shape, REACH_MM, dtype=np.float32)
-    index_of = indexed(near)
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0
     nodes = inside[::every, ::every, ::every]
     places = _places(np.indices(nodes.shape).reshape(3, -1).T * every, lattice)
-    apart = _apart_mm(places, index_of).reshape(nodes.shape)
+    index_of = None if far_only else indexed(near)
+    apart = _apart_mm(places, near, index_of).reshape(nodes.shape)
     distance = np.where(nodes, -apart, apart).astype(np.float32)
     band_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every))
     while every > 1:
@@ -96,7 +100,7 @@ def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None =
         _between(np.ascontiguousarray(distance), 2, finer)
         every //= 2
         distance = finer
-        if level_mm is not None:
+        if level_mm is not None and index_of is not None:
             index = np.argwhere(np.abs(distance - np.float32(level_mm)) < np.float32(band_mm))
             place = (index[:, 0], index[:, 1], index[:, 2])
             found = nearest_mm(_places(index * every, lattice), index_of, within_mm=REACH_MM)
@@ -105,20 +109,23 @@ def signed_distance_mm(mesh: Mesh, lattice: Lattice, *, level_mm: float | None =
     return distance
 
 
-def _apart_mm(places_mm: FloatArray, surface: Index) -> FloatArray:
-    """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it to about the nearest vertex, cut at ``REACH_MM``.
+def _apart_mm(places_mm: FloatArray, mesh: Mesh, surface: Index | None) -> FloatArray:
+    """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it, and without an
+    index everywhere, to about the nearest vertex; cut at ``REACH_MM``.
 
     Of vertices that share a cell of ``THIN_MM`` one is asked: from afar the others are as far.
     """
-    vertices = surface.mesh.vertices_mm
+    vertices = mesh.vertices_mm
     cells = np.floor(vertices / THIN_MM).astype(np.int64) - np.floor(vertices.min(axis=0) / THIN_MM).astype(np.int64)
     size = cells.max(axis=0) + 1
     first = np.unique((cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2], return_index=True)[1]
     to_vertex, _ = cKDTree(vertices[first]).query(places_mm, distance_upper_bound=REACH_MM, workers=-1)
-    apart = np.minimum(to_vertex, REACH_MM)
-    close = np.flatnonzero(to_vertex < NEAR_MM + max(_longest_mm(surface.mesh), float(np.sqrt(3.0)) * THIN_MM))
+    apart = np.asarray(np.minimum(to_vertex, REACH_MM))
+    if surface is None:
+        return apart
+    close = np.flatnonzero(to_vertex < NEAR_MM + max(_longest_mm(mesh), float(np.sqrt(3.0)) * THIN_MM))
     apart[close] = np.minimum(nearest_mm(places_mm[close], surface, within_mm=REACH_MM), REACH_MM)
-    return np.asarray(apart)
+    return apart
 
 
 def _longest_mm(mesh: Mesh) -> float:

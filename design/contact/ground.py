@@ -43,12 +43,14 @@ def ground_of(
 
 
 def room_about(
-    bone: Bone, others: Neighbours, pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray
+    bone: Mesh, others: Neighbours, pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray
 ) -> tuple[Lattice, Float32Array]:
-    """A coarse look at a larger box: the grid, and how near anything comes to any bone on its way out along z."""
+    """A coarse look at a larger box: the grid, and how near anything comes to any bone on its way out along z.
+
+    ``bone`` stands in the frame of ``pose``. Below 2 mm (``NEAR_MM``) distances are only roughly right.
+    """
     lattice = lattice_over(low_mm, high_mm, ROOM_STEP_MM)
-    mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
-    nearest = signed_distance_mm(mesh, lattice, every=1)
+    nearest = signed_distance_mm(bone, lattice, every=1, far_only=True)
     beside = others.distance_mm(lattice, pose, every=1)
     return lattice, nearest_on_the_way(nearest if beside is None else np.minimum(nearest, beside))
 

@@ -12,6 +12,7 @@ from scipy.optimize import least_squares
 from batchone.design.contact.field import REACH_MM
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import CONTACT
+from batchone.design.cranial.columns import submesh
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
 from batchone.design.nearest import indexed, nearest_mm
@@ -20,6 +21,7 @@ from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vect
 
 _SPLIT = np.array([[6, 0, 0], [0, 6, 0], [0, 0, 6], [3, 3, 0], [0, 3, 3], [3, 0, 3], [2, 2, 2]]) / 6.0  # places in a triangle
 UP = np.array([0.0, 0.0, 1.0])
+_BESIDE_MM = 0.01  # numerical: rays in single precision may stray so far
 _LEAVES_MM2 = 1e-6  # numerical: smaller faces under bone are rounding
 
 
@@ -34,7 +36,10 @@ class Cylinder:
 
 
 def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: FamilyLimits) -> tuple[Finding, ...]:
-    """Gap over the contact faces against the set offset, area that carries, and the nearest place of all."""
+    """Gap over the contact faces against the set offset, area that carries, and the nearest place of all.
+
+    A part further from the bone than ``REACH_MM`` everywhere counts as so far off.
+    """
     pose = _near(part.mesh)
     mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
     touching = part.face_labels == part.labels.index(CONTACT)
@@ -47,10 +52,11 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     share = np.cumsum(np.repeat(areas / len(_SPLIT), len(_SPLIT))[order])
     p95 = float(error[order][np.searchsorted(share, 0.95 * share[-1])])
     worst = int(np.argmax(error))
-    inside = Scene(local).holds(mesh.vertices_mm, UP)
-    distance = nearest_mm(mesh.vertices_mm, surface)
-    least = int(np.argmin(np.where(inside, -distance, distance)))
-    nearest = float(-distance[least] if inside[least] else distance[least]) - offset_mm
+    inside = Scene(_along(local, mesh, UP)).holds(mesh.vertices_mm, UP)
+    distance = np.minimum(nearest_mm(mesh.vertices_mm, surface, within_mm=REACH_MM), REACH_MM)
+    distance[inside] = -nearest_mm(mesh.vertices_mm[inside], surface)
+    least = int(np.argmin(distance))
+    nearest = float(distance[least]) - offset_mm
     back = np.linalg.inv(pose)
     gates, name = limits.gates, part.name
     hint = "report this order: the contact was not made as set"
@@ -68,8 +74,9 @@ def way_out_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) ->
     """Area of faces that have bone above them on the way out: those would catch."""
     pose = _near(part.mesh)
     mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
-    direction = np.tile(np.array(way.direction), (len(mesh.vertices_mm), 1))
-    caught = Scene(local).meets(mesh.vertices_mm, direction, 500.0)[1] >= 0
+    out = np.array(way.direction)
+    direction = np.tile(out, (len(mesh.vertices_mm), 1))
+    caught = Scene(_along(local, mesh, out)).meets(mesh.vertices_mm, direction, 500.0)[1] >= 0
     corners = mesh.vertices_mm[mesh.faces]
     areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     area = float(areas[caught[mesh.faces].any(axis=1)].sum())
@@ -128,6 +135,21 @@ def fitted_cylinder(points_mm: FloatArray, origin_mm: FloatArray, direction: Flo
     axis = np.array([best[2], best[3], 1.0]) @ np.column_stack([x, y, z]).T
     place = origin_mm + best[0] * x + best[1] * y
     return Cylinder(place, axis / np.linalg.norm(axis), 2.0 * float(best[4]), float(np.abs(off(best)).max()))
+
+
+def _along(bone: Mesh, part: Mesh, direction: FloatArray) -> Mesh:
+    """The triangles of a bone, at least one, that rays from a part along a unit direction (3,) can meet."""
+    across = np.linalg.svd(direction[None])[2][1:]
+    frame = np.column_stack([*across, direction])
+    places, own = bone.vertices_mm @ frame, part.vertices_mm @ frame
+    low, high = own.min(axis=0) - _BESIDE_MM, own.max(axis=0) + _BESIDE_MM
+    beside = np.zeros(len(places), dtype=np.uint8)
+    for axis in range(3):
+        beside |= (places[:, axis] < low[axis]).astype(np.uint8) << np.uint8(2 * axis)
+        if axis < 2:
+            beside |= (places[:, axis] > high[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
+    met = np.bitwise_and.reduce(beside[bone.faces], axis=1) == 0
+    return submesh(bone, met) if met.any() else bone
 
 
 def _near(mesh: Mesh) -> FloatArray:

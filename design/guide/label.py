@@ -71,7 +71,7 @@ def engraved(
     depth = min(process.engrave_depth_mm, thick_mm - _LEAST_FLOOR_MM)
     block = height_mm(lines, process) - 2.0 * _MARGIN_MM
     arrow = _arrow_mm(lines, process)
-    wide = max(_wide_mm(line, tall) for line in lines)
+    wide = max(solid.text_width_mm(line, tall) for line in lines)
     total = long_mm(lines, wide, process) - 2.0 * _MARGIN_MM
     if total + 2.0 * _MARGIN_MM > length_mm:
         raise DesignError(
@@ -95,19 +95,6 @@ def engraved(
             )
         )  # fmt: skip
     return tuple(features)
-
-
-def _wide_mm(line: str, tall_mm: float) -> float:
-    flat = solid.text(
-        "width",
-        line,
-        height_mm=tall_mm,
-        depth_mm=1.0,
-        origin=(0.0, 0.0, 0.0),
-        x_direction=(1.0, 0.0, 0.0),
-        normal=(0.0, 0.0, 1.0),
-    )
-    return float(np.ptp(flat.mesh.vertices_mm[:, 0]))
 
 
 def _vector(values: FloatArray) -> Vector:

@@ -98,7 +98,7 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm)
     wide = np.array([_LINK_MM if len(ways) == 1 else _MARGIN_MM, _LINK_MM, _MARGIN_MM])  # a single sleeve's bar leads aside
-    room, free = room_about(bone, others, pose, low - wide, high + wide)
+    room, free = room_about(ground.bone, others, pose, low - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = surface_points(ground, relief)
     sleeves = []

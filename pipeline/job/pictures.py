@@ -63,8 +63,8 @@ class _Shot:
     more_caption: str = ""
 
 
-def make_pictures(anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture, ...]:
-    """Draw all pictures of a job; the same values give the same bytes.
+def make_pictures(anatomy: Anatomy, device: Device, plan: Plan, *, only: str = "") -> tuple[Picture, ...]:
+    """Draw the pictures of a job, or ``only`` the one of that name (without ending); the same values give the same bytes.
 
     Returns
     -------
@@ -83,10 +83,16 @@ def make_pictures(anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture
         shots += [_Shot(f"device-{s}", f"device, seen from the {place_of(s)}", parts, f, u) for s, f, u in SIDES]
     else:
         shots += _axis_shots(anatomy, device, parts=parts, bones=bones, outward=outward_direction(axis, anatomy, device))
+    shots = [shot for shot in shots if only in ("", shot.name, shot.more_name)]
     workers = max(1, min(4, os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:  # each picture is its own, whichever thread draws it
         taken = [picture for pictures in pool.map(_take, shots) for picture in pictures]
-    return tuple(picture for prefix in _ORDER for picture in taken if picture.name.startswith(prefix))
+    return tuple(
+        picture
+        for prefix in _ORDER
+        for picture in taken
+        if picture.name.startswith(prefix) and only in ("", picture.name.removesuffix(".png"))
+    )
 
 
 def fitting_camera(bodies: Sequence[Body], *, forward: Vector, up: Vector) -> Camera:
