@@ -37,7 +37,7 @@ def beside_canal(canal: Canal, place: Ground) -> tuple[Float32Array, Float32Arra
     return (columns[None, :] - column[:, None]).astype(np.float32), (rows[None, :] - row[:, None]).astype(np.float32)
 
 
-def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray) -> BoolArray:
+def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray, inside: BoolArray) -> BoolArray:
     """The bone of a box that belongs to ribs.
 
     Parameters
@@ -50,6 +50,8 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray)
         Voxels that surely are vertebra.
     where
         Where ribs may be: above the sacrum.
+    inside
+        Within the field of view, on the box: a scan that lies oblique to the patient ends at other heights left and right.
     """
     left, back = beside_canal(canal, place)
     side = np.broadcast_to(np.abs(left)[:, None, :], place.bone.shape)
@@ -57,8 +59,7 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray)
     bone = place.bone & where
     goal = side > RIB_REACH_MM
     ends = max(1, round(RIB_END_MM / place.step_mm))
-    goal[:ends] |= side[:ends] > RIB_SEED_MM + RIB_END_MM  # it goes on beyond the end of the scan
-    goal[-ends:] |= side[-ends:] > RIB_SEED_MM + RIB_END_MM
+    goal |= near_end(inside, ends) & (side > RIB_SEED_MM + RIB_END_MM)  # it goes on beyond the end of the scan
     outer = _reaching(bone & (side > RIB_SEED_MM), goal)
     spine = bone & (bodies | ((side < ARCH_SIDE_MM) & (depth > -ARCH_FRONT_MM) & (depth < ARCH_BACK_MM)))
     outer &= ~spine
@@ -66,6 +67,13 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray)
     within = bone & (side < RIB_CUT_MM)
     ribs = ~cut_in_two(place, within, within & spine_seed, within & rib_seed) & within
     return (bone & outer) | ribs
+
+
+def near_end(inside: BoolArray, slices: int) -> BoolArray:
+    """Where the field of view (slices, rows, columns) ends within that many slices above or below; the box's ends are ends."""
+    out = np.ones_like(inside)
+    out[slices:-slices] = ~(inside[: -2 * slices] & inside[2 * slices :])
+    return out
 
 
 def _reaching(mask: BoolArray, goal: BoolArray) -> BoolArray:

@@ -67,7 +67,7 @@ def spine_of(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Spine | Non
     where = np.ones(place.bone.shape, dtype=np.bool_)
     if pelvis:
         where[: max(0, int(discs[0].middle_mm[0] / volume.step_mm) - box[0].start)] = False
-    lateral = ribs_apart(place, canal, seeds > 0, where)
+    lateral = ribs_apart(place, canal, seeds > 0, where, volume.inside[box])
     seeds[lateral] = 0
     levels = cut_vertebrae(place, place.bone & ~lateral, discs, seeds)
     return Spine(canal, discs, place, _seeded(part_above(place, levels, discs, seeds), seeds), lateral, seeds, pelvis)
