@@ -7,7 +7,7 @@ import numpy as np
 from batchone.segment.apart.canal import Canal
 from batchone.segment.apart.cut import Ground, cut_in_two
 from batchone.segment.apart.grid import BoolArray, Float32Array
-from batchone.segment.apart.pieces import counted_in
+from batchone.segment.apart.pieces import counted_in, touching
 from batchone.segment.apart.table import (
     ARCH_BACK_MM,
     ARCH_FRONT_MM,
@@ -15,6 +15,10 @@ from batchone.segment.apart.table import (
     CORE_LEVELS,
     RIB_CUT_MM,
     RIB_END_MM,
+    RIB_NECK_FRONT_MM,
+    RIB_NECK_PULL,
+    RIB_NECK_SIDE_MM,
+    RIB_NECK_SLANT_MM,
     RIB_REACH_MM,
     RIB_SEED_MM,
 )
@@ -39,6 +43,9 @@ def beside_canal(canal: Canal, place: Ground) -> tuple[Float32Array, Float32Arra
 
 def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray, inside: BoolArray) -> BoolArray:
     """The bone of a box that belongs to ribs.
+
+    A shaft has less bone across than the two joints of its head and tubercle, so the cheapest cut alone leaves necks on
+    vertebrae. Where a neck passes, in front of the transverse process, bone is therefore drawn to the rib a little.
 
     Parameters
     ----------
@@ -65,8 +72,9 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray,
     outer &= ~spine
     rib_seed, spine_seed = grown_seeds(place, bone, outer, spine)
     within = bone & (side < RIB_CUT_MM)
-    ribs = ~cut_in_two(place, within, within & spine_seed, within & rib_seed) & within
-    return (bone & outer) | ribs
+    neck = within & ~spine_seed & (side > RIB_NECK_SIDE_MM) & (depth > -RIB_NECK_FRONT_MM) & (depth < side - RIB_NECK_SLANT_MM)
+    ribs = cut_in_two(place, within, within & rib_seed, within & spine_seed, neck & ~rib_seed, weak_pull=RIB_NECK_PULL)
+    return (bone & outer) | touching(ribs, rib_seed)  # a place drawn to a rib that is not there, as in the loin, is spine
 
 
 def near_end(inside: BoolArray, slices: int) -> BoolArray:
