@@ -41,7 +41,9 @@ def beside_canal(canal: Canal, place: Ground) -> tuple[Float32Array, Float32Arra
     return (columns[None, :] - column[:, None]).astype(np.float32), (rows[None, :] - row[:, None]).astype(np.float32)
 
 
-def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray, inside: BoolArray) -> BoolArray:
+def ribs_apart(
+    place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray, inside: BoolArray, lowest_neck: int
+) -> BoolArray:
     """The bone of a box that belongs to ribs.
 
     A shaft has less bone across than the two joints of its head and tubercle, so the cheapest cut alone leaves necks on
@@ -59,6 +61,8 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray,
         Where ribs may be: above the sacrum.
     inside
         Within the field of view, on the box: a scan that lies oblique to the patient ends at other heights left and right.
+    lowest_neck
+        The box's slice below which no rib's neck passes in front of a transverse process: loin, and the last two ribs.
     """
     left, back = beside_canal(canal, place)
     side = np.broadcast_to(np.abs(left)[:, None, :], place.bone.shape)
@@ -73,6 +77,7 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray,
     rib_seed, spine_seed = grown_seeds(place, bone, outer, spine)
     within = bone & (side < RIB_CUT_MM)
     neck = within & ~spine_seed & (side > RIB_NECK_SIDE_MM) & (depth > -RIB_NECK_FRONT_MM) & (depth < side - RIB_NECK_SLANT_MM)
+    neck[:lowest_neck] = False
     ribs = cut_in_two(place, within, within & rib_seed, within & spine_seed, neck & ~rib_seed, weak_pull=RIB_NECK_PULL)
     return (bone & outer) | touching(ribs, rib_seed)  # a place drawn to a rib that is not there, as in the loin, is spine
 
