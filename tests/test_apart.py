@@ -159,6 +159,15 @@ def test_thoracic_ribs_have_labels_of_their_own(test_data: Path) -> None:
 
 
 @pytest.mark.data
+def test_few_ribs_are_cut_through_their_neck(test_data: Path) -> None:
+    found, _ = apart(test_data / "thorax.zip")
+    spine = {label.value for label in found.labels if is_vertebra(label)}
+    ribs = {label.value for label in found.labels if label.name.startswith("rib")}
+    cuts = [cut for cut in found.cuts if cut.first in spine and cut.second in ribs and cut.area_mm2 >= 30.0]
+    assert sum(cut.valley_ratio > 0.75 for cut in cuts) <= 3  # 5 of 13 when nothing draws a neck to its rib
+
+
+@pytest.mark.data
 @pytest.mark.parametrize(
     ("axis", "degrees"), [(0, 10.0), *(pytest.param(*turn, marks=pytest.mark.slow) for turn in ((0, -10.0), (1, 10.0)))]
 )
