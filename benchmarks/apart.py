@@ -12,7 +12,7 @@ Which scans tuned the constants and which only judge:
   0.5 and 1.25 mm voxels.
 - the thorax mirrored, turned by 10 degrees, cropped, noisier and with every second slice only judges (`apart_robust`), but for
   two things: that a turned scan ends at other heights left and right was seen on it, and the figures of the scan rolled by 10
-  degrees were looked at while the pull on the ribs' necks was chosen. That pull's lowest level was set after `lumbar-labelled` failed.
+  degrees were looked at while the pull on the ribs' necks was chosen. Its lowest level was set after `lumbar-labelled` got worse.
 - `head-phantom-tilted`, `awkward/jpeg2000-slab` and the talus over the calcaneus only judge: nothing was changed for them. The
   tilted phantom is the same object as `head-phantom`.
 
