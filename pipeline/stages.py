@@ -119,7 +119,7 @@ STAGES = (
         "batchone.segment.make:segment",
         ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
         "Anatomy",
-        5,
+        6,
         2.5,
         _keep_anatomy,
     ),

@@ -30,6 +30,7 @@ from batchone.segment.apart.fill import grey_filled
 from batchone.segment.apart.make import bones_apart
 from batchone.segment.apart.maxflow import source_side
 from batchone.segment.apart.numbering import NAMES
+from batchone.segment.apart.ribs import near_end
 from batchone.segment.label_map import Label, LabelMap
 
 RECORD = SeriesRecord("CT", "", "", "", "HFS", 1, 1.0, 1.0, (1.0, 1.0), 0.0, "", "")
@@ -155,6 +156,40 @@ def test_thoracic_ribs_have_labels_of_their_own(test_data: Path) -> None:
     borne = Counter((label.evidence.split(";")[0], label.side) for label in ribs if label.evidence.startswith("touches"))
     assert len(borne) >= 10
     assert max(borne.values()) == 1  # no vertebra has two ribs on one side
+
+
+@pytest.mark.data
+def test_few_ribs_are_cut_through_their_neck(test_data: Path) -> None:
+    found, _ = apart(test_data / "thorax.zip")
+    spine = {label.value for label in found.labels if is_vertebra(label)}
+    ribs = {label.value for label in found.labels if label.name.startswith("rib")}
+    cuts = [cut for cut in found.cuts if cut.first in spine and cut.second in ribs and cut.area_mm2 >= 30.0]
+    assert sum(cut.valley_ratio > 0.75 for cut in cuts) <= 3  # 5 of 13 when nothing draws a neck to its rib
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("axis", "degrees"), [(0, 10.0), *(pytest.param(*turn, marks=pytest.mark.slow) for turn in ((0, -10.0), (1, 10.0)))]
+)
+def test_the_ribs_of_a_patient_who_lies_turned_are_found_where_the_oblique_scan_ends(
+    test_data: Path, axis: int, degrees: float
+) -> None:
+    scan = scan_of(test_data / "thorax.zip")
+    first, second = [other for other in range(3) if other != axis]
+    turn = np.eye(4)
+    turn[[first, second], [first, second]] = np.cos(np.radians(degrees))
+    turn[first, second], turn[second, first] = -np.sin(np.radians(degrees)), np.sin(np.radians(degrees))
+    found, _ = bones_apart(Scan(scan.hu, turn @ scan.affine, scan.record))
+    assert len([label for label in found.labels if label.name.startswith("rib")]) >= 20
+    assert len([label for label in found.labels if is_vertebra(label) and label.complete]) >= 4
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (2, 4)])
+def test_the_end_of_a_field_of_view_is_seen_from_as_far_as_asked_and_no_further(low: int, high: int) -> None:
+    inside = np.ones((20, 2, 2), dtype=np.bool_)
+    inside[:low, 1], inside[20 - high :, 1] = False, False  # oblique: one row ends earlier
+    assert np.flatnonzero(near_end(inside, 3)[:, 0, 0]).tolist() == [0, 1, 2, 17, 18, 19]
+    assert np.flatnonzero(near_end(inside, 3)[:, 1, 0]).tolist() == [*range(low + 3), *range(17 - high, 20)]
 
 
 @pytest.mark.data

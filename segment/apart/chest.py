@@ -10,6 +10,7 @@ from scipy.ndimage import find_objects
 from batchone.pipeline.values import FloatArray, Side
 from batchone.segment.apart.draft import Draft, Entry
 from batchone.segment.apart.grid import BoolArray, WorkVolume
+from batchone.segment.apart.ribs import near_end
 from batchone.segment.apart.spine import Spine
 from batchone.segment.apart.table import (
     CHEST_AXIS_MM,
@@ -61,7 +62,7 @@ def name_chest(draft: Draft, spine: Spine, volume: WorkVolume, values: list[int]
         side: Side = "left" if np.median(left) > 0.0 else "right"
         entry.side = side
         inner = float(np.abs(left).min())
-        if section > RIB_SECTION_MM2 or (volume_mm3 < RIB_PIECE_MM3 and not _at_end(box, draft.labels.shape)):
+        if section > RIB_SECTION_MM2 or (volume_mm3 < RIB_PIECE_MM3 and not _at_end(draft.labels[box] == value, box, volume)):
             continue
         if inner > RIB_NEAR_MM and _over_rib(draft, value, points, row, column, volume):
             _set(entry, "scapula", side, 0.5, "outside the ribs, behind")
@@ -79,8 +80,12 @@ def name_chest(draft: Draft, spine: Spine, volume: WorkVolume, values: list[int]
     return tuple(found)
 
 
-def _at_end(box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
-    return box[0].start <= 1 or box[0].stop >= shape[0] - 1
+def _at_end(piece: BoolArray, box: tuple[slice, ...], volume: WorkVolume) -> bool:
+    """Whether a piece in its box comes within a slice of where the field of view ends above or below."""
+    if box[0].start <= 1 or box[0].stop >= volume.hu.shape[0] - 1:
+        return True
+    wide = (slice(box[0].start - 1, box[0].stop + 1), *box[1:])
+    return bool((near_end(volume.inside[wide], 1)[1:-1] & piece).any())
 
 
 def _set(entry: Entry, name: str, side: Side, confidence: float, evidence: str) -> None:

@@ -97,16 +97,17 @@ def cut_in_two(
     second: BoolArray,
     weak_first: BoolArray | None = None,
     weak_second: BoolArray | None = None,
+    weak_pull: float = WEAK_PULL,
 ) -> BoolArray:
     """The voxels of ``within`` on the side of ``first`` in the cheapest cut between two seeds.
 
-    ``weak_first`` and ``weak_second`` are tied to a side by ``WEAK_PULL`` per voxel only.
+    ``weak_first`` and ``weak_second`` are tied to a side by ``weak_pull`` per voxel only.
     """
     pull: Int32Array = np.zeros(within.shape, dtype=np.int32)
     if weak_first is not None:
-        pull[weak_first] += int(WEAK_PULL * CAPACITY)
+        pull[weak_first] += int(weak_pull * CAPACITY)
     if weak_second is not None:
-        pull[weak_second] -= int(WEAK_PULL * CAPACITY)
+        pull[weak_second] -= int(weak_pull * CAPACITY)
     pull[first], pull[second] = _STRONG, -_STRONG
     return source_side(within, place.cost, pull)
 

@@ -7,7 +7,7 @@ import numpy as np
 from batchone.segment.apart.canal import Canal
 from batchone.segment.apart.cut import Ground, cut_in_two
 from batchone.segment.apart.grid import BoolArray, Float32Array
-from batchone.segment.apart.pieces import counted_in
+from batchone.segment.apart.pieces import counted_in, touching
 from batchone.segment.apart.table import (
     ARCH_BACK_MM,
     ARCH_FRONT_MM,
@@ -15,6 +15,10 @@ from batchone.segment.apart.table import (
     CORE_LEVELS,
     RIB_CUT_MM,
     RIB_END_MM,
+    RIB_NECK_FRONT_MM,
+    RIB_NECK_PULL,
+    RIB_NECK_SIDE_MM,
+    RIB_NECK_SLANT_MM,
     RIB_REACH_MM,
     RIB_SEED_MM,
 )
@@ -37,8 +41,13 @@ def beside_canal(canal: Canal, place: Ground) -> tuple[Float32Array, Float32Arra
     return (columns[None, :] - column[:, None]).astype(np.float32), (rows[None, :] - row[:, None]).astype(np.float32)
 
 
-def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray) -> BoolArray:
+def ribs_apart(
+    place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray, inside: BoolArray, lowest_neck: int
+) -> BoolArray:
     """The bone of a box that belongs to ribs.
+
+    A shaft has less bone across than the two joints of its head and tubercle, so the cheapest cut alone leaves necks on
+    vertebrae. Where a neck passes, in front of the transverse process, bone is therefore drawn to the rib a little.
 
     Parameters
     ----------
@@ -50,6 +59,10 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray)
         Voxels that surely are vertebra.
     where
         Where ribs may be: above the sacrum.
+    inside
+        Within the field of view, on the box: a scan that lies oblique to the patient ends at other heights left and right.
+    lowest_neck
+        The box's slice below which no rib's neck passes in front of a transverse process: loin, and the last two ribs.
     """
     left, back = beside_canal(canal, place)
     side = np.broadcast_to(np.abs(left)[:, None, :], place.bone.shape)
@@ -57,15 +70,23 @@ def ribs_apart(place: Ground, canal: Canal, bodies: BoolArray, where: BoolArray)
     bone = place.bone & where
     goal = side > RIB_REACH_MM
     ends = max(1, round(RIB_END_MM / place.step_mm))
-    goal[:ends] |= side[:ends] > RIB_SEED_MM + RIB_END_MM  # it goes on beyond the end of the scan
-    goal[-ends:] |= side[-ends:] > RIB_SEED_MM + RIB_END_MM
+    goal |= near_end(inside, ends) & (side > RIB_SEED_MM + RIB_END_MM)  # it goes on beyond the end of the scan
     outer = _reaching(bone & (side > RIB_SEED_MM), goal)
     spine = bone & (bodies | ((side < ARCH_SIDE_MM) & (depth > -ARCH_FRONT_MM) & (depth < ARCH_BACK_MM)))
     outer &= ~spine
     rib_seed, spine_seed = grown_seeds(place, bone, outer, spine)
     within = bone & (side < RIB_CUT_MM)
-    ribs = ~cut_in_two(place, within, within & spine_seed, within & rib_seed) & within
-    return (bone & outer) | ribs
+    neck = within & ~spine_seed & (side > RIB_NECK_SIDE_MM) & (depth > -RIB_NECK_FRONT_MM) & (depth < side - RIB_NECK_SLANT_MM)
+    neck[:lowest_neck] = False
+    ribs = cut_in_two(place, within, within & rib_seed, within & spine_seed, neck & ~rib_seed, weak_pull=RIB_NECK_PULL)
+    return (bone & outer) | touching(ribs, rib_seed)  # a place drawn to a rib that is not there, as in the loin, is spine
+
+
+def near_end(inside: BoolArray, slices: int) -> BoolArray:
+    """Where the field of view (slices, rows, columns) ends within that many slices above or below; the box's ends are ends."""
+    out = np.ones_like(inside)
+    out[slices:-slices] = ~(inside[: -2 * slices] & inside[2 * slices :])
+    return out
 
 
 def _reaching(mask: BoolArray, goal: BoolArray) -> BoolArray:

@@ -14,7 +14,14 @@ from batchone.segment.apart.march import marched
 from batchone.segment.apart.mask import BoneMask
 from batchone.segment.apart.pieces import touching
 from batchone.segment.apart.ribs import ribs_apart
-from batchone.segment.apart.table import PELVIS_BELOW_MM, SPINE_BACK_MM, SPINE_FRONT_MM, SPINE_SIDE_MM
+from batchone.segment.apart.table import (
+    LUMBAR_LEAST,
+    NECKLESS_RIBS,
+    PELVIS_BELOW_MM,
+    SPINE_BACK_MM,
+    SPINE_FRONT_MM,
+    SPINE_SIDE_MM,
+)
 from batchone.segment.apart.vertebrae import body_seeds, cut_vertebrae, part_above
 
 
@@ -67,7 +74,10 @@ def spine_of(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Spine | Non
     where = np.ones(place.bone.shape, dtype=np.bool_)
     if pelvis:
         where[: max(0, int(discs[0].middle_mm[0] / volume.step_mm) - box[0].start)] = False
-    lateral = ribs_apart(place, canal, seeds > 0, where)
+    with_necks = discs[LUMBAR_LEAST + NECKLESS_RIBS :]  # counted from the sacrum
+    above = 0.0 if not pelvis else with_necks[0].middle_mm[0] if with_necks else top
+    lowest_neck = max(0, int(above / volume.step_mm) - box[0].start)
+    lateral = ribs_apart(place, canal, seeds > 0, where, volume.inside[box], lowest_neck)
     seeds[lateral] = 0
     levels = cut_vertebrae(place, place.bone & ~lateral, discs, seeds)
     return Spine(canal, discs, place, _seeded(part_above(place, levels, discs, seeds), seeds), lateral, seeds, pelvis)

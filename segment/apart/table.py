@@ -132,6 +132,11 @@ CORE_LEVELS = (
 ARCH_FRONT_MM, ARCH_BACK_MM = 6.0, 75.0  # of the canal's middle; M B.2.4
 RIB_END_MM = 4.0  # from an end of the scan, and that much further out: the rib goes on beyond it; default
 RIB_CUT_MM = 60.0  # off the canal: further out a rib is a rib; anatomy
+RIB_NECK_SIDE_MM = 17.0  # off the canal: further out than a pedicle's seed; anatomy, tried on the thorax (16 to 17)
+RIB_NECK_FRONT_MM = 14.0  # in front of the canal's middle: heads reach so far, the bodies' walls further; anatomy
+RIB_NECK_SLANT_MM = 20.0  # mm off to the side less mm behind: more than that in front of transverse processes; tried (18 to 24)
+NECKLESS_RIBS = 2  # the last ones meet no transverse process; anatomy (ribs 11 and 12)
+RIB_NECK_PULL = 0.04  # the tie of a voxel there to its rib; tried on the thorax (0.01 to 0.15: from 0.08 bodies lose their walls)
 RIB_PIECE_MM3 = 1000.0  # a smaller piece is a calcified cartilage or a vessel; default
 
 # pelvis
