@@ -140,7 +140,7 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        2,
+        3,
         2.0,
         _keep_checked,
     ),
