@@ -96,6 +96,11 @@ def test_faces_lie_on_each_other_just_inside_the_rounding_of_files_and_not_outsi
     assert len(coincident_triangles(mesh)) == count
 
 
+def test_needles_finer_than_the_rounding_of_files_do_not_lie_on_each_other() -> None:
+    points = np.array([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [3.0, 1e-5, 0.0], [0.0, 1e-5, 0.0]])
+    assert len(coincident_triangles(Mesh(points, np.array([[0, 1, 2], [0, 2, 3]], dtype=np.int32)))) == 0
+
+
 @pytest.mark.parametrize(
     ("what", "scale", "shift_mm"),
     [

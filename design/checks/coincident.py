@@ -19,8 +19,10 @@ def coincident_triangles(mesh: Mesh) -> IntArray:
     steps = np.rint((mesh.vertices_mm - mesh.vertices_mm.min(axis=0)) / _SAME_MM).astype(np.int64)
     place = np.unique(steps, axis=0, return_inverse=True)[1].reshape(-1)
     corners = np.sort(place[mesh.faces], axis=1)
-    group, count = np.unique(corners, axis=0, return_inverse=True, return_counts=True)[1:]
-    return np.flatnonzero(count[group.reshape(-1)] > 1).astype(np.int32)
+    # triangles whose own corners fall together have no face to lie on another with: the mesh's check counts them
+    whole = np.flatnonzero((corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]))
+    group, count = np.unique(corners[whole], axis=0, return_inverse=True, return_counts=True)[1:]
+    return whole[count[group.reshape(-1)] > 1].astype(np.int32)
 
 
 def coincident_findings(part: Part) -> tuple[Finding, ...]:
