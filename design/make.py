@@ -62,16 +62,15 @@ def check(
     tables: Tables | None = None,
 ) -> CheckedDevice:
     """Measure everything, then judge: what every device must be, then what only this family has."""
-    from batchone.design.checks.mesh import mesh_findings
+    from batchone.design.checks.part import part_findings
     from batchone.design.checks.placement import placement_findings
-    from batchone.design.checks.walls import wall_findings
 
     family = _family(order)
     limits = family.limits
     findings: list[Finding] = []
     for part in device.parts:
-        findings += mesh_findings(part)
-        findings += wall_findings(part, process, limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm"))
+        wall = limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm")
+        findings += part_findings(part, process, wall)
     findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
     case = Checked(device, anatomy, plan, order, process, machine, tables or shipped_tables(), limits)
     for measure in family.checks:

@@ -28,7 +28,8 @@ class MeshMeasures:
     """What was counted on a mesh.
 
     ``open_edges`` have one triangle, ``branching_edges`` more than two, ``flipped_edges`` two that run the same way;
-    ``pinched_vertices`` join sheets in a single point; ``slivers`` are triangles without height.
+    ``pinched_vertices`` join sheets in a single point; ``slivers`` are triangles without height. ``places_mm`` has one place
+    for each of these, by its name, where there is one: the middle of an edge or triangle, a vertex.
     """
 
     triangles: int
@@ -40,6 +41,7 @@ class MeshMeasures:
     pieces: int
     volume_mm3: float
     crossings: IntArray
+    places_mm: dict[str, Vector]
 
 
 def measure_mesh(mesh: Mesh) -> MeshMeasures:
@@ -54,16 +56,32 @@ def measure_mesh(mesh: Mesh) -> MeshMeasures:
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.empty(0, dtype=np.int64)
     uses = np.diff(np.r_[starts, len(keys)])
     ways = np.add.reduceat(forward[order].astype(np.int64), starts) if len(starts) else uses
+    edges = {"open_edges": uses == 1, "branching_edges": uses > 2, "flipped_edges": (uses == 2) & (ways != 1)}
+    pinched = _pinched_vertices(order, starts[uses == 2], directed)
+    slivers = _slivers(mesh)
+    piece = pieces_of(mesh)
+    sizes = np.bincount(piece)
+    crossings = crossing_pairs(mesh, tolerance_mm=_CROSSING_MM)
+    places = {name: _middle(mesh, directed[order[starts[bad][0]]]) for name, bad in edges.items() if bad.any()}
+    if len(pinched):
+        places["pinched_vertices"] = _middle(mesh, pinched[:1])
+    if len(slivers):
+        places["slivers"] = _middle(mesh, faces[slivers[0]])
+    if len(sizes) > 1:
+        places["pieces"] = _middle(mesh, faces[np.flatnonzero(piece == sizes.argmin())[0]])
+    if len(crossings):
+        places["crossings"] = _middle(mesh, faces[crossings[0, 0]])
     return MeshMeasures(
         triangles=len(faces),
-        open_edges=int(np.count_nonzero(uses == 1)),
-        branching_edges=int(np.count_nonzero(uses > 2)),
-        flipped_edges=int(np.count_nonzero((uses == 2) & (ways != 1))),
-        pinched_vertices=_pinched_vertices(order, starts[uses == 2], directed),
-        slivers=_slivers(mesh),
-        pieces=_pieces(mesh),
+        open_edges=int(np.count_nonzero(edges["open_edges"])),
+        branching_edges=int(np.count_nonzero(edges["branching_edges"])),
+        flipped_edges=int(np.count_nonzero(edges["flipped_edges"])),
+        pinched_vertices=len(pinched),
+        slivers=len(slivers),
+        pieces=len(sizes),
         volume_mm3=mesh_volume_mm3(mesh),
-        crossings=crossing_pairs(mesh, tolerance_mm=_CROSSING_MM),
+        crossings=crossings,
+        places_mm=places,
     )
 
 
@@ -71,26 +89,46 @@ def mesh_findings(part: Part, *, pieces: int = 1) -> tuple[Finding, ...]:
     """Judge one part's mesh; ``pieces`` is the declared number of separate bodies."""
     measures = measure_mesh(part.mesh)
     name = part.name
+    places = measures.places_mm
     counts = (
-        ("open edges", measures.open_edges),
-        ("edges with more than two triangles", measures.branching_edges),
-        ("edges whose triangles face opposite ways", measures.flipped_edges),
-        ("vertices that join sheets in one point", measures.pinched_vertices),
-        ("triangles that pass through others", len(measures.crossings)),
+        ("open edges", measures.open_edges, "open_edges"),
+        ("edges with more than two triangles", measures.branching_edges, "branching_edges"),
+        ("edges whose triangles face opposite ways", measures.flipped_edges, "flipped_edges"),
+        ("vertices that join sheets in one point", measures.pinched_vertices, "pinched_vertices"),
+        ("triangles that pass through others", len(measures.crossings), "crossings"),
     )
-    where = _centroid(part.mesh, int(measures.crossings[0, 0])) if len(measures.crossings) else None
     findings = [
-        judge("mesh", f"{name}: {what}", value, "", low=0, high=0, hint=_HINT, source=_SOURCE, where_mm=where if value else None)
-        for what, value in counts
+        judge("mesh", f"{name}: {what}", value, "", low=0, high=0, hint=_HINT, source=_SOURCE, where_mm=places.get(key))
+        for what, value, key in counts
     ]
     findings.append(
-        judge("mesh", f"{name}: separate pieces", measures.pieces, "", low=pieces, high=pieces, hint=_HINT, source=_SOURCE)
+        judge(
+            "mesh",
+            f"{name}: separate pieces",
+            measures.pieces,
+            "",
+            low=pieces,
+            high=pieces,
+            hint=_HINT,
+            source=_SOURCE,
+            where_mm=places.get("pieces") if measures.pieces > pieces else None,
+        )
     )
     findings.append(
         judge("mesh", f"{name}: volume", measures.volume_mm3, "mm3", low=_LEAST_VOLUME_MM3, hint=_HINT, source=_SOURCE)
     )
     findings.append(
-        judge("mesh", f"{name}: triangles without height", measures.slivers, "", low=0, high=0, gate=False, source="numerical")
+        judge(
+            "mesh",
+            f"{name}: triangles without height",
+            measures.slivers,
+            "",
+            low=0,
+            high=0,
+            gate=False,
+            source="numerical",
+            where_mm=places.get("slivers"),
+        )
     )
     return tuple(findings)
 
@@ -116,8 +154,8 @@ def is_closed(mesh: Mesh) -> bool:
     return bool(np.array_equal(there, back) and (there[1:] != there[:-1]).all())
 
 
-def _pinched_vertices(order: IndexArray, pair_starts: IndexArray, directed: IndexArray) -> int:
-    """Vertices whose triangles form more than one fan: corners of a triangle are joined across its two edges at that vertex."""
+def _pinched_vertices(order: IndexArray, pair_starts: IndexArray, directed: IndexArray) -> IndexArray:
+    """(k,) vertices with more than one fan of triangles: corners of a triangle are joined across its two edges at that vertex."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -131,13 +169,13 @@ def _pinched_vertices(order: IndexArray, pair_starts: IndexArray, directed: Inde
     columns = np.concatenate([start_of_second, end_of_second])
     links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(corners, corners))
     fans, fan = connected_components(links, directed=False)
-    del fan
-    used = np.zeros(int(directed.max()) + 1, dtype=np.bool_)
-    used[directed[:, 0]] = True
-    return int(fans - np.count_nonzero(used))
+    vertex = np.zeros(fans, dtype=np.int64)
+    vertex[fan] = directed[:, 0]  # all corners of a fan lie at one vertex
+    return np.flatnonzero(np.bincount(vertex) > 1)
 
 
-def _pieces(mesh: Mesh) -> int:
+def pieces_of(mesh: Mesh) -> IndexArray:
+    """(m,) number of the separate piece that each triangle belongs to, from 0."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -145,17 +183,17 @@ def _pieces(mesh: Mesh) -> int:
     rows, columns = mesh.faces[:, [0, 1]].ravel(), mesh.faces[:, [1, 2]].ravel()
     links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
     group = connected_components(links, directed=False)[1]
-    return int(np.count_nonzero(np.bincount(group[mesh.faces[:, 0]])))
+    return np.unique(group[mesh.faces[:, 0]], return_inverse=True)[1].reshape(-1)
 
 
-def _slivers(mesh: Mesh) -> int:
+def _slivers(mesh: Mesh) -> IndexArray:
     corners = mesh.vertices_mm[mesh.faces]
     sides = corners[:, [1, 2, 0]] - corners
     longest = np.sqrt(np.einsum("ijk,ijk->ij", sides, sides)).max(axis=1, initial=0.0)
     twice_area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
-    return int(np.count_nonzero(twice_area <= _SLIVER_MM * np.maximum(longest, _SLIVER_MM)))
+    return np.flatnonzero(twice_area <= _SLIVER_MM * np.maximum(longest, _SLIVER_MM))
 
 
-def _centroid(mesh: Mesh, face: int) -> Vector:
-    point = mesh.vertices_mm[mesh.faces[face]].mean(axis=0)
-    return (float(point[0]), float(point[1]), float(point[2]))
+def _middle(mesh: Mesh, vertices: IndexArray) -> Vector:
+    x, y, z = mesh.vertices_mm[vertices].mean(axis=0).tolist()
+    return (x, y, z)

@@ -24,12 +24,12 @@ _AGAIN = "run packaging again; if it stays, the disk or the memory is at fault"
 
 
 def reread_stl(part: Part, data: bytes) -> MeshFigures:
-    """Measure an STL file, read with numpy-stl, and compare it with the part.
+    """Measure an STL file, read with numpy-stl, and compare it with the part: its figures, then corner by corner.
 
     Raises
     ------
     MachineError
-        A figure is off.
+        A figure is off, or a corner of a triangle lies elsewhere: a vertex can move without a change of any figure.
     """
     from stl import Mode
     from stl.mesh import Mesh as StlMesh
@@ -41,6 +41,16 @@ def reread_stl(part: Part, data: bytes) -> MeshFigures:
         raise MachineError(f"{name} cannot be read back: {error}", hint=_AGAIN) from error
     figures = measure_triangles(np.asarray(read.vectors))
     _refuse(name, measure_mesh(part.mesh), figures)
+    wanted = part.mesh.vertices_mm[part.mesh.faces].reshape(-1, 3)
+    off_mm = np.abs(np.asarray(read.vectors, dtype=np.float64).reshape(-1, 3) - wanted).max(axis=1)
+    worst = int(off_mm.argmax())
+    if not off_mm[worst] <= _LENGTH_MM:
+        x, y, z = wanted[worst].tolist()
+        raise MachineError(
+            f"{name} read back: corner at ({x:.3f}, {y:.3f}, {z:.3f}) mm is {off_mm[worst]:.3f} mm off, "
+            f"at most {_LENGTH_MM:g} mm",
+            hint=_AGAIN,
+        )
     return figures
 
 
