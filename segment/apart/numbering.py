@@ -1,9 +1,9 @@
 """Which vertebra is which: anchors in the scan, and how far they agree.
 
 An anchor is a place where the count is known: the sacrum, the last or the first vertebra with ribs beside one without. Two
-that agree make a number certain. With one, or where the ribs' heads alone decide, a number is only proposed: the name carries
-it, its numbering says ``estimated``, and a person confirms the level. Without any, a number in the name would be a guess that a
-reader takes for a level: vertebrae are then counted from above (``vertebra-1``), and the evidence says what they may be.
+that agree make a number certain. With one, a number is only proposed: the name carries it, its numbering says ``estimated``,
+and a person confirms the level. Without any, a number in the name would be a guess that a reader takes for a level: vertebrae
+are then counted from above (``vertebra-1``), and the evidence says what they may be.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from batchone.segment.apart.draft import Draft
 from batchone.segment.apart.spine import Spine
 from batchone.segment.apart.table import (
     CERTAIN_ANCHORS,
-    DECISIVE,
     HEAD_BELOW_DISC_MM,
-    HEAD_BELOW_SPREAD_MM,
     HEADS_LEAST,
     LUMBAR_LEAST,
     RIB_HANGS_MM,
@@ -55,7 +53,7 @@ def number(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list[in
     elif found:
         evidence = f"one anchor, count not verified: {told}; the number is ambiguous, a person must confirm the level"
     else:
-        lowest, evidence = _by_heads(draft, spine, ribs, vertebrae)
+        evidence = _told_by_heads(spine, ribs, vertebrae)
     for k, value in enumerate(vertebrae):
         entry = draft.entries[value - 1]
         entry.numbering, entry.evidence = "certain" if certain else "estimated", evidence
@@ -101,8 +99,9 @@ def _seen_below(spine: Spine, count: int, last: int) -> bool:
     return last >= 1 and disc >= 1 and spine.discs[disc].middle_mm[0] >= RIB_HANGS_MM
 
 
-def _by_heads(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list[int]) -> tuple[int | None, str]:
-    """A proposal from where the ribs' heads lie against the discs; only a proposal."""
+def _told_by_heads(spine: Spine, ribs: tuple[Rib, ...], vertebrae: list[int]) -> str:
+    """What the ribs say without an anchor. Where their heads lie against the discs never names a vertebra: the heads of one
+    patient are high or low together, so that many of them are hardly more than one."""
     seen: list[tuple[int, float]] = []
     below_lowest = len(spine.discs) + 1 - len(vertebrae)  # levels under the lowest label that have none
     for rib in ribs:
@@ -114,28 +113,21 @@ def _by_heads(draft: Draft, spine: Spine, ribs: tuple[Rib, ...], vertebrae: list
             above = spine.discs[disc]
             seen.append((k, float(-(rib.head_mm - above.middle_mm) @ above.normal)))
     nothing = "no anchor in the scan (no sacrum, no first or last rib): only the order is known"
+    ends = "the number is ambiguous, a person must name the level"
     if len(seen) < HEADS_LEAST:
-        return None, f"{nothing}; vertebrae are counted from above, their number is ambiguous, a person must name the level"
+        return f"{nothing}; vertebrae are counted from above; {ends}"
     highest_rib = max(vertebrae.index(rib.vertebra) for rib in ribs if rib.vertebra)
     lowest_rib = min(vertebrae.index(rib.vertebra) for rib in ribs if rib.vertebra)
     fits = []
     for lowest in range(_T1 + highest_rib, _T12 + lowest_rib + 1):
         expected = [HEAD_BELOW_DISC_MM[lowest - k - _T1] for k, _ in seen]
-        cost = sum(((mm - e) / HEAD_BELOW_SPREAD_MM) ** 2 for (_, mm), e in zip(seen, expected, strict=True))
-        fits.append((cost, lowest))
+        fits.append((sum((mm - e) ** 2 for (_, mm), e in zip(seen, expected, strict=True)), lowest))
     if not fits:
-        return None, f"{nothing}; more vertebrae bear ribs than a spine has, a person must name the level"
+        return f"{nothing}; more vertebrae bear ribs than a spine has, a person must name the level"
     low, high = NAMES[_T1 + highest_rib], NAMES[min(_T12 + lowest_rib, len(NAMES) - 1)]
-    fits.sort()
-    best = fits[0][1]
-    if len(fits) > 1 and fits[1][0] - fits[0][0] < DECISIVE:
-        return None, (
-            f"{nothing}, and the ribs' heads do not decide: vertebrae are counted from above; from the ribs alone the lowest may"
-            f" be {low} to {high}; the number is ambiguous, a person must name the level"
-        )
-    return best, (
-        f"{nothing}. Proposed from how far {len(seen)} ribs' heads lie below the discs; the lowest vertebra may be"
-        f" {low} to {high}: the number is ambiguous, a person must confirm the level"
+    return (
+        f"{nothing}; vertebrae are counted from above; from the ribs alone the lowest may be {low} to {high},"
+        f" as {NAMES[min(fits)[1]]} the heads of {len(seen)} ribs would lie most as usual; {ends}"
     )
 
 

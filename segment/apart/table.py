@@ -189,9 +189,7 @@ CHEST_AXIS_MM = 70.0  # in front of the canal: what a scapula is seen from; anat
 SCAPULA_OVER_RIB_MM = 35.0  # a rib lies that near below a scapula; anatomy
 # distance of a rib's head below the middle of the disc above its vertebra, mm, ribs 1 to 12; M B.2.6
 HEAD_BELOW_DISC_MM = (2.3, 5.0, 5.0, 5.5, 5.5, 6.0, 6.5, 7.5, 9.0, 9.5, 11.0, 18.0)
-HEAD_BELOW_SPREAD_MM = 4.0  # between people and sides; M B.2.6
-DECISIVE = 4.0  # squared deviations: the best number fits by two standard deviations better than the next; statistics
-HEADS_LEAST = 4  # ribs' heads that a proposal needs; default
+HEADS_LEAST = 4  # ribs' heads of which the evidence speaks; default
 CERTAIN_ANCHORS = 2  # that agree: transitional vertebrae and 11 or 13 pairs of ribs are common; M B.2.6
 
 RIB_HANGS_MM = 60.0  # below the upper end of its vertebra a 12th rib is seen; anatomy
