@@ -125,9 +125,9 @@ def judged(device: Device, proposal: Plan, one: Order, anatomy: Anatomy) -> Chec
 
 
 def failed(checked: CheckedDevice, *, featureless: bool = True) -> list[str]:
-    """What failed; on the synthetic bone (``featureless``) not for want of a seat, which its smooth shaft does not have."""
-    smooth = {"seating-slip", "seating-cone", "seating-play"} if featureless else set()
-    return [f"{f.what}: {f.value:g} ({f.limit})" for f in checked.findings if f.verdict == "fail" and f.check not in smooth]
+    """What failed; on the synthetic bone (``featureless``) not for its play, which nothing on a smooth shaft bounds."""
+    unbounded = {"seating-play"} if featureless else set()
+    return [f"{f.what}: {f.value:g} ({f.limit})" for f in checked.findings if f.verdict == "fail" and f.check not in unbounded]
 
 
 def points_of(part: Part) -> FloatArray:
@@ -499,10 +499,14 @@ def test_a_shaft_guide_passes_every_check_and_keeps_its_faces() -> None:
     assert guide.step.startswith(b"ISO-10303-21")
 
 
-def test_a_guide_on_a_smooth_shaft_is_stopped_for_want_of_a_seat() -> None:
+def test_a_guide_on_a_smooth_shaft_is_stopped_for_its_play_and_warned_of_slip_and_cone() -> None:
     proposal, device = made()
-    found = judged(device, proposal, order(**SHAFT), synthetic())
-    assert {f.check for f in found.findings if f.verdict == "fail"} == {"seating-slip", "seating-cone", "seating-play"}
+    found = judged(device, proposal, order(**SHAFT), synthetic()).findings
+    assert {f.check for f in found if f.verdict == "fail"} == {"seating-play"}
+    assert [f.check for f in found if f.verdict == "warn" and f.check in {"seating-slip", "seating-cone"}] == [
+        "seating-slip",
+        "seating-cone",
+    ]
 
 
 SMALL = {
@@ -594,7 +598,7 @@ def test_a_mirrored_bone_gets_the_mirrored_guide() -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, side: Side) -> None:
-    anatomy, one = real(test_data, side), order(side, bone_model=side == "left", optimise_contact=side == "right")
+    anatomy, one = real(test_data, side), order(side, bone_model=side == "left")
     proposal = plan(anatomy, one)
     frame = anatomy.bones[0].frame
     normal = frame[:3, :3].T @ np.array(proposal.plane("cut-1").normal)
@@ -611,17 +615,9 @@ def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, 
 
 
 @pytest.mark.data
-def test_the_plain_plate_of_a_right_tibia_has_a_second_seat_and_is_stopped_for_it(test_data: Path) -> None:
-    anatomy, one = real(test_data, "right"), order("right")
-    proposal = plan(anatomy, one)
-    checked = judged(design(anatomy, proposal, one, PROCESS), proposal, one, anatomy)
-    assert [f.check for f in checked.findings if f.verdict == "fail"] == ["seating-unique"]
-
-
-@pytest.mark.data
 def test_a_closing_wedge_of_a_real_shaft_passes_every_check(test_data: Path) -> None:
     anatomy, one = real(test_data, "right"), order("right", site="shaft", wedge="closing", wedge_deg=18.0)
     proposal = plan(anatomy, one)
     device = design(anatomy, proposal, one, PROCESS)
-    assert failed(judged(device, proposal, one, anatomy)) == []
+    assert failed(judged(device, proposal, one, anatomy), featureless=False) == []
     assert {"slot-1", "slot-2"} <= {face.label for face in device.parts[0].functional_faces}
