@@ -62,6 +62,7 @@ def check(
     tables: Tables | None = None,
 ) -> CheckedDevice:
     """Measure everything, then judge: what every device must be, then what only this family has."""
+    from batchone.design.checks.functional_faces import face_findings
     from batchone.design.checks.part import part_findings
     from batchone.design.checks.placement import placement_findings
 
@@ -71,10 +72,12 @@ def check(
     for part in device.parts:
         wall = limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm")
         findings += part_findings(part, process, wall)
+        findings += face_findings(part)
     findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
     case = Checked(device, anatomy, plan, order, process, machine, tables or shipped_tables(), limits)
-    for measure in family.checks:
-        findings += measure(case)
+    if not any(finding.check == "faces" and finding.verdict == "fail" for finding in findings):  # else nothing to measure
+        for measure in family.checks:
+            findings += measure(case)
     return CheckedDevice(device, tuple(findings))
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from batchone.design.cranial.body import build_implant
 from batchone.design.cranial.checks import CHECKS
-from batchone.design.cranial.columns import Columns, cropped
-from batchone.design.cranial.field import zero_surface
+from batchone.design.cranial.columns import cropped
 from batchone.design.cranial.insertion import draft_deg, insertion_axis
 from batchone.design.cranial.rim_gap import border_gap
 from batchone.design.cranial.way_out import obstruction
@@ -27,112 +26,15 @@ from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import (
     Anatomy,
-    Axis,
-    Bone,
     Curve,
     Device,
     FieldOfView,
     FloatArray,
     Mesh,
     Part,
-    Plan,
-    Surface,
-    Vector,
     moved_points,
 )
-
-OUTER_MM = np.array([72.0, 88.0, 75.0])  # half axes of the outer table
-THICK_MM = 6.0
-HOLE_MM = 42.0
-OUT = np.array([0.75, 0.25, 0.61]) / np.linalg.norm([0.75, 0.25, 0.61])
-STEP_MM = 0.8
-
-
-def _basis() -> FloatArray:
-    first = np.cross([0.0, 1.0, 0.0], OUT)
-    first /= np.linalg.norm(first)
-    return np.column_stack([first, np.cross(OUT, first), OUT])
-
-
-def _ellipsoid(points: FloatArray, half_axes: FloatArray) -> FloatArray:
-    """First-order signed distance."""
-    scaled = points / half_axes
-    size = np.linalg.norm(scaled, axis=-1)
-    return np.asarray(size * (size - 1.0) / np.linalg.norm(scaled / half_axes, axis=-1))
-
-
-def _radius(directions: FloatArray, half_axes: FloatArray) -> FloatArray:
-    return np.asarray(1.0 / np.linalg.norm(directions / half_axes, axis=-1))
-
-
-@lru_cache(maxsize=8)
-def skull(angle_deg: float = 0.0, *, cleft_mm: float = 0.0) -> Anatomy:
-    """A closed piece of vault with a round hole that opens outward by ``angle_deg``, and a cleft through its side."""
-    basis, half = _basis(), HOLE_MM / 2.0 + 12.0
-    at_top = float(_radius(OUT, OUTER_MM))
-    low = np.array([-half - 2.0 * STEP_MM, -half - 2.0 * STEP_MM, at_top - 26.0])
-    shape = (int(2.0 * half / STEP_MM) + 5, int(2.0 * half / STEP_MM) + 5, int(30.0 / STEP_MM))
-    grid = low + STEP_MM * np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
-    points = grid @ basis.T
-    across, along = np.hypot(grid[..., 0], grid[..., 1]), grid[..., 2] - at_top
-    wall = (HOLE_MM / 2.0 + along * np.tan(np.radians(angle_deg)) - across) * np.cos(np.radians(angle_deg))
-    if cleft_mm:
-        wall = np.maximum(wall, np.minimum(cleft_mm / 2.0 - np.abs(grid[..., 0]), grid[..., 1]))
-    shell = np.maximum(_ellipsoid(points, OUTER_MM), -_ellipsoid(points, OUTER_MM - THICK_MM))
-    field = np.maximum.reduce([shell, wall, across - half, -22.0 - along]).astype(np.float32)
-    field[np.abs(field) < 1e-3] = 1e-3
-    for axis in range(3):
-        np.moveaxis(field, axis, 0)[[0, -1]] = 5.0
-    none = np.zeros((1, 1))
-    mesh, _ = zero_surface(field, Columns(low, STEP_MM, shape, none, none.astype(np.bool_)))
-    mesh = Mesh(np.ascontiguousarray(mesh.vertices_mm @ basis.T), mesh.faces)
-    bone = Bone("skull", "midline", True, 1.0, 1.0, mesh, np.eye(4), np.zeros(len(mesh.vertices_mm)))
-    return Anatomy((bone,), (), FieldOfView(np.eye(4), (200, 200, 200)))
-
-
-def _rim(angle_deg: float) -> FloatArray:
-    """Where the hole meets the outer table."""
-    basis, at_top = _basis(), float(_radius(OUT, OUTER_MM))
-    turns = np.linspace(0.0, 2.0 * np.pi, 240, endpoint=False)
-    low, high = np.zeros(240), np.full(240, 1.0)
-    for _ in range(50):
-        tilt = 0.5 * (low + high)
-        rays = np.column_stack([np.cos(turns) * np.sin(tilt), np.sin(turns) * np.sin(tilt), np.cos(tilt)])
-        points = rays * _radius(rays @ basis.T, OUTER_MM)[:, None]
-        beyond = np.hypot(points[:, 0], points[:, 1]) > HOLE_MM / 2.0 + (points[:, 2] - at_top) * np.tan(np.radians(angle_deg))
-        low, high = np.where(beyond, low, tilt), np.where(beyond, tilt, high)
-    return np.asarray(points @ basis.T)
-
-
-def _vector(point: FloatArray) -> Vector:
-    return (float(point[0]), float(point[1]), float(point[2]))
-
-
-def plan_for(angle_deg: float = 0.0, *, proud_mm: float = 0.0) -> Plan:
-    """The true plan of :func:`skull`; ``proud_mm`` raises the contour above the skull."""
-    spread = np.linspace(-0.62, 0.62, 75)
-    u, v = np.meshgrid(spread, spread, indexing="ij")
-    rays = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3) @ _basis().T
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    index = np.arange(75 * 75).reshape(75, 75)
-    a, b, c, d = (x.ravel() for x in (index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]))
-    faces = np.vstack([np.column_stack([a, b, c]), np.column_stack([a, c, d])]).astype(np.int32)
-    outer, inner = (Mesh(rays * (_radius(rays, axes) + proud_mm)[:, None], faces) for axes in (OUTER_MM, OUTER_MM - THICK_MM))
-    rim = _rim(angle_deg)
-    middle = rim.mean(axis=0)
-    return Plan(
-        "cranial-implant",
-        True,
-        "left",
-        curves=(Curve("rim", rim, True),),
-        axes=(
-            Axis("vault-centre", (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
-            Axis(
-                "insertion", (float(middle[0]), float(middle[1]), float(middle[2])), (float(OUT[0]), float(OUT[1]), float(OUT[2]))
-            ),
-        ),
-        surfaces=(Surface("contour-outer", outer), Surface("contour-inner", inner)),
-    )
+from batchone.samples.vault_hole import HOLE_MM, OUT, OUTER_MM, THICK_MM, hole_axes, plan_for, skull, to_ellipsoid_mm
 
 
 def order(**parameters: object) -> Order:
@@ -230,7 +132,7 @@ def test_a_rim_without_a_wall_gives_no_way_in() -> None:
 @pytest.mark.parametrize("gap_mm", [0.3, 0.5, 1.0])
 def test_the_wall_of_a_straight_hole_stands_off_by_the_gap(gap_mm: float) -> None:
     wall = vertices_of(plain(border_gap_mm=gap_mm), "border")
-    wall = wall[_ellipsoid(wall, OUTER_MM) < -1.2]  # the grid of the phantom bevels the edge of the bone above
+    wall = wall[to_ellipsoid_mm(wall, OUTER_MM) < -1.2]  # the grid of the phantom bevels the edge of the bone above
     from_axis = np.linalg.norm(wall - (wall @ OUT)[:, None] * OUT, axis=1)
     gaps = HOLE_MM / 2.0 - from_axis  # the true wall is a cylinder
     assert np.median(gaps) == pytest.approx(gap_mm, abs=0.03)
@@ -240,20 +142,20 @@ def test_the_wall_of_a_straight_hole_stands_off_by_the_gap(gap_mm: float) -> Non
 
 def test_outer_and_inner_face_follow_the_contour() -> None:
     part = plain(thickness_mm=4.0)
-    outer, inner = (_ellipsoid(middles_of(part, label), OUTER_MM) for label in ("outer", "inner"))
+    outer, inner = (to_ellipsoid_mm(middles_of(part, label), OUTER_MM) for label in ("outer", "inner"))
     assert np.abs(outer).max() < 0.03  # label slack 0.02 mm, simplification 0.005 mm
     assert np.abs(inner + 4.0).max() < 0.06  # the test's own distance is first order: 0.03 mm at 4 mm
 
 
 def test_bone_thickness_follows_the_inner_contour() -> None:
     inner = middles_of(plain(thickness_mode="bone"), "inner")
-    assert np.abs(_ellipsoid(inner, OUTER_MM - THICK_MM)).max() < 0.03
+    assert np.abs(to_ellipsoid_mm(inner, OUTER_MM - THICK_MM)).max() < 0.03
 
 
 def test_under_contour_sinks_the_middle_and_not_the_rim() -> None:
     part = plain(under_contour_mm=2.0)
     outer = middles_of(part, "outer")
-    depth = -_ellipsoid(outer, OUTER_MM)
+    depth = -to_ellipsoid_mm(outer, OUTER_MM)
     to_rim = HOLE_MM / 2.0 - np.linalg.norm(outer - (outer @ OUT)[:, None] * OUT, axis=1)
     assert depth[to_rim > 15.5].min() == pytest.approx(2.0, abs=0.05)
     assert depth[to_rim < 1.2].max() < 0.06  # 2 mm x 3 (1.2 / 15)^2
@@ -364,7 +266,7 @@ def test_screw_holes_stand_at_their_distance_from_the_border() -> None:
 def test_the_engraving_is_equally_deep_everywhere_and_reads_from_outside() -> None:
     part = implant().parts[0]
     letters = vertices_of(part, "label")
-    depth = -_ellipsoid(letters, OUTER_MM)
+    depth = -to_ellipsoid_mm(letters, OUTER_MM)
     assert depth.max() == pytest.approx(0.8, abs=0.03)
     deep = letters[depth > 0.7]
     assert np.abs(depth[depth > 0.7] - 0.8).max() < 0.03
@@ -399,7 +301,7 @@ def test_an_anatomy_without_a_skull_is_refused() -> None:
 def test_a_rim_on_intact_bone_is_refused() -> None:
     plan = plan_for()
     small = plan.curve("rim").points_mm
-    shifted = small.mean(axis=0) + 0.1 * (small - small.mean(axis=0)) + (HOLE_MM / 2.0 + 8.0) * _basis()[:, 0]
+    shifted = small.mean(axis=0) + 0.1 * (small - small.mean(axis=0)) + (HOLE_MM / 2.0 + 8.0) * hole_axes()[:, 0]
     with pytest.raises(DesignError, match="hole is nowhere 5 mm wide"):
         build_implant(skull(), replace(plan, curves=(Curve("rim", shifted, True),)), order(), PROCESS)
 
@@ -411,9 +313,9 @@ def test_a_good_implant_passes_every_check() -> None:
 @pytest.mark.parametrize(
     ("change", "failing"),
     [
-        (lambda v: v + 0.3 * _basis()[:, 0], "border gap"),  # least gap 0.2 of 0.5 mm
-        (lambda v: v + 0.8 * _basis()[:, 0], "overlap"),
-        (lambda v: v + 0.8 * _basis()[:, 0], "insertion"),
+        (lambda v: v + 0.3 * hole_axes()[:, 0], "border gap"),  # least gap 0.2 of 0.5 mm
+        (lambda v: v + 0.8 * hole_axes()[:, 0], "overlap"),
+        (lambda v: v + 0.8 * hole_axes()[:, 0], "insertion"),
         (lambda v: v * 0.985, "border gap"),  # about 0.35 mm narrower all round, and lower
     ],
 )
@@ -427,7 +329,7 @@ def test_an_implant_out_of_place_fails(change: Callable[[FloatArray], FloatArray
 def test_a_shift_within_the_gates_still_passes_the_gap() -> None:
     device = implant(parameters=tuple(sorted(PLAIN.items())))
     part = device.parts[0]
-    near = replace(part, mesh=Mesh(part.mesh.vertices_mm + 0.08 * _basis()[:, 0], part.mesh.faces))
+    near = replace(part, mesh=Mesh(part.mesh.vertices_mm + 0.08 * hole_axes()[:, 0], part.mesh.faces))
     assert set(verdicts(checked(replace(device, parts=(near,))))["border gap"]) == {"pass"}
 
 

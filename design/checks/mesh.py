@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.design.crossings import crossing_pairs
-from batchone.pipeline.values import Finding, IntArray, Mesh, Part, Vector, judge
+from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 IndexArray = npt.NDArray[np.signedinteger]
 
@@ -70,7 +70,7 @@ def measure_mesh(mesh: Mesh) -> MeshMeasures:
     if len(sizes) > 1:
         places["pieces"] = _middle(mesh, faces[np.flatnonzero(piece == sizes.argmin())[0]])
     if len(crossings):
-        places["crossings"] = _middle(mesh, faces[crossings[0, 0]])
+        places["crossings"] = _crossing_place(mesh, crossings[0])
     return MeshMeasures(
         triangles=len(faces),
         open_edges=int(np.count_nonzero(edges["open_edges"])),
@@ -192,6 +192,23 @@ def _slivers(mesh: Mesh) -> IndexArray:
     longest = np.sqrt(np.einsum("ijk,ijk->ij", sides, sides)).max(axis=1, initial=0.0)
     twice_area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
     return np.flatnonzero(twice_area <= _SLIVER_MM * np.maximum(longest, _SLIVER_MM))
+
+
+def _crossing_place(mesh: Mesh, pair: IntArray) -> Vector:
+    """Middle of where the edges of two triangles pass through each other; of the smaller one where rounding hides that."""
+    corners = mesh.vertices_mm[mesh.faces[pair]]
+    met: list[FloatArray] = []
+    for edges, other in ((corners[0], corners[1]), (corners[1], corners[0])):
+        normal = np.cross(other[1] - other[0], other[2] - other[0])
+        height = (edges - other[0]) @ normal
+        for one, two in ((0, 1), (1, 2), (2, 0)):
+            if height[one] * height[two] < 0.0:
+                point = edges[one] + height[one] / (height[one] - height[two]) * (edges[two] - edges[one])
+                turns = [float(np.cross(other[(k + 1) % 3] - other[k], point - other[k]) @ normal) for k in range(3)]
+                if min(turns) >= 0.0:
+                    met.append(point)
+    place = np.mean(met, axis=0) if met else corners[int(np.argmin(np.ptp(corners, axis=1).max(axis=1)))].mean(axis=0)
+    return (float(place[0]), float(place[1]), float(place[2]))
 
 
 def _middle(mesh: Mesh, vertices: IndexArray) -> Vector:

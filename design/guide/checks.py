@@ -22,6 +22,7 @@ from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vect
 _SPLIT = np.array([[6, 0, 0], [0, 6, 0], [0, 0, 6], [3, 3, 0], [0, 3, 3], [3, 0, 3], [2, 2, 2]]) / 6.0  # places in a triangle
 UP = np.array([0.0, 0.0, 1.0])
 _BESIDE_MM = 0.01  # numerical: rays in single precision may stray so far
+_FREE = 0.9  # share of a bore's radius in which nothing may stand; the fit of its wall judges the rest; project default
 _LEAVES_MM2 = 1e-6  # numerical: smaller faces under bone are rounding
 
 
@@ -110,11 +111,36 @@ def bore_findings(part: Part, label: str, planned: Axis, *, set_mm: float, limit
     gates, what = limits.gates, f"{part.name}: {label}"
     turned_deg = float(np.degrees(np.arctan2(sine, cosine)))
     hint = "report this order: the bore was not made as planned"
+    entry, inside = planned.origin_mm, "nothing stands in a bore: common design practice"
+    open_mm, blocked_at = _open_mm(part, label, planned, found)
     return (
-        judged(gates["bore_axis_mm"], "bore", f"{what}, axis off the plan at the entry", off_mm, hint),
-        judged(gates["bore_axis_deg"], "bore", f"{what}, axis against the plan", turned_deg, hint),
-        judged(gates["bore_diameter_mm"], "bore", f"{what}, diameter minus set", found.diameter_mm - set_mm, hint),
-    )
+        judged(gates["bore_axis_mm"], "bore", f"{what}, axis off the plan at the entry", off_mm, hint, entry),
+        judged(gates["bore_axis_deg"], "bore", f"{what}, axis against the plan", turned_deg, hint, entry),
+        judged(gates["bore_diameter_mm"], "bore", f"{what}, diameter minus set", found.diameter_mm - set_mm, hint, entry),
+        judge(
+            "bore", f"{what}, open along it minus its length", open_mm, "mm",
+            low=0.0, hint=hint, source=inside, where_mm=blocked_at,
+        ),
+    )  # fmt: skip
+
+
+def _open_mm(part: Part, label: str, planned: Axis, found: Cylinder) -> tuple[float, Vector | None]:
+    """Follow rays through a bore from its outer end: 0 where all come through, else less by what the first leaves shut."""
+    direction, entry = np.array(planned.direction), np.array(planned.origin_mm)
+    points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])]
+    along = (points - entry) @ direction
+    low, high = float(along.min()), float(along.max())
+    x = np.cross(direction, np.eye(3)[int(np.argmin(np.abs(direction)))])
+    x /= np.linalg.norm(x)
+    turns = np.arange(8) * np.pi / 4.0
+    ring = 0.5 * _FREE * found.diameter_mm * (np.cos(turns)[:, None] * x + np.sin(turns)[:, None] * np.cross(direction, x))
+    starts = entry + low * direction + np.vstack([np.zeros(3), ring])
+    distance, _ = Scene(part.mesh).meets(starts, np.tile(direction, (len(starts), 1)), high - low)
+    if not np.isfinite(distance).any():
+        return 0.0, None
+    first = int(np.nanargmin(distance))
+    x_mm, y_mm, z_mm = (starts[first] + distance[first] * direction).tolist()
+    return float(distance[first]) - (high - low), (x_mm, y_mm, z_mm)
 
 
 def fitted_cylinder(points_mm: FloatArray, origin_mm: FloatArray, direction: FloatArray, radius_mm: float) -> Cylinder:
