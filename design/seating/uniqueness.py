@@ -195,7 +195,7 @@ def _groups(places: FloatArray) -> list[IntArray]:
     if len(places) == 0:
         return []
     group = connected_components(cKDTree(places).sparse_distance_matrix(cKDTree(places), _LINK_MM))[1]
-    return [np.flatnonzero(group == number) for number in range(int(group.max()) + 1)]
+    return [np.flatnonzero(group == number).astype(np.int32) for number in range(int(group.max()) + 1)]
 
 
 def _middle(places: FloatArray) -> int:
