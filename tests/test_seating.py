@@ -302,6 +302,16 @@ class TestUniqueness:
         assert found.wrong <= 0.02
         assert docking_cone_deg(body, ground, held.press, seat)[0] >= 10.0
 
+    def test_false_seats_that_are_true_stay_when_other_points_are_sampled(self) -> None:
+        shares = []
+        for spacing, aside in ((0.7, 0.0), (0.7, 0.31), (0.55, 0.17)):
+            places = footprint(8.9, 10.0, spacing) + aside
+            body, ground, _ = on(tooth_bone, solid(tooth_bone, bottom_mm=-30.0), places, TIGHT_MM)
+            seat = reference(body, planned_seat(body, ground, DOWN))
+            shares.append(uniqueness(body, ground, DOWN, seat, count=300, seed=9).wrong)
+        assert min(shares) > 0.1
+        assert max(shares) - min(shares) <= 0.05
+
 
 class TestFriction:
     def test_friction_holds_a_guide_where_a_smooth_one_slides_home(self) -> None:

@@ -19,9 +19,9 @@ from batchone.pipeline.values import FloatArray, IntArray, Mesh
 STEP_MM = 0.6  # numerical: grid of the bone; 1.0 mm gives 6.6 % wrong seats where 0.6 gives 4.6 % (facts, METHODS C.9)
 PAD_MM = 12.0  # numerical: a start is moved by up to 8 mm and turned; further off a guide has fallen
 NEAR_MM = 5.0  # numerical: of the rest of the underside, what lies further off meets no bone within the capture range
-POINTS = 400  # numerical: 590 points give the same verdict as 2,000 (facts, METHODS C.9)
-_SPACING_MM = (0.8, 2.0)  # numerical: 3 mm is too coarse (facts, METHODS C.9)
-_PER_CELL = 6.0  # numerical: places tried in each cell before one is kept
+POINTS = 1600  # numerical: one in five is asked until near a rest, and those must lie no more than 2 to 3 mm apart (METHODS C.9)
+_SPACING_MM = (0.5, 1.0)  # numerical: at 2 mm single points hang in the bone and make rests that 0.5 mm does not have
+_PER_CELL = 16.0  # numerical: places tried in each cell before one is kept
 _PLASTIC = (0.7548776662466927, 0.5698402909980532)  # numerical: steps of an even sequence over a triangle
 
 BoolArray = npt.NDArray[np.bool_]

@@ -21,7 +21,7 @@ from batchone.pipeline.values import Bone, FloatArray, Mesh, Part
 RELEASE_STARTS, INTERACTIVE_STARTS = 500, 50  # DESIGN section 8
 SEED = 20260105  # of all starts; any number will do
 _SIDE = 0.3  # numerical: faces turned further up meet no bone first, turned by 15 degrees either
-_UNDERSIDE_SPACING_MM = 2.0  # numerical: of points that do not carry
+_UNDERSIDE_SPACING_MM = 1.0  # numerical: of points that do not carry
 
 
 @dataclass(frozen=True, slots=True, eq=False)

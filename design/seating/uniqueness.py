@@ -8,14 +8,16 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from batchone.design.seating.contacts import Contact, Landscape
-from batchone.design.seating.settle import LAST, Poses, Settled, settled
+from batchone.design.seating.contacts import BoolArray, Contact, Landscape
+from batchone.design.seating.settle import LAST, NUDGED, Poses, Settled, settled
 from batchone.design.seating.stability import Press
 from batchone.pipeline.values import FloatArray, IntArray
 
 START_MM, START_DEG = 8.0, 15.0  # how far a hand misses before it looks: issue, and facts, METHODS C.4
 SAME_MM, SAME_DEG = 1.0, 2.0  # a rest further from the planned seat is another one
-_NUDGE_MM = 0.3  # numerical: a rest must hold against
+_NUDGE_MM, _NUDGE_DEG = 0.25, 1.5  # numerical: a rest is nudged by so much, turned by no more than that
+_STAYS_MM = 0.3  # numerical: and a nudge leads no further than that from a true one
+_ROUNDS = 4  # numerical: a nudge may lead to another rest, which must hold too
 _LINK_MM = 0.7  # numerical: rests nearer to each other are one seat
 _CONE_STEP_DEG, _CONE_STEPS, _CONE_WAYS = 2.0, 15, 12  # facts, METHODS C.3, to 30 degrees
 _LEAVES_MM = 0.5  # a guide that moves so far under a tilted push leaves its seat: facts, METHODS C.3
@@ -123,12 +125,7 @@ def uniqueness(
     """Settle from many starts about the planned seat, without friction, and sort the rests."""
     ends = settled(body, ground, starts(seed, count, most_mm, most_deg, still=seat), press)
     poses, kind = ends.poses, _kind(body, ends, seat)
-    wrong = np.flatnonzero(kind == 1)
-    if len(wrong):
-        left = _nudged(body, ground, press, poses.only(kind == 1))
-        poses = Poses(poses.turn.copy(), poses.shift_mm.copy())
-        poses.turn[wrong], poses.shift_mm[wrong] = left.poses.turn, left.poses.shift_mm
-        kind[wrong] = _kind(body, left, seat)
+    poses, kind = _verified(body, ground, press, seat, poses, kind)
     shares = np.bincount(kind, minlength=3) / count
     rests = _rests(body, poses.only(kind == 1), seat)
     return Uniqueness(count, float(shares[0]), float(shares[1]), float(shares[2]), rests, poses, kind)
@@ -141,27 +138,75 @@ def _kind(body: Contact, ends: Settled, seat: Poses) -> IntArray:
     return np.where(~ends.at_rest, 2, np.where(other, 1, 0)).astype(np.int32)
 
 
-def _nudged(body: Contact, ground: Landscape, press: Press, rests: Poses) -> Settled:
-    """Rests after a nudge to each of four sides, where they end furthest: a body balanced on a crest does not rest there."""
-    sides = _NUDGE_MM * np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-    count = len(rests)
-    begun = Poses(np.tile(rests.turn, (4, 1, 1)), (rests.shift_mm + sides[:, None]).reshape(-1, 3))
-    ends = settled(body, ground, begun, press)
-    away = np.linalg.norm(embedded(body, ends.poses) - np.tile(embedded(body, rests), (4, 1)), axis=1).reshape(4, count)
-    chosen = np.argmax(np.where(away > _LINK_MM, away, 0.0), axis=0) * count + np.arange(count)
+def _verified(
+    body: Contact, ground: Landscape, press: Press, seat: Poses, poses: Poses, kind: IntArray
+) -> tuple[Poses, IntArray]:
+    """Ends of which each seat elsewhere is a true least of the energy; those of one that is not go where a nudge leads it."""
+    turn, shift, kind = poses.turn.copy(), poses.shift_mm.copy(), kind.copy()
+    proven: list[FloatArray] = []
+    for _ in range(_ROUNDS):
+        wrong = np.flatnonzero(kind == 1)
+        groups = [wrong[one] for one in _groups(embedded(body, Poses(turn[wrong], shift[wrong])))]
+        middles = [one[_middle(embedded(body, Poses(turn[one], shift[one])))] for one in groups]
+        places = embedded(body, Poses(turn[middles], shift[middles]))
+        unsure = [k for k in range(len(groups)) if not any(np.array_equal(places[k], one) for one in proven)]
+        if not unsure:
+            return Poses(turn, shift), kind
+        asked = [middles[k] for k in unsure]
+        stays, ends = _nudged(body, ground, press, Poses(turn[asked], shift[asked]))
+        left = _kind(body, ends, seat)
+        for number, k in enumerate(unsure):
+            if stays[number]:
+                proven.append(places[k])
+                continue
+            turn[groups[k]], shift[groups[k]] = ends.poses.turn[number], ends.poses.shift_mm[number]
+            kind[groups[k]] = left[number]
+    wrong = np.flatnonzero(kind == 1)
+    for one in _groups(embedded(body, Poses(turn[wrong], shift[wrong]))):
+        places = embedded(body, Poses(turn[wrong[one]], shift[wrong[one]]))
+        if not any((places == known).all(axis=1).any() for known in proven):
+            kind[wrong[one]] = 2
+    return Poses(turn, shift), kind
+
+
+def _nudged(body: Contact, ground: Landscape, press: Press, rests: Poses) -> tuple[BoolArray, Settled]:
+    """Whether each rest holds against a nudge to each side, and where it ends furthest when it does not.
+
+    Two ways across, and turned about three axes, both signs, on all points: a body balanced on a crest, or hung on single
+    points, does not rest there.
+    """
+    vectors = np.concatenate([np.eye(6)[[0, 1, 3, 4, 5]], -np.eye(6)[[0, 1, 3, 4, 5]]]) * _NUDGE_MM
+    ways, count = len(vectors), len(rests)
+    rests = settled(body, ground, rests, press, lift=False, phases=NUDGED).poses
+    small = min(1.0, np.radians(_NUDGE_DEG) * body.rho_mm / _NUDGE_MM) / body.rho_mm
+    turn = turns(vectors[:, 3:] * small)[:, None] @ rests.turn[None]
+    shift = rests.shift_mm[None] + vectors[:, None, :3]
+    begun = Poses(turn.reshape(-1, 3, 3), shift.reshape(-1, 3))
+    ends = settled(body, ground, begun, press, lift=False, phases=NUDGED)
+    away = np.linalg.norm(embedded(body, ends.poses) - np.tile(embedded(body, rests), (ways, 1)), axis=1).reshape(ways, count)
+    stays = ((away <= _STAYS_MM) & ends.near.reshape(ways, count)).all(axis=0)
+    chosen = np.argmax(away, axis=0) * count + np.arange(count)
     poses = Poses(ends.poses.turn[chosen], ends.poses.shift_mm[chosen])
-    return Settled(poses, *(one[chosen] for one in (ends.contacts, ends.deepest_mm, ends.left_over, ends.carried)))
+    return stays, Settled(poses, *(one[chosen] for one in (ends.contacts, ends.deepest_mm, ends.left_over, ends.carried)))
+
+
+def _groups(places: FloatArray) -> list[IntArray]:
+    """Rests (n, 12) that are one seat: linked by steps of less than 0.7 mm."""
+    if len(places) == 0:
+        return []
+    group = connected_components(cKDTree(places).sparse_distance_matrix(cKDTree(places), _LINK_MM))[1]
+    return [np.flatnonzero(group == number).astype(np.int32) for number in range(int(group.max()) + 1)]
+
+
+def _middle(places: FloatArray) -> int:
+    return int(np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1)))
 
 
 def _rests(body: Contact, poses: Poses, seat: Poses) -> tuple[Rest, ...]:
-    if len(poses) == 0:
-        return ()
     places = embedded(body, poses)
-    group = connected_components(cKDTree(places).sparse_distance_matrix(cKDTree(places), _LINK_MM))[1]
     found = []
-    for number in range(int(group.max()) + 1):
-        inside = np.flatnonzero(group == number)
-        middle = inside[int(np.argmin(np.linalg.norm(places[inside] - places[inside].mean(axis=0), axis=1)))]
+    for inside in _groups(places):
+        middle = inside[_middle(places[inside])]
         one = Poses(poses.turn[[middle]], poses.shift_mm[[middle]])
         away = float(np.linalg.norm(embedded(body, one) - embedded(body, seat)))
         found.append(Rest(len(inside), one.turn[0], one.shift_mm[0], away, float(one.relative_to(seat).angle_deg[0])))
