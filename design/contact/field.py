@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
-from batchone.design.cranial.columns import submesh
+from batchone.design.cranial.columns import BoolArray, submesh
 from batchone.design.nearest import Index, indexed, nearest_mm
 from batchone.design.winding import winding
 from batchone.pipeline.values import FloatArray, Mesh
@@ -67,7 +68,13 @@ def lattice_over(low_mm: FloatArray, high_mm: FloatArray, step_mm: float) -> Lat
 
 
 def signed_distance_mm(
-    mesh: Mesh, lattice: Lattice, *, level_mm: float | None = None, every: int = COARSE, far_only: bool = False
+    mesh: Mesh,
+    lattice: Lattice,
+    *,
+    level_mm: float | None = None,
+    every: int = COARSE,
+    far_only: bool = False,
+    over: BoolArray | None = None,
 ) -> Float32Array:
     """Signed distance of every voxel to a closed surface, negative inside, cut off at ``REACH_MM``.
 
@@ -84,6 +91,9 @@ def signed_distance_mm(
         Voxels between nodes at first, a power of two; from there on half as many, again and again.
     far_only
         Nearer than ``NEAR_MM`` a distance need not be exact: nearest vertices do, and only the sign is certain. Without a level.
+    over
+        (x, y) columns over which something will be made that comes in along z. Over all others, and below what already lies
+        deeper than the level by far, distances are as without a level. None: all voxels near the level are exact.
     """
     near = _over(mesh, lattice)
     if len(near.faces) == 0:
@@ -101,7 +111,11 @@ def signed_distance_mm(
         every //= 2
         distance = finer
         if level_mm is not None and index_of is not None:
-            index = np.argwhere(np.abs(distance - np.float32(level_mm)) < np.float32(band_mm))
+            near_level = np.abs(distance - np.float32(level_mm)) < np.float32(band_mm)
+            if over is not None:
+                near_level &= maximum_filter(over, 2 * every + 1)[::every, ::every, None]
+                near_level &= nearest_on_the_way(distance) > np.float32(level_mm - 2.0 * band_mm)
+            index = np.argwhere(near_level)
             place = (index[:, 0], index[:, 1], index[:, 2])
             found = nearest_mm(_places(index * every, lattice), index_of, within_mm=REACH_MM)
             distance[place] = np.where(inside[::every, ::every, ::every][place], -found, found)
@@ -150,7 +164,9 @@ def between_nodes(coarse: Float32Array, every: int, shape: tuple[int, int, int])
 
 def nearest_on_the_way(distance_mm: Float32Array) -> Float32Array:
     """How near to the bone what is at each voxel comes while it moves out along z: the least distance at or above it."""
-    return np.ascontiguousarray(np.minimum.accumulate(distance_mm[:, :, ::-1], axis=2)[:, :, ::-1])
+    least = np.ascontiguousarray(distance_mm).copy()
+    _least_above(least)
+    return least
 
 
 def _worst_mm(lattice: Lattice, every: int) -> float:
@@ -194,3 +210,12 @@ def _between(coarse, every, fine):  # type: ignore[no-untyped-def]
                     coarse[a, b + 1, c + 1] * (1 - u) + coarse[a + 1, b + 1, c + 1] * u
                 ) * v
                 fine[i, j, k] = low * (1 - w) + high * w
+
+
+@numba.njit("void(float32[:,:,::1])", cache=True, nogil=True)
+def _least_above(values):  # type: ignore[no-untyped-def]
+    """Replace each value by the least at or above it along z."""
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            for k in range(values.shape[2] - 2, -1, -1):
+                values[i, j, k] = min(values[i, j, k], values[i, j, k + 1])
