@@ -104,7 +104,8 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
 
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm, over=over)
     wide = np.array([_LINK_MM if len(ways) == 1 else _MARGIN_MM, _LINK_MM, _MARGIN_MM])  # a single sleeve's bar leads aside
-    room, free = room_about(ground.bone, others, pose, low - wide, high + wide)
+    floor = np.array([low[0], low[1], entries[:, 2].min() + _MARGIN_MM])  # bars lie above all entries
+    room, free = room_about(ground.bone, others, pose, floor - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = surface_points(ground, relief)
     sleeves = []
