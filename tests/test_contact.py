@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from batchone.design.booleans import difference, to_mesh
-from batchone.design.contact.field import REACH_MM, lattice_over, nearest_on_the_way, signed_distance_mm
+from batchone.design.contact.field import EXACT_MM, NEAR_MM, REACH_MM, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import CONTACT, RELIEF, Ground, level_map_mm, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
+from batchone.design.nearest import nearest_mm
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
 OFFSET_MM = 0.2
@@ -47,6 +48,33 @@ def test_distances_are_exact_beside_the_level_and_right_in_sign() -> None:
     assert np.abs(found - true)[near].max() < 0.012  # what chords of 0.7 mm take off a ball of 12 mm
     assert np.abs(found - np.clip(true, -REACH_MM, REACH_MM)).max() < 0.35
     assert ((found < 0.0) == (true < 0.0))[np.abs(true) > 0.02].all()
+
+
+def test_a_look_from_afar_is_right_beyond_two_millimetres_and_in_sign() -> None:
+    lattice = lattice_over(np.array([-20.0, -20.0, -6.0]), np.array([20.0, 20.0, 20.0]), 1.2)
+    found = signed_distance_mm(ball(), lattice, every=1, far_only=True)
+    index = np.indices(lattice.shape).reshape(3, -1).T
+    places = lattice.origin_mm + index * lattice.step_mm
+    exact = np.minimum(nearest_mm(places, ball()), REACH_MM).reshape(lattice.shape)
+    far = exact > NEAR_MM
+    assert np.abs(np.abs(found) - exact)[far].max() < 0.1  # triangles of 0.7 mm and vertices thinned to one in 0.5 mm
+    assert (np.abs(found) >= exact - 1e-4).all()  # never nearer than it is: single precision
+    assert ((found < 0.0) == (np.linalg.norm(places, axis=1) < 12.0).reshape(lattice.shape)).all()
+
+
+def test_distances_seen_from_above_over_some_columns_are_those_of_all_where_something_is_made() -> None:
+    lattice = lattice_over(np.array([-15.0, -15.0, -14.0]), np.array([15.0, 15.0, 16.0]), 0.3)
+    over = capsule_mm(lattice, np.array([-5.0, 2.0]), np.array([3.0, 2.0]), 4.0) < 0.0
+    everywhere = signed_distance_mm(ball(), lattice, level_mm=OFFSET_MM)
+    found = signed_distance_mm(ball(), lattice, level_mm=OFFSET_MM, over=over)
+    reached = nearest_on_the_way(everywhere)
+    seen_there = (np.abs(everywhere - OFFSET_MM) < EXACT_MM) & (reached > OFFSET_MM - EXACT_MM) & over[:, :, None]
+    assert seen_there.sum() > 1000
+    assert (found[seen_there] == everywhere[seen_there]).all()
+    assert np.abs(nearest_on_the_way(found) - reached)[over][np.abs(reached[over] - OFFSET_MM) < EXACT_MM].max() < 1e-6
+    assert np.abs(found - everywhere).max() < 0.35  # elsewhere as without a level
+    below = (lattice.z_mm < -2.0)[None, None] & (np.abs(everywhere - OFFSET_MM) < EXACT_MM)
+    assert (found[below] != everywhere[below]).any()  # not measured: nothing is made below the ball
 
 
 def test_nothing_comes_nearer_on_its_way_out_than_was_found() -> None:

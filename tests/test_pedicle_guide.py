@@ -373,3 +373,28 @@ class TestSeat:
         low, high = led_mm(device.parts[0], "bore-L3-left", proposal.axis("trajectory-L3-left"))
         assert 15.0 - 0.05 <= high - low <= 15.0 + RAISE_MM
         assert low >= 0.0
+
+
+def test_the_one_picture_that_shows_a_change_first_is_that_of_the_full_set() -> None:
+    from batchone.pipeline.job.pictures import make_pictures
+
+    proposal, device = made()
+    every = {picture.name: picture for picture in make_pictures(spine(), device, proposal)}
+    (one,) = make_pictures(spine(), device, proposal, only="fit-oblique")
+    assert len(every) > 4
+    assert one == every["fit-oblique.png"]
+
+
+def test_rays_from_a_guide_meet_among_the_bone_along_them_what_they_meet_of_all_bone() -> None:
+    from batchone.design.cranial.rays import Scene
+    from batchone.design.guide.checks import _along
+
+    bone, mesh = spine().bones[0].mesh, made()[1].parts[0].mesh
+    for direction in Rotation.random(4, random_state=1).apply([0.0, 0.0, 1.0]):
+        some = _along(bone, mesh, direction)
+        assert 0 < len(some.faces) < len(bone.faces)
+        rays = np.tile(direction, (len(mesh.vertices_mm), 1))
+        whole = Scene(bone).meets(mesh.vertices_mm, rays, 500.0)[1] >= 0
+        assert (whole == (Scene(some).meets(mesh.vertices_mm, rays, 500.0)[1] >= 0)).all()
+        assert 0 < whole.sum() < len(whole)
+        assert (Scene(bone).holds(mesh.vertices_mm, direction) == Scene(some).holds(mesh.vertices_mm, direction)).all()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
-from batchone.design.cranial.columns import submesh
+from batchone.design.cranial.columns import BoolArray, submesh
 from batchone.design.nearest import Index, indexed, nearest_mm
 from batchone.design.winding import winding
 from batchone.pipeline.values import FloatArray, Mesh
@@ -67,7 +68,13 @@ def lattice_over(low_mm: FloatArray, high_mm: FloatArray, step_mm: float) -> Lat
 
 
 def signed_distance_mm(
-    mesh: Mesh, lattice: Lattice, *, level_mm: float | None = None, every: int = COARSE, far_only: bool = False
+    mesh: Mesh,
+    lattice: Lattice,
+    *,
+    level_mm: float | None = None,
+    every: int = COARSE,
+    far_only: bool = False,
+    over: BoolArray | None = None,
 ) -> Float32Array:
     """Signed distance of every voxel to a closed surface, negative inside, cut off at ``REACH_MM``.
 
@@ -84,6 +91,9 @@ def signed_distance_mm(
         Voxels between nodes at first, a power of two; from there on half as many, again and again.
     far_only
         Nearer than ``NEAR_MM`` a distance need not be exact: nearest vertices do, and only the sign is certain. Without a level.
+    over
+        (x, y) columns over which something will be made that comes in along z. Over all others, and below what already lies
+        deeper than the level by far, distances are as without a level. None: all voxels near the level are exact.
     """
     near = _over(mesh, lattice)
     if len(near.faces) == 0:
@@ -94,18 +104,23 @@ def signed_distance_mm(
     index_of = None if far_only else indexed(near)
     apart = _apart_mm(places, near, index_of).reshape(nodes.shape)
     distance = np.where(nodes, -apart, apart).astype(np.float32)
-    band_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every))
+    left_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every)) if every > 1 else 0.0
+    known = False  # whether nodes near the level are exact: not at first, when they may have been far off
     while every > 1:
         finer = np.empty(tuple((n - 1) * 2 + 1 for n in distance.shape), dtype=np.float32)
         _between(np.ascontiguousarray(distance), 2, finer)
-        every //= 2
         distance = finer
         if level_mm is not None and index_of is not None:
-            index = np.argwhere(np.abs(distance - np.float32(level_mm)) < np.float32(band_mm))
+            near_level = np.abs(distance - np.float32(level_mm)) < _bands_mm(distance.shape, lattice, every, left_mm, known)
+            if over is not None:
+                near_level &= maximum_filter(over, every + 1)[:: every // 2, :: every // 2, None]
+                near_level &= nearest_on_the_way(distance) > np.float32(level_mm - 2.0 * left_mm)
+            index = np.argwhere(near_level)
             place = (index[:, 0], index[:, 1], index[:, 2])
-            found = nearest_mm(_places(index * every, lattice), index_of, within_mm=REACH_MM)
-            distance[place] = np.where(inside[::every, ::every, ::every][place], -found, found)
-            band_mm -= _worst_mm(lattice, 2 * every)
+            found = nearest_mm(_places(index * (every // 2), lattice), index_of, within_mm=REACH_MM)
+            distance[place] = np.where(inside[:: every // 2, :: every // 2, :: every // 2][place], -found, found)
+            left_mm, known = left_mm - _worst_mm(lattice, every), True
+        every //= 2
     return distance
 
 
@@ -150,12 +165,26 @@ def between_nodes(coarse: Float32Array, every: int, shape: tuple[int, int, int])
 
 def nearest_on_the_way(distance_mm: Float32Array) -> Float32Array:
     """How near to the bone what is at each voxel comes while it moves out along z: the least distance at or above it."""
-    return np.ascontiguousarray(np.minimum.accumulate(distance_mm[:, :, ::-1], axis=2)[:, :, ::-1])
+    least = np.ascontiguousarray(distance_mm).copy()
+    _least_above(least)
+    return least
 
 
 def _worst_mm(lattice: Lattice, every: int) -> float:
     """By how much a distance between nodes can err at most: it never changes faster than the place does."""
     return 0.5 * float(np.sqrt(3.0)) * lattice.step_mm * every
+
+
+def _bands_mm(shape: tuple[int, ...], lattice: Lattice, every: int, left_mm: float, known: bool) -> Float32Array:
+    """How near to the level each place of a grid made finer, from nodes ``every`` voxels apart, must be to be measured.
+
+    A place in the middle of an edge errs less than one in the middle of a cell; one on a node not at all, where nodes are
+    ``known``. ``left_mm`` is the band of the middle of a cell: later steps are in it.
+    """
+    off_node = sum(np.ix_(*(np.arange(n) % 2 for n in shape)))  # axes along which a place lies between nodes
+    share = 1.0 - np.sqrt(np.arange(4) / 3.0)
+    bands = left_mm - share * _worst_mm(lattice, every)
+    return np.asarray(np.where(known, [0.0, *bands[1:]], [left_mm, *bands[1:]]).astype(np.float32)[off_node])
 
 
 def _over(mesh: Mesh, lattice: Lattice) -> Mesh:
@@ -194,3 +223,12 @@ def _between(coarse, every, fine):  # type: ignore[no-untyped-def]
                     coarse[a, b + 1, c + 1] * (1 - u) + coarse[a + 1, b + 1, c + 1] * u
                 ) * v
                 fine[i, j, k] = low * (1 - w) + high * w
+
+
+@numba.njit("void(float32[:,:,::1])", cache=True, nogil=True)
+def _least_above(values):  # type: ignore[no-untyped-def]
+    """Replace each value by the least at or above it along z."""
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            for k in range(values.shape[2] - 2, -1, -1):
+                values[i, j, k] = min(values[i, j, k], values[i, j, k + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,20 @@ STEP_MM = 0.3  # grid of the contact: its surface lies within 0.01 mm of the off
 #                of the contact are exact in any case
 
 
+def everywhere(lattice: Lattice) -> BoolArray:
+    """All columns (x, y) of a grid."""
+    return np.ones(lattice.shape[:2], dtype=np.bool_)
+
+
 def ground_of(
-    bone: Bone, others: Neighbours, pose: FloatArray, low_mm: FloatArray, high_mm: FloatArray, *, offset_mm: float
+    bone: Bone,
+    others: Neighbours,
+    pose: FloatArray,
+    low_mm: FloatArray,
+    high_mm: FloatArray,
+    *,
+    offset_mm: float,
+    over: Callable[[Lattice], BoolArray] = everywhere,
 ) -> Ground:
     """Measure the distances in a box of the device's frame.
 
@@ -35,10 +48,12 @@ def ground_of(
         (3,) corners of the box in that frame; the device must end at least 1 mm inside.
     offset_mm
         Distance from the bone at which the device will touch.
+    over
+        Names the columns (x, y) of the grid over which the device may lie: only there is the contact measured exactly.
     """
     lattice = lattice_over(low_mm, high_mm, STEP_MM)
     mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
-    distance = signed_distance_mm(mesh, lattice, level_mm=offset_mm)
+    distance = signed_distance_mm(mesh, lattice, level_mm=offset_mm, over=over(lattice))
     return Ground(mesh, lattice, distance, others.distance_mm(lattice, pose))
 
 

@@ -10,7 +10,7 @@ from batchone.design.booleans import difference, solid_from_mesh, to_part
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
-from batchone.design.contact.seat import Ground
+from batchone.design.contact.seat import BoolArray, Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
@@ -96,9 +96,16 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     about = about.reshape(-1, 3)
     low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
     high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
-    ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm)
+
+    def over(lattice: Lattice) -> BoolArray:
+        shadows = [capsule_mm(lattice, entry, top, 0.5 * outer) for entry, top in zip(entries, tops, strict=True)]
+        edges = [_pad_mm(lattice, entries, chosen), _hooks_mm(lattice, entries, chosen), *shadows]
+        return np.asarray(np.minimum.reduce(edges) < _MARGIN_MM)
+
+    ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm, over=over)
     wide = np.array([_LINK_MM if len(ways) == 1 else _MARGIN_MM, _LINK_MM, _MARGIN_MM])  # a single sleeve's bar leads aside
-    room, free = room_about(ground.bone, others, pose, low - wide, high + wide)
+    floor = np.array([low[0], low[1], entries[:, 2].min() + _MARGIN_MM])  # bars lie above all entries
+    room, free = room_about(ground.bone, others, pose, floor - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
     surface = surface_points(ground, relief)
     sleeves = []
@@ -111,10 +118,9 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     return Site(bone, pose, ground, relief, room, free, tuple(sleeves))
 
 
-def _pad_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
-    """(x, y) signed distance to the edge of the pad about the line of the entries."""
-    ends = [sleeve.entry_mm for sleeve in site.sleeves]
-    return capsule_mm(site.ground.lattice, ends[0], ends[-1], chosen.pad_mm)
+def _pad_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
+    """(x, y) signed distance to the edge of the pad about the line of the entries (n, 3)."""
+    return capsule_mm(lattice, entries_mm[0], entries_mm[-1], chosen.pad_mm)
 
 
 def _deep_mm(chosen: PedicleGuideParameters) -> float:
@@ -122,15 +128,14 @@ def _deep_mm(chosen: PedicleGuideParameters) -> float:
     return 1.5 * chosen.pad_mm + 0.5 * chosen.hook_mm
 
 
-def _hooks_mm(site: Site, chosen: PedicleGuideParameters) -> FloatArray:
+def _hooks_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
     """(x, y) signed distance to the edge of the hooks, which reach over the lower edge of the laminae on each side."""
-    ends = [sleeve.entry_mm for sleeve in site.sleeves]
-    middle = 0.5 * (ends[0] + ends[-1])
-    shape = np.full(site.ground.lattice.shape[:2], np.inf)
-    for end in ends if chosen.hook_mm > 0.0 else ():
+    middle = 0.5 * (entries_mm[0] + entries_mm[-1])
+    shape = np.full(lattice.shape[:2], np.inf)
+    for end in entries_mm if chosen.hook_mm > 0.0 else ():
         inner = end + 0.45 * (middle - end)
         lower = inner - np.array([0.0, _deep_mm(chosen) - 0.5 * chosen.pad_mm, 0.0])
-        shape = np.minimum(shape, capsule_mm(site.ground.lattice, inner, lower, 0.5 * chosen.pad_mm))
+        shape = np.minimum(shape, capsule_mm(lattice, inner, lower, 0.5 * chosen.pad_mm))
     return shape
 
 
@@ -138,7 +143,8 @@ def _guide(
     site: Site, chosen: PedicleGuideParameters, process: Process, offset_mm: float, words: tuple[tuple[str, ...], ...]
 ) -> tuple[Part, list[tuple[str, float]]]:
     name = site.bone.name
-    pad, hooks = _pad_mm(site, chosen), _hooks_mm(site, chosen)
+    entries = np.array([sleeve.entry_mm for sleeve in site.sleeves])
+    pad, hooks = _pad_mm(site.ground.lattice, entries, chosen), _hooks_mm(site.ground.lattice, entries, chosen)
     footprint = np.minimum(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
     base = footing(
