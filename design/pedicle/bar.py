@@ -18,6 +18,7 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Bone
 
 RAISE_MM = 14.0  # sleeves are made longer by at most so much, for a bar that passes over a spinous process; project default
+_OVER_SHELL_MM = 1.0  # the label's face lies so much above the shell; numerical: the room is looked at on a grid of 1.2 mm
 _PLAIN_MM = 6.0  # width of a bar without a label; project default, unverified
 _SPARE_MM = 0.2  # numerical: by which a bar is longer than its label
 
@@ -32,7 +33,14 @@ def label_wordings(anatomy: Anatomy, bone: Bone, order: Order) -> tuple[Lines, .
 
 
 def bar(
-    name: str, sleeves: tuple[Sleeve, ...], lattice: Lattice, free_mm: Float32Array, words: tuple[Lines, ...], process: Process
+    name: str,
+    sleeves: tuple[Sleeve, ...],
+    lattice: Lattice,
+    free_mm: Float32Array,
+    words: tuple[Lines, ...],
+    process: Process,
+    *,
+    shell_top_mm: float,
 ) -> tuple[tuple[Crosslink, ...], Lines]:
     """Find the bars, the one with the label last, and the fullest wording that has room on it.
 
@@ -47,19 +55,22 @@ def bar(
         As for :func:`batchone.design.guide.crosslink.crosslink`.
     words
         What the label may say, the fullest first; empty without a label.
+    shell_top_mm
+        Distance of the shell's upper face from bone: it must not stand over the label.
 
     Raises
     ------
     DesignError
         No room for the bar, or on it for the shortest wording.
     """
+    apart_mm = max(APART_MM, shell_top_mm + _OVER_SHELL_MM - THICK_MM)
     if len(sleeves) > 1:
-        joining = _joining(name, sleeves, lattice, free_mm, words, process)
+        joining = _joining(name, sleeves, lattice, free_mm, words, process, apart_mm=apart_mm)
         if joining[1] or not words:
             return joining
-        beside, lines = _flagged(name, sleeves, lattice, free_mm, words, process)
+        beside, lines = _flagged(name, sleeves, lattice, free_mm, words, process, apart_mm=apart_mm)
         return (*joining[0], *beside), lines
-    return _flagged(name, sleeves, lattice, free_mm, words, process) if words else ((), ())
+    return _flagged(name, sleeves, lattice, free_mm, words, process, apart_mm=apart_mm) if words else ((), ())
 
 
 def marks_on(link: Crosslink, sleeves: tuple[Sleeve, ...], lines: Lines, process: Process) -> tuple[Feature, ...]:
@@ -79,13 +90,20 @@ def marks_on(link: Crosslink, sleeves: tuple[Sleeve, ...], lines: Lines, process
 
 
 def _flagged(
-    name: str, sleeves: tuple[Sleeve, ...], lattice: Lattice, free_mm: Float32Array, words: tuple[Lines, ...], process: Process
+    name: str,
+    sleeves: tuple[Sleeve, ...],
+    lattice: Lattice,
+    free_mm: Float32Array,
+    words: tuple[Lines, ...],
+    process: Process,
+    *,
+    apart_mm: float,
 ) -> tuple[tuple[Crosslink, ...], Lines]:
     """A bar beside a sleeve for the label alone."""
     for lines in words:
         length_mm, wide = label_mm(lines, process) + _SPARE_MM, height_mm(lines, process)
         for sleeve in sleeves:
-            found = flag(sleeve, lattice, free_mm, length_mm=length_mm, width_mm=wide, apart_mm=APART_MM, raise_mm=RAISE_MM)
+            found = flag(sleeve, lattice, free_mm, length_mm=length_mm, width_mm=wide, apart_mm=apart_mm, raise_mm=RAISE_MM)
             if found is not None and not _blocked(found, sleeves, sleeve):
                 return (found,), lines
     size = f"{label_mm(words[-1], process):.1f} x {height_mm(words[-1], process):.1f} mm"
@@ -108,13 +126,20 @@ def _blocked(found: Crosslink, sleeves: tuple[Sleeve, ...], own: Sleeve) -> bool
 
 
 def _joining(
-    name: str, sleeves: tuple[Sleeve, ...], lattice: Lattice, free_mm: Float32Array, words: tuple[Lines, ...], process: Process
+    name: str,
+    sleeves: tuple[Sleeve, ...],
+    lattice: Lattice,
+    free_mm: Float32Array,
+    words: tuple[Lines, ...],
+    process: Process,
+    *,
+    apart_mm: float,
 ) -> tuple[tuple[Crosslink, ...], Lines]:
     """A bar from sleeve to sleeve; wider, for a case code on two lines, where one line is too long; without words as last."""
     first, second = sorted(sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
     for choices in _by_rows(words):
         wide = height_mm(choices[0], process) if choices[0] else _PLAIN_MM
-        link = crosslink(first, second, lattice, free_mm, width_mm=wide, apart_mm=APART_MM, raise_mm=RAISE_MM)
+        link = crosslink(first, second, lattice, free_mm, width_mm=wide, apart_mm=apart_mm, raise_mm=RAISE_MM)
         if link is None:
             continue
         start, end = link.room_mm(sleeves)

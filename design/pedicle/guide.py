@@ -161,7 +161,8 @@ def _guide(
         process=process,
         sleeves=site.sleeves,
     )
-    bars, lines = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process)
+    top_mm = offset_mm + chosen.shell_mm
+    bars, lines = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process, shell_top_mm=top_mm)
     for link in bars:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
     body = guide_body(base, site.sleeves, tuple(solid for link in bars for solid in link.solids()), name=name)
