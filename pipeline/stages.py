@@ -140,7 +140,7 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        5,
+        6,
         4.0,
         _keep_checked,
     ),
