@@ -3,8 +3,8 @@
     python -m benchmarks.guide [--rounds 3] [--triangles 500000]
 
 The vertebra is the synthetic spine's, meshed finer. The clock runs from the changed order to the new device with one picture of
-it on the bone; then through the interactive checks, and those of a release. What people use today, from the facts: SlicerBoneReconstructionPlanner redesigns
-in 3 to 6 s without any check; designing a commercial guide takes 8 to 13 min.
+it on the bone; then through the interactive checks, and those of a release. What people use today, from the facts:
+SlicerBoneReconstructionPlanner redesigns in 3 to 6 s without any check; designing a commercial guide takes 8 to 13 min.
 """
 
 from __future__ import annotations

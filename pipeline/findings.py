@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 Verdict = Literal["pass", "warn", "fail"]
 Vector = tuple[float, float, float]
 
+_WORST_FIRST = ("fail", "warn", "pass")
 INFORMATION = "for information"  # the limit of a figure that is not judged
 
 
@@ -44,6 +46,21 @@ class Finding:
         if self.high is not None:
             return f"at most {self.high:g}{unit}"
         return INFORMATION
+
+
+class Judged(Protocol):
+    """What has a verdict: a finding, or its entry in a file."""
+
+    @property
+    def verdict(self) -> str: ...  # noqa: D102
+
+
+JudgedT = TypeVar("JudgedT", bound=Judged)
+
+
+def worst_first(findings: Iterable[JudgedT]) -> tuple[JudgedT, ...]:
+    """What failed before what warns before what passes; otherwise in the order in which it was found."""
+    return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
 
 
 def judge(
