@@ -52,9 +52,8 @@ def main() -> None:
     part, family = device.parts[0], load_families()["pedicle-guide"]
     limits = family.limits
     wall = limits.gates["wall_mm"]
-    print(
-        f"\nchecks of a pedicle guide of {len(part.mesh.faces):,} triangles, bone of {len(shape.bones[0].mesh.faces):,}", end=" "
-    )
+    print(f"\nchecks of a pedicle guide of {len(part.mesh.faces):,} triangles", end=", ")
+    print(f"bone of {len(shape.bones[0].mesh.faces):,}", end=" ")
     print(f"(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores); processor s, clock s")
     for name, one in PART_CHECKS.items():
         row(name, name in INTERACTIVE, lambda one=one: one(part, process, wall), options.rounds)

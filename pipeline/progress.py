@@ -21,8 +21,8 @@ from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
 
 _FILE_WIDTH = 140  # columns of the table where no terminal says how wide it is
-_WORDS = {"fail": "failed", "warn": "warned", "pass": "passed"}
-_COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+_WORDS = {"fail": "failed", "waived": "waived", "warn": "warned", "pass": "passed"}
+_COLOURS = {"pass": "green", "warn": "yellow", "waived": "magenta", "fail": "bold red"}
 
 
 class Progress:
@@ -89,7 +89,7 @@ def print_findings(findings: Iterable[Finding]) -> None:
     if not every:
         return
     passed = Counter(f.check for f in gates if f.verdict == "pass")
-    count = Counter(f.verdict for f in gates)
+    count: Counter[str] = Counter(f.verdict for f in gates)
     said = ", ".join(f"{count[verdict]} {word}" for verdict, word in _WORDS.items() if count[verdict]) or "none"
     table = Table(title=f"Gates: {said}", title_justify="left")
     for column in ("check", "what", "value", "limit", "verdict"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from batchone.pipeline.job.manifest import (
     PartEntry,
     PlacementEntry,
     Row,
+    WaiverEntry,
     canonical_json,
 )
 from batchone.pipeline.job.measure import MeshFigures
@@ -29,7 +31,7 @@ from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Part, Plan, Scan
+from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Part, Plan, Scan, shown
 
 _LIBRARIES = (
     "batchone",
@@ -142,6 +144,7 @@ def _approval_entry(approval: Approval) -> ApprovalEntry:
         demonstration=approval.demonstration,
         public_key=approval.public_key,
         signature=approval.signature,
+        waivers=tuple(WaiverEntry(**dataclasses.asdict(waiver)) for waiver in approval.waivers),
     )
 
 
@@ -205,7 +208,7 @@ def _finding_entries(case: Case) -> tuple[FindingEntry, ...]:
         ("intake", case.scan.findings),
         ("segment", case.anatomy.findings),
         ("plan", case.plan.findings),
-        ("check", case.checked.findings),
+        ("check", shown(case.checked.findings, case.approval.waivers)),
         ("slice", case.build.findings),
     )
     return tuple(FindingEntry.of(stage, finding) for stage, findings in stages for finding in findings)
