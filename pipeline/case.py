@@ -16,6 +16,8 @@ from batchone.design.families import load_families
 from batchone.design.table_files import site_tables
 from batchone.design.theatre import theatre
 from batchone.pipeline import codec
+from batchone.pipeline.approval import shown
+from batchone.pipeline.case_waivers import waive, waivers_of
 from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.disk import reported
 from batchone.pipeline.editing.export import labels_file
@@ -37,8 +39,7 @@ from batchone.pipeline.order import Order, order_text, with_word, without_word
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
 from batchone.pipeline.store import CaseFolder, write_atomic
-from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder, Waiver, shown
-from batchone.pipeline.waivers import waive, waivers_of
+from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder, Waiver
 from batchone.segment.confirmed import from_above, with_levels
 from batchone.slicer.profiles import load_machine, load_process
 
@@ -380,7 +381,7 @@ def _publish_approval(case: CaseFolder, stage: Stage, approval: Approval) -> Non
 
 
 def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str) -> None:
-    """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.waivers.waive`."""
+    """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.case_waivers.waive`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked(), in_stage(order.case, "review"):
         for waiver in waive(case, check, who=who, reason=reason, keys=site / "keys"):

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from batchone.design.families import load_families
+from batchone.pipeline.approval import finding_words, shown
 from batchone.pipeline.case import read_case_order, run_case, waive_check
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import BatchoneError, CheckFailed, MachineError, OrderError
@@ -26,7 +27,7 @@ from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.progress import print_findings
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import CheckedDevice, Device, Waiver, finding_words, shown
+from batchone.pipeline.values import CheckedDevice, Device, Waiver
 from batchone.samples.head import CENTRE_MM, SHAPE, Defect, head_phantom
 
 ORDER = """\

@@ -11,6 +11,7 @@ from importlib import metadata
 import numpy as np
 
 from batchone.design.families import package_of
+from batchone.pipeline.approval import shown
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.manifest import (
     ApprovalEntry,
@@ -31,7 +32,7 @@ from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Part, Plan, Scan, shown
+from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Part, Plan, Scan
 
 _LIBRARIES = (
     "batchone",

@@ -6,10 +6,11 @@ import datetime as dt
 from pathlib import Path
 
 from batchone.pipeline import codec
+from batchone.pipeline.approval import finding_words
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.job.signature import approval_key, sign_waiver, verify_waiver, write_allowed_signers
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import CheckedDevice, Waiver, finding_words
+from batchone.pipeline.values import CheckedDevice, Waiver
 
 MEANING = "I have seen this finding and let the device stand with it, for the reason that I give"
 FOLDER = "waivers"
