@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from batchone.design.tables import Tables
 from batchone.pipeline.errors import MachineError
@@ -16,6 +16,9 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model, Order, Parameters
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
+
+CheckSet = Literal["interactive", "release"]
+"""Interactive checks run after each changed parameter (at most 2 s), release checks are all of them (at most 10 s)."""
 
 ParametersT = TypeVar("ParametersT", bound=Parameters)
 
@@ -40,6 +43,10 @@ class Checked:
     machine: Machine
     tables: Tables
     limits: FamilyLimits
+    only: CheckSet = "release"
+
+
+FamilyCheck = Callable[[Checked], tuple[Finding, ...]]
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,9 @@ class Family:
 
     ``needs`` names the bones that must be in the Anatomy; ``propose`` and ``build`` are pure functions, and get
     the instruments and clearances of the site as ``Tables``;
-    ``checks`` measure what only this family has. Its limits lie in ``<name>.toml`` (``-`` written ``_``) of ``package``, which
-    an installed family sets to its own.
+    ``checks`` measure what only this family has, in both sets of checks; ``release_checks`` what takes too long after each
+    changed parameter. A check may do less where ``Checked.only`` says interactive. Its limits lie in ``<name>.toml`` (``-``
+    written ``_``) of ``package``, which an installed family sets to its own.
     """
 
     name: str
@@ -58,8 +66,13 @@ class Family:
     needs: tuple[str, ...]
     propose: Callable[[Anatomy, Order, Tables], Plan]
     build: Callable[[Anatomy, Plan, Order, Process, Tables], Device]
-    checks: tuple[Callable[[Checked], tuple[Finding, ...]], ...]
+    checks: tuple[FamilyCheck, ...]
+    release_checks: tuple[FamilyCheck, ...] = ()
     package: str = "batchone.design.families"
+
+    def checks_of(self, only: CheckSet) -> tuple[FamilyCheck, ...]:
+        """The family's own checks of a set, in the order in which they are reported."""
+        return self.checks if only == "interactive" else (*self.checks, *self.release_checks)
 
     @cached_property
     def limits(self) -> FamilyLimits:

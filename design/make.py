@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchone.design.families import load_families
-from batchone.design.family import Checked, Family
+from batchone.design.family import Checked, CheckSet, Family
 from batchone.design.table_files import shipped_tables
 from batchone.design.tables import Tables
 from batchone.pipeline.errors import DesignError, OrderError
@@ -60,8 +60,13 @@ def check(
     process: Process,
     machine: Machine,
     tables: Tables | None = None,
+    *,
+    only: CheckSet = "release",
 ) -> CheckedDevice:
-    """Measure everything, then judge: what every device must be, then what only this family has."""
+    """Measure, then judge: what every device must be, then what only this family has.
+
+    ``only="interactive"`` is for a parameter that has just been changed; a device is released on ``"release"``, all checks.
+    """
     from batchone.design.checks.functional_faces import face_findings
     from batchone.design.checks.part import part_findings
     from batchone.design.checks.placement import placement_findings
@@ -71,12 +76,12 @@ def check(
     findings: list[Finding] = []
     for part in device.parts:
         wall = limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm")
-        findings += part_findings(part, process, wall)
+        findings += part_findings(part, process, wall, only=only)
         findings += face_findings(part)
     findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
-    case = Checked(device, anatomy, plan, order, process, machine, tables or shipped_tables(), limits)
+    case = Checked(device, anatomy, plan, order, process, machine, tables or shipped_tables(), limits, only)
     if not any(finding.check == "faces" and finding.verdict == "fail" for finding in findings):  # else nothing to measure
-        for measure in family.checks:
+        for measure in family.checks_of(only):
             findings += measure(case)
     return CheckedDevice(device, tuple(findings))
 

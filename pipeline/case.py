@@ -16,6 +16,8 @@ from batchone.design.families import load_families
 from batchone.design.table_files import site_tables
 from batchone.design.theatre import theatre
 from batchone.pipeline import codec
+from batchone.pipeline.approval import shown
+from batchone.pipeline.case_waivers import waive, waivers_of
 from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.disk import reported
 from batchone.pipeline.editing.export import labels_file
@@ -23,14 +25,21 @@ from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit, put_ed
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
 from batchone.pipeline.intake.make import study_digest
-from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, verify_approval, write_allowed_signers
+from batchone.pipeline.job.signature import (
+    approval_key,
+    release_key,
+    sign_approval,
+    verify_approval,
+    verify_waivers,
+    write_allowed_signers,
+)
 from batchone.pipeline.labels import LEVEL_CONFIRMED
 from batchone.pipeline.markups.order_file import read_order_file
 from batchone.pipeline.order import Order, order_text, with_word, without_word
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
 from batchone.pipeline.store import CaseFolder, write_atomic
-from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder
+from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder, Waiver
 from batchone.segment.confirmed import from_above, with_levels
 from batchone.slicer.profiles import load_machine, load_process
 
@@ -54,6 +63,7 @@ class Result:
 @dataclass
 class _Tally:
     outcomes: list[Outcome] = field(default_factory=list)
+    waivers: tuple[Waiver, ...] = ()
 
     @property
     def unnamed(self) -> bool:
@@ -61,7 +71,7 @@ class _Tally:
         return any(f.check == LEVEL_CONFIRMED and f.verdict == "fail" for o in self.outcomes for f in o.findings)
 
     def result(self, case: str, status: str, job: Path | None) -> Result:
-        findings = tuple(f for o in self.outcomes for f in o.findings)
+        findings = shown(tuple(f for o in self.outcomes for f in o.findings), self.waivers)
         seconds = {o.stage: (0.0 if o.kept else o.seconds) for o in self.outcomes}
         peak = max((o.peak_mb for o in self.outcomes), default=0.0)
         return Result(case, status, job, seconds, findings, peak, tuple(o.stage for o in self.outcomes if o.kept))
@@ -121,7 +131,7 @@ def run_case(
             if stage.kind == "gate" and tally.unnamed:
                 return tally.result(order.case, "awaiting-level", None)
             if stage.kind == "gate":
-                approval = _gate(case, stage, inputs, approve_as, demonstration, site)
+                approval = _gate(case, stage, inputs, tally.waivers, approve_as, demonstration, site)
                 if approval is None:
                     return tally.result(order.case, "awaiting-approval", None)
                 continue
@@ -135,7 +145,9 @@ def run_case(
             if stage.gives == "Anatomy" and tally.unnamed and not inputs["Anatomy"].bones:
                 return tally.result(order.case, "awaiting-level", None)
             if stage.gives == "CheckedDevice":
-                _require_release(inputs["CheckedDevice"], order.case)
+                waivers = waivers_of(case, inputs.digests["CheckedDevice"], site / "keys")
+                _require_release(inputs["CheckedDevice"], waivers, order.case)
+                tally.waivers = waivers
             if stage.name == until:
                 return tally.result(order.case, "awaiting-level" if tally.unnamed else "awaiting-approval", None)
         job: JobFolder = inputs["JobFolder"]
@@ -307,19 +319,29 @@ def _no_study() -> Path:
     raise InputError("the scan of this case must be read again", hint="run the case with --study")
 
 
-def _require_release(checked: CheckedDevice, case_id: str) -> None:
-    failed = [f for f in checked.findings if f.verdict == "fail"]
+def _require_release(checked: CheckedDevice, waivers: tuple[Waiver, ...], case_id: str) -> None:
+    failed = checked.failed(waivers)
     if not failed:
         return
     first = failed[0]
     value = f"{first.what} is {first.value:.4g} {first.unit}, limit {first.limit}"
     hint = first.hint or "change a parameter with `batchone design CASE --set`, or the order"
+    if all(finding.waivable for finding in failed):
+        hint = f"{hint}; with a reason: batchone review {case_id} --waive {first.check} --reason TEXT --as NAME"
     with in_stage(case_id, "check"):
-        raise CheckFailed(f"{len(failed)} of {len(checked.findings)} checks failed; first: {value}", checked.findings, hint=hint)
+        raise CheckFailed(
+            f"{len(failed)} of {len(checked.findings)} checks failed; first: {value}", shown(checked.findings, waivers), hint=hint
+        )
 
 
 def _gate(
-    case: CaseFolder, stage: Stage, inputs: Inputs, approve_as: str | None, demonstration: bool, site: Path
+    case: CaseFolder,
+    stage: Stage,
+    inputs: Inputs,
+    waivers: tuple[Waiver, ...],
+    approve_as: str | None,
+    demonstration: bool,
+    site: Path,
 ) -> Approval | None:
     """Find a valid approval, or make one; None when a person must still sign."""
     wanted = inputs.digests["CheckedDevice"]
@@ -328,23 +350,25 @@ def _gate(
         if record is not None and record["taken"] == {"CheckedDevice": wanted} and case.intact(stage.name, record):
             approval: Approval = case.load(stage.name)
             verify_approval(approval, site / "keys")
+            verify_waivers(approval, site / "keys")
             if approval.digest != wanted:
                 raise MachineError("the approval is for another device", hint="remove the case's review folder and approve again")
         elif approve_as is None:
             return None
         else:
-            approval = _sign(approve_as, wanted, demonstration, site)
+            approval = _sign(approve_as, wanted, waivers, demonstration, site)
             _publish_approval(case, stage, approval)
             _event(case, approve_as, "approved", meaning=approval.meaning, digest=wanted, when=approval.time)
     inputs.give("Approval", approval, codec.digest(approval))
     return approval
 
 
-def _sign(name: str, digest: str, demonstration: bool, site: Path) -> Approval:
+def _sign(name: str, digest: str, waivers: tuple[Waiver, ...], demonstration: bool, site: Path) -> Approval:
     key = approval_key(site / "keys", name)
     write_allowed_signers(site / "keys")
     time = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    return sign_approval(Approval(name, time, MEANING, digest, key.public_key, demonstration=demonstration), key)
+    approval = Approval(name, time, MEANING, digest, key.public_key, demonstration=demonstration, waivers=waivers)
+    return sign_approval(approval, key)
 
 
 def _publish_approval(case: CaseFolder, stage: Stage, approval: Approval) -> None:
@@ -354,6 +378,15 @@ def _publish_approval(case: CaseFolder, stage: Stage, approval: Approval) -> Non
         return {"stage": stage.name, "version": stage.version, "taken": taken, "value_digest": digest}
 
     case.publish(stage.name, write)
+
+
+def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str) -> None:
+    """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.case_waivers.waive`."""
+    case = CaseFolder(case_folder(site, order.case))
+    with case.locked(), in_stage(order.case, "review"):
+        for waiver in waive(case, check, who=who, reason=reason, keys=site / "keys"):
+            what = f"waived: {waiver.finding}; reason: {waiver.reason}"
+            _event(case, who, what, meaning=waiver.meaning, digest=waiver.digest, when=waiver.time)
 
 
 def return_case(case: CaseFolder, *, who: str, why: str) -> None:

@@ -164,15 +164,21 @@ def review(
     name: Annotated[str, typer.Option("--as", help="Who reviews.")],
     approve: Annotated[bool, typer.Option("--approve", help="Approve and continue to the job folder.")] = False,
     return_why: Annotated[str | None, typer.Option("--return", help="Send back, with the reason.")] = None,
+    waive: Annotated[str | None, typer.Option("--waive", help="A failed check that may stand; needs --reason.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why it may stand.")] = "",
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve a checked device, or return it with a reason (exit 4)."""
-    from batchone.pipeline.case import return_case, run_case
+    """Approve a checked device, return it with a reason (exit 4), or waive a failed check that the family lets a person waive."""
+    from batchone.pipeline.case import return_case, run_case, waive_check
 
     folder, order = _find_case(case, site)
-    if approve == (return_why is not None):
-        raise OrderError("give either --approve or --return WHY", hint="see `batchone review --help`")
+    if approve + (return_why is not None) + (waive is not None) != 1:
+        raise OrderError("give one of --approve, --return WHY, --waive CHECK", hint="see `batchone review --help`")
+    if waive is not None:
+        waive_check(folder.parent.parent, order, waive, who=name, reason=reason)
+        _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
+        return
     if return_why is not None:
         from batchone.pipeline.store import CaseFolder
 

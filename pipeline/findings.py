@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
-Verdict = Literal["pass", "warn", "fail"]
+Verdict = Literal["pass", "warn", "fail", "waived"]
 Vector = tuple[float, float, float]
 
+_WORST_FIRST = ("fail", "waived", "warn", "pass")
 INFORMATION = "for information"  # the limit of a figure that is not judged
 
 
@@ -17,7 +19,8 @@ class Finding:
     """One thing that was measured, and how it was judged.
 
     ``low`` and ``high`` are the inclusive limits in ``unit`` (None: open). ``verdict`` is ``fail`` outside them
-    when the limit is a gate, ``warn`` when it is advice. ``source`` says where the limit comes from.
+    when the limit is a gate, ``warn`` when it is advice. ``source`` says where the limit comes from. A person may waive a failed
+    ``waivable`` one with a signature; where that counts it is shown as ``waived``, and stays ``fail`` in the CheckedDevice.
     """
 
     check: str
@@ -30,6 +33,7 @@ class Finding:
     hint: str = ""
     source: str = ""
     where_mm: Vector | None = None
+    waivable: bool = False
 
     @property
     def limit(self) -> str:
@@ -46,6 +50,21 @@ class Finding:
         return INFORMATION
 
 
+class Judged(Protocol):
+    """What has a verdict: a finding, or its entry in a file."""
+
+    @property
+    def verdict(self) -> str: ...  # noqa: D102
+
+
+JudgedT = TypeVar("JudgedT", bound=Judged)
+
+
+def worst_first(findings: Iterable[JudgedT]) -> tuple[JudgedT, ...]:
+    """What failed before what warns before what passes; otherwise in the order in which it was found."""
+    return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
+
+
 def judge(
     check: str,
     what: str,
@@ -58,6 +77,7 @@ def judge(
     hint: str = "",
     source: str = "",
     where_mm: Vector | None = None,
+    waivable: bool = False,
 ) -> Finding:
     """Judge a measured value against inclusive limits; NaN never passes.
 
@@ -65,4 +85,4 @@ def judge(
     """
     inside = bool((low is None or value >= low) and (high is None or value <= high)) and not math.isnan(value)
     verdict: Verdict = "pass" if inside else ("fail" if gate else "warn")
-    return Finding(check, what, float(value), unit, low, high, verdict, hint, source, where_mm)
+    return Finding(check, what, float(value), unit, low, high, verdict, hint, source, where_mm, waivable)

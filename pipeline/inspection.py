@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 NO_SERIES = "the study holds no series that makes a true volume"
-_WORDS: dict[Verdict, str] = {"pass": "good enough", "warn": "good enough, with warnings", "fail": "refused"}
-_MARKS: dict[Verdict, str] = {"pass": "  ", "warn": "! ", "fail": "!!"}
+_WORDS: dict[Verdict, str] = {"pass": "good enough", "warn": "good enough, with warnings", "waived": "waived", "fail": "refused"}
+_MARKS: dict[Verdict, str] = {"pass": "  ", "warn": "! ", "waived": "! ", "fail": "!!"}
 _MIN_WIDTH, _MAX_WIDTH = 80, 140
 
 

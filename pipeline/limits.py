@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from batchone.pipeline.order import Model
 
@@ -38,10 +38,22 @@ class Protocol(Model):
 
 
 class Limit(Model):
-    """One gate or envelope entry: inclusive limits, unit, source."""
+    """One gate or envelope entry: inclusive limits, unit, source.
+
+    ``waivable``: a person may let a device pass that breaks it, with a signed reason; ``waivable_because`` says why that is
+    for a person to decide.
+    """
 
     low: float | None = None
     high: float | None = None
     unit: str
     gate: bool = True
+    waivable: bool = False
+    waivable_because: str = ""
     source: str
+
+    @model_validator(mode="after")
+    def _a_reason_to_waive(self) -> Limit:
+        if self.waivable != bool(self.waivable_because.strip()):
+            raise ValueError("waivable and waivable_because go together")
+        return self

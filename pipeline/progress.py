@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
@@ -14,13 +15,14 @@ from rich.table import Table
 
 from batchone.pipeline.case import Result
 from batchone.pipeline.errors import BatchoneError
-from batchone.pipeline.findings import INFORMATION
+from batchone.pipeline.findings import INFORMATION, worst_first
 from batchone.pipeline.labels import LEVEL_CONFIRMED
 from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
 
 _FILE_WIDTH = 140  # columns of the table where no terminal says how wide it is
-_COLOURS = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+_WORDS = {"fail": "failed", "waived": "waived", "warn": "warned", "pass": "passed"}
+_COLOURS = {"pass": "green", "warn": "yellow", "waived": "magenta", "fail": "bold red"}
 
 
 class Progress:
@@ -81,21 +83,28 @@ def level_hint(result: Result) -> str:
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """Print the findings that have a limit as a table on stdout, and how many figures stand in the report besides."""
+    """Print the gates as a table on stdout: what failed, then what warns, then for each check how many of its figures pass."""
     every = tuple(findings)
-    findings = tuple(f for f in every if f.limit != INFORMATION)
+    gates = worst_first(f for f in every if f.limit != INFORMATION)
     if not every:
         return
-    table = Table(title="Findings", title_justify="left")
+    passed = Counter(f.check for f in gates if f.verdict == "pass")
+    count: Counter[str] = Counter(f.verdict for f in gates)
+    said = ", ".join(f"{count[verdict]} {word}" for verdict, word in _WORDS.items() if count[verdict]) or "none"
+    table = Table(title=f"Gates: {said}", title_justify="left")
     for column in ("check", "what", "value", "limit", "verdict"):
         table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
-    for f in findings:
+    for f in gates:
+        if f.verdict == "pass":
+            continue
         verdict = f"[{_COLOURS[f.verdict]}]{f.verdict}[/]"
         table.add_row(f.check, f.what, f"{f.value:.4g} {f.unit}".strip(), f.limit, verdict)
+    for check, number in passed.items():
+        table.add_row(check, "", "", "", f"[{_COLOURS['pass']}]{number} pass[/]")
     console = Console() if Console().is_terminal else Console(width=_FILE_WIDTH)
     console.print(table)
-    if len(every) > len(findings):
-        console.print(f"{len(every) - len(findings)} more figures, for information, stand in the reports")
+    if len(every) > len(gates):
+        console.print(f"{len(every) - len(gates)} more figures, for information, stand in the reports")
 
 
 def _finding_tree(finding: Finding) -> dict[str, Any]:

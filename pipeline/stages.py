@@ -140,11 +140,11 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        5,
+        6,
         4.0,
         _keep_checked,
     ),
-    Stage("review", "gate", "", ("CheckedDevice",), "Approval", 1, 0.0),
+    Stage("review", "gate", "", ("CheckedDevice",), "Approval", 2, 0.0),
     Stage(
         "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 1, 1.5
     ),
@@ -154,7 +154,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        4,
+        5,
         3.0,
     ),
 )

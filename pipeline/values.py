@@ -7,13 +7,14 @@ A pose is a (4, 4) float64 rigid matrix that maps homogeneous column points of t
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from batchone.pipeline.approval import Approval as Approval
+from batchone.pipeline.approval import Waiver as Waiver
 from batchone.pipeline.findings import Finding as Finding
 from batchone.pipeline.findings import Vector as Vector
 from batchone.pipeline.findings import Verdict as Verdict
@@ -371,35 +372,11 @@ class CheckedDevice:
     @property
     def released(self) -> bool:
         """No finding failed."""
-        return all(f.verdict != "fail" for f in self.findings)
+        return not self.failed()
 
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """A person's signed word on one CheckedDevice.
-
-    ``digest`` is that of the CheckedDevice; ``signature`` is an armoured SSH signature over :meth:`text`.
-    """
-
-    name: str
-    time: dt.datetime
-    meaning: str
-    digest: str
-    public_key: str
-    signature: str = ""
-    demonstration: bool = False
-
-    def text(self) -> bytes:
-        """The exact bytes that are signed."""
-        lines = (
-            "batchone approval 1",
-            f"name: {self.name}",
-            f"time: {self.time.astimezone(dt.UTC).isoformat()}",
-            f"meaning: {self.meaning}",
-            f"digest: {self.digest}",
-            f"demonstration: {'yes' if self.demonstration else 'no'}",
-        )
-        return ("\n".join(lines) + "\n").encode()
+    def failed(self, waivers: tuple[Waiver, ...] = ()) -> tuple[Finding, ...]:
+        """What failed and is not waived: such a device is not released."""
+        return tuple(f for f in self.findings if f.verdict == "fail" and not any(waiver.covers(f) for waiver in waivers))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ TOP = (
     "pipeline.stages",
     "pipeline.run",
     "pipeline.case",
+    "pipeline.case_waivers",
     "pipeline.engine",
     "pipeline.serve",
     "pipeline.cli",
@@ -23,7 +24,20 @@ TOP = (
 TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis", "pipeline.commands")
 VOCABULARY = tuple(
     f"pipeline.{name}"
-    for name in ("values", "findings", "labels", "landmarks", "errors", "limits", "order", "process", "machine", "config")
+    for name in (
+        "values",
+        "approval",
+        "findings",
+        "labels",
+        "landmarks",
+        "errors",
+        "limits",
+        "order",
+        "process",
+        "machine",
+        "config",
+        "waiver",
+    )
 )
 UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.hospital", "pipeline.editing", "pipeline.markups")
 UPPER += ("pipeline.store", "pipeline.clock")

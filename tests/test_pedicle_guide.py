@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from batchone.design.contact.seat import CONTACT
 from batchone.design.families import load_families
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
+from batchone.design.family import CheckSet
 from batchone.design.guide.checks import bore_findings, contact_findings, fitted_cylinder, way_out_findings
 from batchone.design.guide.label import LABEL
 from batchone.design.make import check, design, plan
@@ -64,8 +65,10 @@ def made() -> tuple[Plan, Device]:
     return proposal, design(spine(), proposal, order(), PROCESS)
 
 
-def judged(device: Device, proposal: Plan, one: Order, anatomy: Anatomy | None = None) -> CheckedDevice:
-    return check(device, anatomy or spine(), proposal, one, PROCESS, MACHINE)
+def judged(
+    device: Device, proposal: Plan, one: Order, anatomy: Anatomy | None = None, *, only: CheckSet = "release"
+) -> CheckedDevice:
+    return check(device, anatomy or spine(), proposal, one, PROCESS, MACHINE, only=only)
 
 
 def points_of(part: Part) -> FloatArray:
@@ -349,6 +352,17 @@ class TestSeat:
             assert all(finding.verdict == "pass" for finding in found[check_name]), check_name
         assert len(found["budget"]) == 4  # millimetres and degrees on both sides
         assert "process" in found["budget"][0].hint or "clearance" in found["budget"][0].hint
+
+    def test_a_changed_parameter_gets_the_interactive_checks_and_a_release_all(self) -> None:
+        proposal, device = made()
+        quick = judged(device, proposal, order(), only="interactive").findings
+        checks = {finding.check for finding in quick}
+        release = {finding.check for finding in judged(device, proposal, order()).findings}
+        assert {"mesh", "walls", "coincident", "contact", "clearance", "budget-clearance", "seating-unique"} <= checks
+        assert not {"budget", "budget-breach", "label", "cavities"} & checks
+        assert release - checks >= {"budget", "budget-breach", "label", "cavities"}
+        assert checks < release
+        assert any("of 50 " in f.what or f.what.endswith("of 50") for f in quick if f.check == "seating-unique")
 
     def test_the_place_to_push_lies_on_the_outside_of_the_guide(self) -> None:
         from batchone.design.nearest import nearest_mm

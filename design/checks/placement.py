@@ -86,6 +86,7 @@ def _envelope(part: Part, sizes: FloatArray, limits: FamilyLimits) -> list[Findi
                     gate=limit.gate,
                     hint=hint,
                     source=limit.source,
+                    waivable=limit.waivable,
                 )
             )
     return findings

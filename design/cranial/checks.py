@@ -206,6 +206,7 @@ def _judged(limit: Limit, check: str, what: str, value: float, hint: str, where_
     return judge(
         check, what, value, limit.unit,
         low=limit.low, high=limit.high, gate=limit.gate, hint=hint, source=limit.source, where_mm=where_mm,
+        waivable=limit.waivable,
     )  # fmt: skip
 
 

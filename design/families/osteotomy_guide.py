@@ -172,6 +172,12 @@ def _measured(checked: Checked) -> tuple[Finding, ...]:
     return tuple(finding for check in CHECKS for finding in check(checked))
 
 
+def _measured_for_release(checked: Checked) -> tuple[Finding, ...]:
+    from batchone.design.osteotomy.checks import RELEASE_CHECKS
+
+    return tuple(finding for check in RELEASE_CHECKS for finding in check(checked))
+
+
 OSTEOTOMY_GUIDE = Family(
     name="osteotomy-guide",
     title="Osteotomy guide",
@@ -180,4 +186,5 @@ OSTEOTOMY_GUIDE = Family(
     propose=propose,
     build=build,
     checks=(_measured,),
+    release_checks=(_measured_for_release,),
 )

@@ -114,6 +114,12 @@ def _measured(checked: Checked) -> tuple[Finding, ...]:
     return tuple(finding for check in CHECKS for finding in check(checked))
 
 
+def _measured_for_release(checked: Checked) -> tuple[Finding, ...]:
+    from batchone.design.pedicle.checks import RELEASE_CHECKS
+
+    return tuple(finding for check in RELEASE_CHECKS for finding in check(checked))
+
+
 PEDICLE_GUIDE = Family(
     name="pedicle-guide",
     title="Pedicle guide",
@@ -122,4 +128,5 @@ PEDICLE_GUIDE = Family(
     propose=propose,
     build=build,
     checks=(_measured,),
+    release_checks=(_measured_for_release,),
 )

@@ -208,4 +208,5 @@ def judged(limit: Limit, check: str, what: str, value: float, hint: str, where_m
         hint=hint,
         source=limit.source,
         where_mm=where_mm,
+        waivable=limit.waivable,
     )

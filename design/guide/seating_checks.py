@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
 from batchone.design.budget.breach import Breach
 from batchone.design.budget.sources import Errors
 from batchone.design.cranial.rays import Scene
+from batchone.design.family import CheckSet
 from batchone.design.guide.checks import judged
-from batchone.design.seating.make import Score
+from batchone.design.seating.make import INTERACTIVE_STARTS, RELEASE_STARTS, Score
 from batchone.design.seating.stability import AXES
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Part, Vector, judge
 
+STARTS: Final[dict[CheckSet, int]] = {"interactive": INTERACTIVE_STARTS, "release": RELEASE_STARTS}
 UNBOUNDED = 1000.0  # figures of what nothing holds end here: a finding is a number in every file
 _OUTSIDE_MM = 200.0  # numerical: the push comes from so far
 _WORDS = (("the patient's right", "the patient's left"), ("the front", "the back"), ("the feet", "the head"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,10 @@ from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.cranial.rays import Scene
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
-from batchone.design.family import Checked, parameters_of
+from batchone.design.family import Checked, FamilyCheck, parameters_of
 from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
-from batchone.design.guide.seating_checks import budget_findings, graded, seating_findings
+from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, seating_findings
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.guide.window import window_findings
 from batchone.design.nearest import nearest_mm
@@ -201,28 +200,32 @@ def _beside_mm(scene: Scene, way: Trajectory) -> float:
 
 
 def seats(checked: Checked) -> tuple[Finding, ...]:
-    """How each guide seats, and which planes the saw cuts that it leads: see :mod:`batchone.design.seating`."""
+    """How each guide seats, and how far the saw may tilt; for a release also which planes it cuts by all errors.
+
+    See :mod:`batchone.design.seating` and :mod:`batchone.design.budget`.
+    """
     fit, gates = fittings(checked.order, checked.process, checked.tables), checked.limits.gates
     findings: list[Finding] = []
     for case in _cases(checked):
-        found = score(case.part, case.bone, case.layout.pose)
+        found = score(case.part, case.bone, case.layout.pose, starts=STARTS[checked.only])
         findings += seating_findings(found, case.part, gates, offset_mm=fit.offset_mm)
-        landed = landed_seats(found)
-        if landed is None:
-            continue
+        landed = landed_seats(found) if checked.only == "release" else None
         cuts = []
         for number in range(1, len(case.cuts) + 1):
             lead = _lead(checked, case, number)
-            cuts.append(sawn(lead, landed, checked.process, seed=SEED + number))
             title = f"cut-{number}{case.end}"
             what = f"{title}: tilt that the slot's clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:g} mm"
             worst = tilt_deg(lead.clearance_mm, lead.led_mm)
             findings.append(
                 graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, "a larger guided_mm, or a metal insert")
             )
+            if landed is None:
+                continue
+            cuts.append(sawn(lead, landed, checked.process, seed=SEED + number))
             target = np.array(lead.origin_mm) + lead.depth_mm * lead.advance
             findings += budget_findings(cuts[-1].errors, title, gates, target)
-        findings.append(_correction(case, cuts, checked))
+        if cuts:
+            findings.append(_correction(case, cuts, checked))
     return tuple(findings)
 
 
@@ -298,7 +301,8 @@ def _cases(checked: Checked) -> list[Case]:
     return found
 
 
-CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
+CHECKS: tuple[FamilyCheck, ...] = (
     sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, seats,
-    says_what_it_is, shows_the_bone, made_for,
+    shows_the_bone, made_for,
 )  # fmt: skip
+RELEASE_CHECKS: tuple[FamilyCheck, ...] = (says_what_it_is,)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from batchone.design.budget.breach import breach
@@ -14,11 +12,11 @@ from batchone.design.budget.sources import seats as landed_seats
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
-from batchone.design.family import Checked, FamilyLimits, parameters_of
+from batchone.design.family import Checked, FamilyCheck, FamilyLimits, parameters_of
 from batchone.design.guide.body import guide_pose
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
-from batchone.design.guide.seating_checks import breach_findings, budget_findings, graded, led_mm, seating_findings
+from batchone.design.guide.seating_checks import STARTS, breach_findings, budget_findings, graded, led_mm, seating_findings
 from batchone.design.guide.window import window_findings
 from batchone.design.pedicle.bar import label_wordings
 from batchone.design.pedicle.fittings import fittings, screw
@@ -112,27 +110,37 @@ def _screw_findings(title: str, found: Walls, left_mm: float, screw_mm: float, l
 
 
 def seats(checked: Checked) -> tuple[Finding, ...]:
-    """How each guide seats, and where drills and screws go that it leads: see :mod:`batchone.design.seating`."""
+    """How each guide seats, and how far its drills may tilt; for a release also where they and the screws go by all errors.
+
+    See :mod:`batchone.design.seating` and :mod:`batchone.design.budget`.
+    """
     fit = fittings(checked.order, checked.process, checked.tables)
     findings: list[Finding] = []
     for part, bone in _guides(checked):
-        found = score(part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone))
+        found = score(part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone), starts=STARTS[checked.only])
         findings += seating_findings(found, part, checked.limits.gates, offset_mm=fit.offset_mm)
-        landed = landed_seats(found)
-        if landed is not None:
-            for side in sides_of(checked.order):
-                findings += _budget(checked, part, bone, side, landed)
+        landed = landed_seats(found) if checked.only == "release" else None
+        for side in sides_of(checked.order):
+            lead = _lead(checked, part, bone, side)
+            what = f"{bone.name}-{side}: tilt that the clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:.1f} mm"
+            worst, hint = tilt_deg(lead.clearance_mm, lead.led_mm), "a longer sleeve_mm, or a smaller clearance"
+            findings.append(graded(checked.limits.gates, "budget_tilt_deg", "budget-clearance", what, worst, hint))
+            if landed is not None:
+                findings += _budget(checked, bone, side, lead, landed)
     return tuple(findings)
 
 
-def _budget(checked: Checked, part: Part, bone: Bone, side: str, landed: Seats) -> list[Finding]:
-    fit, planned = fittings(checked.order, checked.process, checked.tables), screw(checked.order, checked.tables)
-    way, title, gates = checked.plan.axis(way_name(bone, side)), f"{bone.name}-{side}", checked.limits.gates
-    low, high = led_mm(part, f"bore-{title}", way)
-    lead = Lead(way, fit.hole.diametral_mm, high - low, low, drawn=not checked.plan.proposed)
+def _lead(checked: Checked, part: Part, bone: Bone, side: str) -> Lead:
+    way = checked.plan.axis(way_name(bone, side))
+    low, high = led_mm(part, f"bore-{bone.name}-{side}", way)
+    clearance_mm = fittings(checked.order, checked.process, checked.tables).hole.diametral_mm
+    return Lead(way, clearance_mm, high - low, low, drawn=not checked.plan.proposed)
+
+
+def _budget(checked: Checked, bone: Bone, side: str, lead: Lead, landed: Seats) -> list[Finding]:
+    planned, way = screw(checked.order, checked.tables), lead.way
+    title, gates = f"{bone.name}-{side}", checked.limits.gates
     found = drilled(lead, landed, checked.process)
-    what = f"{title}: tilt that the clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:.1f} mm"
-    worst = tilt_deg(lead.clearance_mm, lead.led_mm)
     length = way.length_mm or 0.0
     to_bone = bone.frame[:3, :3].T @ landed.pose[:3, :3]
     entries = to_local(bone.frame, found.entries_mm @ landed.pose[:3, :3].T + landed.pose[:3, 3])
@@ -148,8 +156,7 @@ def _budget(checked: Checked, part: Part, bone: Bone, side: str, landed: Seats) 
         wall_errors_mm=sigma * np.random.default_rng(SEED).standard_normal(len(entries)),
     )
     target = np.array(way.origin_mm) + length * np.array(way.direction)
-    play = graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, "a longer sleeve_mm, or a smaller clearance")
-    return [play, *budget_findings(found.errors, title, gates, target), *breach_findings(through, title, gates)]
+    return [*budget_findings(found.errors, title, gates, target), *breach_findings(through, title, gates)]
 
 
 def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
@@ -189,14 +196,14 @@ def _guides(checked: Checked) -> list[tuple[Part, Bone]]:
     return [(parts[f"guide-{bone.name}"], bone) for bone in checked.anatomy.bones]
 
 
-CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
+CHECKS: tuple[FamilyCheck, ...] = (
     sits_on_bone,
     slides_on,
     keeps_off_neighbours,
     leads_the_drill,
     screws_fit,
     seats,
-    says_what_it_is,
     shows_the_bone,
     made_for,
 )
+RELEASE_CHECKS: tuple[FamilyCheck, ...] = (says_what_it_is,)

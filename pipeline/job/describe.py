@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from importlib import metadata
 import numpy as np
 
 from batchone.design.families import package_of
+from batchone.pipeline.approval import shown
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.manifest import (
     ApprovalEntry,
@@ -21,6 +23,7 @@ from batchone.pipeline.job.manifest import (
     PartEntry,
     PlacementEntry,
     Row,
+    WaiverEntry,
     canonical_json,
 )
 from batchone.pipeline.job.measure import MeshFigures
@@ -142,6 +145,7 @@ def _approval_entry(approval: Approval) -> ApprovalEntry:
         demonstration=approval.demonstration,
         public_key=approval.public_key,
         signature=approval.signature,
+        waivers=tuple(WaiverEntry(**dataclasses.asdict(waiver)) for waiver in approval.waivers),
     )
 
 
@@ -205,7 +209,7 @@ def _finding_entries(case: Case) -> tuple[FindingEntry, ...]:
         ("intake", case.scan.findings),
         ("segment", case.anatomy.findings),
         ("plan", case.plan.findings),
-        ("check", case.checked.findings),
+        ("check", shown(case.checked.findings, case.approval.waivers)),
         ("slice", case.build.findings),
     )
     return tuple(FindingEntry.of(stage, finding) for stage, findings in stages for finding in findings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from batchone.pipeline.disk import reported, write_bytes
@@ -20,7 +21,7 @@ from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf
 from batchone.pipeline.job.report import build_report, clinical_report
 from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.sections import ct_sections
-from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval
+from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval, verify_waivers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
 from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.machine import Machine
@@ -123,10 +124,12 @@ class _Files:
 
 
 def _refuse_unready(case: Case, into: Path) -> None:
-    if not case.checked.released:
-        failed = tuple(f for f in case.checked.findings if f.verdict == "fail")
+    failed = case.checked.failed(case.approval.waivers)
+    if failed:
         raise CheckFailed(f"{len(failed)} checks failed, at most 0", failed, hint="change a parameter and run again")
     verify_approval(case.approval, (embedded_signer(case.approval.signature),))
+    for waiver in case.approval.waivers:
+        verify_waivers(replace(case.approval, waivers=(waiver,)), (embedded_signer(waiver.signature),))
     names = [part.name for part in case.checked.device.parts]
     for name in names:
         if not _PART_NAME.fullmatch(name) or names.count(name) != 1:

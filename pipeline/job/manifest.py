@@ -48,6 +48,19 @@ class PartEntry(Model):
     functional_faces: tuple[FaceEntry, ...]
 
 
+class WaiverEntry(Model):
+    """Who let which failed finding stand, when, why: a signed word as the approval is."""
+
+    name: str
+    time: dt.datetime
+    meaning: str
+    reason: str
+    finding: str
+    digest: str
+    public_key: str
+    signature: str
+
+
 class ApprovalEntry(Model):
     """Who approved what, when, in which meaning; ``text_sha256`` is that of the signed words."""
 
@@ -58,6 +71,7 @@ class ApprovalEntry(Model):
     demonstration: bool
     public_key: str
     signature: str
+    waivers: tuple[WaiverEntry, ...] = ()
 
 
 class PlacementEntry(Model):
@@ -94,10 +108,17 @@ class FindingEntry(Model):
     low: float | None
     high: float | None
     limit: str
-    verdict: Literal["pass", "warn", "fail"]
+    verdict: Literal["pass", "warn", "fail", "waived"]
     hint: str
     source: str
     where_mm: Vector | None
+    waivable: bool = False
+
+    def finding(self) -> Finding:
+        """The finding that it was copied from, numbers rounded as in the file."""
+        value = math.nan if self.value is None else self.value
+        fields = self.model_dump(exclude={"stage", "limit", "value"})
+        return Finding(**{**fields, "value": value})
 
     @classmethod
     def of(cls, stage: str, finding: Finding) -> FindingEntry:
@@ -115,6 +136,7 @@ class FindingEntry(Model):
             hint=finding.hint,
             source=finding.source,
             where_mm=finding.where_mm,
+            waivable=finding.waivable,
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from batchone.pipeline.disk import write_bytes
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.findings import worst_first
 from batchone.pipeline.job.manifest import FindingEntry, JobManifest, PartEntry, canonical_json
 from batchone.pipeline.job.pictures import Picture
 from batchone.pipeline.job.sections import scan_sections
@@ -57,7 +58,7 @@ def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapp
         "estimate": _estimate_rows(manifest),
         "placements": [[p.part, _pose_words(p.pose), p.criterion] for p in manifest.build.placements],
         "after-printing": list(manifest.after_printing),
-        "findings": [_finding_row(finding) for finding in manifest.findings if not _scan_report(finding)],
+        "findings": [_finding_row(finding) for finding in worst_first(manifest.findings) if not _scan_report(finding)],
         "files": [[name, files[name]] for name in sorted(files)],
     }
     return _compiled("build", data, {p.name: p.png for p in shown})
@@ -83,7 +84,7 @@ def clinical_report(
         "sections": _listed(sections),
         "prescription": _prescription_rows(order),
         "figures": _figure_rows(manifest),
-        "findings": [_finding_row(finding) for finding in manifest.findings if finding.stage != _INTAKE],
+        "findings": [_finding_row(finding) for finding in worst_first(manifest.findings) if finding.stage != _INTAKE],
         "scan": _scan_rows(scan),
         **_scan_findings([finding for finding in manifest.findings if finding.stage == _INTAKE]),
         "scan-sections": _listed(views),
@@ -147,6 +148,7 @@ def _head(manifest: JobManifest, title: str) -> dict[str, Any]:
             ["time", f"{time:%Y-%m-%d %H:%M:%S %Z}"],
             ["meaning", approval.meaning],
             ["device digest", approval.digest[:16] + "…"],
+            *([f"waived by {w.name}", f"{w.finding}. Reason: {w.reason} ({w.time:%Y-%m-%d %H:%M %Z})"] for w in approval.waivers),
             ["key", approval.public_key.split(" ")[1][-16:] if " " in approval.public_key else ""],
         ],
     }

@@ -21,11 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from batchone.pipeline.disk import reported, write_once, write_over
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.values import Approval
+from batchone.pipeline.values import Approval, Waiver
 
 RELEASE = "jobfolder"  # SSHSIG namespace of a released job folder
 APPROVAL = "batchone-approval"  # SSHSIG namespace of a person's word on a device
 DEMONSTRATION = "batchone-approval-demonstration"  # its own namespace, so that the mark cannot be taken off
+WAIVER = "batchone-waiver"  # SSHSIG namespace of a person's word that a failed finding may stand
 RELEASE_KEY = "release"  # file name of the site's release key
 APPROVAL_PREFIX = "approval-"  # file name of a person's key: this and the name
 
@@ -183,6 +184,43 @@ def verify_approval(approval: Approval, allowed: Path | Sequence[Signer]) -> Non
         raise MachineError("approval names another public key than the one that signed it", hint="approve again")
 
 
+def sign_waiver(waiver: Waiver, key: SiteKey) -> Waiver:
+    """Return the waiver with the key's public half and its signature; raises as :func:`sign_approval` does."""
+    for what, text in (
+        ("name", waiver.name),
+        ("meaning", waiver.meaning),
+        ("reason", waiver.reason),
+        ("finding", waiver.finding),
+    ):
+        if not text.strip() or not text.isprintable():
+            raise MachineError(f"waiver {what} is {text!r}, must be one line of printable text", hint="write it in plain words")
+    waiver = replace(waiver, public_key=key.public_key)
+    return replace(waiver, signature=sign(key, waiver.text(), namespace=WAIVER))
+
+
+def verify_waivers(approval: Approval, allowed: Path | Sequence[Signer]) -> None:
+    """Check that each waiver of an approval is for its device, and signed by the person it names.
+
+    Raises
+    ------
+    MachineError
+        For another device, or as :func:`verify_approval` does.
+    """
+    for waiver in approval.waivers:
+        if waiver.digest != approval.digest:
+            raise MachineError("a waiver is for another device than the approval", hint="waive and approve again")
+        verify_waiver(waiver, allowed)
+
+
+def verify_waiver(waiver: Waiver, allowed: Path | Sequence[Signer]) -> None:
+    """Check a waiver's signature; ``allowed`` and what is raised as in :func:`verify_approval`."""
+    signers = tuple(allowed) if not isinstance(allowed, Path) else _signers_at(allowed)
+    own = (safe_name(APPROVAL_PREFIX + waiver.name), _EMBEDDED)
+    verify(waiver.signature, waiver.text(), namespace=WAIVER, allowed=tuple(s for s in signers if s.name in own))
+    if embedded_signer(waiver.signature).raw_key != _raw_of_line(waiver.public_key):
+        raise MachineError("waiver names another public key than the one that signed it", hint="waive again")
+
+
 def write_allowed_signers(keys: Path) -> Path:
     """Write ``allowed_signers`` from the public halves in the key folder, sorted by name; return its path.
 
@@ -194,7 +232,7 @@ def write_allowed_signers(keys: Path) -> Path:
     lines = []
     with reported("allowed_signers"):
         for path in sorted(keys.glob("*.pub")):
-            spaces = f"{APPROVAL},{DEMONSTRATION}" if path.stem.startswith(APPROVAL_PREFIX) else RELEASE
+            spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER}" if path.stem.startswith(APPROVAL_PREFIX) else RELEASE
             blob = base64.b64encode(_key_blob(_raw_of_line(path.read_text(encoding="utf-8")))).decode()
             lines.append(f'{safe_name(path.stem)} namespaces="{spaces}" ssh-ed25519 {blob}\n')
         write_over(keys / "allowed_signers", "".join(lines).encode(), mode=0o644)

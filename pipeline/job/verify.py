@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -22,15 +22,17 @@ from batchone.pipeline.job.signature import (
     APPROVAL,
     DEMONSTRATION,
     RELEASE,
+    WAIVER,
     Signer,
     embedded_signer,
     read_allowed_signers,
     verify,
     verify_approval,
+    verify_waivers,
     write_allowed_signers,
 )
 from batchone.pipeline.job.sums import MAX_FILES, SUMS, SUMS_SIGNATURE, UNLISTED, read_sums, sha256
-from batchone.pipeline.values import Approval
+from batchone.pipeline.values import Approval, Waiver
 
 Kind = Literal["missing", "extra", "changed", "off", "signature", "unsafe"]
 
@@ -206,7 +208,9 @@ def _check_contents(
             found.add("off", name, "job.json names no such file")
     if manifest is None:
         return ""
-    _check_approval(approval_of(manifest), allowed, found)
+    approval = approval_of(manifest)
+    _check_approval(approval, allowed, found)
+    _check_verdicts(manifest, approval, found)
     return manifest.job
 
 
@@ -238,7 +242,16 @@ def differences(wanted: MeshFigures, figures: MeshFigures, *, is_stl: bool) -> t
 def approval_of(manifest: JobManifest) -> Approval:
     """The Approval that a manifest carries."""
     entry = manifest.approval
-    return Approval(entry.name, entry.time, entry.meaning, entry.digest, entry.public_key, entry.signature, entry.demonstration)
+    return Approval(
+        entry.name,
+        entry.time,
+        entry.meaning,
+        entry.digest,
+        entry.public_key,
+        entry.signature,
+        entry.demonstration,
+        tuple(Waiver(**dict(waiver)) for waiver in entry.waivers),
+    )
 
 
 def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
@@ -258,6 +271,15 @@ def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
         found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
 
 
+def _check_verdicts(manifest: JobManifest, approval: Approval, found: _Findings) -> None:
+    """Nothing in a released job has failed, and what is marked as waived has its waiver."""
+    for entry in manifest.findings:
+        if entry.verdict == "fail" or (
+            entry.verdict == "waived" and not any(w.covers(entry.finding()) for w in approval.waivers)
+        ):
+            found.add("off", MANIFEST, f"{entry.check}: {entry.what} failed, and no waiver is for it")
+
+
 def _check_approval(approval: Approval, allowed: tuple[Signer, ...] | None, found: _Findings) -> None:
     """Check the approval by the approvers' keys when the signers name any, else by the key that it carries."""
     approvers = tuple(s for s in allowed or () if {APPROVAL, DEMONSTRATION} & set(s.namespaces))
@@ -265,3 +287,9 @@ def _check_approval(approval: Approval, allowed: tuple[Signer, ...] | None, foun
         verify_approval(approval, approvers or (embedded_signer(approval.signature),))
     except MachineError as error:
         found.add("signature", MANIFEST, f"approval: {error}")
+    waivable = tuple(s for s in allowed or () if WAIVER in s.namespaces)
+    for waiver in approval.waivers:
+        try:
+            verify_waivers(replace(approval, waivers=(waiver,)), waivable or (embedded_signer(waiver.signature),))
+        except MachineError as error:
+            found.add("signature", MANIFEST, f"waiver: {error}")

@@ -1,0 +1,85 @@
+"""A person's signed words: that a failed finding may stand (a waiver), and that a device is released (an approval)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+
+from batchone.pipeline.findings import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A person's signed word that one failed finding of one CheckedDevice may stand.
+
+    ``finding`` is :func:`finding_words` of it, ``digest`` that of the CheckedDevice, ``signature`` an armoured SSH signature over
+    :meth:`text`.
+    """
+
+    name: str
+    time: dt.datetime
+    meaning: str
+    reason: str
+    finding: str
+    digest: str
+    public_key: str
+    signature: str = ""
+
+    def text(self) -> bytes:
+        """The exact bytes that are signed."""
+        lines = (
+            "batchone waiver 1",
+            f"name: {self.name}",
+            f"time: {self.time.astimezone(dt.UTC).isoformat()}",
+            f"meaning: {self.meaning}",
+            f"reason: {self.reason}",
+            f"finding: {self.finding}",
+            f"digest: {self.digest}",
+        )
+        return ("\n".join(lines) + "\n").encode()
+
+    def covers(self, finding: Finding) -> bool:
+        """Whether it is this finding that was waived, and whether it may be."""
+        return finding.waivable and finding.verdict in ("fail", "waived") and self.finding == finding_words(finding)
+
+
+def finding_words(finding: Finding) -> str:
+    """What a waiver names: check, what was measured, value and limit, in one line."""
+    return f"{finding.check}: {finding.what}: {round(finding.value, 6) + 0.0:.6g} {finding.unit}, limit {finding.limit}"
+
+
+def shown(findings: tuple[Finding, ...], waivers: tuple[Waiver, ...]) -> tuple[Finding, ...]:
+    """The findings as people see them: a failed one that was waived says so, in its verdict."""
+    covered = [any(waiver.covers(finding) for waiver in waivers) for finding in findings]
+    return tuple(replace(f, verdict="waived") if waived else f for f, waived in zip(findings, covered, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's signed word on one CheckedDevice.
+
+    ``digest`` is that of the CheckedDevice; ``signature`` is an armoured SSH signature over :meth:`text`, which holds the
+    ``waivers`` that the device is released with.
+    """
+
+    name: str
+    time: dt.datetime
+    meaning: str
+    digest: str
+    public_key: str
+    signature: str = ""
+    demonstration: bool = False
+    waivers: tuple[Waiver, ...] = ()
+
+    def text(self) -> bytes:
+        """The exact bytes that are signed."""
+        lines = (
+            "batchone approval 1",
+            f"name: {self.name}",
+            f"time: {self.time.astimezone(dt.UTC).isoformat()}",
+            f"meaning: {self.meaning}",
+            f"digest: {self.digest}",
+            f"demonstration: {'yes' if self.demonstration else 'no'}",
+            *(f"waiver: {waiver.name}: {waiver.finding}: {waiver.reason}" for waiver in self.waivers),
+        )
+        return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,84 @@
+"""Waivers of a case: a person's signed word that a failed finding may stand, kept beside the stages in ``waivers/``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+from batchone.pipeline import codec
+from batchone.pipeline.approval import finding_words
+from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
+from batchone.pipeline.job.signature import approval_key, sign_waiver, verify_waiver, write_allowed_signers
+from batchone.pipeline.store import CaseFolder
+from batchone.pipeline.values import CheckedDevice, Waiver
+
+MEANING = "I have seen this finding and let the device stand with it, for the reason that I give"
+FOLDER = "waivers"
+
+
+def waivers_of(case: CaseFolder, digest: str, keys: Path) -> tuple[Waiver, ...]:
+    """The waivers of a case that count for the CheckedDevice of a digest: for it, and signed by whom they name."""
+    record = case.record(FOLDER)
+    if record is None or not case.intact(FOLDER, record):
+        return ()
+    found = []
+    for waiver in case.load(FOLDER):
+        if waiver.digest == digest:
+            try:
+                verify_waiver(waiver, keys)
+            except MachineError:
+                continue  # a signature that does not hold waives nothing
+            found.append(waiver)
+    return tuple(found)
+
+
+def waive(case: CaseFolder, check: str, *, who: str, reason: str, keys: Path) -> tuple[Waiver, ...]:
+    """Sign away what failed in one check of the case's device; the caller holds the case's lock.
+
+    Returns
+    -------
+    tuple of Waiver
+        The new ones.
+
+    Raises
+    ------
+    CheckFailed
+        The family does not let anybody waive that check.
+    OrderError
+        The case has no checked device, nothing in that check failed, or no reason was given.
+    """
+    record = case.record("check")
+    if record is None:
+        raise OrderError("the case has no checked device yet", hint="run it first")
+    if not reason.strip():
+        raise OrderError("a waiver needs a reason", hint="add --reason TEXT; it stands in the report")
+    checked: CheckedDevice = case.load("check")
+    digest = record["value_digest"]
+    before = waivers_of(case, digest, keys)
+    failed = [finding for finding in checked.failed(before) if finding.check == check]
+    if not failed:
+        others = ", ".join(sorted({f.check for f in checked.failed(before)})) or "none"
+        raise OrderError(f"no finding of the check {check!r} failed; failed and not waived: {others}", hint="name one of them")
+    fixed = [finding for finding in failed if not finding.waivable]
+    if fixed:
+        raise CheckFailed(
+            f"{check} may not be waived: {finding_words(fixed[0])}",
+            checked.findings,
+            hint=fixed[0].hint or "change a parameter with `batchone design CASE --set`, or the order",
+        )
+    key = approval_key(keys, who)
+    write_allowed_signers(keys)
+    time = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    signed = tuple(
+        sign_waiver(Waiver(who, time, MEANING, reason.strip(), finding_words(finding), digest, ""), key) for finding in failed
+    )
+    _publish(case, (*before, *signed), digest)
+    return signed
+
+
+def _publish(case: CaseFolder, waivers: tuple[Waiver, ...], digest: str) -> None:
+    def write(folder: Path) -> dict[str, object]:
+        value_digest = codec.save(waivers, folder)
+        return {"stage": FOLDER, "version": 1, "taken": {"CheckedDevice": digest}, "value_digest": value_digest}
+
+    case.publish(FOLDER, write)
