@@ -19,7 +19,7 @@ import time
 import numpy as np
 
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
-from batchone.design.make import check, design, plan
+from batchone.design.make import check, check_quickly, design, plan
 from batchone.pipeline.job.pictures import make_pictures
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Bone, FieldOfView
@@ -29,6 +29,7 @@ from batchone.slicer.profiles import load_machine, load_process
 
 FIRST_PICTURE = "fit-oblique"  # what a changed parameter shows first: the guide on the bone around it, at an angle
 
+SETS = {"interactive": check_quickly, "release": check}
 STEPS = {  # functions whose time makes a step; each is called by the design stage once per guide
     "distances to the bone": ("field.py", "signed_distance_mm"),
     "what may carry": ("ground.py", "seen"),
@@ -79,7 +80,7 @@ def main() -> None:
         seconds["pictures"].append(time.perf_counter() - started)
         for only in ("interactive", "release"):
             started = time.perf_counter()
-            check(device, shape, proposal, changed, process, machine, only=only)
+            SETS[only](device, shape, proposal, changed, process, machine)
             seconds[only].append(time.perf_counter() - started)
     bone = shape.bones[0]
     print(f"\na changed parameter to a new pedicle guide, bone of {len(bone.mesh.faces):,} triangles", end=" ")

@@ -67,8 +67,8 @@ class Family:
     propose: Callable[[Anatomy, Order, Tables], Plan]
     build: Callable[[Anatomy, Plan, Order, Process, Tables], Device]
     checks: tuple[FamilyCheck, ...]
-    release_checks: tuple[FamilyCheck, ...] = ()
     package: str = "batchone.design.families"
+    release_checks: tuple[FamilyCheck, ...] = ()
 
     def checks_of(self, only: CheckSet) -> tuple[FamilyCheck, ...]:
         """The family's own checks of a set, in the order in which they are reported."""

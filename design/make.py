@@ -60,13 +60,35 @@ def check(
     process: Process,
     machine: Machine,
     tables: Tables | None = None,
-    *,
-    only: CheckSet = "release",
 ) -> CheckedDevice:
-    """Measure, then judge: what every device must be, then what only this family has.
+    """Measure everything, then judge: what every device must be, then what only this family has."""
+    return _checked(device, anatomy, plan, order, process, machine, tables, only="release")
 
-    ``only="interactive"`` is for a parameter that has just been changed; a device is released on ``"release"``, all checks.
-    """
+
+def check_quickly(
+    device: Device,
+    anatomy: Anatomy,
+    plan: Plan,
+    order: Order,
+    process: Process,
+    machine: Machine,
+    tables: Tables | None = None,
+) -> CheckedDevice:
+    """The interactive checks alone, for a parameter that has just been changed; nothing is released on them."""
+    return _checked(device, anatomy, plan, order, process, machine, tables, only="interactive")
+
+
+def _checked(
+    device: Device,
+    anatomy: Anatomy,
+    plan: Plan,
+    order: Order,
+    process: Process,
+    machine: Machine,
+    tables: Tables | None,
+    *,
+    only: CheckSet,
+) -> CheckedDevice:
     from batchone.design.checks.functional_faces import face_findings
     from batchone.design.checks.part import part_findings
     from batchone.design.checks.placement import placement_findings

@@ -92,13 +92,6 @@ def test_a_good_device_gives_no_failing_finding(devices: dict[str, Checked], dev
     assert [finding.what for finding in found if finding.verdict == "fail"] == []
 
 
-def test_all_checks_together_find_what_each_finds_alone(devices: dict[str, Checked]) -> None:
-    first = {fault.check: fault for fault in reversed(faults()) if not fault.sound}
-    for fault in first.values():
-        seeded = fault.seed(devices[fault.device])
-        assert says(fault, all_findings(seeded.case))[0].verdict == "fail", fault.kind
-
-
 def test_the_table_in_the_docs_is_current(judged: list[Judged]) -> None:
     page = Path(__file__).parents[1] / "docs" / "faults.md"
     assert page.read_text(encoding="utf-8") == as_table([(one.fault, one.said[0]) for one in judged])

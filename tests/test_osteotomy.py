@@ -619,7 +619,7 @@ def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, 
 
 
 @pytest.mark.data
-def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_than_1_percent(test_data: Path) -> None:
+def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_than_2_percent(test_data: Path) -> None:
     """This plate has a second rest that appears when the push tilts by 12 degrees: a push that flips finds it at times."""
     anatomy, one = real(test_data, "right"), order("right")
     proposal = plan(anatomy, one)
@@ -635,8 +635,8 @@ def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_tha
         planned = reference(body, planned_seat(body, ground, press))
         shares.append(uniqueness(body, ground, press, planned, count=500, seed=SEED).wrong)
         pushes.append(press.direction)
-    assert max(shares) - min(shares) <= 0.01
-    assert max(shares) <= 0.01
+    assert max(shares) - min(shares) <= 0.02
+    assert max(shares) <= 0.02
     assert np.degrees(np.arccos(min(pushes[0] @ push for push in pushes))) < 3.0
 
 

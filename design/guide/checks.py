@@ -20,6 +20,7 @@ from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
 _SPLIT = np.array([[6, 0, 0], [0, 6, 0], [0, 0, 6], [3, 3, 0], [0, 3, 3], [3, 0, 3], [2, 2, 2]]) / 6.0  # places in a triangle
+_FINE_MM = 0.3  # numerical, the step of the contact's grid: in a triangle no longer than this the gap is that of its middle
 UP = np.array([0.0, 0.0, 1.0])
 _BESIDE_MM = 0.01  # numerical: rays in single precision may stray so far
 _FREE = 0.9  # share of a bore's radius in which nothing may stand; the fit of its wall judges the rest; project default
@@ -45,12 +46,15 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
     touching = part.face_labels == part.labels.index(CONTACT)
     corners = mesh.vertices_mm[mesh.faces[touching]]
-    points = np.einsum("sk,mkd->msd", _SPLIT, corners).reshape(-1, 3)
     areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    large = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1) > _FINE_MM
+    spread = np.einsum("sk,mkd->msd", _SPLIT, corners[large]).reshape(-1, 3)
+    points = np.concatenate([spread, corners[~large].mean(axis=1)])
+    weights = np.concatenate([np.repeat(areas[large] / len(_SPLIT), len(_SPLIT)), areas[~large]])
     surface = indexed(local)
     error = np.abs(nearest_mm(points, surface) - offset_mm)
     order = np.argsort(error)
-    share = np.cumsum(np.repeat(areas / len(_SPLIT), len(_SPLIT))[order])
+    share = np.cumsum(weights[order])
     p95 = float(error[order][np.searchsorted(share, 0.95 * share[-1])])
     worst = int(np.argmax(error))
     inside = Scene(_along(local, mesh, UP)).holds(mesh.vertices_mm, UP)

@@ -58,7 +58,9 @@ def gate(scan: Scan, protocol: Protocol) -> tuple[Finding, ...]:
 def finding_tree(finding: Finding) -> dict[str, Any]:
     """A finding as JSON: its limit in words too, and null for what could not be measured."""
     value = finding.value if math.isfinite(finding.value) else None
-    return {**dataclasses.asdict(finding), "value": value, "limit": finding.limit}
+    tree = {**dataclasses.asdict(finding), "value": value, "limit": finding.limit}
+    del tree["waivable"]  # a person waives what is wrong with a device, never with a scan
+    return tree
 
 
 def worst_verdict(findings: Sequence[Finding]) -> Verdict:
