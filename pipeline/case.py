@@ -24,6 +24,7 @@ from batchone.pipeline.editing.export import labels_file
 from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit, put_edit, read_edit, remove_edit
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
+from batchone.pipeline.findings import LEVEL_CONFIRMED
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import (
     approval_key,
@@ -33,7 +34,6 @@ from batchone.pipeline.job.signature import (
     verify_waivers,
     write_allowed_signers,
 )
-from batchone.pipeline.labels import LEVEL_CONFIRMED
 from batchone.pipeline.markups.order_file import read_order_file
 from batchone.pipeline.order import Order, order_text, with_word, without_word
 from batchone.pipeline.run import Inputs, Outcome, run_stage

@@ -12,6 +12,7 @@ Vector = tuple[float, float, float]
 
 _WORST_FIRST = ("fail", "waived", "warn", "pass")
 INFORMATION = "for information"  # the limit of a figure that is not judged
+LEVEL_CONFIRMED = "level_confirmed"  # the check that asks for a person's word on a level
 
 
 @dataclass(frozen=True, slots=True)

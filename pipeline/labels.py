@@ -25,7 +25,6 @@ SINGLE = ("coccyx", "hyoid", "mandible", "sacrum", "skull", "sternum")
 VERTEBRAE = (*(f"c{n}" for n in range(1, 8)), *(f"t{n}" for n in range(1, 14)), *(f"l{n}" for n in range(1, 7)))
 _EDITED_BY = "edited by "
 _SPELLINGS = {"clavicula": "clavicle", "calcaneous": "calcaneus", "innominate": "hip", "cranium": "skull"}
-LEVEL_CONFIRMED = "level_confirmed"  # the check that asks for a person's word on a level
 COUNTED = "vertebra-"  # begins the name of a vertebra counted from above, since nothing in the scan says its level
 _COUNTED = re.compile(rf"{COUNTED}\d+")
 _LEVEL_PREFIX = re.compile(r"^vertebrae?-(?=[ctls]\d)")  # but "vertebra-3", the third from above, keeps its name

@@ -15,8 +15,7 @@ from rich.table import Table
 
 from batchone.pipeline.case import Result
 from batchone.pipeline.errors import BatchoneError
-from batchone.pipeline.findings import INFORMATION, worst_first
-from batchone.pipeline.labels import LEVEL_CONFIRMED
+from batchone.pipeline.findings import INFORMATION, LEVEL_CONFIRMED, worst_first
 from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
 

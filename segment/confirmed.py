@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from batchone.pipeline.errors import OrderError
-from batchone.pipeline.labels import COUNTED, LEVEL_CONFIRMED, VERTEBRAE, is_bone, is_vertebra
+from batchone.pipeline.findings import LEVEL_CONFIRMED
+from batchone.pipeline.labels import COUNTED, VERTEBRAE, is_bone, is_vertebra
 from batchone.pipeline.order import Target
 from batchone.pipeline.values import Finding, Label, VoxelLabels, judge, moved_points
 from batchone.segment.label_map import centres, measured

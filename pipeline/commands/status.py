@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from batchone.pipeline.errors import InputError
-from batchone.pipeline.labels import LEVEL_CONFIRMED
+from batchone.pipeline.findings import LEVEL_CONFIRMED
 
 if TYPE_CHECKING:
     from batchone.pipeline.intake.inbox import Refusal
