@@ -19,6 +19,7 @@ from batchone.segment.apart.body import body_volume
 from batchone.segment.apart.canal import canal_of
 from batchone.segment.apart.make import bones_apart
 from batchone.segment.apart.mask import bone_mask
+from batchone.segment.bone import scan_figures
 from batchone.segment.cuts import LEAST_CUT_MM2, POOR_VALLEY_RATIO
 from batchone.segment.label_map import LabelMap
 
@@ -68,7 +69,7 @@ def versions(scan: Scan) -> Iterator[tuple[str, Scan]]:
 
 def _beside_canal(scan: Scan, found: LabelMap) -> dict[int, tuple[FloatArray, float]]:
     """For each label the distances of its voxels to the side of the canal, mm, and its mean height."""
-    volume, body = body_volume(scan)
+    volume, body = body_volume(scan, scan_figures(scan.hu))
     canal = canal_of(volume, bone_mask(volume, body), body)
     if canal is None:
         return {}
