@@ -109,7 +109,7 @@ def _paint_runs(start: npt.NDArray[np.int32], length: npt.NDArray[np.int16], val
 
 @nb.njit(nb.void(_LABELS, nb.int64[::1], nb.boolean[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _pack(voxels: LabelArray, first: Int64Array, wanted: npt.NDArray[np.bool_], words: Words) -> None:
-    """Set the bits of a box that begins at voxel ``first`` where ``wanted[voxel]``; the box's size is that of ``words``."""
+    """The bits of a box that begins at voxel ``first``, set where ``wanted[voxel]``; the box's size is that of ``words``."""
     slices, rows, columns = voxels.shape
     for k in nb.prange(words.shape[0]):
         z = k + first[0]
@@ -119,10 +119,16 @@ def _pack(voxels: LabelArray, first: Int64Array, wanted: npt.NDArray[np.bool_], 
             y = j + first[1]
             if y < 0 or y >= rows:
                 continue
-            for x in range(max(0, first[2]), min(columns, first[2] + 64 * words.shape[2])):
-                if wanted[voxels[z, y, x]]:
-                    i = x - first[2]
-                    words[k, j, i >> 6] |= nb.uint64(1) << nb.uint64(i & 63)
+            for w in range(words.shape[2]):
+                start = 64 * w + first[2]
+                line = voxels[z, y, max(0, start) : min(columns, start + 64)]
+                some = nb.uint8(0)
+                for x in range(line.shape[0]):
+                    some |= line[x]
+                if some == 0:  # most of a scan
+                    continue
+                for x in range(line.shape[0]):
+                    words[k, j, w] |= nb.uint64(wanted[line[x]]) << nb.uint64(x + max(0, -start))
 
 
 def compact(label_map: LabelMap) -> VoxelLabels:

@@ -109,6 +109,12 @@ def _window(reach: int) -> int:
     return WORD if 4 * reach <= WORD else 2 * WORD
 
 
+@nb.njit(nb.int64(nb.int64, nb.int64), inline="always")
+def _evens_first(n: int, count: int) -> int:
+    """The ``n``-th of 0, 2, 4 ... 1, 3, 5 ...: cores that take runs of ``n`` have alike parts of a bone each."""
+    return 2 * n if 2 * n < count else 2 * (n - (count + 1) // 2) + 1
+
+
 @nb.njit(nb.int64(_INSIDE, nb.int64, nb.int64, nb.int64), inline="always")
 def _set(inside: npt.NDArray[np.bool_], z: int, y: int, x: int) -> int:
     if z < 0 or y < 0 or x < 0 or z >= inside.shape[0] or y >= inside.shape[1] or x >= inside.shape[2]:
@@ -151,7 +157,8 @@ def _levels(
     reach, shape_reach, columns = rows[0, 2], shape_rows[0, 2], hu.shape[2]
     size, shape_size = min(_window(reach), columns), _window(shape_reach)
     count = min(size - 2 * reach, shape_size - 2 * shape_reach)
-    for z in nb.prange(hu.shape[0]):
+    for turn in nb.prange(hu.shape[0]):
+        z = _evens_first(turn, hu.shape[0])
         window, extremes = np.empty((2, size), dtype=np.int16), np.empty((2, size), dtype=np.int16)
         shape_window, sums = np.empty((3, shape_size), dtype=np.int16), np.empty((3, shape_size), dtype=np.int32)
         for y in range(hu.shape[1]):
