@@ -20,6 +20,7 @@ from batchone.design.guide.label import LABEL
 from batchone.design.guide.sleeve import Sleeve
 from batchone.design.guide.slot import Slot, cut_tool, filled
 from batchone.design.guide.slot_checks import slot_findings
+from batchone.design.guide.window import MARKS
 from batchone.design.make import check, design, plan
 from batchone.design.osteotomy.approach import way_out
 from batchone.design.osteotomy.checks import cuts_fit, pins_hold
@@ -516,12 +517,12 @@ def test_a_guide_on_a_smooth_shaft_is_stopped_for_its_play_and_warned_of_slip_an
 SMALL = {
     "relief_mm": 0.6, "shell_mm": 3.0, "plate_mm": 14.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
     "pin_apart_mm": 6.0, "pin_cross_deg": 10.0, "pin_depth_mm": 15.0, "sleeve_mm": 8.0, "sleeve_wall_mm": 1.2,
-    "extension_mm": 0.0, "window_mm": 3.0,
+    "extension_mm": 0.0, "window_mm": 3.0, "mark_mm": 2.0,
 }  # fmt: skip
 LARGE = {
     "relief_mm": 3.0, "shell_mm": 6.0, "plate_mm": 40.0, "guided_mm": 30.0, "slot_wall_mm": 6.0, "pin_from_cut_mm": 30.0,
     "pin_apart_mm": 30.0, "pin_cross_deg": 40.0, "pin_depth_mm": 80.0, "sleeve_mm": 30.0, "sleeve_wall_mm": 4.0,
-    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open", "window_mm": 8.0,
+    "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open", "window_mm": 8.0, "mark_mm": 4.0,
 }  # fmt: skip
 
 
@@ -530,6 +531,19 @@ def test_small_and_large_parameters_make_a_valid_guide(parameters: dict[str, obj
     one = order(**{**SHAFT, **parameters})
     proposal = plan(synthetic(), one)
     assert failed(judged(design(synthetic(), proposal, one, PROCESS), proposal, one, synthetic())) == []
+
+
+def test_marks_stand_on_both_sides_of_a_cut_on_a_line_along_the_bone_and_show_it() -> None:
+    one = order(**{**SHAFT, "mark_mm": 2.5})
+    proposal = plan(synthetic(), one)
+    device = design(synthetic(), proposal, one, PROCESS)
+    part, cut = device.parts[0], proposal.plane("cut-1")
+    middles = [part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(name)])] for name in MARKS]
+    sides = [float((points.mean(axis=0) - cut.origin_mm) @ cut.normal) for points in middles]
+    assert sides[0] * sides[1] < 0.0
+    found = [finding for finding in judged(device, proposal, one, synthetic()).findings if finding.check == "mark"]
+    assert [finding.verdict for finding in found] == ["pass", "pass"]
+    assert found[1].value < 0.01  # deg: both were placed at one x of the guide, which leads along the bone
 
 
 HTO = {"site": "proximal", "bone_model": False}

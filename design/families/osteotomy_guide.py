@@ -23,6 +23,7 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
 
 LEAST_OFFSET_MM = 0.1  # a smaller gap cannot be told from none by any process; facts of contact offsets: 0.3 to 0.5 mm
+LEAST_MARK_MM = 2.0  # a pen's or a cautery's tip; project default, unverified
 LEAST_WINDOW_MM = 3.0  # through a smaller window in a shell of 4 mm little is seen; project default, unverified
 
 
@@ -140,6 +141,14 @@ class OsteotomyGuideParameters(Parameters):
             description="inspection window through which seating is seen, 0: none; project default, unverified",
         ),
     ] = 0.0
+    mark_mm: Annotated[
+        float,
+        Field(
+            ge=0.0,
+            le=4.0,
+            description="hole on each side of the cuts to mark the bone through, against rotation, 0: none; default, unverified",
+        ),
+    ] = 0.0
     engrave: Annotated[bool, Field(description="engrave case code, bone, side and an arrow to the head; project default")] = True
     bone_model: Annotated[bool, Field(description="a model of the bone about the cuts with the guide; project default")] = True
 
@@ -149,6 +158,8 @@ class OsteotomyGuideParameters(Parameters):
             raise ValueError(f"contact_offset_mm is {self.contact_offset_mm:g}, must be 0 or at least {LEAST_OFFSET_MM:g} mm")
         if 0.0 < self.window_mm < LEAST_WINDOW_MM:
             raise ValueError(f"window_mm is {self.window_mm:g}, must be 0 or at least {LEAST_WINDOW_MM:g} mm")
+        if 0.0 < self.mark_mm < LEAST_MARK_MM:
+            raise ValueError(f"mark_mm is {self.mark_mm:g}, must be 0 or at least {LEAST_MARK_MM:g} mm")
         return self
 
 

@@ -19,7 +19,7 @@ from batchone.design.guide.checks import UP, bore_findings, contact_findings, ju
 from batchone.design.guide.label_checks import label_findings
 from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, seating_findings
 from batchone.design.guide.slot_checks import slot_findings
-from batchone.design.guide.window import window_findings
+from batchone.design.guide.window import mark_findings, window_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
 from batchone.design.osteotomy.fittings import blade, fittings
@@ -270,14 +270,16 @@ def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
 
 
 def shows_the_bone(checked: Checked) -> tuple[Finding, ...]:
-    """The inspection window of each guide, where one was ordered."""
-    if parameters_of(checked.order, OsteotomyGuideParameters).window_mm == 0.0:
-        return ()
-    return tuple(
-        finding
-        for case in _cases(checked)
-        for finding in window_findings(case.part, case.bone.mesh, checked.plan.axis(f"insertion{case.end}"), checked.limits)
-    )
+    """The inspection window and the marks of each guide, where they were ordered."""
+    chosen = parameters_of(checked.order, OsteotomyGuideParameters)
+    findings: list[Finding] = []
+    for case in _cases(checked) if chosen.window_mm > 0.0 or chosen.mark_mm > 0.0 else ():
+        way = checked.plan.axis(f"insertion{case.end}")
+        if chosen.window_mm > 0.0:
+            findings += window_findings(case.part, case.bone.mesh, way, checked.limits)
+        if chosen.mark_mm > 0.0:
+            findings += mark_findings(case.part, case.bone, way, checked.limits)
+    return tuple(findings)
 
 
 def made_for(checked: Checked) -> tuple[Finding, ...]:

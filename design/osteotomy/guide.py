@@ -23,7 +23,7 @@ from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.label_text import fitting, wordings
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
 from batchone.design.guide.slot import Slot, cut_tool, filled
-from batchone.design.guide.window import taken_mm, window_in
+from batchone.design.guide.window import Opening, marks_beside, taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
 from batchone.design.osteotomy.cuts import Cut, title_of
@@ -139,12 +139,9 @@ def _guide(
     body = difference(union(above, shell, what=f"{name}: plate"), seat.solid, what=f"{name}: seat")
     cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
     bores = tuple(sleeve.bore() for sleeve in sleeves)
-    body = difference(body, *(cut_tool(cut) for cut in cuts), *(sleeve.cut() for sleeve in sleeves), what=f"{name}: slots, bores")
-    window = None
-    if chosen.window_mm > 0.0:
-        above_mm = taken_mm(ground.lattice, sleeves, blocks=blocks)
-        window = window_in(name, ground.lattice, zones, footprint, above_mm, diameter_mm=chosen.window_mm)
-        body = difference(body, cut_tool(window.hole()), what=f"{name}: window")
+    openings = _openings(name, layout, ground, relief, zones, footprint, taken_mm(ground.lattice, sleeves, blocks=blocks), chosen)
+    tools = (*(cut_tool(cut) for cut in cuts), *(sleeve.cut() for sleeve in sleeves), *(cut_tool(one.hole()) for one in openings))
+    body = difference(body, *tools, what=f"{name}: slots, bores, openings")
     marks: tuple[Feature, ...] = ()
     if chosen.engrave:
         marks = _marks(label_slot, words, chosen, process, upward=not downward)
@@ -155,12 +152,28 @@ def _guide(
         f"guide-{name}",
         functional_faces=(
             *_faces(layout.slots, sleeves, process, engraved_too=bool(marks)),
-            *((window.face(process),) if window else ()),
+            *(opening.face(process) for opening in openings),
         ),
-        step=step_of((*cuts, *bores, *((window.hole(),) if window else ()), *marks), pose=layout.pose),
+        step=step_of((*cuts, *bores, *(opening.hole() for opening in openings), *marks), pose=layout.pose),
         pose=layout.pose,
     )
     return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2), *more]
+
+
+def _openings(
+    name: str, layout: Layout, ground: Ground, relief: Relief, zones: BoolArray, shell_mm: FloatArray, above_mm: FloatArray,
+    chosen: OsteotomyGuideParameters,
+) -> tuple[Opening, ...]:  # fmt: skip
+    """The marks beside the cuts and the inspection window, as ordered; the window keeps away from the marks."""
+    lattice = ground.lattice
+    found: tuple[Opening, ...] = ()
+    if chosen.mark_mm > 0.0:
+        found = marks_beside(name, lattice, relief.height_mm, layout.slots, shell_mm, above_mm, diameter_mm=chosen.mark_mm)
+    if chosen.window_mm > 0.0:
+        for mark in found:
+            above_mm = np.minimum(above_mm, np.hypot(lattice.x_mm - mark.x_mm, lattice.y_mm - mark.y_mm) - 0.5 * mark.diameter_mm)
+        found += (window_in(name, lattice, zones, shell_mm, above_mm, diameter_mm=chosen.window_mm),)
+    return found
 
 
 def _optimised(
