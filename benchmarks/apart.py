@@ -42,9 +42,11 @@ from batchone.segment.label_map import LabelMap
 from benchmarks.apart_robust import robust
 
 DATA_VARIABLE = "BATCHONE_TEST_DATA"
-TRUTH = (("t12", "midline", 32), ("l1", "midline", 31), ("l2", "midline", 30), ("l3", "midline", 29), ("l4", "midline", 28))
-TRUTH += (("l5", "midline", 27), ("sacrum", "midline", 25), ("hip", "left", 77), ("hip", "right", 78))
-TRUTH += (("femur", "left", 75), ("femur", "right", 76))
+TRUTH = (
+    *(("t12", "midline", 32), ("l1", "midline", 31), ("l2", "midline", 30), ("l3", "midline", 29), ("l4", "midline", 28)),
+    *(("l5", "midline", 27), ("sacrum", "midline", 25), ("hip", "left", 77), ("hip", "right", 78)),
+    *(("femur", "left", 75), ("femur", "right", 76)),
+)
 LEAST = {"l": (0.95, 0.80), "hip": (0.0, 0.86), "femur": (0.0, 0.76)}
 _ANY = Protocol(
     max_slice_spacing_mm=10.0,

@@ -70,8 +70,8 @@ def make_series(folder: Path, shape: tuple[int, int, int]) -> dict[str, Path]:
         from batchone.samples.dicom import write_series
         from batchone.samples.head import head_phantom
 
-        coarse = tuple(-(-side // 4) for side in shape)
-        phantom = head_phantom(shape=coarse, spacing_mm=(1.8, 1.8, 1.6))  # one in four, then repeated: quick to make
+        slices, rows, columns = (-(-side // 4) for side in shape)
+        phantom = head_phantom(shape=(slices, rows, columns), spacing_mm=(1.8, 1.8, 1.6))  # one in four, repeated: quick
         hu = phantom.hu
         for axis, side in enumerate(shape):
             hu = np.repeat(hu, 4, axis=axis).take(np.arange(side), axis=axis)

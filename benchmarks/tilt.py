@@ -37,7 +37,8 @@ def both(data: Path) -> tuple[Compared, Compared]:
     truth, other = skull(straight), skull(tilted)
     motion = registered(other.vertices_mm, truth)
     coarse = skull(seen_as(straight, tilted, motion))
-    return tuple(compared(mesh, truth, (straight, tilted), motion) for mesh in (other.moved(motion), coarse))
+    scans = (straight, tilted)
+    return compared(other.moved(motion), truth, scans, motion), compared(coarse, truth, scans, motion)
 
 
 def read(study: Path) -> Scan:

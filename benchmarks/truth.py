@@ -219,7 +219,7 @@ def compared(part: Part, whole: Mesh, cut: Craniectomy) -> Score:
     pose = np.eye(4)
     pose[:3, :3] = np.stack([cutter.across[0], cutter.across[1], cutter.axis], axis=1)
     pose[:3, 3] = cutter.centre_mm
-    to_cutter = np.linalg.inv(pose)
+    to_cutter = np.asarray(np.linalg.inv(pose), dtype=np.float64)
     implant = part.mesh.moved(to_cutter)
     half = cutter.radius_mm + 15.0
     columns = np.arange(-half, half, VOXEL_MM)
