@@ -10,7 +10,7 @@ import numpy as np
 from batchone.design.contact.field import Float32Array, Lattice, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground
-from batchone.design.cranial.columns import submesh, to_local
+from batchone.design.cranial.columns import meeting, submesh, to_local
 from batchone.design.cranial.rays import Scene
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
@@ -89,7 +89,8 @@ def seen(ground: Ground, bone: Bone, *, most_sigma_mm: float, apart_mm: float, l
     top = float(lattice.z_mm[-1])
     origins = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, top)])
     down = np.tile(np.array([0.0, 0.0, -1.0]), (len(origins), 1))
-    near = _in_box(ground.bone, lattice)
+    high = lattice.origin_mm + (np.array(lattice.shape) - 1) * lattice.step_mm
+    near = meeting(ground.bone, lattice.origin_mm, high)
     hits = Scene(submesh(ground.bone, near)).first(origins, down, top - float(lattice.z_mm[0]))
     met = hits.face >= 0
     face = np.flatnonzero(near)[hits.face[met]]
@@ -102,15 +103,3 @@ def seen(ground: Ground, bone: Bone, *, most_sigma_mm: float, apart_mm: float, l
         good &= lattice.at(ground.others_mm, points) >= apart_mm
     shape = lattice.shape[:2]
     return Relief((top - hits.distance_mm).reshape(shape), good.reshape(shape))
-
-
-def _in_box(mesh: Mesh, lattice: Lattice) -> BoolArray:
-    """Which triangles have a corner in the box of a grid, or reach over a wall of it."""
-    low = lattice.origin_mm
-    high = low + (np.array(lattice.shape) - 1) * lattice.step_mm
-    beside = np.zeros(len(mesh.vertices_mm), dtype=np.uint8)
-    for axis in range(3):
-        place = mesh.vertices_mm[:, axis]
-        beside |= (place < low[axis]).astype(np.uint8) << np.uint8(2 * axis)
-        beside |= (place > high[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
-    return np.asarray(np.bitwise_and.reduce(beside[mesh.faces], axis=1) == 0)
