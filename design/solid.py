@@ -14,9 +14,10 @@ from functools import cached_property
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh, Vector
@@ -258,9 +259,7 @@ def _brep(shape: cq.Shape) -> bytes:
 
 
 def _triangles(name: str, shape: cq.Shape) -> Mesh:
-    points, triangles = shape.tessellate(TESSELLATION_MM, _ANGULAR_RAD)
-    raw = np.array([point.toTuple() for point in points], dtype=np.float64).reshape(-1, 3)
-    mesh = _welded(raw, np.array(triangles, dtype=np.int64).reshape(-1, 3))
+    mesh = _welded(*_tessellated(shape))
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     uses = np.unique(edges, axis=0, return_counts=True)[1]
     odd = int(np.count_nonzero(uses != 2))
@@ -278,7 +277,31 @@ def _triangles(name: str, shape: cq.Shape) -> Mesh:
     return mesh
 
 
-def _welded(points_mm: FloatArray, triangles: Any) -> Mesh:
+def _tessellated(shape: cq.Shape) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Vertices (n, 3) and triangles (m, 3), each face with vertices of its own; CadQuery's own way, without its objects."""
+    from OCP.BRep import BRep_Tool
+    from OCP.TopAbs import TopAbs_Orientation
+    from OCP.TopLoc import TopLoc_Location
+
+    shape.mesh(TESSELLATION_MM, _ANGULAR_RAD)
+    points, triangles, first = [np.empty((0, 3))], [np.empty((0, 3), dtype=np.int64)], 0
+    for face in shape.Faces():
+        place = TopLoc_Location()
+        found = BRep_Tool.Triangulation_s(face.wrapped, place)
+        if found is None:
+            continue
+        x, y, z = np.array([found.Node(i).Coord() for i in range(1, found.NbNodes() + 1)]).T
+        to = place.Transformation()
+        rows = [[to.Value(row, column) for column in range(1, 5)] for row in range(1, 4)]
+        points.append(np.column_stack([a * x + b * y + c * z + d for a, b, c, d in rows]))
+        corners = np.array([found.Triangle(i).Get() for i in range(1, found.NbTriangles() + 1)], dtype=np.int64)
+        back = face.wrapped.Orientation() == TopAbs_Orientation.TopAbs_REVERSED
+        triangles.append(corners[:, [0, 2, 1] if back else [0, 1, 2]] + (first - 1))
+        first += found.NbNodes()
+    return np.concatenate(points), np.concatenate(triangles)
+
+
+def _welded(points_mm: FloatArray, triangles: npt.NDArray[np.int64]) -> Mesh:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
