@@ -418,3 +418,23 @@ def test_rays_from_a_guide_meet_among_the_bone_along_them_what_they_meet_of_all_
         assert (whole == (Scene(some).meets(mesh.vertices_mm, rays, 500.0)[1] >= 0)).all()
         assert 0 < whole.sum() < len(whole)
         assert (Scene(bone).holds(mesh.vertices_mm, direction) == Scene(some).holds(mesh.vertices_mm, direction)).all()
+
+
+def test_one_core_makes_the_same_guide_and_the_same_findings() -> None:
+    import numba as nb
+
+    proposal, device = made()
+    findings = judged(device, proposal, order(), only="interactive").findings
+    cores = nb.get_num_threads()
+    nb.set_num_threads(1)
+    try:
+        alone = design(spine(), proposal, order(), PROCESS)
+        again = judged(alone, proposal, order(), only="interactive").findings
+    finally:
+        nb.set_num_threads(cores)
+    one, other = device.parts[0], alone.parts[0]
+    assert one.mesh.vertices_mm.tobytes() == other.mesh.vertices_mm.tobytes()
+    assert one.mesh.faces.tobytes() == other.mesh.faces.tobytes()
+    assert (one.labels, one.step) == (other.labels, other.step)
+    assert one.face_labels.tobytes() == other.face_labels.tobytes()
+    assert repr(findings) == repr(again)
