@@ -16,6 +16,7 @@ import os
 import pstats
 import time
 
+import numba as nb
 import numpy as np
 
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
@@ -32,11 +33,11 @@ FIRST_PICTURE = "fit-oblique"  # what a changed parameter shows first: the guide
 SETS = {"interactive": check_quickly, "release": check}
 STEPS = {  # functions whose time makes a step; each is called by the design stage once per guide
     "distances to the bone": ("field.py", "signed_distance_mm"),
-    "what may carry": ("ground.py", "seen"),
+    "the bone seen from outside": ("ground.py", "_look_at"),
     "seat": ("seat.py", "make_seat"),
     "shell": ("shell.py", "make_shell"),
     "room for the crosslink": ("ground.py", "room_about"),
-    "label": ("label.py", "engraved"),
+    "bores and label": ("guide.py", "features"),
     "booleans": ("identities.py", "first_sound"),
     "fewer triangles": ("finish.py", "finished"),
 }
@@ -101,17 +102,20 @@ def replace_parameters(order: Order, **changes: float) -> Order:
 
 
 def shares(work: object) -> None:
-    """Print the share of each step of the design stage, in the profiler's own seconds."""
-    profile = cProfile.Profile()
+    """Print the share of each step of the design stage, in processor seconds on one core: nothing runs beside it there."""
+    profile = cProfile.Profile(time.thread_time)
+    cores = nb.get_num_threads()
+    nb.set_num_threads(1)
     profile.enable()
     assert callable(work)
     work()
     profile.disable()
+    nb.set_num_threads(cores)
     stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     total = max(row[3] for row in stats.values())
     for step, (file, function) in STEPS.items():
         spent = sum(row[3] for (path, _, name), row in stats.items() if path.endswith("/" + file) and name == function)
-        print(f"  {step:24} {spent:6.2f} s {100 * spent / total:5.0f} %")
+        print(f"  {step:26} {spent:6.2f} s {100 * spent / total:5.0f} %")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
+from itertools import chain
 from typing import Literal, TypeVar, cast
 
 from batchone.design.tables import Tables
@@ -47,6 +48,13 @@ class Checked:
 
 
 FamilyCheck = Callable[[Checked], tuple[Finding, ...]]
+
+
+def measured(checks: tuple[FamilyCheck, ...], checked: Checked) -> tuple[Finding, ...]:
+    """The findings of several checks, in their order; they run side by side, so let the longest be the first."""
+    from batchone.pipeline.side_by_side import side_by_side
+
+    return tuple(chain.from_iterable(side_by_side([partial(check, checked) for check in checks])))
 
 
 @dataclass(frozen=True)

@@ -92,20 +92,27 @@ def _checked(
     from batchone.design.checks.functional_faces import face_findings
     from batchone.design.checks.part import part_findings
     from batchone.design.checks.placement import placement_findings
+    from batchone.pipeline.side_by_side import beside
 
     family = _family(order)
     limits = family.limits
-    findings: list[Finding] = []
-    for part in device.parts:
-        wall = limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm")
-        findings += part_findings(part, process, wall, only=only)
-        findings += face_findings(part)
-    findings += placement_findings(device, anatomy, plan, order, limits=limits, machine=machine)
+    faces = [face_findings(part) for part in device.parts]
     case = Checked(device, anatomy, plan, order, process, machine, tables or shipped_tables(), limits, only)
-    if not any(finding.check == "faces" and finding.verdict == "fail" for finding in findings):  # else nothing to measure
-        for measure in family.checks_of(only):
-            findings += measure(case)
-    return CheckedDevice(device, tuple(findings))
+
+    def of_all() -> tuple[Finding, ...]:
+        found: list[Finding] = []
+        for part, whole in zip(device.parts, faces, strict=True):
+            wall = limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm")
+            found += [*part_findings(part, process, wall, only=only), *whole]
+        return (*found, *placement_findings(device, anatomy, plan, order, limits=limits, machine=machine))
+
+    def of_family() -> tuple[Finding, ...]:
+        if any(finding.verdict == "fail" for whole in faces for finding in whole):
+            return ()  # a face is lost: nothing to measure
+        return tuple(finding for measure in family.checks_of(only) for finding in measure(case))
+
+    own, general = beside(of_family, of_all)
+    return CheckedDevice(device, (*general, *own))
 
 
 def _family(order: Order) -> Family:

@@ -88,8 +88,9 @@ def nearest_points(
     vertices, faces, cell_mm = index.mesh.vertices_mm, index.mesh.faces, index.cell_mm
     rings = int(min(_RINGS, np.ceil(min(within_mm, 1e9) / cell_mm) + 1))
     _search(
-        points, vertices, faces, index.balls, index.low_mm, cell_mm, index.shape, index.starts, index.held, rings, distance, face
-    )
+        points, vertices, faces, index.balls, index.low_mm, cell_mm, index.shape, index.starts, index.held, rings, within_mm,
+        distance, face,
+    )  # fmt: skip
     certain = rings * cell_mm
     far = np.flatnonzero(distance > min(certain, within_mm))
     if within_mm > certain and len(far):
@@ -305,13 +306,14 @@ def _in_ring(vertices, faces, balls, low, cell, shape, starts, held, ring, ci, c
 @numba.njit(
     numba.void(
         _POINTS, _POINTS, _FACES, numba.float64[:, ::1], numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1],
-        numba.int32[::1], numba.int64, numba.float64[::1], numba.int32[::1],
+        numba.int32[::1], numba.int64, numba.float64, numba.float64[::1], numba.int32[::1],
     ),
     cache=True,
     parallel=True,
 )  # fmt: skip
-def _search(points, vertices, faces, balls, low, cell, shape, starts, held, rings, distance, face):  # type: ignore[no-untyped-def]
-    """For each point the nearest triangle, certain up to ``rings`` cells; ``balls`` stand as in ``held``.
+def _search(points, vertices, faces, balls, low, cell, shape, starts, held, rings, within, distance, face):  # type: ignore[no-untyped-def]
+    """For each point the nearest triangle, certain up to ``rings`` cells, or none nearer than ``within``; ``balls`` stand as in
+    ``held``.
 
     The triangle nearest to the point before is tried first: it hides most others, and cannot change the answer.
     """
@@ -322,10 +324,10 @@ def _search(points, vertices, faces, balls, low, cell, shape, starts, held, ring
             ci = min(max(int(np.floor((x - low[0]) / cell)), 0), shape[0] - 1)
             cj = min(max(int(np.floor((y - low[1]) / cell)), 0), shape[1] - 1)
             ck = min(max(int(np.floor((z - low[2]) / cell)), 0), shape[2] - 1)
-            best, nearest = np.inf, np.int32(-1)
+            best, nearest = (within * _ROUNDED_UP) ** 2, np.int32(-1)
             if hint >= 0:
                 square = square_distance(vertices, faces[hint, 0], faces[hint, 1], faces[hint, 2], x, y, z)
-                if square >= 0.0:  # not a number for a triangle without area
+                if square < best:  # not a number for a triangle without area
                     best, nearest = square, hint
             for ring in range(rings + 1):
                 if ring > 0 and best <= ((ring - 1) * cell) ** 2:
@@ -333,7 +335,7 @@ def _search(points, vertices, faces, balls, low, cell, shape, starts, held, ring
                 best, nearest = _in_ring(
                     vertices, faces, balls, low, cell, shape, starts, held, ring, ci, cj, ck, best, nearest, x, y, z
                 )
-            distance[n] = np.sqrt(best)
+            distance[n] = np.sqrt(best) if nearest >= 0 else np.inf
             face[n] = hint = nearest
 
 

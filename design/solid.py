@@ -1,7 +1,7 @@
-"""Parametric features as CadQuery solids: the only module that knows the quirks of OCCT.
+"""Parametric features as CadQuery solids: with ``tessellation``, the only module that knows the quirks of OCCT.
 
 Each feature is a B-rep (kept as text, so that the value travels between processes) and its closed, welded triangles.
-Quirks dealt with here: tessellation gives each face vertices of its own; a STEP file carries a time and a running number;
+Quirks dealt with here: a STEP file carries a time and a running number;
 text with an unknown font silently falls back to another one, and a missing font file crashes the process.
 """
 
@@ -14,19 +14,15 @@ from functools import cached_property
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from batchone.design.tessellation import triangles_of
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh, Vector
 
 if TYPE_CHECKING:
     import cadquery as cq
 
-TESSELLATION_MM = 0.01  # largest distance between triangles and B-rep; a tenth of the finest process tolerance (0.1 mm, LPBF)
-_ANGULAR_RAD = 0.25  # at most this turn between neighbouring triangles: 26 sides on the smallest hole
-_WELD_MM = 1e-5  # numerical: neighbouring faces repeat their common vertices within 1e-7 mm
 CAP_HEIGHT = 0.729  # height of a capital of DejaVu Sans Bold per font size (1493 of 2048 units)
 ARROW_HEAD = 0.45  # share of the length that is head
 ARROW_SHAFT = 0.4  # width of the shaft per width of the head
@@ -47,7 +43,7 @@ class Feature:
     name
         What it is; the product's name in the STEP file.
     mesh
-        Closed triangles within ``TESSELLATION_MM`` of the B-rep, mm, in the frame the feature was made in.
+        Closed triangles within 0.01 mm (``tessellation.TESSELLATION_MM``) of the B-rep, mm, in the frame the feature was made in.
     brep
         The exact shape, OCCT's B-rep text.
     """
@@ -245,7 +241,7 @@ def _normalised(raw: bytes) -> bytes:
 
 
 def _feature(name: str, shape: cq.Shape) -> Feature:
-    return Feature(name, _triangles(name, shape), _brep(shape))
+    return Feature(name, triangles_of(name, shape), _brep(shape))
 
 
 def _brep(shape: cq.Shape) -> bytes:
@@ -255,41 +251,6 @@ def _brep(shape: cq.Shape) -> bytes:
     stream = BytesIO()
     shape.exportBrep(stream)
     return stream.getvalue()
-
-
-def _triangles(name: str, shape: cq.Shape) -> Mesh:
-    points, triangles = shape.tessellate(TESSELLATION_MM, _ANGULAR_RAD)
-    raw = np.array([point.toTuple() for point in points], dtype=np.float64).reshape(-1, 3)
-    mesh = _welded(raw, np.array(triangles, dtype=np.int64).reshape(-1, 3))
-    edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    uses = np.unique(edges, axis=0, return_counts=True)[1]
-    odd = int(np.count_nonzero(uses != 2))
-    if odd:
-        raise DesignError(f"feature {name}: {odd} edges are not shared by 2 triangles, must be 0", hint="report these parameters")
-    corners = mesh.vertices_mm[mesh.faces]
-    volume_mm3 = float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6.0)
-    limit_mm3 = TESSELLATION_MM * float(shape.Area())
-    if not abs(volume_mm3 - float(shape.Volume())) <= limit_mm3:
-        raise DesignError(
-            f"feature {name}: triangles hold {volume_mm3:.3f} mm3, the solid {shape.Volume():.3f} mm3, "
-            f"at most {limit_mm3:.3f} mm3 apart",
-            hint="report these parameters",
-        )
-    return mesh
-
-
-def _welded(points_mm: FloatArray, triangles: Any) -> Mesh:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    pairs = cKDTree(points_mm).query_pairs(_WELD_MM, output_type="ndarray")
-    links = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(points_mm),) * 2)
-    group = connected_components(links, directed=False)[1]
-    _, first, index = np.unique(group, return_index=True, return_inverse=True)
-    faces = index[triangles]
-    whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-    return Mesh(np.ascontiguousarray(points_mm[first]), np.ascontiguousarray(faces[whole], dtype=np.int32))
 
 
 def _glyphs(string: str, height_mm: float) -> cq.Shape:

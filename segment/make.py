@@ -15,6 +15,7 @@ from batchone.pipeline.config import Segmentation
 from batchone.pipeline.errors import InputError, OrderError
 from batchone.pipeline.limits import Protocol
 from batchone.pipeline.order import Order
+from batchone.pipeline.side_by_side import beside, side_by_side
 from batchone.pipeline.values import Anatomy, Bone, Edit, FieldOfView, Finding, Label, Landmark, Mesh, Reference, Scan
 from batchone.segment.backends.edited import edited
 from batchone.segment.backends.external import external
@@ -29,7 +30,6 @@ from batchone.segment.label_map import compact, measured
 from batchone.segment.ordered import SKULL, Wanted, ordered_labels, wanted_bones
 from batchone.segment.quality import MIN_VAULT_COVER, bone_findings, label_findings, scan_findings
 from batchone.segment.shapes import Shape, shape_of
-from batchone.segment.side_by_side import beside, side_by_side
 from batchone.segment.surface import signed_volume_mm3
 
 MAX_CUT_SIDES = 5  # of a scan's six: a bone may leave the scan, but some of it must be seen whole; project default, unverified

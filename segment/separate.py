@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.errors import SegmentationError
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import Finding, HuArray, Vector, judge
 from batchone.segment.bits import Words, ball, counted, dilated, packed_above, unpacked
 from batchone.segment.bone import AIR_HU, METAL_HU, ScanFigures
 from batchone.segment.runs import Runs, labelled
-from batchone.segment.side_by_side import side_by_side
 
 MIN_BONE_MM3 = 2e3  # a smaller piece is no bone of its own (2 cm3); project default, unverified
 MAX_PIECES = 12  # the largest pieces that are looked at

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.errors import SegmentationError
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import FloatArray, HuArray, IntArray, Mesh, moved_points
 from batchone.segment.bits import Words, ball, dilated, eroded
 from batchone.segment.bone import Grid, without_islands
 from batchone.segment.levels import NO_LEVEL, half_levels
-from batchone.segment.side_by_side import beside
 
 SHELL_MM = 1.0  # the edge at half level lies this close to the edge at the threshold
 STEPS = 4  # the field counts quarters of a HU: 0.25 HU of a step of 500 HU is under 1 um. At least one step off zero, so that

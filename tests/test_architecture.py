@@ -37,6 +37,7 @@ VOCABULARY = tuple(
         "machine",
         "config",
         "waiver",
+        "side_by_side",
     )
 )
 UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.hospital", "pipeline.editing", "pipeline.markups")

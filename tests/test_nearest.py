@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from point_cloud_utils import closest_points_on_mesh
 from trimesh.creation import box, icosphere
 
-from batchone.design.nearest import nearest_mm, nearest_points
+from batchone.design.contact.field import REACH_MM
+from batchone.design.cranial.columns import meeting
+from batchone.design.guide.checks import _nearest_of
+from batchone.design.nearest import indexed, nearest_mm, nearest_points
 from batchone.pipeline.values import Mesh
 
 ROUNDING_MM = 1e-9
@@ -71,3 +74,34 @@ def test_a_triangle_without_area_hides_nothing() -> None:
 def test_no_points_and_no_surface() -> None:
     assert len(nearest_mm(np.empty((0, 3)), BALL)) == 0
     assert np.isinf(nearest_mm(np.zeros((2, 3)), Mesh(np.empty((0, 3)), np.empty((0, 3), dtype=np.int32)))).all()
+
+
+@pytest.mark.parametrize("within_mm", [0.05, 1.0, 8.0, 30.0])
+def test_a_bounded_search_gives_the_same_within_its_bound_and_nothing_beyond(within_mm: float) -> None:
+    points = np.random.default_rng(3).normal(0.0, 20.0, (2000, 3))
+    distance, face, _ = nearest_points(points, BALL)
+    bounded, same, _ = nearest_points(points, BALL, within_mm=within_mm)
+    near = distance <= within_mm
+    assert 0 < near.sum() < len(near)
+    assert np.array_equal(bounded, np.where(near, distance, np.inf))
+    assert np.array_equal(same, np.where(near, face, -1))
+
+
+@pytest.mark.parametrize("shift_mm", [-6.0, -0.5, 0.5, 5.0, 40.0])
+def test_the_place_of_a_part_nearest_to_bone_is_found_deep_in_it_close_to_it_and_far_off(shift_mm: float) -> None:
+    part = mesh_of(icosphere(subdivisions=2, radius=3.0))
+    part.vertices_mm[:, 2] += 23.0 + shift_mm
+    inside = np.linalg.norm(part.vertices_mm, axis=1) < 20.0 - 0.1
+    which, found = _nearest_of(part, indexed(BALL), inside)
+    outside = np.linalg.norm(part.vertices_mm, axis=1) - 20.0
+    assert found == pytest.approx(min(float(outside.min()), REACH_MM), abs=0.1)
+    assert outside[which] == pytest.approx(outside.min(), abs=0.1) or found == REACH_MM
+
+
+def test_the_triangles_that_meet_a_box_are_all_but_those_wholly_beyond_one_of_its_walls() -> None:
+    low, high, axes = np.array([-5.0, 2.0, -np.inf]), np.array([30.0, 9.0, 12.0]), np.linalg.qr(BALL.vertices_mm[:3])[0]
+    for turned in (None, axes):
+        corners = (BALL.vertices_mm if turned is None else BALL.vertices_mm @ turned)[BALL.faces]
+        wanted = ((corners.max(axis=1) >= low) & (corners.min(axis=1) <= high)).all(axis=1)
+        assert 0 < wanted.sum() < len(wanted)
+        assert np.array_equal(meeting(BALL, low, high, axes=turned), wanted)

@@ -406,15 +406,35 @@ def test_the_one_picture_that_shows_a_change_first_is_that_of_the_full_set() -> 
 
 
 def test_rays_from_a_guide_meet_among_the_bone_along_them_what_they_meet_of_all_bone() -> None:
+    from batchone.design.cranial.columns import on_the_way
     from batchone.design.cranial.rays import Scene
-    from batchone.design.guide.checks import _along
 
     bone, mesh = spine().bones[0].mesh, made()[1].parts[0].mesh
     for direction in Rotation.random(4, random_state=1).apply([0.0, 0.0, 1.0]):
-        some = _along(bone, mesh, direction)
+        some = on_the_way(bone, mesh.vertices_mm, direction)
         assert 0 < len(some.faces) < len(bone.faces)
         rays = np.tile(direction, (len(mesh.vertices_mm), 1))
         whole = Scene(bone).meets(mesh.vertices_mm, rays, 500.0)[1] >= 0
         assert (whole == (Scene(some).meets(mesh.vertices_mm, rays, 500.0)[1] >= 0)).all()
         assert 0 < whole.sum() < len(whole)
         assert (Scene(bone).holds(mesh.vertices_mm, direction) == Scene(some).holds(mesh.vertices_mm, direction)).all()
+
+
+def test_one_core_makes_the_same_guide_and_the_same_findings() -> None:
+    import numba as nb
+
+    proposal, device = made()
+    findings = judged(device, proposal, order(), only="interactive").findings
+    cores = nb.get_num_threads()
+    nb.set_num_threads(1)
+    try:
+        alone = design(spine(), proposal, order(), PROCESS)
+        again = judged(alone, proposal, order(), only="interactive").findings
+    finally:
+        nb.set_num_threads(cores)
+    one, other = device.parts[0], alone.parts[0]
+    assert one.mesh.vertices_mm.tobytes() == other.mesh.vertices_mm.tobytes()
+    assert one.mesh.faces.tobytes() == other.mesh.faces.tobytes()
+    assert (one.labels, one.step) == (other.labels, other.step)
+    assert one.face_labels.tobytes() == other.face_labels.tobytes()
+    assert repr(findings) == repr(again)

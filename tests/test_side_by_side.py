@@ -9,9 +9,9 @@ import numba as nb
 import numpy as np
 import pytest
 
-from batchone.segment import side_by_side as room
+from batchone.pipeline import side_by_side as room
+from batchone.pipeline.side_by_side import beside, side_by_side
 from batchone.segment.bits import ball, dilated, packed
-from batchone.segment.side_by_side import beside, side_by_side
 
 CORES = nb.get_num_threads()
 

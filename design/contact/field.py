@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
-from batchone.design.cranial.columns import BoolArray, submesh
+from batchone.design.cranial.columns import BoolArray, meeting, submesh
 from batchone.design.nearest import Index, indexed, nearest_mm
 from batchone.design.winding import winding
 from batchone.pipeline.values import FloatArray, Mesh
@@ -191,13 +191,7 @@ def _over(mesh: Mesh, lattice: Lattice) -> Mesh:
     """The triangles over the columns of the grid and around them, not far below it: all that decide about inside and distance."""
     low = lattice.origin_mm - REACH_MM
     high = lattice.origin_mm[:2] + (np.array(lattice.shape[:2]) - 1) * lattice.step_mm + REACH_MM
-    beside = np.zeros(len(mesh.vertices_mm), dtype=np.uint8)
-    for axis in range(3):
-        place = mesh.vertices_mm[:, axis]
-        beside |= (place < low[axis]).astype(np.uint8) << np.uint8(2 * axis)
-        if axis < 2:
-            beside |= (place > high[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
-    return submesh(mesh, np.bitwise_and.reduce(beside[mesh.faces], axis=1) == 0)
+    return submesh(mesh, meeting(mesh, low, np.append(high, np.inf)))
 
 
 def _places(index: npt.NDArray[np.int64], lattice: Lattice) -> FloatArray:

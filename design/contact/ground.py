@@ -9,11 +9,13 @@ import numpy as np
 
 from batchone.design.contact.field import Float32Array, Lattice, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.neighbours import Neighbours
-from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground
-from batchone.design.cranial.columns import submesh, to_local
+from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground, Look
+from batchone.design.cranial.columns import meeting, submesh, to_local
 from batchone.design.cranial.rays import Scene
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
+_DOWN = np.array([0.0, 0.0, -1.0])
 ROOM_STEP_MM = 1.2  # grid for what only must keep away from bone, by millimetres
 STEP_MM = 0.3  # grid of the contact: its surface lies within 0.01 mm of the offset where the bone is as round as 3 mm; vertices
 #                of the contact are exact in any case
@@ -34,7 +36,7 @@ def ground_of(
     offset_mm: float,
     over: Callable[[Lattice], BoolArray] = everywhere,
 ) -> Ground:
-    """Measure the distances in a box of the device's frame.
+    """Measure the distances in a box of the device's frame, and look at the bone from outside at the same time.
 
     Parameters
     ----------
@@ -53,8 +55,11 @@ def ground_of(
     """
     lattice = lattice_over(low_mm, high_mm, STEP_MM)
     mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
-    distance = signed_distance_mm(mesh, lattice, level_mm=offset_mm, over=over(lattice))
-    return Ground(mesh, lattice, distance, others.distance_mm(lattice, pose))
+    (distance, beside_mm), look = beside(
+        lambda: (signed_distance_mm(mesh, lattice, level_mm=offset_mm, over=over(lattice)), others.distance_mm(lattice, pose)),
+        lambda: _look_at(mesh, lattice),
+    )
+    return Ground(mesh, lattice, distance, beside_mm, look)
 
 
 def room_about(
@@ -66,8 +71,8 @@ def room_about(
     """
     lattice = lattice_over(low_mm, high_mm, ROOM_STEP_MM)
     nearest = signed_distance_mm(bone, lattice, every=1, far_only=True)
-    beside = others.distance_mm(lattice, pose, every=1)
-    return lattice, nearest_on_the_way(nearest if beside is None else np.minimum(nearest, beside))
+    around = others.distance_mm(lattice, pose, every=1)
+    return lattice, nearest_on_the_way(nearest if around is None else np.minimum(nearest, around))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,38 +84,34 @@ class Relief:
     carries: BoolArray
 
 
-def seen(ground: Ground, bone: Bone, *, most_sigma_mm: float, apart_mm: float, least_facing: float = LEAST_FACING) -> Relief:
-    """Look at the bone along the way in: it may carry where it faces the way out, is sure, and is away from its neighbours.
-
-    ``most_sigma_mm`` is the largest uncertainty (one standard deviation along the normal) of bone that may carry.
-    """
-    lattice = ground.lattice
+def _look_at(bone: Mesh, lattice: Lattice) -> Look:
     x, y = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)
     top = float(lattice.z_mm[-1])
     origins = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, top)])
-    down = np.tile(np.array([0.0, 0.0, -1.0]), (len(origins), 1))
-    near = _in_box(ground.bone, lattice)
-    hits = Scene(submesh(ground.bone, near)).first(origins, down, top - float(lattice.z_mm[0]))
-    met = hits.face >= 0
-    face = np.flatnonzero(near)[hits.face[met]]
-    good = met & (-np.nan_to_num(hits.cosine) >= least_facing)
-    sigma = np.full(len(origins), np.inf)
-    sigma[met] = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
+    down = np.broadcast_to(_DOWN, origins.shape)
+    high = lattice.origin_mm + (np.array(lattice.shape) - 1) * lattice.step_mm
+    near = meeting(bone, lattice.origin_mm, high)
+    hits = Scene(submesh(bone, near)).first(origins, down, top - float(lattice.z_mm[0]))
+    own = np.flatnonzero(near).astype(np.int32)
+    face = np.where(hits.face >= 0, own[hits.face], np.int32(-1)) if len(own) else hits.face
+    return Look(hits.distance_mm, hits.cosine, face)
+
+
+def seen(ground: Ground, bone: Bone, *, most_sigma_mm: float, apart_mm: float, least_facing: float = LEAST_FACING) -> Relief:
+    """Judge the bone as it is seen: it may carry where it faces the way out, is sure, and is away from its neighbours.
+
+    ``most_sigma_mm`` is the largest uncertainty (one standard deviation along the normal) of bone that may carry.
+    """
+    lattice, look = ground.lattice, ground.look
+    met = look.face >= 0
+    good = met & (-np.nan_to_num(look.cosine) >= least_facing)
+    sigma = np.full(len(met), np.inf)
+    sigma[met] = bone.uncertainty_mm[bone.mesh.faces[look.face[met]]].max(axis=1)
     good &= sigma <= most_sigma_mm
+    height = float(lattice.z_mm[-1]) - look.distance_mm
     if ground.others_mm is not None:
-        points = origins + down * np.nan_to_num(hits.distance_mm)[:, None]
-        good &= lattice.at(ground.others_mm, points) >= apart_mm
+        x, y = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)
+        places = np.column_stack([x.ravel(), y.ravel(), np.where(met, height, float(lattice.z_mm[-1]))])
+        good &= lattice.at(ground.others_mm, places) >= apart_mm
     shape = lattice.shape[:2]
-    return Relief((top - hits.distance_mm).reshape(shape), good.reshape(shape))
-
-
-def _in_box(mesh: Mesh, lattice: Lattice) -> BoolArray:
-    """Which triangles have a corner in the box of a grid, or reach over a wall of it."""
-    low = lattice.origin_mm
-    high = low + (np.array(lattice.shape) - 1) * lattice.step_mm
-    beside = np.zeros(len(mesh.vertices_mm), dtype=np.uint8)
-    for axis in range(3):
-        place = mesh.vertices_mm[:, axis]
-        beside |= (place < low[axis]).astype(np.uint8) << np.uint8(2 * axis)
-        beside |= (place > high[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
-    return np.asarray(np.bitwise_and.reduce(beside[mesh.faces], axis=1) == 0)
+    return Relief(height.reshape(shape), good.reshape(shape))

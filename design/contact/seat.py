@@ -16,7 +16,7 @@ from batchone.design.booleans import Solid, solid_from_labelled_mesh
 from batchone.design.contact.field import Float32Array, Lattice, nearest_on_the_way
 from batchone.design.isosurface import zero_mesh
 from batchone.design.nearest import nearest_points
-from batchone.pipeline.values import FloatArray, Mesh
+from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 CONTACT, RELIEF = "contact", "relief"
 
@@ -28,6 +28,16 @@ _ON_LEVEL_MM = 0.12  # numerical: further off its level than this a vertex is no
 LEAST_FACING = 0.2  # cosine between the bone's normal and the way out: steeper flanks do not carry; methods tried: 0.02 to 0.2
 
 BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What the columns (x * y) of a grid meet first of a bone along the way in: how far below the grid's top (NaN: nothing), the
+    cosine of that way with the outward normal, and the bone's triangle (-1)."""
+
+    distance_mm: FloatArray
+    cosine: FloatArray
+    face: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +54,15 @@ class Ground:
         (x, y, z) signed distance to the bone, exact near the contact.
     others_mm
         The same to all that must not be touched (neighbouring bones, metal), or None.
+    look
+        The bone seen from outside.
     """
 
     bone: Mesh
     lattice: Lattice
     distance_mm: Float32Array
     others_mm: Float32Array | None
+    look: Look
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import Bone, FloatArray, IntArray, Mesh, Plan, moved_points
 
+_BESIDE_MM = 0.01  # numerical: rays in single precision may stray so far
 _ROUNDING_DIGITS = 6  # numerical: local coordinates are rounded to 1e-6 mm, so that a rigid motion gives the same grid values
 _OFF_LATTICE = 0.3819660112501051  # numerical: shifts columns off rounded coordinates, so that none passes through a vertex
 _TOP_MARGIN_MM = 1.5  # numerical: room above the highest point of the contour
@@ -144,15 +145,27 @@ def columns_over(local: LocalPlan, *, step_mm: float, margin_mm: float, depth_mm
 
 def cropped(mesh: Mesh, low_mm: FloatArray, high_mm: FloatArray) -> Mesh:
     """Triangles whose bounding box meets the box between two corners; an open patch of the mesh."""
-    outside = np.zeros(len(mesh.vertices_mm), dtype=np.uint8)
-    for axis in range(3):
-        column = mesh.vertices_mm[:, axis]
-        outside |= (column < low_mm[axis]).astype(np.uint8) << np.uint8(2 * axis)
-        outside |= (column > high_mm[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
-    beyond = outside[mesh.faces[:, 0]]
-    for corner in (1, 2):
-        beyond &= outside[mesh.faces[:, corner]]
-    return submesh(mesh, beyond == 0)
+    return submesh(mesh, meeting(mesh, low_mm, high_mm))
+
+
+def meeting(mesh: Mesh, low_mm: FloatArray, high_mm: FloatArray, *, axes: FloatArray | None = None) -> BoolArray:
+    """(m,) which triangles have their bounding box meet the box between two corners (3,), along the columns of ``axes`` (3, 3)
+    where given."""
+    met = np.empty(len(mesh.faces), dtype=np.bool_)
+    beside = np.empty(len(mesh.vertices_mm), dtype=np.uint8)
+    turned = np.ascontiguousarray(np.eye(3) if axes is None else axes.T, dtype=np.float64)
+    low, high = (np.ascontiguousarray(corner, dtype=np.float64) for corner in (low_mm, high_mm))
+    _meeting(np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces), turned, low, high, beside, met)
+    return met
+
+
+def on_the_way(mesh: Mesh, starts_mm: FloatArray, direction: FloatArray) -> Mesh:
+    """The triangles, at least one, that rays from places (n, 3) along a unit direction (3,) can meet."""
+    frame = np.column_stack([*np.linalg.svd(direction[None])[2][1:], direction])
+    starts = starts_mm @ frame
+    low, high = starts.min(axis=0) - _BESIDE_MM, starts.max(axis=0) + _BESIDE_MM
+    met = meeting(mesh, low, np.array([high[0], high[1], np.inf]), axes=frame)
+    return submesh(mesh, met) if met.any() else mesh
 
 
 def submesh(mesh: Mesh, kept: BoolArray) -> Mesh:
@@ -167,6 +180,32 @@ def submesh(mesh: Mesh, kept: BoolArray) -> Mesh:
 def _over(mesh: Mesh, low_xy: FloatArray, high_xy: FloatArray) -> BoolArray:
     xy = mesh.vertices_mm[:, :2]
     return np.asarray(((xy >= low_xy - 3.0) & (xy <= high_xy + 3.0)).all(axis=1))
+
+
+_VERTICES = numba.types.Array(numba.float64, 2, "C", readonly=True)
+_FACES = numba.types.Array(numba.int32, 2, "C", readonly=True)
+
+
+@numba.njit(
+    numba.void(
+        _VERTICES, _FACES, numba.float64[:, ::1], numba.float64[::1], numba.float64[::1], numba.uint8[::1], numba.bool_[::1]
+    ),
+    cache=True,
+    nogil=True,
+)
+def _meeting(vertices, faces, axes, low, high, beside, met):  # type: ignore[no-untyped-def]
+    """Which triangles have not all corners beyond one and the same wall; ``beside``: the walls that each vertex is beyond."""
+    for n in range(vertices.shape[0]):
+        walls = 0
+        for k in range(3):
+            place = axes[k, 0] * vertices[n, 0] + axes[k, 1] * vertices[n, 1] + axes[k, 2] * vertices[n, 2]
+            if place < low[k]:
+                walls |= 1 << (2 * k)
+            if place > high[k]:
+                walls |= 2 << (2 * k)
+        beside[n] = walls
+    for f in range(faces.shape[0]):
+        met[f] = beside[faces[f, 0]] & beside[faces[f, 1]] & beside[faces[f, 2]] == 0
 
 
 @numba.njit("void(float64[:,::1], float64, float64, float64, float64[:,::1])", cache=True)

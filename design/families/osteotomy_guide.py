@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from batchone.design.family import Checked, Family
+from batchone.design.family import Checked, Family, measured
 from batchone.design.tables import Tables
 from batchone.pipeline.order import Order, Parameters
 from batchone.pipeline.process import Process
@@ -180,13 +180,13 @@ def build(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: 
 def _measured(checked: Checked) -> tuple[Finding, ...]:
     from batchone.design.osteotomy.checks import CHECKS
 
-    return tuple(finding for check in CHECKS for finding in check(checked))
+    return measured(CHECKS, checked)
 
 
 def _measured_for_release(checked: Checked) -> tuple[Finding, ...]:
     from batchone.design.osteotomy.checks import RELEASE_CHECKS
 
-    return tuple(finding for check in RELEASE_CHECKS for finding in check(checked))
+    return measured(RELEASE_CHECKS, checked)
 
 
 OSTEOTOMY_GUIDE = Family(

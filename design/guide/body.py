@@ -137,17 +137,16 @@ def footing(
     return Footing(zones, seat, shell)
 
 
-def guide_body(base: Footing, sleeves: tuple[Sleeve, ...], bars: tuple[Solid, ...] = (), *, name: str) -> Solid:
-    """Join shell, sleeves and bars, take the bone's room out, and drill the bores.
+def guide_body(base: Footing, above: Solid, sleeves: tuple[Sleeve, ...], *, name: str) -> Solid:
+    """Join the shell and what stands above it, the sleeves among it, and take the bone's room out; bores are still to be drilled.
 
     Raises
     ------
     DesignError
         A boolean failed, or the seat cuts a sleeve off.
     """
-    solid = union(base.shell, *(sleeve.tube() for sleeve in sleeves), *bars, what=f"{name}: shell, sleeves, crosslink")
-    body = _whole(difference(solid, base.seat.solid, what=f"{name}: seat"), name, sleeves)
-    return difference(body, *(sleeve.cut() for sleeve in sleeves), what=f"{name}: bores")
+    solid = union(base.shell, above, what=f"{name}: shell, sleeves, crosslink")
+    return _whole(difference(solid, base.seat.solid, what=f"{name}: seat"), name, sleeves)
 
 
 def _whole(body: Solid, name: str, sleeves: tuple[Sleeve, ...]) -> Solid:

@@ -12,17 +12,17 @@ from scipy.optimize import least_squares
 from batchone.design.contact.field import REACH_MM
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import CONTACT
-from batchone.design.cranial.columns import submesh
+from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
-from batchone.design.nearest import indexed, nearest_mm
+from batchone.design.nearest import Index, indexed, nearest_mm
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
 _SPLIT = np.array([[6, 0, 0], [0, 6, 0], [0, 0, 6], [3, 3, 0], [0, 3, 3], [3, 0, 3], [2, 2, 2]]) / 6.0  # places in a triangle
 _FINE_MM = 0.3  # numerical, the step of the contact's grid: in a triangle no longer than this the gap is that of its middle
 UP = np.array([0.0, 0.0, 1.0])
-_BESIDE_MM = 0.01  # numerical: rays in single precision may stray so far
+_CLOSE_MM = 1.0  # numerical: looked at first for the nearest place of a part, which is nearer when the part fits
 _FREE = 0.9  # share of a bore's radius in which nothing may stand; the fit of its wall judges the rest; project default
 _LEAVES_MM2 = 1e-6  # numerical: smaller faces under bone are rounding
 
@@ -57,11 +57,9 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     share = np.cumsum(weights[order])
     p95 = float(error[order][np.searchsorted(share, 0.95 * share[-1])])
     worst = int(np.argmax(error))
-    inside = Scene(_along(local, mesh, UP)).holds(mesh.vertices_mm, UP)
-    distance = np.minimum(nearest_mm(mesh.vertices_mm, surface, within_mm=REACH_MM), REACH_MM)
-    distance[inside] = -nearest_mm(mesh.vertices_mm[inside], surface)
-    least = int(np.argmin(distance))
-    nearest = float(distance[least]) - offset_mm
+    inside = Scene(on_the_way(local, mesh.vertices_mm, UP)).holds(mesh.vertices_mm, UP)
+    least, least_mm = _nearest_of(mesh, surface, inside)
+    nearest = least_mm - offset_mm
     back = np.linalg.inv(pose)
     gates, name = limits.gates, part.name
     hint = "report this order: the contact was not made as set"
@@ -81,7 +79,7 @@ def way_out_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) ->
     mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
     out = np.array(way.direction)
     direction = np.tile(out, (len(mesh.vertices_mm), 1))
-    caught = Scene(_along(local, mesh, out)).meets(mesh.vertices_mm, direction, 500.0)[1] >= 0
+    caught = Scene(on_the_way(local, mesh.vertices_mm, out)).meets(mesh.vertices_mm, direction, 500.0)[1] >= 0
     corners = mesh.vertices_mm[mesh.faces]
     areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     area = float(areas[caught[mesh.faces].any(axis=1)].sum())
@@ -139,7 +137,8 @@ def _open_mm(part: Part, label: str, planned: Axis, found: Cylinder) -> tuple[fl
     turns = np.arange(8) * np.pi / 4.0
     ring = 0.5 * _FREE * found.diameter_mm * (np.cos(turns)[:, None] * x + np.sin(turns)[:, None] * np.cross(direction, x))
     starts = entry + low * direction + np.vstack([np.zeros(3), ring])
-    distance, _ = Scene(part.mesh).meets(starts, np.tile(direction, (len(starts), 1)), high - low)
+    met = on_the_way(part.mesh, starts, direction)
+    distance, _ = Scene(met).meets(starts, np.tile(direction, (len(starts), 1)), high - low)
     if not np.isfinite(distance).any():
         return 0.0, None
     first = int(np.nanargmin(distance))
@@ -167,19 +166,18 @@ def fitted_cylinder(points_mm: FloatArray, origin_mm: FloatArray, direction: Flo
     return Cylinder(place, axis / np.linalg.norm(axis), 2.0 * float(best[4]), float(np.abs(off(best)).max()))
 
 
-def _along(bone: Mesh, part: Mesh, direction: FloatArray) -> Mesh:
-    """The triangles of a bone, at least one, that rays from a part along a unit direction (3,) can meet."""
-    across = np.linalg.svd(direction[None])[2][1:]
-    frame = np.column_stack([*across, direction])
-    places, own = bone.vertices_mm @ frame, part.vertices_mm @ frame
-    low, high = own.min(axis=0) - _BESIDE_MM, own.max(axis=0) + _BESIDE_MM
-    beside = np.zeros(len(places), dtype=np.uint8)
-    for axis in range(3):
-        beside |= (places[:, axis] < low[axis]).astype(np.uint8) << np.uint8(2 * axis)
-        if axis < 2:
-            beside |= (places[:, axis] > high[axis]).astype(np.uint8) << np.uint8(2 * axis + 1)
-    met = np.bitwise_and.reduce(beside[bone.faces], axis=1) == 0
-    return submesh(bone, met) if met.any() else bone
+def _nearest_of(mesh: Mesh, surface: Index, inside: npt.NDArray[np.bool_]) -> tuple[int, float]:
+    """Which vertex is nearest to a closed surface, and its signed distance: the deepest of those inside, or else at most
+    ``REACH_MM``."""
+    if inside.any():
+        index = np.flatnonzero(inside)
+        deep = nearest_mm(mesh.vertices_mm[index], surface)
+        return int(index[np.argmax(deep)]), -float(deep.max())
+    for within_mm in (_CLOSE_MM, REACH_MM):
+        distance = nearest_mm(mesh.vertices_mm, surface, within_mm=within_mm)
+        if np.isfinite(distance).any():
+            return int(np.argmin(distance)), float(distance.min())
+    return 0, REACH_MM
 
 
 def _near(mesh: Mesh) -> FloatArray:

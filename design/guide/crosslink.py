@@ -22,6 +22,7 @@ _PER_RAISED_MM = 2.0  # sleeves that are 1 mm longer must save so much bar; proj
 FREE_MM = 0.4  # between a sleeve and the label: as wide as a printable line; project default
 STEP_MM = 0.5  # numerical: between heights that are tried
 _SAMPLES = 24  # numerical: along each stretch
+_TRIED_AT_ONCE = 64  # numerical: bars, the shortest first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,16 +81,21 @@ def crosslink(
     need = need_mm(width_mm, apart_mm)
     sleeves = (first, second)
     highest, lowest = heights_mm(sleeves)
-    best: tuple[float, FloatArray] | None = None
-    for height in np.arange(highest + raise_mm, lowest, -STEP_MM):
-        ends = [sleeve.at_height_mm(float(height)) for sleeve in sleeves]
-        for aside in _ASIDE_MM:
-            step = np.array([0.0, aside, 0.0])
-            corners = np.stack([ends[0], ends[0] + step, ends[1] + step, ends[1]])
-            length = float(np.linalg.norm(np.diff(corners, axis=0), axis=1).sum()) + _cost_mm(float(height - highest))
-            if (best is None or length < best[0]) and _free(corners, lattice, free_mm) >= need:
-                best = (length, corners)
-    return None if best is None else Crosslink(best[1], width_mm, np.array([0.0, 0.0, 1.0]))
+    heights = np.arange(highest + raise_mm, lowest, -STEP_MM)
+    if len(heights) == 0:
+        return None
+    ends = np.array([[sleeve.at_height_mm(float(height)) for sleeve in sleeves] for height in heights])
+    inner = ends[:, None] + np.array([0.0, 1.0, 0.0]) * _ASIDE_MM[:, None, None]  # (heights, asides, sleeves, 3)
+    outer = np.broadcast_to(ends[:, None], inner.shape)
+    corners = np.stack([outer[:, :, 0], inner[:, :, 0], inner[:, :, 1], outer[:, :, 1]], axis=2)
+    cost = np.array([_cost_mm(float(height - highest)) for height in heights])
+    length = np.linalg.norm(np.diff(corners, axis=2), axis=3).sum(axis=2) + cost[:, None]
+    shortest = corners.reshape(-1, 4, 3)[np.argsort(length.ravel(), kind="stable")]
+    for some in np.array_split(shortest, range(_TRIED_AT_ONCE, len(shortest), _TRIED_AT_ONCE)):
+        free = np.flatnonzero(_free(some, lattice, free_mm) >= need)
+        if len(free):
+            return Crosslink(some[free[0]], width_mm, np.array([0.0, 0.0, 1.0]))
+    return None
 
 
 def need_mm(width_mm: float, apart_mm: float) -> float:
@@ -120,11 +126,11 @@ def _lowest_of_stop(sleeve: Sleeve) -> float:
     return float(sleeve.at_mm(sleeve.top_mm)[2]) - 0.5 * sleeve.outer_mm * slope
 
 
-def _free(corners: FloatArray, lattice: Lattice, free_mm: Float32Array) -> float:
-    """Least distance to bone along the middle line between the two inner corners and to the sleeves."""
+def _free(corners: FloatArray, lattice: Lattice, free_mm: Float32Array) -> FloatArray:
+    """(n,) least distance to bone along middle lines (n, 4, 3), between the two inner corners and to the sleeves."""
     share = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
-    line = [a + share * (b - a) for a, b in pairwise(corners)]
-    return float(lattice.at(free_mm, np.concatenate(line)).min())
+    line = corners[:, :-1, None] + share * (corners[:, 1:] - corners[:, :-1])[:, :, None]
+    return np.asarray(lattice.at(free_mm, line.reshape(-1, 3)).reshape(len(corners), -1).min(axis=1))
 
 
 def _block(start: FloatArray, end: FloatArray, width_mm: float, up: FloatArray) -> Solid:

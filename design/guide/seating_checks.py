@@ -9,6 +9,7 @@ import numpy as np
 
 from batchone.design.budget.breach import Breach
 from batchone.design.budget.sources import Errors
+from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import CheckSet
 from batchone.design.guide.checks import judged
@@ -153,7 +154,7 @@ def _motion(score: Score, motion: FloatArray) -> str:
 def _on_the_outside(part: Part, place_mm: FloatArray, direction: FloatArray) -> Vector:
     """Where a push through a place first meets the part."""
     start = place_mm - _OUTSIDE_MM * direction
-    distance, face = Scene(part.mesh).meets(start[None], direction[None], 2.0 * _OUTSIDE_MM)
+    distance, face = Scene(on_the_way(part.mesh, start[None], direction)).meets(start[None], direction[None], 2.0 * _OUTSIDE_MM)
     return _vector(start + float(distance[0]) * direction if face[0] >= 0 else place_mm)
 
 

@@ -303,8 +303,8 @@ def _cases(checked: Checked) -> list[Case]:
     return found
 
 
-CHECKS: tuple[FamilyCheck, ...] = (
-    sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold, seats,
+CHECKS: tuple[FamilyCheck, ...] = (  # the longest first: they run side by side
+    seats, sits_on_bone, slides_on, keeps_off_neighbours, leads_the_saw, leads_the_pins, cuts_fit, pins_hold,
     shows_the_bone, made_for,
 )  # fmt: skip
 RELEASE_CHECKS: tuple[FamilyCheck, ...] = (says_what_it_is,)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchone.design.booleans import difference, solid_from_mesh, to_part
+from batchone.design.booleans import Solid, difference, solid_from_mesh, to_part, union
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
@@ -32,7 +32,6 @@ from batchone.design.guide.crosslink import raised
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL
 from batchone.design.guide.sleeve import Sleeve, refuse_colliding, rim_height_mm
-from batchone.design.guide.slot import cut_tool
 from batchone.design.guide.window import taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
@@ -42,6 +41,7 @@ from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
@@ -147,44 +147,54 @@ def _guide(
     pad, hooks = _pad_mm(site.ground.lattice, entries, chosen), _hooks_mm(site.ground.lattice, entries, chosen)
     footprint = np.minimum(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
-    base = footing(
-        site.ground,
-        site.relief,
-        carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap),
-        name=name,
-        footprint_mm=footprint,
-        deep_mm=np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM),
-        cap_mm=cap,
-        offset_mm=offset_mm,
-        relief_mm=chosen.relief_mm,
-        shell_mm=chosen.shell_mm,
-        process=process,
-        sleeves=site.sleeves,
-    )
+    zones = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
+    shadows = site.sleeves
     top_mm = offset_mm + chosen.shell_mm
     bars, lines = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process, shell_top_mm=top_mm)
     for link in bars:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
-    body = guide_body(base, site.sleeves, tuple(solid for link in bars for solid in link.solids()), name=name)
-    bores = tuple(sleeve.bore() for sleeve in site.sleeves)
     window = None
     if chosen.window_mm > 0.0:
-        above = taken_mm(site.ground.lattice, site.sleeves, bars)
-        window = window_in(name, site.ground.lattice, base.zones, footprint, above, diameter_mm=chosen.window_mm)
-        body = difference(body, cut_tool(window.hole()), what=f"{name}: window")
-    marks: tuple[Feature, ...] = ()
-    if lines:
-        marks = marks_on(bars[-1], site.sleeves, lines, process)
-        body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
-    body = finished(body)
+        taken = taken_mm(site.ground.lattice, site.sleeves, bars)
+        window = window_in(name, site.ground.lattice, zones, footprint, taken, diameter_mm=chosen.window_mm)
+    above = union(
+        *(sleeve.tube() for sleeve in site.sleeves), *(solid for link in bars for solid in link.solids()),
+        what=f"{name}: sleeves, crosslink",
+    )  # fmt: skip
+
+    def uncut() -> Solid:
+        base = footing(
+            site.ground,
+            site.relief,
+            zones,
+            name=name,
+            footprint_mm=footprint,
+            deep_mm=np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM),
+            cap_mm=cap,
+            offset_mm=offset_mm,
+            relief_mm=chosen.relief_mm,
+            shell_mm=chosen.shell_mm,
+            process=process,
+            sleeves=shadows,
+        )
+        return guide_body(base, above, site.sleeves, name=name)
+
+    def features() -> tuple[tuple[Feature, ...], tuple[Feature, ...], bytes]:
+        holes = (*(sleeve.bore() for sleeve in site.sleeves), *((window.hole(),) if window else ()))
+        marks = marks_on(bars[-1], site.sleeves, lines, process) if lines else ()
+        return holes, marks, step_of((*holes, *marks), pose=site.pose)
+
+    body, (holes, marks, step) = beside(uncut, features)  # solids on one thread alone: their numbers order the triangles
+    tools = (*(solid_from_mesh(hole.mesh, hole.name) for hole in holes), *(solid_from_mesh(mark.mesh, LABEL) for mark in marks))
+    body = finished(difference(body, *tools, what=f"{name}: bores, window, label"))
     part = to_part(
         body,
         f"guide-{name}",
         functional_faces=(*_faces(site, bool(marks), process), *((window.face(process),) if window else ())),
-        step=step_of((*bores, *((window.hole(),) if window else ()), *marks), pose=site.pose),
+        step=step,
         pose=site.pose,
     )
-    area_mm2 = float(base.zones.sum()) * site.ground.lattice.step_mm**2
+    area_mm2 = float(zones.sum()) * site.ground.lattice.step_mm**2
     figures = [(f"{name}_zones_mm2", area_mm2)]
     figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
     return part, figures

@@ -137,10 +137,12 @@ def outward_direction(axis: Axis, anatomy: Anatomy, device: Device) -> Vector:
 def cropped(mesh: Mesh, low_mm: FloatArray, high_mm: FloatArray) -> Mesh:
     """The triangles with every corner in a box; the patch is open."""
     inside = np.all((mesh.vertices_mm >= low_mm) & (mesh.vertices_mm <= high_mm), axis=1)
-    held = inside[mesh.faces].all(axis=1)
+    held = inside[mesh.faces[:, 0]] & inside[mesh.faces[:, 1]] & inside[mesh.faces[:, 2]]
     faces = _without_corners(mesh, held)
-    used, renumbered = np.unique(faces, return_inverse=True)
-    return Mesh(np.ascontiguousarray(mesh.vertices_mm[used]), np.ascontiguousarray(renumbered.reshape(-1, 3), dtype=np.int32))
+    used = np.zeros(len(mesh.vertices_mm), dtype=np.bool_)
+    used[faces] = True
+    renumbered: IntArray = np.cumsum(used, dtype=np.int32) - 1
+    return Mesh(mesh.vertices_mm[used], np.ascontiguousarray(renumbered[faces], dtype=np.int32))
 
 
 def _without_corners(mesh: Mesh, held: npt.NDArray[np.bool_]) -> IntArray:

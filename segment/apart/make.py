@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import find_objects
 
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Finding, Scan
 from batchone.segment.apart.body import body_volume
 from batchone.segment.apart.chest import name_chest
@@ -26,7 +27,6 @@ from batchone.segment.apart.spine import Spine, spine_of
 from batchone.segment.apart.table import JOINT_LEAST_MM3, LABEL_MM3, LUMBAR_LEAST
 from batchone.segment.bone import ScanFigures, scan_figures
 from batchone.segment.label_map import Label, LabelMap
-from batchone.segment.side_by_side import beside
 
 
 def bones_apart(scan: Scan, figures: ScanFigures | None = None) -> tuple[LabelMap, tuple[Finding, ...]]:

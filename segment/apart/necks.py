@@ -7,13 +7,13 @@ from functools import partial
 
 import numpy as np
 
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.segment.apart.cut import Box, Ground, cut_in_two
 from batchone.segment.apart.grid import BoolArray
 from batchone.segment.apart.pieces import alone, components
 from batchone.segment.apart.table import NECK_CORE_MM3, NECK_ERODE_MM, NECK_MM2, NECK_PART_MM3
 from batchone.segment.bits import ball, eroded, packed, unpacked
 from batchone.segment.runs import labelled
-from batchone.segment.side_by_side import side_by_side
 
 
 def parted(bone: BoolArray, step_mm: float) -> list[BoolArray]:

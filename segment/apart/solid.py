@@ -8,13 +8,13 @@ import numba as nb
 import numpy as np
 from scipy.ndimage import binary_fill_holes, find_objects
 
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import Scan
 from batchone.segment.apart.canal import Canal
 from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume, labels_on_scan
 from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM, CLOSE_SHARE, HOLLOW_CLOSE_SHARE
 from batchone.segment.bits import Words, ball, closed, inverted, packed, unpacked
 from batchone.segment.runs import labelled
-from batchone.segment.side_by_side import side_by_side
 
 _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)

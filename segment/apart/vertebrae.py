@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import FloatArray
 from batchone.segment.apart.cut import Ground, cut_in_two
 from batchone.segment.apart.discs import Disc
@@ -24,7 +25,6 @@ from batchone.segment.apart.table import (
     WEAK_ABOVE_MM,
     WEAK_BELOW_MM,
 )
-from batchone.segment.side_by_side import side_by_side
 
 Places = tuple[Float32Array, Float32Array, Float32Array]
 

@@ -17,9 +17,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from batchone.pipeline.landmarks import Landmark, Reference
+from batchone.pipeline.side_by_side import beside, side_by_side
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 from batchone.segment.frames.fits import angle_deg, as_vector, fit_plane, frame_of, unit
-from batchone.segment.side_by_side import beside, side_by_side
 
 LOWER_MM = 20.0  # over the middle of the vault: orbits and ears lie below; default
 POINTS = 2000  # that are mirrored; numerical
