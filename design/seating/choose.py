@@ -19,7 +19,7 @@ CANDIDATES, STARTS, SEED = 8, 200, 20260108  # numerical; any seed will do
 MARGIN_EXCHANGES = 120  # numerical: for each candidate
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
 _SHARES = (1.0, 0.75)  # of the plain contact's area that candidates have: less contact may seat better
-_SPACING_MM = 1.5  # numerical: of the places that are tried
+_SPACING_MM = 1.0  # numerical: of the places that are tried, as those of the score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
