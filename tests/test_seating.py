@@ -17,6 +17,7 @@ from batchone.design.seating.insertion import way_out
 from batchone.design.seating.settle import LAST, Poses, settled
 from batchone.design.seating.stability import (
     Press,
+    best_press,
     docking_facets,
     jacobian,
     margins_deg,
@@ -39,7 +40,7 @@ from batchone.design.seating.uniqueness import (
     turns,
     uniqueness,
 )
-from batchone.design.seating.zones import cells_of, chosen
+from batchone.design.seating.zones import cells_of, chosen, docking, steadiest
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh
 
@@ -161,6 +162,22 @@ class TestStability:
     def test_a_wrench_has_its_moment(self) -> None:
         load = wrench(np.array([[0.0, 3.0, 0.0]]), np.array([[0.0, 0.0, -1.0]]), 2.0)[0]
         assert load == pytest.approx([0.0, 0.0, -1.0, -1.5, 0.0, 0.0])
+
+    def test_a_push_that_holds_enough_leans_no_further_from_the_way_on_than_it_needs_to(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Straight, this pyramid holds 31.5 degrees, and 32.8 with the best push."""
+        body, _, _ = capped()
+        rows = jacobian(body.seats_mm, body.normals, body.rho_mm)
+        leans, margins = [], []
+        for enough in (25.0, 32.0, 89.0):
+            monkeypatch.setattr("batchone.design.seating.stability.ENOUGH_DEG", enough)
+            press = best_press(body, docking_facets(rows))
+            leans.append(float(np.degrees(np.arccos(-press.direction[2]))))
+            margins.append(press.margin_deg)
+        assert leans[0] < 0.01
+        assert 0.1 < leans[1] < leans[2]
+        assert margins[0] < 32.0 <= margins[1] < margins[2]
 
 
 class TestSettling:
@@ -454,6 +471,16 @@ class TestZones:
         assert twelve.margin_deg > six.margin_deg
         assert twelve.margin_deg >= twelve.before_deg
         assert len(twelve.cells) == 12
+
+    def test_the_steadiest_cells_slide_less_than_as_many_far_apart_or_best_docked(self) -> None:
+        body, _, _ = capped()
+        cells = cells_of(body.seats_mm, 4.0)
+        rows = jacobian(body.seats_mm, body.normals, body.rho_mm)
+        steady, docked = (rule(body.seats_mm, body.normals, cells, 8, exchanges=150) for rule in (steadiest, docking))
+        started = steadiest(body.seats_mm, body.normals, cells, 8, exchanges=0)
+        slips = [slip_of(rows[np.isin(cells, chosen)])[0] for chosen in (steady, docked, started)]
+        assert slips[0] < min(slips[1:])
+        assert len(steady) == 8
 
     def test_the_same_seed_chooses_the_same_cells(self) -> None:
         body, _, _ = capped()

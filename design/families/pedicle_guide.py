@@ -82,10 +82,6 @@ class PedicleGuideParameters(Parameters):
             description="inspection window through which seating is seen, 0: none; project default, unverified",
         ),
     ] = 0.0
-    optimise_contact: Annotated[
-        bool,
-        Field(description="a wider pad with no more contact, placed where it seats best; takes seconds; project default"),
-    ] = False
     engrave: Annotated[bool, Field(description="engrave case code, level and an arrow to the head; project default")] = True
     bone_model: Annotated[bool, Field(description="a model of the bone with the guide; project default")] = True
 

@@ -18,7 +18,6 @@ from batchone.design.family import parameters_of
 from batchone.design.guide.body import (
     APART_MM,
     BELOW_MM,
-    EDGE_MM,
     LEAST_FACING,
     MOST_SIGMA_MM,
     OVER_EDGE_MM,
@@ -39,14 +38,12 @@ from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
 from batchone.design.pedicle.fittings import Fittings, fittings
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
-from batchone.design.seating.choose import best_zones
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
-WIDER_MM = 4.0  # all round, a pad whose contact is chosen is wider, with no more contact; project default, unverified
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
@@ -97,12 +94,12 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     tops = entries + outward * (chosen.sleeve_mm + RAISE_MM)
     about = np.concatenate([entries, tops]) + np.array([[0.5 * outer], [-0.5 * outer]])[:, None, :]
     about = about.reshape(-1, 3)
-    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [_reach_mm(chosen), _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
-    high = np.maximum(about.max(axis=0), entries.max(axis=0) + _reach_mm(chosen))
+    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
+    high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
 
     def over(lattice: Lattice) -> BoolArray:
         shadows = [capsule_mm(lattice, entry, top, 0.5 * outer) for entry, top in zip(entries, tops, strict=True)]
-        edges = [_pad_mm(lattice, entries, _reach_mm(chosen)), _hooks_mm(lattice, entries, chosen), *shadows]
+        edges = [_pad_mm(lattice, entries, chosen), _hooks_mm(lattice, entries, chosen), *shadows]
         return np.asarray(np.minimum.reduce(edges) < _MARGIN_MM)
 
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm, over=over)
@@ -121,19 +118,14 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     return Site(bone, pose, ground, relief, room, free, tuple(sleeves))
 
 
-def _reach_mm(chosen: PedicleGuideParameters) -> float:
-    """How far the pad reaches about the line of the entries."""
-    return chosen.pad_mm + (WIDER_MM if chosen.optimise_contact else 0.0)
-
-
-def _pad_mm(lattice: Lattice, entries_mm: FloatArray, reach_mm: float) -> FloatArray:
+def _pad_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
     """(x, y) signed distance to the edge of the pad about the line of the entries (n, 3)."""
-    return capsule_mm(lattice, entries_mm[0], entries_mm[-1], reach_mm)
+    return capsule_mm(lattice, entries_mm[0], entries_mm[-1], chosen.pad_mm)
 
 
 def _deep_mm(chosen: PedicleGuideParameters) -> float:
-    """How far hooks or pad reach below the line of the entries."""
-    return max(1.5 * chosen.pad_mm + 0.5 * chosen.hook_mm, _reach_mm(chosen))
+    """How far the hooks reach below the line of the entries."""
+    return 1.5 * chosen.pad_mm + 0.5 * chosen.hook_mm
 
 
 def _hooks_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
@@ -142,7 +134,7 @@ def _hooks_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuidePara
     shape = np.full(lattice.shape[:2], np.inf)
     for end in entries_mm if chosen.hook_mm > 0.0 else ():
         inner = end + 0.45 * (middle - end)
-        lower = inner - np.array([0.0, chosen.pad_mm + 0.5 * chosen.hook_mm, 0.0])
+        lower = inner - np.array([0.0, _deep_mm(chosen) - 0.5 * chosen.pad_mm, 0.0])
         shape = np.minimum(shape, capsule_mm(lattice, inner, lower, 0.5 * chosen.pad_mm))
     return shape
 
@@ -152,19 +144,13 @@ def _guide(
 ) -> tuple[Part, list[tuple[str, float]]]:
     name = site.bone.name
     entries = np.array([sleeve.entry_mm for sleeve in site.sleeves])
-    pad, hooks = _pad_mm(site.ground.lattice, entries, _reach_mm(chosen)), _hooks_mm(site.ground.lattice, entries, chosen)
+    pad, hooks = _pad_mm(site.ground.lattice, entries, chosen), _hooks_mm(site.ground.lattice, entries, chosen)
     footprint = np.minimum(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
-    zones = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
-    more: list[tuple[str, float]] = []
-    if chosen.optimise_contact:
-        plain = zones & (np.minimum(_pad_mm(site.ground.lattice, entries, chosen.pad_mm), hooks) <= -EDGE_MM)
-        found = best_zones(site.ground, site.relief.height_mm, zones, plain, offset_mm=offset_mm, relief_mm=chosen.relief_mm)
-        zones, more = found.carries, [(f"{name}_{title}", value) for title, value in found.figures]
     base = footing(
         site.ground,
         site.relief,
-        zones,
+        carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap),
         name=name,
         footprint_mm=footprint,
         deep_mm=np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM),
@@ -199,7 +185,7 @@ def _guide(
         pose=site.pose,
     )
     area_mm2 = float(base.zones.sum()) * site.ground.lattice.step_mm**2
-    figures = [(f"{name}_zones_mm2", area_mm2), *more]
+    figures = [(f"{name}_zones_mm2", area_mm2)]
     figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
     return part, figures
 
