@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from batchone.design.contact.seat import BoolArray, Ground
+from batchone.design.contact.seat import BoolArray, Ground, level_map_mm
 from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
 from batchone.design.seating.friction import spread
 from batchone.design.seating.stability import stability
@@ -20,8 +20,9 @@ STARTS, TOLD_STARTS, SEED = 300, 500, 20260108  # numerical: for each candidate,
 EXCHANGES = 120  # numerical: for each candidate
 ROUNDS = 2  # numerical: seeds that are tried for each rule and share
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
-_SHARES = (1.0, 0.85)  # of the plain contact's area that candidates have: less contact may seat better
+_SHARES = (1.6, 1.3, 1.0)  # of the plain contact's area that candidates have before the edges of their zones are rounded
 _RULES = (steadiest, docking)
+_TOUCHES_MM = 1e-3  # numerical
 _SPACING_MM = 1.0  # numerical: of the places that are tried, as those of the score
 
 
@@ -66,20 +67,30 @@ def best_zones(
     normals = bone.normals(surface)
     cells = cells_of(surface, CELL_MM)
     sizes = np.bincount(cells)
-    was = plain[i, j]
-    count = int(np.clip(round(float(was.sum()) / float(np.median(sizes))), 6, len(sizes)))
+    area = flat(plain, lattice.step_mm)
+    was, most = area[i, j], int(area.sum())
+    count = float(was.sum()) / float(np.median(sizes))
+    mine_columns = plain
     best, mine = _seats(bone, surface, normals, was, offset_mm, relief_mm, STARTS, SEED), was
     places = surface - surface.mean(axis=0)
     for number, (rule, share) in enumerate(product(_RULES * ROUNDS, _SHARES)):
-        found = rule(places, normals, cells, max(6, round(share * count)), exchanges=EXCHANGES, seed=SEED + number)
-        carries = _to_area(np.isin(cells, found), cells, sizes, int(was.sum()))
+        few = int(np.clip(round(share * count), 6, len(sizes) - 1))
+        found = rule(places, normals, cells, few, exchanges=EXCHANGES, seed=SEED + number)
+        kept = np.isin(cells, found)
+        for cell in [one for one in np.argsort(sizes, kind="stable") if one in found]:
+            columns = _grown(may, i, j, kept, lattice.x_mm[:, 0], lattice.y_mm[0])
+            area = flat(columns, lattice.step_mm)
+            if int(area.sum()) <= most:
+                break
+            kept &= cells != cell
+        carries = area[i, j]
         seats = _seats(bone, surface, normals, carries, offset_mm, relief_mm, STARTS, SEED)
         if _cost(seats) < _cost(best):
-            best, mine = seats, carries
+            best, mine, mine_columns = seats, carries, columns
     before, after = (_seats(bone, surface, normals, one, offset_mm, relief_mm, TOLD_STARTS, SEED + 10) for one in (was, mine))
     if mine is was or _cost(after) >= _cost(before):
         return Zones(plain, before, before)
-    return Zones(_grown(may, i, j, cells, mine, lattice.x_mm[:, 0], lattice.y_mm[0]), before, after)
+    return Zones(mine_columns, before, after)
 
 
 def _sparse(shape: tuple[int, ...], every: int) -> BoolArray:
@@ -88,19 +99,12 @@ def _sparse(shape: tuple[int, ...], every: int) -> BoolArray:
     return found
 
 
-def _to_area(carries: BoolArray, cells: np.ndarray, sizes: np.ndarray, most: int) -> BoolArray:
-    """Leave out the smallest chosen cells until no more places carry than before."""
-    kept = carries.copy()
-    for cell in np.argsort(sizes, kind="stable"):
-        if int(kept.sum()) <= most:
-            break
-        kept &= cells != cell
-    return kept
+def flat(zones: BoolArray, step_mm: float) -> BoolArray:
+    """(x, y) where a guide touches in the end: the edges of its zones are rounded."""
+    return np.asarray(level_map_mm(zones, step_mm, offset_mm=0.0, relief_mm=1.0) <= _TOUCHES_MM)
 
 
-def _grown(
-    may: BoolArray, i: np.ndarray, j: np.ndarray, cells: np.ndarray, mine: BoolArray, x_mm: FloatArray, y_mm: FloatArray
-) -> BoolArray:
+def _grown(may: BoolArray, i: np.ndarray, j: np.ndarray, mine: BoolArray, x_mm: FloatArray, y_mm: FloatArray) -> BoolArray:
     """All columns of the chosen cells."""
     squares = {
         (int(np.floor(x_mm[a] / CELL_MM)), int(np.floor(y_mm[b] / CELL_MM))) for a, b in zip(i[mine], j[mine], strict=True)
