@@ -3,14 +3,17 @@
     python -m benchmarks.seating [--starts 500]
 
 Published orderings (facts, DEVICES 4 and 6, METHODS C.7): contact efficiency at 12 zones against 6 (Mattheijer et al.), hooks on
-a pedicle guide (University of Groningen), a lateral extension on a shaft (Caiti et al. 2018); then chosen contact of an
-osteotomy guide, before and after. Real bones come from BATCHONE_TEST_DATA; without it only the synthetic ones are measured.
+a pedicle guide (University of Groningen), a lateral extension on a shaft (Caiti et al. 2018); then osteotomy guides before and
+after their contact was chosen, and pedicle guides as they are. Real bones come from BATCHONE_TEST_DATA; without it only the
+synthetic ones are measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,7 +30,9 @@ from batchone.design.seating.make import Score, Seated, score, scored
 from batchone.design.seating.settle import Poses
 from batchone.design.seating.stability import stability
 from batchone.design.seating.zones import chosen
-from batchone.pipeline.values import FloatArray, Mesh
+from batchone.pipeline.case import case_folder
+from batchone.pipeline.order import Parameters
+from batchone.pipeline.values import Anatomy, Bone, FieldOfView, FloatArray, Mesh, Side
 from benchmarks.guide import anatomy, replace_parameters
 
 REACH_MM = 11.0  # half width and length of the plain shell whose places are chosen from
@@ -65,8 +70,6 @@ def real_bones() -> dict[str, Mesh]:
 
 def hooks(starts: int) -> None:
     """Caudal hooks on the pedicle guide of the synthetic vertebra: the 95th percentile of the drill's angle."""
-    import datetime as dt
-
     from batchone.design.families.pedicle_guide import PedicleGuideParameters
     from batchone.design.make import design, plan
     from batchone.pipeline.order import Order
@@ -200,40 +203,83 @@ def table(found: Score) -> str:
 
 
 def optimised(bones: dict[str, Mesh], starts: int) -> None:
-    """Osteotomy guides on real tibiae: plain contact, and as much contact where it seats best."""
-    import datetime as dt
-
+    """Osteotomy guides on real tibiae, plain contact and as much where it seats best; pedicle guides on a real thorax, plain."""
     from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
-    from batchone.design.make import design, plan
-    from batchone.pipeline.order import Order
-    from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Side
-    from batchone.segment.frames.long_bone import tibia
-    from batchone.slicer.profiles import load_process
+    from batchone.design.families.pedicle_guide import PedicleGuideParameters
 
     print("\ncontact chosen by optimise_contact (needed: both a third less, or at most 1 % wrong and 5 % stuck or lost)")
-    process = load_process("pa12-sls")
     sides: tuple[Side, ...] = ("left", "right")
     for side in [one for one in sides if f"{one} tibia" in bones]:
-        mesh = bones[f"{side} tibia"]
-        sigma = np.full(len(mesh.vertices_mm), 0.05)
-        found = tibia(mesh, sigma, f"tibia-{side}", side, complete=True)
-        assert found is not None
-        bone = Bone("tibia", side, True, 1.0, 1.0, mesh, found.frame, sigma)
-        shape = Anatomy((bone,), found.landmarks, FieldOfView(np.eye(4), (9, 9, 9)), references=found.references)
+        shape = tibia_anatomy(bones[f"{side} tibia"], side)
         for site in ("proximal", "shaft"):
-            for chosen_too in (False, True):
-                wedge = "opening" if site == "proximal" else "none"
-                values = {"site": site, "wedge": wedge, "bone_model": False, "optimise_contact": chosen_too}
-                order = Order(
-                    case="bench", device="osteotomy-guide", side=side, process="pa12-sls", machine="sim-01",
-                    due=dt.datetime(2030, 1, 1, tzinfo=dt.UTC), parameters=OsteotomyGuideParameters.model_validate(values),
-                )  # fmt: skip
-                proposal = plan(shape, order)
-                device = design(shape, proposal, order, process)
-                part = device.parts[0]
-                seat = score(part, bone, guide_pose(proposal.axis("insertion"), bone), starts=starts)
-                area = face_areas(part)["contact"]
-                print(f"  {side:5} {site:9} {'chosen' if chosen_too else 'plain ':6} {area:5.0f} mm2  {table(seat)}")
+            values = {"site": site, "wedge": "opening" if site == "proximal" else "none", "bone_model": False}
+            before_and_after(
+                shape, "osteotomy-guide", side, OsteotomyGuideParameters.model_validate(values), f"{side} {site}", starts
+            )
+    if bones:
+        before_and_after(vertebrae(), "pedicle-guide", "midline", PedicleGuideParameters(bone_model=False), "", starts)
+
+
+def before_and_after(shape: Anatomy, device: str, side: Side, parameters: Parameters, title: str, starts: int) -> None:
+    """Design a guide plain and with chosen contact, and print how each seats."""
+    from batchone.design.make import design, plan
+    from batchone.pipeline.order import Order
+    from batchone.slicer.profiles import load_process
+
+    process = load_process("pa12-sls")
+    first = Order(
+        case="bench", device=device, side=side, process="pa12-sls", machine="sim-01",
+        due=dt.datetime(2030, 1, 1, tzinfo=dt.UTC), parameters=parameters,
+    )  # fmt: skip
+    proposal = plan(shape, first)
+    ways = [axis for axis in proposal.axes if axis.name.startswith("insertion")]
+    for chosen_too in (False, True) if hasattr(parameters, "optimise_contact") else (False,):
+        order = replace_parameters(first, optimise_contact=True) if chosen_too else first
+        for bone, way, part in zip(shape.bones, ways, design(shape, proposal, order, process).parts, strict=True):
+            seat, area = score(part, bone, guide_pose(way, bone), starts=starts), face_areas(part)["contact"]
+            print(
+                f"  {title or bone.name:14} {'chosen' if chosen_too else 'plain ':6} {area:5.0f} mm2  {table(seat)}", flush=True
+            )
+
+
+def tibia_anatomy(mesh: Mesh, side: Side) -> Anatomy:
+    """A real tibia as an anatomy."""
+    from batchone.segment.frames.long_bone import tibia
+
+    sigma = np.full(len(mesh.vertices_mm), 0.05)
+    found = tibia(mesh, sigma, f"tibia-{side}", side, complete=True)
+    assert found is not None
+    bone = Bone("tibia", side, True, 1.0, 1.0, mesh, found.frame, sigma)
+    return Anatomy((bone,), found.landmarks, FieldOfView(np.eye(4), (9, 9, 9)), references=found.references)
+
+
+def vertebrae() -> Anatomy:
+    """T9 to T11 of the real thorax, segmented."""
+    from batchone.pipeline.case import read_case_order, run_case
+    from batchone.pipeline.store import CaseFolder
+
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder)
+        (site / "order.toml").write_text(_THORAX)
+        order = read_case_order(site / "order.toml")
+        run_case(order, Path(os.environ["BATCHONE_TEST_DATA"]) / "thorax.zip", site=site, until="segment")
+        whole: Anatomy = CaseFolder(case_folder(site, "thorax")).load("segment")
+    return whole
+
+
+_THORAX = """\
+case = "thorax"
+device = "pedicle-guide"
+side = "midline"
+process = "pa12-sls"
+machine = "sim-01"
+due = 2026-11-24T08:00:00Z
+[target]
+bones = ["T9", "T10", "T11"]
+levels = {vertebra-4 = "T9"}
+counted = 8
+level_confirmed_by = "bench"
+"""
 
 
 if __name__ == "__main__":

@@ -633,12 +633,12 @@ def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, 
 
 
 @pytest.mark.data
-def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_than_2_percent(test_data: Path) -> None:
-    """This plate has a second rest that appears when the push tilts by 12 degrees: a push that flips finds it at times."""
+def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_than_1_percent(test_data: Path) -> None:
+    """This plate has a second rest while the push is off by some 10 degrees: told, and no seat, for it does not hold."""
     anatomy, one = real(test_data, "right"), order("right")
     proposal = plan(anatomy, one)
     (bone,), part = anatomy.bones, design(anatomy, proposal, one, PROCESS).parts[0]
-    shares, pushes = [], []
+    shares, passing, pushes = [], [], []
     for number, shift in enumerate([(0.0, 0.0, 0.0), (0.37, 0.61, 0.23), (0.82, 0.13, 0.55)]):
         triangles = np.random.default_rng(number).permutation(len(part.mesh.faces))
         mesh = Mesh(part.mesh.vertices_mm, part.mesh.faces[triangles])
@@ -647,10 +647,13 @@ def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_tha
         seat = seated(replace(part, mesh=mesh, face_labels=part.face_labels[triangles]), bone, pose)
         body, ground, press = seat.body, seat.ground, stability(seat.body).press
         planned = reference(body, planned_seat(body, ground, press))
-        shares.append(uniqueness(body, ground, press, planned, count=500, seed=SEED).wrong)
+        found = uniqueness(body, ground, press, planned, count=500, seed=SEED)
+        shares.append(found.wrong)
+        passing.append(found.passing)
         pushes.append(press.direction)
-    assert max(shares) - min(shares) <= 0.02
-    assert max(shares) <= 0.02
+    assert max(shares) <= 0.01
+    assert min(passing) > 0.05
+    assert max(passing) - min(passing) <= 0.03
     assert np.degrees(np.arccos(min(pushes[0] @ push for push in pushes))) < 3.0
 
 

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 
+from batchone.design.contact.field import lattice_over
 from batchone.design.isosurface import zero_mesh
 from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
 from batchone.design.seating.friction import bone_errors, spread
@@ -16,6 +17,7 @@ from batchone.design.seating.insertion import way_out
 from batchone.design.seating.settle import LAST, Poses, settled
 from batchone.design.seating.stability import (
     Press,
+    best_press,
     docking_facets,
     jacobian,
     margins_deg,
@@ -24,8 +26,13 @@ from batchone.design.seating.stability import (
     wrench,
 )
 from batchone.design.seating.uniqueness import (
+    OFF,
+    PLANNED,
+    WRONG,
+    _verified,
     docking_cone_deg,
     embedded,
+    holds,
     identity,
     planned_seat,
     reference,
@@ -33,7 +40,7 @@ from batchone.design.seating.uniqueness import (
     turns,
     uniqueness,
 )
-from batchone.design.seating.zones import cells_of, chosen
+from batchone.design.seating.zones import cells_of, chosen, docking, steadiest
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh
 
@@ -156,6 +163,22 @@ class TestStability:
         load = wrench(np.array([[0.0, 3.0, 0.0]]), np.array([[0.0, 0.0, -1.0]]), 2.0)[0]
         assert load == pytest.approx([0.0, 0.0, -1.0, -1.5, 0.0, 0.0])
 
+    def test_a_push_that_holds_enough_leans_no_further_from_the_way_on_than_it_needs_to(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Straight, this pyramid holds 31.5 degrees, and 32.8 with the best push."""
+        body, _, _ = capped()
+        rows = jacobian(body.seats_mm, body.normals, body.rho_mm)
+        leans, margins = [], []
+        for enough in (25.0, 32.0, 89.0):
+            monkeypatch.setattr("batchone.design.seating.stability.ENOUGH_DEG", enough)
+            press = best_press(body, docking_facets(rows))
+            leans.append(float(np.degrees(np.arccos(-press.direction[2]))))
+            margins.append(press.margin_deg)
+        assert leans[0] < 0.01
+        assert 0.1 < leans[1] < leans[2]
+        assert margins[0] < 32.0 <= margins[1] < margins[2]
+
 
 class TestSettling:
     def test_a_box_on_a_box_comes_down_flat_from_any_small_tilt(self) -> None:
@@ -274,6 +297,7 @@ class TestUniqueness:
         seat = reference(body, planned_seat(body, ground, DOWN))
         found = uniqueness(body, ground, DOWN, seat, count=120, seed=10)
         assert found.reached == 0.0  # no start comes back: there is no seat to come back to
+        assert found.wrong == 0.0  # nor another one
         assert docking_cone_deg(body, ground, DOWN, seat)[0] == 0.0
 
     def test_a_guide_on_a_symmetric_bone_finds_the_mirrored_seat(self) -> None:
@@ -311,6 +335,76 @@ class TestUniqueness:
             shares.append(uniqueness(body, ground, DOWN, seat, count=300, seed=9).wrong)
         assert min(shares) > 0.1
         assert max(shares) - min(shares) <= 0.05
+
+
+def level(height: object, half_mm: float, step_mm: float) -> Landscape:
+    """Distances to a surface ``height(x, y)``, along its normal as if it were flat."""
+    lattice = lattice_over(np.array([-half_mm, -half_mm, -2.0]), np.array([half_mm, half_mm, 3.0]), step_mm)
+    x, y, z = (np.asarray(axis, dtype=float) for axis in (lattice.x_mm, lattice.y_mm, lattice.z_mm))
+    h, by_x, by_y = (height(x + dx, y + dy) for dx, dy in ((0.0, 0.0), (1e-4, 0.0), (0.0, 1e-4)))  # type: ignore[operator]
+    flat = 1.0 / np.sqrt(1.0 + ((by_x - h) ** 2 + (by_y - h) ** 2) / 1e-8)
+    return Landscape(lattice, ((z - h[..., None]) * flat[..., None]).astype(np.float32))
+
+
+def feet(places: FloatArray, rho_mm: float) -> Contact:
+    """Points that stand at z = 0."""
+    points = np.column_stack([places, np.zeros(len(places))])
+    return Contact(points, len(points), np.tile([0.0, 0.0, 1.0], (len(points), 1)), np.zeros(len(points)), rho_mm)
+
+
+class TestWhatHolds:
+    def test_a_guide_in_its_groove_holds_and_one_on_the_crest_between_two_does_not(self) -> None:
+        body, ground, _ = grooved()
+        seat = reference(body, planned_seat(body, ground, DOWN))
+        at = Poses(np.tile(seat.turn, (3, 1, 1)), seat.shift_mm + np.array([[0.0, 0, 0], [6.0, 0, 0], [3.0, 0, 1.4]]))
+        rests = settled(body, ground, at.only(np.array([True, True, False])), DOWN, lift=False).poses
+        both = Poses(np.concatenate([rests.turn, at.turn[2:]]), np.concatenate([rests.shift_mm, at.shift_mm[2:]]))
+        assert holds(body, ground, DOWN, both)[0].tolist() == [True, True, False]
+
+    @pytest.mark.parametrize(("slope_deg", "stays"), [(7.0, False), (8.5, True)])
+    def test_four_feet_in_pits_hold_when_these_are_steeper_than_the_push_wavers(self, slope_deg: float, stays: bool) -> None:
+        """Only a push that tilts by 8 degrees tells them apart: a nudge comes back in both."""
+        corners = np.array([[x, y] for x in (-6.0, 6.0) for y in (-6.0, 6.0)])
+
+        def pits(x: FloatArray, y: FloatArray) -> FloatArray:
+            return np.asarray(np.tan(np.radians(slope_deg)) * np.min([np.hypot(x - a, y - b) for a, b in corners], axis=0))
+
+        body, ground = feet(np.tile(corners, (5, 1)), 8.5), level(pits, 14.0, 0.2)  # one point in five is asked at first
+        rest = settled(body, ground, identity(), DOWN, lift=False).poses
+        assert holds(body, ground, DOWN, rest)[0][0] == stays
+
+    def test_a_rest_in_dents_narrower_than_a_nudge_does_not_hold(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The flanks are steep enough for any push that tilts by 8 degrees, and a nudge of 0.1 mm comes back."""
+
+        def dents(x: FloatArray, y: FloatArray) -> FloatArray:
+            return np.asarray(0.05 * (2.0 - np.cos(2.0 * np.pi * x / 0.4) - np.cos(2.0 * np.pi * y / 0.4)))
+
+        body, ground = (
+            feet(0.4 * np.array([[i, j] for i in range(-5, 6, 2) for j in range(-5, 6, 2)]), 2.0),
+            level(dents, 3.5, 0.05),
+        )
+        rest = settled(body, ground, identity(), DOWN, lift=False).poses
+        stays, led = holds(body, ground, DOWN, rest)
+        assert not stays[0]
+        assert np.abs(led.shift_mm[0, :2]).max() == pytest.approx(0.4, abs=0.1)  # the next dent
+        monkeypatch.setattr("batchone.design.seating.uniqueness._NUDGE_MM", 0.1)
+        assert holds(body, ground, DOWN, rest)[0][0]
+
+    def test_an_end_that_does_not_hold_goes_where_it_leads_and_one_that_does_stays(self) -> None:
+        body, ground, _ = grooved()
+        seat = reference(body, planned_seat(body, ground, DOWN))
+        at = Poses(np.tile(seat.turn, (2, 1, 1)), seat.shift_mm + np.array([[6.0, 0.0, 0.0], [2.7, 0.0, 1.4]]))
+        poses, kind = _verified(body, ground, DOWN, seat, at, np.array([WRONG, WRONG], dtype=np.int32))
+        assert kind.tolist() == [WRONG, PLANNED]
+        assert poses.shift_mm[:, 0] - seat.shift_mm[0, 0] == pytest.approx([6.0, 0.0], abs=0.1)
+
+    def test_an_end_that_nothing_holds_is_off(self) -> None:
+        def height(x: FloatArray, y: FloatArray) -> FloatArray:
+            return np.sqrt(np.maximum(14.0**2 - np.minimum(np.abs(y), 13.9) ** 2, 0.0)) - 14.0
+
+        body, ground, _ = on(height, solid(height), footprint(9.0, 10.0))
+        slid = Poses(np.eye(3)[None], np.array([[5.0, 0.0, -GAP_MM]]))
+        assert _verified(body, ground, DOWN, identity(), slid, np.array([WRONG], dtype=np.int32))[1].tolist() == [OFF]
 
 
 class TestFriction:
@@ -377,6 +471,16 @@ class TestZones:
         assert twelve.margin_deg > six.margin_deg
         assert twelve.margin_deg >= twelve.before_deg
         assert len(twelve.cells) == 12
+
+    def test_the_steadiest_cells_slide_less_than_as_many_far_apart_or_best_docked(self) -> None:
+        body, _, _ = capped()
+        cells = cells_of(body.seats_mm, 4.0)
+        rows = jacobian(body.seats_mm, body.normals, body.rho_mm)
+        steady, docked = (rule(body.seats_mm, body.normals, cells, 8, exchanges=150) for rule in (steadiest, docking))
+        started = steadiest(body.seats_mm, body.normals, cells, 8, exchanges=0)
+        slips = [slip_of(rows[np.isin(cells, chosen)])[0] for chosen in (steady, docked, started)]
+        assert slips[0] < min(slips[1:])
+        assert len(steady) == 8
 
     def test_the_same_seed_chooses_the_same_cells(self) -> None:
         body, _, _ = capped()

@@ -15,6 +15,7 @@ from batchone.design.family import CheckSet
 from batchone.design.guide.checks import judged
 from batchone.design.seating.make import INTERACTIVE_STARTS, RELEASE_STARTS, Score
 from batchone.design.seating.stability import AXES
+from batchone.design.seating.uniqueness import PRESS_DEG
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Part, Vector, judge
 
@@ -76,6 +77,11 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
             where_mm=_on_the_outside(part, push, along),
         ),
         judge("seating-unique", f"{name}: wrong starts that reach the planned seat", 100.0 * where.reached, "%"),
+        judge(
+            "seating-unique",
+            f"{name}: wrong starts that lie elsewhere while the push is up to {PRESS_DEG:g} deg off, and do not hold",
+            100.0 * where.passing, "%",
+        ),
     ]  # fmt: skip
     return tuple(found)
 

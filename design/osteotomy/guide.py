@@ -183,10 +183,7 @@ def _optimised(
     aside = np.abs(ground.lattice.x_mm) <= 0.5 * chosen.plate_mm - EDGE_MM
     plain = zones & (aside | (layout.foot(ground.lattice) <= -EDGE_MM))
     found = best_zones(ground, relief.height_mm, zones, plain, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm)
-    names = ("wrong_seats_percent", "stuck_or_lost_percent")
-    figures = [(f"contact_{name}_before", 100.0 * value) for name, value in zip(names, found.before, strict=True)]
-    figures += [(f"contact_{name}_after", 100.0 * value) for name, value in zip(names, found.after, strict=True)]
-    return found.carries, figures
+    return found.carries, found.figures
 
 
 def _ground(

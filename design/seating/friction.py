@@ -9,12 +9,12 @@ import numpy as np
 from batchone.design.seating.contacts import Contact, Landscape
 from batchone.design.seating.settle import ROUGH, Poses, settled
 from batchone.design.seating.stability import Press
-from batchone.design.seating.uniqueness import embedded, starts
+from batchone.design.seating.uniqueness import PRESS_DEG, embedded, starts, tilted
 from batchone.pipeline.values import FloatArray
 
 MU = 0.15  # coefficient, not calibrated on prints: facts, METHODS C.5
 START_MM, START_DEG = 3.0, 6.0  # how far a hand misses that sees what it does: facts, METHODS C.5
-PRESS_DEG, PRESS_MM = 10.0, 5.0  # and how far its push is off: facts, METHODS C.5
+PRESS_MM = 5.0  # and how far beside the marked place it pushes: facts, METHODS C.5
 STUCK_MM = 1.0
 _MOST_SHAPES, _LEFT_OUT = 200, 1e-3  # numerical: smooth fields need few shapes; variance that may be left out
 BONE_LENGTH_MM = 10.0  # over which errors of the bone's surface go together: facts, METHODS C.5
@@ -52,7 +52,7 @@ def spread(
     """Seat a body many times by a hand that misses a little; ``sigma_mm`` (points,): on bone that is so unsure."""
     begun = starts(seed, count, START_MM, START_DEG, still=seat)
     values = np.random.default_rng(seed + 1).random((count, 4))
-    pushes = _tilted(press.direction, np.radians(PRESS_DEG) * np.sqrt(values[:, 0]), 2.0 * np.pi * values[:, 1])
+    pushes = tilted(press.direction, np.radians(PRESS_DEG) * np.sqrt(values[:, 0]), 2.0 * np.pi * values[:, 1])
     radius, around = PRESS_MM * np.sqrt(values[:, 2]), 2.0 * np.pi * values[:, 3]
     places = press.place_mm + np.column_stack([radius * np.cos(around), radius * np.sin(around), np.zeros(count)])
     proud = None if sigma_mm is None else bone_errors(body.points_mm, sigma_mm, count=count, seed=seed + 2)
@@ -81,10 +81,3 @@ def _shapes(points_mm: FloatArray) -> FloatArray:
         shapes[:, m] = (alike - shapes[:, :m] @ shapes[at, :m]) / np.sqrt(left[at])
         left = np.maximum(left - shapes[:, m] ** 2, 0.0)
     return shapes
-
-
-def _tilted(axis: FloatArray, tilt: FloatArray, around: FloatArray) -> FloatArray:
-    side = np.cross(axis, np.eye(3)[int(np.argmin(np.abs(axis)))])
-    side /= np.linalg.norm(side)
-    aside = np.cos(around)[:, None] * side + np.sin(around)[:, None] * np.cross(axis, side)
-    return np.asarray(np.cos(tilt)[:, None] * axis + np.sin(tilt)[:, None] * aside)

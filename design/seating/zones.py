@@ -6,6 +6,7 @@ generator, as long as the docking margin of the best push rises. Points that do 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,19 +64,54 @@ def chosen(
         points = np.concatenate([few[cell] for cell in np.flatnonzero(mine)])
         return float(margins_deg(docking_facets(rows[points]), loads).max())
 
+    return Choice(*_exchanged(margin, middles, count, exchanges, seed))
+
+
+def docking(
+    places_mm: FloatArray, normals: FloatArray, cells: IntArray, count: int, *, exchanges: int = EXCHANGES, seed: int = SEED
+) -> IntArray:
+    """Cells (count,) with the largest docking margin; see :func:`chosen`."""
+    return chosen(places_mm, normals, cells, count, exchanges=exchanges, seed=seed).cells
+
+
+def steadiest(
+    places_mm: FloatArray, normals: FloatArray, cells: IntArray, count: int, *, exchanges: int = EXCHANGES, seed: int = SEED
+) -> IntArray:
+    """Cells (count,) whose contact slides least for each mm of gap, by exchange as in :func:`chosen`.
+
+    They lie far apart on flanks that face each other: there a guide that lies aside slides home in spite of friction.
+    """
+    rho = float(np.sqrt((places_mm**2).sum(axis=1).mean()))
+    total = int(cells.max()) + 1
+    rows = jacobian(places_mm, normals, rho)
+    squares = np.array([rows[cells == cell].T @ rows[cells == cell] for cell in range(total)])
+    sizes = np.bincount(cells)
+    middles = np.array([places_mm[cells == cell].mean(axis=0) for cell in range(total)])
+
+    def hold(mine: BoolArray) -> float:
+        return float(np.linalg.eigvalsh(squares[mine].sum(axis=0) / sizes[mine].sum())[0])
+
+    return _exchanged(hold, middles, count, exchanges, seed)[0]
+
+
+def _exchanged(
+    value: Callable[[BoolArray], float], middles: FloatArray, count: int, exchanges: int, seed: int
+) -> tuple[IntArray, float, float]:
+    """Cells (k,) whose value no tried exchange of two raises; their value, and that of the cells far apart it started from."""
+    total = len(middles)
     rng = np.random.default_rng(seed)
     mine = np.zeros(total, dtype=np.bool_)
     mine[farthest(middles, min(count, total))] = True
-    best = before = margin(mine)
+    best = before = value(mine)
     for _ in range(exchanges if count < total else 0):
         out, into = rng.choice(np.flatnonzero(mine)), rng.choice(np.flatnonzero(~mine))
         mine[out], mine[into] = False, True
-        value = margin(mine)
-        if value > best:
-            best = value
+        now = value(mine)
+        if now > best:
+            best = now
         else:
             mine[out], mine[into] = True, False
-    return Choice(np.flatnonzero(mine).astype(np.int32), best, before)
+    return np.flatnonzero(mine).astype(np.int32), best, before
 
 
 def _few(places_mm: FloatArray, inside: IntArray) -> IntArray:

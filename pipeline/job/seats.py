@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from batchone.design.guide.body import guide_pose
 from batchone.design.nearest import nearest_mm
 from batchone.design.seating.make import Score, score
-from batchone.design.seating.uniqueness import START_DEG, START_MM
+from batchone.design.seating.uniqueness import OFF, PLANNED, START_DEG, START_MM, WRONG
 from batchone.pipeline.job.annotate import Colour, annotated, font
 from batchone.pipeline.job.gaps import CONTACT
 from batchone.pipeline.job.pictures import Picture
@@ -69,7 +69,7 @@ def _drawn(name: str, found: Score) -> Picture:
         dot(place, 1.0 / scale, _FOOT)
     where = found.uniqueness
     shown = np.hypot(where.ends.shift_mm[:, 0], where.ends.shift_mm[:, 1]) < _MARGIN_MM + float(half.max())
-    for kind, colour in ((2, _OFF), (1, _WRONG), (0, _SEAT)):
+    for kind, colour in ((OFF, _OFF), (WRONG, _WRONG), (PLANNED, _SEAT)):
         for place in where.ends.shift_mm[(where.kind == kind) & shown]:
             dot(place, _DOT_PX, colour)
     words = [(f"{100.0 * where.reached:.0f} % of {where.starts} starts reach the seat", _SEAT)]
