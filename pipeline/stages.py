@@ -119,7 +119,7 @@ STAGES = (
         "batchone.segment.make:segment",
         ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
         "Anatomy",
-        6,
+        7,
         2.5,
         _keep_anatomy,
     ),
