@@ -35,6 +35,11 @@ AIM_MM = 80.0  # a usual way aims at the middle of the spine so far in front of 
 _POWER = 3.0  # of lacking room, whose squares are summed: the nearest walls count most, yet none alone; default
 RING_MM = 0.75  # of the places about the axis from which room is measured; numerical, less than any screw
 _PLACES = 25  # along a way at which room is measured, about 1 mm apart; numerical
+OUTSIDE_MM = (6.0, 18.0)  # behind the entry: there a sleeve stands, free of the bone that it is entered through; project default
+SLEEVE_MM = (
+    4.0  # of room about the axis that a sleeve with its gap takes there: bone beside it would thin it; project default
+)
+_OUTSIDE = 7  # places there; numerical
 _ROUND = 8  # places on that ring; numerical
 _WISHES = np.array([0.004, 0.004, 0.02, 0.02])  # what a degree or mm off the usual way counts; project default, unverified
 _SCALES = np.array([1.0, 1.0, 0.2, 0.2])  # degrees and mm that matter alike; numerical
@@ -169,7 +174,8 @@ def _lacks(site: _Site, moves: FloatArray) -> FloatArray:
     """(n, k) residuals of ways (n, 4): what is lacking of room about each, squared, and how far it leaves its wish.
 
     Room is measured from places on a ring about the axis, between the cortex that a screw enters through and where it would end;
-    half of the ring lies further to the middle of the spine: behind the medial wall lies the cord.
+    half of the ring lies further to the middle of the spine: behind the medial wall lies the cord. Behind the entry there must be
+    room for a sleeve.
     """
     headings = np.array([direction(move[0], move[1], left=site.left) for move in moves])
     through = site.isthmus_mm + np.stack([moves[:, 2], np.zeros(len(moves)), moves[:, 3]], axis=1)
@@ -188,9 +194,12 @@ def _lacks(site: _Site, moves: FloatArray) -> FloatArray:
     ring[..., 0] += inward * MEDIAL_MM * (inward * ring[..., 0] > 0.0)
     points = (through[:, None] + along[:, :, None] * headings[:, None])[:, :, None] + ring[:, None]
     lack = np.maximum(site.enough_mm - RING_MM - _signed_mm(site.bone, points.reshape(-1, 3)), 0.0).reshape(len(moves), -1)
+    behind = through[:, None] - (back[:, None] + np.linspace(*OUTSIDE_MM, _OUTSIDE))[:, :, None] * headings[:, None]
+    beside = nearest_points(behind.reshape(-1, 3), site.bone.surface)[0].reshape(len(moves), -1)
+    tight = np.maximum(SLEEVE_MM - beside, 0.0) ** _POWER / np.sqrt(_OUTSIDE)
     short = np.where(passes, np.maximum(BEHIND_MM - back, 0.0), FAR_MM)
     off = (moves - site.wish) * _WISHES
-    return np.concatenate([lack**_POWER / np.sqrt(lack.shape[1]), short[:, None], off], axis=1)
+    return np.concatenate([lack**_POWER / np.sqrt(lack.shape[1]), tight, short[:, None], off], axis=1)
 
 
 def _slopes(site: _Site, move: FloatArray) -> FloatArray:
