@@ -36,9 +36,7 @@ _POWER = 3.0  # of lacking room, whose squares are summed: the nearest walls cou
 RING_MM = 0.75  # of the places about the axis from which room is measured; numerical, less than any screw
 _PLACES = 25  # along a way at which room is measured, about 1 mm apart; numerical
 OUTSIDE_MM = (6.0, 18.0)  # behind the entry: there a sleeve stands, free of the bone that it is entered through; project default
-SLEEVE_MM = (
-    4.0  # of room about the axis that a sleeve with its gap takes there: bone beside it would thin it; project default
-)
+SLEEVE_MM = 4.0  # of room about the axis that a sleeve with its gap takes there: bone beside it would thin it; project default
 _OUTSIDE = 7  # places there; numerical
 _ROUND = 8  # places on that ring; numerical
 _WISHES = np.array([0.004, 0.004, 0.02, 0.02])  # what a degree or mm off the usual way counts; project default, unverified
