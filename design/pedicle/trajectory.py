@@ -100,7 +100,7 @@ def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool, enough_mm: float
         least_squares(
             lambda move: _lacks(site, move[None])[0],
             np.clip(usual + np.array([*turned, 0.0, 0.0]), low + _NUDGE, high - _NUDGE),
-            jac=lambda move: _slopes(site, move),  # type: ignore[arg-type]
+            jac=lambda move: _slopes(site, move),
             bounds=(low, high),
             x_scale=_SCALES,
             xtol=1e-6,

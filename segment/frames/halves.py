@@ -30,8 +30,9 @@ class Halves:
 def halves(samples: Samples, about_mm: FloatArray, reach_mm: float) -> Halves:
     """The surface within ``reach_mm`` of a place (3,), LPS: far processes are bent, and no part of the plane."""
     off = np.linalg.norm(samples.points - about_mm, axis=1)
-    asked = np.flatnonzero(off < reach_mm + 0.5 * FADES_MM)
-    asked = asked[:: max(1, len(asked) // _ASKED)]
+    near = np.flatnonzero(off < reach_mm + 0.5 * FADES_MM)
+    asked = np.zeros(len(off), dtype=np.bool_)
+    asked[near[:: max(1, len(near) // _ASKED)]] = True
     weight = samples.area_mm2[asked] * np.clip((reach_mm - off[asked]) / FADES_MM + 0.5, 0.0, 1.0)
     return Halves(samples, samples.where(asked), weight, cKDTree(samples.points))
 

@@ -68,7 +68,7 @@ def vertebra(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], title: str) -> Verte
     size = {"half_depth_mm": body.half_depth_mm, "height_mm": float(np.linalg.norm(plates.upper - plates.lower))}
     pedicles = {side: isthmus(mesh, body.frame, canal, sign=sign, **size) for side, sign in (("left", 1.0), ("right", -1.0))}
     sigma = float(np.median(sigma_mm))
-    known = [plates for share in BODY_SHARES if (plates := endplates(samples, body, share)) is not None]
+    known = [one for share in BODY_SHARES if (one := endplates(samples, body, share)) is not None]
     bodies = [0.5 * (plate.upper + plate.lower) for plate in known]
     canal_mm = frame[:3, 3] + frame[:3, 2] * ((bodies[0] - frame[:3, 3]) @ frame[:3, 2])
     first = known[0]

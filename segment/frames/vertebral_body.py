@@ -94,8 +94,8 @@ def settled(samples: Samples, body: Body, mirrored: Halves) -> tuple[Body, Plate
     z is the mean of the endplates' normals; x leads from half to half, and the middle lies in the plane between them; from front
     to back it is in the middle of the walls.
     """
+    plates = endplates(samples, body, BODY_SHARES[0])
     for _ in range(_ROUNDS):
-        plates = endplates(samples, body, BODY_SHARES[0])
         walls = None if plates is None else _walls_mm(samples, body, float(np.linalg.norm(plates.upper - plates.lower)))
         if plates is None or walls is None:
             return None
@@ -107,9 +107,10 @@ def settled(samples: Samples, body: Body, mirrored: Halves) -> tuple[Body, Plate
         turned[:3, 3] += aside * turned[:3, 0] + 0.5 * (front + back) * turned[:3, 1]
         off = float(np.abs(turned - body.frame).max())
         body = Body(turned, half_width, 0.5 * (back - front))
+        plates = endplates(samples, body, BODY_SHARES[0])
         if off < _STILL_MM:
             break
-    return body, plates
+    return None if plates is None else (body, plates)
 
 
 def _walls_mm(samples: Samples, body: Body, height_mm: float) -> tuple[float, float, float] | None:
