@@ -193,7 +193,7 @@ def _lacks(site: _Site, moves: FloatArray) -> FloatArray:
     points = (through[:, None] + along[:, :, None] * headings[:, None])[:, :, None] + ring[:, None]
     lack = np.maximum(site.enough_mm - RING_MM - _signed_mm(site.bone, points.reshape(-1, 3)), 0.0).reshape(len(moves), -1)
     behind = through[:, None] - (back[:, None] + np.linspace(*OUTSIDE_MM, _OUTSIDE))[:, :, None] * headings[:, None]
-    beside = nearest_points(behind.reshape(-1, 3), site.bone.surface)[0].reshape(len(moves), -1)
+    beside = -_signed_mm(site.bone, behind.reshape(-1, 3)).reshape(len(moves), -1)
     tight = np.maximum(SLEEVE_MM - beside, 0.0) ** _POWER / np.sqrt(_OUTSIDE)
     short = np.where(passes, np.maximum(BEHIND_MM - back, 0.0), FAR_MM)
     off = (moves - site.wish) * _WISHES
