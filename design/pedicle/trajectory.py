@@ -191,9 +191,10 @@ def _lacks(site: _Site, moves: FloatArray) -> FloatArray:
     inward = -1.0 if site.left else 1.0
     ring[..., 0] += inward * MEDIAL_MM * (inward * ring[..., 0] > 0.0)
     points = (through[:, None] + along[:, :, None] * headings[:, None])[:, :, None] + ring[:, None]
-    lack = np.maximum(site.enough_mm - RING_MM - _signed_mm(site.bone, points.reshape(-1, 3)), 0.0).reshape(len(moves), -1)
+    room = site.enough_mm - RING_MM
+    lack = np.maximum(room - _signed_mm(site.bone, points.reshape(-1, 3), room), 0.0).reshape(len(moves), -1)
     behind = through[:, None] - (back[:, None] + np.linspace(*OUTSIDE_MM, _OUTSIDE))[:, :, None] * headings[:, None]
-    beside = -_signed_mm(site.bone, behind.reshape(-1, 3)).reshape(len(moves), -1)
+    beside = -_signed_mm(site.bone, behind.reshape(-1, 3), SLEEVE_MM).reshape(len(moves), -1)
     tight = np.maximum(SLEEVE_MM - beside, 0.0) ** _POWER / np.sqrt(_OUTSIDE)
     short = np.where(passes, np.maximum(BEHIND_MM - back, 0.0), FAR_MM)
     off = (moves - site.wish) * _WISHES
@@ -206,9 +207,9 @@ def _slopes(site: _Site, move: FloatArray) -> FloatArray:
     return np.asarray(((there[1:] - there[0]) / (_SCALES * _DIFFERENCE)[:, None]).T)
 
 
-def _signed_mm(bone: Ways, points_mm: FloatArray) -> FloatArray:
-    """Distance (n,) of places to the cortex, negative outside."""
-    distance = nearest_points(points_mm, bone.surface)[0]
+def _signed_mm(bone: Ways, points_mm: FloatArray, most_mm: float) -> FloatArray:
+    """Distance (n,) of places to the cortex, at most so much, negative outside."""
+    distance = np.minimum(nearest_points(points_mm, bone.surface, within_mm=most_mm)[0], most_mm)
     return np.where(bone.scene.holds(points_mm, UP), distance, -distance)
 
 
