@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from batchone.design.families import load_families
 from batchone.design.make import plan
 from batchone.pipeline.case import read_case_order, run_case
 from batchone.pipeline.errors import InputError, OrderError
+from batchone.pipeline.order import parse_order
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import Anatomy, FloatArray, Plan, Side
+from batchone.pipeline.values import Anatomy, FloatArray, Plan, Scan, SeriesRecord, Side
 from batchone.samples.bone_ct import BoneScan, Scanner, scene
 from batchone.samples.dicom import write_series
 from batchone.samples.guide_truth import fit_on_truth, moved_back
 from batchone.samples.long_bone import bone_surface
+from batchone.samples.spine import spine_scene
+from batchone.segment.make import segment
 
 ORDER = """\
 case = "chain"
@@ -33,6 +38,15 @@ site = "shaft"
 wedge = "none"
 bone_model = false
 """
+SPINE_ORDER = {
+    "case": "chain",
+    "device": "pedicle-guide",
+    "side": "midline",
+    "process": "guide-resin",
+    "machine": "sim-01",
+    "due": dt.datetime(2026, 11, 24, 8, tzinfo=dt.UTC),
+    "target": {"bones": ["L3"], "levels": {"vertebra-3": "L3"}, "counted": 5, "level_confirmed_by": "tester"},
+}
 SCANNER = Scanner((1.0, 0.6, 0.6), fwhm_mm=1.2)
 OFFSET_MM = 0.2  # guide-resin, clearances.csv
 LENGTH_MM = 180.0  # long enough for a shaft of its own
@@ -119,3 +133,27 @@ def test_a_right_guide_is_never_made_from_a_left_bone(made: tuple[CaseFolder, Pa
     order = read_case_order(made[0].path / "order.toml")
     with pytest.raises(OrderError, match="the order's side is right, the bone is tibia left"):
         plan(anatomy, order.model_copy(update={"side": "right"}))
+
+
+def vertebra_of(pose: FloatArray) -> Anatomy:
+    """L3 of a sample spine, moved before it is scanned."""
+    families = load_families()
+    order = parse_order(SPINE_ORDER, {name: family.parameters for name, family in families.items()})
+    scan = spine_scene(pose).scanned(seed=1, scanner=SCANNER)
+    record = SeriesRecord("CT", "", "", "", "HFS", len(scan.hu), 1.0, 1.0, (0.6, 0.6), 0.0, "", "0" * 64)
+    return segment(Scan(scan.hu, scan.affine, record), order, protocol=families["pedicle-guide"].limits.protocol)
+
+
+@pytest.mark.slow
+def test_a_vertebra_moved_before_scanning_gets_the_same_frame_ways_and_way_on() -> None:
+    pose = pose_of((6.0, -5.0, 9.0), (7.3, -4.1, 12.7))
+    order = parse_order(SPINE_ORDER, {name: family.parameters for name, family in load_families().items()})
+    still, moved = vertebra_of(np.eye(4)), vertebra_of(pose)
+    back = np.linalg.inv(pose) @ moved.bones[0].frame
+    assert np.linalg.norm(back[:3, 3] - still.bones[0].frame[:3, 3]) <= 0.05
+    assert Rotation.from_matrix(still.bones[0].frame[:3, :3].T @ back[:3, :3]).magnitude() <= np.radians(0.15)
+    found = moved_back(plan(still, order), plan(moved, order), pose)
+    assert {one.name for one in found} == {"trajectory-l3-left", "trajectory-l3-right", "insertion-l3"}
+    for one in found:
+        assert one.off_mm <= 0.1, one
+        assert one.turned_deg <= 0.15, one

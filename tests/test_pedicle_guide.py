@@ -19,6 +19,7 @@ from batchone.design.family import CheckSet
 from batchone.design.guide.checks import bore_findings, contact_findings, fitted_cylinder, way_out_findings
 from batchone.design.guide.label import LABEL
 from batchone.design.make import check, check_quickly, design, plan
+from batchone.design.nearest import nearest_mm
 from batchone.design.pedicle.guide import RAISE_MM
 from batchone.design.pedicle.trajectory import apart_mm, between, drawn, proposed, walls, ways
 from batchone.pipeline.errors import DesignError, OrderError
@@ -104,6 +105,21 @@ class TestWays:
         content = proposed(ways(mesh), np.array([8.0, 10.0, 0.0]), left=True, enough_mm=1.5)
         assert content is not None
         assert abs(content.entry_mm[2]) < abs(found.entry_mm[2])  # with room enough the way stays as it was
+
+    def test_bone_that_stands_beside_a_sleeve_is_given_room(self) -> None:
+        slab, post = box_mesh((-20.0, -30.0, -15.0), (30.0, 25.0, 15.0)), box_mesh((10.5, 31.0, -15.0), (16.0, 50.0, 15.0))
+        both = Mesh(
+            np.concatenate([slab.vertices_mm, post.vertices_mm]), np.concatenate([slab.faces, post.faces + len(slab.vertices_mm)])
+        )
+
+        def beside_mm(mesh: Mesh) -> float:
+            found = proposed(ways(mesh), np.array([8.0, 10.0, 0.0]), left=True, enough_mm=3.0)
+            assert found is not None
+            behind = found.entry_mm - np.linspace(8.0, 18.0, 11)[:, None] * found.direction
+            return float(nearest_mm(behind, post).min())
+
+        assert beside_mm(slab) < 1.5
+        assert beside_mm(both) > 3.0
 
     def test_walls_of_a_known_slab_are_measured(self) -> None:
         mesh = box_mesh((-20.0, -30.0, -6.0), (9.0, 25.0, 6.0))

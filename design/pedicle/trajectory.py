@@ -7,9 +7,9 @@ direction leads from the back to the front: ``convergence_deg`` towards the midd
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from batchone.design.cranial.rays import Scene
 from batchone.design.nearest import Index, indexed, nearest_points
@@ -25,10 +25,24 @@ MEDIAL_MM = 0.5  # by which the medial wall counts as nearer; project default, u
 FAR_MM = 200.0  # numerical: beyond every vertebra
 BEHIND_MM = 10.0  # a way enters at least so far behind the isthmus: a shorter one comes in beside the pedicle; project default
 SPACING_MM = 0.5  # numerical: between places at which a way is measured
-_STEPS = ((10.0, 1.5), (5.0, 0.75), (2.5, 0.4), (1.0, 0.2))  # degrees and mm of each round of the search; numerical
-_MOST_MOVES = 8  # numerical: of one size
-_DEG_PER_MM = 2.0  # a way that leaves the isthmus' middle by one mm counts as turned by so much; numerical, as below
-_PER_DEG_MM = 0.02  # a way that leaves its wish by one degree must gain so much; numerical: decides between equals
+_STARTS_DEG = (
+    (0.0, 0.0),
+    (10.0, 0.0),
+    (0.0, 8.0),
+    (0.0, -8.0),
+)  # off the usual way, where searches begin; numerical
+AIM_MM = 80.0  # a usual way aims at the middle of the spine so far in front of the isthmus: 7 to 10 degrees; textbook anatomy
+_POWER = 3.0  # of lacking room, whose squares are summed: the nearest walls count most, yet none alone; default
+RING_MM = 0.75  # of the places about the axis from which room is measured; numerical, less than any screw
+_PLACES = 25  # along a way at which room is measured, about 1 mm apart; numerical
+OUTSIDE_MM = (6.0, 18.0)  # behind the entry: there a sleeve stands, free of the bone that it is entered through; project default
+SLEEVE_MM = 4.0  # of room about the axis that a sleeve with its gap takes there: bone beside it would thin it; project default
+_OUTSIDE = 7  # places there; numerical
+_ROUND = 8  # places on that ring; numerical
+_WISHES = np.array([0.004, 0.004, 0.02, 0.02])  # what a degree or mm off the usual way counts; project default, unverified
+_SCALES = np.array([1.0, 1.0, 0.2, 0.2])  # degrees and mm that matter alike; numerical
+_DIFFERENCE = 1e-3  # of those scales, for slopes; numerical
+_NUDGE = 1e-6  # numerical: least squares begin inside of the limits
 _SAMPLES = 41  # numerical: places along a screw, at most 1 mm apart
 UP = np.array([0.0, 0.0, 1.0])
 _MEDIAL = 0.5  # cosine to the middle of the spine from which a wall is the medial one
@@ -75,27 +89,27 @@ def direction(convergence_deg: float, caudal_deg: float, *, left: bool) -> Float
 def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool, enough_mm: float = FAR_MM) -> Trajectory | None:
     """The way through an isthmus that stays furthest from all walls; None where it does not pass through bone.
 
-    Further than ``enough_mm`` from the walls counts no more: then the way is the usual one.
+    Further than ``enough_mm`` from the walls counts no more: then the way is the usual one. What is made small depends smoothly
+    on way and bone, so that the same bone, scanned again, gets the same way: a coarse search, then least squares.
     """
-    wish = float(np.clip(np.degrees(np.arctan2(abs(isthmus_mm[0]), 2.0 * max(float(isthmus_mm[1]), 1.0))), *CONVERGENCE_DEG))
-    best: tuple[float, ...] = (wish, 0.0, 0.0, 0.0)
-    tried: dict[tuple[float, ...], float] = {}
-    for degrees, aside in _STEPS:
-        for _ in range(_MOST_MOVES):
-            spans = [(-1, 0, 1)] * 4
-            moves = [
-                tuple(at + step * size for at, step, size in zip(best, steps, (degrees, degrees, aside, aside), strict=True))
-                for steps in product(*spans)
-            ]
-            fresh = [move for move in moves if move not in tried and _allowed(move)]
-            for move, score in zip(fresh, _scores(bone, isthmus_mm, fresh, wish, left=left, enough_mm=enough_mm), strict=True):
-                tried[move] = score
-            before, best = best, max((move for move in moves if move in tried), key=lambda move: tried[move])
-            if best == before:
-                break
-    heading = direction(best[0], best[1], left=left)
-    through = isthmus_mm + np.array([best[2], 0.0, best[3]])
-    return between(bone, through, heading)
+    wish = float(np.clip(np.degrees(np.arctan2(abs(isthmus_mm[0]), AIM_MM)), *CONVERGENCE_DEG))
+    usual = np.array([wish, 0.0, 0.0, 0.0])
+    site = _Site(bone, isthmus_mm, usual, left, enough_mm)
+    low, high = np.array([CONVERGENCE_DEG, CAUDAL_DEG, (-ASIDE_MM, ASIDE_MM), (-ASIDE_MM, ASIDE_MM)]).T
+    ends = [
+        least_squares(
+            lambda move: _lacks(site, move[None])[0],
+            np.clip(usual + np.array([*turned, 0.0, 0.0]), low + _NUDGE, high - _NUDGE),
+            jac=lambda move: _slopes(site, move),
+            bounds=(low, high),
+            x_scale=_SCALES,
+            xtol=1e-6,
+            ftol=1e-9,
+        )
+        for turned in _STARTS_DEG
+    ]
+    found = min(ends, key=lambda end: float(end.cost)).x
+    return between(bone, isthmus_mm + np.array([found[2], 0.0, found[3]]), direction(found[0], found[1], left=left))
 
 
 def between(bone: Ways, through_mm: FloatArray, heading: FloatArray) -> Trajectory | None:
@@ -143,37 +157,60 @@ def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> W
     return Walls(float(signed.min()), float(signed[medial].min() if medial.any() else beside.min()))
 
 
-def _allowed(move: tuple[float, ...]) -> bool:
-    convergence, caudal, across, up = move
-    return (
-        CONVERGENCE_DEG[0] <= convergence <= CONVERGENCE_DEG[1]
-        and CAUDAL_DEG[0] <= caudal <= CAUDAL_DEG[1]
-        and max(abs(across), abs(up)) <= ASIDE_MM
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Site:
+    """Where a way is looked for: (convergence, caudal, aside, up) is wished for, and so much room about it is enough."""
+
+    bone: Ways
+    isthmus_mm: FloatArray
+    wish: FloatArray
+    left: bool
+    enough_mm: float
 
 
-def _scores(
-    bone: Ways, isthmus_mm: FloatArray, moves: list[tuple[float, ...]], wish: float, *, left: bool, enough_mm: float
-) -> list[float]:
-    """How far each way stays from the walls between its entry's cortex and where a screw would end, less what it leaves its wish.
+def _lacks(site: _Site, moves: FloatArray) -> FloatArray:
+    """(n, k) residuals of ways (n, 4): what is lacking of room about each, squared, and how far it leaves its wish.
 
-    The medial wall counts as nearer than it is: behind it lies the cord.
+    Room is measured from places on a ring about the axis, between the cortex that a screw enters through and where it would end;
+    half of the ring lies further to the middle of the spine: behind the medial wall lies the cord. Behind the entry there must be
+    room for a sleeve.
     """
-    if not moves:
-        return []
-    headings = np.array([direction(move[0], move[1], left=left) for move in moves])
-    through = isthmus_mm + np.array([[move[2], 0.0, move[3]] for move in moves])
-    back, _ = bone.scene.meets(through, -headings, FAR_MM)
-    front, _ = bone.scene.meets(through, headings, FAR_MM)
+    headings = np.array([direction(move[0], move[1], left=site.left) for move in moves])
+    through = site.isthmus_mm + np.stack([moves[:, 2], np.zeros(len(moves)), moves[:, 3]], axis=1)
+    back, _ = site.bone.scene.meets(through, -headings, FAR_MM)
+    front, _ = site.bone.scene.meets(through, headings, FAR_MM)
+    passes = np.isfinite(back) & np.isfinite(front)
+    back, front = np.where(passes, back, BEHIND_MM), np.where(passes, front, 0.0)
     first, last = ENTRY_MM - back, np.minimum(SCREW_SHARE * (back + front), LONG_MM) - back
-    share = np.linspace(0.0, 1.0, _SAMPLES)
-    along = first[:, None] + share * np.maximum(last - first, 0.0)[:, None]
-    points = (through[:, None] + np.nan_to_num(along)[:, :, None] * headings[:, None]).reshape(-1, 3)
-    signed, medial = _measured(bone, points, left=left)
-    nearest = np.where(medial, signed - MEDIAL_MM, signed).reshape(len(moves), -1).min(axis=1)
-    off = np.array([abs(move[0] - wish) + abs(move[1]) + _DEG_PER_MM * (abs(move[2]) + abs(move[3])) for move in moves])
-    nearest = np.where((back >= BEHIND_MM) & np.isfinite(front), np.minimum(nearest, enough_mm), -FAR_MM)
-    return [float(score) for score in nearest - _PER_DEG_MM * off]
+    along = first[:, None] + np.linspace(0.0, 1.0, _PLACES) * np.maximum(last - first, 0.0)[:, None]
+    across = np.cross(headings, UP)
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    over = np.cross(across, headings)
+    angles = 2.0 * np.pi * np.arange(_ROUND) / _ROUND
+    ring = RING_MM * (np.cos(angles)[:, None] * across[:, None] + np.sin(angles)[:, None] * over[:, None])
+    inward = -1.0 if site.left else 1.0
+    ring[..., 0] += inward * MEDIAL_MM * (inward * ring[..., 0] > 0.0)
+    points = (through[:, None] + along[:, :, None] * headings[:, None])[:, :, None] + ring[:, None]
+    room = site.enough_mm - RING_MM
+    lack = np.maximum(room - _signed_mm(site.bone, points.reshape(-1, 3), room), 0.0).reshape(len(moves), -1)
+    behind = through[:, None] - (back[:, None] + np.linspace(*OUTSIDE_MM, _OUTSIDE))[:, :, None] * headings[:, None]
+    beside = -_signed_mm(site.bone, behind.reshape(-1, 3), SLEEVE_MM).reshape(len(moves), -1)
+    tight = np.maximum(SLEEVE_MM - beside, 0.0) ** _POWER / np.sqrt(_OUTSIDE)
+    short = np.where(passes, np.maximum(BEHIND_MM - back, 0.0), FAR_MM)
+    off = (moves - site.wish) * _WISHES
+    return np.concatenate([lack**_POWER / np.sqrt(lack.shape[1]), tight, short[:, None], off], axis=1)
+
+
+def _slopes(site: _Site, move: FloatArray) -> FloatArray:
+    """(k, 4) differences of the residuals."""
+    there = _lacks(site, np.concatenate([move[None], move + np.diag(_SCALES * _DIFFERENCE)]))
+    return np.asarray(((there[1:] - there[0]) / (_SCALES * _DIFFERENCE)[:, None]).T)
+
+
+def _signed_mm(bone: Ways, points_mm: FloatArray, most_mm: float) -> FloatArray:
+    """Distance (n,) of places to the cortex, at most so much, negative outside."""
+    distance = np.minimum(nearest_points(points_mm, bone.surface, within_mm=most_mm)[0], most_mm)
+    return np.where(bone.scene.holds(points_mm, UP), distance, -distance)
 
 
 def _measured(bone: Ways, points_mm: FloatArray, *, left: bool) -> tuple[FloatArray, np.ndarray]:

@@ -227,10 +227,14 @@ def _chained(gain: FloatArray, depth_mm: FloatArray, low: int, change: FloatArra
 
 
 def _chain(score: FloatArray, depth_mm: FloatArray) -> list[int]:
-    """Dynamic programming over (place, spacing to the one below): gains of discs less what odd spacings cost."""
+    """Dynamic programming over (place, spacing to the one below): gains of discs less what odd spacings cost.
+
+    A place that does not earn its own cost is no disc: else the middle of a body would stand between two discs whose spacing
+    is odd, and be paid for by their even spacings.
+    """
     low, high = int(SPACING_MM[0]), int(SPACING_MM[1])
     spacings = np.arange(low, high + 1)
-    gain = score - DISC_NODE_COST
+    gain = np.where(score > DISC_NODE_COST, score - DISC_NODE_COST, -np.inf)
     change = ((spacings[:, None] - spacings[None, :]) / SPACING_CHANGE_MM) ** 2 * SPACING_CHANGE_WEIGHT
     total = np.full((len(score), len(spacings)), -np.inf)
     back = np.full((len(score), len(spacings)), -1, dtype=np.int64)  # index of the spacing before, -1: the one below begins it

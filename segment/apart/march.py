@@ -150,8 +150,8 @@ def _next(volume: WorkVolume, mask: BoneMask, last: Disc, before: Disc, usual: f
     least = np.where(out[:, 1] > 1.5, MARCH_LEAST, MARCH_EDGE_LEAST) * usual
     odd = np.where(out[:, 1] > 1.5, 0.0, MARCH_EDGE_TILT_HU_PER_RAD * np.sqrt(turn**2 + pitch**2 + roll**2))
     margin = np.where(out[:, 1] > 0.5, out[:, 0] - least - odd, -1e9)
-    best = int(margin.argmax())
-    if margin[best] < 0.0:
+    best = _best_inside(margin.reshape(len(lengths), -1))
+    if best is None:
         return None
     along = last.along_mm + sign * float(length[best])
     to_canal = last.canal_mm - last.middle_mm
@@ -166,6 +166,20 @@ def _next(volume: WorkVolume, mask: BoneMask, last: Disc, before: Disc, usual: f
         canal_mm,
         float(out[best, 0]) / max(usual, 1.0),
     )
+
+
+def _best_inside(margin: FloatArray) -> int | None:
+    """Flat index of the candidate that passes best; None where none does. ``margin`` (lengths, turned candidates).
+
+    One at the shortest length counts for nothing: the best place lies nearer still, inside of the last body.
+    """
+    of_length = margin.max(axis=1)
+    inside = np.flatnonzero(of_length >= np.maximum(np.append(-np.inf, of_length[:-1]), np.append(of_length[1:], -np.inf)))
+    passed = [k for k in inside if k > 0 and of_length[k] >= 0.0]
+    if not passed:
+        return None
+    length = max(passed, key=lambda k: float(of_length[k]))
+    return int(length * margin.shape[1] + margin[length].argmax())
 
 
 def _two_endplates(volume: WorkVolume, mask: BoneMask, disc: Disc) -> bool:

@@ -19,22 +19,23 @@ _LEAST_MM = 0.05  # no point nearer than that is off; numerical
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Points on a surface, (n, 3) mm; unit normals outward; the vertex nearest to each."""
+    """Points on a surface, (n, 3) mm; unit normals outward; the vertex nearest to each; the area that each stands for, mm2."""
 
     points: FloatArray
     normals: FloatArray
     vertex: npt.NDArray[np.int64]
+    area_mm2: FloatArray
 
     def where(self, some: BoolArray) -> Samples:
         """Those for which ``some`` is True."""
-        return Samples(self.points[some], self.normals[some], self.vertex[some])
+        return Samples(self.points[some], self.normals[some], self.vertex[some], self.area_mm2[some])
 
 
 def sampled(mesh: Mesh, step_mm: float) -> Samples:
     """The middle of every triangle, of the four parts of each larger one, and so on, until all parts are below ``step_mm``."""
     corners = mesh.vertices_mm[mesh.faces]
     vertex = mesh.faces[:, 0].astype(np.int64)
-    points, normals, vertices = [], [], []
+    points, normals, vertices, areas = [], [], [], []
     while len(corners):
         longest = np.max([np.linalg.norm(corners[:, i] - corners[:, i - 1], axis=1) for i in range(3)], axis=0)
         fine = longest <= 2.0 * step_mm
@@ -45,12 +46,13 @@ def sampled(mesh: Mesh, step_mm: float) -> Samples:
         points.append(done[some].mean(axis=1))
         normals.append(normal[some] / size[some, None])
         vertices.append(vertex[fine][some])
+        areas.append(0.5 * size[some])
         rest, vertex = corners[~fine], np.tile(vertex[~fine], 4)
         a, b, c = rest[:, 0], rest[:, 1], rest[:, 2]
         ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
         parts = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
         corners = np.concatenate([np.stack(part, axis=1) for part in parts])
-    return Samples(np.concatenate(points), np.concatenate(normals), np.concatenate(vertices))
+    return Samples(*(np.concatenate(parts) for parts in (points, normals, vertices, areas)))
 
 
 def unit(vector: FloatArray) -> FloatArray:

@@ -16,8 +16,10 @@ from scipy import ndimage
 
 from batchone.pipeline.landmarks import Landmark, Reference
 from batchone.pipeline.values import FloatArray, Mesh
-from batchone.segment.frames.fits import Samples, angle_deg, as_vector, fit_plane, frame_of, landmark, sampled, spread_of, unit
-from batchone.segment.frames.occupancy import occupancy
+from batchone.segment.frames.fits import Samples, angle_deg, as_vector, landmark, sampled, spread_of
+from batchone.segment.frames.halves import halves
+from batchone.segment.frames.pedicles import SECTION_MM, Canal, isthmus
+from batchone.segment.frames.vertebral_body import BODY_SHARES, endplates, first_body, settled
 
 SAMPLE_MM = 0.8  # points on the surface; numerical, half of the finest thing that is looked for
 CELL_MM = 1.0  # of the view along the canal; numerical
@@ -25,10 +27,7 @@ TILTS_DEG = ((-48, 48), (-24, 24))  # flexion, lateral bend: kyphosis, lordosis 
 COARSE_DEG, FINE_DEG = 8, 2  # steps of the search; numerical
 HOLE_MM2 = (60.0, 1000.0)  # of a vertebral canal, adult: about 150 to 500; textbook anatomy with room on both sides
 TURN_DEG = 24  # about the canal: axial rotation of a lying patient; default
-BODY_SHARES = (0.7, 0.6, 0.8)  # of the half axes of the body: within, its endplates are looked for; the first counts
-FACING = 0.8  # cosine of the angle between an endplate's normal and the canal from which a point belongs to it; default
-ISTHMUS_MM2 = (8.0, 500.0)  # smallest section of a pedicle: thoracic from 20, lumbar to 250; textbook anatomy with room
-SECTION_MM = 0.8  # between sections through a pedicle; numerical
+ABOUT_MM = 28.0  # of the canal's middle: body, pedicles and laminae, whose halves are alike; the processes' ends are not; default
 
 _POINTS = nb.types.Array(nb.float64, 2, "C", readonly=True)
 
@@ -58,30 +57,28 @@ def vertebra(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], title: str) -> Verte
         return None
     frame, hole, spread_deg = found
     frame = _squared(samples, frame)
-    plates = [_endplates(samples, frame, hole, share) for share in BODY_SHARES]
-    first = plates[0]
-    if first is None:
+    start = first_body(samples, frame, hole.cells)
+    if start is None:
         return None
+    last = settled(samples, start, halves(samples, frame[:3, 3], ABOUT_MM))
+    if last is None:
+        return None
+    body, plates = last
+    canal = _canal_along(samples, body.frame, hole, frame[:3, 3])
+    size = {"half_depth_mm": body.half_depth_mm, "height_mm": float(np.linalg.norm(plates.upper - plates.lower))}
+    pedicles = {side: isthmus(mesh, body.frame, canal, sign=sign, **size) for side, sign in (("left", 1.0), ("right", -1.0))}
     sigma = float(np.median(sigma_mm))
-    known = [plate for plate in plates if plate is not None]
+    known = [one for share in BODY_SHARES if (one := endplates(samples, body, share)) is not None]
     bodies = [0.5 * (plate.upper + plate.lower) for plate in known]
-    up = unit(first.upper - first.lower)
-    body = frame_of(bodies[0], up, frame[:3, 0])
-    height_mm = float(np.linalg.norm(first.upper - first.lower))
-    isthmus = {
-        side: _isthmus(mesh, body, frame, hole, sign=sign, height_mm=height_mm) for side, sign in (("left", 1.0), ("right", -1.0))
-    }
-    left, right = isthmus["left"], isthmus["right"]
-    if left is not None and right is not None:
-        body = frame_of(bodies[0], up, left[0] - right[0])
     canal_mm = frame[:3, 3] + frame[:3, 2] * ((bodies[0] - frame[:3, 3]) @ frame[:3, 2])
+    first = known[0]
     landmarks = [
         landmark(f"{title}-endplate-upper", [plate.upper for plate in known], sigma),
         landmark(f"{title}-endplate-lower", [plate.lower for plate in known], sigma),
         landmark(f"{title}-body-centre", bodies, sigma),
         Landmark(f"{title}-canal-centre", as_vector(canal_mm), float(np.hypot(0.5 * CELL_MM, sigma))),
     ]
-    for side, points in isthmus.items():
+    for side, points in pedicles.items():
         if points is not None:
             landmarks.append(landmark(f"{title}-pedicle-{side}", points, float(np.hypot(0.5 * SECTION_MM, sigma))))
     references = [
@@ -89,7 +86,16 @@ def vertebra(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], title: str) -> Verte
         _plate(f"{title}-endplate-upper", [(p.upper, p.upper_normal) for p in known], first.upper_rms, sigma),
         _plate(f"{title}-endplate-lower", [(p.lower, p.lower_normal) for p in known], first.lower_rms, sigma),
     ]
-    return Vertebra(body, tuple(landmarks), tuple(references))
+    return Vertebra(body.frame, tuple(landmarks), tuple(references))
+
+
+def _canal_along(samples: Samples, body: FloatArray, hole: _Hole, at_mm: FloatArray) -> Canal:
+    """The canal seen along the body's own z; where that does not lead through, the ``hole`` at a place (3,), as it was found."""
+    centre = samples.points.mean(axis=0)
+    seen = _hole(np.ascontiguousarray(samples.points - centre), np.ascontiguousarray(body[:3, :3]))
+    if seen is None:
+        return Canal((body[:3, :3].T @ (at_mm - body[:3, 3]))[:2], hole.cells.std(axis=0))
+    return Canal(seen.cells.mean(axis=0) + (body[:3, :3].T @ (centre - body[:3, 3]))[:2], seen.cells.std(axis=0))
 
 
 def _plate(name: str, found: list[tuple[FloatArray, FloatArray]], rms_mm: float, sigma_mm: float) -> Reference:
@@ -247,85 +253,3 @@ def _squared(samples: Samples, frame: FloatArray) -> FloatArray:
     turned = frame.copy()
     turned[:3, :3] = frame[:3, :3] @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     return turned
-
-
-# --- the body ----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Plates:
-    """Centres and outward normals of both endplates, LPS, and how far their points lie off the plane (mm)."""
-
-    upper: FloatArray
-    upper_normal: FloatArray
-    upper_rms: float
-    lower: FloatArray
-    lower_normal: FloatArray
-    lower_rms: float
-
-
-def _endplates(samples: Samples, frame: FloatArray, hole: _Hole, share: float) -> _Plates | None:
-    local = (samples.points - frame[:3, 3]) @ frame[:3, :3]
-    facing = samples.normals @ frame[:3, 2]
-    front_of_hole = float(hole.cells[:, 1].min())
-    middle = np.abs(local[:, 0]) < 3.0
-    front = float(np.percentile(local[middle & (local[:, 1] < front_of_hole), 1], 1)) if np.any(middle) else 0.0
-    depth = front_of_hole - front
-    if depth < 8.0:
-        return None
-    centre_y = 0.5 * (front_of_hole + front)
-    level = np.abs(local[:, 1] - centre_y) < 0.2 * depth  # no transverse process reaches so far forward
-    width = float(np.percentile(np.abs(local[level, 0]), 95)) if np.any(level) else 0.0
-    if width < 6.0:
-        return None
-    within = np.hypot(local[:, 0] / width, (local[:, 1] - centre_y) / (0.5 * depth)) < share
-    found: list[tuple[FloatArray, FloatArray, float]] = []
-    for sign in (1.0, -1.0):
-        some = within & (sign * facing > FACING)
-        if some.sum() < 30:
-            return None
-        height = sign * local[some, 2]
-        outer = np.flatnonzero(some)[height > np.percentile(height, 75) - 6.0]  # what faces up inside of the body is no endplate
-        point, normal, rms = fit_plane(samples.points[outer], sign * frame[:3, 2])
-        axis_point = frame[:3, 3] + frame[:3, 1] * centre_y
-        along = frame[:3, 2]
-        centre = axis_point + along * (((point - axis_point) @ normal) / (along @ normal))
-        found.append((centre, normal, rms))
-    upper, lower = found
-    if (upper[0] - lower[0]) @ frame[:3, 2] < 5.0:
-        return None
-    return _Plates(*upper, *lower)
-
-
-# --- the pedicles ------------------------------------------------------------------------------------------------------------
-
-
-def _isthmus(
-    mesh: Mesh, body: FloatArray, canal: FloatArray, hole: _Hole, *, sign: float, height_mm: float
-) -> list[FloatArray] | None:
-    """Centre of the smallest section between body and arch on one side (+1 left), and of the sections nearly as small."""
-    origin = (canal[:3, 3] - body[:3, 3]) @ body[:3, :3]
-    front, back = (origin[1] + float(edge) for edge in np.percentile(hole.cells[:, 1], (2, 70)))
-    inner, reach = (float(np.percentile(np.abs(hole.cells[:, 0]), share)) for share in (60, 100))
-    low = np.array([-45.0, front, -30.0])
-    shape = (round(90.0 / SECTION_MM), max(2, round((back - front) / SECTION_MM)), round(60.0 / SECTION_MM))
-    solid = occupancy(mesh, body, low, shape, SECTION_MM)
-    x = sign * (low[0] + SECTION_MM * np.arange(shape[0]) - origin[0])
-    solid[x < inner] = False
-    widest = float(np.percentile(np.abs(hole.cells[:, 0]), 90))
-    sections: list[tuple[float, FloatArray]] = []
-    for j in range(shape[1]):
-        parts, _ = ndimage.label(solid[:, j])
-        beside = np.bincount(parts[(x >= inner) & (x < reach + 4.0)].reshape(-1))[1:]  # the pedicle begins at the canal
-        if not len(beside):
-            continue
-        cells = np.argwhere(parts == 1 + int(np.argmax(beside)))
-        centre = low + SECTION_MM * np.array([cells[:, 0].mean(), j, cells[:, 1].mean()])
-        if abs(centre[2]) <= 0.5 * height_mm and sign * (centre[0] - origin[0]) >= widest:  # beside the canal, behind the body
-            sections.append((len(cells) * SECTION_MM**2, body[:3, 3] + body[:3, :3] @ centre))
-    sections = [section for section in sections if ISTHMUS_MM2[0] <= section[0] <= ISTHMUS_MM2[1]]
-    if not sections:
-        return None
-    least = min(sections, key=lambda section: section[0])
-    near = [p for area, p in sections if area <= 1.1 * least[0] and np.linalg.norm(p - least[1]) < 5.0]
-    return [least[1], *near]
