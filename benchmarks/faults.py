@@ -49,7 +49,12 @@ def _judged(chosen: list[Fault], *, whole: bool, table: bool) -> int:
     devices = {name: good(name) for name in there() if any(fault.device == name for fault in chosen)}
     rows, missed = [], 0
     for fault in chosen:
-        seeded = fault.seed(devices[fault.device])
+        try:
+            seeded = fault.seed(devices[fault.device])
+        except AssertionError as error:
+            missed += 1
+            print(f"MISS {fault.kind}, {fault.device} {fault.place}: not seeded, {error}", flush=True)
+            continue
         found = all_findings(seeded.case) if whole else findings_for(fault, seeded.case)
         right = is_right(fault, seeded, found)
         said = says(fault, found)

@@ -138,10 +138,11 @@ def _of_walls() -> list[Fault]:
 def _of_form() -> list[Fault]:
     found = []
     for device in MADE:
+        fins = 1 if device == TEMPLATE else 3  # places with room about them
         found += [
             *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
-            Fault("gap of 0.3 mm", device, "gaps", "narrowest", misshapen.twin_fins(0.3, 3)),
-            Fault("gap of 0.55 mm", device, "gaps", "narrowest", misshapen.twin_fins(0.55, 3), sound=True),
+            Fault("gap of 0.3 mm", device, "gaps", "narrowest", misshapen.twin_fins(0.3, fins)),
+            Fault("gap of 0.55 mm", device, "gaps", "narrowest", misshapen.twin_fins(0.55, fins), sound=True),
             Fault("edge of 20 deg", device, "sharp", "longest edge", misshapen.blade(20.0, 0)),
             Fault("edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0), sound=True),
             Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),

@@ -15,7 +15,7 @@ from batchone.design.make import design, plan
 from batchone.design.model.reduction import reduced
 from batchone.design.table_files import shipped_tables
 from batchone.pipeline.order import Order, PlanInput, PlanLine
-from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Plan, Side
+from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Mesh, Plan, Side
 from batchone.samples.long_bone import bone_surface
 from batchone.samples.spine import spine_segment
 from batchone.samples.vault_hole import plan_for, skull
@@ -59,9 +59,10 @@ def there() -> tuple[str, ...]:
 
 
 @cache
-def vertebra_l3() -> Anatomy:
-    """The middle of three synthetic vertebrae, within 0.05 mm."""
-    mesh, _ = reduced(spine_segment(3).vertebrae[1], 0.05)
+def vertebra_l3(scale: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Anatomy:
+    """The middle of three synthetic vertebrae, within 0.05 mm, or one that is stretched along the patient's axes."""
+    whole, _ = reduced(spine_segment(3).vertebrae[1], 0.05)
+    mesh = Mesh(whole.vertices_mm * scale, whole.faces)
     found = vertebra(mesh, np.full(len(mesh.vertices_mm), SIGMA_MM), "L3")
     if found is None:
         raise AssertionError("the synthetic vertebra shows no landmarks")
@@ -70,15 +71,28 @@ def vertebra_l3() -> Anatomy:
 
 
 @cache
-def left_tibia() -> Anatomy:
-    """The sample's long bone, 330 mm long."""
-    mesh = bone_surface(330.0, rings=200, spokes=72)
+def left_tibia(scale: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Anatomy:
+    """The sample's long bone, 330 mm long, or one that is stretched along the patient's axes."""
+    whole = bone_surface(330.0, rings=200, spokes=72)
+    mesh = Mesh(whole.vertices_mm * scale, whole.faces)
     sigma = np.full(len(mesh.vertices_mm), SIGMA_MM)
     found = tibia(mesh, sigma, "tibia-left", "left", complete=True)
     if found is None:
         raise AssertionError("the synthetic tibia shows no landmarks")
     bone = Bone("tibia", "left", True, 1.0, 1.0, mesh, found.frame, sigma)
     return Anatomy((bone,), found.landmarks, FieldOfView(np.eye(4), (9, 9, 9)), references=found.references)
+
+
+def bones(device: str) -> tuple[tuple[Anatomy, Plan | None], ...]:
+    """Three bones for a kind of device, of different size and shape; the plan where it is not the family's own proposal."""
+    family = KINDS[device].family
+    if family == "cranial-implant":
+        return tuple((skull(angle_deg), plan_for(angle_deg)) for angle_deg in (0.0, 5.0, 10.0))
+    if family == TEMPLATE:  # its lines are drawn for these
+        return tuple((left_tibia((1.0, 1.0, long)), None) for long in (1.0, 0.9, 1.1))
+    if family == "pedicle-guide":
+        return tuple((vertebra_l3(scale), None) for scale in ((1.0, 1.0, 1.0), (1.06, 1.0, 0.95), (1.12, 1.1, 1.1)))
+    return tuple((left_tibia(scale), None) for scale in ((1.0, 1.0, 1.0), (1.12, 1.0, 1.08), (0.95, 1.05, 0.92)))
 
 
 def order(device: str, **parameters: object) -> Order:
@@ -96,11 +110,12 @@ def order(device: str, **parameters: object) -> Order:
     )  # fmt: skip
 
 
-def good(device: str, anatomy: Anatomy | None = None, **parameters: object) -> Checked:
-    """Design a device on its bone, or on another; the implant by the true plan of its hole, the others by their own proposal."""
-    bones = anatomy or {"pedicle-guide": vertebra_l3, "cranial-implant": skull}.get(device, left_tibia)()
+def good(device: str, anatomy: Anatomy | None = None, proposal: Plan | None = None, **parameters: object) -> Checked:
+    """Design a device on the first of its bones, or on another; by a plan, or its family's own proposal."""
+    if anatomy is None:
+        anatomy, proposal = bones(device)[0]
     wanted, process = order(device, **parameters), load_process("pa12-sls")
-    proposal: Plan = plan_for() if device == "cranial-implant" else plan(bones, wanted)
-    made = design(bones, proposal, wanted, process)
+    proposal = proposal or plan(anatomy, wanted)
+    made = design(anatomy, proposal, wanted, process)
     limits = load_families()[wanted.device].limits
-    return Checked(made, bones, proposal, wanted, process, load_machine("sim-01"), shipped_tables(), limits)
+    return Checked(made, anatomy, proposal, wanted, process, load_machine("sim-01"), shipped_tables(), limits)
