@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from manifold3d import Manifold
@@ -12,7 +14,7 @@ from batchone.design.checks.rooms import room_findings
 from batchone.design.checks.sharp import sharp_findings
 from batchone.design.checks.walls import wall_findings
 from batchone.design.checks.wedges import wedge_findings
-from batchone.pipeline.values import Mesh, Part
+from batchone.pipeline.values import FunctionalFace, Mesh, Part
 from batchone.slicer.profiles import load_process
 
 AWAY_MM = (31.0, -17.0, 140.0)
@@ -50,8 +52,11 @@ def test_a_thin_spot_is_found_where_it_is_as_large_as_the_finest_pin(side_mm: fl
 @pytest.mark.parametrize(("gap_mm", "verdict"), [(0.51, "pass"), (0.49, "fail")])
 def test_two_faces_may_stand_as_near_as_the_process_can_part_them(gap_mm: float, verdict: str) -> None:
     body = block(20.0, 10.0, 10.0) - block(gap_mm, 12.0, 6.0).translate((0.0, 0.0, 3.0))
-    (found,) = gap_findings(part_of(body), PROCESS)
-    assert (found.verdict, found.value) == (verdict, pytest.approx(gap_mm, abs=0.001))
+    plain = part_of(body)
+    _, elsewhere = gap_findings(plain, PROCESS)
+    assert (elsewhere.verdict == "pass", elsewhere.value) == (verdict == "pass", pytest.approx(gap_mm, abs=0.001))
+    functional, _ = gap_findings(replace(plain, functional_faces=(FunctionalFace("body", "leads", 0.1),)), PROCESS)
+    assert (functional.verdict, functional.value) == (verdict, pytest.approx(gap_mm, abs=0.001))
 
 
 @pytest.mark.parametrize(("angle_deg", "verdict"), [(31.0, "pass"), (29.0, "fail")])

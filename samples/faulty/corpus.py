@@ -11,8 +11,8 @@ from batchone.samples.faulty.case import Fault, Seeder
 from batchone.samples.faulty.good import TEMPLATE
 from batchone.samples.vault_hole import hole_axes
 
-PEDICLE, SHAFT, TIBIAL, IMPLANT, MODEL, HOLLOW = (
-    "pedicle-guide", "osteotomy-guide", "tibial-guide", "cranial-implant", "anatomical-model", "hollow-model",
+PEDICLE, WINDOWED, SHAFT, TIBIAL, IMPLANT, MODEL, HOLLOW = (
+    "pedicle-guide", "windowed-guide", "osteotomy-guide", "tibial-guide", "cranial-implant", "anatomical-model", "hollow-model",
 )  # fmt: skip
 DEVICES = (PEDICLE, SHAFT, IMPLANT, MODEL, TEMPLATE)  # every kind of mesh fault is seeded in these
 GUIDES = (PEDICLE, SHAFT, TEMPLATE)
@@ -141,14 +141,20 @@ def _of_form() -> list[Fault]:
         fins = 1 if device == TEMPLATE else 3  # places with room about them
         found += [
             *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
-            Fault("gap of 0.3 mm", device, "gaps", "narrowest", misshapen.twin_fins(0.3, fins)),
-            Fault("gap of 0.55 mm", device, "gaps", "narrowest", misshapen.twin_fins(0.55, fins), sound=True),
+            Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
+            Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
             Fault("edge of 20 deg", device, "sharp", "longest edge", misshapen.blade(20.0, 0)),
             Fault("edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0), sound=True),
             Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),
             Fault("blunt spike", device, "sharp", "points", misshapen.spike(1.5, 1.5, 0), sound=True),
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
             Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True),
+        ]
+    for device in GUIDES:
+        label, axis = BORES[device][0]
+        found += [
+            Fault("rod 0.3 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.3)),
+            Fault("rod 0.6 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.6), sound=True),
         ]
     beside = {PEDICLE: ("bore-L3-left", "bore-new"), TEMPLATE: ("bore-hole-1", "bore-new"), IMPLANT: ("fixation", "perforation")}
     for device, (label, new) in beside.items():
@@ -287,7 +293,7 @@ def _of_plans() -> list[Fault]:
             "holes that meet", TEMPLATE, "holes", "between", seeds.axis_beside("hole-2", "hole-1", 2.0), by="holes_do_not_meet"
         ),
         Fault(
-            "window covered", PEDICLE, "window", "share of it", misguided.window_covered(WAYS_OUT[PEDICLE]), by="shows_the_bone"
+            "window covered", WINDOWED, "window", "share of it", misguided.window_covered(WAYS_OUT[PEDICLE]), by="shows_the_bone"
         ),
     ]
 

@@ -73,6 +73,24 @@ def bore_plugged(label: str, axis: str, thickness_mm: float) -> Seeder:
     return seed
 
 
+def rod_in_bore(label: str, axis: str, gap_mm: float) -> Seeder:
+    """A square rod stands in a bore, its faces so far from the wall, and hangs on a bar across the bore's outer end."""
+
+    def seed(case: Checked) -> Seeded:
+        planned = case.plan.axis(axis)
+        points, chosen = _points_of(case, label)
+        direction, origin, axes = np.array(planned.direction), np.array(planned.origin_mm), _frame(planned)
+        along = (points[chosen] - origin) @ direction
+        radius = float(np.median(np.linalg.norm(points[chosen] - origin - along[:, None] * direction, axis=1)))
+        half, low, high = radius - gap_mm, float(along.min()), float(along.max())
+        bar = _with_block(case, np.array([radius + 1.0, half, 0.75]), origin + low * direction, axes)
+        middle = origin + 0.5 * (low + high) * direction
+        rod = _with_block(bar, np.array([half, half, 0.5 * (high - low)]), middle, axes)
+        return Seeded(rod, grid_of(np.array([radius, radius, 0.5 * (high - low) + 1.0]), middle, axes))
+
+    return seed
+
+
 def slot_moved(label: str, plane: str, off_mm: float) -> Seeder:
     """Both faces of a slot lie beside the planned plane."""
 
