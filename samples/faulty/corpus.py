@@ -116,7 +116,7 @@ def _of_walls() -> list[Fault]:
         found += [
             *(
                 Fault("wall of 0.3 mm over 1 mm", device, "walls", spot, misbuilt.dented(0.3, place, side_mm=1.0), place)
-                for place in range(2)
+                for place in (1, 2)
             ),
             Fault("wall of 1.4 mm over 1 mm", device, "walls", spot, misbuilt.dented(1.4, 1, side_mm=1.0), sound=True),
         ]
@@ -154,7 +154,7 @@ def _of_form() -> list[Fault]:
         label, axis = BORES[device][0]
         found += [
             Fault("rod 0.3 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.3)),
-            Fault("rod 0.6 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.6), sound=True),
+            Fault("rod 1 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 1.0), sound=True),
         ]
     beside = {PEDICLE: ("bore-L3-left", "bore-new"), TEMPLATE: ("bore-hole-1", "bore-new"), IMPLANT: ("fixation", "perforation")}
     for device, (label, new) in beside.items():
