@@ -27,6 +27,11 @@ def chosen() -> tuple[Fault, ...]:
     for fault in faults():
         if fault.device != TEMPLATE:
             first.setdefault((fault.kind, fault.check, fault.by), fault)
+    for fault in faults():  # and one for each check of each family
+        if fault.device != TEMPLATE and fault.by and not fault.sound:
+            family = KINDS[fault.device].family
+            if not any(one.by == fault.by and KINDS[one.device].family == family and not one.sound for one in first.values()):
+                first[(family, fault.check, fault.by)] = fault
     return tuple(first.values())
 
 

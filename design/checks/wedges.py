@@ -15,7 +15,7 @@ from batchone.design.nearest import nearest_points
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Vector, judge
 
-OPENINGS = ("bore", "slot", "window", "perforation", "fixation", "escape-hole")  # labels of what is cut through a part
+OPENINGS = ("bore", "slot", "window", "mark-", "perforation", "fixation", "escape-hole")  # labels of what is cut through a part
 _UP = np.array([0.0, 0.0, 1.0])
 
 

@@ -244,7 +244,7 @@ def _of_labels() -> list[Fault]:
 def _of_plans() -> list[Fault]:
     left, right = "trajectory-L3-left", "trajectory-L3-right"
     fit, hold, cuts, near = "screws_fit", "pins_hold", "cuts_fit", "keeps_off_neighbours"
-    seeds = misplanned
+    seeds, cover = misplanned, misguided.window_covered
     return [
         Fault("order of another level", PEDICLE, "ordered", "not ordered", seeds.ordered_for(bones=("L2",))),
         Fault("order of this level", PEDICLE, "ordered", "not ordered", seeds.ordered_for(bones=("L3",)), sound=True),
@@ -295,6 +295,7 @@ def _of_plans() -> list[Fault]:
         Fault(
             "window covered", WINDOWED, "window", "share of it", misguided.window_covered(WAYS_OUT[PEDICLE]), by="shows_the_bone"
         ),
+        Fault("window covered", "windowed-tibial-guide", "window", "share of it", cover(WAYS_OUT[SHAFT]), by="shows_the_bone"),
     ]
 
 

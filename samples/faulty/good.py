@@ -44,6 +44,7 @@ KINDS: Mapping[str, Kind] = {
         {"site": "shaft", "wedge": "none", "bone_model": False, "contact_offset_mm": 0.3, "extension_mm": 15.0},
     ),
     "tibial-guide": Kind("osteotomy-guide", "left", {"bone_model": False, "contact_offset_mm": 0.3}),
+    "windowed-tibial-guide": Kind("osteotomy-guide", "left", {"bone_model": False, "contact_offset_mm": 0.3, "window_mm": 4.0}),
     "cranial-implant": Kind("cranial-implant", "left", {}),
     "anatomical-model": Kind("anatomical-model", "left", {"cut_bottom_mm": 200.0, "scale_cube": True}),
     "hollow-model": Kind(
