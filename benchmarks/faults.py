@@ -1,51 +1,96 @@
-"""Every seeded fault judged by all checks, as `batchone run` would: found by the right one, how far away, and in which time.
+"""Seeded faults, judged: found by the right check, how far away; and whether each check is needed.
 
-    python -m benchmarks.faults [--table] [--kind WORDS]
+    python -m benchmarks.faults [--table | --whole | --without] [--kind WORDS] [--device NAME]
 
-``--table`` writes docs/faults.md instead, from the checks that can see each fault.
+Each fault is judged by the check that must find it. ``--table`` writes docs/faults.md from that. ``--whole`` judges by all
+checks, as `batchone run` would, and says which others fail too. ``--without`` takes each check away in turn, and shows a fault
+that all that are left then miss. The drill template of docs/own-family is taken in.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.samples.faulty.case import Fault
 from batchone.samples.faulty.corpus import faults
-from batchone.samples.faulty.good import good
-from batchone.samples.faulty.judging import all_findings, away_mm, findings_for, says
+from batchone.samples.faulty.good import good, there
+from batchone.samples.faulty.judging import all_findings, away_mm, findings_for, is_right, measure_of, measures, says, without
 from batchone.samples.faulty.table import as_table
+from benchmarks.own_family import drill_template_installed
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true")
+    for flag in ("--table", "--whole", "--without"):
+        parser.add_argument(flag, action="store_true")
     parser.add_argument("--kind", default="")
+    parser.add_argument("--device", default="")
     options = parser.parse_args()
     use_kernel_cache()
-    chosen = [fault for fault in faults() if options.kind in fault.kind]
-    devices = {name: good(name) for name in sorted({fault.device for fault in chosen})}
-    rows, missed, began = [], 0, time.process_time()
+    began = time.process_time()
+    with drill_template_installed():
+        chosen = [fault for fault in faults() if options.kind in fault.kind and options.device in fault.device]
+        if options.without:
+            missed = _needed(chosen)
+            print(f"{missed} checks could be removed unseen, {time.process_time() - began:.0f} s of CPU time")
+        else:
+            missed = _judged(chosen, whole=options.whole, table=options.table)
+            print(f"{len(chosen)} judged, {missed} missed, {time.process_time() - began:.0f} s of CPU time")
+    sys.exit(1 if missed else 0)
+
+
+def _judged(chosen: list[Fault], *, whole: bool, table: bool) -> int:
+    devices = {name: good(name) for name in there() if any(fault.device == name for fault in chosen)}
+    rows, missed = [], 0
     for fault in chosen:
-        seeded = fault.seed(devices[fault.device])
-        found = findings_for(fault, seeded.case) if options.table else all_findings(seeded.case)
-        worst = says(fault, found)[0]
-        away = away_mm(seeded, worst)
-        right = worst.verdict != "fail" if fault.sound else worst.verdict == "fail" and away <= 1.0
+        try:
+            seeded = fault.seed(devices[fault.device])
+        except AssertionError as error:
+            missed += 1
+            print(f"MISS {fault.kind}, {fault.device} {fault.place}: not seeded, {error}", flush=True)
+            continue
+        found = all_findings(seeded.case) if whole else findings_for(fault, seeded.case)
+        right = is_right(fault, seeded, found)
+        said = says(fault, found)
         missed += not right
-        rows.append((fault, worst))
-        if not options.table:
-            others = sorted({f.check for f in found if f.verdict == "fail"} - {fault.check})
-            print(
-                f"{'ok  ' if right else 'MISS'} {fault.kind}, {fault.device} {fault.place}: {worst.check} {worst.value:.4g} "
-                f"({worst.limit}), {away:.2f} mm away; also {', '.join(others) or 'none'}"
-            )
-    if options.table:
+        if said:
+            rows.append((fault, said[0], seeded.where_mm is not None))
+        value = f"{said[0].value:.4g} ({said[0].limit}), {away_mm(seeded, said[0]):.2f} mm away" if said else "nothing said"
+        others = sorted({f.check for f in found if f.verdict == "fail"} - {fault.check}) if whole else []
+        print(
+            f"{'ok  ' if right else 'MISS'} {fault.kind}, {fault.device} {fault.place}: {fault.check} {value}"
+            + (f"; also {', '.join(others)}" if others else ""), flush=True,
+        )  # fmt: skip
+    if table and not missed:
         PAGE.write_text(as_table(rows), encoding="utf-8")
-    print(f"{len(chosen)} judged, {missed} missed, {time.process_time() - began:.0f} s of CPU time")
+    return missed
+
+
+def _needed(chosen: list[Fault]) -> int:
+    """Take each check of each kind of device away in turn: how many leave every fault found."""
+    unneeded = 0
+    devices = {name: good(name) for name in there()}
+    names = {name: case.order.device for case in devices.values() for name in measures(case)}
+    for name, family in names.items():
+        mine = [f for f in chosen if not f.sound and measure_of(f, devices[f.device]) == name]
+        seen = False
+        for fault in mine[:1]:
+            seeded = fault.seed(devices[fault.device])
+            if not is_right(fault, seeded, all_findings(seeded.case)):
+                continue
+            with without(name, family):
+                seen = not is_right(fault, seeded, all_findings(seeded.case))
+            print(f"{'ok  ' if seen else 'MISS'} without {name}: {fault.kind} in {fault.device}", flush=True)
+        unneeded += not seen
+        if not mine:
+            print(f"none without {name}: no fault of the corpus is its own")
+    return unneeded
 
 
 if __name__ == "__main__":

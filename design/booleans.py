@@ -214,6 +214,11 @@ def trimmed(solid: Solid, *, origin_mm: FloatArray, normal: FloatArray, label: s
     return difference(solid, tool, what=what)
 
 
+def handles_of(solid: Solid) -> int:
+    """How many ways lead through a solid (its genus): through its largest piece, where it is in several."""
+    return int(pieces(solid)[0].manifold.genus())
+
+
 def intersects(a: Solid, b: Solid) -> bool:
     """Do two solids share more volume than rounding explains?"""
     return volume_of(a.manifold ^ b.manifold) > slack_mm3(a.manifold, b.manifold)
@@ -284,6 +289,7 @@ def to_part(
     functional_faces: tuple[FunctionalFace, ...] = (),
     step: bytes = b"",
     pose: FloatArray | None = None,
+    handles: int | None = None,
 ) -> Part:
     """Make a printable part.
 
@@ -299,6 +305,8 @@ def to_part(
         STEP file of the parametric features, in LPS.
     pose
         (4, 4) from the frame the solid was built in to LPS; None when it is LPS already.
+    handles
+        How many ways lead through it, where the family knows.
 
     Raises
     ------
@@ -308,7 +316,7 @@ def to_part(
     mesh, face_labels, labels = to_mesh(solid)
     if pose is not None:
         mesh = Mesh(moved_points(pose, mesh.vertices_mm), mesh.faces)
-    part = Part(name, mesh, face_labels, labels, functional_faces, step)
+    part = Part(name, mesh, face_labels, labels, functional_faces, step, handles=handles)
     areas = face_areas(part)
     lost = [face.label for face in functional_faces if areas.get(face.label, 0.0) <= 0.0]
     if lost:

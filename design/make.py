@@ -89,9 +89,9 @@ def _checked(
     *,
     only: CheckSet,
 ) -> CheckedDevice:
+    from batchone.design.checks.device import device_findings
     from batchone.design.checks.functional_faces import face_findings
     from batchone.design.checks.part import part_findings
-    from batchone.design.checks.placement import placement_findings
     from batchone.pipeline.side_by_side import beside
 
     family = _family(order)
@@ -101,10 +101,10 @@ def _checked(
 
     def of_all() -> tuple[Finding, ...]:
         found: list[Finding] = []
-        for part, whole in zip(device.parts, faces, strict=True):
+        for part in device.parts:
             wall = limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm")
-            found += [*part_findings(part, process, wall, only=only), *whole]
-        return (*found, *placement_findings(device, anatomy, plan, order, limits=limits, machine=machine))
+            found += part_findings(part, process, wall, only=only)
+        return (*found, *device_findings(case))
 
     def of_family() -> tuple[Finding, ...]:
         if any(finding.verdict == "fail" for whole in faces for finding in whole):

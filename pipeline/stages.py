@@ -104,6 +104,11 @@ def _keep_device(device: Device, folder: Path, taken: Taken) -> Device:
 
 def _keep_checked(checked: CheckedDevice, folder: Path, taken: Taken) -> CheckedDevice:
     _write_json(folder / "findings.json", [dataclasses.asdict(f) for f in checked.findings])
+    if any(finding.verdict == "fail" for finding in checked.findings):  # no job folder will show it
+        from batchone.pipeline.job.closeups import closeups
+
+        for picture in closeups(checked.findings, checked.device):
+            (folder / picture.name).write_bytes(picture.png)
     return checked
 
 
@@ -130,7 +135,7 @@ STAGES = (
         "batchone.design.make:design",
         ("Anatomy", "Plan", "Order", "Process", "Tables"),
         "Device",
-        6,
+        8,
         2.0,
         _keep_device,
     ),
@@ -140,7 +145,7 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        7,
+        9,
         4.0,
         _keep_checked,
     ),
@@ -154,7 +159,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        5,
+        6,
         3.0,
     ),
 )

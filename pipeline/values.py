@@ -346,6 +346,8 @@ class Part:
         STEP file of the parametric features, empty when there are none.
     purpose
         ``bone-model``: a model of a bone that goes with a device.
+    handles
+        How many ways lead through it, as its family declares: openings, and loops of its body; None: not declared.
     """
 
     name: str
@@ -355,6 +357,7 @@ class Part:
     functional_faces: tuple[FunctionalFace, ...] = ()
     step: bytes = b""
     purpose: Literal["device", "bone-model"] = "device"
+    handles: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -304,10 +304,18 @@ def test_a_list_that_is_not_canonical_is_refused(line: str, job: Path, keys: Pat
 
 def test_a_job_json_of_another_version_or_with_an_unknown_key_is_off(job: Path, keys: Path) -> None:
     data = (job / "job.json").read_bytes()
-    for old, new in ((b"batchone-job/1", b"batchone-job/2"), (b'{\n  "after', b'{\n  "a": 1,\n  "after')):
+    for old, new in ((b"batchone-job/2", b"batchone-job/3"), (b'{\n  "after', b'{\n  "a": 1,\n  "after')):
         (job / "job.json").write_bytes(data.replace(old, new, 1))
         _seal(job, release_key(keys))
         assert ("off", "job.json") in _kinds(verify_job(job, signers=keys))
+
+
+def test_a_job_of_the_schema_before_is_refused_in_a_clear_word(job: Path, keys: Path) -> None:
+    data = (job / "job.json").read_bytes()
+    (job / "job.json").write_bytes(data.replace(b"batchone-job/2", b"batchone-job/1", 1))
+    _seal(job, release_key(keys))
+    (found,) = (p for p in verify_job(job, signers=keys).problems if p.file == "job.json" and p.kind == "off")
+    assert "batchone-job/2" in found.text
 
 
 def _packed(xml: bytes, *, name: str = "3D/3dmodel.model") -> bytes:

@@ -19,8 +19,11 @@ def coincident_triangles(mesh: Mesh) -> IntArray:
     steps = np.rint((mesh.vertices_mm - mesh.vertices_mm.min(axis=0)) / _SAME_MM).astype(np.int64)
     place = np.unique(steps, axis=0, return_inverse=True)[1].reshape(-1)
     corners = np.sort(place[mesh.faces], axis=1)
-    # triangles whose own corners fall together have no face to lie on another with: the mesh's check counts them
-    whole = np.flatnonzero((corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]))
+    # triangles lower than the rounding, or whose own corners fall together, have no face to lie on another with
+    sides = mesh.vertices_mm[mesh.faces[:, [1, 2, 0]]] - mesh.vertices_mm[mesh.faces]
+    twice_area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
+    high = twice_area > _SAME_MM * np.sqrt(np.einsum("ijk,ijk->ij", sides, sides)).max(axis=1)
+    whole = np.flatnonzero(high & (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]))
     group, count = np.unique(corners[whole], axis=0, return_inverse=True, return_counts=True)[1:]
     return whole[count[group.reshape(-1)] > 1].astype(np.int32)
 

@@ -7,8 +7,14 @@ from typing import Final
 
 from batchone.design.checks.cavities import cavity_findings
 from batchone.design.checks.coincident import coincident_findings
+from batchone.design.checks.functional_faces import face_findings
+from batchone.design.checks.gaps import gap_findings
+from batchone.design.checks.handles import handle_findings
 from batchone.design.checks.mesh import mesh_findings
+from batchone.design.checks.rooms import room_findings
+from batchone.design.checks.sharp import sharp_findings
 from batchone.design.checks.walls import wall_findings
+from batchone.design.checks.wedges import wedge_findings
 from batchone.design.family import CheckSet
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.process import Process
@@ -18,12 +24,24 @@ PartCheck = Callable[[Part, Process, Limit | None], tuple[Finding, ...]]
 
 PART_CHECKS: Final[dict[str, PartCheck]] = {  # by the name that their findings bear
     "mesh": lambda part, process, wall: mesh_findings(part),
+    "handles": lambda part, process, wall: handle_findings(part),
     "coincident": lambda part, process, wall: coincident_findings(part),
     "cavities": lambda part, process, wall: cavity_findings(part, process),
     "walls": wall_findings,
+    "gaps": lambda part, process, wall: () if as_the_bone_is(wall) else gap_findings(part, process),
+    "sharp": lambda part, process, wall: () if as_the_bone_is(wall) else sharp_findings(part),
+    "wedges": lambda part, process, wall: wedge_findings(part, process),
+    "rooms": lambda part, process, wall: () if as_the_bone_is(wall) else room_findings(part, process),
+    "faces": lambda part, process, wall: face_findings(part),
 }
 
-INTERACTIVE: Final = frozenset({"mesh", "coincident", "walls"})  # of the above; every other one runs for a release only
+# every other one runs for a release only
+INTERACTIVE: Final = frozenset({"mesh", "coincident", "walls", "gaps", "faces"})
+
+
+def as_the_bone_is(wall: Limit | None) -> bool:
+    """Is a part a model whose walls, gaps and edges are the bone's own?"""
+    return wall is not None and not wall.gate
 
 
 def part_findings(part: Part, process: Process, wall: Limit | None, *, only: CheckSet = "release") -> tuple[Finding, ...]:

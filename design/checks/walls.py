@@ -1,6 +1,7 @@
 """Wall thickness by rays: from each triangle straight inward to the opposite face.
 
-Only opposite faces count as a wall: where the ray meets a face at a grazing angle it has found a corner, not a wall.
+Only opposite faces count as a wall: where the ray meets a face at a grazing angle it has found a corner, not a wall. Two figures
+are judged: what nearly all of the area keeps, and the thinnest spot of a stated size, however small its share of the area.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 THIN_SHARE = 0.001  # share of the wall area that may be below the limit: slivers beside edges; project default, unverified
+# a spot as large as the finest pin that processes print (design guides: 0.5 to 0.8 mm): less is no wall that could break, but the
+# sliver beside an edge
+SPOT_MM = 0.5
+SPOT_MM2 = np.pi * (0.5 * SPOT_MM) ** 2
 # faces turned by more than 37 degrees against each other form a corner, not a wall: the rim of an implant for a large defect has
 # corners of about 45 degrees, since it slides in along one axis; project default, unverified
 _OPPOSITE_COSINE = 0.8
 _ENGRAVED = "label"  # the ridges between engraved strokes are no walls: stroke and depth have limits of their own
 _START_MM = 1e-4  # numerical: a ray starts this far inside its own triangle (single-precision rays, parts within 1 m)
+_LOOKED_AT = 1.2  # numerical: spots thicker than so many times the limit are not told apart
 _MOST_RAYS = 400_000  # numerical: more triangles are sampled at even steps, which moves the percentile by less than 0.01 mm
 
 
@@ -49,6 +55,30 @@ class Walls:
         order = np.argsort(self.thickness_mm, kind="stable")
         covered = np.cumsum(self.area_mm2[order])
         return int(order[np.searchsorted(covered, share * covered[-1])])
+
+    def thinnest_spot(self, mesh: Mesh, below_mm: float) -> tuple[float, int | None]:
+        """The thinnest spot of ``SPOT_MM2``: its greatest thickness, mm, and the index of its middle.
+
+        A spot is the walls whose triangles' middles lie within ``SPOT_MM`` of one of them. Only spots thinner than ``below_mm``
+        are looked for; where there is none, ``below_mm`` and None.
+        """
+        thin = np.flatnonzero(self.thickness_mm < below_mm)
+        if len(thin) == 0 or float(self.area_mm2[thin].sum()) < SPOT_MM2:
+            return below_mm, None
+        from scipy.spatial import cKDTree
+
+        middles = mesh.vertices_mm[mesh.faces[self.face[thin]]].mean(axis=1)
+        best, where = below_mm, None
+        for index, near in enumerate(cKDTree(middles).query_ball_point(middles, SPOT_MM)):
+            around = thin[np.array(near)]
+            order = around[np.argsort(self.thickness_mm[around], kind="stable")]
+            covered = np.cumsum(self.area_mm2[order])
+            if covered[-1] < SPOT_MM2:
+                continue
+            reached = float(self.thickness_mm[order[np.searchsorted(covered, SPOT_MM2)]])
+            if reached < best:
+                best, where = reached, int(thin[index])
+        return best, where
 
 
 def measure_walls(mesh: Mesh, considered: npt.NDArray[np.bool_] | None = None) -> Walls:
@@ -94,10 +124,17 @@ def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> t
     what = f"{part.name}: wall that 99.9 % of the area keeps"
     held_mm, where = _place(part.mesh, walls, held)
     least_mm, least_where = _place(part.mesh, walls, worst)
-    return (
+    findings = (
         judge("walls", what, held_mm, "mm", low=low_mm, gate=gate, hint=hint, source=source, where_mm=where),
         judge("walls", f"{part.name}: thinnest place, edges included", least_mm, "mm", where_mm=least_where),
     )
+    if not gate:  # a bone is as thin as it is: there is no spot to thicken
+        return findings
+    spot_mm, middle = walls.thinnest_spot(part.mesh, _LOOKED_AT * low_mm)
+    _, spot_where = _place(part.mesh, walls, middle)
+    what = f"{part.name}: thinnest spot of {SPOT_MM:g} mm (up to {_LOOKED_AT * low_mm:g} mm are looked at)"
+    spot = judge("walls", what, spot_mm, "mm", low=low_mm, gate=gate, hint=hint, source=source, where_mm=spot_where)
+    return (*findings, spot)
 
 
 def _place(mesh: Mesh, walls: Walls, index: int | None) -> tuple[float, Vector | None]:

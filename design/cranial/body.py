@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from batchone.design import solid
-from batchone.design.booleans import Solid, difference, simplify, solid_from_labelled_mesh, solid_from_mesh, to_part
+from batchone.design.booleans import Solid, difference, handles_of, simplify, solid_from_labelled_mesh, solid_from_mesh, to_part
 from batchone.design.cranial.blank import Blank, Sizes, make_blank
 from batchone.design.cranial.columns import local_plan
 from batchone.design.cranial.engraving import Label, engraving_tool, label_features, place_label
@@ -78,12 +78,14 @@ def build_implant(anatomy: Anatomy, plan: Plan, order: Order, process: Process) 
         label=label,
     )
     body, features = _with_features(blank, (drains, screws), label)
+    holes = len(drains.points_mm) + len(screws.points_mm)
     part = to_part(
         body,
         PART,
         functional_faces=_functional(screws),
         step=solid.step_of(features, pose=blank.local.pose),
         pose=blank.local.pose,
+        handles=handles_of(solid_from_labelled_mesh(blank.mesh, FACES, blank.labels)) + holes,
     )
     return Device("cranial-implant", (part,), _figures(blank, body, drains=drains, screws=screws, label=label))
 

@@ -12,7 +12,7 @@ from batchone.design.guide.label import LABEL, letters_mm
 from batchone.design.lettering.picture import pictured
 from batchone.design.lettering.reading import read
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Bone, Finding, Part
+from batchone.pipeline.values import Bone, Finding, Part, Vector
 
 _NO_ARROW_DEG = 180.0  # an arrow that is not found counts as turned round
 _HINT = "report this order: the label was not made as meant, or something stands before it"
@@ -40,11 +40,21 @@ def label_findings(
         flat = head - engraving.axes[:, 2] * float(head @ engraving.axes[:, 2])
         cosine = float(flat @ found.up) / max(float(np.linalg.norm(flat)), 1e-9)
         away_deg = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
-    gates = limits.gates
+    gates, where = limits.gates, _middle(part)
+    turned = f"{part.name}: arrow of the label, away from the head"
     return (
-        judged(gates["label_misread"], "label", what, float(wrong), _HINT),
-        judged(gates["label_arrow_deg"], "label", f"{part.name}: arrow of the label, away from the head", away_deg, _HINT),
+        judged(gates["label_misread"], "label", what, float(wrong), _HINT, where),
+        judged(gates["label_arrow_deg"], "label", turned, away_deg, _HINT, where),
     )
+
+
+def _middle(part: Part) -> Vector | None:
+    """Middle of the letters; None where there are none."""
+    faces = part.mesh.faces[part.face_labels == part.labels.index(LABEL)] if LABEL in part.labels else part.mesh.faces[:0]
+    if len(faces) == 0:
+        return None
+    x, y, z = part.mesh.vertices_mm[np.unique(faces)].mean(axis=0).tolist()
+    return (x, y, z)
 
 
 def _differing(said: tuple[str, ...], meant: tuple[str, ...]) -> int:

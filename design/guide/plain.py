@@ -7,7 +7,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from batchone.design.booleans import difference, to_part, union
+from batchone.design.booleans import difference, handles_of, to_part, union
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import Ground
@@ -124,9 +124,10 @@ def plain_guide(
     )
     above = union(*(sleeve.tube() for sleeve in sleeves), what=f"{name}: sleeves")
     body = guide_body(base, above, sleeves, name=name)
+    handles = handles_of(body) + len(sleeves)
     body = finished(difference(body, *(sleeve.cut() for sleeve in sleeves), what=f"{name}: bores"))
     step = step_of(tuple(sleeve.bore() for sleeve in sleeves), pose=pose)
-    return to_part(body, name, functional_faces=guide_faces(sleeves, process), step=step, pose=pose)
+    return to_part(body, name, functional_faces=guide_faces(sleeves, process), step=step, pose=pose, handles=handles)
 
 
 def plain_findings(

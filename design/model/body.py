@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchone.design.booleans import Solid, difference, solid_from_mesh, to_mesh, to_part, trimmed, union, volume_mm3
+from batchone.design.booleans import Solid, difference, handles_of, solid_from_mesh, to_mesh, to_part, trimmed, union, volume_mm3
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.anatomical_model import AnatomicalModelParameters
 from batchone.design.family import parameters_of
@@ -58,9 +58,12 @@ def build_model(anatomy: Anatomy, plan: Plan, order: Order, process: Process) ->
     if chosen.hollow:
         hollow = hollow_out(body, wall_mm=chosen.wall_mm, hole_mm=chosen.escape_hole_mm, holes=chosen.escape_holes)
         body = _hollowed(body, hollow)
+    handles = handles_of(joined.body) + sum(handles_of(cavity) - 1 for cavity in hollow.cavities) + len(hollow.holes)
     body, marks = _engraved(body, bones, order, chosen, process)
     features = (*joined.pins, *hollow.holes, *marks)
-    model = to_part(body, "model", functional_faces=_faces(marks, process), step=step_of(features, pose=pose), pose=pose)
+    model = to_part(
+        body, "model", functional_faces=_faces(marks, process), step=step_of(features, pose=pose), pose=pose, handles=handles
+    )
     parts = (model, _scale_cube(model, pose, chosen.scale_cube_mm, process)) if chosen.scale_cube else (model,)
     cut_off_mm3 = volume_mm3(whole) - volume_mm3(cut)
     figures = (
@@ -181,4 +184,4 @@ def _scale_cube(model: Part, pose: FloatArray, edge_mm: float, process: Process)
         body = difference(body, solid_from_mesh(figure.mesh, LABEL), what="engraving the scale cube")
         features.append(figure)
     face = FunctionalFace(CUBE, "measured with a caliper to check the scale", process.tolerance_mm)
-    return to_part(body, "scale-cube", functional_faces=(face,), step=step_of(tuple(features), pose=pose), pose=pose)
+    return to_part(body, "scale-cube", functional_faces=(face,), step=step_of(tuple(features), pose=pose), pose=pose, handles=0)

@@ -8,7 +8,18 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, intersects, pieces, solid_from_mesh, to_mesh, to_part, trimmed, union
+from batchone.design.booleans import (
+    Solid,
+    difference,
+    handles_of,
+    intersects,
+    pieces,
+    solid_from_mesh,
+    to_mesh,
+    to_part,
+    trimmed,
+    union,
+)
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
@@ -137,11 +148,13 @@ def _guide(
     )
     above = union(*blocks, *(sleeve.tube() for sleeve in sleeves), what=f"{name}: blocks, sleeves")
     body = difference(union(above, shell, what=f"{name}: plate"), seat.solid, what=f"{name}: seat")
+    handles = handles_of(body) + len(sleeves) + (len(layout.slots) if chosen.slot == "captured" else 0)
     cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
     bores = tuple(sleeve.bore() for sleeve in sleeves)
     openings = _openings(name, layout, ground, relief, zones, footprint, taken_mm(ground.lattice, sleeves, blocks=blocks), chosen)
     tools = (*(cut_tool(cut) for cut in cuts), *(sleeve.cut() for sleeve in sleeves), *(cut_tool(one.hole()) for one in openings))
     body = difference(body, *tools, what=f"{name}: slots, bores, openings")
+    handles += len(openings)
     marks: tuple[Feature, ...] = ()
     if chosen.engrave:
         marks = _marks(label_slot, words, chosen, process, upward=not downward)
@@ -156,6 +169,7 @@ def _guide(
         ),
         step=step_of((*cuts, *bores, *(opening.hole() for opening in openings), *marks), pose=layout.pose),
         pose=layout.pose,
+        handles=handles,
     )
     return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2), *more]
 

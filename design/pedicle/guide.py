@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchone.design.booleans import Solid, difference, solid_from_mesh, to_part, union
+from batchone.design.booleans import Solid, difference, handles_of, solid_from_mesh, to_part, union
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
@@ -186,6 +186,7 @@ def _guide(
 
     body, (holes, marks, step) = beside(uncut, features)  # solids on one thread alone: their numbers order the triangles
     tools = (*(solid_from_mesh(hole.mesh, hole.name) for hole in holes), *(solid_from_mesh(mark.mesh, LABEL) for mark in marks))
+    handles = handles_of(body) + len(holes)
     body = finished(difference(body, *tools, what=f"{name}: bores, window, label"))
     part = to_part(
         body,
@@ -193,6 +194,7 @@ def _guide(
         functional_faces=(*_faces(site, bool(marks), process), *((window.face(process),) if window else ())),
         step=step,
         pose=site.pose,
+        handles=handles,
     )
     area_mm2 = float(zones.sum()) * site.ground.lattice.step_mm**2
     figures = [(f"{name}_zones_mm2", area_mm2)]

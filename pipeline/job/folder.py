@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from batchone.pipeline.approval import shown
 from batchone.pipeline.disk import reported, write_bytes
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
+from batchone.pipeline.job.closeups import closeups
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.dicom_header import Frame
@@ -84,6 +86,7 @@ def package(
             *make_pictures(anatomy, checked.device, plan),
             *gap_pictures(anatomy, checked.device, plan),
             *seat_pictures(anatomy, checked.device, plan),
+            *closeups(shown(checked.findings, approval.waivers), checked.device),
         )
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)

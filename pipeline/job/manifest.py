@@ -14,7 +14,7 @@ from batchone.pipeline.job.measure import MeshFigures
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Finding, Vector
 
-SCHEMA: Literal["batchone-job/1"] = "batchone-job/1"
+SCHEMA: Literal["batchone-job/2"] = "batchone-job/2"
 DISCLAIMER = "Not a cleared medical device; for research and engineering"
 _DECIMALS = 6  # of every number in job.json: 1e-6 mm is below what any step resolves
 
@@ -168,7 +168,7 @@ class JobManifest(Model):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    schema_name: Annotated[Literal["batchone-job/1"], Field(alias="schema")] = SCHEMA
+    schema_name: Annotated[Literal["batchone-job/2"], Field(alias="schema")] = SCHEMA
     job: JobId
     case: str
     device: str

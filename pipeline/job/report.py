@@ -42,7 +42,7 @@ def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapp
     files
         Relative path -> SHA-256 of the files to print from.
     """
-    shown = [p for p in pictures if p.name.startswith(("fit-", "device-"))]
+    shown = [p for p in pictures if p.name.startswith(("fit-", "device-", "finding-"))]
     lead, rest = _split(shown, ("fit-outside.png", "device-oblique.png", "device-front.png", "device-left.png"))
     data = {
         **_head(manifest, "Build report"),

@@ -160,16 +160,31 @@ def touching_shell(place: int) -> Seeder:
     return seed
 
 
-def spike(height_mm: float, place: int) -> Seeder:
-    """One vertex is drawn out of the surface."""
+def double_face(place: int) -> Seeder:
+    """One triangle is there twice, with vertices of its own, and faces the other way."""
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
         face = face_at(part, place)
-        vertex = int(part.mesh.faces[face, 0])
-        points = part.mesh.vertices_mm.copy()
-        points[vertex] += height_mm * normals_and_areas(part.mesh)[0][face]
-        return Seeded(with_part(case, replace(part, mesh=replace(part.mesh, vertices_mm=points))), points[vertex])
+        corners = part.mesh.vertices_mm[part.mesh.faces[face]]
+        return Seeded(with_shell(case, corners, len(part.mesh.vertices_mm) + np.array([[2, 1, 0]])), corners.mean(axis=0))
+
+    return seed
+
+
+def sliver(place: int) -> Seeder:
+    """An edge has a vertex in its middle, and a triangle without height closes it."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        face = face_at(part, place)
+        a, b, c = (int(vertex) for vertex in part.mesh.faces[face])
+        middle = 0.5 * (part.mesh.vertices_mm[a] + part.mesh.vertices_mm[b])
+        new = len(part.mesh.vertices_mm)
+        added = with_shell(case, middle[None], np.array([[new, b, c], [a, b, new]]))
+        faces = added.device.parts[0].mesh.faces.copy()
+        faces[face] = (a, new, c)
+        return Seeded(with_faces(added, faces, added.device.parts[0].face_labels), middle)
 
     return seed
 

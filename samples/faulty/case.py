@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -29,8 +30,9 @@ class Seeded:
 class Fault:
     """One row of the corpus.
 
-    ``check`` and ``what`` say which finding must fail: the check's name, and words of what it measured. ``sound`` faults lie
-    just inside the limit, and that finding must not fail. ``place`` tells faults of a kind on a device apart.
+    ``check`` and ``what`` say which finding must have the ``verdict``: its name, and words of what it measured. ``by`` is the
+    function of the family that measures it, empty for the checks of any device. ``sound`` faults lie just inside the limit, and
+    that finding must pass. ``place`` tells faults of a kind on a device apart.
     """
 
     kind: str
@@ -40,6 +42,8 @@ class Fault:
     seed: Seeder
     place: int = 0
     sound: bool = False
+    by: str = ""
+    verdict: Literal["fail", "warn"] = "fail"
 
 
 def with_part(case: Checked, part: Part) -> Checked:

@@ -6,17 +6,26 @@ from collections.abc import Callable
 
 import numpy as np
 
-from batchone.samples.faulty import broken_mesh, misbuilt, misguided
+from batchone.samples.faulty import broken_mesh, misbuilt, misguided, mislabelled, misplanned, misshapen
 from batchone.samples.faulty.case import Fault, Seeder
-from batchone.samples.faulty.good import DEVICES
+from batchone.samples.faulty.good import TEMPLATE
 from batchone.samples.vault_hole import hole_axes
 
-GUIDES = ("pedicle-guide", "osteotomy-guide")
+PEDICLE, WINDOWED, SHAFT, TIBIAL, IMPLANT, MODEL, HOLLOW = (
+    "pedicle-guide", "windowed-guide", "osteotomy-guide", "tibial-guide", "cranial-implant", "anatomical-model", "hollow-model",
+)  # fmt: skip
+DEVICES = (PEDICLE, SHAFT, IMPLANT, MODEL, TEMPLATE)  # every kind of mesh fault is seeded in these
+GUIDES = (PEDICLE, SHAFT, TEMPLATE)
+MADE = (PEDICLE, SHAFT, IMPLANT, TEMPLATE)  # not as the bone is
 BORES = {
-    "pedicle-guide": (("bore-L3-left", "trajectory-L3-left"), ("bore-L3-right", "trajectory-L3-right")),
-    "osteotomy-guide": (("bore-pin-1", "pin-1"), ("bore-pin-4", "pin-4")),
+    PEDICLE: (("bore-L3-left", "trajectory-L3-left"), ("bore-L3-right", "trajectory-L3-right")),
+    SHAFT: (("bore-pin-1", "pin-1"), ("bore-pin-4", "pin-4")),
+    TEMPLATE: (("bore-hole-1", "hole-1"), ("bore-hole-2", "hole-2")),
 }
-WAYS_OUT = {"pedicle-guide": "insertion-L3", "osteotomy-guide": "insertion"}
+BORE_BY = {PEDICLE: "leads_the_drill", SHAFT: "leads_the_pins", TEMPLATE: "sits_and_leads"}
+SITS_BY = {PEDICLE: "sits_on_bone", SHAFT: "sits_on_bone", TEMPLATE: "sits_and_leads"}
+SLIDES_BY = {PEDICLE: "slides_on", SHAFT: "slides_on", TEMPLATE: "sits_and_leads"}
+WAYS_OUT = {PEDICLE: "insertion-L3", SHAFT: "insertion", TEMPLATE: "insertion"}
 _SIDEWAYS = np.array([0.6, 0.0, 0.8])
 
 _MESH: tuple[tuple[str, str, str, Callable[[int], Seeder]], ...] = (
@@ -29,111 +38,296 @@ _MESH: tuple[tuple[str, str, str, Callable[[int], Seeder]], ...] = (
     ("detached island", "mesh", "separate pieces", broken_mesh.island),
     ("trapped cavity", "cavities", "closed cavities", broken_mesh.trapped_cavity),
     ("touching shells", "coincident", "lie on another one", broken_mesh.touching_shell),
+    ("double face", "coincident", "lie on another one", broken_mesh.double_face),
 )
 
 
 def faults() -> tuple[Fault, ...]:
-    """All faults, those just inside their limits too."""
-    return (*_of_meshes(), *_of_shape(), *_of_bores(), *_of_slots(), *_of_contact())
+    """All faults, those just inside their limits too; those of the drill template for where its package is installed."""
+    return (
+        *_of_meshes(), *_of_shape(), *_of_walls(), *_of_form(), *_of_bores(), *_of_slots(), *_of_contact(), *_of_labels(),
+        *_of_plans(), *_of_models(), *_of_seats(),
+    )  # fmt: skip
 
 
 def _of_meshes() -> list[Fault]:
-    return [
+    found = [
         Fault(kind, device, check, what, make(place), place)
         for kind, check, what, make in _MESH
         for device in DEVICES
         for place in range(2)
-        if not (kind == "trapped cavity" and device == "cranial-implant" and place > 0)
+        if not (kind == "trapped cavity" and device == IMPLANT and place > 0)
+    ]
+    what = "triangles without height"
+    return [
+        *found,
+        *(Fault("triangle without height", MODEL, "mesh", what, broken_mesh.sliver(k), k, verdict="warn") for k in (0, 1)),
     ]
 
 
 def _of_shape() -> list[Fault]:
     found = []
     for device in DEVICES:
-        solid = device != "anatomical-model"  # a bone is as thin as it is: a wall refuses no model
         found += [
             Fault("unit: inch read as mm", device, "placement", "largest side beyond the room", misbuilt.scaled(25.4)),
             Fault("inside out", device, "mesh", ": volume", misbuilt.inside_out()),
         ]
-        if solid:
-            found += [Fault("thin fin, 0.3 mm", device, "walls", "99.9 %", misbuilt.fin(0.3, place), place) for place in range(3)]
-            found.append(Fault("fin of 1.05 mm", device, "walls", "99.9 %", misbuilt.fin(1.05, 0), sound=True))
-    for device in ("pedicle-guide", "osteotomy-guide", "anatomical-model"):
+    for device in (PEDICLE, SHAFT, MODEL, TEMPLATE):
         found.append(Fault("unit: cm read as mm", device, "envelope", "inside the design envelope", misbuilt.scaled(0.1)))
     for device in GUIDES:
+        labels = ("contact", BORES[device][0][0]) if device == TEMPLATE else ("contact", "label", BORES[device][0][0])
         found += [
             Fault("bar out of the envelope", device, "envelope", "longest", misbuilt.bar(230.0, 0)),
-            Fault("mirrored part", device, "bore", "axis", misbuilt.mirrored()),
-            Fault("part moved by 0.5 mm", device, "contact", "95 % of the contact", misbuilt.moved(_SIDEWAYS, 0.5)),
-            *(Fault("lost face label", device, "faces", "least area", misbuilt.lost_label(label)) for label in
-              ("contact", "label", BORES[device][0][0])),
-        ]  # fmt: skip
+            Fault("mirrored part", device, "bore", "axis", misbuilt.mirrored(), by=BORE_BY[device]),
+            Fault(
+                "part moved by 0.5 mm",
+                device,
+                "contact",
+                "95 % of the contact",
+                misbuilt.moved(_SIDEWAYS, 0.5),
+                by=SITS_BY[device],
+            ),
+            *(Fault("lost face label", device, "faces", "least area", misbuilt.lost_label(label)) for label in labels),
+        ]
     across, along, out = hole_axes().T
     inward = 0.15 * across - out
-    found += [
-        Fault("wall of 0.3 mm", "cranial-implant", "walls", "99.9 %", misbuilt.dented(0.3, place, side_mm=4.0), place)
-        for place in range(4)
+    fits, clear, gap = "slides_in", "bone_kept_clear", "border_gap_found"
+    return [
+        *found,
+        Fault("unit: mm read as cm", IMPLANT, "size", "length", misbuilt.scaled(10.0), by="in_plane_size"),
+        Fault("part sunk by 3 mm", IMPLANT, "insertion", "least distance on the way", misbuilt.moved(inward, 3.0), by=fits),
+        Fault("part moved by 0.8 mm", IMPLANT, "overlap", "volume shared", misbuilt.moved(across, 0.8), by=clear),
+        Fault("part moved by 0.8 mm", IMPLANT, "distance to bone", "other faces", misbuilt.moved(across, 0.8), by=clear),
+        Fault("part moved by 0.3 mm", IMPLANT, "border gap", "least minus", misbuilt.moved(along, 0.3), by=gap),
+        Fault("mirrored part", IMPLANT, "border gap", "95th", misbuilt.mirrored(), by=gap),
+        Fault("part moved by 0.05 mm", IMPLANT, "border gap", "least minus", misbuilt.moved(across, 0.05), sound=True, by=gap),
     ]
-    found += [
-        Fault("wall of 0.8 mm", "cranial-implant", "thickness", "thinnest", misbuilt.thinned(0.8, place), place)
-        for place in range(2)
+
+
+def _of_walls() -> list[Fault]:
+    found, spot = [], "thinnest spot"
+    for device in MADE:
+        found += [Fault("thin fin, 0.3 mm", device, "walls", "99.9 %", misbuilt.fin(0.3, place), place) for place in range(3)]
+        found += [
+            Fault("fin of 1.05 mm", device, "walls", "99.9 %", misbuilt.fin(1.05, 0), sound=True),
+            Fault("fin of 1.05 mm", device, "walls", spot, misbuilt.fin(1.05, 0), sound=True),
+        ]
+    for device in (PEDICLE, IMPLANT, TEMPLATE):
+        found += [
+            *(
+                Fault("wall of 0.3 mm over 1 mm", device, "walls", spot, misbuilt.dented(0.3, place, side_mm=1.0), place)
+                for place in (1, 2)
+            ),
+            Fault("wall of 1.4 mm over 1 mm", device, "walls", spot, misbuilt.dented(1.4, 1, side_mm=1.0), sound=True),
+        ]
+    thick = "thick_enough"
+    return [
+        *found,
+        *(
+            Fault("wall of 0.3 mm", IMPLANT, "walls", "99.9 %", misbuilt.dented(0.3, place, side_mm=4.0), place)
+            for place in range(4)
+        ),
+        *(
+            Fault("wall of 0.8 mm", IMPLANT, "thickness", "thinnest", misbuilt.thinned(0.8, place), place, by=thick)
+            for place in (0, 1)
+        ),
+        Fault("wall of 1.1 mm", IMPLANT, "thickness", "thinnest", misbuilt.thinned(1.1, 0), sound=True, by=thick),
     ]
-    found += [
-        Fault("wall of 1.1 mm", "cranial-implant", "thickness", "thinnest", misbuilt.thinned(1.1, 0), sound=True),
-        Fault("part sunk by 3 mm", "cranial-implant", "insertion", "least distance on the way", misbuilt.moved(inward, 3.0)),
-        Fault("part moved by 2 mm", "anatomical-model", "deviation", "95th", misbuilt.moved(np.array([1.0, 1.0, 0.0]), 2.0)),
-        Fault("part moved by 0.8 mm", "cranial-implant", "overlap", "volume shared", misbuilt.moved(across, 0.8)),
-        Fault("part moved by 0.3 mm", "cranial-implant", "border gap", "least minus", misbuilt.moved(along, 0.3)),
-        Fault("mirrored part", "cranial-implant", "border gap", "95th", misbuilt.mirrored()),
-        Fault("part moved by 0.05 mm", "cranial-implant", "border gap", "least minus", misbuilt.moved(across, 0.05), 0, True),
-    ]  # fmt: skip
+
+
+def _of_form() -> list[Fault]:
+    found = []
+    for device in MADE:
+        fins = 1 if device == TEMPLATE else 3  # places with room about them
+        found += [
+            *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
+            Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
+            Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
+            Fault("edge of 20 deg", device, "sharp", "longest edge", misshapen.blade(20.0, 0)),
+            Fault("edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0), sound=True),
+            Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),
+            Fault("blunt spike", device, "sharp", "points", misshapen.spike(1.5, 1.5, 0), sound=True),
+            Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
+            Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True),
+        ]
+    for device in GUIDES:
+        label, axis = BORES[device][0]
+        found += [
+            Fault("rod 0.3 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.3)),
+            Fault("rod 1 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 1.0), sound=True),
+        ]
+    beside = {PEDICLE: ("bore-L3-left", "bore-new"), TEMPLATE: ("bore-hole-1", "bore-new"), IMPLANT: ("fixation", "perforation")}
+    for device, (label, new) in beside.items():
+        found += [
+            Fault("thin wedge, 0.4 mm", device, "wedges", "material", misshapen.hole_beside(label, new, 0.4)),
+            Fault("wedge of 1.1 mm", device, "wedges", "material", misshapen.hole_beside(label, new, 1.1), sound=True),
+        ]
     return found
 
 
 def _of_bores() -> list[Fault]:
     found = []
     for device in GUIDES:
+        by = BORE_BY[device]
         for place, (label, axis) in enumerate(BORES[device]):
-            off, turned, wide = f"{label}, axis off", f"{label}, axis against", f"{label}, diameter"
-            found += [
-                Fault("sleeve off by 0.5 mm", device, "bore", off, misguided.bore_moved(label, axis, 0.5), place),
-                Fault("sleeve off by 0.04 mm", device, "bore", off, misguided.bore_moved(label, axis, 0.04), place, sound=True),
-                Fault("sleeve tilted by 0.5 deg", device, "bore", turned, misguided.bore_tilted(label, axis, 0.5), place),
-                Fault("sleeve tilted by 0.09 deg", device, "bore", turned, misguided.bore_tilted(label, axis, 0.09), place, True),
-                Fault("bore shrunk by 0.1 mm", device, "bore", wide, misguided.bore_resized(label, axis, -0.1), place),
-                Fault("bore widened by 0.1 mm", device, "bore", wide, misguided.bore_resized(label, axis, 0.1), place),
-                Fault("bore widened by 0.015 mm", device, "bore", wide, misguided.bore_resized(label, axis, 0.015), place, True),
-                Fault("bore filled", device, "bore", f"{label}, open", misguided.bore_plugged(label, axis, 1.0), place),
-            ]  # fmt: skip
+            for kind, what, seed, sound in (
+                ("sleeve off by 0.5 mm", "axis off", misguided.bore_moved(label, axis, 0.5), False),
+                ("sleeve off by 0.04 mm", "axis off", misguided.bore_moved(label, axis, 0.04), True),
+                ("sleeve tilted by 0.5 deg", "axis against", misguided.bore_tilted(label, axis, 0.5), False),
+                ("sleeve tilted by 0.09 deg", "axis against", misguided.bore_tilted(label, axis, 0.09), True),
+                ("bore shrunk by 0.1 mm", "diameter", misguided.bore_resized(label, axis, -0.1), False),
+                ("bore widened by 0.1 mm", "diameter", misguided.bore_resized(label, axis, 0.1), False),
+                ("bore widened by 0.015 mm", "diameter", misguided.bore_resized(label, axis, 0.015), True),
+                ("bore filled", "open", misguided.bore_plugged(label, axis, 1.0), False),
+            ):
+                found.append(Fault(kind, device, "bore", f"{label}, {what}", seed, place, sound, by))
     return found
 
 
 def _of_slots() -> list[Fault]:
-    one, label, plane = "osteotomy-guide", "slot-1", "cut-1"
+    one, label, plane, by = SHAFT, "slot-1", "cut-1", "leads_the_saw"
     return [
-        Fault("slot off by 0.1 mm", one, "slot", "middle off", misguided.slot_moved(label, plane, 0.1)),
-        Fault("slot off by 0.04 mm", one, "slot", "middle off", misguided.slot_moved(label, plane, 0.04), sound=True),
-        Fault("slot turned by 0.3 deg", one, "slot", "against the plan", misguided.slot_turned(label, plane, 0.3)),
-        Fault("slot turned by 0.08 deg", one, "slot", "against the plan", misguided.slot_turned(label, plane, 0.08), sound=True),
-        Fault("slot narrowed by 0.1 mm", one, "slot", "width minus", misguided.slot_resized(label, plane, -0.1)),
-        Fault("slot widened by 0.1 mm", one, "slot", "width minus", misguided.slot_resized(label, plane, 0.1)),
-        Fault("slot widened by 0.015 mm", one, "slot", "width minus", misguided.slot_resized(label, plane, 0.015), sound=True),
-        Fault("slot filled over 3 mm", one, "slot", "least depth", misguided.slot_filled(label, plane, 3.0)),
+        Fault(kind, one, "slot", what, seed, sound=sound, by=by)
+        for kind, what, seed, sound in (
+            ("slot off by 0.1 mm", "middle off", misguided.slot_moved(label, plane, 0.1), False),
+            ("slot off by 0.04 mm", "middle off", misguided.slot_moved(label, plane, 0.04), True),
+            ("slot turned by 0.3 deg", "against the plan", misguided.slot_turned(label, plane, 0.3), False),
+            ("slot turned by 0.08 deg", "against the plan", misguided.slot_turned(label, plane, 0.08), True),
+            ("slot narrowed by 0.1 mm", "width minus", misguided.slot_resized(label, plane, -0.1), False),
+            ("slot widened by 0.1 mm", "width minus", misguided.slot_resized(label, plane, 0.1), False),
+            ("slot widened by 0.015 mm", "width minus", misguided.slot_resized(label, plane, 0.015), True),
+            ("slot filled over 3 mm", "least depth", misguided.slot_filled(label, plane, 3.0), False),
+        )
     ]
 
 
 def _of_contact() -> list[Fault]:
     found = []
     for device in GUIDES:
+        by = SITS_BY[device]
         for place in range(4):
+            lifted, dug = misguided.contact_dented(0.3, place), misguided.contact_dented(-0.3, place)
             found += [
-                Fault(
-                    "contact lifted by 0.3 mm", device, "contact", "largest in it", misguided.contact_dented(0.3, place), place
-                ),
-                Fault("contact dug in by 0.3 mm", device, "clearance", "nearest", misguided.contact_dented(-0.3, place), place),
+                Fault("contact lifted by 0.3 mm", device, "contact", "largest in it", lifted, place, by=by),
+                Fault("contact dug in by 0.3 mm", device, "clearance", "nearest", dug, place, by=by),
             ]
+        below, out = misguided.undercut(WAYS_OUT[device], 0), SLIDES_BY[device]
         found += [
-            Fault("contact lifted by 0.08 mm", device, "contact", "largest in it", misguided.contact_dented(0.08, 0), sound=True),
-            Fault("undercut", device, "way-out", "area below bone", misguided.undercut(WAYS_OUT[device], 0)),
+            Fault(
+                "contact lifted by 0.08 mm",
+                device,
+                "contact",
+                "largest in it",
+                misguided.contact_dented(0.08, 0),
+                sound=True,
+                by=by,
+            ),
+            Fault("undercut", device, "way-out", "area below bone", below, by=out),
         ]
     return found
+
+
+def _of_labels() -> list[Fault]:
+    by, said, arrow = "says_what_it_is", "characters of the label", "arrow of the label"
+    return [
+        fault
+        for device in (PEDICLE, SHAFT)
+        for fault in (
+            Fault("mirrored label", device, "label", said, mislabelled.label_changed("mirrored"), by=by),
+            Fault("filled label", device, "label", said, mislabelled.label_changed("filled"), by=by),
+            Fault("label upside down", device, "label", arrow, mislabelled.label_changed("upside down"), by=by),
+            Fault("label of another case", device, "label", said, mislabelled.of_another_case(), by=by),
+        )
+    ]
+
+
+def _of_plans() -> list[Fault]:
+    left, right = "trajectory-L3-left", "trajectory-L3-right"
+    fit, hold, cuts, near = "screws_fit", "pins_hold", "cuts_fit", "keeps_off_neighbours"
+    seeds, cover = misplanned, misguided.window_covered
+    return [
+        Fault("order of another level", PEDICLE, "ordered", "not ordered", seeds.ordered_for(bones=("L2",))),
+        Fault("order of this level", PEDICLE, "ordered", "not ordered", seeds.ordered_for(bones=("L3",)), sound=True),
+        Fault("order of the other side", SHAFT, "ordered", "not ordered", seeds.ordered_for("right")),
+        Fault("order of the other side", MODEL, "ordered", "not ordered", seeds.ordered_for("right")),
+        Fault("way 5 mm towards the canal", PEDICLE, "medial-wall", "left", seeds.axis_moved(left, (-5.0, 0.0, 0.0)), by=fit),
+        Fault(
+            "way 5 mm towards the canal",
+            PEDICLE,
+            "pedicle-wall",
+            "left",
+            seeds.axis_moved(left, (-5.0, 0.0, 0.0)),
+            by=fit,
+            verdict="warn",
+        ),
+        Fault("screw 20 mm too long", PEDICLE, "screw-tip", "left", seeds.axis_longer(left, 20.0), by=fit),
+        Fault("screws that meet", PEDICLE, "ways-apart", "between", seeds.axis_beside(right, left, 2.0), by=fit),
+        *(
+            Fault("bone 0.2 mm away", one, "neighbours", "nearest", seeds.bone_comes_near(0.2), by=near)
+            for one in (PEDICLE, SHAFT)
+        ),
+        *(
+            Fault("bone 1.5 mm away", one, "neighbours", "nearest", seeds.bone_comes_near(1.5), sound=True, by=near)
+            for one in (PEDICLE, SHAFT)
+        ),
+        Fault("blade 10 mm too deep", SHAFT, "cut", "far cortex", seeds.axis_longer("blade-1", 10.0), by=cuts),
+        Fault("blade 6 mm too deep", TIBIAL, "hinge", "far cortex", seeds.axis_longer("blade-1", 6.0), by=cuts),
+        Fault("scan ends at the guide", SHAFT, "scan-end", "beyond the guide", seeds.scan_ends(-5.0), by=cuts),
+        Fault("scan shows enough", SHAFT, "scan-end", "beyond the guide", seeds.scan_ends(-12.0), sound=True, by=cuts),
+        Fault("short arm", SHAFT, "extension", "arm", seeds.parameter("extension_mm", 10.0), by=cuts, verdict="warn"),
+        Fault(
+            "pin beside the bone",
+            SHAFT,
+            "pin",
+            "pin-1: bone beside",
+            seeds.axis_moved("pin-1", (15.0, 0, 0)),
+            by=hold,
+            verdict="warn",
+        ),
+        Fault("pins that meet", SHAFT, "pin", "between them", seeds.axis_beside("pin-2", "pin-1", 2.0), by=hold),
+        Fault("pins side by side", SHAFT, "pin", "crossed by", seeds.axis_beside("pin-2", "pin-1", 8.0), by=hold),
+        Fault(
+            "pin at the slot", SHAFT, "slot-pin", "bore-pin-1", misguided.pin_at_the_slot("pin-1", "cut-1"), by="leads_the_saw"
+        ),
+        Fault(
+            "holes that meet", TEMPLATE, "holes", "between", seeds.axis_beside("hole-2", "hole-1", 2.0), by="holes_do_not_meet"
+        ),
+        Fault(
+            "window covered", WINDOWED, "window", "share of it", misguided.window_covered(WAYS_OUT[PEDICLE]), by="shows_the_bone"
+        ),
+        Fault("window covered", "windowed-tibial-guide", "window", "share of it", cover(WAYS_OUT[SHAFT]), by="shows_the_bone"),
+    ]
+
+
+def _of_models() -> list[Fault]:
+    moved = misbuilt.moved(np.array([1.0, 1.0, 0.0]), 2.0)
+    return [
+        Fault("part moved by 2 mm", MODEL, "deviation", "95th", moved, by="deviation_findings"),
+        Fault(
+            "a fifth of the bone left out",
+            MODEL,
+            "completeness",
+            "left out",
+            misplanned.figure_changed("dropped_mm3", 1e5),
+            by="completeness_findings",
+            verdict="warn",
+        ),
+        Fault("cube 3 % too large", MODEL, "scale", "edge", misplanned.last_part_scaled(1.03), by="scale_findings"),
+        Fault("hole of 2.5 mm", HOLLOW, "escape", "diameter", misplanned.parameter("escape_hole_mm", 2.5), by="escape_findings"),
+        Fault(
+            "perforation at the border",
+            IMPLANT,
+            "perforations",
+            "border",
+            misguided.hole_at_the_border(2.0),
+            by="holes_off_the_border",
+        ),
+    ]
+
+
+def _of_seats() -> list[Fault]:
+    kind, seed = "contact in one place alone", misguided.contact_left_at(4.0)
+    return [
+        Fault(kind, PEDICLE, "seating-play", "play", seed, by="seats", verdict="warn"),
+        Fault(kind, TIBIAL, "seating-play", "play", seed, by="seats"),
+    ]

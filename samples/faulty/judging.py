@@ -1,18 +1,19 @@
-"""Judge a device by the checks that can see a fault, or by all of them."""
+"""Judge a device by the checks that can see a fault, by all of them, or by all but one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from batchone.design.checks.cavities import cavity_findings
-from batchone.design.checks.coincident import coincident_findings
-from batchone.design.checks.functional_faces import face_findings
-from batchone.design.checks.mesh import mesh_findings
-from batchone.design.checks.placement import placement_findings
-from batchone.design.checks.walls import wall_findings
+from batchone.design.checks.device import DEVICE_CHECKS
+from batchone.design.checks.part import PART_CHECKS
 from batchone.design.cranial import checks as cranial
+from batchone.design.families import load_families
 from batchone.design.family import Checked
 from batchone.design.make import check
 from batchone.design.model import checks as model
@@ -21,45 +22,47 @@ from batchone.design.pedicle import checks as pedicle
 from batchone.pipeline.values import Finding
 from batchone.samples.faulty.case import Fault, Seeded
 
-_OWN: dict[str, tuple[Callable[[Checked], tuple[Finding, ...]], ...]] = {
-    "pedicle-guide": pedicle.CHECKS,
-    "osteotomy-guide": osteotomy.CHECKS,
-    "cranial-implant": cranial.CHECKS,
-    "anatomical-model": model.CHECKS,
-}
-_SEEN_BY = {
-    "bore": ("leads_the_drill", "leads_the_pins"),
-    "border gap": ("border_gap_found",),
-    "clearance": ("sits_on_bone",),
-    "contact": ("sits_on_bone",),
-    "deviation": ("deviation_findings",),
-    "insertion": ("slides_in",),
-    "overlap": ("bone_kept_clear",),
-    "scale": ("scale_findings",),
-    "slot": ("leads_the_saw",),
-    "thickness": ("thick_enough",),
-    "way-out": ("slides_on",),
-}
+Measure = Callable[[Checked], tuple[Finding, ...]]
+
+_OWN: dict[str, ModuleType] = {
+    "pedicle-guide": pedicle, "osteotomy-guide": osteotomy, "cranial-implant": cranial, "anatomical-model": model,
+}  # fmt: skip
+_WITHIN = {"envelope": "placement"}  # findings that bear another name than their check
+_TUPLES = ("CHECKS", "RELEASE_CHECKS")
+
+
+def measures(case: Checked) -> dict[str, Measure]:
+    """Every check of a device by its name: those of any part, of any device, and of its family."""
+    own = _OWN.get(case.order.device)
+    found: dict[str, Measure] = {name: _of_parts(name) for name in PART_CHECKS}
+    found |= DEVICE_CHECKS
+    for name in _TUPLES if own else ():
+        found |= {f"{case.order.device}: {measure.__name__}": measure for measure in getattr(own, name, ())}
+    if own is None:
+        checks = load_families()[case.order.device].checks_of("release")
+        found |= {f"{case.order.device}: {measure.__name__}": measure for measure in checks}
+    return found
+
+
+def _of_parts(name: str) -> Measure:
+    def measure(case: Checked) -> tuple[Finding, ...]:
+        findings: list[Finding] = []
+        for part in case.device.parts:
+            wall = case.limits.gates.get("bone_wall_mm" if part.purpose == "bone-model" else "wall_mm")
+            findings += PART_CHECKS[name](part, case.process, wall)
+        return tuple(findings)
+
+    return measure
+
+
+def measure_of(fault: Fault, case: Checked) -> str:
+    """The name of the check that must find a fault."""
+    return f"{case.order.device}: {fault.by}" if fault.by else _WITHIN.get(fault.check, fault.check)
 
 
 def findings_for(fault: Fault, case: Checked) -> tuple[Finding, ...]:
     """What the fault's own check says about the device."""
-    part, limits = case.device.parts[0], case.limits
-    if fault.check == "mesh":
-        return mesh_findings(part)
-    if fault.check == "cavities":
-        return cavity_findings(part, case.process)
-    if fault.check == "coincident":
-        return coincident_findings(part)
-    if fault.check == "faces":
-        return face_findings(part)
-    if fault.check == "walls":
-        return wall_findings(part, case.process, limits.gates.get("wall_mm"))
-    if fault.check in ("placement", "envelope"):
-        return placement_findings(case.device, case.anatomy, case.plan, case.order, limits=limits, machine=case.machine)
-    return tuple(
-        finding for measure in _OWN[case.order.device] if measure.__name__ in _SEEN_BY[fault.check] for finding in measure(case)
-    )
+    return measures(case)[measure_of(fault, case)](case)
 
 
 def all_findings(case: Checked) -> tuple[Finding, ...]:
@@ -67,11 +70,52 @@ def all_findings(case: Checked) -> tuple[Finding, ...]:
     return check(case.device, case.anatomy, case.plan, case.order, case.process, case.machine, case.tables).findings
 
 
+@contextmanager
+def without(name: str, device: str) -> Iterator[None]:
+    """Take one check away, by its name in :func:`measures`, from all devices of a family."""
+    if name in PART_CHECKS or name in DEVICE_CHECKS:
+        registry: dict[str, Any] = PART_CHECKS if name in PART_CHECKS else DEVICE_CHECKS
+        kept = dict(registry)
+        del registry[name]
+        try:
+            yield
+        finally:
+            registry.clear()
+            registry.update(kept)  # in the order that it had
+        return
+    families, wanted = load_families(), name.split(": ")[1]
+    family, own = families[device], _OWN.get(device)
+    names = [one for one in _TUPLES if hasattr(own, one)]
+    tuples = {one: getattr(own, one) for one in names}
+    for one in names:
+        setattr(own, one, _but(tuples[one], wanted))
+    if own is None:
+        families[device] = replace(family, checks=_but(family.checks, wanted), release_checks=_but(family.release_checks, wanted))
+    try:
+        yield
+    finally:
+        for one in names:
+            setattr(own, one, tuples[one])
+        families[device] = family
+
+
+def _but(measures: tuple[Measure, ...], name: str) -> tuple[Measure, ...]:
+    return tuple(measure for measure in measures if measure.__name__ != name)
+
+
 def says(fault: Fault, found: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """The findings that are about the fault, the worst verdict first."""
     worst = {"fail": 0, "warn": 1, "pass": 2}
     mine = [finding for finding in found if finding.check == fault.check and fault.what in finding.what]
     return tuple(sorted(mine, key=lambda finding: worst[finding.verdict]))
+
+
+def is_right(fault: Fault, seeded: Seeded, found: tuple[Finding, ...]) -> bool:
+    """Does the right check say it, as gravely as it must, within 1 mm of its place; or nothing, of what is just inside?"""
+    said = says(fault, found)
+    if fault.sound:
+        return bool(said) and said[0].verdict == "pass"
+    return bool(said) and said[0].verdict == fault.verdict and away_mm(seeded, said[0]) <= 1.0
 
 
 def away_mm(seeded: Seeded, finding: Finding) -> float:

@@ -75,7 +75,7 @@ def fin(thickness_mm: float, place: int, *, side_mm: float = 7.0, height_mm: flo
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, _ = _on_surface(part, place)
+        pose, _ = on_surface(part, place)
         half = np.array([0.5 * side_mm, 0.5 * thickness_mm, 0.0])
         plate = box_solid(-half - [0.0, 0.0, 1.0], half + np.array([0.0, 0.0, height_mm]), "fin", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
@@ -91,7 +91,7 @@ def dented(wall_mm: float, place: int, *, side_mm: float = 6.0) -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, wall = _on_surface(part, place, deep_mm=(1.5, 6.0))
+        pose, wall = on_surface(part, place, deep_mm=(1.5, 6.0), about_mm=min(0.5 * side_mm, 2.0))
         half = np.array([0.5 * side_mm, 0.5 * side_mm, 0.0])
         tool = box_solid(-half - [0.0, 0.0, wall - wall_mm], half + np.array([0.0, 0.0, 1.0]), "pocket", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
@@ -132,7 +132,7 @@ def bar(length_mm: float, place: int) -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, _ = _on_surface(part, place)
+        pose, _ = on_surface(part, place)
         tool = box_solid(np.array([-3.0, -3.0, -1.0]), np.array([3.0, 3.0, length_mm]), "bar", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
         return Seeded(with_part(case, _made_of(part, union(body, tool, what="bar"))), None)
@@ -140,8 +140,13 @@ def bar(length_mm: float, place: int) -> Seeder:
     return seed
 
 
-def _on_surface(part: Part, place: int, *, deep_mm: tuple[float, float] = (1.2, 1e3)) -> tuple[FloatArray, float]:
-    """A pose on a triangle, z out of the surface, where the wall is so deep and 8 mm above are free; and that wall, mm."""
+def on_surface(
+    part: Part, place: int, *, deep_mm: tuple[float, float] = (1.2, 1e3), free_mm: float = 8.0, about_mm: float = 2.0
+) -> tuple[FloatArray, float]:
+    """A pose on a triangle, z out of the surface, where the wall is so deep and so much above is free.
+
+    Looked at are its middle and a ring of ``about_mm``. Returns that wall too, mm.
+    """
     scene, (normals, _) = Scene(part.mesh), normals_and_areas(part.mesh)
     for attempt in range(1000):
         face = face_at(part, place + 100 * attempt, off=("label", "contact"), most_mm2=50.0)
@@ -149,9 +154,9 @@ def _on_surface(part: Part, place: int, *, deep_mm: tuple[float, float] = (1.2, 
         first = np.cross(normal, np.eye(3)[int(np.argmin(np.abs(normal)))])
         first /= np.linalg.norm(first)
         second = np.cross(normal, first)
-        ring = np.array([middle + 2.0 * (np.cos(t) * first + np.sin(t) * second) for t in np.arange(8) * np.pi / 4])
+        ring = np.array([middle + about_mm * (np.cos(t) * first + np.sin(t) * second) for t in np.arange(8) * np.pi / 4])
         walls, other = scene.meets(np.vstack([middle, ring]) - 1e-3 * normal, np.tile(-normal, (9, 1)), 100.0)
-        above, _ = scene.meets(np.vstack([middle, ring]) + 0.5 * normal, np.tile(normal, (9, 1)), 8.0)
+        above, _ = scene.meets(np.vstack([middle, ring]) + 0.5 * normal, np.tile(normal, (9, 1)), free_mm)
         held = bool((walls > deep_mm[0]).all() and (walls < deep_mm[1]).all())
         even = deep_mm[1] > _ANY_MM or (float(normals[other[0]] @ normal) < -0.9 and float(np.ptp(walls)) < 0.5)
         if held and even and not np.isfinite(above).any():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from batchone.design.booleans import box_solid, solid_from_labelled_mesh, to_mesh, union
+from batchone.design.booleans import box_solid, difference, solid_from_labelled_mesh, to_mesh, union
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import Checked
 from batchone.design.nearest import nearest_points
@@ -69,6 +69,24 @@ def bore_plugged(label: str, axis: str, thickness_mm: float) -> Seeder:
         middle = origin + 0.5 * (along.min() + along.max()) * direction
         half = np.array([radius + 0.3, radius + 0.3, 0.5 * thickness_mm])
         return Seeded(_with_block(case, half, middle, _frame(planned)), grid_of(half, middle, _frame(planned)))
+
+    return seed
+
+
+def rod_in_bore(label: str, axis: str, gap_mm: float) -> Seeder:
+    """A square rod stands in a bore, its faces so far from the wall, and hangs on a bar across the bore's outer end."""
+
+    def seed(case: Checked) -> Seeded:
+        planned = case.plan.axis(axis)
+        points, chosen = _points_of(case, label)
+        direction, origin, axes = np.array(planned.direction), np.array(planned.origin_mm), _frame(planned)
+        along = (points[chosen] - origin) @ direction
+        radius = float(np.median(np.linalg.norm(points[chosen] - origin - along[:, None] * direction, axis=1)))
+        half, low, high = radius - gap_mm, float(along.min()), float(along.max())
+        bar = _with_block(case, np.array([radius + 1.0, half, 0.75]), origin + low * direction, axes)
+        middle = origin + 0.5 * (low + high) * direction
+        rod = _with_block(bar, np.array([half, half, 0.5 * (high - low)]), middle, axes)
+        return Seeded(rod, grid_of(np.array([radius, radius, 0.5 * (high - low) + 1.0]), middle, axes))
 
     return seed
 
@@ -164,6 +182,72 @@ def undercut(axis: str, place: int) -> Seeder:
                 half, axes = np.array([1.0, 1.0, 3.0]), _turned_to(normals[face])
                 return Seeded(_with_block(case, half, middle, axes), grid_of(half, middle, axes))
         raise AssertionError("no place of the contact has bone above it")
+
+    return seed
+
+
+def contact_left_at(radius_mm: float) -> Seeder:
+    """The contact is lifted off the bone by 1.5 mm but for one round place: nothing holds the guide against sliding."""
+
+    def seed(case: Checked) -> Seeded:
+        part, bone = case.device.parts[0], case.anatomy.bones[0].mesh
+        points, chosen = _points_of(case, "contact")
+        middle = points[chosen].mean(axis=0)
+        centre = points[chosen[int(np.argmin(np.linalg.norm(points[chosen] - middle, axis=1)))]]
+        far = chosen[np.linalg.norm(points[chosen] - centre, axis=1) > radius_mm]
+        away = points[far] - nearest_points(points[far], bone)[2]
+        points[far] += 1.5 * away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
+        return Seeded(with_part(case, replace(part, mesh=replace(part.mesh, vertices_mm=points))), None)
+
+    return seed
+
+
+def pin_at_the_slot(axis: str, plane: str) -> Seeder:
+    """A planned pin is moved to 2 mm from the plane of the cut."""
+
+    def seed(case: Checked) -> Seeded:
+        pin, cut = case.plan.axis(axis), case.plan.plane(plane)
+        normal = np.array(cut.normal)
+        height = float((np.array(pin.origin_mm) - np.array(cut.origin_mm)) @ normal)
+        x, y, z = (np.array(pin.origin_mm) - (height - np.sign(height) * 2.0) * normal).tolist()
+        axes = tuple(replace(pin, origin_mm=(x, y, z)) if one.name == axis else one for one in case.plan.axes)
+        return Seeded(replace(case, plan=replace(case.plan, axes=axes)), None)
+
+    return seed
+
+
+def window_covered(way: str) -> Seeder:
+    """A block stands before the inspection window."""
+
+    def seed(case: Checked) -> Seeded:
+        points, chosen = _points_of(case, "window")
+        direction = np.array(case.plan.axis(way).direction)
+        middle = points[chosen].mean(axis=0) + 1.0 * direction
+        half = np.array([4.0, 1.0, 0.6])
+        return Seeded(_with_block(case, half, middle, _turned_to(direction)), None)
+
+    return seed
+
+
+def hole_at_the_border(border_mm: float) -> Seeder:
+    """A drainage hole of 2 mm whose wall is so near to the border of the implant."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        axis = np.array(case.plan.axis("insertion").direction)
+        points, chosen = _points_of(case, "border")
+        middle = points[chosen].mean(axis=0)
+        edge = points[chosen[0]]
+        inward = middle - edge
+        inward -= float(inward @ axis) * axis
+        centre = edge + (border_mm + 1.0) * inward / np.linalg.norm(inward)
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = _turned_to(axis), centre
+        tool = box_solid(np.array([-1.0, -1.0, -30.0]), np.array([1.0, 1.0, 30.0]), "perforation", pose=pose)
+        body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
+        mesh, labels, names = to_mesh(difference(body, tool, what="hole"))
+        changed = replace(part, mesh=mesh, face_labels=labels, labels=names)
+        return Seeded(with_part(case, changed), grid_of(np.array([1.0, 1.0, 8.0]), centre, _turned_to(axis)))
 
     return seed
 

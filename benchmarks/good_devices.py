@@ -1,0 +1,68 @@
+"""Good devices: every family at both ends of each parameter, over three bones; none may give a failing finding.
+
+    python -m benchmarks.good_devices [--kinds NAME ...] [--all]
+
+Each end is tried on one of three bones in turn; with ``--all`` on all three. An end that the family refuses by name makes no
+device. Prints a line for each device and a table of what warned; the exit status is 1 where a good device failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from batchone.design.families import load_families
+from batchone.pipeline.errors import BatchoneError
+from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.samples.faulty.good import KINDS, bones, good
+from batchone.samples.faulty.judging import all_findings
+from benchmarks.guide_limits import ends
+from benchmarks.own_family import drill_template_installed
+
+GOOD = ("pedicle-guide", "tibial-guide", "cranial-implant", "anatomical-model", "hollow-model", "drill-template")
+# the synthetic shaft is round and even: guides slide along it, and their checks say so; shafts of real bones: benchmarks.seating
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="*", default=list(GOOD))
+    parser.add_argument("--all", action="store_true")
+    options = parser.parse_args()
+    use_kernel_cache()
+    began, made, failed = time.process_time(), Counter[str](), 0
+    warned, refused = Counter[str](), Counter[str]()
+    with drill_template_installed():
+        for kind in options.kinds:
+            changes: list[dict[str, object]] = [
+                {name: value} for name, value in ends(load_families()[KINDS[kind].family].parameters)
+            ]
+            tried = [(change, number) for number in range(3) for change in changes] if options.all else [
+                (change, number % 3) for number, change in enumerate(changes)
+            ]  # fmt: skip
+            for change, number in [*(({}, number) for number in range(3)), *tried]:
+                what = f"{kind}, bone {number + 1}, " + (", ".join(f"{k} = {v}" for k, v in change.items()) or "defaults")
+                anatomy, proposal = bones(kind)[number]
+                try:
+                    found = all_findings(good(kind, anatomy, proposal, **change))
+                except (BatchoneError, ValueError) as error:
+                    refused[kind] += 1
+                    print(f"refused {what}: {str(error).splitlines()[0][:120]}", flush=True)
+                    continue
+                made[kind] += 1
+                worst = [f"{f.what}: {f.value:.4g} ({f.limit})" for f in found if f.verdict == "fail"]
+                failed += bool(worst)
+                warned.update({f.check for f in found if f.verdict == "warn"})
+                print(f"{'FAILS' if worst else 'ok   '} {what}" + "".join(f"; {one}" for one in worst), flush=True)
+    print("| kind | devices | ends refused by name |")
+    print("|---|---|---|")
+    for kind in options.kinds:
+        print(f"| {kind} | {made[kind]} | {refused[kind]} |")
+    print("warned: " + (", ".join(f"{check} {count}" for check, count in warned.most_common()) or "nothing"))
+    print(f"{made.total()} good devices, {failed} with a failing finding, {time.process_time() - began:.0f} s of CPU time")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

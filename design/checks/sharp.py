@@ -1,0 +1,92 @@
+"""Edges and points that could cut tissue or glove.
+
+A tip no longer than a fine print's own roughness is blunted by printing and blasting, so short edges do not count.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from batchone.design.cranial.rays import face_areas
+from batchone.pipeline.values import Finding, FloatArray, IntArray, Part, Vector, judge
+
+SHARP_DEG = 30.0  # material between two faces: a chisel is ground to about this; project default, unverified
+EDGE_MM = 0.5  # shorter edges are blunted by printing and blasting; project default, unverified
+POINT_SR = 2.0 * np.pi * (1.0 - np.cos(np.radians(0.5 * SHARP_DEG)))  # solid angle of a cone as pointed as such an edge
+POINT_MM = 0.3  # a point counts where all of its edges are so long; project default, unverified
+_SOURCE = f"no edge or point of less than {SHARP_DEG:g} deg: project default, unverified"
+_HINT = "round or thicken it: change the parameter set last and design again"
+
+
+def sharp_findings(part: Part) -> tuple[Finding, ...]:
+    """The longest sharp edge, mm, and the number of sharp points; open edges have no angle and are the mesh's matter."""
+    ends, length, inner = _edges(part)
+    edge_mm, edge_at = _longest(part, ends[inner < np.radians(SHARP_DEG)], length[inner < np.radians(SHARP_DEG)])
+    points = _points(part, ends, length, inner)
+    point_at = _vector(part.mesh.vertices_mm[points[0]]) if len(points) else None
+    return (
+        judge(
+            "sharp", f"{part.name}: longest edge sharper than {SHARP_DEG:g} deg", edge_mm, "mm",
+            high=EDGE_MM, hint=_HINT, source=_SOURCE, where_mm=edge_at,
+        ),
+        judge(
+            "sharp", f"{part.name}: points sharper than {SHARP_DEG:g} deg", len(points), "",
+            low=0, high=0, hint=_HINT, source=_SOURCE, where_mm=point_at,
+        ),
+    )  # fmt: skip
+
+
+def _edges(part: Part) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Ends (e, 2), length (e,) mm and angle of the material (e,) rad, 0 to 2 pi, of each edge between two triangles."""
+    mesh = part.mesh
+    faces = mesh.faces.astype(np.int64)
+    directed = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    key = np.sort(directed, axis=1) @ np.array([len(mesh.vertices_mm), 1])
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(key[order]) != 0])
+    pairs = starts[np.diff(np.r_[starts, len(key)]) == 2]
+    first, second = order[pairs], order[pairs + 1]
+    areas = face_areas(mesh)
+    normals = areas / np.maximum(np.linalg.norm(areas, axis=1, keepdims=True), 1e-30)
+    ends = directed[first]
+    along = mesh.vertices_mm[ends[:, 1]] - mesh.vertices_mm[ends[:, 0]]
+    length = np.linalg.norm(along, axis=1)
+    one, other = normals[first // 3], normals[second // 3]
+    sine = np.einsum("ij,ij->i", np.cross(one, other), along) / np.maximum(length, 1e-30)
+    turned = np.arctan2(sine, np.einsum("ij,ij->i", one, other))  # above 0: the faces fall away from each other
+    return ends.astype(np.int32), length, np.asarray(np.pi - turned)
+
+
+def _longest(part: Part, ends: IntArray, length: FloatArray) -> tuple[float, Vector | None]:
+    """Length of the longest chain of edges that share vertices, and the middle of its longest edge."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if len(ends) == 0:
+        return 0.0, None
+    count = len(part.mesh.vertices_mm)
+    links = coo_array((np.ones(len(ends), dtype=np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    chain = connected_components(links, directed=False)[1][ends[:, 0]]
+    total = np.bincount(chain, weights=length)
+    worst = int(np.argmax(total))
+    mine = np.flatnonzero(chain == worst)
+    edge = ends[mine[int(np.argmax(length[mine]))]]
+    return float(total[worst]), _vector(part.mesh.vertices_mm[edge].mean(axis=0))
+
+
+def _points(part: Part, ends: IntArray, length: FloatArray, inner: FloatArray) -> npt.NDArray[np.signedinteger]:
+    """Vertices at which the solid angle of the material is small, and all edges are long: Girard's theorem on the fan."""
+    count = len(part.mesh.vertices_mm)
+    both = np.concatenate([ends[:, 0], ends[:, 1]])
+    fan = np.bincount(both, minlength=count)
+    triangles = np.bincount(part.mesh.faces.ravel(), minlength=count)
+    angle = np.bincount(both, weights=np.tile(inner, 2), minlength=count) - (fan - 2.0) * np.pi
+    shortest = np.full(count, np.inf)
+    np.minimum.at(shortest, both, np.tile(length, 2))
+    whole = (fan >= 3) & (fan == triangles)  # an open fan has no solid angle
+    return np.flatnonzero(whole & (angle > 0.0) & (angle < POINT_SR) & (shortest >= POINT_MM))
+
+
+def _vector(point: FloatArray) -> Vector:
+    return (float(point[0]), float(point[1]), float(point[2]))

@@ -1,0 +1,127 @@
+"""Faults of what a device was made for: its plan, its order, the bones about it; the part itself is good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from batchone.design.family import Checked
+from batchone.pipeline.order import Target
+from batchone.pipeline.values import Axis, FieldOfView, FloatArray, Label, Mesh, Vector, VoxelLabels
+from batchone.samples.faulty.case import Seeded, Seeder
+
+
+def axis_moved(name: str, step_mm: tuple[float, float, float]) -> Seeder:
+    """A way of the plan lies elsewhere; LPS mm."""
+
+    def seed(case: Checked) -> Seeded:
+        axis = case.plan.axis(name)
+        return Seeded(_with_axis(case, replace(axis, origin_mm=_vector(np.array(axis.origin_mm) + step_mm))), None)
+
+    return seed
+
+
+def axis_beside(name: str, other: str, apart_mm: float) -> Seeder:
+    """A way of the plan runs beside another one."""
+
+    def seed(case: Checked) -> Seeded:
+        axis, there = case.plan.axis(name), case.plan.axis(other)
+        aside = np.cross(np.array(there.direction), np.eye(3)[int(np.argmin(np.abs(there.direction)))])
+        origin = np.array(there.origin_mm) + apart_mm * aside / np.linalg.norm(aside)
+        return Seeded(_with_axis(case, replace(axis, origin_mm=_vector(origin), direction=there.direction)), None)
+
+    return seed
+
+
+def axis_longer(name: str, by_mm: float) -> Seeder:
+    """A way of the plan goes deeper."""
+
+    def seed(case: Checked) -> Seeded:
+        axis = case.plan.axis(name)
+        return Seeded(_with_axis(case, replace(axis, length_mm=(axis.length_mm or 0.0) + by_mm)), None)
+
+    return seed
+
+
+def ordered_for(side: str = "", bones: tuple[str, ...] = ()) -> Seeder:
+    """The order is for another side, or for other bones."""
+
+    def seed(case: Checked) -> Seeded:
+        order = case.order.model_copy(update={"side": side or case.order.side, "target": Target(bones=bones)})
+        return Seeded(replace(case, order=order), None)
+
+    return seed
+
+
+def parameter(name: str, value: object) -> Seeder:
+    """The order has another parameter than the device was made with."""
+
+    def seed(case: Checked) -> Seeded:
+        parameters = case.order.parameters.model_copy(update={name: value})
+        return Seeded(replace(case, order=case.order.model_copy(update={"parameters": parameters})), None)
+
+    return seed
+
+
+def scan_ends(below_mm: float) -> Seeder:
+    """The scan ends so far below the top of the part, and cuts the bone."""
+
+    def seed(case: Checked) -> Seeded:
+        (bone,) = case.anatomy.bones
+        top = float(case.device.parts[0].mesh.vertices_mm[:, 2].max()) - below_mm
+        view = np.eye(4)
+        view[:3, 3] = (-500.0, -500.0, top - 1000.0)
+        anatomy = replace(
+            case.anatomy, bones=(replace(bone, complete=False),), field_of_view=FieldOfView(view, (1001, 1001, 1001))
+        )
+        return Seeded(replace(case, anatomy=anatomy), None)
+
+    return seed
+
+
+def figure_changed(name: str, value: float) -> Seeder:
+    """The device says another figure of itself."""
+
+    def seed(case: Checked) -> Seeded:
+        figures = tuple((key, value if key == name else old) for key, old in case.device.figures)
+        return Seeded(replace(case, device=replace(case.device, figures=figures)), None)
+
+    return seed
+
+
+def last_part_scaled(factor: float) -> Seeder:
+    """The last part is printed in another scale."""
+
+    def seed(case: Checked) -> Seeded:
+        *others, last = case.device.parts
+        scaled = replace(last, mesh=Mesh(last.mesh.vertices_mm * factor, last.mesh.faces))
+        return Seeded(replace(case, device=replace(case.device, parts=(*others, scaled))), None)
+
+    return seed
+
+
+def bone_comes_near(clear_mm: float) -> Seeder:
+    """The labels show a bone that was not ordered: one voxel of 0.5 mm, so far above the part's highest vertex."""
+
+    def seed(case: Checked) -> Seeded:
+        points = case.device.parts[0].mesh.vertices_mm
+        top = points[int(np.argmax(points[:, 2]))]
+        affine = np.diag([0.5, 0.5, 0.5, 1.0])
+        affine[:3, 3] = top + np.array([0.0, 0.0, clear_mm + 0.25])
+        own = tuple(Label(k, bone.name, bone.side, True, 1.0) for k, bone in enumerate(case.anatomy.bones, 1))
+        stranger = Label(len(own) + 1, "rib", "left", True, 1.0)
+        run = (np.array([0], dtype=np.int32), np.array([1], dtype=np.int16), np.array([stranger.value], dtype=np.uint8))
+        labels = VoxelLabels(affine, (1, 1, 1), *run, (*own, stranger))
+        return Seeded(replace(case, anatomy=replace(case.anatomy, labels=labels)), None)
+
+    return seed
+
+
+def _with_axis(case: Checked, axis: Axis) -> Checked:
+    axes = tuple(axis if one.name == axis.name else one for one in case.plan.axes)
+    return replace(case, plan=replace(case.plan, axes=axes))
+
+
+def _vector(point: FloatArray) -> Vector:
+    return (float(point[0]), float(point[1]), float(point[2]))

@@ -1,0 +1,181 @@
+"""Faults that only their own checks see: gaps, points, wedges, rooms with a neck, ways through that nobody ordered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from manifold3d import Manifold
+
+from batchone.design.booleans import (
+    Solid,
+    box_solid,
+    difference,
+    moved,
+    solid_from_labelled_mesh,
+    solid_from_mesh,
+    to_mesh,
+    union,
+)
+from batchone.design.cranial.rays import Scene
+from batchone.design.family import Checked
+from batchone.pipeline.values import FloatArray, Mesh, Part
+from batchone.samples.faulty.case import Seeded, Seeder, grid_of, with_part
+from batchone.samples.faulty.misbuilt import on_surface
+
+_ROUND = 48  # segments of round tools
+
+
+def pierced(diameter_mm: float, place: int) -> Seeder:
+    """A hole that nobody ordered leads through a wall."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        pose, wall = on_surface(part, place, deep_mm=(1.2, 150.0), about_mm=diameter_mm)
+        tool = _cylinder(0.5 * diameter_mm, -wall - 1.0, 2.0, "way", pose)
+        line = pose[:3, 3] - np.linspace(0.0, wall, 20)[:, None] * pose[:3, 2]
+        return Seeded(_cut(case, tool), line)
+
+    return seed
+
+
+def twin_fins(gap_mm: float, place: int) -> Seeder:
+    """Two sound plates stand side by side with a gap between them."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        pose, _ = on_surface(part, place, about_mm=3.5)
+        half = 0.5 * gap_mm
+        plates = [
+            box_solid(np.array([-3.0, *low]), np.array([3.0, *high]), "fin", pose=pose)
+            for low, high in (((half, -1.0), (half + 2.0, 4.0)), ((-half - 2.0, -1.0), (-half, 4.0)))
+        ]
+        middle = pose[:3, 3] + 2.0 * pose[:3, 2]
+        return Seeded(_joined(case, *plates), grid_of(np.array([3.0, half, 2.0]), middle, pose[:3, :3]))
+
+    return seed
+
+
+def blade(angle_deg: float, place: int) -> Seeder:
+    """A ridge of triangular section, 4 mm long, with an edge of so many degrees."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        pose, _ = on_surface(part, place)
+        height = 4.0
+        half = (height + 1.0) * np.tan(np.radians(0.5 * angle_deg))
+        corners = np.array([[x, y, -1.0] for x in (-2.0, 2.0) for y in (-half, half)] + [[-2.0, 0.0, height], [2.0, 0.0, height]])
+        ridge = pose[:3, 3] + np.linspace(-2.0, 2.0, 9)[:, None] * pose[:3, 0] + height * pose[:3, 2]
+        return Seeded(_joined(case, _hull(corners, "ridge", pose)), ridge)
+
+    return seed
+
+
+def spike(height_mm: float, half_mm: float, place: int) -> Seeder:
+    """A pyramid on a square of twice ``half_mm``."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        pose, _ = on_surface(part, place)
+        corners = np.array([[x, y, -1.0] for x in (-half_mm, half_mm) for y in (-half_mm, half_mm)] + [[0.0, 0.0, height_mm]])
+        return Seeded(_joined(case, _hull(corners, "spike", pose)), pose[:3, 3] + height_mm * pose[:3, 2])
+
+    return seed
+
+
+def bottle(neck_mm: float, place: int) -> Seeder:
+    """A hollow ball of 5 mm room on the part, which opens by a neck outward."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        pose, _ = on_surface(part, place, free_mm=12.0)
+        ball = Manifold.sphere(4.0, _ROUND).translate((0.0, 0.0, 3.2))
+        room = Manifold.sphere(2.5, _ROUND) + Manifold.cylinder(6.0, 0.5 * neck_mm, 0.5 * neck_mm, _ROUND)
+        made = _joined(case, _solid(ball, "bottle", pose))
+        where = pose[:3, 3] + 3.2 * pose[:3, 2]
+        inside = grid_of(np.array([1.0, 1.0, 1.0]), where, pose[:3, :3])
+        return Seeded(_cut(made, _solid(room.translate((0.0, 0.0, 3.2)), "room", pose)), inside)
+
+    return seed
+
+
+def hole_beside(label: str, new: str, wall_mm: float) -> Seeder:
+    """A second hole beside one that is there, askew to it: so much is left between them where they are nearest."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])]
+        first = points[np.linalg.norm(points - points[0], axis=1) < 6.0] if label == "fixation" else points
+        middle = first.mean(axis=0)
+        axis = np.linalg.svd(_normals_of(part, label, first))[2][2]
+        radius = float(np.median(np.linalg.norm(np.cross(first - middle, axis), axis=1)))
+        side = _into_material(part, middle, axis, radius)
+        half = 0.5  # of the new hole
+        turned = np.column_stack([np.cross(side, _lean(axis, side)), side, _lean(axis, side)])
+        pose = np.eye(4)
+        pose[:3, :3] = turned
+        pose[:3, 3] = middle + (radius + wall_mm + half) * side
+        made = _cut(case, _cylinder(half, -30.0, 30.0, new, pose))
+        return Seeded(made, middle + (radius + 0.5 * wall_mm) * side)
+
+    return seed
+
+
+def _lean(axis: FloatArray, side: FloatArray) -> FloatArray:
+    """An axis turned by 20 degrees about the way from one hole to the other: the two are nearest at one place."""
+    turn = np.radians(20.0)
+    return np.asarray(np.cos(turn) * axis + np.sin(turn) * np.cross(side, axis))
+
+
+def _normals_of(part: Part, label: str, near: FloatArray) -> FloatArray:
+    corners = part.mesh.vertices_mm[part.mesh.faces[part.face_labels == part.labels.index(label)]]
+    held = (
+        np.linalg.norm(corners.mean(axis=1) - near.mean(axis=0), axis=1) < np.linalg.norm(near - near.mean(axis=0), axis=1).max()
+    )
+    return np.asarray(np.cross(corners[held, 1] - corners[held, 0], corners[held, 2] - corners[held, 0]))
+
+
+def _into_material(part: Part, middle: FloatArray, axis: FloatArray, radius: float) -> FloatArray:
+    """A direction across an axis behind which the wall is thickest."""
+    x = np.cross(axis, np.eye(3)[int(np.argmin(np.abs(axis)))])
+    x /= np.linalg.norm(x)
+    y = np.cross(axis, x)
+    turns = np.arange(0.0, 2.0 * np.pi, 0.1)
+    ways = np.cos(turns)[:, None] * x + np.sin(turns)[:, None] * y
+    deep, _ = Scene(part.mesh).meets(middle + (radius + 0.05) * ways, ways, 60.0)
+    return np.asarray(ways[int(np.nanargmax(deep))])
+
+
+def _cylinder(radius_mm: float, low_mm: float, high_mm: float, label: str, pose: FloatArray) -> Solid:
+    body = Manifold.cylinder(high_mm - low_mm, radius_mm, radius_mm, _ROUND).translate((0.0, 0.0, low_mm))
+    return _solid(body, label, pose)
+
+
+def _hull(corners: FloatArray, label: str, pose: FloatArray) -> Solid:
+    return _solid(Manifold.hull_points(corners), label, pose)
+
+
+def _solid(body: Manifold, label: str, pose: FloatArray) -> Solid:
+    raw = body.to_mesh64()
+    mesh = Mesh(np.array(raw.vert_properties)[:, :3].copy(), np.array(raw.tri_verts, dtype=np.int32))
+    return moved(solid_from_mesh(mesh, label), pose)
+
+
+def _body(part: Part) -> Solid:
+    return solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
+
+
+def _joined(case: Checked, *tools: Solid) -> Checked:
+    part = case.device.parts[0]
+    return _of(case, union(_body(part), *tools, what="fault"))
+
+
+def _cut(case: Checked, *tools: Solid) -> Checked:
+    part = case.device.parts[0]
+    return _of(case, difference(_body(part), *tools, what="fault"))
+
+
+def _of(case: Checked, made: Solid) -> Checked:
+    part = case.device.parts[0]
+    mesh, labels, names = to_mesh(made)
+    return with_part(case, replace(part, mesh=mesh, face_labels=labels, labels=names))

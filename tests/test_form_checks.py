@@ -1,0 +1,117 @@
+"""Gaps, edges, points, wedges, rooms and ways through: shapes of known size, just inside and just outside each limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from manifold3d import Manifold
+
+from batchone.design.checks.gaps import gap_findings
+from batchone.design.checks.handles import handle_findings, handles_of
+from batchone.design.checks.rooms import room_findings
+from batchone.design.checks.sharp import sharp_findings
+from batchone.design.checks.walls import wall_findings
+from batchone.design.checks.wedges import wedge_findings
+from batchone.pipeline.values import FunctionalFace, Mesh, Part
+from batchone.slicer.profiles import load_process
+
+AWAY_MM = (31.0, -17.0, 140.0)
+PROCESS = load_process("pa12-sls")  # walls 1 mm, gaps 0.5 mm, escape holes 3.5 mm
+
+
+def part_of(body: Manifold, handles: int | None = None, *, fine_mm: float = 2.0) -> Part:
+    raw = body.refine_to_length(fine_mm).to_mesh64()
+    mesh = Mesh(np.array(raw.vert_properties)[:, :3] + np.array(AWAY_MM), np.array(raw.tri_verts, dtype=np.int32))
+    return Part("part", mesh, np.zeros(len(mesh.faces), dtype=np.int16), ("body",), handles=handles)
+
+
+def block(x: float, y: float, z: float) -> Manifold:
+    return Manifold.cube((x, y, z), True)
+
+
+def bored(*places: float) -> Manifold:
+    body = block(30.0, 12.0, 5.0)
+    for x in places:
+        body -= Manifold.cylinder(20.0, 1.0, 1.0, 48, True).translate((x, 0.0, 0.0))
+    return body
+
+
+@pytest.mark.parametrize(("side_mm", "verdict"), [(0.3, "pass"), (1.0, "fail")])
+def test_a_thin_spot_is_found_where_it_is_as_large_as_the_finest_pin(side_mm: float, verdict: str) -> None:
+    body = block(120.0, 80.0, 3.0) - block(side_mm, side_mm, 3.0).translate((10.0, 5.0, 0.3))
+    share, _, spot = wall_findings(part_of(body), PROCESS)
+    assert (share.verdict, spot.verdict) == ("pass", verdict)  # far below 0.1 % of the area
+    if verdict == "fail":
+        assert spot.where_mm is not None
+        assert np.linalg.norm(np.array(spot.where_mm)[:2] - [41.0, -12.0]) < 1.0
+        assert spot.value == pytest.approx(0.3, abs=0.001)
+
+
+@pytest.mark.parametrize(("gap_mm", "verdict"), [(0.51, "pass"), (0.49, "fail")])
+def test_two_faces_may_stand_as_near_as_the_process_can_part_them(gap_mm: float, verdict: str) -> None:
+    body = block(20.0, 10.0, 10.0) - block(gap_mm, 12.0, 6.0).translate((0.0, 0.0, 3.0))
+    plain = part_of(body)
+    _, elsewhere = gap_findings(plain, PROCESS)
+    assert (elsewhere.verdict == "pass", elsewhere.value) == (verdict == "pass", pytest.approx(gap_mm, abs=0.001))
+    functional, _ = gap_findings(replace(plain, functional_faces=(FunctionalFace("body", "leads", 0.1),)), PROCESS)
+    assert (functional.verdict, functional.value) == (verdict, pytest.approx(gap_mm, abs=0.001))
+
+
+@pytest.mark.parametrize(("angle_deg", "verdict"), [(31.0, "pass"), (29.0, "fail")])
+def test_an_edge_is_sharp_below_30_degrees(angle_deg: float, verdict: str) -> None:
+    half = 10.0 * np.tan(np.radians(0.5 * angle_deg))
+    ends = [[x, y, 0.0] for x in (0.0, 8.0) for y in (-half, half)] + [[0.0, 0.0, 10.0], [8.0, 0.0, 10.0]]
+    edge, points = sharp_findings(part_of(Manifold.hull_points(np.array(ends)), fine_mm=50.0))
+    assert (edge.verdict, edge.value) == (verdict, pytest.approx(0.0 if verdict == "pass" else 8.0, abs=1e-6))
+    assert points.value == 0.0
+
+
+@pytest.mark.parametrize(("angle_deg", "verdict"), [(33.0, "pass"), (27.0, "fail")])
+def test_a_cone_is_pointed_below_30_degrees(angle_deg: float, verdict: str) -> None:
+    radius = 10.0 * np.tan(np.radians(0.5 * angle_deg))
+    cone = part_of(Manifold.cylinder(10.0, radius, 0.0, 64), fine_mm=50.0)
+    edge, points = sharp_findings(cone)
+    assert (points.verdict, edge.verdict) == (verdict, "pass")
+    if verdict == "fail":
+        assert points.where_mm == pytest.approx((31.0, -17.0, 150.0))
+
+
+@pytest.mark.parametrize(("wall_mm", "verdict"), [(1.02, "pass"), (0.98, "fail")])
+def test_two_openings_leave_the_process_s_wall_between_them_whatever_their_angle(wall_mm: float, verdict: str) -> None:
+    body = bored(0.0)
+    second = Manifold.cylinder(60.0, 1.0, 1.0, 96, True).rotate((60.0, 0.0, 0.0)).translate((2.0 + wall_mm, 0.0, 0.0))
+    part = part_of(body - second, fine_mm=0.5)
+    middles = part.mesh.vertices_mm[part.mesh.faces].mean(axis=1) - [31.0, -17.0, 140.0]
+    inside = np.abs(middles[:, 2]) < 2.49
+    first = inside & (np.hypot(middles[:, 0], middles[:, 1]) < 1.01)
+    other = inside & ~first & (np.abs(middles[:, 0] - 2.0 - wall_mm) < 1.01) & (np.abs(middles[:, 1]) < 5.99)
+    labels = np.where(first, 1, np.where(other, 2, 0)).astype(np.int16)
+    (found,) = wedge_findings(Part("part", part.mesh, labels, ("body", "bore-1", "bore-2")), PROCESS)
+    assert (found.verdict, found.value) == (verdict, pytest.approx(wall_mm, abs=0.01))  # 48 and 96 corners in place of circles
+
+
+@pytest.mark.parametrize("holes", [0, 1, 3])
+def test_ways_through_are_counted(holes: int) -> None:
+    assert handles_of(part_of(bored(*np.linspace(-10.0, 10.0, holes))).mesh) == holes
+
+
+def test_a_way_that_was_not_declared_is_found_at_its_place_and_one_that_is_lost_is_missed_nowhere() -> None:
+    (found,) = handle_findings(part_of(bored(6.0), handles=0))
+    assert found.verdict == "fail"
+    assert found.where_mm is not None
+    assert np.linalg.norm(np.array(found.where_mm)[:2] - [37.0, -17.0]) < 1.0
+    assert handle_findings(part_of(bored(6.0), handles=1))[0].verdict == "pass"
+    assert handle_findings(part_of(bored(6.0), handles=2))[0].verdict == "fail"
+    assert handle_findings(part_of(bored(6.0))) == ()
+
+
+@pytest.mark.parametrize(("neck_mm", "verdict"), [(3.5, "pass"), (2.0, "fail")])
+def test_a_room_with_a_narrow_neck_keeps_its_powder(neck_mm: float, verdict: str) -> None:
+    room = Manifold.sphere(4.0, 64) + Manifold.cylinder(30.0, 0.5 * neck_mm, 0.5 * neck_mm, 64)
+    (found,) = room_findings(part_of(block(16.0, 16.0, 16.0) - room), PROCESS)
+    assert found.verdict == verdict
+    if verdict == "fail":
+        assert found.where_mm is not None
+        assert np.linalg.norm(np.array(found.where_mm) - [31.0, -17.0, 140.0]) < 1.0
