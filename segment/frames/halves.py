@@ -26,6 +26,11 @@ class Halves:
     weight: FloatArray
     tree: cKDTree
 
+    def thinned(self, step: int) -> Halves:
+        """The same with one in ``step`` of the points that are mirrored."""
+        some = np.arange(len(self.weight)) % step == 0
+        return Halves(self.samples, self.asked.where(some), self.weight[some], self.tree)
+
 
 def halves(samples: Samples, about_mm: FloatArray, reach_mm: float) -> Halves:
     """The surface within ``reach_mm`` of a place (3,), LPS: far processes are bent, and no part of the plane."""

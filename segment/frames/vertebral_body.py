@@ -7,7 +7,7 @@ stands for. What comes out depends on the surface alone, and continuously: the b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,12 +18,16 @@ from batchone.segment.frames.halves import Halves, step_to_mirror
 BODY_SHARES = (0.7, 0.6, 0.8)  # of the half axes of the body: within, its endplates are looked for; the first counts
 FACING = 0.8  # cosine of the angle between an endplate's normal and the body's axis from which a point belongs to it; default
 LEVEL = 0.25  # of the body's height to both sides of its middle: its walls are measured there, between the endplates' rims
+WALLS_WITHIN = 1.5  # of the half axes as they are known so far, its walls are looked for; default
 OUTER_MM = 6.0  # below the usual height of an endplate: what faces up further inside of the body is none; default
 OFF_MM = 2.0  # from an endplate's plane, a point counts a quarter: rims and pits are no part of it; project default, unverified
 FADES = 0.1  # over which a share or a cosine fades; numerical
 FADES_MM = 1.0  # over which a distance does; numerical
 _ROUNDS = 30  # numerical: the fits settle in about ten
-_STILL_MM = 1e-5  # numerical
+_NEARLY_STILL_MM = 1e-2  # numerical: so far with one point in so many
+_THINNED = 8
+_STILL_MM = 5e-4  # numerical: below it, which point is nearest to which changes to and fro
+_ABOUT_MM = 6.0  # numerical: from a first guess of a body, its frame and size move by less
 _LEAST_MM2 = 20.0  # of an endplate or a wall; smaller is none; default
 
 
@@ -69,8 +73,11 @@ def first_body(samples: Samples, canal: FloatArray, cells_mm: FloatArray) -> Bod
 def endplates(samples: Samples, body: Body, share: float) -> Plates | None:
     """The planes through what faces up and down within a share of the body's half axes; their centres lie on its axis."""
     local = (samples.points - body.frame[:3, 3]) @ body.frame[:3, :3]
+    within = np.hypot(local[:, 0] / body.half_width_mm, local[:, 1] / body.half_depth_mm)
+    near = within < share + FADES
+    samples, local = samples.where(near), local[near]
     facing = samples.normals @ body.frame[:3, 2]
-    within = samples.area_mm2 * _below(np.hypot(local[:, 0] / body.half_width_mm, local[:, 1] / body.half_depth_mm), share, FADES)
+    within = samples.area_mm2 * _below(within[near], share, FADES)
     found: list[tuple[FloatArray, FloatArray, float]] = []
     for sign in (1.0, -1.0):
         weight = within * _below(-sign * facing, -FACING, FADES)
@@ -94,33 +101,51 @@ def settled(samples: Samples, body: Body, mirrored: Halves) -> tuple[Body, Plate
     z is the mean of the endplates' normals; x leads from half to half, and the middle lies in the plane between them; from front
     to back it is in the middle of the walls.
     """
+    samples = _about(samples, body)
     plates = endplates(samples, body, BODY_SHARES[0])
-    for _ in range(_ROUNDS):
-        walls = None if plates is None else _walls_mm(samples, body, float(np.linalg.norm(plates.upper - plates.lower)))
-        if plates is None or walls is None:
-            return None
-        front, back, half_width = walls
-        aside, angle = step_to_mirror(mirrored, body.frame)
-        across = body.frame[:3, 0] + np.tan(angle) * body.frame[:3, 1]
-        middle = 0.5 * (plates.upper + plates.lower)
-        turned = frame_of(middle, unit(plates.upper_normal - plates.lower_normal), across)
-        turned[:3, 3] += aside * turned[:3, 0] + 0.5 * (front + back) * turned[:3, 1]
-        off = float(np.abs(turned - body.frame).max())
-        body = Body(turned, half_width, 0.5 * (back - front))
-        plates = endplates(samples, body, BODY_SHARES[0])
-        if off < _STILL_MM:
-            break
+    fewer, fewer_mirrored = _thinned(samples), mirrored.thinned(_THINNED)
+    for some, asked, still_mm in ((fewer, fewer_mirrored, _NEARLY_STILL_MM), (samples, mirrored, _STILL_MM)):
+        for _ in range(_ROUNDS):
+            walls = None if plates is None else _walls_mm(some, body, float(np.linalg.norm(plates.upper - plates.lower)))
+            if plates is None or walls is None:
+                return None
+            front, back, half_width = walls
+            aside, angle = step_to_mirror(asked, body.frame)
+            across = body.frame[:3, 0] + np.tan(angle) * body.frame[:3, 1]
+            middle = 0.5 * (plates.upper + plates.lower)
+            turned = frame_of(middle, unit(plates.upper_normal - plates.lower_normal), across)
+            turned[:3, 3] += aside * turned[:3, 0] + 0.5 * (front + back) * turned[:3, 1]
+            off = float(np.abs(turned - body.frame).max())
+            body = Body(turned, half_width, 0.5 * (back - front))
+            plates = endplates(some, body, BODY_SHARES[0])
+            if off < still_mm:
+                break
     return None if plates is None else (body, plates)
+
+
+def _thinned(samples: Samples) -> Samples:
+    """One in ``_THINNED`` of the points, which stand for the area of all."""
+    fewer = samples.where(np.arange(len(samples.points)) % _THINNED == 0)
+    return replace(fewer, area_mm2=_THINNED * fewer.area_mm2)
+
+
+def _about(samples: Samples, body: Body) -> Samples:
+    """What may belong to endplates or walls of a body that is not known for sure yet."""
+    local = np.abs((samples.points - body.frame[:3, 3]) @ body.frame[:3, :3])
+    wide, deep = (WALLS_WITHIN + FADES) * body.half_width_mm + _ABOUT_MM, (WALLS_WITHIN + FADES) * body.half_depth_mm + _ABOUT_MM
+    return samples.where((local[:, 0] < wide) & (local[:, 1] < deep))
 
 
 def _walls_mm(samples: Samples, body: Body, height_mm: float) -> tuple[float, float, float] | None:
     """Mean place of the front and of the back wall along y, and of the side walls from the middle, half-way up."""
+    heights = np.abs((samples.points - body.frame[:3, 3]) @ body.frame[:3, 2])
+    samples = samples.where(heights < LEVEL * height_mm + FADES_MM)
     local = (samples.points - body.frame[:3, 3]) @ body.frame[:3, :3]
     normal = samples.normals @ body.frame[:3, :3]
     level = samples.area_mm2 * _below(np.abs(local[:, 2]), LEVEL * height_mm, FADES_MM)
     wide, deep = local[:, 0] / body.half_width_mm, local[:, 1] / body.half_depth_mm
     middle = level * _below(np.abs(wide), 0.3, FADES) * _below(np.abs(deep), 1.3, FADES)  # the canal's far wall is further back
-    sideways = level * _below(np.abs(deep), 0.3, FADES) * _below(np.abs(wide), 1.5, FADES)
+    sideways = level * _below(np.abs(deep), 0.3, FADES) * _below(np.abs(wide), WALLS_WITHIN, FADES)
     weights = (
         middle * _below(normal[:, 1], -FACING, FADES),
         middle * _below(-normal[:, 1], -FACING, FADES),
