@@ -19,6 +19,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p batchone
+	$(BIN)/mypy --exclude benchmarks/peers benchmarks
 	MYPYPATH=docs/own-family $(BIN)/mypy -p drill_template
 
 setup: libraries $(VENV)/ready

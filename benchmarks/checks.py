@@ -57,16 +57,16 @@ def main() -> None:
     print(f"bone of {len(shape.bones[0].mesh.faces):,}", end=" ")
     print(f"(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores); processor s, clock s")
     for name, one in PART_CHECKS.items():
-        row(name, name in INTERACTIVE, lambda one=one: one(part, process, wall), options.rounds)
+        row(name, name in INTERACTIVE, lambda one=one: one(part, process, wall), options.rounds)  # type: ignore[misc]
     placed = lambda: placement_findings(device, shape, proposal, order, limits=limits, machine=machine)  # noqa: E731
     row("placement", True, placed, options.rounds)
     for only in ("interactive", "release"):
         case = Checked(device, shape, proposal, order, process, machine, shipped_tables(), limits, only)
         for measure in pedicle.CHECKS if only == "interactive" else (pedicle.seats, *pedicle.RELEASE_CHECKS):
             title = f"{measure.__name__} ({only})" if measure is pedicle.seats else measure.__name__
-            row(title, only == "interactive", lambda measure=measure, case=case: measure(case), options.rounds)
+            row(title, only == "interactive", lambda measure=measure, case=case: measure(case), options.rounds)  # type: ignore[misc]
     for only, needed in NEEDED_S.items():
-        used, waited = seconds(lambda only=only: SETS[only](device, shape, proposal, order, process, machine), options.rounds)
+        used, waited = seconds(lambda only=only: SETS[only](device, shape, proposal, order, process, machine), options.rounds)  # type: ignore[misc]
         print(f"  {only + ' set':32} {used:6.2f} {waited:6.2f}  (needed {needed:g})")
 
 

@@ -23,8 +23,8 @@ from batchone.pipeline.order import Order, Parameters
 from batchone.pipeline.values import Anatomy, Bone, FieldOfView, Mesh
 from batchone.samples.long_bone import bone_surface
 from batchone.samples.spine import spine_segment
-from batchone.segment.frames.long_bone import tibia
-from batchone.segment.frames.vertebra import vertebra
+from batchone.segment.frames.long_bone import LongBone, tibia
+from batchone.segment.frames.vertebra import Vertebra, vertebra
 from batchone.slicer.profiles import load_machine, load_process
 
 SIGMA_MM = 0.05
@@ -63,6 +63,7 @@ def ends(model: type[Parameters]) -> Iterator[tuple[str, object]]:
 def anatomy_for(device: str) -> Anatomy:
     """A synthetic tibia or vertebra."""
     mesh: Mesh
+    found: LongBone | Vertebra | None
     if device == "osteotomy-guide":
         mesh = bone_surface(330.0, rings=200, spokes=72)
         sigma = np.full(len(mesh.vertices_mm), SIGMA_MM)

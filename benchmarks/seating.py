@@ -63,7 +63,7 @@ def real_bones() -> dict[str, Mesh]:
     found = {}
     for name in ("Left_Bone_Tibia", "Right_Bone_Tibia", "Left_Bone_Talus", "Left_Bone_Patella", "Left_Bone_Sacrum"):
         stl = trimesh.load(Path(folder) / "bones" / f"VHF_{name}_smooth.stl")
-        mesh = Mesh(stl.vertices * np.array([-1.0, -1.0, 1.0]), np.asarray(stl.faces, dtype=np.int32))  # type: ignore[union-attr]
+        mesh = Mesh(stl.vertices * np.array([-1.0, -1.0, 1.0]), np.asarray(stl.faces, dtype=np.int32))
         found[name.replace("_Bone_", " ").lower()] = reduced(mesh, 0.1)[0]
     return found
 

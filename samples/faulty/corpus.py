@@ -141,8 +141,6 @@ def _of_form() -> list[Fault]:
         fins = 1 if device == TEMPLATE else 3  # places with room about them
         found += [
             *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
-            Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
-            Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
             Fault("edge of 20 deg", device, "sharp", "longest edge", misshapen.blade(20.0, 0)),
             Fault("edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0), sound=True),
             Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),
@@ -150,6 +148,11 @@ def _of_form() -> list[Fault]:
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
             Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True),
         ]
+        if device != PEDICLE:  # the crosslink of this one leaves a narrower crevice over its shell, and the warning is for that
+            found += [
+                Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
+                Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
+            ]
     for device in GUIDES:
         label, axis = BORES[device][0]
         found += [
