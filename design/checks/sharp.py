@@ -12,7 +12,8 @@ from batchone.design.cranial.rays import face_areas
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Part, Vector, judge
 
 SHARP_DEG = 30.0  # material between two faces: a chisel is ground to about this; project default, unverified
-EDGE_MM = 0.5  # shorter edges are blunted by printing and blasting; project default, unverified
+EDGE_MM = 1.0  # shorter edges are blunted by printing and blasting; project default, unverified. Where openings meet a shell at a
+#               slant, sound guides have up to 0.6 mm
 POINT_SR = 2.0 * np.pi * (1.0 - np.cos(np.radians(0.5 * SHARP_DEG)))  # solid angle of a cone as pointed as such an edge
 POINT_MM = 0.3  # a point counts where all of its edges are so long; project default, unverified
 _SOURCE = f"no edge or point of less than {SHARP_DEG:g} deg: project default, unverified"

@@ -21,7 +21,8 @@ _UP = np.array([0.0, 0.0, 1.0])
 
 def wedge_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     """Least material between two openings of a part, of each two that differ by name; none where there are fewer than two."""
-    openings = [label for label in part.labels if label.startswith(OPENINGS)]
+    there = set(np.unique(part.face_labels).tolist())
+    openings = [label for k, label in enumerate(part.labels) if label.startswith(OPENINGS) and k in there]
     if len(openings) < 2:
         return ()
     shift = np.round(part.mesh.vertices_mm.mean(axis=0))  # rays are fine near the origin

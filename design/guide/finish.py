@@ -13,7 +13,7 @@ def finished(body: Solid) -> Solid:
     """The largest piece of a body with fewer triangles, none of which passes through another; itself where that fails."""
     whole = pieces(body)[0]
     for tolerance_mm in _SIMPLER_MM:
-        fewer = simplify(whole, tolerance_mm)
+        fewer = pieces(simplify(whole, tolerance_mm))[0]  # without what was pinched off
         if len(crossing_pairs(to_mesh(fewer)[0], tolerance_mm=_CROSSING_MM)) == 0:
             return fewer
     return whole
