@@ -228,6 +228,15 @@ def test_a_corner_sharper_than_37_degrees_counts_as_a_thin_wall(angle_deg: float
     assert bool((walls.thickness_mm < 1.0).any()) is thin
 
 
+@pytest.mark.parametrize(("angle_deg", "thin"), [(31.0, False), (29.0, True)])
+def test_beside_an_edge_of_30_degrees_or_more_there_is_no_thin_spot(angle_deg: float, thin: bool) -> None:
+    mesh = box((0, 0, 0), (20, 20, 20), cells=20)
+    sheared = mesh.vertices_mm.copy()
+    sheared[:, 0] += sheared[:, 2] / np.tan(np.deg2rad(angle_deg))
+    wedge = Mesh(sheared, mesh.faces)
+    assert (measure_walls(wedge).thinnest_spot(wedge, 1.0)[0] < 1.0) is thin
+
+
 def test_the_thin_part_of_a_body_is_found_and_located(process: Process) -> None:
     from batchone.design.booleans import box_solid, to_mesh, union
 

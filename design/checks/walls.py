@@ -24,6 +24,9 @@ SPOT_MM2 = np.pi * (0.5 * SPOT_MM) ** 2
 # faces turned by more than 37 degrees against each other form a corner, not a wall: the rim of an implant for a large defect has
 # corners of about 45 degrees, since it slides in along one axis; project default, unverified
 _OPPOSITE_COSINE = 0.8
+_SPOT_COSINE = np.cos(
+    np.radians(30.0)
+)  # a spot is judged between faces turned by less: from there on it is an edge (see `sharp`)
 _ENGRAVED = "label"  # the ridges between engraved strokes are no walls: stroke and depth have limits of their own
 _START_MM = 1e-4  # numerical: a ray starts this far inside its own triangle (single-precision rays, parts within 1 m)
 _LOOKED_AT = 1.2  # numerical: spots thicker than so many times the limit are not told apart
@@ -42,11 +45,14 @@ class Walls:
         (n,) float64 area of the triangle the ray started from.
     face
         (n,) int32 index of that triangle.
+    cosine
+        (n,) float64 of the angle by which the two faces are turned against each other.
     """
 
     thickness_mm: FloatArray
     area_mm2: FloatArray
     face: IntArray
+    cosine: FloatArray
 
     def at_share(self, share: float) -> int | None:
         """Index of the wall below which lies ``share`` of the wall area; None without walls."""
@@ -62,7 +68,7 @@ class Walls:
         A spot is the walls whose triangles' middles lie within ``SPOT_MM`` of one of them. Only spots thinner than ``below_mm``
         are looked for; where there is none, ``below_mm`` and None.
         """
-        thin = np.flatnonzero(self.thickness_mm < below_mm)
+        thin = np.flatnonzero((self.thickness_mm < below_mm) & (self.cosine >= _SPOT_COSINE))
         if len(thin) == 0 or float(self.area_mm2[thin].sum()) < SPOT_MM2:
             return below_mm, None
         from scipy.spatial import cKDTree
@@ -97,7 +103,7 @@ def measure_walls(mesh: Mesh, considered: npt.NDArray[np.bool_] | None = None) -
     hits = Scene(local).first(corners.mean(axis=1) + _START_MM * inward, inward, reach_mm)
     cosine = np.einsum("ij,ij->i", _normals(local)[hits.face], inward)
     wall = (hits.face >= 0) & (cosine >= _OPPOSITE_COSINE)
-    return Walls(hits.distance_mm[wall] + _START_MM, 0.5 * twice_area[wall], face[wall])
+    return Walls(hits.distance_mm[wall] + _START_MM, 0.5 * twice_area[wall], face[wall], cosine[wall])
 
 
 def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> tuple[Finding, ...]:
