@@ -171,8 +171,7 @@ def mark_findings(part: Part, bone: Bone, way: Axis, limits: FamilyLimits) -> tu
     seen = f"{part.name}: marks, least share of one through which bone is seen"
     axes = _seen_along(np.array(way.direction))
     first, second = (_outline(part, label, axes)[0] for label in MARKS)
-    along = bone.frame[:3, 2] @ axes[:, :2]
-    line = first - second
+    along, line = bone.frame[:3, 2] @ axes, first - second
     off = np.degrees(np.arctan2(abs(line[0] * along[1] - line[1] * along[0]), line @ along))
     turned = f"{part.name}: line of the marks off the bone's long axis"
     return (
@@ -189,11 +188,10 @@ def _seen_along(z: FloatArray) -> FloatArray:
 
 
 def _outline(part: Part, label: str, axes: FloatArray) -> tuple[FloatArray, float]:
-    """(2,) middle and inner radius of a hole in a view, mm."""
-    points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])]
-    flat = points @ axes[:, :2]
-    middle = 0.5 * (flat.min(axis=0) + flat.max(axis=0))
-    return middle, float(np.linalg.norm(flat - middle, axis=1).min())
+    """(3,) middle along the columns of ``axes``, and inner radius of a hole, seen along the last of them, mm."""
+    points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])] @ axes
+    middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
+    return middle, float(np.linalg.norm(points[:, :2] - middle[:2], axis=1).min())
 
 
 def _free(part: Part, label: str, bone: Mesh, way: Axis) -> float:
@@ -204,8 +202,7 @@ def _free(part: Part, label: str, bone: Mesh, way: Axis) -> float:
     turn = np.linspace(0.0, 2.0 * np.pi, _SPOKES, endpoint=False)
     rings = _INSIDE * inner_mm * np.linspace(0.0, 1.0, _RINGS)[:, None, None] * np.column_stack([np.cos(turn), np.sin(turn)])
     places = np.column_stack([rings.reshape(-1, 2), np.zeros(_RINGS * _SPOKES)])
-    of_label = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])]
-    shift = axes @ np.array([middle[0], middle[1], float((of_label @ z).mean())])
+    shift = axes @ middle
     eyes = places @ axes.T + _FAR_MM * z
     looking = np.broadcast_to(-z, eyes.shape)
     near, far = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from batchone.design.contact.field import Float32Array, Lattice
@@ -23,6 +25,17 @@ _PLAIN_MM = 6.0  # width of a bar without a label; project default, unverified
 _SPARE_MM = 0.2  # numerical: by which a bar is longer than its label
 
 Lines = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Where a bar may run (see :func:`bar`), and how far it stays away from bone, mm."""
+
+    name: str
+    sleeves: tuple[Sleeve, ...]
+    lattice: Lattice
+    free_mm: Float32Array
+    apart_mm: float
 
 
 def label_wordings(anatomy: Anatomy, bone: Bone, order: Order) -> tuple[Lines, ...]:
@@ -63,14 +76,14 @@ def bar(
     DesignError
         No room for the bar, or on it for the shortest wording.
     """
-    apart_mm = max(APART_MM, shell_top_mm + _OVER_SHELL_MM - THICK_MM)
+    place = _Place(name, sleeves, lattice, free_mm, max(APART_MM, shell_top_mm + _OVER_SHELL_MM - THICK_MM))
     if len(sleeves) > 1:
-        joining = _joining(name, sleeves, lattice, free_mm, words, process, apart_mm=apart_mm)
+        joining = _joining(place, words, process)
         if joining[1] or not words:
             return joining
-        beside, lines = _flagged(name, sleeves, lattice, free_mm, words, process, apart_mm=apart_mm)
+        beside, lines = _flagged(place, words, process)
         return (*joining[0], *beside), lines
-    return _flagged(name, sleeves, lattice, free_mm, words, process, apart_mm=apart_mm) if words else ((), ())
+    return _flagged(place, words, process) if words else ((), ())
 
 
 def marks_on(link: Crosslink, sleeves: tuple[Sleeve, ...], lines: Lines, process: Process) -> tuple[Feature, ...]:
@@ -89,26 +102,20 @@ def marks_on(link: Crosslink, sleeves: tuple[Sleeve, ...], lines: Lines, process
     )
 
 
-def _flagged(
-    name: str,
-    sleeves: tuple[Sleeve, ...],
-    lattice: Lattice,
-    free_mm: Float32Array,
-    words: tuple[Lines, ...],
-    process: Process,
-    *,
-    apart_mm: float,
-) -> tuple[tuple[Crosslink, ...], Lines]:
+def _flagged(place: _Place, words: tuple[Lines, ...], process: Process) -> tuple[tuple[Crosslink, ...], Lines]:
     """A bar beside a sleeve for the label alone."""
     for lines in words:
         length_mm, wide = label_mm(lines, process) + _SPARE_MM, height_mm(lines, process)
-        for sleeve in sleeves:
-            found = flag(sleeve, lattice, free_mm, length_mm=length_mm, width_mm=wide, apart_mm=apart_mm, raise_mm=RAISE_MM)
-            if found is not None and not _blocked(found, sleeves, sleeve):
+        for sleeve in place.sleeves:
+            found = flag(
+                sleeve, place.lattice, place.free_mm, length_mm=length_mm, width_mm=wide, apart_mm=place.apart_mm,
+                raise_mm=RAISE_MM,
+            )  # fmt: skip
+            if found is not None and not _blocked(found, place.sleeves, sleeve):
                 return (found,), lines
     size = f"{label_mm(words[-1], process):.1f} x {height_mm(words[-1], process):.1f} mm"
     raise DesignError(
-        f"{name}: no room for a label of {size} between the sleeves or beside one",
+        f"{place.name}: no room for a label of {size} between the sleeves or beside one",
         hint="longer sleeves (sleeve_mm), a shorter case code, or engrave = false",
     )
 
@@ -125,30 +132,21 @@ def _blocked(found: Crosslink, sleeves: tuple[Sleeve, ...], own: Sleeve) -> bool
     return False
 
 
-def _joining(
-    name: str,
-    sleeves: tuple[Sleeve, ...],
-    lattice: Lattice,
-    free_mm: Float32Array,
-    words: tuple[Lines, ...],
-    process: Process,
-    *,
-    apart_mm: float,
-) -> tuple[tuple[Crosslink, ...], Lines]:
+def _joining(place: _Place, words: tuple[Lines, ...], process: Process) -> tuple[tuple[Crosslink, ...], Lines]:
     """A bar from sleeve to sleeve; wider, for a case code on two lines, where one line is too long; without words as last."""
-    first, second = sorted(sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
+    first, second = sorted(place.sleeves, key=lambda sleeve: float(sleeve.entry_mm[0]))
     for choices in _by_rows(words):
         wide = height_mm(choices[0], process) if choices[0] else _PLAIN_MM
-        link = crosslink(first, second, lattice, free_mm, width_mm=wide, apart_mm=apart_mm, raise_mm=RAISE_MM)
+        link = crosslink(first, second, place.lattice, place.free_mm, width_mm=wide, apart_mm=place.apart_mm, raise_mm=RAISE_MM)
         if link is None:
             continue
-        start, end = link.room_mm(sleeves)
+        start, end = link.room_mm(place.sleeves)
         length_mm = float(np.linalg.norm(end - start))
         for lines in choices:
             if not lines or label_mm(lines, process) + _SPARE_MM <= length_mm:
                 return (link,), lines
     raise DesignError(
-        f"{name}: no room for a crosslink of {_PLAIN_MM:.1f} x {THICK_MM:.1f} mm between the sleeves",
+        f"{place.name}: no room for a crosslink of {_PLAIN_MM:.1f} x {THICK_MM:.1f} mm between the sleeves",
         hint="longer sleeves (sleeve_mm), or one side per guide",
     )
 
