@@ -98,19 +98,25 @@ def _best_path(gain: Float32Array, reach: int, back: float, side: float, path: I
     come = np.zeros((count, ny, nx), dtype=np.int16)
     best = gain[0].copy()
     width = 2 * reach + 1
+    along, jump = np.empty(best.shape), np.empty(best.shape, dtype=np.int16)  # the costs add up: sideways first, then back
     for p in range(1, count):
-        new = np.empty_like(best)
         for y in range(ny):
             for x in range(nx):
-                top, from_ = np.float32(-1e30), 0
+                top, from_ = -1e30, 0
+                for dx in range(max(-reach, -x), min(reach, nx - 1 - x) + 1):
+                    value = best[y, x + dx] - side * dx * dx
+                    if value > top:
+                        top, from_ = value, dx
+                along[y, x], jump[y, x] = top, from_ + reach
+        for y in range(ny):
+            for x in range(nx):
+                top, from_ = -1e30, 0
                 for dy in range(max(-reach, -y), min(reach, ny - 1 - y) + 1):
-                    for dx in range(max(-reach, -x), min(reach, nx - 1 - x) + 1):
-                        value = best[y + dy, x + dx] - back * dy * dy - side * dx * dx
-                        if value > top:
-                            top, from_ = value, (dy + reach) * width + dx + reach
-                new[y, x] = top + gain[p, y, x]
-                come[p, y, x] = from_
-        best = new
+                    value = along[y + dy, x] - back * dy * dy
+                    if value > top:
+                        top, from_ = value, dy
+                best[y, x] = top + gain[p, y, x]
+                come[p, y, x] = (from_ + reach) * width + jump[y + from_, x]
     last = int(np.argmax(best))
     path[count - 1, 0], path[count - 1, 1] = last // nx, last % nx
     for p in range(count - 1, 0, -1):

@@ -208,21 +208,27 @@ def _pick(labels: LabelArray, to_index: FloatArray, out: LabelArray) -> None:
 def _decide(
     labels: LabelArray, core: LabelArray, some: BoolArray, to_index: FloatArray, hu: HuArray, level_hu: int, out: LabelArray
 ) -> None:
-    """Fill ``out`` with the nearest voxel's label, up to ``level_hu`` with that in ``core``. ``some``: rows with a label."""
+    """Fill ``out`` with the nearest voxel's label, up to ``level_hu`` with that in ``core``, which has none elsewhere.
+    ``some``: rows with a label."""
     straight = _straight(to_index)
     columns = np.empty(out.shape[2] if straight else 0, dtype=np.int64)
+    first, last = len(columns), 0  # the columns that have one
     for k in range(len(columns)):
         columns[k] = _nearest(to_index, 2, 0, 0, k, labels.shape[2])
+        if columns[k] >= 0:
+            first, last = min(first, k), k + 1
     for i in nb.prange(out.shape[0]):
+        own, deep = np.zeros(len(columns), dtype=np.uint8), np.zeros(len(columns), dtype=np.uint8)
         for j in range(out.shape[1]):
             if straight:
                 z, y = _nearest(to_index, 0, i, j, 0, labels.shape[0]), _nearest(to_index, 1, i, j, 0, labels.shape[1])
-                out[i, j] = 0
-                if z >= 0 and y >= 0 and some[z, y]:
-                    for k in range(out.shape[2]):
-                        x = columns[k]
-                        if x >= 0 and labels[z, y, x] != 0:
-                            out[i, j, k] = labels[z, y, x] if hu[i, j, k] > level_hu else core[z, y, x]
+                if z < 0 or y < 0 or not some[z, y]:
+                    out[i, j] = 0
+                    continue
+                for k in range(first, last):
+                    own[k], deep[k] = labels[z, y, columns[k]], core[z, y, columns[k]]
+                for k in range(out.shape[2]):
+                    out[i, j, k] = own[k] if hu[i, j, k] > level_hu else deep[k]
                 continue
             for k in range(out.shape[2]):
                 z = _nearest(to_index, 0, i, j, k, labels.shape[0])
