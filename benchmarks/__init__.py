@@ -1,5 +1,7 @@
 """Figures: ours beside the peers, and the truth bench. Benchmarks report, they never judge."""
 
 from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.memory import keep_freed_memory
 
 use_kernel_cache()
+keep_freed_memory()

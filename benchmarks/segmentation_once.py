@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from batchone.design.families import load_families
-from batchone.pipeline.memory import peak_mb, reset_peak
+from batchone.pipeline.memory import give_freed_memory_back, peak_mb, reset_peak
 from batchone.pipeline.order import Order, parse_order
 from batchone.pipeline.values import FloatArray, HuArray, Scan, SeriesRecord
 from batchone.samples.head import head_phantom
@@ -117,6 +117,7 @@ def main() -> None:
 
         bones = tuple(dict.fromkeys(label.name for label in bones_apart(scan)[0].labels))
     asked = order(bones, case.side)
+    give_freed_memory_back()
     reset_peak()
     times = []
     for _ in range(3):

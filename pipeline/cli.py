@@ -19,6 +19,7 @@ from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.errors import BatchoneError, OrderError
 from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from batchone.pipeline.case import Result
@@ -43,6 +44,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def main() -> None:
     """Entry point: turns expected failures into one message and the exit code of who must act."""
     use_kernel_cache()
+    keep_freed_memory()
     try:
         code = app(standalone_mode=False)
     except BatchoneError as error:

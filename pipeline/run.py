@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from batchone.design.families import SHIPPED, package_of
 from batchone.pipeline import codec
 from batchone.pipeline.errors import in_stage
-from batchone.pipeline.memory import peak_mb, reset_peak
+from batchone.pipeline.memory import give_freed_memory_back, peak_mb, reset_peak
 from batchone.pipeline.order import Order
 from batchone.pipeline.stages import ARGUMENTS, Stage
 from batchone.pipeline.store import CaseFolder, flush_tree, replace_folder, sha256_file, write_atomic
@@ -110,6 +110,7 @@ def _run(stage: Stage, folder: str, case: CaseFolder, inputs: Inputs) -> Outcome
     reads: set[str] = set()
     arguments = {ARGUMENTS[name]: _argument(name, inputs, reads) for name in stage.takes}
     function = stage.load()
+    give_freed_memory_back()
     reset_peak()
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     value: Any = None

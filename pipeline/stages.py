@@ -124,7 +124,7 @@ STAGES = (
         "batchone.segment.make:segment",
         ("Scan", "Order", "Segmentation", "Edit", "Protocol"),
         "Anatomy",
-        7,
+        8,
         2.5,
         _keep_anatomy,
     ),

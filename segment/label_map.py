@@ -107,6 +107,39 @@ def _paint_runs(start: npt.NDArray[np.int32], length: npt.NDArray[np.int16], val
         flat[start[n] : start[n] + length[n]] = value[n]
 
 
+@nb.njit(
+    nb.void(
+        nb.types.Array(nb.int32, 1, "C", readonly=True),
+        nb.types.Array(nb.int16, 1, "C", readonly=True),
+        nb.types.Array(nb.uint8, 1, "C", readonly=True),
+        nb.int64,
+        nb.int64,
+        nb.int64[::1],
+        nb.int64[:, :, ::1],
+    ),
+    cache=True,
+    nogil=True,
+)
+def _measure_runs(
+    start: npt.NDArray[np.int32],
+    length: npt.NDArray[np.int16],
+    value: LabelArray,
+    rows: int,
+    columns: int,
+    voxels: Int64Array,
+    boxes: Int64Array,
+) -> None:
+    for n in range(start.shape[0]):
+        line, x = start[n] // columns, start[n] % columns
+        low, box = (line // rows, line % rows, x), boxes[value[n]]
+        new = voxels[value[n]] == 0
+        for axis in range(3):
+            high = low[axis] + (length[n] if axis == 2 else 1)
+            box[axis, 0] = low[axis] if new else min(box[axis, 0], low[axis])
+            box[axis, 1] = high if new else max(box[axis, 1], high)
+        voxels[value[n]] += length[n]
+
+
 @nb.njit(nb.void(_LABELS, nb.int64[::1], nb.boolean[::1], nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _pack(voxels: LabelArray, first: Int64Array, wanted: npt.NDArray[np.bool_], words: Words) -> None:
     """The bits of a box that begins at voxel ``first``, set where ``wanted[voxel]``; the box's size is that of ``words``."""
@@ -154,16 +187,8 @@ def expanded(labels: VoxelLabels) -> LabelMap:
 
 def measured(labels: VoxelLabels) -> tuple[Int64Array, Int64Array]:
     """(256,) voxels, and (256, 3, 2) half-open index box along (slice, row, column), of each label value."""
-    _, rows, columns = labels.shape
-    row, column = np.divmod(labels.start.astype(np.int64), columns)
-    slice_, row = np.divmod(row, rows)
-    low = np.stack([slice_, row, column], axis=1)
-    high = np.stack([slice_ + 1, row + 1, column + labels.length], axis=1)
-    voxels = np.bincount(labels.value, weights=labels.length, minlength=MAX_LABEL + 1).astype(np.int64)
-    boxes = np.zeros((MAX_LABEL + 1, 3, 2), dtype=np.int64)
-    for value in np.flatnonzero(voxels):
-        own = labels.value == value
-        boxes[value, :, 0], boxes[value, :, 1] = low[own].min(axis=0), high[own].max(axis=0)
+    voxels, boxes = np.zeros(MAX_LABEL + 1, dtype=np.int64), np.zeros((MAX_LABEL + 1, 3, 2), dtype=np.int64)
+    _measure_runs(labels.start, labels.length, labels.value, labels.shape[1], labels.shape[2], voxels, boxes)
     return voxels, boxes
 
 

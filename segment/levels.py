@@ -115,6 +115,32 @@ def _evens_first(n: int, count: int) -> int:
     return 2 * n if 2 * n < count else 2 * (n - (count + 1) // 2) + 1
 
 
+@nb.njit(nb.void(_WORDS, nb.int64, nb.int64, nb.uint64[::1]), cache=True, nogil=True)
+def _due(shell: Words, z: int, y: int, out: Words) -> None:
+    """The voxels of a row of the shell that need a level of their own: all in every second row, those without neighbours between.
+
+    Levels hardly change from voxel to voxel and are averaged over neighbours, so rows between rows follow from these.
+    """
+    rows, words = shell.shape[1], shell.shape[2]
+    out[:] = shell[z, y]
+    if (z + y) & 1 == 0:
+        return
+    before = nb.uint64(0)
+    beyond = nb.uint64(0)
+    for w in range(words + 1):  # one word behind, since a voxel's neighbours may lie in the word after its own
+        after = nb.uint64(0)
+        if w < words:
+            after |= shell[z - 1, y, w] if z > 0 else nb.uint64(0)
+            after |= shell[z + 1, y, w] if z + 1 < shell.shape[0] else nb.uint64(0)
+            after |= shell[z, y - 1, w] if y > 0 else nb.uint64(0)
+            after |= shell[z, y + 1, w] if y + 1 < rows else nb.uint64(0)
+        if w > 0:
+            one = nb.uint64(1)
+            last = nb.uint64(63)
+            out[w - 1] &= ~(before | before << one | before >> one | beyond >> last | after << last)
+        beyond, before = before, after
+
+
 @nb.njit(nb.int64(_INSIDE, nb.int64, nb.int64, nb.int64), inline="always")
 def _set(inside: npt.NDArray[np.bool_], z: int, y: int, x: int) -> int:
     if z < 0 or y < 0 or x < 0 or z >= inside.shape[0] or y >= inside.shape[1] or x >= inside.shape[2]:
@@ -161,11 +187,13 @@ def _levels(
         z = _evens_first(turn, hu.shape[0])
         window, extremes = np.empty((2, size), dtype=np.int16), np.empty((2, size), dtype=np.int16)
         shape_window, sums = np.empty((3, shape_size), dtype=np.int16), np.empty((3, shape_size), dtype=np.int32)
+        due = np.empty(shell.shape[2], dtype=np.uint64)
         for y in range(hu.shape[1]):
             level[z, y] = NO_LEVEL
+            _due(shell, z, y, due)
             x, begin, first, measured = 0, -count, 0, False
             while x < columns:
-                word = shell[z, y, x >> 6] >> nb.uint64(x & 63)
+                word = due[x >> 6] >> nb.uint64(x & 63)
                 if word == 0:
                     x = (x | 63) + 1
                     continue
@@ -210,7 +238,7 @@ def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> H
     Returns
     -------
     (slices, rows, columns) int16
-        ``NO_LEVEL`` outside the shell.
+        ``NO_LEVEL`` outside the shell, and in rows of it between rows that have one.
     """
     level = np.empty(grid.hu.shape, dtype=np.int16)
     radius_mm = LEVEL_RADIUS_MM if min(grid.spacing_mm) < LEVEL_RADIUS_MM else max(grid.spacing_mm)  # never a voxel alone

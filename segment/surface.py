@@ -44,6 +44,12 @@ def _level_sums(level: HuArray, z: int, y: int, first: int, last: int, total: Su
                 count[i] += known
 
 
+@nb.njit(nb.int64(nb.int32[::1], nb.int64, nb.int64), inline="always")
+def _three(sums: Sums, i: int, size: int) -> int:
+    """The sum over a column and those beside it, of the first ``size``."""
+    return sums[i] + (sums[i - 1] if i > 0 else 0) + (sums[i + 1] if i + 1 < size else 0)
+
+
 @nb.njit(nb.void(_HU, _HU, _WORDS, _WORDS, _WORDS, nb.int16[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Words, field: HuArray) -> None:
     """Value minus mean half level of the 27 neighbours that have one, in ``1 / STEPS`` HU; positive in ``inner``, negative out
@@ -65,14 +71,11 @@ def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Wor
                 for x in range(start, stop):
                     b = nb.uint64(x & 63)
                     inside = (solid >> b) & nb.uint64(1) != 0
-                    if (here >> b) & nb.uint64(1) == 0:
+                    number = _three(count, x - first, last - first) if (here >> b) & nb.uint64(1) != 0 else 0
+                    if number == 0:
                         field[z, y, x] = far if inside else -far
                         continue
-                    sum_, number = 0, 0
-                    for i in range(max(x - 1, 0) - first, min(x + 2, columns) - first):
-                        sum_ += total[i]
-                        number += count[i]
-                    value = STEPS * (hu[z, y, x] - 0.5 * sum_ / number)
+                    value = STEPS * (hu[z, y, x] - 0.5 * _three(total, x - first, last - first) / number)
                     if inside:
                         value = max(value, float(far))
                     elif (hull >> b) & nb.uint64(1) == 0:

@@ -41,14 +41,14 @@ _BODY = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 _LIMITS = nb.types.Array(nb.float64, 1, "C", readonly=True)
 
 
-@nb.njit(nb.types.UniTuple(nb.float64[:, ::1], 2)(nb.int64, nb.float64, nb.int64, nb.float64), cache=True, nogil=True)
-def _places(rays: int, near: float, steps: int, step: float) -> tuple[FloatArray, FloatArray]:
+@nb.njit(nb.types.UniTuple(nb.int64[:, ::1], 2)(nb.int64, nb.float64, nb.int64, nb.float64), cache=True, nogil=True)
+def _places(rays: int, near: float, steps: int, step: float) -> tuple[Int64Array, Int64Array]:
     """Rows and columns, in voxels, to the places of each ray: every millimetre from ``near`` on."""
-    down, across = np.empty((rays, steps)), np.empty((rays, steps))
+    down, across = np.empty((rays, steps), dtype=np.int64), np.empty((rays, steps), dtype=np.int64)
     for ray in range(rays):
         for n in range(steps):
-            down[ray, n] = math.sin(2.0 * math.pi * ray / rays) * (near + n) / step
-            across[ray, n] = math.cos(2.0 * math.pi * ray / rays) * (near + n) / step
+            down[ray, n] = math.floor(math.sin(2.0 * math.pi * ray / rays) * (near + n) / step + 0.5 + 1e-9)
+            across[ray, n] = math.floor(math.cos(2.0 * math.pi * ray / rays) * (near + n) / step + 0.5 + 1e-9)
     return down, across
 
 
@@ -71,7 +71,7 @@ def _ring_scores(smooth: Float32Array, body: BoolArray, step: float, cell: float
                 hits, total, squares, missed = 0, 0.0, 0.0, 0
                 for ray in range(rays):
                     for n in range(steps):
-                        j, i = int(y + down[ray, n] + 0.5), int(x + across[ray, n] + 0.5)
+                        j, i = y + down[ray, n], x + across[ray, n]
                         if j < 0 or i < 0 or j >= ny or i >= nx or smooth[z, j, i] < air:
                             break
                         if smooth[z, j, i] > bone:

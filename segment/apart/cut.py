@@ -66,10 +66,16 @@ class Ground:
         return z, y, x
 
 
-def ground(mask: BoneMask, step_mm: float, box: Box) -> Ground:
-    """Measure valley and cost in a box."""
+def marrow_filled(mask: BoneMask, box: Box) -> HuArray:
+    """The grey values of a box with enclosed dark places raised, within the range where valleys are looked for."""
     low, high = (mask.soft_hu + edge for edge in VALLEY_CLIP_OVER_SOFT_HU)
-    grey = grey_filled(mask.capped[box], mask.bone_hu, (low, high))
+    return grey_filled(mask.capped[box], mask.bone_hu, (low, high))
+
+
+def ground(mask: BoneMask, step_mm: float, box: Box, grey: HuArray | None = None) -> Ground:
+    """Measure valley and cost in a box, with its :func:`marrow_filled` values where they are known."""
+    if grey is None:
+        grey = marrow_filled(mask, box)
     bone = _with_marrow(mask, box, grey)
     smooth = smoothed(grey, VALLEY_MM / step_mm)
     valley = valley_of(smooth, bone, step_mm)

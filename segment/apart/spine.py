@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchone.pipeline.side_by_side import beside
 from batchone.segment.apart.canal import Canal, canal_of
-from batchone.segment.apart.cut import Ground, box_around, ground
+from batchone.segment.apart.cut import Ground, box_around, ground, marrow_filled
 from batchone.segment.apart.discs import Disc, discs_of
 from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume
 from batchone.segment.apart.march import marched
@@ -59,16 +60,17 @@ def spine_of(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Spine | Non
     canal = canal_of(volume, mask, body)
     if canal is None:
         return None
-    discs = marched(volume, mask, discs_of(volume, mask, canal))
-    if not discs:
-        return None
-    pelvis = discs[0].middle_mm[0] > PELVIS_BELOW_MM  # the march ended though the scan goes on: no disc follows
     _, front, right = canal.points_mm.min(axis=0) - np.array([0.0, SPINE_FRONT_MM, SPINE_SIDE_MM])
     _, back, left = canal.points_mm.max(axis=0) + np.array([0.0, SPINE_BACK_MM, SPINE_SIDE_MM])
     top = volume.hu.shape[0] * volume.step_mm
+    column = box_around(volume.hu.shape, (0.0, front, right), (top, back, left), volume.step_mm)
+    discs, grey = beside(lambda: marched(volume, mask, discs_of(volume, mask, canal)), lambda: marrow_filled(mask, column))
+    if not discs:
+        return None
+    pelvis = discs[0].middle_mm[0] > PELVIS_BELOW_MM  # the march ended though the scan goes on: no disc follows
     bottom = max(0.0, discs[0].middle_mm[0] - SPINE_FRONT_MM) if pelvis else 0.0
     box = box_around(volume.hu.shape, (bottom, front, right), (top, back, left), volume.step_mm)
-    place = ground(mask, volume.step_mm, box)
+    place = ground(mask, volume.step_mm, box, np.ascontiguousarray(grey[box[0].start - column[0].start :]))
     seeds = np.zeros(place.bone.shape, dtype=np.uint8)
     seeds[place.bone] = body_seeds(discs, place.places_mm(place.bone))
     where = np.ones(place.bone.shape, dtype=np.bool_)
