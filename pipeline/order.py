@@ -33,7 +33,7 @@ class Model(BaseModel):
 
 
 ModelT = TypeVar("ModelT", bound="Model")
-DrawnT = TypeVar("DrawnT", "PlanCurve", "PlanLine", "PlanPlane", "PlanPoint")
+DrawnT = TypeVar("DrawnT", "PlanCurve", "PlanLine", "PlanPlane", "PlanPoint", "PlanNoGo")
 
 
 class Parameters(Model):
@@ -124,6 +124,20 @@ class PlanPoint(Model):
     locked: bool = False
 
 
+class PlanNoGo(Model):
+    """A structure that must not be touched, in patient LPS mm: a ball about one point, or a tube about the line through several.
+
+    ``radius_mm`` is its own, about what was drawn; ``keep_mm`` what must stay between it and the device, its drills and its saws
+    (default: project default, unverified).
+    """
+
+    name: Code
+    points_mm: Annotated[tuple[Point, ...], Field(strict=False, min_length=1, max_length=10_000)]
+    radius_mm: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
+    keep_mm: Annotated[float, Field(gt=0.0, le=50.0)] = 2.0
+    locked: bool = False
+
+
 class PlanInput(Model):
     """A plan drawn by a person; names are unique within each kind.
 
@@ -134,8 +148,9 @@ class PlanInput(Model):
     lines: Annotated[tuple[PlanLine, ...], Field(strict=False, max_length=64)] = ()
     planes: Annotated[tuple[PlanPlane, ...], Field(strict=False, max_length=64)] = ()
     points: Annotated[tuple[PlanPoint, ...], Field(strict=False, max_length=256)] = ()
+    no_go: Annotated[tuple[PlanNoGo, ...], Field(strict=False, max_length=64)] = ()
 
-    @field_validator("curves", "lines", "planes", "points")
+    @field_validator("curves", "lines", "planes", "points", "no_go")
     @classmethod
     def _names_are_unique(cls, drawn: tuple[DrawnT, ...]) -> tuple[DrawnT, ...]:
         names = [one.name for one in drawn]

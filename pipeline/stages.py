@@ -128,7 +128,7 @@ STAGES = (
         2.5,
         _keep_anatomy,
     ),
-    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order", "Tables"), "Plan", 6, 2.0, _keep_plan),
+    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order", "Tables"), "Plan", 7, 2.0, _keep_plan),
     Stage(
         "design",
         "pure",
@@ -145,7 +145,7 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        9,
+        10,
         4.0,
         _keep_checked,
     ),

@@ -13,7 +13,7 @@ import pytest
 from batchone.pipeline.case import read_case_order, replace_order, run_case
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import BatchoneError, CheckFailed
-from batchone.pipeline.order import PlanInput, PlanLine
+from batchone.pipeline.order import PlanInput, PlanLine, PlanNoGo
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Plan
 from batchone.samples.bone_ct import BoneScan, Scanner, scene
@@ -104,11 +104,20 @@ def test_a_guide_whose_pin_holds_too_little_bone_is_kept_and_not_sliced(tmp_path
 
 
 @pytest.mark.slow
-def test_a_guide_for_a_screw_longer_than_its_vertebra_is_kept_and_not_sliced(tmp_path: Path) -> None:
+def test_a_guide_whose_drill_ends_at_a_declared_vessel_is_kept_with_a_picture_and_not_sliced(tmp_path: Path) -> None:
     scan = spine_scene().scanned(seed=1, scanner=Scanner((1.0, 0.6, 0.6), fwhm_mm=1.2))
     target = 'bones = ["vertebra-3"]\nlevel_confirmed_by = "code-17"'
     case = case_of(
-        tmp_path, scan, part="SPINE", side="midline", device="pedicle-guide", target=target,
-        parameters="screw_length_mm = 80.0\nbone_model = false",
-    )  # fmt: skip
-    assert_kept(case, stopped(tmp_path), "screw-tip", pictured=False)
+        tmp_path, scan, part="SPINE", side="midline", device="pedicle-guide", target=target, parameters="bone_model = false"
+    )
+    order = read_case_order(tmp_path / "order.toml")
+    run_case(order, tmp_path / "study", site=tmp_path / "site", until="plan")
+    proposal: Plan = CaseFolder(case).load("plan")
+    way = next(axis for axis in proposal.axes if axis.length_mm is not None)
+    x, y, z = (np.array(way.origin_mm) + ((way.length_mm or 0.0) + 3.0) * np.array(way.direction)).tolist()
+    vessel = PlanInput(no_go=(PlanNoGo(name="aorta", points_mm=((x, y, z),), radius_mm=1.5),))
+    with CaseFolder(case).locked():
+        replace_order(CaseFolder(case), order.model_copy(update={"plan": vessel}), "test")
+    with pytest.raises(CheckFailed) as caught:
+        run_case(read_case_order(case / "order.toml"), None, site=tmp_path / "site", approve_as="tester")
+    assert_kept(case, caught.value, "no-go", pictured=True)

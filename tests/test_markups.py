@@ -494,3 +494,44 @@ def test_the_files_of_these_tests_keep_the_schema_that_they_name(test_data: Path
     drawn = [plane(system, kind) for system in ("LPS", "RAS") for kind in ("pointNormal", "threePoints", "planeFit")]
     drawn += [markup("Line", [ENTRY, TARGET]), markup("Fiducial", [ORIGIN], "RAS"), markup("ClosedCurve", [ORIGIN] * 3)]
     jsonschema.Draft7Validator(schema).validate({"@schema": f"{SCHEMAS}1.0.3.json#", "markups": drawn})
+
+
+def test_a_markup_named_no_go_is_a_structure_of_its_own_with_the_size_that_the_order_gives_it(tmp_path: Path) -> None:
+    drawn = {
+        "no-go-nerve": markup("Curve", [ENTRY, TARGET, ORIGIN], "RAS"),
+        "no-go-ring": markup("ClosedCurve", [ENTRY, TARGET, ORIGIN]),
+        "no-go-clips": markup("Fiducial", [ENTRY, TARGET]),
+    }
+    for name, one in drawn.items():
+        (tmp_path / f"{name}.mrk.json").write_text(json.dumps({"markups": [one]}))
+    files = ", ".join(f'"{name}.mrk.json"' for name in drawn)
+    sizes = '{name = "nerve", radius_mm = 1.5, keep_mm = 4.0}, {name = "clips", keep_mm = 1.0}'
+    one = tmp_path / "order.toml"
+    one.write_text(f"{ORDER}[plan]\nmarkups = [{files}]\nno_go = [{sizes}]\n")
+    order = read_order_file(one, MODELS)
+    assert order.plan.curves == order.plan.points == ()
+    found = {one.name: one for one in order.plan.no_go}
+    assert list(found) == ["nerve", "ring", "clips-1", "clips-2"]
+    assert np.allclose(found["nerve"].points_mm, [ENTRY, TARGET, ORIGIN])
+    assert (found["nerve"].radius_mm, found["nerve"].keep_mm) == (1.5, 4.0)
+    assert np.allclose(found["ring"].points_mm, [ENTRY, TARGET, ORIGIN, ENTRY])
+    assert (found["ring"].radius_mm, found["ring"].keep_mm) == (0.0, 2.0)
+    assert found["clips-1"].points_mm == (tuple(ENTRY),)
+    assert found["clips-2"].keep_mm == 1.0
+    (tmp_path / "moved.mrk.json").write_text(json.dumps({"markups": [markup("Curve", [TARGET, ORIGIN, ENTRY])]}))
+    moved = changed_plan(order, [f"no-go-nerve={tmp_path / 'moved.mrk.json'}"]).plan.no_go
+    assert np.allclose(moved[-1].points_mm, [TARGET, ORIGIN, ENTRY])
+    assert (moved[-1].name, moved[-1].radius_mm) == ("nerve", 1.5)
+
+
+def test_a_size_for_a_structure_that_nobody_drew_and_a_plane_as_a_structure_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "no-go-nerve.mrk.json").write_text(json.dumps({"markups": [markup("Line", [ENTRY, TARGET])]}))
+    one = tmp_path / "order.toml"
+    one.write_text(f'{ORDER}[plan]\nmarkups = ["no-go-nerve.mrk.json"]\nno_go = [{{name = "vein", radius_mm = 2.0}}]\n')
+    with pytest.raises(OrderError, match=r"plan\.no_go\.0\.points_mm: Field required"):
+        read_order_file(one, MODELS)
+    one.write_text(f'{ORDER}[plan]\nmarkups = ["no-go-nerve=plane.mrk.json"]\n')
+    plane = markup("Plane", [ORIGIN, ORIGIN + TURN[:, 0], ORIGIN + TURN[:, 1]], planeType="3points")
+    (tmp_path / "plane.mrk.json").write_text(json.dumps({"markups": [plane]}))
+    with pytest.raises(OrderError, match="plane no-go-nerve cannot be a structure"):
+        read_order_file(one, MODELS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from batchone.design.checks.no_go import no_go_findings
 from batchone.design.checks.ordered import ordered_findings
 from batchone.design.checks.placement import placement_findings
 from batchone.design.family import Checked, FamilyCheck
@@ -14,7 +15,11 @@ def _placed(case: Checked) -> tuple[Finding, ...]:
     return placement_findings(case.device, case.anatomy, case.plan, case.order, limits=case.limits, machine=case.machine)
 
 
-DEVICE_CHECKS: Final[dict[str, FamilyCheck]] = {"placement": _placed, "ordered": ordered_findings}  # by the main name of theirs
+DEVICE_CHECKS: Final[dict[str, FamilyCheck]] = {  # by the main name of their findings
+    "placement": _placed,
+    "ordered": ordered_findings,
+    "no-go": no_go_findings,
+}
 
 
 def device_findings(case: Checked) -> tuple[Finding, ...]:

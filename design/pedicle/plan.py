@@ -140,6 +140,11 @@ def _length_mm(bone: Bone, way: Trajectory, side: str, order: Order, planned: Sc
     """As set; or to the end of the drawn line; or as long as the bone allows."""
     line = order.plan.line(way_name(bone, side))
     stated_mm = parameters_of(order, PedicleGuideParameters).screw_length_mm
+    if stated_mm > way.depth_mm:
+        raise OrderError(
+            f"screw_length_mm is {stated_mm:g}, the bone along {way_name(bone, side)} is {way.depth_mm:.1f} mm deep",
+            hint="set a shorter screw_length_mm, or 0 for the longest that the bone allows",
+        )
     if stated_mm > 0.0:
         return stated_mm
     if line is None:

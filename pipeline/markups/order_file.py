@@ -33,10 +33,24 @@ def read_order_file(path: Path, parameter_models: Mapping[str, type[Parameters]]
     for kind, entries in drawn.items():
         if not isinstance(kept.setdefault(kind, []), list):
             raise OrderError(f"plan.{kind} is {type(kept[kind]).__name__}, must be a list", hint=_HINT)
-        kept[kind] = [*kept[kind], *entries]
+        kept[kind] = _sized(kept[kind], entries) if kind == "no_go" else [*kept[kind], *entries]
     order = parse_order({**data, "plan": kept}, parameter_models)
     require_order_size(order)
     return order
+
+
+def _sized(given: list[Any], drawn: list[dict[str, Any]]) -> list[Any]:
+    """Structures that the order has, and those of markups files with the radius and distance that it gives for their names.
+
+    A list of points ``name-1``, ``name-2``... has those of ``name``; an entry that gives them for nothing stays, and is refused.
+    """
+    sizes = {one["name"]: one for one in given if isinstance(one, dict) and "name" in one and "points_mm" not in one}
+    found, taken = [], set[str]()
+    for entry in drawn:
+        name = next((name for name in (entry["name"], entry["name"].rpartition("-")[0]) if name in sizes), "")
+        found.append({**sizes.get(name, {}), **entry})
+        taken.add(name)
+    return [*(one for one in given if not isinstance(one, dict) or "points_mm" in one or one.get("name") not in taken), *found]
 
 
 def plan_tables(files: Sequence[tuple[str, Path]], device: str) -> PlanTables:
@@ -71,8 +85,10 @@ def changed_plan(order: Order, settings: Sequence[str]) -> Order:
     drawn = plan_tables([name_and_file(setting) for setting in settings], order.device)
     data = order.model_dump(exclude_none=True)
     for kind, entries in drawn.items():
+        before = {one["name"]: one for one in data["plan"][kind]}
         names = {entry["name"] for entry in entries}
-        data["plan"][kind] = [one for one in data["plan"][kind] if one["name"] not in names] + entries
+        kept = [one for one in data["plan"][kind] if one["name"] not in names]
+        data["plan"][kind] = kept + [{**before.get(entry["name"], {}), **entry} for entry in entries]
     changed = parse_order(data, {order.device: type(order.parameters)})
     require_order_size(changed)
     return order.model_copy(update={"plan": changed.plan})

@@ -22,7 +22,8 @@ from batchone.pipeline.markups.plane import read_plane
 MAX_MARKUPS_BYTES = 10_000_000  # ten thousand points take about 4 MB; project default
 MAX_MARKUPS = 256  # markups in one file; project default
 PlanTables = dict[str, list[dict[str, Any]]]
-"""Kind (``curves``, ``lines``, ``planes``, ``points``) -> entries as an order has them."""
+"""Kind (``curves``, ``lines``, ``planes``, ``points``, ``no_go``) -> entries as an order has them."""
+NO_GO = "no-go-"  # what the name of a structure begins with that must not be touched
 
 _KINDS = {"Line": "lines", "Plane": "planes", "Curve": "curves", "ClosedCurve": "curves", "Fiducial": "points"}
 _FLIPS = {"LPS": 1.0, "RAS": -1.0, "1": 1.0, "0": -1.0}  # of x and y; numbers: Slicer before 4.11
@@ -75,7 +76,10 @@ def read_markups(path: Path, name: str = "", *, lone_curve: str = "") -> PlanTab
         called = name or _text(markup, "name")
         if not called and len(placed) == 1:
             called = lone_curve if lone_curve and _text(markup, "type") == "ClosedCurve" else stem
-        kind, entries = _entries(markup, points, called or f"{stem}-{number}", named=bool(name))
+        called = called or f"{stem}-{number}"
+        kind, entries = _entries(markup, points, called, named=bool(name))
+        if called.startswith(NO_GO):
+            kind, entries = "no_go", _no_go(entries, called.removeprefix(NO_GO))
         tables.setdefault(kind, []).extend(entries)
     return tables
 
@@ -127,6 +131,19 @@ def _entries(
         origin_mm, normal = read_plane(markup, positions, flip, name)
         return "planes", [{**entry, "origin_mm": origin_mm, "normal": normal}]
     return "curves", [{**entry, "closed": what == "ClosedCurve", "points_mm": positions}]
+
+
+def _no_go(entries: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """A drawn line or curve, or each of several points, as a structure that must not be touched."""
+    found = []
+    for number, entry in enumerate(entries, start=1):
+        if "normal" in entry:
+            raise OrderError(f"plane {NO_GO}{name} cannot be a structure to keep away from", hint="draw a line, curve or points")
+        drawn = [entry["point_mm"]] if "point_mm" in entry else entry.get("points_mm") or [entry["start_mm"], entry["end_mm"]]
+        points = [*drawn, drawn[0]] if entry.get("closed") else drawn
+        called = name if len(entries) == 1 else f"{name}-{number}"
+        found.append({"name": called, "points_mm": points, "locked": entry["locked"]})
+    return found
 
 
 def _flip(markup: Mapping[str, Any], name: str) -> float:

@@ -46,7 +46,7 @@ def faults() -> tuple[Fault, ...]:
     """All faults, those just inside their limits too; those of the drill template for where its package is installed."""
     return (
         *_of_meshes(), *_of_shape(), *_of_walls(), *_of_form(), *_of_bores(), *_of_slots(), *_of_contact(), *_of_labels(),
-        *_of_plans(), *_of_models(), *_of_seats(),
+        *_of_plans(), *_of_structures(), *_of_models(), *_of_seats(),
     )  # fmt: skip
 
 
@@ -300,6 +300,24 @@ def _of_plans() -> list[Fault]:
         ),
         Fault("window covered", "windowed-tibial-guide", "window", "share of it", cover(WAYS_OUT[SHAFT]), by="shows_the_bone"),
     ]
+
+
+def _of_structures() -> list[Fault]:
+    found, near = [], misplanned.nerve_over_the_part
+    for device in MADE:
+        found += [
+            Fault("nerve 1.9 mm from the part", device, "no-go", "nearest to nerve", near(1.9)),
+            Fault("nerve 2.1 mm from the part", device, "no-go", "nearest to nerve", near(2.1), sound=True),
+        ]
+    led = {PEDICLE: ("trajectory-L3-left", "trajectory-L3-right"), SHAFT: ("pin-1", "blade-1"), TEMPLATE: ("hole-1",)}
+    for device, names in led.items():
+        for place, name in enumerate(names):
+            what, before = f"{name}, drilled or sawn: nearest to vessel", misplanned.vessel_before_the_end
+            found += [
+                Fault("vessel 1.9 mm beyond a way", device, "no-go", what, before(name, 1.9), place),
+                Fault("vessel 2.1 mm beyond a way", device, "no-go", what, before(name, 2.1), place, sound=True),
+            ]
+    return found
 
 
 def _of_models() -> list[Fault]:

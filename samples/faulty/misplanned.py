@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from batchone.design.family import Checked
-from batchone.pipeline.order import Target
+from batchone.pipeline.order import PlanNoGo, Target
 from batchone.pipeline.values import Axis, FieldOfView, FloatArray, Label, Mesh, Vector, VoxelLabels
 from batchone.samples.faulty.case import Seeded, Seeder
 
@@ -116,6 +116,35 @@ def bone_comes_near(clear_mm: float) -> Seeder:
         return Seeded(replace(case, anatomy=replace(case.anatomy, labels=labels)), None)
 
     return seed
+
+
+def nerve_over_the_part(clear_mm: float) -> Seeder:
+    """The order declares a bent line that comes so near to the highest vertex of the part; 2 mm must stay free."""
+
+    def seed(case: Checked) -> Seeded:
+        points = case.device.parts[0].mesh.vertices_mm
+        tip = points[int(np.argmax(points[:, 2]))] + np.array([0.0, 0.0, clear_mm])
+        line = tuple(_vector(tip + np.array(step)) for step in ((-20.0, 5.0, 12.0), (0.0, 0.0, 0.0), (20.0, 5.0, 12.0)))
+        return Seeded(_with_no_go(case, PlanNoGo(name="nerve", points_mm=line)), tip)
+
+    return seed
+
+
+def vessel_before_the_end(name: str, clear_mm: float) -> Seeder:
+    """The order declares a ball of 3 mm, so far beyond the end of a planned way; 2 mm must stay free."""
+
+    def seed(case: Checked) -> Seeded:
+        axis = case.plan.axis(name)
+        place = np.array(axis.origin_mm) + ((axis.length_mm or 0.0) + 1.5 + clear_mm) * np.array(axis.direction)
+        ball = PlanNoGo(name="vessel", points_mm=(_vector(place),), radius_mm=1.5)
+        return Seeded(_with_no_go(case, ball), place)
+
+    return seed
+
+
+def _with_no_go(case: Checked, structure: PlanNoGo) -> Checked:
+    plan = case.order.plan.model_copy(update={"no_go": (structure,)})
+    return replace(case, order=case.order.model_copy(update={"plan": plan}))
 
 
 def _with_axis(case: Checked, axis: Axis) -> Checked:
