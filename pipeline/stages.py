@@ -151,7 +151,7 @@ STAGES = (
     ),
     Stage("review", "gate", "", ("CheckedDevice",), "Approval", 2, 0.0),
     Stage(
-        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 1, 1.5
+        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 2, 1.5
     ),
     Stage(
         "package",

@@ -12,9 +12,10 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, judge
 from batchone.slicer.cli_format import write_cli
+from batchone.slicer.cups import without_cups
 from batchone.slicer.estimate import estimate
 from batchone.slicer.layers import slice_parts
-from batchone.slicer.orient import Stance, stand
+from batchone.slicer.orient import Stance, stances, stand
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, volume_mm3
 from batchone.slicer.threemf import Item, write_3mf
@@ -37,7 +38,7 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
     Raises
     ------
     CheckFailed
-        A finding of the device failed and was not waived.
+        A finding of the device failed and was not waived, or a vat would seal a cup whichever way up the part is made.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -51,7 +52,13 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         )
     _refuse_mismatch(process, machine)
     parts = checked.device.parts
-    stances = [stand(part, process, box_mm=usable_box_mm(machine)) for part in parts]
+    stances, cups = _stances(parts, process, machine)
+    if any(cup.verdict == "fail" for cup in cups):
+        raise CheckFailed(
+            f"a vat seals cups of {', '.join(part.name for part, cup in zip(parts, cups, strict=True) if cup.verdict == 'fail')}",
+            (*checked.findings, *cups),
+            hint=cups[0].hint,
+        )
     placements = place(parts, stances, process=process, machine=machine)
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     layers = slice_parts(placed, process.layer_mm)
@@ -74,9 +81,18 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         plate_3mf=plate_3mf,
         layers_cli=layers_cli,
         estimate=estimate(process, layers=layers.count, volume_mm3=volume),
-        findings=(*findings, *_support_findings(parts, stances, process), *_image_findings(process)),
+        findings=(*findings, *cups, *_support_findings(parts, stances, process), *_image_findings(process)),
         part_3mf=part_3mf,
     )
+
+
+def _stances(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[Stance], list[Finding]]:
+    """How each part stands; in a vat so that no cup is sealed, and what is sealed of each."""
+    box_mm = usable_box_mm(machine)
+    if process.kind != "vat":
+        return [stand(part, process, box_mm=box_mm) for part in parts], []
+    found = [without_cups(part, stances(part, process, box_mm=box_mm), process) for part in parts]
+    return [stance for stance, _ in found], [finding for _, finding in found]
 
 
 def _refuse_mismatch(process: Process, machine: Machine) -> None:

@@ -74,7 +74,12 @@ class _Facets:
 
 
 def stand(part: Part, process: Process, *, box_mm: tuple[float, float, float]) -> Stance:
-    """Choose how a part stands: the cheapest direction in which it fits, turned to its smallest rectangle on the plate.
+    """Choose how a part stands: the first of :func:`stances`, which raises when there is none."""
+    return next(stances(part, process, box_mm=box_mm))
+
+
+def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float]) -> Iterator[Stance]:
+    """How a part may stand, the cheapest direction first: where it fits, turned to the smallest rectangle on the plate.
 
     Parameters
     ----------
@@ -97,13 +102,18 @@ def stand(part: Part, process: Process, *, box_mm: tuple[float, float, float]) -
     extents, rim = _reach(vertices, directions)
     costs = np.round(_costs(pooled, directions, extents, process), _COST_DIGITS)
     smallest: tuple[float, float, float] | None = None
+    fits = False
     for index in np.argsort(costs, kind="stable"):
         up = directions[index]
         for turned, size in _turned(vertices, rim, up, box_mm):
             if all(side <= limit for side, limit in zip(size, box_mm, strict=True)):
-                return _stance(turned, size, exact, process, float(costs[index]))
+                fits = True
+                yield _stance(turned, size, exact, process, float(costs[index]))
+                break
             if smallest is None or math.prod(size) < math.prod(smallest):
                 smallest = size
+    if fits:
+        return
     assert smallest is not None
     raise MachineError(
         f"part {part.name!r} is {_sizes(smallest)} mm at its most compact, the machine's usable box is {_sizes(box_mm)} mm",

@@ -18,10 +18,11 @@ from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FunctionalFace, Mesh, Part, judge
 from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.cups import sealed_area, without_cups
 from batchone.slicer.estimate import estimate
 from batchone.slicer.layers import Layers, layer_count, section_heights, sections, slice_parts
 from batchone.slicer.make import slice_device
-from batchone.slicer.orient import stand
+from batchone.slicer.orient import stances, stand
 from batchone.slicer.plate import place, shelves
 from batchone.slicer.profiles import load_machine, load_process, machine_names, process_names
 from batchone.slicer.readback import read_back, volume_mm3
@@ -548,3 +549,67 @@ def test_a_swapped_or_missing_body_is_seen(job: Job) -> None:
         job.read(plate_3mf=write_3mf([Item("other", job.part.mesh, job.placement.pose)], title="t", notes={}))
     with pytest.raises(MachineError, match="part files"):
         job.read(part_3mf=())
+
+
+# cups
+
+
+def blind(diameter_mm: float = 10.0) -> Solid:
+    """A block with a blind hole from above, 12 mm deep."""
+    hole = Solid.cylinder(15, 0.5 * diameter_mm, 0.5 * diameter_mm, 64)
+    return Solid.cube((30, 30, 20)) - hole.translate((15, 15, 8))
+
+
+def across(radius_mm: float, height_mm: float) -> Solid:
+    """A round bar along x, through the blind hole and out of the block on both sides."""
+    return Solid.cylinder(34, radius_mm, radius_mm, 48).rotate((0.0, 90.0, 0.0)).translate((-2, 15, height_mm))
+
+
+@pytest.mark.parametrize(
+    ("solid", "sealed_mm2"),
+    [
+        (blind(), math.pi * 25.0),
+        (blind().rotate((180.0, 0.0, 0.0)), 0.0),
+        (blind() - across(2.0, 9.0), 0.0),  # vented at its floor
+        (blind() - across(1.0, 18.0), math.pi * 25.0),  # vented too late
+        (blind() - Solid.cylinder(9, 2, 2, 48).translate((15, 15, -0.5)), 0.0),  # vented through its floor
+        (Solid.sphere(15, 64) - Solid.sphere(12, 64), math.pi * 144.0),
+    ],
+)
+def test_what_a_vat_seals_is_what_is_empty_so_far_and_has_no_way_to_the_open(solid: Solid, sealed_mm2: float) -> None:
+    area, where = sealed_area(standing(solid), on_supports=True)
+    assert area == pytest.approx(sealed_mm2, rel=0.04)
+    assert (where is None) is (sealed_mm2 == 0.0)
+
+
+def test_a_hole_that_stands_on_the_platform_is_closed_by_it_and_one_on_supports_is_open() -> None:
+    tube = standing(Solid.cylinder(10, 8, 8, 64) - Solid.cylinder(10, 5, 5, 64))
+    assert sealed_area(tube, on_supports=True)[0] == 0.0
+    assert sealed_area(tube, on_supports=False)[0] == pytest.approx(math.pi * 25.0, rel=0.04)
+
+
+def test_a_part_stands_so_that_a_vat_seals_no_cup_and_the_place_of_one_is_in_patient_space() -> None:
+    resin = load_process("guide-resin")
+    part = part_of(blind().rotate((25.0, 40.0, 10.0)).translate((100.0, -50.0, 30.0)))
+    stance, finding = without_cups(part, stances(part, resin, box_mm=BOX_MM), resin)
+    assert (finding.verdict, finding.value) == ("pass", 0.0)
+    upside_down = replace(stance, rotation=np.diag([1.0, -1.0, -1.0]) @ stance.rotation)
+    _, other = without_cups(part, [upside_down], resin)
+    assert other.verdict == "fail"
+    place = mesh_of(Solid.cube((1, 1, 1)).translate((14.5, 14.5, 8.5)).rotate((25.0, 40.0, 10.0)).translate((100.0, -50.0, 30.0)))
+    assert np.linalg.norm(np.array(other.where_mm) - place.vertices_mm.mean(axis=0)) < 7.0
+    checked = CheckedDevice(Device("anatomical-model", (part,)), ())
+    made = slice_device(checked, APPROVAL, resin, MACHINE)
+    assert [found.verdict for found in made.findings if found.check == "cups"] == ["pass"]
+
+
+def test_cups_on_both_ends_are_not_sliced_for_a_vat_and_are_for_powder() -> None:
+    both = Solid.sphere(9, 64).translate((0, 0, 10)) + Solid.sphere(9, 64).translate((0, 0, -10))
+    for way in (1.0, -1.0):
+        room = Solid.sphere(6, 64) + Solid.cylinder(20, 2, 2, 48).rotate((0.0, 0.0 if way > 0 else 180.0, 0.0))
+        both = both - room.translate((0, 0, 10.0 * way))
+    checked = device_of(part_of(both))
+    with pytest.raises(CheckFailed, match="a vat seals cups of part") as caught:
+        slice_device(checked, APPROVAL, load_process("guide-resin"), MACHINE)
+    assert {found.check for found in caught.value.findings if found.verdict == "fail"} == {"cups"}
+    assert slice_device(checked, APPROVAL, load_process("pa12-sls"), MACHINE).estimate.layers > 0

@@ -11,8 +11,9 @@ from batchone.samples.faulty.case import Fault, Seeder
 from batchone.samples.faulty.good import TEMPLATE
 from batchone.samples.vault_hole import hole_axes
 
-PEDICLE, WINDOWED, SHAFT, TIBIAL, IMPLANT, MODEL, HOLLOW = (
-    "pedicle-guide", "windowed-guide", "osteotomy-guide", "tibial-guide", "cranial-implant", "anatomical-model", "hollow-model",
+PEDICLE, WINDOWED, SHAFT, TIBIAL, RESIN, IMPLANT, MODEL, HOLLOW = (
+    "pedicle-guide", "windowed-guide", "osteotomy-guide", "tibial-guide", "resin-guide", "cranial-implant", "anatomical-model",
+    "hollow-model",
 )  # fmt: skip
 DEVICES = (PEDICLE, SHAFT, IMPLANT, MODEL, TEMPLATE)  # every kind of mesh fault is seeded in these
 GUIDES = (PEDICLE, SHAFT, TEMPLATE)
@@ -159,6 +160,12 @@ def _of_form() -> list[Fault]:
             Fault("rod 0.3 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.3)),
             Fault("rod 1 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 1.0), sound=True),
         ]
+    area = "a cup seals"
+    found += [
+        Fault("cups both ways, 8 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(4.0)),
+        Fault("cups both ways, 4 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(2.0)),
+        Fault("cups both ways, 3 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(1.5), sound=True),
+    ]
     beside = {PEDICLE: ("bore-L3-left", "bore-new"), TEMPLATE: ("bore-hole-1", "bore-new"), IMPLANT: ("fixation", "perforation")}
     for device, (label, new) in beside.items():
         found += [

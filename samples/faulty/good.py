@@ -29,11 +29,12 @@ TEMPLATE = "drill-template"  # of docs/own-family, where that package is install
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A good device: its family, the side it is ordered for, and the parameters that differ from their defaults."""
+    """A good device: its family, the side it is ordered for, the parameters that differ from their defaults, and its process."""
 
     family: str
     side: Side
     parameters: Mapping[str, object]
+    process: str = "pa12-sls"
 
 
 KINDS: Mapping[str, Kind] = {
@@ -45,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "tibial-guide": Kind("osteotomy-guide", "left", {"bone_model": False, "contact_offset_mm": 0.3}),
     "windowed-tibial-guide": Kind("osteotomy-guide", "left", {"bone_model": False, "contact_offset_mm": 0.3, "window_mm": 4.0}),
+    "resin-guide": Kind("osteotomy-guide", "left", {"bone_model": False, "contact_offset_mm": 0.3}, "guide-resin"),
     "cranial-implant": Kind("cranial-implant", "left", {}),
     "anatomical-model": Kind("anatomical-model", "left", {"cut_bottom_mm": 200.0, "scale_cube": True}),
     "hollow-model": Kind(
@@ -106,7 +108,7 @@ def order(device: str, **parameters: object) -> Order:
         PlanLine(name="hole-2", start_mm=(3.0, -12.0, 20.0), end_mm=(6.0, 8.0, 20.0)),
     )
     return Order(
-        case="F-0001", device=kind.family, side=kind.side, process="pa12-sls", machine="sim-01",
+        case="F-0001", device=kind.family, side=kind.side, process=kind.process, machine="sim-01",
         due=dt.datetime(2026, 11, 30, 8, tzinfo=dt.UTC), plan=PlanInput(lines=lines if device == TEMPLATE else ()),
         parameters=model.model_validate({**kind.parameters, **parameters}),
     )  # fmt: skip
@@ -116,7 +118,7 @@ def good(device: str, anatomy: Anatomy | None = None, proposal: Plan | None = No
     """Design a device on the first of its bones, or on another; by a plan, or its family's own proposal."""
     if anatomy is None:
         anatomy, proposal = bones(device)[0]
-    wanted, process = order(device, **parameters), load_process("pa12-sls")
+    wanted, process = order(device, **parameters), load_process(KINDS[device].process)
     proposal = proposal or plan(anatomy, wanted)
     made = design(anatomy, proposal, wanted, process)
     limits = load_families()[wanted.device].limits

@@ -21,6 +21,9 @@ from batchone.design.osteotomy import checks as osteotomy
 from batchone.design.pedicle import checks as pedicle
 from batchone.pipeline.values import Finding
 from batchone.samples.faulty.case import Fault, Seeded
+from batchone.slicer.cups import without_cups
+from batchone.slicer.orient import stances
+from batchone.slicer.plate import usable_box_mm
 
 Measure = Callable[[Checked], tuple[Finding, ...]]
 
@@ -32,16 +35,26 @@ _TUPLES = ("CHECKS", "RELEASE_CHECKS")
 
 
 def measures(case: Checked) -> dict[str, Measure]:
-    """Every check of a device by its name: those of any part, of any device, and of its family."""
+    """Every check of a device by its name: those of any part, of any device, of what a vat makes, and of its family."""
     own = _OWN.get(case.order.device)
     found: dict[str, Measure] = {name: _of_parts(name) for name in PART_CHECKS}
     found |= DEVICE_CHECKS
+    found |= VAT_CHECKS if case.process.kind == "vat" else {}
     for name in _TUPLES if own else ():
         found |= {f"{case.order.device}: {measure.__name__}": measure for measure in getattr(own, name, ())}
     if own is None:
         checks = load_families()[case.order.device].checks_of("release")
         found |= {f"{case.order.device}: {measure.__name__}": measure for measure in checks}
     return found
+
+
+def _cups(case: Checked) -> tuple[Finding, ...]:
+    """What a vat seals of each part as it stands; measured when it is sliced, for no other stage knows which way is up."""
+    box_mm = usable_box_mm(case.machine)
+    return tuple(without_cups(part, stances(part, case.process, box_mm=box_mm), case.process)[1] for part in case.device.parts)
+
+
+VAT_CHECKS: dict[str, Measure] = {"cups": _cups}
 
 
 def _of_parts(name: str) -> Measure:
@@ -67,14 +80,17 @@ def findings_for(fault: Fault, case: Checked) -> tuple[Finding, ...]:
 
 def all_findings(case: Checked) -> tuple[Finding, ...]:
     """What `batchone run` would say about the device."""
-    return check(case.device, case.anatomy, case.plan, case.order, case.process, case.machine, case.tables).findings
+    found = check(case.device, case.anatomy, case.plan, case.order, case.process, case.machine, case.tables).findings
+    later = VAT_CHECKS.values() if case.process.kind == "vat" else ()
+    return (*found, *(finding for measure in later for finding in measure(case)))
 
 
 @contextmanager
 def without(name: str, device: str) -> Iterator[None]:
     """Take one check away, by its name in :func:`measures`, from all devices of a family."""
-    if name in PART_CHECKS or name in DEVICE_CHECKS:
-        registry: dict[str, Any] = PART_CHECKS if name in PART_CHECKS else DEVICE_CHECKS
+    registries: tuple[dict[str, Any], ...] = (PART_CHECKS, DEVICE_CHECKS, VAT_CHECKS)
+    registry = next((one for one in registries if name in one), None)
+    if registry is not None:
         kept = dict(registry)
         del registry[name]
         try:

@@ -99,6 +99,28 @@ def bottle(neck_mm: float, place: int) -> Seeder:
     return seed
 
 
+def cups_both_ways(radius_mm: float) -> Seeder:
+    """A block with two round rooms that open by necks at its opposite ends: whichever way is up, one is no way out."""
+
+    def seed(case: Checked) -> Seeded:
+        part = case.device.parts[0]
+        pose, _ = on_surface(part, 0, free_mm=16.0, about_mm=6.0)
+        height = 2.0 * radius_mm + 4.0
+        half = 0.5 * height
+        middle = 0.5 * height - 1.0
+        block = box_solid(np.array([-height, -half, -1.0]), np.array([height, half, height - 1.0]), "block", pose=pose)
+        rooms, inside = [], []
+        for way in (-1.0, 1.0):
+            neck = Manifold.cylinder(height, 0.6 * radius_mm, 0.6 * radius_mm, _ROUND).rotate((0.0, 90.0 * way, 0.0))
+            place = np.array([way * (0.5 * height + 0.5), 0.0, middle])
+            room = (Manifold.sphere(radius_mm, _ROUND) + neck).translate(tuple(place.tolist()))
+            rooms.append(_solid(room, "room", pose))
+            inside.append(grid_of(np.full(3, radius_mm), pose[:3, 3] + pose[:3, :3] @ place, pose[:3, :3]))
+        return Seeded(_cut(_joined(case, block), *rooms), np.vstack(inside))
+
+    return seed
+
+
 def hole_beside(label: str, new: str, wall_mm: float) -> Seeder:
     """A second hole beside one that is there, askew to it: so much is left between them where they are nearest."""
 
