@@ -3,7 +3,8 @@
     python -m benchmarks.good_devices [--kinds NAME ...] [--all]
 
 Each end is tried on one of three bones in turn; with ``--all`` on all three. An end that the family refuses by name makes no
-device. Prints a line for each device and a table of what warned; the exit status is 1 where a good device failed.
+device, and three ends make none that is good: those must fail, by one check and no other. Prints a line for each device and a
+table of what warned; the exit status is 1 where a good device failed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from benchmarks.guide_limits import ends
 from benchmarks.own_family import drill_template_installed
 
 GOOD = ("pedicle-guide", "tibial-guide", "cranial-implant", "anatomical-model", "hollow-model", "drill-template")
-# the synthetic shaft is round and even: guides slide along it, and their checks say so; shafts of real bones: benchmarks.seating
+NOT_GOOD = {  # kind, parameter, end -> the check that must say so
+    (
+        "tibial-guide",
+        "site",
+        "shaft",
+    ): "seating-play",  # guides turn on the round synthetic shaft; real ones: benchmarks.seating
+    ("anatomical-model", "cut_bottom_mm", 0.0): "placement",  # a whole tibia of 330 mm is longer than the machine's room
+    ("hollow-model", "cut_bottom_mm", 0.0): "placement",
+}
 
 
 def main() -> None:
@@ -52,6 +61,12 @@ def main() -> None:
                     continue
                 made[kind] += 1
                 worst = [f"{f.what}: {f.value:.4g} ({f.limit})" for f in found if f.verdict == "fail"]
+                wrong = {check for (one, name, end), check in NOT_GOOD.items() if one == kind and (name, end) in change.items()}
+                if wrong:
+                    right = {f.check for f in found if f.verdict == "fail"} == wrong
+                    failed, made[kind] = failed + (not right), made[kind] - 1
+                    print(f"{'stops' if right else 'FAILS'} {what}; {'; '.join(worst)}", flush=True)
+                    continue
                 failed += bool(worst)
                 warned.update({f.check for f in found if f.verdict == "warn"})
                 print(f"{'FAILS' if worst else 'ok   '} {what}" + "".join(f"; {one}" for one in worst), flush=True)
