@@ -259,6 +259,11 @@ class Axis:
     direction: Vector
     length_mm: float | None = None
 
+    def at_mm(self, along_mm: float) -> Vector:
+        """The place so far along it, LPS mm."""
+        x, y, z = (start + along_mm * step for start, step in zip(self.origin_mm, self.direction, strict=True))
+        return (x, y, z)
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:

@@ -100,7 +100,7 @@ def test_a_guide_whose_pin_holds_too_little_bone_is_kept_and_not_sliced(tmp_path
         replace_order(CaseFolder(case), order.model_copy(update={"plan": short}), "test")
     with pytest.raises(CheckFailed) as caught:
         run_case(read_case_order(case / "order.toml"), None, site=tmp_path / "site", approve_as="tester")
-    assert_kept(case, caught.value, "pin", pictured=False)
+    assert_kept(case, caught.value, "pin", pictured=True)
 
 
 @pytest.mark.slow

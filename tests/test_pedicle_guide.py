@@ -147,8 +147,8 @@ class TestWays:
         other = between(ways(mesh), np.array([0.0, 0.0, 1.0]), np.array([0.6, -0.8, 0.0]))
         assert one is not None
         assert other is not None
-        assert apart_mm(one, 50.0, other, 50.0) == pytest.approx(1.0, abs=0.3)
-        assert apart_mm(one, 10.0, other, 10.0) > 10.0
+        assert apart_mm(one, 50.0, other, 50.0)[0] == pytest.approx(1.0, abs=0.3)
+        assert apart_mm(one, 10.0, other, 10.0)[0] > 10.0
 
 
 class TestPlan:

@@ -20,7 +20,7 @@ from batchone.design.contact.field import (
 from batchone.design.cranial.columns import to_local
 from batchone.design.nearest import nearest_mm
 from batchone.pipeline.labels import bone_title
-from batchone.pipeline.values import Anatomy, Bone, FloatArray, Mesh, VoxelLabels, moved_points
+from batchone.pipeline.values import Anatomy, Bone, FloatArray, Mesh, Vector, VoxelLabels, moved_points
 
 _SPARSE_MM = 1.0  # of neighbours, voxels about so far apart are asked: they only keep a distance of millimetres
 
@@ -51,17 +51,20 @@ class Neighbours:
         beside = between_nodes(coarse, every, lattice.shape)
         return beside if found is None else np.minimum(found, beside)
 
-    def nearest_mm(self, part: Mesh) -> float:
-        """Least distance of a part's vertices (LPS) to any of them, at most ``REACH_MM``; half a voxel uncertain."""
+    def nearest(self, part: Mesh) -> tuple[float, Vector | None]:
+        """Least distance of a part's vertices (LPS) to any of them, at most ``REACH_MM``, half a voxel uncertain; and of which
+        vertex, None where all are farther away."""
         low, high = part.vertices_mm.min(axis=0), part.vertices_mm.max(axis=0)
         points, half_mm = self._voxels(lattice_over(low, high, _SPARSE_MM), np.eye(4))
-        least = REACH_MM
+        least = np.full(len(part.vertices_mm), REACH_MM)
         if len(points):
             apart, _ = cKDTree(points).query(part.vertices_mm, distance_upper_bound=REACH_MM, workers=-1)
-            least = min(least, max(float(apart.min()) - half_mm, 0.0))
+            least = np.minimum(least, np.maximum(apart - half_mm, 0.0))
         for bone in self.bones:
-            least = min(least, float(nearest_mm(part.vertices_mm, bone.mesh, within_mm=REACH_MM).min()))
-        return least
+            least = np.minimum(least, nearest_mm(part.vertices_mm, bone.mesh, within_mm=REACH_MM))
+        vertex = int(np.argmin(least))
+        x, y, z = part.vertices_mm[vertex].tolist()
+        return float(least[vertex]), (x, y, z) if least[vertex] < REACH_MM else None
 
     def _voxels(self, lattice: Lattice, pose: FloatArray) -> tuple[FloatArray, float]:
         """Middles (n, 3) of voxels about the grid, in its frame; and how far a voxel reaches from its middle, mm."""

@@ -96,7 +96,8 @@ def neighbour_findings(part: Part, others: Neighbours, limits: FamilyLimits) -> 
     """Distance to the bones that must not be touched."""
     what = f"{part.name}: nearest to another bone (at most {REACH_MM:g} mm are looked at)"
     hint = "another insertion axis, or smaller: pad_mm, hook_mm"
-    return (judged(limits.gates["neighbour_mm"], "neighbours", what, others.nearest_mm(part.mesh), hint),)
+    least_mm, where = others.nearest(part.mesh)
+    return (judged(limits.gates["neighbour_mm"], "neighbours", what, least_mm, hint, where),)
 
 
 def bore_findings(part: Part, label: str, planned: Axis, *, set_mm: float, limits: FamilyLimits) -> tuple[Finding, ...]:

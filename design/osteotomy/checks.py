@@ -30,7 +30,7 @@ from batchone.design.osteotomy.section import section
 from batchone.design.pedicle.trajectory import Trajectory, apart_mm
 from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
-from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part, judge
+from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
 ENTRY_MM = 6.0  # of a pin at both of its ends that lies in cortex: bone beside it does not count; project default, unverified
 _SPACING_MM = 0.5  # numerical: places along a pin
@@ -94,7 +94,8 @@ def leads_the_saw(checked: Checked) -> tuple[Finding, ...]:
             for sleeve in case.layout.sleeves:
                 what = f"{case.part.name}: wall between {slot.label} and {sleeve.bore_label}"
                 hint = "a larger pin_from_cut_mm, or move the pin"
-                findings.append(judged(checked.limits.gates["slot_pin_mm"], "slot-pin", what, slot_pin_mm(slot, sleeve), hint))
+                gate, where = checked.limits.gates["slot_pin_mm"], _lps(case.layout.pose, sleeve.at_mm(0.5 * sleeve.top_mm))
+                findings.append(judged(gate, "slot-pin", what, slot_pin_mm(slot, sleeve), hint, where))
     return tuple(findings)
 
 
@@ -122,7 +123,7 @@ def cuts_fit(checked: Checked) -> tuple[Finding, ...]:
     findings: list[Finding] = []
     for case in _cases(checked):
         for number, one in enumerate(case.cuts, 1):
-            name = f"cut-{number}{case.end}"
+            name, ends = f"cut-{number}{case.end}", _lps(case.bone.frame, one.end_mm)
             found = section(case.local, one.origin_mm + 0.5 * one.depth_mm * one.advance, one.normal)
             far = found.along(one.advance)[1] if found is not None else -np.inf
             left = far - float(one.end_mm @ one.advance)
@@ -131,10 +132,12 @@ def cuts_fit(checked: Checked) -> tuple[Finding, ...]:
             findings.append(judge("kerf", what, kerf_mm, "mm"))
             if hinge_mm(chosen) == 0.0:
                 what = f"{name}: from where the blade stops to the far cortex"
-                findings.append(judged(gates["cut_end_mm"], "cut", what, round(left, 6) + 0.0, "shorten the blade's way"))
+                value, hint = round(left, 6) + 0.0, "shorten the blade's way"
+                findings.append(judged(gates["cut_end_mm"], "cut", what, value, hint, ends))
             else:
                 hint = "another hinge_mm, or move the plane"
-                findings.append(judged(gates["hinge_mm"], "hinge", f"{name}: bone left at the far cortex", round(left, 6), hint))
+                what = f"{name}: bone left at the far cortex"
+                findings.append(judged(gates["hinge_mm"], "hinge", what, round(left, 6), hint, ends))
         if chosen.wedge == "opening" and case.bone.name == "radius":
             what = f"{title_of(case.bone)}: opening wedge of a radius"
             findings.append(judged(gates["single_cut"], "cut", what, 1.0, "consider a single cut"))
@@ -170,18 +173,28 @@ def pins_hold(checked: Checked) -> tuple[Finding, ...]:
         ways = [_way(case.bone, pin) for pin in pins]
         for pin, way in zip(pins, ways, strict=True):
             hint = "another approach, a smaller pin_from_cut_mm, or move the pin"
-            findings.append(judged(gates["pin_held_mm"], "pin", f"{pin.name}: bone along it", way.depth_mm, hint))
-            beside = _beside_mm(scene, way) - 0.5 * diameter
-            findings.append(judged(gates["pin_wall_mm"], "pin", f"{pin.name}: bone beside it", beside, hint))
+            held, wall = gates["pin_held_mm"], gates["pin_wall_mm"]
+            findings.append(judged(held, "pin", f"{pin.name}: bone along it", way.depth_mm, hint, pin.at_mm(way.depth_mm)))
+            beside, along = _beside_mm(scene, way)
+            what = f"{pin.name}: bone beside it"
+            findings.append(judged(wall, "pin", what, beside - 0.5 * diameter, hint, pin.at_mm(along)))
         for first, second in ((k, k + 1) for k in range(0, len(pins) - 1, 2)):
             one, other = ways[first], ways[second]
             both = f"{pins[first].name} and {pins[second].name}"
             sine = float(np.linalg.norm(np.cross(one.direction, other.direction)))
             turned = round(float(np.degrees(np.arctan2(sine, abs(float(one.direction @ other.direction))))), 6)
-            findings.append(judged(gates["pin_cross_deg"], "pin", f"{both}: crossed by", turned, "a larger pin_cross_deg"))
-            between = apart_mm(one, one.depth_mm, other, other.depth_mm) - diameter
-            findings.append(judged(gates["pins_apart_mm"], "pin", f"{both}: between them", between, "a smaller pin_cross_deg"))
+            axes_mm, middle = apart_mm(one, one.depth_mm, other, other.depth_mm)
+            place = _lps(case.bone.frame, middle)
+            crossed, apart, hint = gates["pin_cross_deg"], gates["pins_apart_mm"], "a smaller pin_cross_deg"
+            findings.append(judged(crossed, "pin", f"{both}: crossed by", turned, "a larger pin_cross_deg", place))
+            findings.append(judged(apart, "pin", f"{both}: between them", axes_mm - diameter, hint, place))
     return tuple(findings)
+
+
+def _lps(pose: FloatArray, place_mm: FloatArray) -> Vector:
+    """A place (3,) of a frame in LPS."""
+    x, y, z = moved_points(pose, place_mm[None])[0].tolist()
+    return (x, y, z)
 
 
 def _way(bone: Bone, pin: Axis) -> Trajectory:
@@ -189,14 +202,16 @@ def _way(bone: Bone, pin: Axis) -> Trajectory:
     return Trajectory(entry, np.array(pin.direction) @ bone.frame[:3, :3], pin.length_mm or 0.0)
 
 
-def _beside_mm(scene: Scene, way: Trajectory) -> float:
-    """Least distance of a pin's axis to the surface, away from both of its ends; negative outside of the bone."""
+def _beside_mm(scene: Scene, way: Trajectory) -> tuple[float, float]:
+    """Least distance of a pin's axis to the surface, away from its ends, and how far along; negative outside of the bone."""
     through = scene.first((way.entry_mm + _SPACING_MM * way.direction)[None], way.direction[None], 500.0)
     last = min(way.depth_mm, _SPACING_MM + float(np.nan_to_num(through.distance_mm[0])) - ENTRY_MM)
     steps = np.arange(ENTRY_MM, max(last, ENTRY_MM) + 1e-9, _SPACING_MM)
     points: FloatArray = way.entry_mm + steps[:, None] * way.direction
     distance = nearest_mm(points, scene.mesh)
-    return float(np.where(scene.holds(points, UP), distance, -distance).min())
+    signed = np.where(scene.holds(points, UP), distance, -distance)
+    least = int(np.argmin(signed))
+    return float(signed[least]), float(steps[least])
 
 
 def seats(checked: Checked) -> tuple[Finding, ...]:

@@ -24,7 +24,7 @@ from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, walls, ways
 from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
-from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part
+from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part, moved_points
 
 
 def sits_on_bone(checked: Checked) -> tuple[Finding, ...]:
@@ -84,11 +84,13 @@ def screws_fit(checked: Checked) -> tuple[Finding, ...]:
             measured = walls(local, way, length_mm=way.depth_mm, skip_mm=ENTRY_MM)
             front, _ = local.scene.meets(way.entry_mm[None] + ENTRY_MM * way.direction, way.direction[None], 500.0)
             left_mm = float(front[0]) + ENTRY_MM - way.depth_mm
-            findings += _screw_findings(axis.name.removeprefix("trajectory-"), measured, left_mm, screw_mm, checked.limits)
+            findings += _screw_findings(axis, way.depth_mm, measured, left_mm, screw_mm, checked.limits)
         if len(found) > 1:
-            between = apart_mm(found[0], found[0].depth_mm, found[1], found[1].depth_mm) - screw_mm
+            axes_mm, middle = apart_mm(found[0], found[0].depth_mm, found[1], found[1].depth_mm)
             what, hint = f"{bone.name}: between the left and the right screw", "move a way ([plan] markups), or thinner screws"
-            findings.append(judged(checked.limits.gates["ways_apart_mm"], "ways-apart", what, between, hint))
+            x, y, z = moved_points(bone.frame, middle[None])[0].tolist()
+            gate = checked.limits.gates["ways_apart_mm"]
+            findings.append(judged(gate, "ways-apart", what, axes_mm - screw_mm, hint, (x, y, z)))
     return tuple(findings)
 
 
@@ -98,15 +100,25 @@ def _way(bone: Bone, axis: Axis) -> Trajectory:
     return Trajectory(entry, np.array(axis.direction) @ bone.frame[:3, :3], axis.length_mm or 0.0)
 
 
-def _screw_findings(title: str, found: Walls, left_mm: float, screw_mm: float, limits: FamilyLimits) -> list[Finding]:
-    gates, radius = limits.gates, 0.5 * screw_mm
+def _screw_findings(
+    axis: Axis, depth_mm: float, found: Walls, left_mm: float, screw_mm: float, limits: FamilyLimits
+) -> list[Finding]:
+    gates, radius, title = limits.gates, 0.5 * screw_mm, axis.name.removeprefix("trajectory-")
     hint = "another screw ([instruments] screw, screw_length_mm) or way ([plan] markups), or no guide for this pedicle"
     values = (
-        ("pedicle_wall_mm", "pedicle-wall", "cortex to the screw, least along its way", found.all_mm - radius),
-        ("medial_wall_mm", "medial-wall", "medial wall to the screw", found.medial_mm - radius),
-        ("screw_tip_mm", "screw-tip", "bone in front of the screw's tip", left_mm),
+        (
+            "pedicle_wall_mm",
+            "pedicle-wall",
+            "cortex to the screw, least along its way",
+            found.all_mm - radius,
+            found.all_along_mm,
+        ),
+        ("medial_wall_mm", "medial-wall", "medial wall to the screw", found.medial_mm - radius, found.medial_along_mm),
+        ("screw_tip_mm", "screw-tip", "bone in front of the screw's tip", left_mm, depth_mm),
     )
-    return [judged(gates[key], check, f"{title}: {what}", value, hint) for key, check, what, value in values]
+    return [
+        judged(gates[key], check, f"{title}: {what}", value, hint, axis.at_mm(along)) for key, check, what, value, along in values
+    ]
 
 
 def seats(checked: Checked) -> tuple[Finding, ...]:

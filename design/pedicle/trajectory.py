@@ -68,10 +68,12 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """Least distance of an axis to the cortex along its way, mm: anywhere, and to the medial wall; and at the isthmus."""
+    """Least distance of an axis to the cortex along its way, mm: anywhere, and to the medial wall; and how far along, mm."""
 
     all_mm: float
     medial_mm: float
+    all_along_mm: float
+    medial_along_mm: float
 
 
 def ways(mesh: Mesh) -> Ways:
@@ -136,12 +138,14 @@ def drawn(bone: Ways, start_mm: FloatArray, end_mm: FloatArray, isthmus_mm: Floa
     return between(bone, points[int(np.argmin(np.linalg.norm(points - wanted, axis=1)))], (end_mm - start_mm) / length)
 
 
-def apart_mm(first: Trajectory, first_mm: float, second: Trajectory, second_mm: float) -> float:
-    """Least distance between the axes of two screws of some lengths."""
+def apart_mm(first: Trajectory, first_mm: float, second: Trajectory, second_mm: float) -> tuple[float, FloatArray]:
+    """Least distance between the axes of two screws of some lengths, and the place (3,) half way between."""
     share = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
     one = first.entry_mm + share * first_mm * first.direction
     other = second.entry_mm + share * second_mm * second.direction
-    return float(np.linalg.norm(one[:, None] - other[None], axis=2).min())
+    between = np.linalg.norm(one[:, None] - other[None], axis=2)
+    i, j = np.unravel_index(int(np.argmin(between)), between.shape)
+    return float(between[i, j]), 0.5 * (one[i] + other[j])
 
 
 def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> Walls:
@@ -154,7 +158,9 @@ def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> W
     signed, medial = _measured(bone, points, left=bool(way.entry_mm[0] > 0.0))
     inward = np.tile(np.array([-np.sign(way.entry_mm[0]), 0.0, 0.0]), (len(points), 1))
     beside = np.nan_to_num(bone.scene.meets(points, inward, FAR_MM)[0], nan=FAR_MM)  # where another wall is nearer all along
-    return Walls(float(signed.min()), float(signed[medial].min() if medial.any() else beside.min()))
+    inner = np.where(medial, signed, np.inf) if medial.any() else beside
+    least, least_inner = int(np.argmin(signed)), int(np.argmin(inner))
+    return Walls(float(signed[least]), float(inner[least_inner]), float(steps[least]), float(steps[least_inner]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -113,7 +113,7 @@ def bone_comes_near(clear_mm: float) -> Seeder:
         stranger = Label(len(own) + 1, "rib", "left", True, 1.0)
         run = (np.array([0], dtype=np.int32), np.array([1], dtype=np.int16), np.array([stranger.value], dtype=np.uint8))
         labels = VoxelLabels(affine, (1, 1, 1), *run, (*own, stranger))
-        return Seeded(replace(case, anatomy=replace(case.anatomy, labels=labels)), None)
+        return Seeded(replace(case, anatomy=replace(case.anatomy, labels=labels)), top)
 
     return seed
 
