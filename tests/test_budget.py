@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from batchone.design.budget import drill, saw
 from batchone.design.budget.breach import breach
 from batchone.design.budget.drill import drilled
 from batchone.design.budget.play import aside_mm, in_sleeve, in_slot, tilt_deg
+from batchone.design.budget.rim import PLATES_SIGMA_MM, Rim, at_rim
 from batchone.design.budget.saw import between_deg, sawn
 from batchone.design.budget.sources import Seats
 from batchone.design.seating.settle import Poses
@@ -168,3 +171,45 @@ class TestBreach:
         found = self.found(np.random.default_rng(4).standard_normal(40_000))
         assert found["medial"] == pytest.approx(0.0228, abs=0.003)
         assert found["lateral"] == pytest.approx(0.0228, abs=0.003)
+
+
+def ring(gap_mm: float, *, slope: float = 0.0, stations: int = 240) -> Rim:
+    """A round rim, 100 mm across."""
+    turn = 2.0 * np.pi * np.arange(stations) / stations
+    outward = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    return Rim(np.full(stations, gap_mm), np.zeros(stations), np.full(stations, slope), 50.0 * outward, outward)
+
+
+def test_an_implant_lies_anywhere_in_a_round_gap() -> None:
+    found = at_rim(ring(0.6), EXACT, bone_mm=0.0, drawn=False)
+    for percent in (50.0, 95.0):
+        assert np.percentile(found.gap_mm, percent) == pytest.approx(0.6 * (1.0 + np.sqrt(percent / 100.0)), rel=0.01)
+    assert not found.tight.any()
+    assert dict(found.gap_shares)["shift"] == pytest.approx(1.0)
+
+
+def test_the_step_is_what_plates_leave_and_what_a_shift_along_a_sloping_skull_adds() -> None:
+    flat, steep = (at_rim(ring(0.6, slope=slope), EXACT, bone_mm=0.0, drawn=False) for slope in (0.0, 0.5))
+    rng = np.random.default_rng(3)
+    lift, tilt = PLATES_SIGMA_MM * rng.standard_normal(200_000), PLATES_SIGMA_MM * np.sqrt(rng.chisquare(2, 200_000))
+    assert np.percentile(flat.step_mm, 95.0) == pytest.approx(np.percentile(np.abs(lift) + tilt, 95.0), rel=0.02)
+    assert dict(flat.step_shares)["plates"] == pytest.approx(1.0)
+    # mean squares: of a shift within a disc, a quarter of radius squared along any line; of plates, lift and half of two tilts
+    moved, held = 0.25 * (0.6 * 0.5) ** 2, PLATES_SIGMA_MM**2 * (1.0 + 0.5 * 2.0)
+    assert dict(steep.step_shares)["shift"] == pytest.approx(moved / (moved + held), rel=0.05)
+
+
+def test_implants_are_too_wide_as_often_as_process_and_bone_say() -> None:
+    sigma = 0.25 * PROCESS.tolerance_mm
+    found = at_rim(ring(0.2), PROCESS, bone_mm=0.15, drawn=False)
+    expected = 0.5 * math.erfc(0.2 / math.hypot(sigma, 0.15) / math.sqrt(2.0))
+    assert found.tight.mean() == pytest.approx(expected, rel=0.06)
+    assert dict(found.gap_shares)["bone"] / dict(found.gap_shares)["process"] == pytest.approx((0.15 / sigma) ** 2, rel=0.05)
+    again = at_rim(ring(0.2), PROCESS, bone_mm=0.15, drawn=False)
+    assert (found.gap_mm == again.gap_mm).all()
+
+
+def test_a_drawn_rim_adds_to_the_gap() -> None:
+    proposed, drawn = (at_rim(ring(0.5), PROCESS, bone_mm=0.1, drawn=drawn) for drawn in (False, True))
+    assert np.percentile(drawn.gap_mm, 95.0) > np.percentile(proposed.gap_mm, 95.0) + 0.1
+    assert dict(proposed.gap_shares)["plan"] == 0.0 < dict(drawn.gap_shares)["plan"]

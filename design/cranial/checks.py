@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from batchone.design.booleans import intersection, solid_from_mesh, volume_mm3
 from batchone.design.cranial.features import PERFORATION
 from batchone.design.cranial.flush import rim_steps
+from batchone.design.cranial.rim_budget import rim_findings
 from batchone.design.cranial.rim_gap import BORDER, border_gap, near_bone, surface_samples
 from batchone.design.cranial.thickness import thickness
 from batchone.design.cranial.way_out import least_distance_on_the_way, obstruction
@@ -157,6 +158,12 @@ def lies_flush(checked: Checked) -> tuple[Finding, ...]:
     )
 
 
+def fits_at_the_rim(checked: Checked) -> tuple[Finding, ...]:
+    """Gap and step at the rim by all errors together; see :mod:`batchone.design.budget.rim`."""
+    skull = checked.anatomy.bone("skull")
+    return () if skull is None else rim_findings(checked, _implant(checked), skull)
+
+
 CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     border_gap_found,
     bone_kept_clear,
@@ -166,6 +173,7 @@ CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     in_plane_size,
     lies_flush,
 )
+RELEASE_CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (fits_at_the_rim,)
 
 
 def _overlap_mm3(checked: Checked, least_mm: float) -> tuple[float, Vector | None]:

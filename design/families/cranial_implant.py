@@ -125,6 +125,12 @@ def _measured(checked: Checked) -> tuple[Finding, ...]:
     return tuple(finding for check in CHECKS for finding in check(checked))
 
 
+def _measured_for_release(checked: Checked) -> tuple[Finding, ...]:
+    from batchone.design.cranial.checks import RELEASE_CHECKS
+
+    return tuple(finding for check in RELEASE_CHECKS for finding in check(checked))
+
+
 CRANIAL_IMPLANT = Family(
     name="cranial-implant",
     title="Cranial implant",
@@ -133,4 +139,5 @@ CRANIAL_IMPLANT = Family(
     propose=propose,
     build=build,
     checks=(_measured,),
+    release_checks=(_measured_for_release,),
 )

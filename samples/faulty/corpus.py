@@ -355,7 +355,12 @@ def _of_models() -> list[Fault]:
 
 def _of_seats() -> list[Fault]:
     kind, seed = "contact in one place alone", misguided.contact_left_at(4.0)
+    unsure, rim = misplanned.skull_unsure, "fits_at_the_rim"
     return [
         Fault(kind, PEDICLE, "seating-play", "play", seed, by="seats", verdict="warn"),
         Fault(kind, TIBIAL, "seating-play", "play", seed, by="seats"),
+        Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "widest gap", unsure(0.6), by=rim, verdict="warn"),
+        Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "untrimmed", unsure(0.6), by=rim, verdict="warn"),
+        Fault("skull unsure by 0.2 mm", IMPLANT, "budget", "widest gap", unsure(0.2), sound=True, by=rim),
+        Fault("skull unsure by 0.2 mm", IMPLANT, "budget", "untrimmed", unsure(0.2), sound=True, by=rim),
     ]

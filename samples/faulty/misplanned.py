@@ -142,6 +142,16 @@ def vessel_before_the_end(name: str, clear_mm: float) -> Seeder:
     return seed
 
 
+def skull_unsure(sigma_mm: float) -> Seeder:
+    """The scan shows the bone no better than this, one standard deviation."""
+
+    def seed(case: Checked) -> Seeded:
+        bones = tuple(replace(bone, uncertainty_mm=np.full(len(bone.uncertainty_mm), sigma_mm)) for bone in case.anatomy.bones)
+        return Seeded(replace(case, anatomy=replace(case.anatomy, bones=bones)), None)
+
+    return seed
+
+
 def _with_no_go(case: Checked, structure: PlanNoGo) -> Checked:
     plan = case.order.plan.model_copy(update={"no_go": (structure,)})
     return replace(case, order=case.order.model_copy(update={"plan": plan}))
