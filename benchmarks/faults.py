@@ -91,9 +91,10 @@ def _needed(chosen: list[Fault], wanted: list[str]) -> int:
             with without(name, family):
                 seen = not is_right(fault, seeded, all_findings(seeded.case))
             print(f"{'ok  ' if seen else 'MISS'} without {name}: {fault.kind} in {fault.device}", flush=True)
-        unneeded += not seen
-        if not mine:
-            print(f"---- without {name}: no fault of the corpus is its own")
+        if mine:
+            unneeded += not seen
+        else:
+            print(f"---- without {name}: it gives figures that are not judged, and has no fault")
     return unneeded
 
 

@@ -86,13 +86,12 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
     return tuple(found)
 
 
-def budget_findings(errors: Errors, title: str, gates: Gates, target_mm: FloatArray) -> tuple[Finding, ...]:
+def budget_findings(errors: Errors, title: str, gates: Gates, at: Vector) -> tuple[Finding, ...]:
     """Errors at one target against the gates ``budget_mm`` and ``budget_deg``, with the source that counts most."""
     (mm50, deg50), (mm95, deg95) = errors.percentile(50.0), errors.percentile(95.0)
     source, share = errors.largest
     hint = f"{100.0 * share:.0f} % of it is {source}: {_HALVES[source]}"
     parts = ", ".join(f"{name} {100.0 * value:.0f} %" for name, value in errors.shares)
-    at = _vector(target_mm)
     return (
         graded(gates, "budget_mm", "budget", f"{title}: off at the target, 95 % (50 %: {mm50:.2f} mm; {parts})", mm95, hint, at),
         graded(gates, "budget_deg", "budget", f"{title}: turned, 95 % (50 %: {deg50:.2f} deg)", deg95, hint, at),

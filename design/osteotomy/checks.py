@@ -237,8 +237,8 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
             if landed is None:
                 continue
             cuts.append(sawn(lead, landed, checked.process, seed=SEED + number))
-            target = np.array(lead.origin_mm) + lead.depth_mm * lead.advance
-            findings += budget_findings(cuts[-1].errors, title, gates, target)
+            target = checked.plan.axis(f"blade-{number}{case.end}")
+            findings += budget_findings(cuts[-1].errors, title, gates, target.at_mm(lead.depth_mm))
         if cuts:
             findings.append(_correction(case, cuts, checked))
     return tuple(findings)

@@ -167,8 +167,7 @@ def _budget(checked: Checked, bone: Bone, side: str, lead: Lead, landed: Seats) 
         left=side == "left",
         wall_errors_mm=sigma * np.random.default_rng(SEED).standard_normal(len(entries)),
     )
-    target = np.array(way.origin_mm) + length * np.array(way.direction)
-    return [*budget_findings(found.errors, title, gates, target), *breach_findings(through, title, gates)]
+    return [*budget_findings(found.errors, title, gates, way.at_mm(length)), *breach_findings(through, title, gates)]
 
 
 def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:

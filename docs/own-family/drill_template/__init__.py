@@ -132,6 +132,22 @@ def holes_do_not_meet(checked: Checked) -> tuple[Finding, ...]:
     )
 
 
+def seats_and_hits(checked: Checked) -> tuple[Finding, ...]:
+    """How the template seats, and where its drills end by all errors together."""
+    from batchone.design.guide.plain_budget import plain_seating_findings
+
+    _, hole, contact = _fittings(checked.order, checked.process, checked.tables)
+    return plain_seating_findings(
+        checked,
+        checked.device.parts[0],
+        checked.anatomy.bones[0],
+        way=checked.plan.axis(INSERTION),
+        holes=_holes(checked.plan),
+        offset_mm=contact.per_side_mm,
+        clearance_mm=hole.diametral_mm,
+    )
+
+
 def _holes(plan: Plan) -> tuple[Axis, ...]:
     return tuple(axis for axis in plan.axes if axis.name != INSERTION)
 
@@ -178,5 +194,6 @@ DRILL_TEMPLATE = Family(
     propose=propose,
     build=build,
     checks=(sits_and_leads, holes_do_not_meet),
+    release_checks=(seats_and_hits,),
     package=__name__,
 )
