@@ -96,9 +96,12 @@ def slip_of(rows: FloatArray) -> tuple[float, FloatArray]:
 def docking_facets(rows: FloatArray) -> FloatArray:
     """(m, 6) unit inward normals of the cone of loads that contacts without friction can take; none where it has no inside."""
     chosen = rows[farthest(rows, HULL_POINTS)] if len(rows) > HULL_POINTS else rows
+    chosen = chosen[np.linalg.norm(chosen, axis=1) > _FLAT]  # a place with no bone near has no normal, and holds nothing
+    if len(chosen) < 6:
+        return np.empty((0, 6))
     middle = (chosen / np.linalg.norm(chosen, axis=1)[:, None]).mean(axis=0)
     length = float(np.linalg.norm(middle))
-    if length < _FLAT or len(chosen) < 6:
+    if length < _FLAT:
         return np.empty((0, 6))
     middle /= length
     rest = np.linalg.svd(middle[None])[2][1:]  # (5, 6): across the middle
@@ -144,7 +147,8 @@ def best_press(body: Contact, facets: FloatArray) -> Press:
     best = float(margins.max())
     if best < 0.6:  # numerical: within what the hull's joggle moves (facts, METHODS C.3)
         mean = -body.normals.mean(axis=0)
-        return Press(np.zeros(3), mean / max(float(np.linalg.norm(mean)), 1e-12), max(best, 0.0))
+        length = float(np.linalg.norm(mean))
+        return Press(np.zeros(3), mean / length if length > _FLAT else _ON, max(best, 0.0))
     weight = np.maximum(margins - AMONG * best, 0.0) ** 2
     at = weight @ place / weight.sum()
     along = weight @ direction / weight.sum()

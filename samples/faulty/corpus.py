@@ -359,6 +359,7 @@ def _of_seats() -> list[Fault]:
     return [
         Fault(kind, PEDICLE, "seating-play", "play", seed, by="seats", verdict="warn"),
         Fault(kind, TIBIAL, "seating-play", "play", seed, by="seats"),
+        Fault("mirrored part", SHAFT, "seating-play", "play", misbuilt.mirrored(), by="seats"),  # away from all bone
         Fault("undercut", TEMPLATE, "seating-way-out", "on the way off", misguided.undercut("insertion", 0), by="seats_and_hits"),
         Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "widest gap", unsure(0.6), by=rim, verdict="warn"),
         Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "untrimmed", unsure(0.6), by=rim, verdict="warn"),
