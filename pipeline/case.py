@@ -384,7 +384,8 @@ def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str) 
     """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.case_waivers.waive`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked(), in_stage(order.case, "review"):
-        for waiver in waive(case, check, who=who, reason=reason, keys=site / "keys"):
+        limits, people = load_families()[order.device].limits, read_site_settings(site).people
+        for waiver in waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people):
             what = f"waived: {waiver.finding}; reason: {waiver.reason}"
             _event(case, who, what, meaning=waiver.meaning, digest=waiver.digest, when=waiver.time)
 

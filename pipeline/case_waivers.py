@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 
+from batchone.design.family import FamilyLimits
 from batchone.pipeline import codec
 from batchone.pipeline.approval import finding_words
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.job.signature import approval_key, sign_waiver, verify_waiver, write_allowed_signers
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import CheckedDevice, Waiver
+from batchone.pipeline.values import CheckedDevice, Finding, Waiver
 
 MEANING = "I have seen this finding and let the device stand with it, for the reason that I give"
 FOLDER = "waivers"
@@ -32,8 +34,19 @@ def waivers_of(case: CaseFolder, digest: str, keys: Path) -> tuple[Waiver, ...]:
     return tuple(found)
 
 
-def waive(case: CaseFolder, check: str, *, who: str, reason: str, keys: Path) -> tuple[Waiver, ...]:
+def waive(
+    case: CaseFolder,
+    check: str,
+    *,
+    who: str,
+    reason: str,
+    keys: Path,
+    limits: FamilyLimits,
+    people: Mapping[str, tuple[str, ...]],
+) -> tuple[Waiver, ...]:
     """Sign away what failed in one check of the case's device; the caller holds the case's lock.
+
+    ``people``: roles by name; where the site names any, it takes one of the roles that the family's limit names.
 
     Returns
     -------
@@ -45,7 +58,7 @@ def waive(case: CaseFolder, check: str, *, who: str, reason: str, keys: Path) ->
     CheckFailed
         The family does not let anybody waive that check.
     OrderError
-        The case has no checked device, nothing in that check failed, or no reason was given.
+        The case has no checked device, nothing in that check failed, no reason was given, or it is not for this person.
     """
     record = case.record("check")
     if record is None:
@@ -66,6 +79,14 @@ def waive(case: CaseFolder, check: str, *, who: str, reason: str, keys: Path) ->
             checked.findings,
             hint=fixed[0].hint or "change a parameter with `batchone design CASE --set`, or the order",
         )
+    for finding in failed if people else ():
+        roles = _waivable_by(finding, limits)
+        if not set(roles) & set(people.get(who, ())):
+            raise OrderError(
+                f"{who} may not waive {check}: it takes {' or '.join(roles) or 'a role that no limit names'}, {who} is "
+                f"{', '.join(people.get(who, ())) or 'not among the people of the site'}",
+                hint="ask one who is, or correct [people] of site.toml",
+            )
     key = approval_key(keys, who)
     write_allowed_signers(keys)
     time = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -74,6 +95,17 @@ def waive(case: CaseFolder, check: str, *, who: str, reason: str, keys: Path) ->
     )
     _publish(case, (*before, *signed), digest)
     return signed
+
+
+def _waivable_by(finding: Finding, limits: FamilyLimits) -> tuple[str, ...]:
+    """The roles that the limit of a finding names."""
+    judged_by = (finding.low, finding.high, finding.unit, finding.source)
+    found = [
+        limit.waivable_by
+        for limit in (*limits.envelope.values(), *limits.gates.values())
+        if limit.waivable and (limit.low, limit.high, limit.unit, limit.source) == judged_by
+    ]
+    return tuple(role for role in found[0] if all(role in roles for roles in found)) if found else ()
 
 
 def _publish(case: CaseFolder, waivers: tuple[Waiver, ...], digest: str) -> None:

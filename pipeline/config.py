@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.limits import Protocol
-from batchone.pipeline.order import Model
+from batchone.pipeline.order import Code, Model
 
 SETTINGS = "site.toml"
 _MAX_BYTES = 100_000  # settings are a page of text
@@ -22,6 +22,7 @@ _MAX_AGE_DAYS = 36_500  # a hundred years: beyond it is a slip of the pen
 _HINT = f"correct {SETTINGS} in the site's folder; docs/contract.md lists its keys"
 
 Argument = Annotated[str, Field(min_length=1, max_length=4096)]
+Role = Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")]
 AgeDays = Annotated[int, Field(gt=0, le=_MAX_AGE_DAYS)]
 
 
@@ -67,10 +68,11 @@ class Segmentation(Model):
 
 
 class SiteSettings(Model):
-    """Everything that a site may set."""
+    """Everything that a site may set; ``people``: the roles of those who review, by the names that they sign with."""
 
     scan: ScanSettings = ScanSettings()
     segmentation: Segmentation = Segmentation()
+    people: dict[Code, Annotated[tuple[Role, ...], Field(strict=False, min_length=1)]] = Field(default_factory=dict)
 
 
 def read_site_settings(site: Path) -> SiteSettings:

@@ -41,7 +41,7 @@ class Limit(Model):
     """One gate or envelope entry: inclusive limits, unit, source.
 
     ``waivable``: a person may let a device pass that breaks it, with a signed reason; ``waivable_because`` says why that is
-    for a person to decide.
+    for a person to decide, and ``waivable_by`` whose role it takes, where a site says who has which (``[people]`` of site.toml).
     """
 
     low: float | None = None
@@ -50,10 +50,11 @@ class Limit(Model):
     gate: bool = True
     waivable: bool = False
     waivable_because: str = ""
+    waivable_by: Annotated[tuple[str, ...], Field(strict=False)] = ()
     source: str
 
     @model_validator(mode="after")
     def _a_reason_to_waive(self) -> Limit:
-        if self.waivable != bool(self.waivable_because.strip()):
-            raise ValueError("waivable and waivable_because go together")
+        if not self.waivable == bool(self.waivable_because.strip()) == bool(self.waivable_by):
+            raise ValueError("waivable, waivable_because and waivable_by go together")
         return self

@@ -133,6 +133,20 @@ def test_a_waiver_counts_for_its_device_and_its_finding_alone(stopped: tuple[Pat
     assert code == 4
 
 
+def test_at_a_site_that_says_who_is_what_a_gate_is_waived_by_the_roles_of_its_limit_alone(
+    stopped: tuple[Path, CheckFailed], tmp_path: Path
+) -> None:
+    site = copied(stopped[0], tmp_path)
+    order = read_case_order(site / "cases" / "small" / "order.toml")
+    (site / "site.toml").write_text('[people]\nchief = ["clinician"]\nclerk = ["office"]\n')
+    for who, what in (("clerk", "clerk is office"), ("nobody", "not among the people")):
+        with pytest.raises(OrderError, match=f"{who} may not waive {CHECK}: it takes engineer or clinician.*{what}"):
+            waive_check(site, order, CHECK, who=who, reason=REASON)
+    assert not (site / "cases" / "small" / "waivers").exists()
+    waive_check(site, order, CHECK, who="chief", reason=REASON)
+    assert run_case(order, None, site=site, until="check").status == "awaiting-approval"
+
+
 @pytest.mark.parametrize("check", ["mesh", "nothing"])
 def test_what_did_not_fail_cannot_be_waived(stopped: tuple[Path, CheckFailed], tmp_path: Path, check: str) -> None:
     site = copied(stopped[0], tmp_path)
@@ -187,7 +201,7 @@ def test_a_waiver_with_another_word_does_not_verify(tmp_path: Path, change: dict
 def test_only_design_envelopes_of_the_shipped_families_are_waivable_and_each_says_why() -> None:
     for family in load_families().values():
         assert not [name for name, limit in family.limits.gates.items() if limit.waivable], family.name
-        assert [name for name, limit in family.limits.envelope.items() if limit.waivable], family.name
+        assert [name for name, limit in family.limits.envelope.items() if limit.waivable and limit.waivable_by], family.name
     with pytest.raises(ValueError, match="go together"):
         Limit(high=1.0, unit="mm", source="x", waivable=True)
 
