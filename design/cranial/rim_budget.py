@@ -49,6 +49,8 @@ def _rim(checked: Checked, part: Part, skull: Mesh) -> tuple[Rim | None, FloatAr
     axis = np.asarray(checked.plan.axis("insertion").direction, dtype=np.float64)
     curve = checked.plan.curve("rim").points_mm
     steps, places = rim_steps(part.mesh, skull, curve, outward=axis)
+    if not np.isfinite(steps).any():
+        return None, places  # no skull near
     middle = places.mean(axis=0)
     frame = np.linalg.svd(axis[None])[2][1:]
     flat = (places - middle) @ frame.T
