@@ -76,7 +76,7 @@ def _judged(chosen: list[Fault], *, whole: bool, table: bool) -> int:
 def _needed(chosen: list[Fault], wanted: list[str]) -> int:
     """Take each check of each kind of device away in turn, or those that are wanted: how many leave every fault found."""
     unneeded = 0
-    devices = {name: good(name) for name in there()}
+    devices = {name: good(name) for name in there() if any(fault.device == name for fault in chosen)}
     names = {name: case.order.device for case in devices.values() for name in measures(case)}
     for name, family in names.items():
         if wanted and name not in wanted:
