@@ -128,7 +128,7 @@ STAGES = (
         2.5,
         _keep_anatomy,
     ),
-    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order", "Tables"), "Plan", 6, 2.0, _keep_plan),
+    Stage("plan", "pure", "batchone.design.make:plan", ("Anatomy", "Order", "Tables"), "Plan", 7, 2.0, _keep_plan),
     Stage(
         "design",
         "pure",

@@ -107,7 +107,7 @@ def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool, enough_mm: float
     wish = float(np.clip(np.degrees(np.arctan2(abs(isthmus_mm[0]), AIM_MM)), *CONVERGENCE_DEG))
     usual = np.array([wish, 0.0, 0.0, 0.0])
     low, high = np.array([CONVERGENCE_DEG, CAUDAL_DEG, (-ASIDE_MM, ASIDE_MM), (-ASIDE_MM, ASIDE_MM)]).T
-    search = _Search(_Site(bone, isthmus_mm, usual, left, enough_mm))
+    search = Search(Site(bone, isthmus_mm, usual, left, enough_mm))
     ends = [
         least_squares(
             search.lacks,
@@ -177,7 +177,7 @@ def in_front_mm(bone: Ways, way: Trajectory, length_mm: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Site:
+class Site:
     """Where a way is looked for: (convergence, caudal, aside, up) is wished for, and so much room about it is enough."""
 
     bone: Ways
@@ -187,7 +187,7 @@ class _Site:
     enough_mm: float
 
 
-class _Search:
+class Search:
     """What is lacking of ways about a site, as residuals whose squares are summed, and how they change with the way.
 
     Room is measured from places on a ring about the axis, between the cortex that a screw enters through and where it would end;
@@ -195,7 +195,7 @@ class _Search:
     room for a sleeve. Distances are measured once for a way: they change with their places along the line to the nearest bone.
     """
 
-    def __init__(self, site: _Site) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
         self._asked = np.full(4, np.nan)
         self._last = (np.empty(0), np.empty((0, 4)))
@@ -214,7 +214,7 @@ class _Search:
         return self._last
 
 
-def _lacks(site: _Site, move: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _lacks(site: Site, move: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(k,) residuals of a way (4,), and (k, 4) slopes: what is lacking of room about it, and how far it leaves its wish."""
     around, behind, short = _places(site, np.concatenate([move[None], move + np.diag(_SCALES * _DIFFERENCE)]))
     room = site.enough_mm - RING_MM
@@ -231,7 +231,7 @@ def _lacks(site: _Site, move: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.concatenate(values), np.concatenate(slopes)
 
 
-def _places(site: _Site, moves: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _places(site: Site, moves: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Where room is measured for ways (n, 4): (n, k, 3) about the axis, (n, m, 3) behind the entry; and (n,) by how much each
     enters too near to its isthmus."""
     headings = np.array([direction(move[0], move[1], left=site.left) for move in moves])
