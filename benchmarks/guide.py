@@ -1,4 +1,4 @@
-"""A changed parameter to a new guide, on a bone of half a million triangles: seconds, and the share of each step.
+"""A changed parameter to a new guide, on a bone of half a million triangles: seconds, the share of each step, and peers.
 
     python -m benchmarks.guide [--rounds 3] [--triangles 500000]
 
@@ -15,6 +15,7 @@ import datetime as dt
 import os
 import pstats
 import time
+from collections.abc import Callable
 
 import numba as nb
 import numpy as np
@@ -31,15 +32,27 @@ from batchone.slicer.profiles import load_machine, load_process
 FIRST_PICTURE = "fit-oblique"  # what a changed parameter shows first: the guide on the bone around it, at an angle
 
 SETS = {"interactive": check_quickly, "release": check}
-STEPS = {  # functions whose time makes a step; each is called by the design stage once per guide
-    "distances to the bone": ("field.py", "signed_distance_mm"),
-    "the bone seen from outside": ("ground.py", "_look_at"),
-    "seat": ("seat.py", "make_seat"),
-    "shell": ("shell.py", "make_shell"),
-    "room for the crosslink": ("ground.py", "room_about"),
-    "bores and label": ("guide.py", "features"),
-    "booleans": ("identities.py", "first_sound"),
-    "fewer triangles": ("finish.py", "finished"),
+PLANNER_S = (3.0, 6.0)  # PERFORMANCE.md: from a changed parameter, without any check
+COMMERCIAL_S = (480.0, 780.0)  # PERFORMANCE.md: designing a commercial guide
+STEPS = {  # functions whose time makes a step; none calls another of its list
+    "design": {
+        "distances to the bone": ("field.py", "signed_distance_mm"),
+        "the bone seen from outside": ("ground.py", "_look_at"),
+        "seat": ("seat.py", "make_seat"),
+        "shell": ("shell.py", "make_shell"),
+        "bores and label": ("guide.py", "features"),
+        "booleans": ("identities.py", "first_sound"),
+        "fewer triangles": ("finish.py", "finished"),
+    },
+    "interactive checks": {
+        "seating": ("checks.py", "seats"),
+        "contact": ("checks.py", "sits_on_bone"),
+        "way out": ("checks.py", "slides_on"),
+        "screws": ("checks.py", "screws_fit"),
+        "bores": ("checks.py", "leads_the_drill"),
+        "mesh, walls, gaps": ("part.py", "part_findings"),
+        "placement, order": ("device.py", "device_findings"),
+    },
 }
 
 
@@ -68,8 +81,11 @@ def main() -> None:
     proposal = plan(shape, first)
     design(shape, proposal, first, process)  # kernels and libraries are loaded
     changed = replace_parameters(first, shell_mm=3.5)
-    seconds: dict[str, list[float]] = {"device": [], "picture": [], "pictures": [], "interactive": [], "release": []}
+    seconds: dict[str, list[float]] = {"plan": [], "device": [], "picture": [], "pictures": [], "interactive": [], "release": []}
     for _ in range(options.rounds):
+        started = time.perf_counter()
+        plan(shape, changed)
+        seconds["plan"].append(time.perf_counter() - started)
         started = time.perf_counter()
         device = design(shape, proposal, changed, process)
         seconds["device"].append(time.perf_counter() - started)
@@ -88,12 +104,24 @@ def main() -> None:
     print(f"(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
     best = {name: min(values) for name, values in seconds.items()}
     to_device = best["device"] + best["picture"]
-    print(f"  device {best['device']:.2f} s, its picture on the bone {best['picture']:.2f} s: {to_device:.2f} s (needed 2)")
-    print(f"  with the interactive checks {to_device + best['interactive']:.2f} s (needed 4)")
-    print(f"  all pictures of a job {best['pictures']:.2f} s")
-    print(f"  interactive checks {best['interactive']:.2f} s (needed 2), release checks {best['release']:.2f} s (needed 10)")
-    print("  peers: SlicerBoneReconstructionPlanner 3 to 6 s without a check; commercial design 8 to 13 min")
-    shares(lambda: design(shape, proposal, changed, process))
+    checked = to_device + best["interactive"]
+    print(f"  {'':26} {'s':>6} {'needed':>7}  against peers")
+    for name, value, needed, peers in (
+        ("plan proposed", best["plan"], None, ""),
+        ("device", best["device"], None, ""),
+        ("its picture on the bone", best["picture"], None, ""),
+        ("device with picture", to_device, 2.0, times(to_device, PLANNER_S, "SlicerBoneReconstructionPlanner, without a check")),
+        ("interactive checks", best["interactive"], 2.0, "no peer checks"),
+        ("with interactive checks", checked, 4.0, times(checked, COMMERCIAL_S, "commercial design")),
+        ("release checks", best["release"], 10.0, "no peer checks"),
+        ("all pictures of a job", best["pictures"], None, ""),
+    ):
+        print(f"  {name:26} {value:6.2f} {'' if needed is None else format(needed, 'g'):>7}  {peers}")
+    for title, work in (
+        ("design", lambda: design(shape, proposal, changed, process)),
+        ("interactive checks", lambda: check_quickly(device, shape, proposal, changed, process, machine)),
+    ):
+        shares(title, work, STEPS[title])
 
 
 def replace_parameters(order: Order, **changes: float) -> Order:
@@ -101,21 +129,30 @@ def replace_parameters(order: Order, **changes: float) -> Order:
     return order.model_copy(update={"parameters": order.parameters.model_copy(update=changes)})
 
 
-def shares(work: object) -> None:
-    """Print the share of each step of the design stage, in processor seconds on one core: nothing runs beside it there."""
+def times(value: float, peer: tuple[float, float], name: str) -> str:
+    """How many times as long a peer takes, from its least to its most."""
+    low, high = (one / value for one in peer)
+    return f"x{low:.1f} to x{high:.1f} {name}"
+
+
+def shares(title: str, work: Callable[[], object], steps: dict[str, tuple[str, str]]) -> None:
+    """Print the share of each step, in processor seconds on one core: nothing runs beside it there."""
     profile = cProfile.Profile(time.thread_time)
     cores = nb.get_num_threads()
     nb.set_num_threads(1)
     profile.enable()
-    assert callable(work)
     work()
     profile.disable()
     nb.set_num_threads(cores)
     stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     total = max(row[3] for row in stats.values())
-    for step, (file, function) in STEPS.items():
+    print(f"  {title}, processor seconds on one core: {total:.2f}")
+    left = total
+    for step, (file, function) in steps.items():
         spent = sum(row[3] for (path, _, name), row in stats.items() if path.endswith("/" + file) and name == function)
-        print(f"  {step:26} {spent:6.2f} s {100 * spent / total:5.0f} %")
+        left -= spent
+        print(f"    {step:26} {spent:6.2f} s {100 * spent / total:5.0f} %")
+    print(f"    {'the rest':26} {left:6.2f} s {100 * left / total:5.0f} %")
 
 
 if __name__ == "__main__":

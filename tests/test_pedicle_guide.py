@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from batchone.design.budget.sources import SOURCES
 from batchone.design.contact.seat import CONTACT
+from batchone.design.cranial.columns import on_the_way, to_local
 from batchone.design.families import load_families
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import CheckSet
@@ -21,7 +22,7 @@ from batchone.design.guide.label import LABEL
 from batchone.design.make import check, check_quickly, design, plan
 from batchone.design.nearest import nearest_mm
 from batchone.design.pedicle.guide import RAISE_MM
-from batchone.design.pedicle.trajectory import apart_mm, between, drawn, proposed, walls, ways
+from batchone.design.pedicle.trajectory import Search, Site, apart_mm, between, drawn, proposed, walls, ways
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.order import Instruments, Order, PlanInput, PlanLine, PlanPlane
 from batchone.pipeline.values import Anatomy, Bone, CheckedDevice, Device, FieldOfView, FloatArray, Mesh, Part, Plan, moved_points
@@ -105,6 +106,25 @@ class TestWays:
         content = proposed(ways(mesh), np.array([8.0, 10.0, 0.0]), left=True, enough_mm=1.5)
         assert content is not None
         assert abs(content.entry_mm[2]) < abs(found.entry_mm[2])  # with room enough the way stays as it was
+
+    @pytest.mark.parametrize("side", ["left", "right"])
+    def test_the_slopes_of_what_a_way_lacks_are_those_of_small_steps(self, side: str) -> None:
+        bone = spine().bones[0]
+        mark = next(m for m in spine().landmarks if m.name == f"L3-pedicle-{side}")
+        isthmus, start = to_local(bone.frame, np.array([mark.point_mm]))[0], np.array([7.0, 3.0, 0.8, -0.6])
+        local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
+        search = Search(Site(local, isthmus, np.zeros(4), side == "left", 6.0))
+        slopes, steps = search.slopes(start), np.diag([1e-3, 1e-3, 1e-4, 1e-4])
+        small = [(search.lacks(start + step) - search.lacks(start - step)) / (2.0 * step.max()) for step in steps]
+        off = np.abs(slopes - np.array(small).T)
+        assert np.abs(slopes).max() > 1.0
+        assert np.quantile(off, 0.99) < 1e-3 * np.abs(slopes).max()  # a few places lie where two walls are as near
+
+    def test_few_rays_along_a_line_see_a_slab_of_the_bone_only(self) -> None:
+        bone = spine().bones[0].mesh
+        line = bone.vertices_mm.mean(axis=0) + np.linspace(-15.0, 15.0, 31)[:, None] * np.array([0.3, -0.9, 0.1])
+        some = on_the_way(bone, line, np.array([0.0, 0.0, 1.0]))
+        assert 0 < len(some.faces) < 0.05 * len(bone.faces)
 
     def test_bone_that_stands_beside_a_sleeve_is_given_room(self) -> None:
         slab, post = box_mesh((-20.0, -30.0, -15.0), (30.0, 25.0, 15.0)), box_mesh((10.5, 31.0, -15.0), (16.0, 50.0, 15.0))
@@ -422,7 +442,6 @@ def test_the_one_picture_that_shows_a_change_first_is_that_of_the_full_set() -> 
 
 
 def test_rays_from_a_guide_meet_among_the_bone_along_them_what_they_meet_of_all_bone() -> None:
-    from batchone.design.cranial.columns import on_the_way
     from batchone.design.cranial.rays import Scene
 
     bone, mesh = spine().bones[0].mesh, made()[1].parts[0].mesh

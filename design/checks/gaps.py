@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from batchone.design.checks.walls import SPOT_MM, measure_walls
 from batchone.pipeline.process import Process
@@ -19,15 +20,13 @@ def gap_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     that is printed shut has lost its purpose; between other faces a closed gap only keeps powder, which warns.
     """
     functional = {face.label for face in part.functional_faces} - set(_ENGRAVED)
-    kinds = (
-        ("at a functional face", [k for k, label in enumerate(part.labels) if label in functional], True),
-        ("elsewhere", [k for k, label in enumerate(part.labels) if label not in functional and label not in _ENGRAVED], False),
-    )
+    others = set(part.labels) - functional - set(_ENGRAVED)
     turned = Mesh(part.mesh.vertices_mm, np.ascontiguousarray(part.mesh.faces[:, ::-1]))
+    measured = measure_walls(turned, _faces(part, functional | others))
     limit_mm = process.min_gap_mm
     findings = []
-    for where, labels, gate in kinds:
-        gaps = measure_walls(turned, np.isin(part.face_labels, labels))
+    for where, labels, gate in (("at a functional face", functional, True), ("elsewhere", others, False)):
+        gaps = measured.of(_faces(part, labels))
         narrow_mm, middle = gaps.thinnest_spot(turned, _LOOKED_AT * limit_mm)
         what = f"{part.name}: narrowest gap of {SPOT_MM:g} mm {where} (up to {_LOOKED_AT * limit_mm:g} mm are looked at)"
         findings.append(
@@ -38,6 +37,10 @@ def gap_findings(part: Part, process: Process) -> tuple[Finding, ...]:
             )
         )  # fmt: skip
     return tuple(findings)
+
+
+def _faces(part: Part, labels: set[str]) -> npt.NDArray[np.bool_]:
+    return np.isin(part.face_labels, [k for k, label in enumerate(part.labels) if label in labels])
 
 
 def _place(mesh: Mesh, faces: IntArray, index: int | None) -> Vector | None:

@@ -54,6 +54,11 @@ class Walls:
     face: IntArray
     cosine: FloatArray
 
+    def of(self, chosen: npt.NDArray[np.bool_]) -> Walls:
+        """The walls behind some of the triangles, (m,) bool."""
+        kept = chosen[self.face]
+        return Walls(self.thickness_mm[kept], self.area_mm2[kept], self.face[kept], self.cosine[kept])
+
     def at_share(self, share: float) -> int | None:
         """Index of the wall below which lies ``share`` of the wall area; None without walls."""
         if len(self.thickness_mm) == 0:

@@ -75,6 +75,7 @@ def signed_distance_mm(
     every: int = COARSE,
     far_only: bool = False,
     over: BoolArray | None = None,
+    surface: Index | None = None,
 ) -> Float32Array:
     """Signed distance of every voxel to a closed surface, negative inside, cut off at ``REACH_MM``.
 
@@ -94,6 +95,8 @@ def signed_distance_mm(
     over
         (x, y) columns over which something will be made that comes in along z. Over all others, and below what already lies
         deeper than the level by far, distances are as without a level. None: all voxels near the level are exact.
+    surface
+        The mesh ready to be asked, where the caller has it.
     """
     near = _over(mesh, lattice)
     if len(near.faces) == 0:
@@ -101,7 +104,7 @@ def signed_distance_mm(
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0
     nodes = inside[::every, ::every, ::every]
     places = _places(np.indices(nodes.shape).reshape(3, -1).T * every, lattice)
-    index_of = None if far_only else indexed(near)
+    index_of = None if far_only else surface or indexed(near)
     apart = _apart_mm(places, near, index_of).reshape(nodes.shape)
     distance = np.where(nodes, -apart, apart).astype(np.float32)
     left_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every)) if every > 1 else 0.0

@@ -161,7 +161,9 @@ def meeting(mesh: Mesh, low_mm: FloatArray, high_mm: FloatArray, *, axes: FloatA
 
 def on_the_way(mesh: Mesh, starts_mm: FloatArray, direction: FloatArray) -> Mesh:
     """The triangles, at least one, that rays from places (n, 3) along a unit direction (3,) can meet."""
-    frame = np.column_stack([*np.linalg.svd(direction[None])[2][1:], direction])
+    across = np.linalg.svd(direction[None])[2][1:].T
+    spread = (starts_mm - starts_mm.mean(axis=0)) @ across
+    frame = np.column_stack([across @ np.linalg.eigh(spread.T @ spread)[1], direction])  # places on a line need a slab only
     starts = starts_mm @ frame
     low, high = starts.min(axis=0) - _BESIDE_MM, starts.max(axis=0) + _BESIDE_MM
     met = meeting(mesh, low, np.array([high[0], high[1], np.inf]), axes=frame)

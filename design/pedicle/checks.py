@@ -21,7 +21,7 @@ from batchone.design.guide.window import window_findings
 from batchone.design.pedicle.bar import label_wordings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
-from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, walls, ways
+from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, in_front_mm, walls, ways
 from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part, moved_points
@@ -82,8 +82,7 @@ def screws_fit(checked: Checked) -> tuple[Finding, ...]:
         found = [_way(bone, axis) for axis in axes]
         for axis, way in zip(axes, found, strict=True):
             measured = walls(local, way, length_mm=way.depth_mm, skip_mm=ENTRY_MM)
-            front, _ = local.scene.meets(way.entry_mm[None] + ENTRY_MM * way.direction, way.direction[None], 500.0)
-            left_mm = float(front[0]) + ENTRY_MM - way.depth_mm
+            left_mm = in_front_mm(local, way, way.depth_mm)
             findings += _screw_findings(axis, way.depth_mm, measured, left_mm, screw_mm, checked.limits)
         if len(found) > 1:
             axes_mm, middle = apart_mm(found[0], found[0].depth_mm, found[1], found[1].depth_mm)

@@ -7,13 +7,15 @@ direction leads from the back to the front: ``convergence_deg`` towards the midd
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import least_squares
 
+from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
 from batchone.design.nearest import Index, indexed, nearest_points
-from batchone.pipeline.values import FloatArray, Mesh
+from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 CONVERGENCE_DEG = (0.0, 30.0)  # thoracic 5 to 15, lumbar 5 to 25; textbook anatomy with room
 CAUDAL_DEG = (-10.0, 25.0)  # along the endplates (0) or steeper; textbook anatomy with room
@@ -42,18 +44,28 @@ _ROUND = 8  # places on that ring; numerical
 _WISHES = np.array([0.004, 0.004, 0.02, 0.02])  # what a degree or mm off the usual way counts; project default, unverified
 _SCALES = np.array([1.0, 1.0, 0.2, 0.2])  # degrees and mm that matter alike; numerical
 _DIFFERENCE = 1e-3  # of those scales, for slopes; numerical
+_AT_MM = 1e-9  # numerical: nearer to the cortex than this a place has no direction to it
 _NUDGE = 1e-6  # numerical: least squares begin inside of the limits
 _SAMPLES = 41  # numerical: places along a screw, at most 1 mm apart
 UP = np.array([0.0, 0.0, 1.0])
 _MEDIAL = 0.5  # cosine to the middle of the spine from which a wall is the medial one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ways:
     """The bone of a vertebra, ready to be asked."""
 
     surface: Index
-    scene: Scene
+
+    @cached_property
+    def scene(self) -> Scene:
+        """For rays from anywhere: made at the first."""
+        return Scene(self.surface.mesh)
+
+    def meets(self, origins_mm: FloatArray, heading: FloatArray) -> tuple[FloatArray, IntArray, Scene]:
+        """The same for rays from a few places (n, 3) along one direction (3,): distances (n,), triangles (n,) and their scene."""
+        scene = Scene(on_the_way(self.surface.mesh, origins_mm, heading))
+        return *scene.meets(origins_mm, np.broadcast_to(heading, origins_mm.shape), FAR_MM), scene
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +90,7 @@ class Walls:
 
 def ways(mesh: Mesh) -> Ways:
     """Make a vertebra's surface, in its own frame, ready."""
-    return Ways(indexed(mesh), Scene(mesh))
+    return Ways(indexed(mesh))
 
 
 def direction(convergence_deg: float, caudal_deg: float, *, left: bool) -> FloatArray:
@@ -96,13 +108,13 @@ def proposed(bone: Ways, isthmus_mm: FloatArray, *, left: bool, enough_mm: float
     """
     wish = float(np.clip(np.degrees(np.arctan2(abs(isthmus_mm[0]), AIM_MM)), *CONVERGENCE_DEG))
     usual = np.array([wish, 0.0, 0.0, 0.0])
-    site = _Site(bone, isthmus_mm, usual, left, enough_mm)
     low, high = np.array([CONVERGENCE_DEG, CAUDAL_DEG, (-ASIDE_MM, ASIDE_MM), (-ASIDE_MM, ASIDE_MM)]).T
+    search = Search(Site(bone, isthmus_mm, usual, left, enough_mm))
     ends = [
         least_squares(
-            lambda move: _lacks(site, move[None])[0],
+            search.lacks,
             np.clip(usual + np.array([*turned, 0.0, 0.0]), low + _NUDGE, high - _NUDGE),
-            jac=lambda move: _slopes(site, move),
+            jac=search.slopes,
             bounds=(low, high),
             x_scale=_SCALES,
             xtol=1e-6,
@@ -156,15 +168,21 @@ def walls(bone: Ways, way: Trajectory, *, length_mm: float, skip_mm: float) -> W
     steps = np.arange(skip_mm, length_mm + 1e-9, SPACING_MM)
     points = way.entry_mm + steps[:, None] * way.direction
     signed, medial = _measured(bone, points, left=bool(way.entry_mm[0] > 0.0))
-    inward = np.tile(np.array([-np.sign(way.entry_mm[0]), 0.0, 0.0]), (len(points), 1))
-    beside = np.nan_to_num(bone.scene.meets(points, inward, FAR_MM)[0], nan=FAR_MM)  # where another wall is nearer all along
+    sideways, _, _ = bone.meets(points, np.array([-np.sign(way.entry_mm[0]), 0.0, 0.0]))
+    beside = np.nan_to_num(sideways, nan=FAR_MM)  # where another wall is nearer all along
     inner = np.where(medial, signed, np.inf) if medial.any() else beside
     least, least_inner = int(np.argmin(signed)), int(np.argmin(inner))
     return Walls(float(signed[least]), float(inner[least_inner]), float(steps[least]), float(steps[least_inner]))
 
 
+def in_front_mm(bone: Ways, way: Trajectory, length_mm: float) -> float:
+    """Bone in front of the tip of a screw of a length; NaN where the way meets no wall."""
+    met, _, _ = bone.meets(way.entry_mm[None] + ENTRY_MM * way.direction, way.direction)
+    return float(met[0]) + ENTRY_MM - length_mm
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Site:
+class Site:
     """Where a way is looked for: (convergence, caudal, aside, up) is wished for, and so much room about it is enough."""
 
     bone: Ways
@@ -174,13 +192,53 @@ class _Site:
     enough_mm: float
 
 
-def _lacks(site: _Site, moves: FloatArray) -> FloatArray:
-    """(n, k) residuals of ways (n, 4): what is lacking of room about each, squared, and how far it leaves its wish.
+class Search:
+    """What is lacking of ways about a site, as residuals whose squares are summed, and how they change with the way.
 
     Room is measured from places on a ring about the axis, between the cortex that a screw enters through and where it would end;
     half of the ring lies further to the middle of the spine: behind the medial wall lies the cord. Behind the entry there must be
-    room for a sleeve.
+    room for a sleeve. Distances are measured once for a way: they change with their places along the line to the nearest bone.
     """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._asked = np.full(4, np.nan)
+        self._last = (np.empty(0), np.empty((0, 4)))
+
+    def lacks(self, move: FloatArray) -> FloatArray:
+        """(k,) residuals of a way (4,)."""
+        return self._measured(move)[0]
+
+    def slopes(self, move: FloatArray) -> FloatArray:
+        """(k, 4) their slopes."""
+        return self._measured(move)[1]
+
+    def _measured(self, move: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if not np.array_equal(move, self._asked):
+            self._asked, self._last = move.copy(), _lacks(self._site, move)
+        return self._last
+
+
+def _lacks(site: Site, move: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(k,) residuals of a way (4,), and (k, 4) slopes: what is lacking of room about it, and how far it leaves its wish."""
+    around, behind, short = _places(site, np.concatenate([move[None], move + np.diag(_SCALES * _DIFFERENCE)]))
+    room = site.enough_mm - RING_MM
+    inside_mm, inside_slopes = _signed_mm(site.bone, around, room)
+    beside_mm, beside_slopes = _signed_mm(site.bone, behind, SLEEVE_MM)
+    lack, tight = np.maximum(room - inside_mm, 0.0), np.maximum(SLEEVE_MM + beside_mm, 0.0)
+    values = (lack**_POWER / np.sqrt(len(lack)), tight**_POWER / np.sqrt(_OUTSIDE), short[:1], (move - site.wish) * _WISHES)
+    slopes = (
+        (-_POWER * lack ** (_POWER - 1.0) / np.sqrt(len(lack)))[:, None] * inside_slopes,
+        (_POWER * tight ** (_POWER - 1.0) / np.sqrt(_OUTSIDE))[:, None] * beside_slopes,
+        (short[1:] - short[0])[None] / (_SCALES * _DIFFERENCE),
+        np.diag(_WISHES),
+    )
+    return np.concatenate(values), np.concatenate(slopes)
+
+
+def _places(site: Site, moves: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Where room is measured for ways (n, 4): (n, k, 3) about the axis, (n, m, 3) behind the entry; and (n,) by how much each
+    enters too near to its isthmus."""
     headings = np.array([direction(move[0], move[1], left=site.left) for move in moves])
     through = site.isthmus_mm + np.stack([moves[:, 2], np.zeros(len(moves)), moves[:, 3]], axis=1)
     back, _ = site.bone.scene.meets(through, -headings, FAR_MM)
@@ -196,32 +254,26 @@ def _lacks(site: _Site, moves: FloatArray) -> FloatArray:
     ring = RING_MM * (np.cos(angles)[:, None] * across[:, None] + np.sin(angles)[:, None] * over[:, None])
     inward = -1.0 if site.left else 1.0
     ring[..., 0] += inward * MEDIAL_MM * (inward * ring[..., 0] > 0.0)
-    points = (through[:, None] + along[:, :, None] * headings[:, None])[:, :, None] + ring[:, None]
-    room = site.enough_mm - RING_MM
-    lack = np.maximum(room - _signed_mm(site.bone, points.reshape(-1, 3), room), 0.0).reshape(len(moves), -1)
+    around = (through[:, None] + along[:, :, None] * headings[:, None])[:, :, None] + ring[:, None]
     behind = through[:, None] - (back[:, None] + np.linspace(*OUTSIDE_MM, _OUTSIDE))[:, :, None] * headings[:, None]
-    beside = -_signed_mm(site.bone, behind.reshape(-1, 3), SLEEVE_MM).reshape(len(moves), -1)
-    tight = np.maximum(SLEEVE_MM - beside, 0.0) ** _POWER / np.sqrt(_OUTSIDE)
-    short = np.where(passes, np.maximum(BEHIND_MM - back, 0.0), FAR_MM)
-    off = (moves - site.wish) * _WISHES
-    return np.concatenate([lack**_POWER / np.sqrt(lack.shape[1]), tight, short[:, None], off], axis=1)
+    return around.reshape(len(moves), -1, 3), behind, np.where(passes, np.maximum(BEHIND_MM - back, 0.0), FAR_MM)
 
 
-def _slopes(site: _Site, move: FloatArray) -> FloatArray:
-    """(k, 4) differences of the residuals."""
-    there = _lacks(site, np.concatenate([move[None], move + np.diag(_SCALES * _DIFFERENCE)]))
-    return np.asarray(((there[1:] - there[0]) / (_SCALES * _DIFFERENCE)[:, None]).T)
-
-
-def _signed_mm(bone: Ways, points_mm: FloatArray, most_mm: float) -> FloatArray:
-    """Distance (n,) of places to the cortex, at most so much, negative outside."""
-    distance = np.minimum(nearest_points(points_mm, bone.surface, within_mm=most_mm)[0], most_mm)
-    return np.where(bone.scene.holds(points_mm, UP), distance, -distance)
+def _signed_mm(bone: Ways, moved_mm: FloatArray, most_mm: float) -> tuple[FloatArray, FloatArray]:
+    """Distance (k,) of places (5, k, 3) to the cortex as they stand first, at most so much, negative outside; and (k, 4) its
+    slopes, from where they stand after a little of each move."""
+    points = np.ascontiguousarray(moved_mm[0])
+    distance, _, foot = nearest_points(points, bone.surface, within_mm=most_mm)
+    sign = np.where(bone.scene.holds(points, UP), 1.0, -1.0)
+    away = np.nan_to_num((points - foot) / np.maximum(distance, _AT_MM)[:, None])  # further off: cut, so without slope
+    turned = np.einsum("jkd,kd->kj", moved_mm[1:] - points, away) / (_SCALES * _DIFFERENCE)
+    return sign * np.minimum(distance, most_mm), sign[:, None] * turned
 
 
 def _measured(bone: Ways, points_mm: FloatArray, *, left: bool) -> tuple[FloatArray, np.ndarray]:
     """Distance (n,) of places to the cortex, negative outside, and whether the nearest wall is the medial one."""
-    inside = bone.scene.holds(points_mm, UP)
+    _, face, scene = bone.meets(points_mm, UP)
+    inside = (face >= 0) & (scene.facing(face, UP) > 0.0)
     distance, _, foot = nearest_points(points_mm, bone.surface)
     aside = (foot[:, 0] - points_mm[:, 0]) * (-1.0 if left else 1.0) / np.maximum(distance, 1e-9)
     return np.where(inside, distance, -distance), aside * np.where(inside, 1.0, -1.0) > _MEDIAL

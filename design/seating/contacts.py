@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from batchone.design.contact.field import Float32Array, Lattice, lattice_over, signed_distance_mm
 from batchone.design.cranial.rays import face_areas
+from batchone.design.nearest import Index
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
@@ -76,8 +77,10 @@ class Contact:
         return self.points_mm[: self.carrying]
 
 
-def landscape(bone: Mesh, points_mm: FloatArray, *, pad_mm: float = PAD_MM, step_mm: float = STEP_MM) -> Landscape:
-    """Measure a bone about some points (n, 3).
+def landscape(
+    bone: Mesh, points_mm: FloatArray, *, pad_mm: float = PAD_MM, step_mm: float = STEP_MM, surface: Index | None = None
+) -> Landscape:
+    """Measure a bone about some points (n, 3); ``surface``: the bone ready to be asked, where the caller has it.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def landscape(bone: Mesh, points_mm: FloatArray, *, pad_mm: float = PAD_MM, step
     if volume <= 0.0:
         raise DesignError(f"the bone's surface encloses {volume:.1f} mm3, more than 0", hint="report this order")
     lattice = lattice_over(points_mm.min(axis=0) - pad_mm, points_mm.max(axis=0) + pad_mm, step_mm)
-    return Landscape(lattice, signed_distance_mm(bone, lattice, level_mm=0.0))
+    return Landscape(lattice, signed_distance_mm(bone, lattice, level_mm=0.0, surface=surface))
 
 
 def contact(carrying_mm: FloatArray, others_mm: FloatArray, ground: Landscape) -> Contact:

@@ -127,7 +127,7 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
     others = spread(mesh, ~touching & below, _UNDERSIDE_SPACING_MM)
     surface = indexed(local)
     others = others[nearest_mm(others, surface, within_mm=NEAR_MM) < NEAR_MM]
-    ground = landscape(local, np.concatenate([carrying, others]))
+    ground = landscape(local, np.concatenate([carrying, others]), surface=surface)
     body = contact(carrying, others, ground)
     face = nearest_points(body.points_mm, surface)[1]
     sigma = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
