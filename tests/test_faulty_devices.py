@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from batchone.design.cranial import checks as cranial
 from batchone.design.family import Checked
 from batchone.pipeline.values import Finding
+from batchone.samples.faulty import misbuilt
 from batchone.samples.faulty.case import Fault, Seeded
 from batchone.samples.faulty.corpus import faults
 from batchone.samples.faulty.good import KINDS, TEMPLATE, good, there
@@ -88,6 +90,12 @@ def test_without_any_one_check_its_fault_goes_unfound(
             found = tuple(finding for measure in asked for finding in measure(seeded.case))
         assert not is_right(fault, seeded, found), f"{fault.kind} is found without {name}"
     assert len(seen) >= 35
+
+
+def test_an_implant_with_no_skull_near_has_a_border_gap_that_fails_and_no_budget(devices: dict[str, Checked]) -> None:
+    away = misbuilt.scaled(10.0)(devices["cranial-implant"]).case
+    assert cranial.fits_at_the_rim(away) == ()
+    assert "fail" in {finding.verdict for finding in cranial.border_gap_found(away)}
 
 
 def test_the_table_in_the_docs_names_every_fault() -> None:
