@@ -20,6 +20,7 @@ CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relie
 LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
 SORTED, STARTS, TOLD_STARTS, SEED = 150, 300, 500, 20260108  # numerical: to sort, to choose, for what is told; any seed will do
 THINNED, FINALISTS = 4, 4  # numerical: of the sorted, those whose contact is thinned to zones, and those judged in full
+ROUNDS = 2  # numerical: seeds that are tried for each rule and share
 EXCHANGES = 120  # numerical: for each candidate
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
 _SHARES = (1.3, 1.0)  # of the plain contact's area that zones have before their edges are rounded
@@ -46,7 +47,7 @@ class Chosen:
         ]
 
 
-def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape], *, rounds: int = 1) -> Chosen:
+def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chosen:
     """Choose what seats better than the plain shell with no more contact; the plain one where nothing does.
 
     Parameters
@@ -57,16 +58,13 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape], *, roun
         What is made if nothing is chosen.
     may
         Other shells, each touching wherever it may: where that is too much, zones are chosen.
-    rounds
-        Seeds that are tried for each rule and share of the zones.
     """
-    most_mm2 = underside.of(plain, ROUGH_MM).area_mm2
-    wholes = [(one, underside.of(one, ROUGH_MM)) for one in may]
-    wholes = [(one, under) for one, under in wholes if under.area_mm2 >= LEAST_AREA * most_mm2]
-    tried = [one for one, under in wholes if under.area_mm2 <= most_mm2]
-    sticks = [_sticks(under, SORTED, SEED) for _, under in wholes]
+    most_mm2 = underside.area_mm2(plain)
+    wholes = [one for one in may if underside.area_mm2(one) >= LEAST_AREA * most_mm2]
+    tried = [one for one in wholes if underside.area_mm2(one) <= most_mm2]
+    sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in wholes]
     for number in np.argsort(sticks, kind="stable")[:THINNED].tolist():
-        tried += _with_zones(underside, wholes[number][0], most_mm2, SEED + 100 * number, rounds)
+        tried += _with_zones(underside, wholes[number], most_mm2, SEED + 100 * number)
     sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in tried]
     order = np.argsort(sticks, kind="stable")[:FINALISTS].tolist()
     finals = [plain, *(tried[number] for number in order)]
@@ -76,7 +74,7 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape], *, roun
     return Chosen(found, before, after) if _cost(after) < _cost(before) else Chosen(plain, before, before)
 
 
-def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int, rounds: int) -> Iterator[Shape]:
+def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int) -> Iterator[Shape]:
     """A shell with less contact: squares of what may touch, by each rule and share."""
     squares = _squares(whole.zones, underside.step_mm)
     sparse = np.zeros(whole.zones.shape, dtype=np.bool_)
@@ -85,12 +83,12 @@ def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int, 
     surface = underside.surface_mm(asked)
     if len(surface) == 0:
         return
-    names, cells = np.unique(squares[underside.seen(asked)], return_inverse=True)
-    cells = cells.ravel().astype(np.int32)
-    sizes = np.bincount(cells)
+    names, order = np.unique(squares[underside.seen(asked)], return_inverse=True)
+    cells: IntArray = order.ravel().astype(np.int32)
+    sizes = np.bincount(cells).astype(np.int32)
     each_mm2 = float(np.median(sizes)) * (_EVERY * underside.step_mm) ** 2
     places, normals = surface - surface.mean(axis=0), underside.normals(surface)
-    for number, (rule, share) in enumerate(product(_RULES * rounds, _SHARES)):
+    for number, (rule, share) in enumerate(product(_RULES * ROUNDS, _SHARES)):
         few = int(np.clip(round(share * most_mm2 / each_mm2), 6, len(names) - 1))
         if few < 6:
             return
@@ -98,7 +96,7 @@ def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int, 
         small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
         while small:
             shape = Shape(whole.zones & np.isin(squares, names[sorted(kept)]), whole.footprint_mm)
-            area_mm2 = underside.of(shape, ROUGH_MM).area_mm2
+            area_mm2 = underside.area_mm2(shape)
             if area_mm2 <= most_mm2:
                 if area_mm2 >= LEAST_AREA * most_mm2:
                     yield shape
@@ -111,7 +109,7 @@ def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int, 
 def _squares(zones: BoolArray, step_mm: float) -> IntArray:
     """(x, y) number of the square that each column lies in."""
     x, y = np.indices(zones.shape)
-    places = np.column_stack([x.ravel(), y.ravel()]) * step_mm
+    places = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64) * step_mm
     return cells_of(places, CELL_MM).reshape(zones.shape)
 
 
