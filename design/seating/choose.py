@@ -17,9 +17,9 @@ from batchone.design.seating.zones import cells_of, docking, steadiest
 from batchone.pipeline.values import IntArray
 
 CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
-LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
+LEAST_AREA, MOST_AREA = 0.6, 0.95  # of the plain contact's area, told from columns that err by a few percent; project default
 SORTED, STARTS, TOLD_STARTS, SEED = 150, 300, 500, 20260108  # numerical: to sort, to choose, for what is told; any seed will do
-THINNED, FINALISTS = 4, 4  # numerical: of the sorted, those whose contact is thinned to zones, and those judged in full
+THINNED, FINALISTS = 4, 8  # numerical: of the sorted, those whose contact is thinned to zones, and those judged in full
 ROUNDS = 2  # numerical: seeds that are tried for each rule and share
 EXCHANGES = 120  # numerical: for each candidate
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
@@ -59,8 +59,9 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chos
     may
         Other shells, each touching wherever it may: where that is too much, zones are chosen.
     """
-    most_mm2 = underside.area_mm2(plain)
-    wholes = [one for one in may if underside.area_mm2(one) >= LEAST_AREA * most_mm2]
+    plain_mm2 = underside.area_mm2(plain)
+    most_mm2 = MOST_AREA * plain_mm2
+    wholes = [one for one in may if underside.area_mm2(one) >= LEAST_AREA * plain_mm2]
     tried = [one for one in wholes if underside.area_mm2(one) <= most_mm2]
     sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in wholes]
     for number in np.argsort(sticks, kind="stable")[:THINNED].tolist():
@@ -98,7 +99,7 @@ def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int) 
             shape = Shape(whole.zones & np.isin(squares, names[sorted(kept)]), whole.footprint_mm)
             area_mm2 = underside.area_mm2(shape)
             if area_mm2 <= most_mm2:
-                if area_mm2 >= LEAST_AREA * most_mm2:
+                if area_mm2 >= LEAST_AREA / MOST_AREA * most_mm2:
                     yield shape
                 break
             many = max(1, int(0.5 * (area_mm2 / most_mm2 - 1.0) * len(small)))
