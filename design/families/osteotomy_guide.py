@@ -17,17 +17,16 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from batchone.design.family import Checked, Family, measured
+from batchone.design.guide.parameters import GuideParameters
 from batchone.design.tables import Tables
-from batchone.pipeline.order import Order, Parameters
+from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
 
-LEAST_OFFSET_MM = 0.1  # a smaller gap cannot be told from none by any process; facts of contact offsets: 0.3 to 0.5 mm
 LEAST_MARK_MM = 2.0  # a pen's or a cautery's tip; project default, unverified
-LEAST_WINDOW_MM = 3.0  # through a smaller window in a shell of 4 mm little is seen; project default, unverified
 
 
-class OsteotomyGuideParameters(Parameters):
+class OsteotomyGuideParameters(GuideParameters):
     """What may be chosen about an osteotomy guide; the defaults make a valid device for the upper end of a tibia."""
 
     site: Annotated[
@@ -65,18 +64,6 @@ class OsteotomyGuideParameters(Parameters):
         Literal["site", "medial", "anteromedial", "anterior", "anterolateral", "lateral", "posterior"],
         Field(description="face that the saw comes from; site: medial (proximal), anteromedial (shaft, drawn planes)"),
     ] = "site"
-    contact_offset_mm: Annotated[
-        float,
-        Field(
-            ge=0.0,
-            le=0.5,
-            description="gap to the bone where the guide touches, 0: what the process needs; 0.3 to 0.5 mm, guides of long bones",
-        ),
-    ] = 0.0
-    relief_mm: Annotated[
-        float,
-        Field(ge=0.6, le=3.0, description="gap elsewhere: soft tissue, uncertain bone; project default, unverified"),
-    ] = 1.2
     shell_mm: Annotated[
         float, Field(ge=3.0, le=6.0, description="thickness of the plate; 4 mm, SlicerBoneReconstructionPlanner guides")
     ] = 4.0
@@ -125,22 +112,6 @@ class OsteotomyGuideParameters(Parameters):
             description="arm along the shaft, 0: none; better placed with one: Caiti et al. 2018 (length: unverified)",
         ),
     ] = 20.0
-    optimise_contact: Annotated[
-        bool,
-        Field(description="a plate 8 mm wider on each side, with as much contact, placed where it seats best; project default"),
-    ] = False
-    insert: Annotated[
-        Literal["press", "slip"],
-        Field(description="how a metal insert ([instruments] sleeve) sits: pressed in, or to slip out again; project default"),
-    ] = "press"
-    window_mm: Annotated[
-        float,
-        Field(
-            ge=0.0,
-            le=8.0,
-            description="inspection window through which seating is seen, 0: none; project default, unverified",
-        ),
-    ] = 0.0
     mark_mm: Annotated[
         float,
         Field(
@@ -154,10 +125,6 @@ class OsteotomyGuideParameters(Parameters):
 
     @model_validator(mode="after")
     def _nothing_that_cannot_be_made(self) -> OsteotomyGuideParameters:
-        if 0.0 < self.contact_offset_mm < LEAST_OFFSET_MM:
-            raise ValueError(f"contact_offset_mm is {self.contact_offset_mm:g}, must be 0 or at least {LEAST_OFFSET_MM:g} mm")
-        if 0.0 < self.window_mm < LEAST_WINDOW_MM:
-            raise ValueError(f"window_mm is {self.window_mm:g}, must be 0 or at least {LEAST_WINDOW_MM:g} mm")
         if 0.0 < self.mark_mm < LEAST_MARK_MM:
             raise ValueError(f"mark_mm is {self.mark_mm:g}, must be 0 or at least {LEAST_MARK_MM:g} mm")
         return self

@@ -12,35 +12,21 @@ University of Groningen); offset, screws and kit: facts per parameter; Gertzbein
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from batchone.design.family import Checked, Family, measured
+from batchone.design.guide.parameters import GuideParameters
 from batchone.design.tables import Tables
-from batchone.pipeline.order import Order, Parameters
+from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
 
-LEAST_OFFSET_MM = 0.1  # a smaller gap cannot be told from none by any process; facts of contact offsets: 0.1 to 0.3 mm
-LEAST_WINDOW_MM = 3.0  # through a smaller window in a shell of 4 mm little is seen; project default, unverified
 
-
-class PedicleGuideParameters(Parameters):
+class PedicleGuideParameters(GuideParameters):
     """What may be chosen about a pedicle guide; the defaults make a valid device."""
 
-    contact_offset_mm: Annotated[
-        float,
-        Field(
-            ge=0.0,
-            le=0.5,
-            description="gap to the bone where the guide touches, 0: what the process needs; 0.1 to 0.3 mm, common practice",
-        ),
-    ] = 0.0
-    relief_mm: Annotated[
-        float,
-        Field(ge=0.6, le=3.0, description="gap elsewhere: soft tissue, uncertain bone; project default, unverified"),
-    ] = 1.2
     shell_mm: Annotated[
         float,
         Field(
@@ -70,28 +56,8 @@ class PedicleGuideParameters(Parameters):
             ge=0.0, le=80.0, description="planned screw's length, 0: the longest within 80 % of the bone's depth, common practice"
         ),
     ] = 0.0
-    insert: Annotated[
-        Literal["press", "slip"],
-        Field(description="how a metal insert ([instruments] sleeve) sits: pressed in, or to slip out again; project default"),
-    ] = "press"
-    window_mm: Annotated[
-        float,
-        Field(
-            ge=0.0,
-            le=8.0,
-            description="inspection window through which seating is seen, 0: none; project default, unverified",
-        ),
-    ] = 0.0
     engrave: Annotated[bool, Field(description="engrave case code, level and an arrow to the head; project default")] = True
     bone_model: Annotated[bool, Field(description="a model of the bone with the guide; project default")] = True
-
-    @model_validator(mode="after")
-    def _nothing_that_cannot_be_made(self) -> PedicleGuideParameters:
-        if 0.0 < self.contact_offset_mm < LEAST_OFFSET_MM:
-            raise ValueError(f"contact_offset_mm is {self.contact_offset_mm:g}, must be 0 or at least {LEAST_OFFSET_MM:g} mm")
-        if 0.0 < self.window_mm < LEAST_WINDOW_MM:
-            raise ValueError(f"window_mm is {self.window_mm:g}, must be 0 or at least {LEAST_WINDOW_MM:g} mm")
-        return self
 
 
 def propose(anatomy: Anatomy, order: Order, tables: Tables) -> Plan:

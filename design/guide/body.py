@@ -91,6 +91,7 @@ def footing(
     shell_mm: float,
     process: Process,
     sleeves: tuple[Sleeve, ...] = (),
+    carries: BoolArray | None = None,
 ) -> Footing:
     """Make seat and shell.
 
@@ -110,6 +111,8 @@ def footing(
         Gap where it touches, gap elsewhere, thickness.
     sleeves
         What stands on the shell: below it there is no relief.
+    carries
+        (x, y) columns that may touch, where that is more than the zones: the shell's lower edge follows these.
 
     Raises
     ------
@@ -120,11 +123,9 @@ def footing(
         raise DesignError(
             f"{name}: no bone that may carry lies under the guide (0 mm2)", hint="a larger pad_mm, or look at the bone"
         )
-    close = np.zeros(zones.shape, dtype=np.bool_)
-    for sleeve in sleeves:
-        close |= capsule_mm(ground.lattice, sleeve.entry_mm, sleeve.at_mm(sleeve.top_mm), 0.5 * sleeve.outer_mm) < 0.0
+    close = shadows(ground, sleeves)
     seat = make_seat(ground, zones=zones, offset_mm=offset_mm, relief_mm=relief_mm, apart_mm=APART_MM, close=close)
-    lowest = ndimage.gaussian_filter(from_nearest(np.where(zones, relief.height_mm, 0.0), zones), _SMOOTH)
+    lowest = lowest_mm(zones if carries is None else carries, relief)
     shell = make_shell(
         ground,
         seat,
@@ -135,6 +136,19 @@ def footing(
         wall_mm=max(shell_mm - relief_mm, process.min_wall_mm),
     )
     return Footing(zones, seat, shell)
+
+
+def shadows(ground: Ground, sleeves: tuple[Sleeve, ...]) -> BoolArray:
+    """(x, y) columns that sleeves stand over."""
+    found = np.zeros(ground.lattice.shape[:2], dtype=np.bool_)
+    for sleeve in sleeves:
+        found |= capsule_mm(ground.lattice, sleeve.entry_mm, sleeve.at_mm(sleeve.top_mm), 0.5 * sleeve.outer_mm) < 0.0
+    return found
+
+
+def lowest_mm(carries: BoolArray, relief: Relief) -> FloatArray:
+    """(x, y) height of the nearest bone that carries, levelled."""
+    return np.asarray(ndimage.gaussian_filter(from_nearest(np.where(carries, relief.height_mm, 0.0), carries), _SMOOTH))
 
 
 def guide_body(base: Footing, above: Solid, sleeves: tuple[Sleeve, ...], *, name: str) -> Solid:

@@ -39,9 +39,10 @@ from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
 from batchone.design.osteotomy.cuts import Cut, title_of
 from batchone.design.osteotomy.fittings import Fittings, fittings
-from batchone.design.osteotomy.layout import ARM_MM, Layout, count_of, laid_out
+from batchone.design.osteotomy.layout import ARM_MM, WIDER_MM, Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
-from batchone.design.seating.choose import best_zones
+from batchone.design.seating.choose import Chosen, best_shape
+from batchone.design.seating.underside import Shape, Underside
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
 from batchone.pipeline.errors import DesignError
@@ -130,13 +131,14 @@ def _guide(
     plate, arm = layout.plate(ground.lattice), layout.arm(ground.lattice)
     carries = _carries(relief, ground, plate, arm, name)
     zones = carries & (np.minimum(plate, layout.foot(ground.lattice)) <= -EDGE_MM)
-    more: list[tuple[str, float]] = []
-    if chosen.optimise_contact:
-        zones, more = _optimised(zones, layout, ground, relief, chosen, fit)
-    seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
     lowest = ndimage.gaussian_filter(from_nearest(np.where(carries, relief.height_mm, 0.0), carries), _SMOOTH)
     footprint = np.maximum(np.minimum(plate, arm), _beyond_mm(carries, ground) - _OVER_EDGE_MM - EDGE_MM)
     footprint = np.minimum(footprint, layout.seats(ground.lattice))
+    more: list[tuple[str, float]] = []
+    if chosen.optimise_contact:
+        found = _optimised(Shape(zones, footprint), lowest - _OVER_EDGE_MM, layout, ground, chosen, fit)
+        zones, footprint, more = found.shape.zones, found.shape.footprint_mm, found.figures
+    seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
     shell = make_shell(
         ground,
         _with_slots(seat, ground, layout.slots),
@@ -191,13 +193,30 @@ def _openings(
 
 
 def _optimised(
-    zones: BoolArray, layout: Layout, ground: Ground, relief: Relief, chosen: OsteotomyGuideParameters, fit: Fittings
-) -> tuple[BoolArray, list[tuple[str, float]]]:
-    """Of the wider plate's contact, as much as the plain one would have where it seats best, and figures before and after."""
-    aside = np.abs(ground.lattice.x_mm) <= 0.5 * chosen.plate_mm - EDGE_MM
-    plain = zones & (aside | (layout.foot(ground.lattice) <= -EDGE_MM))
-    found = best_zones(ground, relief.height_mm, zones, plain, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm)
-    return found.carries, found.figures
+    widest: Shape, floor_mm: FloatArray, layout: Layout, ground: Ground, chosen: OsteotomyGuideParameters, fit: Fittings
+) -> Chosen:
+    """Of plates wider to one side, both or none, the one that seats best with no more contact than the plain one."""
+    lattice = ground.lattice
+    underside = Underside(
+        ground,
+        floor_mm,
+        float(lattice.z_mm[-3]),
+        widest.footprint_mm < 0.0,
+        offset_mm=fit.offset_mm,
+        relief_mm=chosen.relief_mm,
+        apart_mm=APART_MM,
+    )
+    apart = np.minimum(layout.arm(lattice), layout.seats(lattice))  # the arm and what holds the pins stay
+
+    def within(left_mm: float, right_mm: float) -> Shape:
+        half = 0.5 * chosen.plate_mm
+        edge = np.maximum(-half - left_mm - lattice.x_mm, lattice.x_mm - half - right_mm)
+        inside = np.minimum(edge, apart)
+        zones = widest.zones & ((edge <= -EDGE_MM) | (layout.foot(lattice) <= -EDGE_MM))
+        return Shape(zones, np.maximum(widest.footprint_mm, inside))
+
+    may = [within(left, right) for left in (0.0, WIDER_MM) for right in (0.0, WIDER_MM)]
+    return best_shape(underside, may[0], may)
 
 
 def _ground(

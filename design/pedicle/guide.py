@@ -35,6 +35,7 @@ from batchone.design.guide.sleeve import Sleeve, refuse_colliding, rim_height_mm
 from batchone.design.guide.window import taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
+from batchone.design.pedicle.contact import WIDER_MM, chosen_shell
 from batchone.design.pedicle.fittings import Fittings, fittings
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.solid import Feature, step_of
@@ -94,12 +95,12 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     tops = entries + outward * (chosen.sleeve_mm + RAISE_MM)
     about = np.concatenate([entries, tops]) + np.array([[0.5 * outer], [-0.5 * outer]])[:, None, :]
     about = about.reshape(-1, 3)
-    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [chosen.pad_mm, _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
-    high = np.maximum(about.max(axis=0), entries.max(axis=0) + chosen.pad_mm)
+    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [_reach_mm(chosen), _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
+    high = np.maximum(about.max(axis=0), entries.max(axis=0) + _reach_mm(chosen))
 
     def over(lattice: Lattice) -> BoolArray:
         shadows = [capsule_mm(lattice, entry, top, 0.5 * outer) for entry, top in zip(entries, tops, strict=True)]
-        edges = [_pad_mm(lattice, entries, chosen), _hooks_mm(lattice, entries, chosen), *shadows]
+        edges = [_pad_mm(lattice, entries, _reach_mm(chosen)), _hooks_mm(lattice, entries, chosen), *shadows]
         return np.asarray(np.minimum.reduce(edges) < _MARGIN_MM)
 
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm, over=over)
@@ -118,9 +119,14 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     return Site(bone, pose, ground, relief, room, free, tuple(sleeves))
 
 
-def _pad_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
+def _reach_mm(chosen: PedicleGuideParameters) -> float:
+    """How far a pad may reach about the line of the entries."""
+    return chosen.pad_mm + (WIDER_MM if chosen.optimise_contact else 0.0)
+
+
+def _pad_mm(lattice: Lattice, entries_mm: FloatArray, reach_mm: float) -> FloatArray:
     """(x, y) signed distance to the edge of the pad about the line of the entries (n, 3)."""
-    return capsule_mm(lattice, entries_mm[0], entries_mm[-1], chosen.pad_mm)
+    return capsule_mm(lattice, entries_mm[0], entries_mm[-1], reach_mm)
 
 
 def _deep_mm(chosen: PedicleGuideParameters) -> float:
@@ -144,10 +150,29 @@ def _guide(
 ) -> tuple[Part, list[tuple[str, float]]]:
     name = site.bone.name
     entries = np.array([sleeve.entry_mm for sleeve in site.sleeves])
-    pad, hooks = _pad_mm(site.ground.lattice, entries, chosen), _hooks_mm(site.ground.lattice, entries, chosen)
+    lattice = site.ground.lattice
+    pad, hooks = _pad_mm(lattice, entries, chosen.pad_mm), _hooks_mm(lattice, entries, chosen)
     footprint = np.minimum(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
-    zones = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
+    zones = carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
+    figures: list[tuple[str, float]] = []
+    deep = np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM)
+    if chosen.optimise_contact and zones.any():
+        found, carries = chosen_shell(
+            site.ground,
+            site.relief,
+            site.sleeves,
+            pad_mm=pad,
+            wide_mm=_pad_mm(lattice, entries, _reach_mm(chosen)),
+            hooks_mm=hooks,
+            deep_mm=deep,
+            heights_mm=(-BELOW_MM, cap),
+            highest_mm=cap + chosen.shell_mm,
+            offset_mm=offset_mm,
+            relief_mm=chosen.relief_mm,
+        )
+        zones, footprint = found.shape.zones, found.shape.footprint_mm
+        figures = [(f"{name}_{title}", value) for title, value in found.figures]
     shadows = site.sleeves
     top_mm = offset_mm + chosen.shell_mm
     bars, lines = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process, shell_top_mm=top_mm)
@@ -155,8 +180,8 @@ def _guide(
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
     window = None
     if chosen.window_mm > 0.0:
-        taken = taken_mm(site.ground.lattice, site.sleeves, bars)
-        window = window_in(name, site.ground.lattice, zones, footprint, taken, diameter_mm=chosen.window_mm)
+        taken = taken_mm(lattice, site.sleeves, bars)
+        window = window_in(name, lattice, zones, footprint, taken, diameter_mm=chosen.window_mm)
     above = union(
         *(sleeve.tube() for sleeve in site.sleeves), *(solid for link in bars for solid in link.solids()),
         what=f"{name}: sleeves, crosslink",
@@ -169,13 +194,14 @@ def _guide(
             zones,
             name=name,
             footprint_mm=footprint,
-            deep_mm=np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM),
+            deep_mm=deep,
             cap_mm=cap,
             offset_mm=offset_mm,
             relief_mm=chosen.relief_mm,
             shell_mm=chosen.shell_mm,
             process=process,
             sleeves=shadows,
+            carries=carries,
         )
         return guide_body(base, above, site.sleeves, name=name)
 
@@ -196,8 +222,8 @@ def _guide(
         pose=site.pose,
         handles=handles,
     )
-    area_mm2 = float(zones.sum()) * site.ground.lattice.step_mm**2
-    figures = [(f"{name}_zones_mm2", area_mm2)]
+    area_mm2 = float(zones.sum()) * lattice.step_mm**2
+    figures.append((f"{name}_zones_mm2", area_mm2))
     figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
     return part, figures
 

@@ -1,36 +1,38 @@
-"""Which columns of a footprint should carry: candidates that slide least or dock best, of these the one that seats best."""
+"""Which shell should be made, and where it should touch: of shells that may be made the one that seats best."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
-from batchone.design.contact.seat import BoolArray, Ground, level_map_mm
-from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
+from batchone.design.contact.seat import BoolArray
 from batchone.design.seating.friction import spread
 from batchone.design.seating.stability import stability
+from batchone.design.seating.underside import FINE_MM, ROUGH_MM, Shape, Under, Underside
 from batchone.design.seating.uniqueness import planned_seat, reference, uniqueness
 from batchone.design.seating.zones import cells_of, docking, steadiest
-from batchone.pipeline.values import FloatArray
+from batchone.pipeline.values import IntArray
 
 CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
-STARTS, TOLD_STARTS, SEED = 300, 500, 20260108  # numerical: for each candidate, and for what is told; any seed will do
-EXCHANGES = 120  # numerical: for each candidate
+LEAST_AREA, MOST_AREA = 0.6, 0.95  # of the plain contact's area, told from columns that err by a few percent; project default
+SORTED, STARTS, TOLD_STARTS, SEED = 150, 300, 500, 20260108  # numerical: to sort, to choose, for what is told; any seed will do
+THINNED, FINALISTS = 4, 8  # numerical: of the sorted, those whose contact is thinned to zones, and those judged in full
 ROUNDS = 2  # numerical: seeds that are tried for each rule and share
+EXCHANGES = 120  # numerical: for each candidate
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
-_SHARES = (1.6, 1.3, 1.0)  # of the plain contact's area that candidates have before the edges of their zones are rounded
+_SHARES = (1.3, 1.0)  # of the plain contact's area that zones have before their edges are rounded
 _RULES = (steadiest, docking)
-_TOUCHES_MM = 1e-3  # numerical
-_SPACING_MM = 1.0  # numerical: of the places that are tried, as those of the score
+_EVERY = 3  # numerical: one column in so many, each way, is a place in the search: 0.9 mm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Zones:
-    """Columns that carry (x, y), and the seat of the plain and the chosen ones: shares of wrong and of stuck or lost starts."""
+class Chosen:
+    """A shell and where it touches, and the seat of the plain and of this one: shares of wrong and of stuck or lost starts."""
 
-    carries: BoolArray
+    shape: Shape
     before: tuple[float, float]
     after: tuple[float, float]
 
@@ -45,99 +47,88 @@ class Zones:
         ]
 
 
-def best_zones(
-    ground: Ground, height_mm: FloatArray, may: BoolArray, plain: BoolArray, *, offset_mm: float, relief_mm: float
-) -> Zones:
-    """Choose columns of ``may`` with about the area of ``plain`` that seat better than these; ``plain`` where none do.
+def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chosen:
+    """Choose what seats better than the plain shell with no more contact; the plain one where nothing does.
 
     Parameters
     ----------
-    ground, height_mm
-        The bone, and (x, y) the height of its first face.
-    may, plain
-        (x, y) columns that may carry, and those that carry if nothing is chosen.
-    offset_mm, relief_mm
-        Gap where the guide touches, and elsewhere.
+    underside
+        Bone, and what all shells share.
+    plain
+        What is made if nothing is chosen.
+    may
+        Other shells, each touching wherever it may: where that is too much, zones are chosen.
     """
-    lattice = ground.lattice
-    every = max(1, round(_SPACING_MM / lattice.step_mm))
-    i, j = np.nonzero(may & _sparse(may.shape, every))
-    surface = np.column_stack([lattice.x_mm[i, 0], lattice.y_mm[0, j], height_mm[i, j]])
-    bone = landscape(ground.bone, surface)
-    normals = bone.normals(surface)
-    cells = cells_of(surface, CELL_MM)
-    sizes = np.bincount(cells)
-    area = flat(plain, lattice.step_mm)
-    was, most = area[i, j], int(area.sum())
-    count = float(was.sum()) / float(np.median(sizes))
-    mine_columns = plain
-    best, mine = _seats(bone, surface, normals, was, offset_mm, relief_mm, STARTS, SEED), was
-    places = surface - surface.mean(axis=0)
+    plain_mm2 = underside.area_mm2(plain)
+    most_mm2 = MOST_AREA * plain_mm2
+    wholes = [one for one in may if underside.area_mm2(one) >= LEAST_AREA * plain_mm2]
+    tried = [one for one in wholes if underside.area_mm2(one) <= most_mm2]
+    sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in wholes]
+    for number in np.argsort(sticks, kind="stable")[:THINNED].tolist():
+        tried += _with_zones(underside, wholes[number], most_mm2, SEED + 100 * number)
+    sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in tried]
+    order = np.argsort(sticks, kind="stable")[:FINALISTS].tolist()
+    finals = [plain, *(tried[number] for number in order)]
+    costs = [_cost(_seats(underside.of(one, FINE_MM), STARTS, SEED + 5)) for one in finals]
+    found = finals[int(np.argmin(costs))]
+    before, after = (_seats(underside.of(one, FINE_MM), TOLD_STARTS, SEED + 10) for one in (plain, found))
+    return Chosen(found, before, after) if _cost(after) < _cost(before) else Chosen(plain, before, before)
+
+
+def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int) -> Iterator[Shape]:
+    """A shell with less contact: squares of what may touch, by each rule and share."""
+    squares = _squares(whole.zones, underside.step_mm)
+    sparse = np.zeros(whole.zones.shape, dtype=np.bool_)
+    sparse[::_EVERY, ::_EVERY] = True
+    asked = whole.zones & sparse
+    surface = underside.surface_mm(asked)
+    if len(surface) == 0:
+        return
+    names, order = np.unique(squares[underside.seen(asked)], return_inverse=True)
+    cells: IntArray = order.ravel().astype(np.int32)
+    sizes = np.bincount(cells).astype(np.int32)
+    each_mm2 = float(np.median(sizes)) * (_EVERY * underside.step_mm) ** 2
+    places, normals = surface - surface.mean(axis=0), underside.normals(surface)
     for number, (rule, share) in enumerate(product(_RULES * ROUNDS, _SHARES)):
-        few = int(np.clip(round(share * count), 6, len(sizes) - 1))
-        found = rule(places, normals, cells, few, exchanges=EXCHANGES, seed=SEED + number)
-        kept = np.isin(cells, found)
-        for cell in [one for one in np.argsort(sizes, kind="stable") if one in found]:
-            columns = _grown(may, i, j, kept, lattice.x_mm[:, 0], lattice.y_mm[0])
-            area = flat(columns, lattice.step_mm)
-            if int(area.sum()) <= most:
+        few = int(np.clip(round(share * most_mm2 / each_mm2), 6, len(names) - 1))
+        if few < 6:
+            return
+        kept = set(rule(places, normals, cells, few, exchanges=EXCHANGES, seed=seed + number).tolist())
+        small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
+        while small:
+            shape = Shape(whole.zones & np.isin(squares, names[sorted(kept)]), whole.footprint_mm)
+            area_mm2 = underside.area_mm2(shape)
+            if area_mm2 <= most_mm2:
+                if area_mm2 >= LEAST_AREA / MOST_AREA * most_mm2:
+                    yield shape
                 break
-            kept &= cells != cell
-        carries = area[i, j]
-        seats = _seats(bone, surface, normals, carries, offset_mm, relief_mm, STARTS, SEED)
-        if _cost(seats) < _cost(best):
-            best, mine, mine_columns = seats, carries, columns
-    before, after = (_seats(bone, surface, normals, one, offset_mm, relief_mm, TOLD_STARTS, SEED + 10) for one in (was, mine))
-    if mine is was or _cost(after) >= _cost(before):
-        return Zones(plain, before, before)
-    return Zones(mine_columns, before, after)
+            many = max(1, int(0.5 * (area_mm2 / most_mm2 - 1.0) * len(small)))
+            kept -= set(small[:many])
+            small = small[many:]
 
 
-def _sparse(shape: tuple[int, ...], every: int) -> BoolArray:
-    found = np.zeros(shape, dtype=np.bool_)
-    found[::every, ::every] = True
-    return found
+def _squares(zones: BoolArray, step_mm: float) -> IntArray:
+    """(x, y) number of the square that each column lies in."""
+    x, y = np.indices(zones.shape)
+    places = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64) * step_mm
+    return cells_of(places, CELL_MM).reshape(zones.shape)
 
 
-def flat(zones: BoolArray, step_mm: float) -> BoolArray:
-    """(x, y) where a guide touches in the end: the edges of its zones are rounded."""
-    return np.asarray(level_map_mm(zones, step_mm, offset_mm=0.0, relief_mm=1.0) <= _TOUCHES_MM)
+def _seats(under: Under, count: int, seed: int) -> tuple[float, float]:
+    """Shares of wrong starts, and of those that stick or are lost."""
+    press = stability(under.body).press
+    seat = reference(under.body, planned_seat(under.body, under.ground, press))
+    where = uniqueness(under.body, under.ground, press, seat, count=count, seed=seed)
+    return where.wrong, spread(under.body, under.ground, press, seat, count=count, seed=seed + 1).bad
 
 
-def _grown(may: BoolArray, i: np.ndarray, j: np.ndarray, mine: BoolArray, x_mm: FloatArray, y_mm: FloatArray) -> BoolArray:
-    """All columns of the chosen cells."""
-    squares = {
-        (int(np.floor(x_mm[a] / CELL_MM)), int(np.floor(y_mm[b] / CELL_MM))) for a, b in zip(i[mine], j[mine], strict=True)
-    }
-    column, row = np.floor(x_mm / CELL_MM).astype(int), np.floor(y_mm / CELL_MM).astype(int)
-    found = np.zeros(may.shape, dtype=np.bool_)
-    for a, b in sorted(squares):
-        found |= (column == a)[:, None] & (row == b)[None]
-    return found & may
-
-
-def _seats(
-    bone: Landscape, surface: FloatArray, normals: FloatArray, carries: BoolArray,
-    offset_mm: float, relief_mm: float, count: int, seed: int,
-) -> tuple[float, float]:  # fmt: skip
-    """Shares of wrong starts, and of those that stick or are lost, with some places that carry."""
-    body, ground = _body(bone, surface, normals, carries, offset_mm, relief_mm)
-    press = stability(body).press
-    seat = reference(body, planned_seat(body, ground, press))
-    where = uniqueness(body, ground, press, seat, count=count, seed=seed)
-    return where.wrong, spread(body, ground, press, seat, count=count, seed=seed + 1).bad
-
-
-def _body(
-    bone: Landscape, surface: FloatArray, normals: FloatArray, carries: BoolArray, offset_mm: float, relief_mm: float
-) -> tuple[Contact, Landscape]:
-    touching = surface[carries] + offset_mm * normals[carries]
-    others = surface[~carries] + relief_mm * normals[~carries]
-    middle = touching.mean(axis=0)
-    lattice = bone.lattice
-    ground = Landscape(type(lattice)(lattice.origin_mm - middle, lattice.step_mm, lattice.shape), bone.distance_mm)
-    return contact(touching - middle, others - middle, ground), ground
+def _sticks(under: Under, count: int, seed: int) -> float:
+    """Share of starts that stick or are lost."""
+    press = stability(under.body).press
+    seat = reference(under.body, planned_seat(under.body, under.ground, press))
+    return spread(under.body, under.ground, press, seat, count=count, seed=seed).bad
 
 
 def _cost(shares: tuple[float, float]) -> float:
+    """What is within a release counts no less, so that wrong seats are not bought with stuck ones."""
     return max(shares[0] / WRONG, 1.0) + max(shares[1] / BAD, 1.0)

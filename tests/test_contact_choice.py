@@ -1,0 +1,100 @@
+"""The underside of a shell as heights, and the choice of the shell that seats best, on bones of known shape."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from batchone.design.contact.ground import ground_of
+from batchone.design.contact.neighbours import Neighbours
+from batchone.design.contact.seat import Ground
+from batchone.design.isosurface import zero_mesh
+from batchone.design.seating.choose import LEAST_AREA, Chosen, best_shape
+from batchone.design.seating.underside import Shape, Underside
+from batchone.pipeline.values import Bone, FloatArray, Mesh
+
+OFFSET_MM, RELIEF_MM = 0.2, 1.2
+FLAT_MM, SLOPE = 10.0, 0.7  # half width of a table, and how its sides fall
+
+
+def block(height: FloatArray, grid: FloatArray, z: FloatArray) -> Mesh:
+    """A closed block whose top is a height over a square grid."""
+    walls = np.maximum(np.abs(grid)[:, None], np.abs(grid)[None]) - (float(grid[-1]) - 1.0)
+    field = np.maximum(np.maximum(z - height[:, :, None], walls[:, :, None]), float(z[0]) + 1.0 - z)
+    return zero_mesh(field.astype(np.float32), np.array([grid[0], grid[0], z[0]]), float(grid[1] - grid[0]))
+
+
+@cache
+def table() -> Ground:
+    """A flat table of 20 by 20 mm with four sloping sides."""
+    grid, z = np.arange(-26.0, 26.0, 0.5) + 0.0137, np.arange(-18.0, 6.0, 0.5) + 0.0071
+    x, y = np.meshgrid(grid, grid, indexing="ij")
+    top = -SLOPE * np.maximum(np.maximum(np.abs(x), np.abs(y)) - FLAT_MM, 0.0)
+    mesh = block(top, grid, z)
+    bone = Bone("table", "midline", True, 1.0, 7000.0, mesh, np.eye(4), np.full(len(mesh.vertices_mm), 0.05))
+    low, high = np.array([-20.0, -20.0, -10.0]), np.array([20.0, 20.0, 6.0])
+    return ground_of(bone, Neighbours(()), np.eye(4), low, high, offset_mm=OFFSET_MM)
+
+
+def underside(lowest_mm: float = -12.0) -> Underside:
+    shape = table().lattice.shape[:2]
+    return Underside(
+        table(), np.full(shape, lowest_mm), 5.0, np.ones(shape, dtype=np.bool_),
+        offset_mm=OFFSET_MM, relief_mm=RELIEF_MM, apart_mm=1.5,
+    )  # fmt: skip
+
+
+def square(half_mm: float, edge_mm: float = 1.0) -> Shape:
+    """A square shell that touches up to ``edge_mm`` inside of its edge."""
+    lattice = table().lattice
+    out = np.maximum(np.abs(lattice.x_mm), np.abs(lattice.y_mm)) - half_mm
+    return Shape(out <= -edge_mm, out)
+
+
+@cache
+def found() -> Chosen:
+    return best_shape(underside(), square(10.0), [square(17.0)])
+
+
+def test_an_underside_touches_at_the_offset_and_nothing_of_it_is_nearer() -> None:
+    under = underside().of(square(14.0))
+    gap_mm = under.ground.at(under.body.points_mm)
+    assert np.abs(gap_mm[: under.body.carrying] - OFFSET_MM).max() < 0.09  # edges of the table on a grid of .6 mm
+    assert gap_mm.min() > OFFSET_MM - 0.09
+    assert gap_mm[under.body.carrying :].max() > RELIEF_MM
+
+
+def test_the_area_that_touches_is_that_of_the_slopes() -> None:
+    flat, sides = 4.0 * FLAT_MM**2, 4.0 * (12.5**2 - FLAT_MM**2) * np.hypot(1.0, SLOPE)
+    assert abs(underside().area_mm2(square(13.5)) / (flat + sides) - 1.0) < 0.06  # edges of zones are rounded
+
+
+def test_a_shell_ends_at_its_floor() -> None:
+    under, whole = (underside(low).of(square(17.0)) for low in (-1.0, -12.0))
+    assert under.body.carrying < whole.body.carrying
+    low_mm = (under.body.points_mm[:, 2] - under.body.seats_mm[:, 2].max()).min()
+    assert abs(low_mm + 1.0 + OFFSET_MM) < 0.1
+
+
+def test_contact_leaves_a_table_for_its_sloping_sides_and_seats_there() -> None:
+    assert found().before[1] > 0.9  # a flat contact slides off or stays where it was put down
+    assert found().after[1] < found().before[1] / 2.0  # what is left hangs on the table's corners
+    assert found().after[0] <= 0.01
+
+
+def test_chosen_contact_is_no_larger_than_the_plain_one_nor_far_smaller() -> None:
+    plain_mm2, mm2 = (underside().area_mm2(one) for one in (square(10.0), found().shape))
+    assert LEAST_AREA * plain_mm2 <= mm2 <= plain_mm2
+
+
+def test_the_plain_shell_stays_where_nothing_seats_better() -> None:
+    worse = best_shape(underside(), found().shape, [square(10.0)])
+    assert worse.shape is found().shape
+    assert worse.before == worse.after
+
+
+def test_figures_name_both_shares_before_and_after() -> None:
+    figures = dict(found().figures)
+    assert figures["contact_stuck_or_lost_percent_before"] == 100.0 * found().before[1]
+    assert figures["contact_wrong_seats_percent_after"] == 100.0 * found().after[0]
