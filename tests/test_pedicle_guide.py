@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from batchone.design.booleans import face_areas
 from batchone.design.budget.sources import SOURCES
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.columns import on_the_way, to_local
@@ -295,18 +294,6 @@ class TestGuide:
             for f in found.findings
             if f.check in {"contact", "clearance", "bore", "way-out", "mesh", "label", "window"}
         )
-
-    @pytest.mark.slow
-    def test_a_guide_with_chosen_contact_is_sound_and_touches_no_more_than_a_plain_one(self) -> None:
-        one = order(optimise_contact=True)
-        device = design(spine(), made()[0], one, PROCESS)
-        plain_mm2, mm2 = (face_areas(each.parts[0])["contact"] for each in (made()[1], device))
-        assert mm2 <= plain_mm2
-        figures = dict(device.figures)
-        stuck = [figures[f"L3_contact_stuck_or_lost_percent_{when}"] for when in ("before", "after")]
-        assert stuck[1] <= stuck[0]
-        found = judged(device, made()[0], one)
-        assert [f.what for f in found.findings if f.verdict == "fail"] == []
 
     def test_sleeves_that_collide_are_refused(self) -> None:
         frame = spine().bones[0].frame

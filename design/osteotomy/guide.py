@@ -216,7 +216,7 @@ def _optimised(
         return Shape(zones, np.maximum(widest.footprint_mm, inside))
 
     may = [within(left, right) for left in (0.0, WIDER_MM) for right in (0.0, WIDER_MM)]
-    return best_shape(underside, may[0], may)
+    return best_shape(underside, may[0], may, rounds=2)
 
 
 def _ground(

@@ -17,10 +17,9 @@ from batchone.design.seating.zones import cells_of, docking, steadiest
 from batchone.pipeline.values import IntArray
 
 CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
-LEAST_AREA, MOST_AREA = 0.6, 0.95  # of the plain contact's area, told from columns that err by a few percent; project default
+LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
 SORTED, STARTS, TOLD_STARTS, SEED = 150, 300, 500, 20260108  # numerical: to sort, to choose, for what is told; any seed will do
-THINNED, FINALISTS = 4, 8  # numerical: of the sorted, those whose contact is thinned to zones, and those judged in full
-ROUNDS = 2  # numerical: seeds that are tried for each rule and share
+THINNED, FINALISTS = 4, 4  # numerical: of the sorted, those whose contact is thinned to zones, and those judged in full
 EXCHANGES = 120  # numerical: for each candidate
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
 _SHARES = (1.3, 1.0)  # of the plain contact's area that zones have before their edges are rounded
@@ -47,7 +46,7 @@ class Chosen:
         ]
 
 
-def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chosen:
+def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape], *, rounds: int = 1) -> Chosen:
     """Choose what seats better than the plain shell with no more contact; the plain one where nothing does.
 
     Parameters
@@ -58,14 +57,16 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chos
         What is made if nothing is chosen.
     may
         Other shells, each touching wherever it may: where that is too much, zones are chosen.
+    rounds
+        Seeds that are tried for each rule and share of the zones.
     """
-    plain_mm2 = underside.area_mm2(plain)
-    most_mm2 = MOST_AREA * plain_mm2
-    wholes = [one for one in may if underside.area_mm2(one) >= LEAST_AREA * plain_mm2]
-    tried = [one for one in wholes if underside.area_mm2(one) <= most_mm2]
-    sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in wholes]
+    most_mm2 = underside.of(plain, ROUGH_MM).area_mm2
+    wholes = [(one, underside.of(one, ROUGH_MM)) for one in may]
+    wholes = [(one, under) for one, under in wholes if under.area_mm2 >= LEAST_AREA * most_mm2]
+    tried = [one for one, under in wholes if under.area_mm2 <= most_mm2]
+    sticks = [_sticks(under, SORTED, SEED) for _, under in wholes]
     for number in np.argsort(sticks, kind="stable")[:THINNED].tolist():
-        tried += _with_zones(underside, wholes[number], most_mm2, SEED + 100 * number)
+        tried += _with_zones(underside, wholes[number][0], most_mm2, SEED + 100 * number, rounds)
     sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in tried]
     order = np.argsort(sticks, kind="stable")[:FINALISTS].tolist()
     finals = [plain, *(tried[number] for number in order)]
@@ -75,7 +76,7 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chos
     return Chosen(found, before, after) if _cost(after) < _cost(before) else Chosen(plain, before, before)
 
 
-def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int) -> Iterator[Shape]:
+def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int, rounds: int) -> Iterator[Shape]:
     """A shell with less contact: squares of what may touch, by each rule and share."""
     squares = _squares(whole.zones, underside.step_mm)
     sparse = np.zeros(whole.zones.shape, dtype=np.bool_)
@@ -89,7 +90,7 @@ def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int) 
     sizes = np.bincount(cells).astype(np.int32)
     each_mm2 = float(np.median(sizes)) * (_EVERY * underside.step_mm) ** 2
     places, normals = surface - surface.mean(axis=0), underside.normals(surface)
-    for number, (rule, share) in enumerate(product(_RULES * ROUNDS, _SHARES)):
+    for number, (rule, share) in enumerate(product(_RULES * rounds, _SHARES)):
         few = int(np.clip(round(share * most_mm2 / each_mm2), 6, len(names) - 1))
         if few < 6:
             return
@@ -97,9 +98,9 @@ def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int) 
         small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
         while small:
             shape = Shape(whole.zones & np.isin(squares, names[sorted(kept)]), whole.footprint_mm)
-            area_mm2 = underside.area_mm2(shape)
+            area_mm2 = underside.of(shape, ROUGH_MM).area_mm2
             if area_mm2 <= most_mm2:
-                if area_mm2 >= LEAST_AREA / MOST_AREA * most_mm2:
+                if area_mm2 >= LEAST_AREA * most_mm2:
                     yield shape
                 break
             many = max(1, int(0.5 * (area_mm2 / most_mm2 - 1.0) * len(small)))

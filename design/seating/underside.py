@@ -33,10 +33,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Under:
-    """An underside on its bone, its middle at the origin."""
+    """An underside on its bone, its middle at the origin, and the area (mm2) that touches."""
 
     body: Contact
     ground: Landscape
+    area_mm2: float
 
 
 class Underside:
@@ -76,16 +77,11 @@ class Underside:
         self._touching_mm = self._height_mm(self._reached, np.full(over.shape, np.float32(offset_mm)))
         self._x_mm, self._y_mm = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)
         self._bone = landscape(ground.bone, self.surface_mm(over)[::_EVERY])
-        self._columns_mm2 = np.zeros(over.shape)
-        may = self._over & (self._touching_mm >= np.maximum(lowest_mm, self._beside)) & (self._touching_mm < highest_mm)
-        places = self.surface_mm(may)
-        facing = np.maximum(self._bone.normals(places)[:, 2], _LEAST_FACING)
-        touches = np.abs(self._bone.at(places) - offset_mm) < _TOUCHES_MM
-        self._columns_mm2[self.seen(may)] = np.where(touches, lattice.step_mm**2 / facing, 0.0)
 
     def of(self, shape: Shape, spacing_mm: tuple[float, float] = FINE_MM) -> Under:
         """The underside of one shell; places that carry and others are ``spacing_mm`` apart."""
-        zones = self._level_mm(shape.zones)
+        lattice = self._lattice
+        zones = level_map_mm(shape.zones, lattice.step_mm, offset_mm=self._offset_mm, relief_mm=self._relief_mm)
         level = zones if self._close is None else np.minimum(zones, self._close)
         first = self._height_mm(self._reached, level)
         stop = np.maximum(self._lowest, self._beside)
@@ -98,20 +94,13 @@ class Underside:
         others = [places[~touches], *(rim + np.array([0.0, 0.0, up]) for up in _RIM_MM)]
         near = np.concatenate([thinned(one, spacing_mm[1]) for one in others])
         near = near[self._bone.at(near) < NEAR_MM]
+        facing = np.maximum(self._bone.normals(places[touches])[:, 2], _LEAST_FACING)
         carrying = thinned(places[touches], spacing_mm[0])
         middle = carrying.mean(axis=0) if len(carrying) else np.zeros(3)
         grid = self._bone.lattice
         ground = Landscape(type(grid)(grid.origin_mm - middle, grid.step_mm, grid.shape), self._bone.distance_mm)
-        return Under(contact(carrying - middle, near - middle, ground), ground)
-
-    def area_mm2(self, shape: Shape) -> float:
-        """How much of a shell touches."""
-        return float(
-            self._columns_mm2[(self._level_mm(shape.zones) <= self._offset_mm + 1e-4) & (shape.footprint_mm < 0.0)].sum()
-        )
-
-    def _level_mm(self, zones: BoolArray) -> Float32Array:
-        return level_map_mm(zones, self._lattice.step_mm, offset_mm=self._offset_mm, relief_mm=self._relief_mm)
+        area_mm2 = float((lattice.step_mm**2 / facing).sum())
+        return Under(contact(carrying - middle, near - middle, ground), ground, area_mm2)
 
     @property
     def step_mm(self) -> float:
