@@ -37,12 +37,12 @@ from batchone.design.guide.slot import Slot, cut_tool, filled
 from batchone.design.guide.window import Opening, marks_beside, taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
+from batchone.design.osteotomy.contact import chosen_plate
 from batchone.design.osteotomy.cuts import Cut, title_of
 from batchone.design.osteotomy.fittings import Fittings, fittings
-from batchone.design.osteotomy.layout import ARM_MM, WIDER_MM, Layout, count_of, laid_out
+from batchone.design.osteotomy.layout import ARM_MM, Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
-from batchone.design.seating.choose import Chosen, best_shape
-from batchone.design.seating.underside import Shape, Underside
+from batchone.design.seating.underside import Shape
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
 from batchone.pipeline.errors import DesignError
@@ -136,7 +136,7 @@ def _guide(
     footprint = np.minimum(footprint, layout.seats(ground.lattice))
     more: list[tuple[str, float]] = []
     if chosen.optimise_contact:
-        found = _optimised(Shape(zones, footprint), lowest - _OVER_EDGE_MM, layout, ground, chosen, fit)
+        found = chosen_plate(Shape(zones, footprint), lowest - _OVER_EDGE_MM, layout, ground, chosen, fit)
         zones, footprint, more = found.shape.zones, found.shape.footprint_mm, found.figures
     seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
     shell = make_shell(
@@ -190,33 +190,6 @@ def _openings(
             above_mm = np.minimum(above_mm, np.hypot(lattice.x_mm - mark.x_mm, lattice.y_mm - mark.y_mm) - 0.5 * mark.diameter_mm)
         found += (window_in(name, lattice, zones, shell_mm, above_mm, diameter_mm=chosen.window_mm),)
     return found
-
-
-def _optimised(
-    widest: Shape, floor_mm: FloatArray, layout: Layout, ground: Ground, chosen: OsteotomyGuideParameters, fit: Fittings
-) -> Chosen:
-    """Of plates wider to one side, both or none, the one that seats best with no more contact than the plain one."""
-    lattice = ground.lattice
-    underside = Underside(
-        ground,
-        floor_mm,
-        float(lattice.z_mm[-3]),
-        widest.footprint_mm < 0.0,
-        offset_mm=fit.offset_mm,
-        relief_mm=chosen.relief_mm,
-        apart_mm=APART_MM,
-    )
-    apart = np.minimum(layout.arm(lattice), layout.seats(lattice))  # the arm and what holds the pins stay
-
-    def within(left_mm: float, right_mm: float) -> Shape:
-        half = 0.5 * chosen.plate_mm
-        edge = np.maximum(-half - left_mm - lattice.x_mm, lattice.x_mm - half - right_mm)
-        inside = np.minimum(edge, apart)
-        zones = widest.zones & ((edge <= -EDGE_MM) | (layout.foot(lattice) <= -EDGE_MM))
-        return Shape(zones, np.maximum(widest.footprint_mm, inside))
-
-    may = [within(left, right) for left in (0.0, WIDER_MM) for right in (0.0, WIDER_MM)]
-    return best_shape(underside, may[0], may, rounds=2)
 
 
 def _ground(
