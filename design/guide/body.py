@@ -26,6 +26,7 @@ LEAST_FACING = 0.35  # cosine between the bone's normal and the way out: steeper
 BELOW_MM = 6.0  # bone deeper than this below the entries is not reached; project default, unverified
 OVER_EDGE_MM = 1.0  # the shell reaches so far below the contact; project default, unverified
 _LEAST_ZONE_MM = 3.0  # narrower contact is relieved; project default, unverified
+_WALLS = 1.3  # of the least wall: a shell is nowhere thinner, so that the grid's rounding leaves the least; numerical
 _SMOOTH = 4.0  # numerical: columns over which the floor is levelled, so that its lower edge is even
 _ALONG = 0.999  # numerical: a way out nearer than this (cosine) to the bone's own z axis takes its y axis for up
 
@@ -75,6 +76,12 @@ def carrying(ground: Ground, relief: Relief, footprint_mm: FloatArray, *, low_mm
     cells = max(1, round(0.5 * _LEAST_ZONE_MM / ground.lattice.step_mm))
     y, x = np.mgrid[-cells : cells + 1, -cells : cells + 1]
     return np.asarray(ndimage.binary_opening(good, structure=np.hypot(x, y) <= cells))
+
+
+def shell_top_mm(offset_mm: float, relief_mm: float, shell_mm: float, process: Process) -> float:
+    """Distance of a shell's outer face from bone: as thick as ordered where it touches, and where it is relieved no thinner than
+    can be made."""
+    return max(offset_mm + shell_mm, relief_mm + _WALLS * process.min_wall_mm)
 
 
 def footing(
@@ -132,8 +139,8 @@ def footing(
         footprint_mm=footprint_mm,
         floor_mm=lowest - deep_mm,
         cap_mm=np.full(zones.shape, cap_mm + shell_mm),
-        outside_mm=offset_mm + shell_mm,
-        wall_mm=max(shell_mm - relief_mm, process.min_wall_mm),
+        outside_mm=shell_top_mm(offset_mm, relief_mm, shell_mm, process),
+        wall_mm=max(shell_mm - relief_mm, _WALLS * process.min_wall_mm),
     )
     return Footing(zones, seat, shell)
 
