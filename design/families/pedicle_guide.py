@@ -32,7 +32,8 @@ class PedicleGuideParameters(GuideParameters):
         Field(
             ge=2.0,
             le=6.0,
-            description="thickness of the shell, more where relief_mm leaves less than can be made; 4 mm in SlicerBoneReconstructionPlanner, 3 to 6 common practice",
+            description="thickness of the shell, more where relief_mm leaves less than can be made; 4 mm in"
+            " SlicerBoneReconstructionPlanner, 3 to 6 common practice",
         ),
     ] = 4.0
     pad_mm: Annotated[
