@@ -209,6 +209,7 @@ def _guide(
             process=process,
             sleeves=shadows,
             carries=carries,
+            bars=bars,
         )
         return guide_body(base, above, site.sleeves, name=name)
 
