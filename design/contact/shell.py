@@ -110,8 +110,7 @@ def _box(lattice: Lattice, footprint_mm: FloatArray, floor_mm: FloatArray, cap_m
 
 def _without_thin_edges(field: Float32Array, free_mm: Float32Array, step_mm: float, radius_mm: float) -> Float32Array:
     """The field of the shell without what a ball of some radius cannot reach between seat and outer face."""
-    core = np.minimum(-field, free_mm) >= radius_mm  # the least of the depths below all faces is the depth, or more
-    core &= depth_mm((field < 0.0) & (free_mm > 0.0), step_mm) >= radius_mm - 0.5 * step_mm
+    core = np.minimum(-field, free_mm) >= radius_mm  # the least of the depths below all faces is the depth
     if not core.any():
         return field
     missed = depth_mm(~core, step_mm) - np.float32(radius_mm + step_mm)  # positive where no ball about the core reaches
