@@ -86,7 +86,7 @@ def test_a_mouth_takes_only_the_side_on_which_bone_runs_along_the_bore() -> None
     assert found.reach_mm[downhill] < 0.5 * SLEEVE.bore_mm + 0.1
 
 
-def test_a_wall_of_bone_beside_a_bore_is_refused_by_name_from_six_millimetres_on() -> None:
+def test_a_wall_of_bone_beside_a_bore_is_refused_by_name_from_eight_millimetres_on() -> None:
     assert mouth(cliff(MOST_MM - 0.3)).cuts
-    with pytest.raises(DesignError, match=r"sleeve L3-left: bone stands within 1\.2 mm of its bore up to 6\.\d mm"):
+    with pytest.raises(DesignError, match=r"sleeve L3-left: bone stands within 1\.2 mm of its bore up to 8\.\d mm"):
         mouth(cliff(MOST_MM + 0.5))

@@ -19,7 +19,7 @@ from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 MOUTH = "mouth"
-MOST_MM = 6.0  # a mouth higher above the rim of its bore means a wall of bone beside the drill; project default, unverified
+MOST_MM = 8.0  # a mouth higher above the rim of its bore means a wall of bone beside the drill; project default, unverified
 _SPARE = 1.2  # of the least wall: the wall that must be there where a mouth ends, as far as thin spots are looked at
 _REACH = 2.0  # walls that a mouth reaches aside of its bore: there bone no longer runs along it; project default, unverified
 _BLUNT = 3.0  # from an edge of 45 degrees on a mouth is cut, as deep as the lip from one of 37 on (1 + 1 / 3); numerical
