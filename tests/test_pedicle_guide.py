@@ -279,7 +279,7 @@ class TestGuide:
         [
             ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 3.0), ("shell_mm", 6.0),
             ("pad_mm", 14.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0), ("sleeve_mm", 30.0),
-            ("sleeve_wall_mm", 1.0), ("sleeve_wall_mm", 4.0), ("window_mm", 3.0), ("window_mm", 8.0),
+            ("sleeve_wall_mm", 1.2), ("sleeve_wall_mm", 4.0), ("window_mm", 3.0), ("window_mm", 8.0),
         ],
     )  # fmt: skip
     def test_each_end_of_a_limit_makes_a_sound_guide_or_is_refused_with_a_reason(self, name: str, value: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from batchone.design.booleans import Solid, solid_from_mesh
@@ -12,7 +14,16 @@ from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray
 
 SHELL = "shell"
+_INTO_MM = 1.0  # numerical: what fills a gap reaches so far into what it joins
 _LEVEL_CLEARANCE_MM = 1e-4  # numerical: keeps the surface off the grid points
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Above:
+    """What stands over the shell and belongs to the same part: (x, y) signed distance to its outline, and its lower face's z."""
+
+    outline_mm: FloatArray
+    bottom_mm: float
 
 
 def make_shell(
@@ -24,6 +35,8 @@ def make_shell(
     cap_mm: FloatArray,
     outside_mm: float,
     wall_mm: float,
+    above: tuple[Above, ...] = (),
+    gap_mm: float = 0.0,
 ) -> Solid:
     """Everything over the footprint that is nearer to the bone than ``outside_mm``, the seat included: it is cut out later.
 
@@ -39,6 +52,8 @@ def make_shell(
         Distance of the outer face from the bone.
     wall_mm
         Thinner edges are left out; corners are rounded by half of it.
+    above, gap_mm
+        Where the shell comes nearer than the gap to the lower face of what stands over it, it is led up to there.
 
     Raises
     ------
@@ -46,12 +61,15 @@ def make_shell(
         Nothing lies there.
     """
     lattice = ground.lattice
-    box = _box(lattice, footprint_mm, floor_mm, cap_mm)
+    tops = np.maximum.reduce([cap_mm, *(np.full(cap_mm.shape, one.bottom_mm + _INTO_MM) for one in above)]) if above else cap_mm
+    box = _box(lattice, footprint_mm, floor_mm, tops)
     height = lattice.z_mm[box[2]]
     field = np.maximum(ground.distance_mm[box] - np.float32(outside_mm), footprint_mm[box[:2]][:, :, None].astype(np.float32))
     np.maximum(field, floor_mm[box[:2]][:, :, None] - height, out=field, casting="same_kind")
     np.maximum(field, height - cap_mm[box[:2]][:, :, None], out=field, casting="same_kind")
     field = _without_thin_edges(field, seat.free_mm[box], lattice.step_mm, 0.5 * wall_mm)
+    for one in above:
+        field = np.minimum(field, _led_up(field, height, one.outline_mm[box[:2]], one.bottom_mm, gap_mm))
     field = np.pad(field, 1, constant_values=1.0)
     field[np.abs(field) < _LEVEL_CLEARANCE_MM] = _LEVEL_CLEARANCE_MM
     first = np.array([side.start for side in box], dtype=np.float64)
@@ -59,6 +77,21 @@ def make_shell(
     if len(mesh.faces) == 0:
         raise DesignError("the shell is empty: 0 mm3 lie over its footprint", hint="check the plan: does it lie on the bone?")
     return solid_from_mesh(mesh, SHELL)
+
+
+def _led_up(field: Float32Array, height_mm: FloatArray, outline_mm: FloatArray, bottom_mm: float, gap_mm: float) -> Float32Array:
+    """The field of what fills a narrow gap between the shell and a lower face over it; its walls are as high as the gap."""
+    below = height_mm < bottom_mm
+    inside = (field < 0.0) & below
+    index = np.where(inside.any(axis=2), inside.shape[2] - 1 - np.argmax(inside[:, :, ::-1], axis=2), -1)
+    top = np.where(index >= 0, height_mm[index], -np.inf)
+    step = float(height_mm[1] - height_mm[0])
+    levels = (np.clip(index + more, 0, field.shape[2] - 1)[:, :, None] for more in (0, 1))
+    here, over = (np.take_along_axis(field, level, axis=2)[:, :, 0] for level in levels)
+    top = top + step * np.clip(-here / np.maximum(over - here, 1e-6), 0.0, 1.0)  # between two voxels, where the field is 0
+    columns = np.maximum(outline_mm, np.minimum(bottom_mm - gap_mm - top, 1.0))
+    slab = np.maximum(height_mm - (bottom_mm + _INTO_MM), bottom_mm - gap_mm - _INTO_MM - height_mm)
+    return np.maximum(columns[:, :, None], slab).astype(np.float32)
 
 
 def _box(lattice: Lattice, footprint_mm: FloatArray, floor_mm: FloatArray, cap_mm: FloatArray) -> tuple[slice, slice, slice]:

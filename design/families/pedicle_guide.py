@@ -30,7 +30,10 @@ class PedicleGuideParameters(GuideParameters):
     shell_mm: Annotated[
         float,
         Field(
-            ge=2.0, le=6.0, description="thickness of the shell; 4 mm in SlicerBoneReconstructionPlanner, 3 to 6 common practice"
+            ge=2.0,
+            le=6.0,
+            description="thickness of the shell, more where relief_mm leaves less than can be made; 4 mm in"
+            " SlicerBoneReconstructionPlanner, 3 to 6 common practice",
         ),
     ] = 4.0
     pad_mm: Annotated[
@@ -48,7 +51,13 @@ class PedicleGuideParameters(GuideParameters):
         float, Field(ge=10.0, le=30.0, description="length over which the drill is led; at least 10 to 15 mm, common practice")
     ] = 15.0
     sleeve_wall_mm: Annotated[
-        float, Field(ge=1.0, le=4.0, description="wall of a sleeve; outer diameter 6 mm in published guides (range: unverified)")
+        float,
+        Field(
+            ge=1.2,
+            le=4.0,
+            description="wall of a sleeve, from the gate's 1 mm with room for its facets; outer diameter 6 mm in published guides"
+            " (range: unverified)",
+        ),
     ] = 2.0
     screw_length_mm: Annotated[
         float,

@@ -14,6 +14,7 @@ from batchone.design.booleans import Solid, difference, pieces, union
 from batchone.design.contact.ground import Relief
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
+from batchone.design.guide.crosslink import Crosslink
 from batchone.design.guide.sleeve import Sleeve
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.process import Process
@@ -26,6 +27,8 @@ LEAST_FACING = 0.35  # cosine between the bone's normal and the way out: steeper
 BELOW_MM = 6.0  # bone deeper than this below the entries is not reached; project default, unverified
 OVER_EDGE_MM = 1.0  # the shell reaches so far below the contact; project default, unverified
 _LEAST_ZONE_MM = 3.0  # narrower contact is relieved; project default, unverified
+_WALLS = 1.3  # of the least wall: a shell is nowhere thinner, so that the grid's rounding leaves the least; numerical
+_GAPS = 2.0  # of the least gap: nearer, shell and bar are one; project default, unverified
 _SMOOTH = 4.0  # numerical: columns over which the floor is levelled, so that its lower edge is even
 _ALONG = 0.999  # numerical: a way out nearer than this (cosine) to the bone's own z axis takes its y axis for up
 
@@ -77,6 +80,12 @@ def carrying(ground: Ground, relief: Relief, footprint_mm: FloatArray, *, low_mm
     return np.asarray(ndimage.binary_opening(good, structure=np.hypot(x, y) <= cells))
 
 
+def shell_top_mm(offset_mm: float, relief_mm: float, shell_mm: float, process: Process) -> float:
+    """Distance of a shell's outer face from bone: as thick as ordered where it touches, and where it is relieved no thinner than
+    can be made."""
+    return max(offset_mm + shell_mm, relief_mm + _WALLS * process.min_wall_mm)
+
+
 def footing(
     ground: Ground,
     relief: Relief,
@@ -92,6 +101,7 @@ def footing(
     process: Process,
     sleeves: tuple[Sleeve, ...] = (),
     carries: BoolArray | None = None,
+    bars: tuple[Crosslink, ...] = (),
 ) -> Footing:
     """Make seat and shell.
 
@@ -113,6 +123,8 @@ def footing(
         What stands on the shell: below it there is no relief.
     carries
         (x, y) columns that may touch, where that is more than the zones: the shell's lower edge follows these.
+    bars
+        What is led over the shell: where it passes closely, the shell is led up to it, so that no crevice is left.
 
     Raises
     ------
@@ -132,8 +144,10 @@ def footing(
         footprint_mm=footprint_mm,
         floor_mm=lowest - deep_mm,
         cap_mm=np.full(zones.shape, cap_mm + shell_mm),
-        outside_mm=offset_mm + shell_mm,
-        wall_mm=max(shell_mm - relief_mm, process.min_wall_mm),
+        outside_mm=shell_top_mm(offset_mm, relief_mm, shell_mm, process),
+        wall_mm=max(shell_mm - relief_mm, _WALLS * process.min_wall_mm),
+        above=tuple(above for one in bars for above in one.over(ground.lattice)),
+        gap_mm=_GAPS * process.min_gap_mm,
     )
     return Footing(zones, seat, shell)
 

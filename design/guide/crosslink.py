@@ -10,6 +10,7 @@ import numpy as np
 
 from batchone.design.booleans import Solid, box_solid
 from batchone.design.contact.field import Float32Array, Lattice
+from batchone.design.contact.shell import Above
 from batchone.design.guide.sleeve import Sleeve
 from batchone.pipeline.values import FloatArray
 
@@ -43,6 +44,19 @@ class Crosslink:
             for start, end in pairwise(self.corners_mm)
             if np.linalg.norm(end - start) > 1e-6
         )
+
+    def over(self, lattice: Lattice) -> tuple[Above, ...]:
+        """Each stretch as what stands over a shell, z up."""
+        found = []
+        for start, end in pairwise(self.corners_mm):
+            length = float(np.linalg.norm((end - start)[:2]))
+            if length > 1e-6:
+                right, middle = (end - start)[:2] / length, 0.5 * (start + end)[:2]
+                x, y = lattice.x_mm - middle[0], lattice.y_mm - middle[1]
+                along = np.abs(x * right[0] + y * right[1]) - 0.5 * (length + self.width_mm)
+                aside = np.abs(y * right[0] - x * right[1]) - 0.5 * self.width_mm
+                found.append(Above(np.maximum(along, aside), float(min(start[2], end[2])) - 0.5 * THICK_MM))
+        return tuple(found)
 
     def room_mm(self, sleeves: Sequence[Sleeve]) -> tuple[FloatArray, FloatArray]:
         """Where a label may start and end (3,) on the middle of the flat face: the inner stretch, less what the sleeves take."""

@@ -53,6 +53,7 @@ def bar(
     words: tuple[Lines, ...],
     process: Process,
     *,
+    relief_mm: float,
     shell_top_mm: float,
 ) -> tuple[tuple[Crosslink, ...], Lines]:
     """Find the bars, the one with the label last, and the fullest wording that has room on it.
@@ -68,6 +69,8 @@ def bar(
         As for :func:`batchone.design.guide.crosslink.crosslink`.
     words
         What the label may say, the fullest first; empty without a label.
+    relief_mm
+        Gap to the bone where nothing touches; nothing is cut from a bar that keeps it.
     shell_top_mm
         Distance of the shell's upper face from bone: it must not stand over the label.
 
@@ -76,7 +79,7 @@ def bar(
     DesignError
         No room for the bar, or on it for the shortest wording.
     """
-    place = _Place(name, sleeves, lattice, free_mm, max(APART_MM, shell_top_mm + _OVER_SHELL_MM - THICK_MM))
+    place = _Place(name, sleeves, lattice, free_mm, max(APART_MM, relief_mm, shell_top_mm + _OVER_SHELL_MM - THICK_MM))
     if len(sleeves) > 1:
         joining = _joining(place, words, process)
         if joining[1] or not words:

@@ -26,12 +26,13 @@ from batchone.design.guide.body import (
     guide_body,
     guide_faces,
     guide_pose,
-    surface_points,
+    shell_top_mm,
 )
 from batchone.design.guide.crosslink import raised
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL
-from batchone.design.guide.sleeve import Sleeve, refuse_colliding, rim_height_mm
+from batchone.design.guide.mouth import Mouth, mouth_of
+from batchone.design.guide.sleeve import Sleeve, refuse_colliding
 from batchone.design.guide.window import taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
@@ -61,6 +62,7 @@ class Site:
     room: Lattice
     free_mm: Float32Array
     sleeves: tuple[Sleeve, ...]
+    mouths: tuple[Mouth, ...]
 
 
 def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: Tables) -> Device:
@@ -76,7 +78,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     figures: list[tuple[str, float]] = []
     for bone in anatomy.bones:
         others = neighbours(anatomy, bone)
-        site = _site(bone, others, plan, order, chosen, fit)
+        site = _site(bone, others, plan, order, chosen, fit, process)
         part, more = _guide(site, chosen, process, fit.offset_mm, label_wordings(anatomy, bone, order))
         parts.append(part)
         figures += more
@@ -85,7 +87,9 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     return Device("pedicle-guide", tuple(parts), tuple(figures))
 
 
-def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: PedicleGuideParameters, fit: Fittings) -> Site:
+def _site(
+    bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: PedicleGuideParameters, fit: Fittings, process: Process
+) -> Site:
     pose = guide_pose(plan.axis(insertion_name(bone)), bone)
     bore, offset_mm = fit.bore_mm, fit.offset_mm
     outer = bore + 2.0 * chosen.sleeve_wall_mm
@@ -108,15 +112,16 @@ def _site(bone: Bone, others: Neighbours, plan: Plan, order: Order, chosen: Pedi
     floor = np.array([low[0], low[1], entries[:, 2].min() + _MARGIN_MM])  # bars lie above all entries
     room, free = room_about(ground.bone, others, pose, floor - wide, high + wide)
     relief = seen(ground, bone, most_sigma_mm=MOST_SIGMA_MM, apart_mm=APART_MM, least_facing=LEAST_FACING)
-    surface = surface_points(ground, relief)
-    sleeves = []
+    sleeves, mouths = [], []
     for (side, _), entry, out in zip(ways, entries, outward, strict=True):
-        rim = rim_height_mm(entry, out, 0.5 * bore, surface) + offset_mm
-        sleeves.append(Sleeve(f"{bone.name}-{side}", entry, out, bore, outer, max(rim, 0.0) + chosen.sleeve_mm))
+        sleeve = Sleeve(f"{bone.name}-{side}", entry, out, bore, outer, chosen.sleeve_mm)
+        mouth = mouth_of(sleeve, ground, offset_mm=offset_mm, apart_mm=APART_MM, wall_mm=process.min_wall_mm)
+        sleeves.append(replace(sleeve, top_mm=max(mouth.led_from_mm, 0.0) + chosen.sleeve_mm))
+        mouths.append(mouth)
     top = max(float(sleeve.at_mm(sleeve.top_mm)[2]) for sleeve in sleeves)  # all stops at one height, so that one bar joins them
     sleeves = [replace(sleeve, top_mm=(top - float(sleeve.entry_mm[2])) / float(sleeve.outward[2])) for sleeve in sleeves]
     refuse_colliding(sleeves)
-    return Site(bone, pose, ground, relief, room, free, tuple(sleeves))
+    return Site(bone, pose, ground, relief, room, free, tuple(sleeves), tuple(mouths))
 
 
 def _reach_mm(chosen: PedicleGuideParameters) -> float:
@@ -174,8 +179,10 @@ def _guide(
         zones, footprint = found.shape.zones, found.shape.footprint_mm
         figures = [(f"{name}_{title}", value) for title, value in found.figures]
     shadows = site.sleeves
-    top_mm = offset_mm + chosen.shell_mm
-    bars, lines = bar(name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process, shell_top_mm=top_mm)
+    bars, lines = bar(
+        name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process,
+        relief_mm=chosen.relief_mm, shell_top_mm=shell_top_mm(offset_mm, chosen.relief_mm, chosen.shell_mm, process),
+    )  # fmt: skip
     for link in bars:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
     window = None
@@ -202,6 +209,7 @@ def _guide(
             process=process,
             sleeves=shadows,
             carries=carries,
+            bars=bars,
         )
         return guide_body(base, above, site.sleeves, name=name)
 
@@ -213,6 +221,7 @@ def _guide(
     body, (holes, marks, step) = beside(uncut, features)  # solids on one thread alone: their numbers order the triangles
     tools = (*(solid_from_mesh(hole.mesh, hole.name) for hole in holes), *(solid_from_mesh(mark.mesh, LABEL) for mark in marks))
     handles = handles_of(body) + len(holes)
+    tools = (*tools, *(mouth.tool() for mouth in site.mouths if mouth.cuts))
     body = finished(difference(body, *tools, what=f"{name}: bores, window, label"))
     part = to_part(
         body,

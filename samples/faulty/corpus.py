@@ -149,11 +149,10 @@ def _of_form() -> list[Fault]:
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
             Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True),
         ]
-        if device != PEDICLE:  # the crosslink of this one leaves a narrower crevice over its shell, and the warning is for that
-            found += [
-                Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
-                Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
-            ]
+        found += [
+            Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
+            Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
+        ]
     for device in GUIDES:
         label, axis = BORES[device][0]
         found += [
