@@ -515,12 +515,12 @@ def test_a_guide_on_a_smooth_shaft_is_stopped_for_its_play_and_warned_of_slip_an
 
 
 SMALL = {
-    "relief_mm": 0.6, "shell_mm": 3.0, "plate_mm": 14.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
+    "relief_mm": 0.6, "shell_mm": 4.0, "plate_mm": 16.0, "guided_mm": 10.0, "slot_wall_mm": 2.5, "pin_from_cut_mm": 8.0,
     "pin_apart_mm": 6.0, "pin_cross_deg": 10.0, "pin_depth_mm": 15.0, "sleeve_mm": 8.0, "sleeve_wall_mm": 1.2,
     "extension_mm": 0.0, "window_mm": 3.0, "mark_mm": 2.0,
 }  # fmt: skip
 LARGE = {
-    "relief_mm": 3.0, "shell_mm": 6.0, "plate_mm": 40.0, "guided_mm": 30.0, "slot_wall_mm": 6.0, "pin_from_cut_mm": 30.0,
+    "relief_mm": 2.5, "shell_mm": 6.0, "plate_mm": 40.0, "guided_mm": 30.0, "slot_wall_mm": 6.0, "pin_from_cut_mm": 30.0,
     "pin_apart_mm": 30.0, "pin_cross_deg": 40.0, "pin_depth_mm": 80.0, "sleeve_mm": 30.0, "sleeve_wall_mm": 4.0,
     "extension_mm": 40.0, "beyond_mm": 10.0, "slot": "open", "window_mm": 8.0, "mark_mm": 4.0,
 }  # fmt: skip

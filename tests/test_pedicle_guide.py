@@ -277,9 +277,9 @@ class TestGuide:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 3.0), ("shell_mm", 6.0),
-            ("pad_mm", 14.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0), ("sleeve_mm", 30.0),
-            ("sleeve_wall_mm", 1.2), ("sleeve_wall_mm", 4.0), ("window_mm", 3.0), ("window_mm", 8.0),
+            ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 2.5), ("shell_mm", 3.0),
+            ("shell_mm", 6.0), ("pad_mm", 12.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0),
+            ("sleeve_mm", 30.0), ("sleeve_wall_mm", 1.2), ("sleeve_wall_mm", 4.0), ("window_mm", 3.0), ("window_mm", 8.0),
         ],
     )  # fmt: skip
     def test_each_end_of_a_limit_makes_a_sound_guide_or_is_refused_with_a_reason(self, name: str, value: float) -> None:
@@ -289,11 +289,7 @@ class TestGuide:
         except (DesignError, OrderError):  # refused by name: the message is the family's own
             return
         found = judged(device, made()[0], one)
-        assert all(
-            f.verdict != "fail"
-            for f in found.findings
-            if f.check in {"contact", "clearance", "bore", "way-out", "mesh", "label", "window"}
-        )
+        assert [finding.what for finding in found.findings if finding.verdict == "fail"] == []
 
     def test_sleeves_that_collide_are_refused(self) -> None:
         frame = spine().bones[0].frame
@@ -388,7 +384,9 @@ class TestSeat:
             "budget-breach",
         ):
             assert all(finding.verdict == "pass" for finding in found[check_name]), check_name
-        assert found["seating-friction"][0].value < 10.0  # percent: of a contact that was not chosen, and 2 either way by sampling
+        assert (
+            found["seating-friction"][0].value < 10.0
+        )  # percent: of a contact that was not chosen, and 2 either way by sampling
         assert len(found["budget"]) == 4  # millimetres and degrees on both sides
         shares = {
             name: int(percent) for name, percent in re.findall(r"(\w+) (\d+) %", found["budget"][0].what) if name in SOURCES

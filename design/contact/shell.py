@@ -69,7 +69,7 @@ def make_shell(
     np.maximum(field, height - cap_mm[box[:2]][:, :, None], out=field, casting="same_kind")
     field = _without_thin_edges(field, seat.free_mm[box], lattice.step_mm, 0.5 * wall_mm)
     for one in above:
-        field = np.minimum(field, _led_up(field, height, one.outline_mm[box[:2]], one.bottom_mm, gap_mm))
+        field = np.minimum(field, _led_up(field, height, one.outline_mm[box[:2]], one.bottom_mm, gap_mm, 0.5 * wall_mm))
     field = np.pad(field, 1, constant_values=1.0)
     field[np.abs(field) < _LEVEL_CLEARANCE_MM] = _LEVEL_CLEARANCE_MM
     first = np.array([side.start for side in box], dtype=np.float64)
@@ -79,8 +79,13 @@ def make_shell(
     return solid_from_mesh(mesh, SHELL)
 
 
-def _led_up(field: Float32Array, height_mm: FloatArray, outline_mm: FloatArray, bottom_mm: float, gap_mm: float) -> Float32Array:
-    """The field of what fills a narrow gap between the shell and a lower face over it; its walls are as high as the gap."""
+def _led_up(
+    field: Float32Array, height_mm: FloatArray, outline_mm: FloatArray, bottom_mm: float, gap_mm: float, radius_mm: float
+) -> Float32Array:
+    """The field of what fills a narrow gap between the shell and a lower face over it, and the shell about it to a radius.
+
+    Without that, a gap that is narrow over a strip only would be filled by a shred.
+    """
     below = height_mm < bottom_mm
     inside = (field < 0.0) & below
     index = np.where(inside.any(axis=2), inside.shape[2] - 1 - np.argmax(inside[:, :, ::-1], axis=2), -1)
@@ -89,9 +94,19 @@ def _led_up(field: Float32Array, height_mm: FloatArray, outline_mm: FloatArray, 
     levels = (np.clip(index + more, 0, field.shape[2] - 1)[:, :, None] for more in (0, 1))
     here, over = (np.take_along_axis(field, level, axis=2)[:, :, 0] for level in levels)
     top = top + step * np.clip(-here / np.maximum(over - here, 1e-6), 0.0, 1.0)  # between two voxels, where the field is 0
-    columns = np.maximum(outline_mm, np.minimum(bottom_mm - gap_mm - top, 1.0))
+    narrow = (outline_mm < 0.0) & (top > bottom_mm - gap_mm)
+    if not narrow.any():
+        return np.ones_like(field)
+    columns = np.maximum(_away_mm(narrow, step) - radius_mm, _away_mm(index >= 0, step) - 0.5 * step)
     slab = np.maximum(height_mm - (bottom_mm + _INTO_MM), bottom_mm - gap_mm - _INTO_MM - height_mm)
     return np.maximum(columns[:, :, None], slab).astype(np.float32)
+
+
+def _away_mm(columns: BoolArray, step_mm: float) -> FloatArray:
+    """(x, y) distance to the nearest of some columns."""
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(~columns)) * step_mm
 
 
 def _box(lattice: Lattice, footprint_mm: FloatArray, floor_mm: FloatArray, cap_mm: FloatArray) -> tuple[slice, slice, slice]:

@@ -65,10 +65,10 @@ class OsteotomyGuideParameters(GuideParameters):
         Field(description="face that the saw comes from; site: medial (proximal), anteromedial (shaft, drawn planes)"),
     ] = "site"
     shell_mm: Annotated[
-        float, Field(ge=3.0, le=6.0, description="thickness of the plate; 4 mm, SlicerBoneReconstructionPlanner guides")
+        float, Field(ge=4.0, le=6.0, description="thickness of the plate; 4 mm, SlicerBoneReconstructionPlanner guides")
     ] = 4.0
     plate_mm: Annotated[
-        float, Field(ge=14.0, le=40.0, description="width of the plate on the bone; project default, unverified")
+        float, Field(ge=16.0, le=40.0, description="width of the plate on the bone; project default, unverified")
     ] = 24.0
     guided_mm: Annotated[
         float, Field(ge=10.0, le=30.0, description="depth over which the saw is led; at least 15 mm, common practice")

@@ -30,7 +30,7 @@ class PedicleGuideParameters(GuideParameters):
     shell_mm: Annotated[
         float,
         Field(
-            ge=2.0,
+            ge=3.0,
             le=6.0,
             description="thickness of the shell, more where relief_mm leaves less than can be made; 4 mm in"
             " SlicerBoneReconstructionPlanner, 3 to 6 common practice",
@@ -38,7 +38,7 @@ class PedicleGuideParameters(GuideParameters):
     ] = 4.0
     pad_mm: Annotated[
         float,
-        Field(ge=5.0, le=14.0, description="reach of the shell around the line of the entries; project default, unverified"),
+        Field(ge=5.0, le=12.0, description="reach of the shell around the line of the entries; project default, unverified"),
     ] = 8.0
     hook_mm: Annotated[
         float, Field(ge=0.0, le=6.0, description="reach of the hooks over the lower edge, 0: none; project default, unverified")

@@ -26,13 +26,17 @@ class GuideParameters(Parameters):
     ] = 0.0
     relief_mm: Annotated[
         float,
-        Field(ge=0.6, le=3.0, description="gap elsewhere: soft tissue, uncertain bone; project default, unverified"),
+        Field(
+            ge=0.6,
+            le=2.5,
+            description="gap elsewhere: soft tissue, uncertain bone; more thins walls between slots; project default, unverified",
+        ),
     ] = 1.2
     optimise_contact: Annotated[
         bool,
         Field(
             description="a shell that may be wider or leave parts out, with no more contact, touching where it seats best; takes "
-            "seconds; project default"
+            "up to a minute; project default"
         ),
     ] = False
     insert: Annotated[
