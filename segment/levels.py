@@ -115,15 +115,15 @@ def _evens_first(n: int, count: int) -> int:
     return 2 * n if 2 * n < count else 2 * (n - (count + 1) // 2) + 1
 
 
-@nb.njit(nb.void(_WORDS, nb.int64, nb.int64, nb.uint64[::1]), cache=True, nogil=True)
-def _due(shell: Words, z: int, y: int, out: Words) -> None:
-    """The voxels of a row of the shell that need a level of their own: all in every second row, those without neighbours between.
+@nb.njit(nb.void(_WORDS, nb.int64, nb.int64, nb.boolean, nb.uint64[::1]), cache=True, nogil=True)
+def _due(shell: Words, z: int, y: int, every_row: bool, out: Words) -> None:
+    """The voxels of a row of the shell that need a level of their own: all in every second row, those without such neighbours
 
     Levels hardly change from voxel to voxel and are averaged over neighbours, so rows between rows follow from these.
     """
     rows, words = shell.shape[1], shell.shape[2]
     out[:] = shell[z, y]
-    if (z + y) & 1 == 0:
+    if every_row or (z + y) & 1 == 0:
         return
     before = nb.uint64(0)
     beyond = nb.uint64(0)
@@ -164,7 +164,7 @@ def _straight_in(
 
 
 @nb.njit(
-    nb.void(_HU, _INSIDE, _WORDS, _ROWS, _ROWS, _MM, nb.int64, nb.int16[:, :, ::1]),
+    nb.void(_HU, _INSIDE, _WORDS, _ROWS, _ROWS, _MM, nb.int64, nb.boolean, nb.int16[:, :, ::1]),
     parallel=True,
     cache=True,
     nogil=True,
@@ -178,6 +178,7 @@ def _levels(
     shape_rows: Rows,
     spacing_mm: Vector,
     floor_hu: int,
+    every_row: bool,
     level: HuArray,
 ) -> None:
     reach, shape_reach, columns = rows[0, 2], shape_rows[0, 2], hu.shape[2]
@@ -190,7 +191,7 @@ def _levels(
         due = np.empty(shell.shape[2], dtype=np.uint64)
         for y in range(hu.shape[1]):
             level[z, y] = NO_LEVEL
-            _due(shell, z, y, due)
+            _due(shell, z, y, every_row, due)
             x, begin, first, measured = 0, -count, 0, False
             while x < columns:
                 word = due[x >> 6] >> nb.uint64(x & 63)
@@ -223,7 +224,7 @@ def _levels(
                 x += 1
 
 
-def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> HuArray:
+def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool, every_row: bool = False) -> HuArray:
     """Twice the half level, HU: the sum of the values on both sides of the edge.
 
     Parameters
@@ -234,6 +235,8 @@ def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> H
         Where a level is wanted, packed: the voxels near the edge, at least ``LEVEL_RADIUS_MM`` off the grid's sides.
     in_tissue
         The bone lies in soft tissue (a patient), not in air (a dry skull, a phantom).
+    every_row
+        Where a fit begins at the surface; else every second row has levels, and those between follow from their neighbours.
 
     Returns
     -------
@@ -247,5 +250,5 @@ def half_levels(solid: Words, shell: Words, grid: Grid, *, in_tissue: bool) -> H
     apart = [max(1, int(ROWS_MM / grid.spacing_mm[axis] + 1e-9)) for axis in (2, 1)]
     shape_rows = np.ascontiguousarray(shape_rows[np.all(shape_rows[:, :2] % apart == 0, axis=1)])
     inside = unpacked(solid, grid.columns)
-    _levels(grid.hu, inside, shell, rows, shape_rows, grid.spacing_mm, FAT_HU if in_tissue else AIR_HU, level)
+    _levels(grid.hu, inside, shell, rows, shape_rows, grid.spacing_mm, FAT_HU if in_tissue else AIR_HU, every_row, level)
     return level

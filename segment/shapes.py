@@ -76,7 +76,7 @@ def shape_of(
     if exposure is None:
         exposure = _exposure(solid, others, grid)
     reach_mm = max(SHELL_MM, *grid.spacing_mm) if separated.sharp or max(grid.spacing_mm) < COARSE_MM else 0.0
-    field = edge_field(solid, grid, in_tissue=exposure < IN_TISSUE, reach_mm=reach_mm)
+    field = edge_field(solid, grid, in_tissue=exposure < IN_TISSUE, reach_mm=reach_mm, every_row=touched)
     if np.any(others):
         far = FAR_HU * STEPS
         field = without_islands(barred(field, bar, theirs, grid, far), grid, far)

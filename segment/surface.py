@@ -85,7 +85,7 @@ def _relative(hu: HuArray, level: HuArray, near: Words, inner: Words, outer: Wor
                     field[z, y, x] = nb.int16(np.round(min(max(value, -most), most)))
 
 
-def edge_field(solid: Words, grid: Grid, *, in_tissue: bool, reach_mm: float | None = None) -> HuArray:
+def edge_field(solid: Words, grid: Grid, *, in_tissue: bool, reach_mm: float | None = None, every_row: bool = False) -> HuArray:
     """Grey values relative to the local half level, positive inside, (slices, rows, columns) int16 in ``1 / STEPS`` HU.
 
     Parameters
@@ -97,6 +97,8 @@ def edge_field(solid: Words, grid: Grid, *, in_tissue: bool, reach_mm: float | N
     reach_mm
         How far from the mask's edge the values may say otherwise; without it ``SHELL_MM``, or a voxel where that is more.
         With 0 the mask says which voxels are inside, and the values only where between two of them the surface lies.
+    every_row
+        See :func:`batchone.segment.levels.half_levels`.
     """
     columns = grid.columns
     reach = ball(max(SHELL_MM, *grid.spacing_mm) if reach_mm is None else reach_mm, grid.spacing_mm)
@@ -105,7 +107,7 @@ def edge_field(solid: Words, grid: Grid, *, in_tissue: bool, reach_mm: float | N
     cube = np.ones((3, 3), dtype=np.int64)
     shell = outer & ~inner if reach_mm != 0.0 else dilated(solid, columns, cube) & ~eroded(solid, columns, cube)
     near = dilated(shell, columns, cube)
-    level = half_levels(solid, shell, grid, in_tissue=in_tissue)
+    level = half_levels(solid, shell, grid, in_tissue=in_tissue, every_row=every_row)
     field = np.empty_like(level)
     _relative(grid.hu, level, near, inner, outer, field)
     return without_islands(field, grid, FAR_HU * STEPS)

@@ -132,12 +132,12 @@ def cuts_fit(checked: Checked) -> tuple[Finding, ...]:
             findings.append(judge("kerf", what, kerf_mm, "mm"))
             if hinge_mm(chosen) == 0.0:
                 what = f"{name}: from where the blade stops to the far cortex"
-                value, hint = round(left, 6) + 0.0, "shorten the blade's way"
+                value, hint = round(left, 4) + 0.0, "shorten the blade's way"
                 findings.append(judged(gates["cut_end_mm"], "cut", what, value, hint, ends))
             else:
                 hint = "another hinge_mm, or move the plane"
                 what = f"{name}: bone left at the far cortex"
-                findings.append(judged(gates["hinge_mm"], "hinge", what, round(left, 6), hint, ends))
+                findings.append(judged(gates["hinge_mm"], "hinge", what, round(left, 4), hint, ends))
         if chosen.wedge == "opening" and case.bone.name == "radius":
             what = f"{title_of(case.bone)}: opening wedge of a radius"
             findings.append(judged(gates["single_cut"], "cut", what, 1.0, "consider a single cut"))

@@ -10,7 +10,7 @@ from batchone.pipeline.job.pictures import Picture, outward_direction, side_of
 from batchone.pipeline.values import Anatomy, Device, Mesh, Part, Plan, Vector
 
 CONTACT = "contact"  # the label of the faces that touch, in every family
-STEPS_MM = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # upper ends of the colours: offsets are 0.1 to 0.5 mm, reliefs 0.6 to 3
+STEPS_MM = (0.15, 0.25, 0.35, 0.55, 1.1, 2.0)  # upper ends of the colours, between usual gaps: an even contact has one colour
 
 
 def gap_pictures(anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture, ...]:
