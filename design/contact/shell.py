@@ -62,7 +62,7 @@ def make_shell(
     """
     lattice = ground.lattice
     for one in above:  # the shell ends within what stands over it: a letter cut into that must not meet it
-        cap_mm = np.where(one.outline_mm < 0.0, np.minimum(cap_mm, one.bottom_mm + _INTO_MM), cap_mm)
+        cap_mm = np.where(one.outline_mm < -0.5 * _INTO_MM, np.minimum(cap_mm, one.bottom_mm + _INTO_MM), cap_mm)
     tops = np.maximum.reduce([cap_mm, *(np.full(cap_mm.shape, one.bottom_mm + _INTO_MM) for one in above)]) if above else cap_mm
     box = _box(lattice, footprint_mm, floor_mm, tops)
     height = lattice.z_mm[box[2]]

@@ -162,7 +162,7 @@ def _of_form() -> list[Fault]:
     area = "a cup seals"
     found += [
         Fault("cups both ways, 8 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(4.0)),
-        Fault("cups both ways, 5 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(2.5)),
+        Fault("cups both ways, 6 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(3.0)),
         Fault("cups both ways, 3 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(1.5), sound=True),
     ]
     beside = {PEDICLE: ("bore-L3-left", "bore-new"), TEMPLATE: ("bore-hole-1", "bore-new"), IMPLANT: ("fixation", "perforation")}
