@@ -119,7 +119,7 @@ def _of_walls() -> list[Fault]:
                 Fault("wall of 0.3 mm over 1 mm", device, "walls", spot, misbuilt.dented(0.3, place, side_mm=1.0), place)
                 for place in (1, 2)
             ),
-            Fault("wall of 1.4 mm over 1 mm", device, "walls", spot, misbuilt.dented(1.4, 1, side_mm=1.0), sound=True),
+            Fault("wall of 1.4 mm over 1 mm", device, "walls", spot, misbuilt.dented(1.4, 5, side_mm=1.0), sound=True),
         ]
     thick = "thick_enough"
     return [
