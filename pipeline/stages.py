@@ -159,7 +159,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        7,
+        8,
         3.0,
     ),
 )

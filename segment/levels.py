@@ -117,7 +117,7 @@ def _evens_first(n: int, count: int) -> int:
 
 @nb.njit(nb.void(_WORDS, nb.int64, nb.int64, nb.boolean, nb.uint64[::1]), cache=True, nogil=True)
 def _due(shell: Words, z: int, y: int, every_row: bool, out: Words) -> None:
-    """The voxels of a row of the shell that need a level of their own: all in every second row, those without such neighbours
+    """The voxels of a row of the shell that need a level of their own: all in every second row, else those beside none such.
 
     Levels hardly change from voxel to voxel and are averaged over neighbours, so rows between rows follow from these.
     """

@@ -53,7 +53,8 @@ def make_shell(
     wall_mm
         Thinner edges are left out; corners are rounded by half of it.
     above, gap_mm
-        Where the shell comes nearer than the gap to the lower face of what stands over it, it is led up to there.
+        Where the shell comes nearer than the gap to the lower face of what stands over it, it is led up to there; within its
+        outline it ends inside of it.
 
     Raises
     ------

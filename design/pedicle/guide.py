@@ -219,9 +219,12 @@ def _guide(
         return holes, marks, step_of((*holes, *marks), pose=site.pose)
 
     body, (holes, marks, step) = beside(uncut, features)  # solids on one thread alone: their numbers order the triangles
-    tools = (*(solid_from_mesh(hole.mesh, hole.name) for hole in holes), *(solid_from_mesh(mark.mesh, LABEL) for mark in marks))
+    tools = (
+        *(solid_from_mesh(hole.mesh, hole.name) for hole in holes),
+        *(solid_from_mesh(mark.mesh, LABEL) for mark in marks),
+        *(mouth.tool() for mouth in site.mouths if mouth.cuts),
+    )
     handles = handles_of(body) + len(holes)
-    tools = (*tools, *(mouth.tool() for mouth in site.mouths if mouth.cuts))
     body = finished(difference(body, *tools, what=f"{name}: bores, window, label"))
     part = to_part(
         body,

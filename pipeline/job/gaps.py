@@ -10,7 +10,7 @@ from batchone.pipeline.job.pictures import Picture, outward_direction, side_of
 from batchone.pipeline.values import Anatomy, Device, Mesh, Part, Plan, Vector
 
 CONTACT = "contact"  # the label of the faces that touch, in every family
-STEPS_MM = (0.15, 0.25, 0.35, 0.55, 1.1, 2.0)  # upper ends of the colours, between usual gaps: an even contact has one colour
+STEPS_MM = (0.12, 0.22, 0.32, 0.55, 1.1, 2.0)  # upper ends of the colours, off usual gaps: an even contact has one colour
 
 
 def gap_pictures(anatomy: Anatomy, device: Device, plan: Plan) -> tuple[Picture, ...]:
