@@ -188,7 +188,7 @@ def moved(words: Words, first: tuple[int, int, int], shape: tuple[int, ...]) -> 
     """The box of ``shape`` whose first voxel is ``first`` (slice, row, column) of a packed mask; 0 outside the mask."""
     out = np.zeros((*shape[:2], -(-shape[2] // 64)), dtype=np.uint64)
     _move(words, np.array(first, dtype=np.int64), out)
-    out[:, :, -1] &= _tail(shape[2])
+    out[:, :, -1] &= last_bits(shape[2])
     return out
 
 
@@ -200,7 +200,7 @@ def put(values: HuArray, where: Words, value: int) -> None:
 def inverted(words: Words, columns: int) -> Words:
     """All other voxels; bits past the last column stay 0."""
     out = ~words
-    out[:, :, -1] &= _tail(columns)
+    out[:, :, -1] &= last_bits(columns)
     return np.ascontiguousarray(out)
 
 
@@ -230,18 +230,18 @@ def ball_rows(half_widths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def dilated(words: Words, columns: int, half_widths: npt.NDArray[np.int64]) -> Words:
     """Dilate by a ball given by :func:`ball`; outside the volume there is nothing."""
     out = np.empty_like(words)
-    _dilate(np.ascontiguousarray(words), ball_rows(half_widths), _NONE, _tail(columns), out)
+    _dilate(np.ascontiguousarray(words), ball_rows(half_widths), _NONE, last_bits(columns), out)
     return out
 
 
 def eroded(words: Words, columns: int, half_widths: npt.NDArray[np.int64]) -> Words:
     """Erode by a ball; outside the volume counts as filled."""
     out = np.empty_like(words)
-    _dilate(np.ascontiguousarray(words), ball_rows(half_widths), _ALL, _tail(columns), out)
+    _dilate(np.ascontiguousarray(words), ball_rows(half_widths), _ALL, last_bits(columns), out)
     return out
 
 
-def _tail(columns: int) -> np.uint64:
+def last_bits(columns: int) -> np.uint64:
     """The bits of a row's last word that are columns."""
     return np.uint64((1 << (columns % 64)) - 1) if columns % 64 else _ALL
 

@@ -120,7 +120,7 @@ def test_holes_of_layers_are_filled_as_scipy_fills_them(columns: int, axis: int)
     smooth = ndimage.gaussian_filter(np.random.default_rng(columns).normal(0.0, 1.0, (12, 25, columns)), 0.8)
     mask = smooth > 0.1 * smooth.std()
     wanted = np.stack([ndimage.binary_fill_holes(layer) for layer in np.moveaxis(mask, axis, 0)], axis=axis)
-    assert np.array_equal(layers_filled(mask, axis), wanted)
+    assert np.array_equal(unpacked(layers_filled(packed(mask), columns, axis), columns), wanted)
 
 
 def test_the_scans_figures_are_medians_of_its_voxels() -> None:

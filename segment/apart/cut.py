@@ -27,7 +27,7 @@ from batchone.segment.apart.table import (
 )
 from batchone.segment.apart.valley import smoothed, valley_of
 from batchone.segment.bits import ball, dilated, packed, unpacked
-from batchone.segment.runs import Int32Array, labelled
+from batchone.segment.runs import Int32Array, Int64Array, labelled
 
 Box = tuple[slice, slice, slice]
 _STRONG = 1_000_000  # more than any cut of one voxel
@@ -59,10 +59,11 @@ class Ground:
 
     def places_mm(self, where: BoolArray) -> tuple[Float32Array, Float32Array, Float32Array]:
         """(slice, row, column) mm on the work grid of the voxels of a mask of this box."""
-        z, y, x = (
-            ((index + edge.start) * self.step_mm).astype(np.float32)
-            for index, edge in zip(np.nonzero(where), self.box, strict=True)
-        )
+        return self.at_mm(np.nonzero(where))
+
+    def at_mm(self, index: tuple[Int64Array, ...]) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """(slice, row, column) mm on the work grid of voxels of this box, given along the three axes."""
+        z, y, x = (((along + edge.start) * self.step_mm).astype(np.float32) for along, edge in zip(index, self.box, strict=True))
         return z, y, x
 
 

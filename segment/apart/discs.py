@@ -104,26 +104,29 @@ def _plane_scores(
     for s in nb.prange(points.shape[0]):
         depth = walls[s, 1] - walls[s, 0]
         best[s], which[s] = -1e9, 0
+        up_z, up_y, up_x = up[s, 0] / step, up[s, 1] / step, up[s, 2] / step
         for t in range(tilts.shape[0]):
             pitch, roll = tilts[t, 0], tilts[t, 1]
             values = np.zeros(2 * reach + 1)
             lost = False
-            for o in range(-reach, reach + 1):
-                total = 0.0
-                for i in range(6):
-                    d = walls[s, 0] + (0.15 + 0.14 * i) * depth
-                    for j in range(5):
-                        u = (-0.32 + 0.16 * j) * depth
-                        rise = o - math.tan(pitch) * (d - walls[s, 0] - 0.5 * depth) + math.tan(roll) * u
-                        z = (points[s, 0] + d * front[s, 0] + u * left[s, 0] + rise * up[s, 0]) / step
-                        y = (points[s, 1] + d * front[s, 1] + u * left[s, 1] + rise * up[s, 1]) / step
-                        x = (points[s, 2] + d * front[s, 2] + u * left[s, 2] + rise * up[s, 2]) / step
-                        value = value_at(smooth, z, y, x)
+            steep, slant = math.tan(pitch), math.tan(roll)
+            for i in range(6):
+                if lost:
+                    break
+                d = walls[s, 0] + (0.15 + 0.14 * i) * depth
+                for j in range(5):
+                    u = (-0.32 + 0.16 * j) * depth
+                    rise = -reach - steep * (d - walls[s, 0] - 0.5 * depth) + slant * u
+                    z = (points[s, 0] + d * front[s, 0] + u * left[s, 0] + rise * up[s, 0]) / step
+                    y = (points[s, 1] + d * front[s, 1] + u * left[s, 1] + rise * up[s, 1]) / step
+                    x = (points[s, 2] + d * front[s, 2] + u * left[s, 2] + rise * up[s, 2]) / step
+                    for o in range(2 * reach + 1):
+                        value = value_at(smooth, z + o * up_z, y + o * up_y, x + o * up_x)
                         lost |= value <= -1000.0
-                        total += value
-                values[o + reach] = total / 30.0
+                        values[o] += value
             if lost:
                 continue
+            values /= 30.0
             above, below, middle = -1e9, -1e9, 0.0
             for o in range(-reach, reach + 1):
                 if o < -core:

@@ -40,18 +40,16 @@ def bones_apart(scan: Scan, figures: ScanFigures | None = None) -> tuple[LabelMa
     hollow = frozenset(draft.values("sacrum"))
 
     def on_its_voxels() -> LabelArray:
-        tube = canal_tube(volume, spine.canal) if spine is not None else None
-        return on_scan(filled_labels(draft.labels, volume, tube, hollow), volume, scan, mask.bone_hu)
+        free = np.zeros(volume.hu.shape, dtype=np.bool_) if spine is None else canal_tube(volume, spine.canal)
+        return on_scan(filled_labels(draft.labels, volume, free, hollow), volume, scan, mask.bone_hu)
 
-    voxels, numbering = beside(on_its_voxels, naming)  # names change entries, never labels
-    findings += numbering
+    voxels, (numbering, cuts) = beside(on_its_voxels, lambda: (naming(), cuts_of(draft, mask, volume)))
     at_end = _at_end(voxels)
     labels = tuple(_label(k, entry, at_end) for k, entry in enumerate(draft.entries, start=1))
-    cuts = cuts_of(draft, mask, volume)
-    return LabelMap(voxels, scan.affine, labels, cuts), findings
+    return LabelMap(voxels, scan.affine, labels, cuts), findings + numbering
 
 
-Naming = Callable[[], tuple[Finding, ...]]
+Naming = Callable[[], tuple[Finding, ...]]  # changes entries, never labels
 
 
 def _add_bones_of(spine: Spine, draft: Draft, mask: BoneMask, volume: WorkVolume) -> Naming:
@@ -86,7 +84,7 @@ def _label(value: int, entry: Entry, at_end: frozenset[int]) -> Label:
 def _at_end(voxels: LabelArray) -> frozenset[int]:
     """Labels with a voxel on one of the scan's six faces."""
     faces = [voxels[0], voxels[-1], voxels[:, 0], voxels[:, -1], voxels[:, :, 0], voxels[:, :, -1]]
-    return frozenset(int(value) for face in faces for value in np.unique(face) if value)
+    return frozenset(int(value) for face in faces for value in np.flatnonzero(np.bincount(face.ravel())) if value)
 
 
 def _add_vertebrae(draft: Draft, spine: Spine) -> list[int]:

@@ -63,33 +63,36 @@ def _scores(
         figures[4],
         figures[5],
     )
+    count = 2 * reach + 1
     for c in nb.prange(middles.shape[0]):
-        below, above, middle, squares, inner = -1e9, -1e9, 0.0, 0.0, 0
-        for o in range(-reach, reach + 1):
-            total, square, seen = 0.0, 0.0, 0
-            for i in range(6):
-                d = (-0.35 + 0.14 * i) * depth
-                for j in range(5):
-                    u = (-0.32 + 0.16 * j) * depth
-                    z = (middles[c, 0] + d * fronts[c, 0] + u * lefts[c, 0] + o * normals[c, 0]) / step
-                    y = (middles[c, 1] + d * fronts[c, 1] + u * lefts[c, 1] + o * normals[c, 1]) / step
-                    x = (middles[c, 2] + d * fronts[c, 2] + u * lefts[c, 2] + o * normals[c, 2]) / step
-                    value = value_at(smooth, z, y, x)
+        totals, squared, seen = np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64)
+        up, front, left = normals[c] / step, fronts[c] / step, lefts[c] / step
+        for i in range(6):
+            d = (-0.35 + 0.14 * i) * depth
+            for j in range(5):
+                u = (-0.32 + 0.16 * j) * depth
+                z = middles[c, 0] / step + d * front[0] + u * left[0] - reach * up[0]
+                y = middles[c, 1] / step + d * front[1] + u * left[1] - reach * up[1]
+                x = middles[c, 2] / step + d * front[2] + u * left[2] - reach * up[2]
+                for o in range(count):
+                    value = value_at(smooth, z + o * up[0], y + o * up[1], x + o * up[2])
                     if value > -1000.0:
                         value = max(value, fat)  # lung beside a body is no darker disc
-                        total += value
-                        square += value * value
-                        seen += 1
-            if seen < 24:
+                        totals[o] += value
+                        squared[o] += value * value
+                        seen[o] += 1
+        below, above, middle, squares, inner = -1e9, -1e9, 0.0, 0.0, 0
+        for o in range(count):
+            if seen[o] < 24:
                 continue
-            mean = total / seen
-            if o < -core:
+            mean = totals[o] / seen[o]
+            if o < reach - core:
                 below = max(below, mean)
-            elif o > core:
+            elif o > reach + core:
                 above = max(above, mean)
             else:
                 middle += mean
-                squares += max(square / seen - mean * mean, 0.0)
+                squares += max(squared[o] / seen[o] - mean * mean, 0.0)
                 inner += 1
         if inner < 2 * core + 1 or max(below, above) < -1e8:
             out[c, 0], out[c, 1] = -1e9, 0.0

@@ -103,12 +103,11 @@ def grown_seeds(place: Ground, bone: BoolArray, first: BoolArray, second: BoolAr
     the joint wherever a valley marks it, and the cut has no reason to take a shorter way through a shaft.
     """
     columns = bone.shape[2]
-    one, two = first.copy(), second.copy()
+    one, two = packed(first), packed(second)
     quantiles = np.quantile(place.valley[bone], CORE_LEVELS) if bone.any() else np.zeros(len(CORE_LEVELS))
     for level in quantiles:
-        core = bone & (place.valley <= level)
-        runs = labelled(packed(core), columns)
-        has_one, has_two = counted_in(runs, packed(one)) > 0, counted_in(runs, packed(two)) > 0
-        one |= unpacked(runs.painted(has_one & ~has_two), columns)
-        two |= unpacked(runs.painted(has_two & ~has_one), columns)
-    return one, two
+        runs = labelled(packed(bone & (place.valley <= level)), columns)
+        has_one, has_two = counted_in(runs, one) > 0, counted_in(runs, two) > 0
+        one |= runs.painted(has_one & ~has_two)
+        two |= runs.painted(has_two & ~has_one)
+    return unpacked(one, columns), unpacked(two, columns)

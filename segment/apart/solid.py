@@ -13,12 +13,13 @@ from batchone.pipeline.values import Scan
 from batchone.segment.apart.canal import Canal
 from batchone.segment.apart.grid import BoolArray, LabelArray, WorkVolume, labels_on_scan
 from batchone.segment.apart.table import CANAL_FREE_MM, CLOSE_MM, CLOSE_SHARE, HOLLOW_CLOSE_SHARE
-from batchone.segment.bits import Words, ball, closed, inverted, packed, unpacked
-from batchone.segment.runs import labelled
+from batchone.segment.bits import Words, ball, closed, inverted, last_bits, packed, unpacked
+from batchone.segment.runs import Int64Array, labelled
 
 _LABELS = nb.types.Array(nb.uint8, 3, "C", readonly=True)
 _WORDS = nb.types.Array(nb.uint64, 3, "C", readonly=True)
 _ROW = nb.types.Array(nb.uint64, 1, "C", readonly=True)
+_MASK = nb.types.Array(nb.boolean, 3, "C", readonly=True)
 
 
 @nb.njit(nb.void(_LABELS, nb.uint8[:, :, ::1], nb.uint8[:, :, ::1]), parallel=True, cache=True, nogil=True)
@@ -117,14 +118,54 @@ def _fill_layers(words: Words, columns: int, along: int, out: Words) -> None:
             filled[y, count - 1] &= tail
 
 
-def layers_filled(mask: BoolArray, axis: int) -> BoolArray:
-    """Holes of every layer across an axis filled: what its border does not reach through empty voxels."""
-    turned = mask if axis < 2 else mask.transpose(2, 0, 1)  # rows of voxels lie in the layer
-    words = packed(turned)
+@nb.njit(nb.void(_WORDS, nb.uint64, nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
+def _fill_columns(words: Words, tail: int, out: Words) -> None:
+    """The same for the layers across columns, 64 of them at once: bit ``b`` of a word is its place in layer ``b``."""
+    slices, rows, count = words.shape
+    for p in nb.prange(count):
+        free, reached = np.empty((slices, rows), dtype=np.uint64), np.zeros((slices, rows), dtype=np.uint64)
+        for z in range(slices):
+            for y in range(rows):
+                free[z, y] = ~words[z, y, p]
+        reached[0], reached[slices - 1], reached[:, 0], reached[:, rows - 1] = (
+            free[0],
+            free[slices - 1],
+            free[:, 0],
+            free[:, rows - 1],
+        )
+        grown = True
+        while grown:
+            grown = False
+            for step in range(2 * slices - 1):  # down, and up
+                z = step if step < slices else 2 * slices - 2 - step
+                from_ = z - 1 if step < slices else z + 1
+                for y in range(rows):
+                    come = reached[z, y]
+                    if from_ >= 0:
+                        come |= reached[from_, y]
+                    if y > 0:
+                        come |= reached[z, y - 1]
+                    come &= free[z, y]
+                    grown |= come != reached[z, y]
+                    reached[z, y] = come
+                for y in range(rows - 2, -1, -1):
+                    come = reached[z, y] | (reached[z, y + 1] & free[z, y])
+                    grown |= come != reached[z, y]
+                    reached[z, y] = come
+        last = tail if p == count - 1 else ~nb.uint64(0)
+        for z in range(slices):
+            for y in range(rows):
+                out[z, y, p] = ~reached[z, y] & last
+
+
+def layers_filled(words: Words, columns: int, axis: int) -> Words:
+    """Holes of every layer of a packed mask across an axis filled: what its border does not reach through empty voxels."""
     out = np.empty_like(words)
-    _fill_layers(words, turned.shape[2], axis if axis < 2 else 0, out)
-    full = unpacked(out, turned.shape[2])
-    return full if axis < 2 else full.transpose(1, 2, 0)
+    if axis == 2:
+        _fill_columns(words, last_bits(columns), out)
+    else:
+        _fill_layers(words, columns, axis, out)
+    return out
 
 
 def canal_tube(volume: WorkVolume, canal: Canal) -> BoolArray:
@@ -140,7 +181,27 @@ def canal_tube(volume: WorkVolume, canal: Canal) -> BoolArray:
     return out
 
 
-def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None, hollow: frozenset[int]) -> LabelArray:
+@nb.njit(nb.void(_WORDS, nb.int64[::1], nb.uint8, _MASK, nb.uint8[:, :, ::1]), parallel=True, cache=True, nogil=True)
+def _give(words: Words, first: Int64Array, value: int, free: BoolArray, labels: LabelArray) -> None:
+    """Give the unlabelled voxels of a packed mask, whose voxel 0 is ``first``, a value; none that is ``free``."""
+    for k in nb.prange(words.shape[0]):
+        z = k + first[0]
+        if z < 0 or z >= labels.shape[0]:
+            continue
+        for j in range(words.shape[1]):
+            y = j + first[1]
+            if y < 0 or y >= labels.shape[1]:
+                continue
+            for w in range(words.shape[2]):
+                word, x = words[k, j, w], 64 * w + first[2]
+                while word != 0:
+                    if word & nb.uint64(1) != 0 and 0 <= x < labels.shape[2] and labels[z, y, x] == 0 and not free[z, y, x]:
+                        labels[z, y, x] = value
+                    word = word >> nb.uint64(1)
+                    x += 1
+
+
+def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray, hollow: frozenset[int]) -> LabelArray:
     """Each label closed over ``CLOSE_MM`` and its holes filled, where no other label and no ``free`` space is.
 
     ``hollow`` labels have thinner shells and are closed wider where the scan is coarse. Per bone, so that what two bones
@@ -148,30 +209,26 @@ def filled_labels(labels: LabelArray, volume: WorkVolume, free: BoolArray | None
     """
     boxes = [(value, box) for value, box in enumerate(find_objects(labels), start=1) if box is not None]
 
-    def filled(value: int, box: tuple[slice, ...]) -> tuple[tuple[slice, ...], BoolArray]:
+    def filled(value: int, box: tuple[slice, ...]) -> tuple[Words, Int64Array]:
         radius_mm = max(CLOSE_MM, (HOLLOW_CLOSE_SHARE if value in hollow else CLOSE_SHARE) * volume.coarse_mm)
         return _filled(labels, value, box, radius_mm, volume.step_mm)
 
     out = labels.copy()
     found = side_by_side([partial(filled, value, box) for value, box in boxes])
-    for (value, _), (wide, solid) in zip(boxes, found, strict=True):
-        fill = solid & (out[wide] == 0)
-        if free is not None:
-            fill &= ~free[wide]
-        out[wide][fill] = value
+    for (value, _), (solid, first) in zip(boxes, found, strict=True):
+        _give(solid, first, value, free, out)
     return out
 
 
-def _filled(
-    labels: LabelArray, value: int, box: tuple[slice, ...], radius_mm: float, step_mm: float
-) -> tuple[tuple[slice, ...], BoolArray]:
-    """A label closed by a ball and without holes, and the box in which it is given."""
+def _filled(labels: LabelArray, value: int, box: tuple[slice, ...], radius_mm: float, step_mm: float) -> tuple[Words, Int64Array]:
+    """A label closed by a ball and without holes, packed, in a box round it; and the index of the box's first voxel."""
     margin = int(np.ceil(radius_mm / step_mm)) + 2
     wide = tuple(slice(max(0, e.start - margin), min(n, e.stop + margin)) for e, n in zip(box, labels.shape, strict=True))
     own = np.pad(labels[wide] == value, margin, mode="edge")
     solid = unpacked(closed(packed(own), own.shape[2], ball(radius_mm, (step_mm,) * 3)), own.shape[2]) | own
     at_end = [(e.start == 0, e.stop == n) for e, n in zip(wide, labels.shape, strict=True)]
-    return wide, _without_holes(_with_lids(solid, margin, at_end))[(slice(margin, -margin),) * 3]
+    full = _without_holes(packed(_with_lids(solid, margin, at_end)), own.shape[2])
+    return full, np.array([e.start - margin for e in wide])
 
 
 def _with_lids(solid: BoolArray, margin: int, at_end: list[tuple[bool, bool]]) -> BoolArray:
@@ -187,13 +244,13 @@ def _with_lids(solid: BoolArray, margin: int, at_end: list[tuple[bool, bool]]) -
     return out
 
 
-def _without_holes(solid: BoolArray) -> BoolArray:
+def _without_holes(solid: Words, columns: int) -> Words:
     """Cavities filled: those closed in space, and those closed in the slices along two of three axes."""
-    runs = labelled(inverted(packed(solid), solid.shape[2]), solid.shape[2])
+    runs = labelled(inverted(solid, columns), columns)
     boxes = runs.measured()[1]
-    closed_ones = np.all((boxes[:, :, 0] > 0) & (boxes[:, :, 1] < np.array(solid.shape)), axis=1)
-    whole = solid | unpacked(runs.painted(closed_ones), solid.shape[2])
-    one, two, three = (layers_filled(whole, axis) for axis in range(3))
+    closed_ones = np.all((boxes[:, :, 0] > 0) & (boxes[:, :, 1] < np.array(runs.shape)), axis=1)
+    whole = solid | runs.painted(closed_ones)
+    one, two, three = (layers_filled(whole, columns, axis) for axis in range(3))
     return np.asarray(whole | (one & two) | (three & (one | two)))
 
 

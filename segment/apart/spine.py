@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from batchone.pipeline.side_by_side import beside
 from batchone.segment.apart.canal import Canal, canal_of
@@ -88,8 +89,10 @@ def spine_of(volume: WorkVolume, mask: BoneMask, body: BoolArray) -> Spine | Non
 def _seeded(levels: LabelArray, seeds: LabelArray) -> LabelArray:
     """The parts of each level that hold one of its seeds: a calcified vessel beside a body is no vertebra."""
     out = np.zeros_like(levels)
-    for value in range(1, int(levels.max(initial=0)) + 1):
-        own = levels == value
-        seed = own & (seeds == value)
-        out[touching(own, seed) if seed.any() else own] = value
+    for value, box in enumerate(find_objects(levels), start=1):
+        if box is None:
+            continue
+        own = levels[box] == value
+        seed = own & (seeds[box] == value)
+        out[box][touching(own, seed) if seed.any() else own] = value
     return out

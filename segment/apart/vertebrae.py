@@ -95,8 +95,8 @@ def cut_vertebrae(place: Ground, bone: BoolArray, discs: tuple[Disc, ...], seeds
 
     ``seeds`` (slices, rows, columns): 0, or the number of the vertebra a voxel surely belongs to.
     """
-    places = place.places_mm(bone)
     index = np.nonzero(bone)
+    places = place.at_mm(index)
 
     def parted(k: int, disc: Disc) -> tuple[npt.NDArray[np.bool_], tuple[slice, ...], BoolArray]:
         """Which bone voxels lie above the slab round a disc; the slab's box, and what lies above the cut in it."""
@@ -142,8 +142,8 @@ def part_above(place: Ground, levels: LabelArray, discs: tuple[Disc, ...], seeds
     model = levels == top - 2
     once, twice = _moved(model, (middle - lower) / place.step_mm), _moved(model, (upper - lower) / place.step_mm)
     both = levels >= top - 1
-    _, front, _ = _axes_on(place, both, discs[-1])
-    behind = front < -0.5 * discs[-1].depth_mm - PEDICLE_BACK_MM
+    behind = np.zeros_like(both)
+    behind[both] = _along(discs[-1].front, discs[-1], place.places_mm(both)) < -0.5 * discs[-1].depth_mm - PEDICLE_BACK_MM
     own = both & ((seeds == top - 1) | (once & ~twice))
     hanging = both & behind & twice & ~once
     if hanging.sum() * place.step_mm**3 < PIECE_MM3:
@@ -152,14 +152,6 @@ def part_above(place: Ground, levels: LabelArray, discs: tuple[Disc, ...], seeds
     out[both] = top - 1
     out[cut_in_two(place, both, hanging, own & ~hanging)] = top
     return out
-
-
-def _axes_on(place: Ground, where: BoolArray, disc: Disc) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """Height, front and left of a disc's middle on the voxels of a mask, mm; far away elsewhere."""
-    whole = tuple(np.full(where.shape, np.float32(1e6)) for _ in range(3))
-    for axis, values in zip(whole, in_disc(disc, place.places_mm(where)), strict=True):
-        axis[where] = values
-    return whole[0], whole[1], whole[2]
 
 
 def _moved(mask: BoolArray, shift: FloatArray) -> BoolArray:
