@@ -26,16 +26,18 @@ _NONE, _ALL = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF)
 _EIGHT = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: the product's upper byte has them as bits, the first lowest
 
 
-@nb.njit(nb.void(_HU, nb.int64, nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
+@nb.njit(nb.void(_HU, nb.int16, nb.uint64[:, :, ::1]), parallel=True, cache=True, nogil=True)
 def _pack_above(hu: HuArray, level_hu: int, words: Words) -> None:
     for z in nb.prange(hu.shape[0]):
+        row = np.zeros(64 * words.shape[2], dtype=np.uint8)
+        eights = row.view(np.uint64)
         for y in range(hu.shape[1]):
+            for x in range(hu.shape[2]):
+                row[x] = hu[z, y, x] > level_hu
             for w in range(words.shape[2]):
-                first = 64 * w
-                count = min(64, hu.shape[2] - first)
                 word = nb.uint64(0)
-                for b in range(count):
-                    word |= nb.uint64(hu[z, y, first + b] > level_hu) << nb.uint64(b)
+                for k in range(8):
+                    word |= ((eights[8 * w + k] * _EIGHT) >> nb.uint64(56)) << nb.uint64(8 * k)
                 words[z, y, w] = word
 
 
@@ -166,7 +168,7 @@ def counted(words: Words) -> int:
 def packed_above(hu: HuArray, level_hu: float) -> Words:
     """Pack ``hu > level_hu``; ``hu`` is (slices, rows, columns) int16."""
     words = np.empty((*hu.shape[:2], -(-hu.shape[2] // 64)), dtype=np.uint64)
-    _pack_above(np.ascontiguousarray(hu), int(np.floor(level_hu)), words)
+    _pack_above(np.ascontiguousarray(hu), np.int16(np.clip(np.floor(level_hu), -32768, 32767)), words)
     return words
 
 

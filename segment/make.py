@@ -75,7 +75,9 @@ def segment(
     wanted = wanted_bones(order)
     touched = protocol is not None and protocol.fits_cortex
     figures = scan_figures(scan.hu)
-    separated = _separated(scan, figures, wanted, order, settings, edit)
+    separated, of_scan = beside(
+        lambda: _separated(scan, figures, wanted, order, settings, edit), lambda: scan_findings(figures, scan)
+    )
     labels = with_levels(replace(compact(separated.map), scan=scan.record.sources_digest), order.target)
     separated = replace(separated, map=replace(separated.map, labels=labels.labels))
     wanted = meant(wanted, from_above(labels))
@@ -94,10 +96,7 @@ def segment(
         (cover, volume_mm3), about = beside(lambda: _sized(label, shape, named=separated.named), lambda: described(label, shape))
         return shape, cover, about, _bone(label, shape, about, cover, volume_mm3)
 
-    measured_bones, of_scan = beside(
-        lambda: side_by_side([partial(measure, label) for label in chosen]), lambda: scan_findings(figures, scan)
-    )
-    for shape, cover, about, bone in measured_bones:
+    for shape, cover, about, bone in side_by_side([partial(measure, label) for label in chosen]):
         bones.append(bone)
         findings += bone_findings(bone, shape.mask_mm3, cover, several=len(chosen) > 1)
         findings += [replace(one, what=f"{bone.name}: {one.what}") for one in shape.findings]

@@ -68,78 +68,60 @@ def _add_row(hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, total
                     total[k] += value_between(hu, z, y, x, OUTSIDE_HU)
 
 
+@nb.njit(nb.void(_TABLE, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[:, ::1]), cache=True, nogil=True)
+def _column_shares(to_index: FloatArray, fold: int, size: int, columns: Int64Array, shares: FloatArray) -> None:
+    """The scan's columns between which the ``fold`` places of each voxel of a row lie, and the share of each in their mean.
+
+    The last share is that of the places beyond the scan."""
+    for k in range(columns.shape[0]):
+        for c in range(fold):
+            x = _place(to_index, 2, 0.0, 0.0, k + (c + 0.5) / fold - 0.5)
+            if x < -0.5 or x > size - 0.5:
+                shares[k, 2 * fold] += 1.0 / fold
+                continue
+            x = min(max(x, 0.0), size - 1.0)
+            columns[k, 2 * c], columns[k, 2 * c + 1] = int(x), min(int(x) + 1, size - 1)
+            shares[k, 2 * c], shares[k, 2 * c + 1] = (1.0 - (x - int(x))) / fold, (x - int(x)) / fold
+
+
 @nb.njit(
-    nb.types.Array(nb.float64, 1, "C")(
-        _HU, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[::1], nb.int64[:, ::1], nb.float64[:, :, ::1]
-    ),
+    nb.float64(_HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64, nb.float64[:, ::1], nb.float64[::1]),
     cache=True,
     nogil=True,
 )
-def _between_columns(
-    hu: HuArray, z: int, y: int, columns: Int64Array, share: FloatArray, held: Int64Array, rows: FloatArray
-) -> FloatArray:
-    """Values of a scan's row at places between its columns (see :func:`_add_straight_row`).
-
-    ``rows`` keeps those of the last even and the last odd row of even and odd slices: neighbours are needed together, and again
-    for the next places. ``held`` says which rows these are."""
-    row = z * hu.shape[1] + y
-    out = rows[z & 1, y & 1]
-    if held[z & 1, y & 1] != row:
-        held[z & 1, y & 1] = row
-        line = hu[z, y]
-        for n in range(columns.shape[0]):
-            out[n] = line[columns[n, 0]] * (1 - share[n]) + line[columns[n, 1]] * share[n]
-    return out
-
-
-@nb.njit(
-    nb.void(
-        _HU, _TABLE, nb.int64, nb.int64, nb.int64, nb.int64[:, ::1], nb.float64[::1], nb.int64, nb.int64,
-        nb.int64[:, :, ::1], nb.float64[:, :, :, ::1], nb.float64[::1],
-    ),
-    cache=True,
-    nogil=True,
-)  # fmt: skip
-def _add_straight_row(
-    hu: HuArray,
-    to_index: FloatArray,
-    i: int,
-    j: int,
-    fold: int,
-    columns: Int64Array,
-    share: FloatArray,
-    first: int,
-    last: int,
-    held: Int64Array,
-    rows: FloatArray,
-    total: FloatArray,
-) -> None:
-    """The same as :func:`_add_row` where a row runs along one of the scan: ``columns`` (n, 2) are the two columns of each place
-    from ``first`` to before ``last``, the others lie outside, and ``share`` that of the second. ``held`` and ``rows``: see
-    :func:`_between_columns`, for each of the ``fold``."""
+def _mean_row(
+    hu: HuArray, to_index: FloatArray, i: int, j: int, fold: int, first: int, last: int, rows: FloatArray, out: FloatArray
+) -> float:
+    """Fill ``out`` from column ``first`` to before ``last`` with the mean over the ``fold`` squared lines of a row, which runs
+    along one of the scan; returns the share of lines that are within the scan. ``rows`` (4 * fold ** 2, 3) is room to work."""
     nz, ny = hu.shape[0], hu.shape[1]
-    values = np.empty(len(share))
+    count, within = 0, 0.0
     for a in range(fold):
         for b in range(fold):
             p, q = i + (a + 0.5) / fold - 0.5, j + (b + 0.5) / fold - 0.5
             z, y = _place(to_index, 0, p, q, 0.0), _place(to_index, 1, p, q, 0.0)
             if z < -0.5 or y < -0.5 or z > nz - 0.5 or y > ny - 0.5:
-                total += OUTSIDE_HU * fold
                 continue
+            within += 1.0 / fold**2
             z, y = min(max(z, 0.0), nz - 1.0), min(max(y, 0.0), ny - 1.0)
-            u, v = int(z), int(y)
-            fz, fy = z - u, y - v
-            one = _between_columns(hu, u, v, columns, share, held[a], rows[a])
-            two = _between_columns(hu, u, min(v + 1, ny - 1), columns, share, held[a], rows[a])
-            three = _between_columns(hu, min(u + 1, nz - 1), v, columns, share, held[a], rows[a])
-            four = _between_columns(hu, min(u + 1, nz - 1), min(v + 1, ny - 1), columns, share, held[a], rows[a])
-            for n in range(values.shape[0]):
-                low, high = one[n] * (1 - fy) + two[n] * fy, three[n] * (1 - fy) + four[n] * fy
-                values[n] = low * (1 - fz) + high * fz
-            values[:first], values[last:] = OUTSIDE_HU, OUTSIDE_HU
-            for c in range(fold):
-                for k in range(total.shape[0]):
-                    total[k] += values[k * fold + c]
+            for corner in range(4):
+                u, v = min(int(z) + (corner >> 1), nz - 1), min(int(y) + (corner & 1), ny - 1)
+                share = z - int(z) if corner >> 1 else 1.0 - (z - int(z))
+                share *= (y - int(y) if corner & 1 else 1.0 - (y - int(y))) / fold**2
+                n = 0
+                while n < count and (rows[n, 0] != u or rows[n, 1] != v):
+                    n += 1
+                if n == count:
+                    rows[n, 0], rows[n, 1], rows[n, 2] = u, v, 0.0
+                    count += 1
+                rows[n, 2] += share
+    part = out[first:last]
+    part[:] = OUTSIDE_HU * (1.0 - within)
+    for n in range(count):
+        line, share = hu[int(rows[n, 0]), int(rows[n, 1]), first:last], rows[n, 2]
+        for x in range(part.shape[0]):
+            part[x] += share * line[x]
+    return within
 
 
 @nb.njit(nb.void(_HU, _TABLE, nb.int64, nb.int16[:, :, ::1]), parallel=True, cache=True, nogil=True)
@@ -148,29 +130,28 @@ def _resample(hu: HuArray, to_index: FloatArray, fold: int, out: HuArray) -> Non
 
     Each voxel is the mean of ``fold`` cubed places in it, so that a finer scan is averaged and not merely picked from.
     """
-    nx = hu.shape[2]
-    straight, places = _straight(to_index), fold**3
-    columns, share = np.zeros((out.shape[2] * fold, 2), dtype=np.int64), np.zeros(out.shape[2] * fold)
-    first, last = len(share), 0
-    for n in range(len(share)):
-        x = _place(to_index, 2, 0.0, 0.0, n // fold + (n % fold + 0.5) / fold - 0.5)
-        if -0.5 <= x <= nx - 0.5:
-            x = min(max(x, 0.0), nx - 1.0)
-            columns[n, 0], columns[n, 1] = int(x), min(int(x) + 1, nx - 1)
-            share[n] = x - int(x)
-            first, last = min(first, n), n + 1
-    first = min(first, last)  # all outside
+    straight = _straight(to_index)
+    columns, shares = np.zeros((out.shape[2], 2 * fold), dtype=np.int64), np.zeros((out.shape[2], 2 * fold + 1))
+    if straight:
+        _column_shares(to_index, fold, hu.shape[2], columns, shares)
+    first, last = columns.min(), columns.max() + 1
     for i in nb.prange(out.shape[0]):
-        total = np.empty(out.shape[2])
-        held, rows = np.full((fold, 2, 2), -1, dtype=np.int64), np.zeros((fold, 2, 2, len(share)))
+        total, mean, rows = np.empty(out.shape[2]), np.empty(hu.shape[2]), np.empty((4 * fold**2, 3))
         for j in range(out.shape[1]):
-            total[:] = 0.0
             if straight:
-                _add_straight_row(hu, to_index, i, j, fold, columns, share, first, last, held, rows, total)
+                if _mean_row(hu, to_index, i, j, fold, first, last, rows, mean) == 0.0:
+                    out[i, j] = OUTSIDE_HU
+                    continue
+                for k in range(out.shape[2]):
+                    total[k] = shares[k, 2 * fold] * OUTSIDE_HU
+                    for c in range(2 * fold):
+                        total[k] += shares[k, c] * mean[columns[k, c]]
             else:
+                total[:] = 0.0
                 _add_row(hu, to_index, i, j, fold, total)
+                total /= fold**3
             for k in range(out.shape[2]):
-                out[i, j, k] = int(np.floor(total[k] / places + 0.5))
+                out[i, j, k] = int(np.floor(total[k] + 0.5))
 
 
 @nb.njit(nb.int64(_TABLE, nb.int64, nb.int64, nb.int64, nb.int64, nb.int64), inline="always")

@@ -34,8 +34,9 @@ def _smooth_rows(field: Float32Array, kernel: Float32Array, out: Float32Array) -
                 out[z, y, x] = kernel[reach] * between[y, x]
             for d in range(1, reach + 1):
                 weight = kernel[reach + d]
-                for x in range(d, columns - d):
-                    out[z, y, x] += weight * (between[y, x - d] + between[y, x + d])
+                inner, left, right = out[z, y, d : columns - d], between[y, : columns - 2 * d], between[y, 2 * d :]
+                for x in range(columns - 2 * d):
+                    inner[x] += weight * (left[x] + right[x])
                 for x in range(min(d, columns)):
                     out[z, y, x] += weight * (between[y, 0] + between[y, min(x + d, columns - 1)])
                 for x in range(max(columns - d, min(d, columns)), columns):

@@ -92,7 +92,7 @@ def vertebra(mesh: Mesh, sigma_mm: npt.NDArray[np.float64], title: str) -> Verte
 def _canal_along(samples: Samples, body: FloatArray, hole: _Hole, at_mm: FloatArray) -> Canal:
     """The canal seen along the body's own z; where that does not lead through, the ``hole`` at a place (3,), as it was found."""
     centre = samples.points.mean(axis=0)
-    seen = _hole(np.ascontiguousarray(samples.points - centre), np.ascontiguousarray(body[:3, :3]))
+    seen = _hole(np.ascontiguousarray((samples.points - centre).T), np.ascontiguousarray(body[:3, :3]))
     if seen is None:
         return Canal((body[:3, :3].T @ (at_mm - body[:3, 3]))[:2], hole.cells.std(axis=0))
     return Canal(seen.cells.mean(axis=0) + (body[:3, :3].T @ (centre - body[:3, 3]))[:2], seen.cells.std(axis=0))
@@ -119,7 +119,7 @@ def _tilted(flexion_deg: float, bend_deg: float) -> FloatArray:
 def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
     """Frame along the canal with its origin in the hole's centre, the hole, and the spread of the direction (degrees)."""
     centre = samples.points.mean(axis=0)
-    points = np.ascontiguousarray(samples.points - centre)
+    points = np.ascontiguousarray((samples.points - centre).T)
     (f0, f1), (b0, b1) = TILTS_DEG
     coarse = [(f, b) for f in range(f0, f1 + 1, COARSE_DEG) for b in range(b0, b1 + 1, COARSE_DEG)]
     best = coarse[int(np.argmax(_areas_mm2(points, coarse)))]
@@ -144,22 +144,27 @@ def _canal(samples: Samples) -> tuple[FloatArray, _Hole, float] | None:
     return frame, _Hole(hole.cells - across, hole.area_mm2), spread_deg
 
 
-@nb.njit(nb.boolean[:, ::1](_POINTS, _POINTS, nb.float64, nb.float64[::1]), cache=True, nogil=True)
-def _cells_seen(points: FloatArray, axes: FloatArray, cell: float, low: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which cells of a view along the third of the ``axes`` (columns) hold a point; ``low`` gets the corner of the first cell."""
-    across = np.empty((len(points), 2))
-    high = np.full(2, -np.inf)
-    low[:] = np.inf
-    for n in range(len(points)):
-        for axis in range(2):
-            at = points[n, 0] * axes[0, axis] + points[n, 1] * axes[1, axis] + points[n, 2] * axes[2, axis]
-            across[n, axis] = at
-            low[axis] = min(low[axis], at)
-            high[axis] = max(high[axis], at)
-    low -= 2.0 * cell
-    seen = np.zeros((int((high[0] - low[0]) / cell) + 3, int((high[1] - low[1]) / cell) + 3), dtype=np.bool_)
-    for n in range(len(points)):
-        seen[int((across[n, 0] - low[0]) / cell), int((across[n, 1] - low[1]) / cell)] = True
+@nb.njit(
+    nb.boolean[:, ::1](_POINTS, _POINTS, nb.float64[:, ::1], nb.float64[::1]), cache=True, nogil=True, fastmath={"nnan", "nsz"}
+)
+def _cells_seen(points: FloatArray, axes: FloatArray, across: FloatArray, low: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which cells of a view along the third of the ``axes`` (columns) hold a point (3, n).
+
+    ``low`` gets the corner of the first cell; ``across`` (2, n) is room to work."""
+    high = np.empty(2)
+    for axis in range(2):
+        a, b, c = axes[0, axis], axes[1, axis], axes[2, axis]
+        x, y, z, along = points[0], points[1], points[2], across[axis]
+        least, most = np.inf, -np.inf
+        for n in range(along.shape[0]):
+            at = x[n] * a + y[n] * b + z[n] * c
+            along[n] = at
+            least, most = min(least, at), max(most, at)
+        low[axis], high[axis] = least - 2.0 * CELL_MM, most
+    first, second = across[0], across[1]
+    seen = np.zeros((int((high[0] - low[0]) / CELL_MM) + 3, int((high[1] - low[1]) / CELL_MM) + 3), dtype=np.bool_)
+    for n in range(first.shape[0]):
+        seen[nb.uint64((first[n] - low[0]) / CELL_MM), nb.uint64((second[n] - low[1]) / CELL_MM)] = True  # never below 0
     return seen
 
 
@@ -188,27 +193,27 @@ def _largest_hole(seen: npt.NDArray[np.bool_]) -> int:
 
 
 @nb.njit(
-    nb.void(_POINTS, nb.types.Array(nb.float64, 3, "C", readonly=True), nb.float64, nb.int64[::1]),
+    nb.void(_POINTS, nb.types.Array(nb.float64, 3, "C", readonly=True), nb.int64[::1]),
     parallel=True,
     cache=True,
     nogil=True,
 )
-def _hole_sizes(points: FloatArray, views: FloatArray, cell: float, sizes: npt.NDArray[np.int64]) -> None:
+def _hole_sizes(points: FloatArray, views: FloatArray, sizes: npt.NDArray[np.int64]) -> None:
     for n in nb.prange(views.shape[0]):
-        sizes[n] = _largest_hole(_cells_seen(points, views[n], cell, np.empty(2)))
+        sizes[n] = _largest_hole(_cells_seen(points, views[n], np.empty((2, points.shape[1])), np.empty(2)))
 
 
 def _areas_mm2(points: FloatArray, tilts: list[tuple[int, int]]) -> FloatArray:
-    """Area of the largest hole seen from each of the tilted axes, 0 where there is none."""
+    """Area of the largest hole of points (3, n) seen from each of the tilted axes, 0 where there is none."""
     sizes = np.empty(len(tilts), dtype=np.int64)
-    _hole_sizes(points, np.stack([_tilted(*tilt) for tilt in tilts]), CELL_MM, sizes)
+    _hole_sizes(points, np.stack([_tilted(*tilt) for tilt in tilts]), sizes)
     return np.asarray(sizes * CELL_MM**2, dtype=np.float64)
 
 
 def _hole(points: FloatArray, axes: FloatArray) -> _Hole | None:
-    """The largest hole of a surface seen along the third of the ``axes`` (columns); its cells along the first two."""
+    """The largest hole of points (3, n) seen along the third of the ``axes`` (columns); its cells along the first two."""
     low = np.empty(2)
-    seen = _cells_seen(points, np.ascontiguousarray(axes), CELL_MM, low)
+    seen = _cells_seen(points, np.ascontiguousarray(axes), np.empty((2, points.shape[1])), low)
     holes, count = ndimage.label(~seen)
     if count < 2:
         return None
