@@ -10,6 +10,7 @@ tables of what was made and of what warned; the exit status is 1 where a good de
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter
@@ -86,8 +87,8 @@ def main() -> None:
 
 
 def _said(finding: Finding) -> str:
-    """What a finding measured, without the part's name, and its limit."""
-    return f"{finding.what.split(': ', 1)[-1]} ({finding.limit})"
+    """What a finding measured, without the part's name and what is told beside it, and its limit."""
+    return f"{re.split(r' [(]|, |; |: ', finding.what.split(': ', 1)[-1])[0]} ({finding.limit})"
 
 
 if __name__ == "__main__":
