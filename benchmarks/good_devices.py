@@ -1,15 +1,16 @@
-"""Good devices: every family at both ends of each parameter, over three bones; none may give a failing finding.
+"""Good devices: every family at both ends of each parameter, over three bones; none may give a finding.
 
     python -m benchmarks.good_devices [--kinds NAME ...] [--all]
 
 Each end is tried on one of three bones in turn; with ``--all`` on all three. An end that the family refuses by name makes no
-device, and three ends make none that is good: those must fail, by one check and no other. Prints a line for each device and a
-table of what warned; the exit status is 1 where a good device failed.
+device, and three ends make none that is good: those must fail, by one check and no other. Prints a line for each device, and
+tables of what was made and of what warned; the exit status is 1 where a good device failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from collections import Counter
 from batchone.design.families import load_families
 from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.values import Finding
 from batchone.samples.faulty.good import KINDS, bones, good
 from batchone.samples.faulty.judging import all_findings
 from benchmarks.guide_limits import ends
@@ -41,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     use_kernel_cache()
     began, made, failed = time.process_time(), Counter[str](), 0
-    warned, refused = Counter[str](), Counter[str]()
+    warned, refused = Counter[tuple[str, str, str]](), Counter[str]()
     with drill_template_installed():
         for kind in options.kinds:
             changes: list[dict[str, object]] = [
@@ -68,15 +70,25 @@ def main() -> None:
                     print(f"{'stops' if right else 'FAILS'} {what}; {'; '.join(worst)}", flush=True)
                     continue
                 failed += bool(worst)
-                warned.update({f.check for f in found if f.verdict == "warn"})
-                print(f"{'FAILS' if worst else 'ok   '} {what}" + "".join(f"; {one}" for one in worst), flush=True)
+                notices = [f for f in found if f.verdict == "warn"]
+                warned.update({(kind, f.check, _said(f)) for f in notices})
+                title = "FAILS" if worst else "warns" if notices else "ok   "
+                print("; ".join([f"{title} {what}", *worst, *(f"({_said(f)}: {f.value:.4g})" for f in notices)]), flush=True)
     print("| kind | devices | ends refused by name |")
     print("|---|---|---|")
     for kind in options.kinds:
         print(f"| {kind} | {made[kind]} | {refused[kind]} |")
-    print("warned: " + (", ".join(f"{check} {count}" for check, count in warned.most_common()) or "nothing"))
+    print("| kind | warns | of what | devices |")
+    print("|---|---|---|---|")
+    for (kind, check, said), count in sorted(warned.items()):
+        print(f"| {kind} | {check} | {said} | {count} of {made[kind]} |")
     print(f"{made.total()} good devices, {failed} with a failing finding, {time.process_time() - began:.0f} s of CPU time")
     sys.exit(1 if failed else 0)
+
+
+def _said(finding: Finding) -> str:
+    """What a finding measured, without the part's name and what is told beside it, and its limit."""
+    return f"{re.split(r' [(]|, |; |: ', finding.what.split(': ', 1)[-1])[0]} ({finding.limit})"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import numba as nb
 import numpy as np
 
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
-from batchone.design.make import check, check_quickly, design, plan
+from batchone.design.family import CheckSet
+from batchone.design.make import check, design, plan
 from batchone.pipeline.job.pictures import make_pictures
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Bone, FieldOfView
@@ -31,7 +32,7 @@ from batchone.slicer.profiles import load_machine, load_process
 
 FIRST_PICTURE = "fit-oblique"  # what a changed parameter shows first: the guide on the bone around it, at an angle
 
-SETS = {"interactive": check_quickly, "release": check}
+SETS: tuple[CheckSet, ...] = ("interactive", "release")
 PLANNER_S = (3.0, 6.0)  # PERFORMANCE.md: from a changed parameter, without any check
 COMMERCIAL_S = (480.0, 780.0)  # PERFORMANCE.md: designing a commercial guide
 STEPS = {  # functions whose time makes a step; none calls another of its list
@@ -95,9 +96,9 @@ def main() -> None:
         started = time.perf_counter()
         make_pictures(shape, device, proposal)
         seconds["pictures"].append(time.perf_counter() - started)
-        for only in ("interactive", "release"):
+        for only in SETS:
             started = time.perf_counter()
-            SETS[only](device, shape, proposal, changed, process, machine)
+            check(device, shape, proposal, changed, process, machine, only=only)
             seconds[only].append(time.perf_counter() - started)
     bone = shape.bones[0]
     print(f"\na changed parameter to a new pedicle guide, bone of {len(bone.mesh.faces):,} triangles", end=" ")
@@ -119,7 +120,7 @@ def main() -> None:
         print(f"  {name:26} {value:6.2f} {'' if needed is None else format(needed, 'g'):>7}  {peers}")
     for title, work in (
         ("design", lambda: design(shape, proposal, changed, process)),
-        ("interactive checks", lambda: check_quickly(device, shape, proposal, changed, process, machine)),
+        ("interactive checks", lambda: check(device, shape, proposal, changed, process, machine, only="interactive")),
     ):
         shares(title, work, STEPS[title])
 

@@ -60,35 +60,13 @@ def check(
     process: Process,
     machine: Machine,
     tables: Tables | None = None,
-) -> CheckedDevice:
-    """Measure everything, then judge: what every device must be, then what only this family has."""
-    return _checked(device, anatomy, plan, order, process, machine, tables, only="release")
-
-
-def check_quickly(
-    device: Device,
-    anatomy: Anatomy,
-    plan: Plan,
-    order: Order,
-    process: Process,
-    machine: Machine,
-    tables: Tables | None = None,
-) -> CheckedDevice:
-    """The interactive checks alone, for a parameter that has just been changed; nothing is released on them."""
-    return _checked(device, anatomy, plan, order, process, machine, tables, only="interactive")
-
-
-def _checked(
-    device: Device,
-    anatomy: Anatomy,
-    plan: Plan,
-    order: Order,
-    process: Process,
-    machine: Machine,
-    tables: Tables | None,
     *,
-    only: CheckSet,
+    only: CheckSet = "release",
 ) -> CheckedDevice:
+    """Measure everything, then judge: what every device must be, then what only this family has.
+
+    ``only="interactive"`` leaves out what takes too long after each changed parameter; nothing is released on that.
+    """
     from batchone.design.checks.device import device_findings
     from batchone.design.checks.functional_faces import face_findings
     from batchone.design.checks.part import part_findings

@@ -145,13 +145,13 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        10,
+        11,
         4.0,
         _keep_checked,
     ),
     Stage("review", "gate", "", ("CheckedDevice",), "Approval", 2, 0.0),
     Stage(
-        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 2, 1.5
+        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 3, 1.5
     ),
     Stage(
         "package",

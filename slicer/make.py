@@ -18,6 +18,7 @@ from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance, stances, stand
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, volume_mm3
+from batchone.slicer.supports import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
@@ -81,7 +82,7 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         plate_3mf=plate_3mf,
         layers_cli=layers_cli,
         estimate=estimate(process, layers=layers.count, volume_mm3=volume),
-        findings=(*findings, *cups, *_support_findings(parts, stances, process), *_image_findings(process)),
+        findings=(*findings, *cups, *support_findings(parts, stances, process), *_image_findings(process)),
         part_3mf=part_3mf,
     )
 
@@ -123,31 +124,6 @@ def _models(
             for part in parts
         ]
         return plate.result(), tuple((part.name, file.result()) for part, file in zip(parts, single, strict=True))
-
-
-def _support_findings(parts: tuple[Part, ...], stances: list[Stance], process: Process) -> list[Finding]:
-    """What still needs supports, which this file does not hold: advice to the workshop."""
-    if not process.needs_supports:
-        return []
-    findings = []
-    for part, stance in zip(parts, stances, strict=True):
-        for check, what, area in (
-            ("orient.overhang", "area", stance.overhang_mm2),
-            ("orient.functional_overhang", "functional area", stance.functional_overhang_mm2),
-        ):
-            findings.append(
-                judge(
-                    check,
-                    f"{what} of {part.name} beyond {process.max_overhang_deg:g} deg: supports are not in the files",
-                    area,
-                    "mm2",
-                    high=0.0,
-                    gate=False,
-                    hint="add supports in the machine's own preparation, not on the functional faces",
-                    source=process.sources.get("max_overhang_deg", "project default"),
-                )
-            )
-    return findings
 
 
 def _image_findings(process: Process) -> list[Finding]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from batchone.design.cranial.body import build_implant
-from batchone.design.cranial.checks import CHECKS
+from batchone.design.cranial.checks import CHECKS, says_what_it_is
 from batchone.design.cranial.columns import cropped
 from batchone.design.cranial.insertion import draft_deg, insertion_axis
 from batchone.design.cranial.rim_gap import border_gap
@@ -20,7 +20,7 @@ from batchone.design.families.cranial_implant import CRANIAL_IMPLANT, CranialImp
 from batchone.design.family import Checked
 from batchone.design.nearest import nearest_mm
 from batchone.design.table_files import shipped_tables
-from batchone.pipeline.errors import DesignError
+from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
@@ -179,6 +179,28 @@ def test_every_parameter_makes_a_closed_labelled_body(parameters: dict[str, obje
     assert volume_mm3(part.mesh) > 0.0
     assert part.step.startswith(b"ISO-10303-21")
     assert len(part.mesh.faces) < 400_000
+
+
+@pytest.mark.parametrize("parameters", [{"perforation_mm": 1.4}, {"fixation_hole_mm": 1.6}])
+def test_a_hole_that_the_process_prints_shut_is_refused_by_name(parameters: dict[str, object]) -> None:
+    (name,) = parameters
+    coarse = PROCESS.model_copy(update={"min_hole_mm": 1.7})
+    with pytest.raises(OrderError, match=rf"parameters\.{name} is 1\.[46] mm, at least 1\.7 mm for {PROCESS.name}"):
+        build_implant(skull(), plan_for(), order(**parameters), coarse)
+
+
+def test_the_label_of_an_implant_says_its_case_and_shows_where_the_top_of_the_head_is() -> None:
+    case = checked(implant())
+    assert [finding.verdict for finding in says_what_it_is(case)] == ["pass", "pass"]
+    other = replace(case, order=case.order.model_copy(update={"case": "D-0002"}))
+    assert [finding.verdict for finding in says_what_it_is(other)] == ["fail", "pass"]
+    turned = replace(skull().bones[0], frame=np.diag([1.0, -1.0, -1.0, 1.0]))
+    upside_down = replace(case, anatomy=replace(case.anatomy, bones=(turned,)))
+    assert [finding.verdict for finding in says_what_it_is(upside_down)] == ["pass", "fail"]
+    assert [finding.verdict for finding in says_what_it_is(replace(case, device=implant(parameters=(("engrave", False),))))] == [
+        "fail",
+        "fail",
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

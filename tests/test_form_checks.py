@@ -1,4 +1,4 @@
-"""Gaps, edges, points, wedges, rooms and ways through: shapes of known size, just inside and just outside each limit."""
+"""Gaps, holes, edges, points, wedges, rooms and ways through: shapes of known size, just inside and just outside each limit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from manifold3d import Manifold
 
 from batchone.design.checks.gaps import gap_findings
 from batchone.design.checks.handles import handle_findings, handles_of
+from batchone.design.checks.holes import hole_findings
 from batchone.design.checks.rooms import room_findings
-from batchone.design.checks.sharp import sharp_findings
+from batchone.design.checks.sharp import edges_of, sharp_findings
 from batchone.design.checks.walls import wall_findings
 from batchone.design.checks.wedges import wedge_findings
 from batchone.pipeline.values import FunctionalFace, Mesh, Part
@@ -66,6 +67,40 @@ def test_an_edge_is_sharp_below_30_degrees(angle_deg: float, verdict: str) -> No
     edge, points = sharp_findings(part_of(Manifold.hull_points(np.array(ends)), fine_mm=50.0))
     assert (edge.verdict, edge.value) == (verdict, pytest.approx(0.0 if verdict == "pass" else 8.0, abs=1e-6))
     assert points.value == 0.0
+
+
+@pytest.mark.parametrize(("long_mm", "verdict"), [(0.45, "pass"), (0.55, "fail")])
+def test_an_edge_that_blasting_rounds_may_be_sharp(long_mm: float, verdict: str) -> None:
+    ends = [[x, y, 0.0] for x in (0.0, long_mm) for y in (-1.5, 1.5)] + [[0.0, 0.0, 10.0], [long_mm, 0.0, 10.0]]
+    edge, _ = sharp_findings(part_of(Manifold.hull_points(np.array(ends)), fine_mm=50.0))
+    assert (edge.verdict, edge.value) == (verdict, pytest.approx(long_mm, abs=1e-6))
+
+
+def test_a_triangle_that_is_folded_over_by_some_micrometres_is_no_edge() -> None:
+    plain = part_of(block(8.0, 8.0, 8.0)).mesh
+    top = np.flatnonzero((plain.vertices_mm[:, 2] > 143.9) & (np.abs(plain.vertices_mm[:, :2] - AWAY_MM[:2]).max(axis=1) < 3.9))
+    points = plain.vertices_mm.copy()
+    points[top[0], :2] = points[top[1], :2] + [0.004, 0.003]  # onto its neighbour and past it
+    folded = Part("part", Mesh(points, plain.faces), np.zeros(len(plain.faces), dtype=np.int16), ("body",))
+    assert sharp_edges_by_normals(folded) > 1.0
+    assert sharp_findings(folded)[0].value == 0.0
+
+
+def sharp_edges_by_normals(part: Part) -> float:
+    """Length of the edges whose triangles' normals alone say that they are sharp, mm."""
+    _, length, inner = edges_of(part)
+    return float(length[inner < np.radians(30.0)].sum())
+
+
+@pytest.mark.parametrize(("across_mm", "verdict"), [(1.52, "pass"), (1.45, "fail")])
+def test_a_hole_is_as_wide_as_the_process_holds(across_mm: float, verdict: str) -> None:
+    part = part_of(block(20.0, 12.0, 5.0) - Manifold.cylinder(20.0, 0.5 * across_mm, 0.5 * across_mm, 48, True))
+    middles = part.mesh.vertices_mm[part.mesh.faces].mean(axis=1) - AWAY_MM
+    wall = (np.hypot(middles[:, 0], middles[:, 1]) < 1.0) & (np.abs(middles[:, 2]) < 2.49)
+    (found,) = hole_findings(Part("part", part.mesh, wall.astype(np.int16), ("body", "window")), PROCESS)
+    assert (found.verdict, found.value) == (verdict, pytest.approx(across_mm, abs=0.01))
+    assert found.where_mm == pytest.approx(AWAY_MM, abs=0.1)
+    assert hole_findings(part, PROCESS) == ()
 
 
 @pytest.mark.parametrize(("angle_deg", "verdict"), [(33.0, "pass"), (27.0, "fail")])

@@ -18,7 +18,7 @@ from batchone.design.lettering.picture import LEAST_DEPTH_MM, pictured
 from batchone.design.lettering.reading import LEAST_LEAD, LEAST_MATCH, Reading, read
 from batchone.design.solid import cylinder
 from batchone.pipeline.order import Order
-from batchone.pipeline.values import Bone, FloatArray, Mesh, Part
+from batchone.pipeline.values import FloatArray, Mesh, Part
 from batchone.slicer.profiles import load_process
 
 PROCESS = load_process("pa12-sls")
@@ -116,19 +116,10 @@ def order(**changed: object) -> Order:
     return Order.model_validate({**given, **changed}, strict=False)
 
 
-def bone(head: FloatArray) -> Bone:
-    """A bone whose own z axis points somewhere."""
-    frame = np.eye(4)
-    other = np.cross(head, [0.3, -0.5, 0.8])
-    other /= np.linalg.norm(other)
-    frame[:3, :3] = np.column_stack([other, np.cross(head, other), head])
-    return Bone("T9", "midline", True, 1.0, 1.0, plain().mesh, frame, np.zeros(0))
-
-
 def verdicts(part: Part, choices: tuple[tuple[str, ...], ...], turned_deg: float = 0.0) -> list[str]:
     up, right = pose()[:3, 1], pose()[:3, 0]
     head = np.cos(np.radians(turned_deg)) * up + np.sin(np.radians(turned_deg)) * right
-    return [f.verdict for f in label_findings(part, bone(head), choices, PROCESS, LIMITS)]
+    return [f.verdict for f in label_findings(part, (head,), choices, PROCESS, LIMITS)]
 
 
 def test_what_is_read_is_judged_against_what_was_meant() -> None:
@@ -145,6 +136,12 @@ def test_the_arrow_is_judged_against_the_head(turned_deg: float, verdict: str) -
     assert verdicts(plain(), (LINES,), turned_deg) == ["pass", verdict]
 
 
+def test_an_arrow_may_point_along_any_of_some_directions() -> None:
+    up, right = pose()[:3, 1], pose()[:3, 0]
+    assert [f.verdict for f in label_findings(plain(), (right, up), (LINES,), PROCESS, LIMITS)] == ["pass", "pass"]
+    assert [f.verdict for f in label_findings(plain(), (right, -up), (LINES,), PROCESS, LIMITS)] == ["pass", "fail"]
+
+
 def test_what_has_no_room_is_left_out_from_the_end_and_named() -> None:
     one = order(case="d-1")
     choices = wordings(one, "T9 L", number=1, of=2)
@@ -152,7 +149,7 @@ def test_what_has_no_room_is_left_out_from_the_end_and_named() -> None:
     for choice in choices:
         assert fitting(choices, PROCESS, length_mm=label_mm(choice, PROCESS) + 0.2) == choice
     short = fitting(choices, PROCESS, length_mm=5.0)
-    (found, _) = label_findings(block(short), bone(pose()[:3, 1]), choices, PROCESS, LIMITS)
+    (found, _) = label_findings(block(short), (pose()[:3, 1],), choices, PROCESS, LIMITS)
     assert found.what.endswith(f"no room for 1of2 {revision(one)}")
 
 

@@ -19,7 +19,7 @@ from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import CheckSet
 from batchone.design.guide.checks import bore_findings, contact_findings, fitted_cylinder, way_out_findings
 from batchone.design.guide.label import LABEL
-from batchone.design.make import check, check_quickly, design, plan
+from batchone.design.make import check, design, plan
 from batchone.design.nearest import nearest_mm
 from batchone.design.pedicle.guide import RAISE_MM
 from batchone.design.pedicle.trajectory import Search, Site, apart_mm, between, drawn, proposed, walls, ways
@@ -72,8 +72,7 @@ def made() -> tuple[Plan, Device]:
 def judged(
     device: Device, proposal: Plan, one: Order, anatomy: Anatomy | None = None, *, only: CheckSet = "release"
 ) -> CheckedDevice:
-    measure = check if only == "release" else check_quickly
-    return measure(device, anatomy or spine(), proposal, one, PROCESS, MACHINE)
+    return check(device, anatomy or spine(), proposal, one, PROCESS, MACHINE, only=only)
 
 
 def points_of(part: Part) -> FloatArray:

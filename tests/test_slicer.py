@@ -22,10 +22,11 @@ from batchone.slicer.cups import sealed_area, without_cups
 from batchone.slicer.estimate import estimate
 from batchone.slicer.layers import Layers, layer_count, section_heights, sections, slice_parts
 from batchone.slicer.make import slice_device
-from batchone.slicer.orient import stances, stand
+from batchone.slicer.orient import Stance, stances, stand
 from batchone.slicer.plate import place, shelves
 from batchone.slicer.profiles import load_machine, load_process, machine_names, process_names
 from batchone.slicer.readback import read_back, volume_mm3
+from batchone.slicer.supports import islands, support_findings
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
 
 Solid = manifold3d.Manifold
@@ -252,6 +253,32 @@ def test_a_functional_face_never_hangs_over_when_it_can_be_avoided(normal: tuple
 def test_without_functional_faces_the_least_area_hangs_over() -> None:
     stance = stand(part_of(Solid.cube((40, 30, 4))), load_process("ti64-lpbf"), box_mm=BOX_MM)
     assert stance.overhang_mm2 <= 4.0 * 30.0 + 1e-6  # it stands on its smallest side at worst
+
+
+def hanging(low_mm: float, *, functional: bool) -> tuple[Part, Stance]:
+    """A ball on the end of an arm that stands out of a post, with its lowest place so high, upright as drawn."""
+    ball = Solid.sphere(3.0, 48).translate((20.0, 0.0, low_mm + 3.0))
+    body = Solid.cube((6, 6, 30), True).translate((0, 0, 15)) + Solid.cube((20, 4, 2)).translate((0, -2, low_mm + 4.0)) + ball
+    part = part_of(body)
+    middles = part.mesh.vertices_mm[part.mesh.faces].mean(axis=1)
+    on_ball = np.abs(np.linalg.norm(middles - [20.0, 0.0, low_mm + 3.0], axis=1) - 3.0) < 0.05
+    faces = (FunctionalFace("contact", "fit", 0.1),) if functional else ()
+    part = replace(part, face_labels=on_ball.astype(np.int16), labels=("rest", "contact"), functional_faces=faces)
+    return part, Stance(np.eye(3), (0.0, 0.0, 0.0), 0.0, 1.0, "as drawn")
+
+
+@pytest.mark.parametrize(("low_mm", "functional", "alone"), [(10.0, True, 1), (10.0, False, 0), (0.0, True, 0)])
+def test_a_functional_face_that_begins_in_the_air_is_found_and_one_that_stands_on_the_platform_is_not(
+    low_mm: float, functional: bool, alone: int
+) -> None:
+    part, stance = hanging(low_mm, functional=functional)
+    found = islands(part, stance, layer_mm=0.05)
+    assert len(found) == alone
+    if alone:
+        np.testing.assert_allclose(part.mesh.vertices_mm[found[0]], [20.0, 0.0, low_mm], atol=0.3)
+        *_, air = support_findings((part,), [stance], load_process("guide-resin"))
+        assert (air.check, air.verdict, air.value) == ("orient.islands", "warn", 1.0)
+    assert support_findings((part,), [stance], load_process("pa12-sls")) == []
 
 
 def test_laser_sintering_prefers_a_low_part_that_does_not_lie_flat() -> None:

@@ -15,10 +15,21 @@ from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.guide.sleeve import Sleeve
 from batchone.design.guide.slot import Slot
-from batchone.design.guide.window import MARKS, WINDOW, Opening, mark_findings, marks_beside, taken_mm, window_findings, window_in
+from batchone.design.guide.window import (
+    MARKS,
+    WINDOW,
+    Opening,
+    mark_findings,
+    marks_beside,
+    refuse_narrow,
+    taken_mm,
+    window_findings,
+    window_in,
+)
 from batchone.design.solid import cylinder
-from batchone.pipeline.errors import DesignError
+from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.values import Axis, Bone, FloatArray, Mesh, Part
+from batchone.slicer.profiles import load_process
 
 LIMITS = load_families()["pedicle-guide"].limits
 WAY = Axis("insertion", (0.0, 0.0, 0.0), (0.0, 0.0, 1.0))
@@ -132,3 +143,10 @@ def test_a_mark_too_small_or_too_large_to_be_one_is_refused_by_name() -> None:
     for bad in (1.9, 4.1, -1.0):
         with pytest.raises(ValidationError, match="mark_mm"):
             OsteotomyGuideParameters.model_validate({"mark_mm": bad})
+
+
+def test_an_opening_that_the_process_prints_shut_is_refused_by_name() -> None:
+    process = load_process("pa12-sls")
+    refuse_narrow({"window_mm": 0.0, "mark_mm": 1.5}, process)
+    with pytest.raises(OrderError, match=r"parameters\.mark_mm is 1\.4 mm, at least 1\.5 mm for pa12-sls"):
+        refuse_narrow({"window_mm": 4.0, "mark_mm": 1.4}, process)

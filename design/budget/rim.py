@@ -15,7 +15,8 @@ from batchone.design.budget.sources import PLAN_SIGMA_MM, SAMPLES, SEED, process
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import FloatArray
 
-PLATES_SIGMA_MM = 0.25  # how level plates hold an implant, and its far edge against its near one; project default, unverified
+PLATES_SIGMA_MM = 0.25  # how level plates hold an implant, and its far edge against its near one; no source found for plates
+#                         bent by hand: project default, unverified
 _BLOCK = 500  # numerical: samples looked at together
 HALVES = {
     "process": "a process that holds half the tolerance halves it",

@@ -1,6 +1,8 @@
 """Edges and points that could cut tissue or glove.
 
-A tip no longer than a fine print's own roughness is blunted by printing and blasting, so short edges do not count.
+A tip no longer than a fine print's own roughness is blunted by printing and blasting, so short edges do not count. Where two
+triangles form a sharp edge it is asked how much of a small ball about it is material: a triangle that is folded over by some
+micrometres looks like an edge of 0 degrees and cuts nothing.
 """
 
 from __future__ import annotations
@@ -8,22 +10,29 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from batchone.design.cranial.rays import face_areas
-from batchone.pipeline.values import Finding, FloatArray, IntArray, Part, Vector, judge
+from batchone.design.cranial.columns import on_the_way
+from batchone.design.cranial.rays import Scene, face_areas
+from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 SHARP_DEG = 30.0  # material between two faces: a chisel is ground to about this; project default, unverified
-EDGE_MM = 1.0  # shorter edges are blunted by printing and blasting; project default, unverified. Where openings meet a shell at a
-#               slant, sound guides have up to 0.6 mm
+EDGE_MM = 0.5  # shorter edges are blunted by printing and blasting; project default, unverified
+BALL_MM = 0.15  # radius within which an edge must be sharp: as blasting rounds it, or layers do; project default, unverified
+_MOST_SHARE = 1.5 * SHARP_DEG / 360.0  # numerical: a ball with more material than half again such an edge's lies about none
+_APART_MM = 0.5  # numerical: places along an edge that are asked
+_ACROSS = 8  # numerical: points across the ball, an even number: none lies on the edge
 POINT_SR = 2.0 * np.pi * (1.0 - np.cos(np.radians(0.5 * SHARP_DEG)))  # solid angle of a cone as pointed as such an edge
 POINT_MM = 0.3  # a point counts where all of its edges are so long; project default, unverified
+_UP = np.array([0.0, 0.0, 1.0])
 _SOURCE = f"no edge or point of less than {SHARP_DEG:g} deg: project default, unverified"
 _HINT = "round or thicken it: change the parameter set last and design again"
 
 
 def sharp_findings(part: Part) -> tuple[Finding, ...]:
     """The longest sharp edge, mm, and the number of sharp points; open edges have no angle and are the mesh's matter."""
-    ends, length, inner = _edges(part)
-    edge_mm, edge_at = _longest(part, ends[inner < np.radians(SHARP_DEG)], length[inner < np.radians(SHARP_DEG)])
+    ends, length, inner = edges_of(part)
+    turned = inner < np.radians(SHARP_DEG)
+    cutting = _cutting_mm(part.mesh, ends[turned], length[turned])
+    edge_mm, edge_at = _longest(part, ends[turned][cutting > 0.0], cutting[cutting > 0.0])
     points = _points(part, ends, length, inner)
     point_at = _vector(part.mesh.vertices_mm[points[0]]) if len(points) else None
     return (
@@ -38,7 +47,7 @@ def sharp_findings(part: Part) -> tuple[Finding, ...]:
     )  # fmt: skip
 
 
-def _edges(part: Part) -> tuple[IntArray, FloatArray, FloatArray]:
+def edges_of(part: Part) -> tuple[IntArray, FloatArray, FloatArray]:
     """Ends (e, 2), length (e,) mm and angle of the material (e,) rad, 0 to 2 pi, of each edge between two triangles."""
     mesh = part.mesh
     faces = mesh.faces.astype(np.int64)
@@ -57,6 +66,30 @@ def _edges(part: Part) -> tuple[IntArray, FloatArray, FloatArray]:
     sine = np.einsum("ij,ij->i", np.cross(one, other), along) / np.maximum(length, 1e-30)
     turned = np.arctan2(sine, np.einsum("ij,ij->i", one, other))  # above 0: the faces fall away from each other
     return ends.astype(np.int32), length, np.asarray(np.pi - turned)
+
+
+def _cutting_mm(mesh: Mesh, ends: IntArray, length: FloatArray) -> FloatArray:
+    """(e,) how much of each edge has so little material about it, mm."""
+    if len(ends) == 0:
+        return length
+    shift = np.round(mesh.vertices_mm.mean(axis=0))  # rays are fine near the origin
+    local = Mesh(mesh.vertices_mm - shift, mesh.faces)
+    count = np.maximum(np.ceil(length / _APART_MM), 1.0).astype(np.int64)
+    edge = np.repeat(np.arange(len(ends)), count)
+    share = (np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + 0.5) / count[edge]
+    start, end = local.vertices_mm[ends[edge, 0]], local.vertices_mm[ends[edge, 1]]
+    ball = _ball()
+    points = ((start + share[:, None] * (end - start))[:, None] + ball).reshape(-1, 3)
+    inside = Scene(on_the_way(local, points, _UP)).holds(points, _UP).reshape(-1, len(ball))
+    thin = inside.mean(axis=1) < _MOST_SHARE
+    return length * np.bincount(edge, weights=thin, minlength=len(ends)) / count
+
+
+def _ball() -> FloatArray:
+    """(n, 3) points evenly in the ball about the origin."""
+    steps = (np.arange(_ACROSS) - 0.5 * (_ACROSS - 1)) / (0.5 * _ACROSS)
+    cube = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    return BALL_MM * cube[np.linalg.norm(cube, axis=1) <= 1.0]
 
 
 def _longest(part: Part, ends: IntArray, length: FloatArray) -> tuple[float, Vector | None]:

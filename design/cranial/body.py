@@ -15,6 +15,7 @@ from batchone.design.cranial.features import FIXATION, PERFORATION, Holes, fixat
 from batchone.design.cranial.field import FACES
 from batchone.design.families.cranial_implant import CranialImplantParameters
 from batchone.design.family import parameters_of
+from batchone.design.process_limits import refuse_below_process
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
@@ -52,6 +53,8 @@ def build_implant(anatomy: Anatomy, plan: Plan, order: Order, process: Process) 
 
     Raises
     ------
+    OrderError
+        The process cannot hold holes so narrow.
     DesignError
         There is no skull, or no closed body of these parameters.
     """
@@ -59,6 +62,7 @@ def build_implant(anatomy: Anatomy, plan: Plan, order: Order, process: Process) 
     skull = anatomy.bone("skull")
     if skull is None:
         raise DesignError("the anatomy holds 0 bones named skull, must hold 1", hint="segment the scan again")
+    refuse_below_process(_holes(parameters), process)
     blank = make_blank(skull, local_plan(skull, plan), _sizes(parameters, process))
     if blank.dropped_mm3 > 0.0:
         _log.info("left out loose pieces of %.2f mm3", blank.dropped_mm3)
@@ -88,6 +92,12 @@ def build_implant(anatomy: Anatomy, plan: Plan, order: Order, process: Process) 
         handles=handles_of(solid_from_labelled_mesh(blank.mesh, FACES, blank.labels)) + holes,
     )
     return Device("cranial-implant", (part,), _figures(blank, body, drains=drains, screws=screws, label=label))
+
+
+def _holes(parameters: CranialImplantParameters) -> dict[str, tuple[float, str]]:
+    """The holes that are made, each with the limit of the process that it must reach."""
+    there = {"perforation_mm": parameters.perforation_pitch_mm > 0.0, "fixation_hole_mm": parameters.fixation_holes > 0}
+    return {name: (float(getattr(parameters, name)), "min_hole_mm") for name, made in there.items() if made}
 
 
 def _sizes(parameters: CranialImplantParameters, process: Process) -> Sizes:

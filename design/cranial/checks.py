@@ -1,4 +1,4 @@
-"""What only a cranial implant has: gap, overlap, way in, thickness, holes, size, and how flush it lies."""
+"""What only a cranial implant has: gap, overlap, way in, thickness, holes, size, label, and how flush it lies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from scipy.spatial import cKDTree
 from batchone.design.booleans import intersection, solid_from_mesh, volume_mm3
 from batchone.design.cranial.features import PERFORATION
 from batchone.design.cranial.flush import rim_steps
+from batchone.design.cranial.layout import NEAR_VERTEX
 from batchone.design.cranial.rim_budget import rim_findings
 from batchone.design.cranial.rim_gap import BORDER, border_gap, near_bone, surface_samples
 from batchone.design.cranial.thickness import thickness
 from batchone.design.cranial.way_out import least_distance_on_the_way, obstruction
 from batchone.design.families.cranial_implant import CranialImplantParameters
 from batchone.design.family import Checked, parameters_of
+from batchone.design.guide.label_checks import label_findings
 from batchone.design.nearest import nearest_mm
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.limits import Limit
@@ -26,6 +28,7 @@ SKIRT = "skirt"  # wall below the bone of the rim
 _HISTOGRAM_MM = (-1.0, -0.15, -0.05, 0.05, 0.15, 0.3, 0.5, np.inf)  # edges about the ordered gap; the gates lie on edges
 _CLEAR_MM = 0.1  # numerical: bodies whose samples 0.5 mm apart keep this distance share no volume that could be counted
 _LOOK_MM = 3.0  # numerical: bone farther away than this cannot be the nearest to a body that fits
+_AT_VERTEX = 1.5 * NEAR_VERTEX  # an implant whose way in lies so near to the top of the head may have its arrow to the front
 _EDGE_MARGIN_MM = 1.0  # thickness counts this far off the rounded edges; project default, unverified
 
 
@@ -164,6 +167,17 @@ def fits_at_the_rim(checked: Checked) -> tuple[Finding, ...]:
     return () if skull is None else rim_findings(checked, _implant(checked), skull)
 
 
+def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
+    """The label, read back: the case code, and an arrow to the top of the head, or to the front on an implant that is the top."""
+    skull = checked.anatomy.bone("skull")
+    if skull is None or not _parameters(checked).engrave:
+        return ()
+    front, top = -skull.frame[:3, 1], skull.frame[:3, 2]
+    way = np.asarray(checked.plan.axis("insertion").direction, dtype=np.float64)
+    heads = (top, front) if float(np.linalg.norm(np.cross(top, way))) < _AT_VERTEX else (top,)
+    return label_findings(_implant(checked), heads, ((checked.order.case,),), checked.process, checked.limits)
+
+
 CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     border_gap_found,
     bone_kept_clear,
@@ -173,7 +187,7 @@ CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (
     in_plane_size,
     lies_flush,
 )
-RELEASE_CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (fits_at_the_rim,)
+RELEASE_CHECKS: tuple[Callable[[Checked], tuple[Finding, ...]], ...] = (fits_at_the_rim, says_what_it_is)
 
 
 def _overlap_mm3(checked: Checked, least_mm: float) -> tuple[float, Vector | None]:

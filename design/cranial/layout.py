@@ -13,7 +13,7 @@ import numpy as np
 from batchone.design.cranial.blank import Blank
 from batchone.pipeline.values import FloatArray
 
-_NEAR_VERTEX = 0.35  # the top of the head is no direction on a face that looks up within about 20 degrees; project default
+NEAR_VERTEX = 0.35  # the top of the head is no direction on a face that looks up within about 20 degrees; project default
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +57,7 @@ def layout(blank: Blank) -> Layout:
     middle = spokes.mean(axis=0)
     middle = middle / np.linalg.norm(middle)
     upward, name = local.cranial, "cranial"
-    if float(np.linalg.norm(np.cross(upward, middle))) < _NEAR_VERTEX:
+    if float(np.linalg.norm(np.cross(upward, middle))) < NEAR_VERTEX:
         upward, name = local.anterior, "anterior"
     up = upward - middle * float(upward @ middle)
     up /= np.linalg.norm(up)

@@ -21,6 +21,7 @@ from batchone.design.guide.checks import judged
 from batchone.design.guide.crosslink import Crosslink
 from batchone.design.guide.sleeve import Sleeve
 from batchone.design.guide.slot import Slot
+from batchone.design.process_limits import refuse_below_process
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, FunctionalFace, Mesh, Part
@@ -56,6 +57,11 @@ class Opening:
     def face(self, process: Process) -> FunctionalFace:
         """Its functional face."""
         return FunctionalFace(self.label, self.purpose, process.tolerance_mm)
+
+
+def refuse_narrow(diameters_mm: dict[str, float], process: Process) -> None:
+    """Openings of a guide, by the parameter that orders each (0: none), that the process would print shut are refused by name."""
+    refuse_below_process({name: (wide, "min_hole_mm") for name, wide in diameters_mm.items() if wide > 0.0}, process)
 
 
 def taken_mm(

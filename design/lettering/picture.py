@@ -22,6 +22,7 @@ _WALL = 0.5  # numerical: cosine to the reader below which a face is the wall of
 _NEAR_RAD = (0.09, 0.02)  # numerical: walls so near to the reading direction tell it, in two rounds
 _MARGIN = 2  # numerical: pixels around the engraving
 _LEAST_RIM = 12  # numerical: points on the rim that a curved ground (six numbers) needs
+_EVEN = 0.25  # numerical: of a capital's height, places on the rim are so far apart
 _ROUNDS, _EXACT_MM = 20, 0.005  # numerical: of the search for the ground; distances below count as none
 _FLAT_MM = 0.02  # numerical: half of a flat rim lies nearer to its plane
 _FAR_MM = 300.0  # numerical: rays start so far outside
@@ -78,7 +79,7 @@ def pictured(part: Part, label: str, *, height_mm: float) -> Engraving | None:
     origins = np.column_stack([places, np.full(len(places), _FAR_MM)]) @ axes.T
     distance, _ = Scene(mesh).meets(origins, np.broadcast_to(-axes[:, 2], origins.shape), 2.0 * _FAR_MM)
     seen = np.where(np.isnan(distance), -_FAR_MM, _FAR_MM - distance)
-    deep = _ground_mm(mesh.vertices_mm[rim] @ axes, places) - seen > LEAST_DEPTH_MM
+    deep = _ground_mm(_even(mesh.vertices_mm[rim] @ axes, _EVEN * height_mm), places) - seen > LEAST_DEPTH_MM
     return Engraving(deep.reshape(len(y), len(x)) & _over(flat, x, y), axes)
 
 
@@ -107,6 +108,12 @@ def _axes(areas: FloatArray) -> FloatArray | None:
         turned += float((size * off)[close].sum() / size[close].sum()) if close.any() else 0.0
     right = np.cos(turned) * x + np.sin(turned) * y
     return np.column_stack([right, np.cross(normal, right), normal])
+
+
+def _even(rim: FloatArray, apart_mm: float) -> FloatArray:
+    """(k, 3) one place of each cell: round letters have many corners, and the ground must not be that of these letters alone."""
+    cells = np.floor(rim[:, :2] / apart_mm).astype(np.int64)
+    return np.asarray(rim[np.unique(cells, axis=0, return_index=True)[1]])
 
 
 def _ground_mm(rim: FloatArray, places: FloatArray) -> FloatArray:

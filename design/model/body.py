@@ -13,8 +13,8 @@ from batchone.design.model.joining import joined_pieces
 from batchone.design.model.marks import MarkFinder, MarkRule
 from batchone.design.model.reduction import reduced
 from batchone.design.model.region import chosen_bones
+from batchone.design.process_limits import refuse_below_process
 from batchone.design.solid import Feature, box, step_of, text
-from batchone.pipeline.errors import OrderError
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan, Side, Vector
@@ -86,17 +86,11 @@ def build_model(anatomy: Anatomy, plan: Plan, order: Order, process: Process) ->
 
 
 def _refuse_what_the_process_cannot_hold(chosen: AnatomicalModelParameters, process: Process) -> None:
-    limits = [("text_height_mm", chosen.text_height_mm, process.font_height_mm, "font_height_mm")] if chosen.engrave else []
+    sizes = {"text_height_mm": (chosen.text_height_mm, "font_height_mm")} if chosen.engrave else {}
     if chosen.hollow:
-        limits.append(("wall_mm", chosen.wall_mm, process.hollow_wall_mm, "hollow_wall_mm"))
-        limits.append(("escape_hole_mm", chosen.escape_hole_mm, process.min_escape_hole_mm, "min_escape_hole_mm"))
-    faults = [
-        f"parameters.{name} is {value:g} mm, at least {least:g} mm for {process.name} ({process.sources.get(key, '-')})"
-        for name, value, least, key in limits
-        if value < least
-    ]
-    if faults:
-        raise OrderError("; ".join(faults), hint="order larger values, or another process")
+        sizes["wall_mm"] = (chosen.wall_mm, "hollow_wall_mm")
+        sizes["escape_hole_mm"] = (chosen.escape_hole_mm, "min_escape_hole_mm")
+    refuse_below_process(sizes, process)
 
 
 def _whole(bones: tuple[Bone, ...], pose: FloatArray, simplify_mm: float) -> tuple[Solid, float]:

@@ -279,7 +279,11 @@ def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
         finding
         for case in _cases(checked)
         for finding in label_findings(
-            case.part, case.bone, label_wordings(checked.anatomy, case.bone, checked.order), checked.process, checked.limits
+            case.part,
+            (case.bone.frame[:3, 2],),
+            label_wordings(checked.anatomy, case.bone, checked.order),
+            checked.process,
+            checked.limits,
         )
     )
 

@@ -34,7 +34,7 @@ from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.label_text import fitting, wordings
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
 from batchone.design.guide.slot import Slot, cut_tool, filled
-from batchone.design.guide.window import Opening, marks_beside, taken_mm, window_in
+from batchone.design.guide.window import Opening, marks_beside, refuse_narrow, taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
 from batchone.design.osteotomy.contact import chosen_plate
@@ -78,6 +78,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
         No contact, slots or pins that leave too little between them, no room for the label, or a boolean failed.
     """
     chosen, fit = parameters_of(order, OsteotomyGuideParameters), fittings(order, process, tables)
+    refuse_narrow({"window_mm": chosen.window_mm, "mark_mm": chosen.mark_mm}, process)
     parts: list[Part] = []
     models: list[Part] = []
     figures: list[tuple[str, float]] = []

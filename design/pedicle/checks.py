@@ -177,7 +177,11 @@ def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
         finding
         for part, bone in _guides(checked)
         for finding in label_findings(
-            part, bone, label_wordings(checked.anatomy, bone, checked.order), checked.process, checked.limits
+            part,
+            (bone.frame[:3, 2],),
+            label_wordings(checked.anatomy, bone, checked.order),
+            checked.process,
+            checked.limits,
         )
     )
 

@@ -33,7 +33,7 @@ from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL
 from batchone.design.guide.mouth import Mouth, mouth_of
 from batchone.design.guide.sleeve import Sleeve, refuse_colliding
-from batchone.design.guide.window import taken_mm, window_in
+from batchone.design.guide.window import refuse_narrow, taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
 from batchone.design.pedicle.contact import WIDER_MM, chosen_shell
@@ -74,6 +74,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
         No contact, no room for the crosslink or the label, or a boolean failed.
     """
     chosen, fit = parameters_of(order, PedicleGuideParameters), fittings(order, process, tables)
+    refuse_narrow({"window_mm": chosen.window_mm}, process)
     parts: list[Part] = []
     figures: list[tuple[str, float]] = []
     for bone in anatomy.bones:

@@ -112,6 +112,8 @@ def _of_walls() -> list[Fault]:
         found += [
             Fault("fin of 1.05 mm", device, "walls", "99.9 %", misbuilt.fin(1.05, 0), sound=True),
             Fault("fin of 1.05 mm", device, "walls", spot, misbuilt.fin(1.05, 0), sound=True),
+            Fault("pin of 0.7 mm", device, "walls", spot, misshapen.pin(0.7, 0)),
+            Fault("pin of 1.1 mm", device, "walls", spot, misshapen.pin(1.1, 0), sound=True),
         ]
     for device in (PEDICLE, IMPLANT, TEMPLATE):
         found += [
@@ -143,6 +145,10 @@ def _of_form() -> list[Fault]:
         found += [
             *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
             Fault("edge of 20 deg", device, "sharp", "longest edge", misshapen.blade(20.0, 0)),
+            Fault("edge of 20 deg, 0.6 mm long", device, "sharp", "longest edge", misshapen.blade(20.0, 0, long_mm=0.6)),
+            Fault(
+                "edge of 20 deg, 0.4 mm long", device, "sharp", "longest edge", misshapen.blade(20.0, 0, long_mm=0.4), sound=True
+            ),
             Fault("edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0), sound=True),
             Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),
             Fault("blunt spike", device, "sharp", "points", misshapen.spike(1.5, 1.5, 0), sound=True),
@@ -159,7 +165,19 @@ def _of_form() -> list[Fault]:
             Fault("rod 0.3 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.3)),
             Fault("rod 1 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 1.0), sound=True),
         ]
-    area = "a cup seals"
+    for device, label in ((PEDICLE, "mark-new"), (SHAFT, "mark-new"), (IMPLANT, "perforation")):
+        what, hole = "narrowest hole", misshapen.pierced
+        found += [
+            Fault("hole of 1.4 mm", device, "holes", what, hole(1.4, 0, label)),
+            Fault("hole of 1.55 mm", device, "holes", what, hole(1.55, 0, label), sound=True),
+        ]
+    area, air, low = "a cup seals", "begin in the air", "functional area"
+    found += [
+        Fault("knobs that carry", RESIN, "orient.islands", air, misshapen.knobs("contact"), verdict="warn"),
+        Fault("knobs that carry", RESIN, "orient.functional_overhang", low, misshapen.knobs("contact"), verdict="warn"),
+        Fault("knobs that carry nothing", RESIN, "orient.islands", air, misshapen.knobs("knob"), sound=True),
+        Fault("knobs that carry nothing", RESIN, "orient.functional_overhang", low, misshapen.knobs("knob"), sound=True),
+    ]
     found += [
         Fault("cups both ways, 8 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(4.0)),
         Fault("cups both ways, 6 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(3.0)),
@@ -238,7 +256,7 @@ def _of_contact() -> list[Fault]:
 
 def _of_labels() -> list[Fault]:
     by, said, arrow = "says_what_it_is", "characters of the label", "arrow of the label"
-    return [
+    found = [
         fault
         for device in (PEDICLE, SHAFT)
         for fault in (
@@ -247,6 +265,11 @@ def _of_labels() -> list[Fault]:
             Fault("label upside down", device, "label", arrow, mislabelled.label_changed("upside down"), by=by),
             Fault("label of another case", device, "label", said, mislabelled.of_another_case(), by=by),
         )
+    ]
+    return [
+        *found,
+        Fault("label of another case", IMPLANT, "label", said, mislabelled.of_another_case(), by=by),
+        Fault("label left out", IMPLANT, "label", said, mislabelled.left_out(IMPLANT), by=by),
     ]
 
 

@@ -24,13 +24,15 @@ from batchone.samples.faulty.case import Fault, Seeded
 from batchone.slicer.cups import without_cups
 from batchone.slicer.orient import stances
 from batchone.slicer.plate import usable_box_mm
+from batchone.slicer.supports import support_findings
 
 Measure = Callable[[Checked], tuple[Finding, ...]]
 
 _OWN: dict[str, ModuleType] = {
     "pedicle-guide": pedicle, "osteotomy-guide": osteotomy, "cranial-implant": cranial, "anatomical-model": model,
 }  # fmt: skip
-_WITHIN = {"envelope": "placement"}  # findings that bear another name than their check
+# findings that bear another name than their check
+_WITHIN = {"envelope": "placement", "orient.functional_overhang": "supports", "orient.islands": "supports"}
 _TUPLES = ("CHECKS", "RELEASE_CHECKS")
 
 
@@ -54,7 +56,14 @@ def _cups(case: Checked) -> tuple[Finding, ...]:
     return tuple(without_cups(part, stances(part, case.process, box_mm=box_mm), case.process)[1] for part in case.device.parts)
 
 
-VAT_CHECKS: dict[str, Measure] = {"cups": _cups}
+def _supports(case: Checked) -> tuple[Finding, ...]:
+    """What needs supports as each part stands in a vat."""
+    box_mm, parts = usable_box_mm(case.machine), case.device.parts
+    standing = [without_cups(part, stances(part, case.process, box_mm=box_mm), case.process)[0] for part in parts]
+    return tuple(support_findings(parts, standing, case.process))
+
+
+VAT_CHECKS: dict[str, Measure] = {"cups": _cups, "supports": _supports}
 
 
 def _of_parts(name: str) -> Measure:

@@ -13,6 +13,7 @@ from batchone.design.guide.label import LABEL, letters_mm
 from batchone.design.lettering.picture import pictured
 from batchone.pipeline.values import FloatArray, Mesh
 from batchone.samples.faulty.case import Seeded, Seeder, grid_of, with_part
+from batchone.samples.faulty.good import good
 
 _AROUND_MM = 0.2  # the block that fills a label is so much wider and deeper than its letters
 
@@ -41,6 +42,15 @@ def of_another_case() -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         return Seeded(replace(case, order=case.order.model_copy(update={"case": "F-0007"})), _grid(*_room_of(case)))
+
+    return seed
+
+
+def left_out(device: str) -> Seeder:
+    """The device of a kind without the label that was ordered."""
+
+    def seed(case: Checked) -> Seeded:
+        return Seeded(replace(case, device=good(device, engrave=False).device), None)
 
     return seed
 

@@ -1,4 +1,4 @@
-"""Faults that only their own checks see: gaps, points, wedges, rooms with a neck, ways through that nobody ordered."""
+"""Faults that only their own checks see: gaps, pins, points, wedges, narrow holes, rooms with a neck, ways nobody ordered."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from batchone.samples.faulty.misbuilt import on_surface
 _ROUND = 48  # segments of round tools
 
 
-def pierced(diameter_mm: float, place: int) -> Seeder:
-    """A hole that nobody ordered leads through a wall."""
+def pierced(diameter_mm: float, place: int, label: str = "way") -> Seeder:
+    """A hole leads through a wall: one that nobody ordered, or by its label an opening."""
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
         pose, wall = on_surface(part, place, deep_mm=(1.2, 150.0), about_mm=diameter_mm)
-        tool = _cylinder(0.5 * diameter_mm, -wall - 1.0, 2.0, "way", pose)
+        tool = _cylinder(0.5 * diameter_mm, -wall - 1.0, 2.0, label, pose)
         line = pose[:3, 3] - np.linspace(0.0, wall, 20)[:, None] * pose[:3, 2]
         return Seeded(_cut(case, tool), line)
 
@@ -56,16 +56,28 @@ def twin_fins(gap_mm: float, place: int) -> Seeder:
     return seed
 
 
-def blade(angle_deg: float, place: int) -> Seeder:
-    """A ridge of triangular section, 4 mm long, with an edge of so many degrees."""
+def pin(diameter_mm: float, place: int) -> Seeder:
+    """A round pin stands 4 mm out of the part."""
+
+    def seed(case: Checked) -> Seeded:
+        pose, _ = on_surface(case.device.parts[0], place)
+        line = pose[:3, 3] + np.linspace(0.0, 4.0, 9)[:, None] * pose[:3, 2]
+        return Seeded(_joined(case, _cylinder(0.5 * diameter_mm, -1.0, 4.0, "pin", pose)), line)
+
+    return seed
+
+
+def blade(angle_deg: float, place: int, long_mm: float = 4.0) -> Seeder:
+    """A ridge of triangular section with an edge of so many degrees, so long."""
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
         pose, _ = on_surface(part, place)
         height = 4.0
         half = (height + 1.0) * np.tan(np.radians(0.5 * angle_deg))
-        corners = np.array([[x, y, -1.0] for x in (-2.0, 2.0) for y in (-half, half)] + [[-2.0, 0.0, height], [2.0, 0.0, height]])
-        ridge = pose[:3, 3] + np.linspace(-2.0, 2.0, 9)[:, None] * pose[:3, 0] + height * pose[:3, 2]
+        ends = (-0.5 * long_mm, 0.5 * long_mm)
+        corners = np.array([[x, y, -1.0] for x in ends for y in (-half, half)] + [[x, 0.0, height] for x in ends])
+        ridge = pose[:3, 3] + np.linspace(*ends, 9)[:, None] * pose[:3, 0] + height * pose[:3, 2]
         return Seeded(_joined(case, _hull(corners, "ridge", pose)), ridge)
 
     return seed
@@ -95,6 +107,28 @@ def bottle(neck_mm: float, place: int) -> Seeder:
         where = pose[:3, 3] + 3.2 * pose[:3, 2]
         inside = grid_of(np.array([1.0, 1.0, 1.0]), where, pose[:3, :3])
         return Seeded(_cut(made, _solid(room.translate((0.0, 0.0, 3.2)), "room", pose)), inside)
+
+    return seed
+
+
+def knobs(label: str) -> Seeder:
+    """Two balls on arms that stand at right angles: whichever way is up, one of them begins in the air."""
+
+    def seed(case: Checked) -> Seeded:
+        pose, _ = on_surface(case.device.parts[0], 0, free_mm=14.0, about_mm=6.0)
+        post = _cylinder(1.0, -1.0, 9.0, "post", pose)
+        aside = pose.copy()
+        aside[:3, :3] = np.column_stack([pose[:3, 1], pose[:3, 2], pose[:3, 0]])
+        aside[:3, 3] += 5.0 * pose[:3, 2]
+        arm = _cylinder(1.0, 0.0, 6.0, "post", aside)
+        middles = pose[:3, 3] + 10.0 * pose[:3, 2], aside[:3, 3] + 7.0 * aside[:3, 2]
+        balls = []
+        for middle in middles:
+            there = pose.copy()
+            there[:3, 3] = middle
+            balls.append(_solid(Manifold.sphere(2.0, _ROUND), label, there))
+        where = np.vstack([grid_of(np.full(3, 2.0), middle, pose[:3, :3]) for middle in middles])
+        return Seeded(_joined(case, post, arm, *balls), where)
 
     return seed
 
