@@ -135,7 +135,7 @@ STAGES = (
         "batchone.design.make:design",
         ("Anatomy", "Plan", "Order", "Process", "Tables"),
         "Device",
-        10,
+        11,
         2.0,
         _keep_device,
     ),

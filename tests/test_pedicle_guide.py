@@ -379,13 +379,11 @@ class TestSeat:
             "seating-cone",
             "seating-play",
             "seating-unique",
+            "seating-friction",
             "budget",
             "budget-breach",
         ):
             assert all(finding.verdict == "pass" for finding in found[check_name]), check_name
-        assert (
-            found["seating-friction"][0].value < 10.0
-        )  # percent: of a contact that was not chosen, and 2 either way by sampling
         assert len(found["budget"]) == 4  # millimetres and degrees on both sides
         shares = {
             name: int(percent) for name, percent in re.findall(r"(\w+) (\d+) %", found["budget"][0].what) if name in SOURCES

@@ -38,4 +38,4 @@ def chosen_plate(
         return Shape(zones, np.maximum(widest.footprint_mm, inside))
 
     may = [within(left, right) for left in (0.0, WIDER_MM) for right in (0.0, WIDER_MM)]
-    return best_shape(underside, may[0], may, rounds=2)
+    return best_shape(underside, may[0], may[1:])

@@ -47,6 +47,10 @@ from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
+_HOOK_INWARD = (
+    0.2  # of the way from an entry to the middle; at .45 a hook catches on the flank of the spinous process; own default
+)
+_HOOK_RADIUS = 0.375  # half a hook's width, of the pad's reach; project default, unverified
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
@@ -145,9 +149,10 @@ def _hooks_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuidePara
     middle = 0.5 * (entries_mm[0] + entries_mm[-1])
     shape = np.full(lattice.shape[:2], np.inf)
     for end in entries_mm if chosen.hook_mm > 0.0 else ():
-        inner = end + 0.45 * (middle - end)
-        lower = inner - np.array([0.0, _deep_mm(chosen) - 0.5 * chosen.pad_mm, 0.0])
-        shape = np.minimum(shape, capsule_mm(lattice, inner, lower, 0.5 * chosen.pad_mm))
+        inner = end + _HOOK_INWARD * (middle - end)
+        radius_mm = _HOOK_RADIUS * chosen.pad_mm
+        lower = inner - np.array([0.0, _deep_mm(chosen) - radius_mm, 0.0])
+        shape = np.minimum(shape, capsule_mm(lattice, inner, lower, radius_mm))
     return shape
 
 

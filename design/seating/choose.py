@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchone.design.contact.seat import BoolArray
 from batchone.design.seating.friction import spread
-from batchone.design.seating.stability import stability
+from batchone.design.seating.settle import Poses
+from batchone.design.seating.stability import Press, press_of
 from batchone.design.seating.underside import FINE_MM, ROUGH_MM, Shape, Under, Underside
 from batchone.design.seating.uniqueness import planned_seat, reference, uniqueness
-from batchone.design.seating.zones import cells_of, docking, steadiest
+from batchone.design.seating.zones import cells_of, steadiest
 from batchone.pipeline.values import IntArray
 
 CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
 LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
-SORTED, STARTS, TOLD_STARTS, SEED = 150, 300, 500, 20260108  # numerical: to sort, to choose, for what is told; any seed will do
-THINNED, FINALISTS = 4, 4  # numerical: of the sorted, those whose contact is thinned to zones, and those judged in full
-EXCHANGES = 120  # numerical: for each candidate
+SEED = 20260108  # any will do
+SORTED, RACED, STARTS, TOLD_STARTS = 150, 300, 500, 500  # numerical: to sort, for each step, for the finalists, for what is told
+THINNED, BEGUN, FINALISTS = 4, 3, 3  # numerical: shells thinned to zones, zones that are moved, those judged in full
+EXCHANGES = 120  # numerical: of squares, for the zones that the search begins with
+MOVES = 32  # numerical: tried from each beginning
+MOVED = 0.15  # numerical: of the squares, at most so many are moved at once
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
 _SHARES = (1.3, 1.0)  # of the plain contact's area that zones have before their edges are rounded
-_RULES = (steadiest, docking)
+_SEEDS = 2  # numerical: beginnings of each share
 _EVERY = 3  # numerical: one column in so many, each way, is a place in the search: 0.9 mm
 
 
@@ -46,8 +49,37 @@ class Chosen:
         ]
 
 
-def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape], *, rounds: int = 1) -> Chosen:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Zones:
+    """A shell that touches over some squares of what may touch: ``squares`` (x, y) their numbers, ``kept`` those that do."""
+
+    whole: Shape
+    squares: IntArray
+    kept: frozenset[int]
+
+    @property
+    def shape(self) -> Shape:
+        """With contact over the kept squares only."""
+        return Shape(self.whole.zones & np.isin(self.squares, sorted(self.kept)), self.whole.footprint_mm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """What the area of contact may be, mm2."""
+
+    low_mm2: float
+    high_mm2: float
+
+    def holds(self, area_mm2: float) -> bool:
+        """Neither less nor more."""
+        return self.low_mm2 <= area_mm2 <= self.high_mm2
+
+
+def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chosen:
     """Choose what seats better than the plain shell with no more contact; the plain one where nothing does.
+
+    Shells are sorted by what sticks of a few starts; zones of the best are moved square by square, each step judged on the same
+    starts as the last; the best of all are judged on others.
 
     Parameters
     ----------
@@ -57,31 +89,36 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape], *, roun
         What is made if nothing is chosen.
     may
         Other shells, each touching wherever it may: where that is too much, zones are chosen.
-    rounds
-        Seeds that are tried for each rule and share of the zones.
     """
     most_mm2 = underside.of(plain, ROUGH_MM).area_mm2
-    wholes = [(one, underside.of(one, ROUGH_MM)) for one in may]
-    wholes = [(one, under) for one, under in wholes if under.area_mm2 >= LEAST_AREA * most_mm2]
-    tried = [one for one, under in wholes if under.area_mm2 <= most_mm2]
-    sticks = [_sticks(under, SORTED, SEED) for _, under in wholes]
-    for number in np.argsort(sticks, kind="stable")[:THINNED].tolist():
-        tried += _with_zones(underside, wholes[number][0], most_mm2, SEED + 100 * number, rounds)
-    sticks = [_sticks(underside.of(one, ROUGH_MM), SORTED, SEED) for one in tried]
-    order = np.argsort(sticks, kind="stable")[:FINALISTS].tolist()
-    finals = [plain, *(tried[number] for number in order)]
+    area = _Range(LEAST_AREA * most_mm2, most_mm2)
+    squares = _squares(plain.zones, underside.step_mm)
+    wholes = []
+    for shape in (plain, *may):
+        held = _held(underside.of(shape, ROUGH_MM))
+        if held.under.area_mm2 >= area.low_mm2:
+            every = frozenset(np.unique(squares[shape.zones]).tolist())
+            wholes.append((held.stuck(SORTED, SEED), held.under.area_mm2, _Zones(shape, squares, every)))
+    wholes.sort(key=lambda row: row[0])
+    tried = [(stuck, one) for stuck, area_mm2, one in wholes if area.holds(area_mm2)]
+    for number, (_, _, whole) in enumerate(wholes[:THINNED]):
+        for one in _begun(underside, whole, area, SEED + 100 * number):
+            tried.append((_held(underside.of(one.shape, ROUGH_MM)).stuck(SORTED, SEED), one))
+    tried.sort(key=lambda row: row[0])
+    moved = [_moved(underside, one, area, SEED + 1000 * number) for number, (_, one) in enumerate(tried[:BEGUN])]
+    finals = [plain, *(one.shape for one in moved), *(one.shape for _, one in tried[:FINALISTS])]
     costs = [_cost(_seats(underside.of(one, FINE_MM), STARTS, SEED + 5)) for one in finals]
     found = finals[int(np.argmin(costs))]
     before, after = (_seats(underside.of(one, FINE_MM), TOLD_STARTS, SEED + 10) for one in (plain, found))
     return Chosen(found, before, after) if _cost(after) < _cost(before) else Chosen(plain, before, before)
 
 
-def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int, rounds: int) -> Iterator[Shape]:
-    """A shell with less contact: squares of what may touch, by each rule and share."""
-    squares = _squares(whole.zones, underside.step_mm)
-    sparse = np.zeros(whole.zones.shape, dtype=np.bool_)
+def _begun(underside: Underside, whole: _Zones, area: _Range, seed: int) -> Iterator[_Zones]:
+    """Zones that the search may begin with: far apart, on flanks that face each other."""
+    zones, squares = whole.whole.zones, whole.squares
+    sparse = np.zeros(zones.shape, dtype=np.bool_)
     sparse[::_EVERY, ::_EVERY] = True
-    asked = whole.zones & sparse
+    asked = zones & sparse
     surface = underside.surface_mm(asked)
     if len(surface) == 0:
         return
@@ -90,22 +127,48 @@ def _with_zones(underside: Underside, whole: Shape, most_mm2: float, seed: int, 
     sizes = np.bincount(cells).astype(np.int32)
     each_mm2 = float(np.median(sizes)) * (_EVERY * underside.step_mm) ** 2
     places, normals = surface - surface.mean(axis=0), underside.normals(surface)
-    for number, (rule, share) in enumerate(product(_RULES * rounds, _SHARES)):
-        few = int(np.clip(round(share * most_mm2 / each_mm2), 6, len(names) - 1))
+    for number, share in enumerate(_SHARES * _SEEDS):
+        few = int(np.clip(round(share * area.high_mm2 / each_mm2), 6, len(names) - 1))
         if few < 6:
             return
-        kept = set(rule(places, normals, cells, few, exchanges=EXCHANGES, seed=seed + number).tolist())
+        kept = set(steadiest(places, normals, cells, few, exchanges=EXCHANGES, seed=seed + number).tolist())
         small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
         while small:
-            shape = Shape(whole.zones & np.isin(squares, names[sorted(kept)]), whole.footprint_mm)
-            area_mm2 = underside.of(shape, ROUGH_MM).area_mm2
-            if area_mm2 <= most_mm2:
-                if area_mm2 >= LEAST_AREA * most_mm2:
-                    yield shape
+            one = replace(whole, kept=frozenset(names[sorted(kept)].tolist()))
+            area_mm2 = underside.of(one.shape, ROUGH_MM).area_mm2
+            if area_mm2 <= area.high_mm2:
+                if area.holds(area_mm2):
+                    yield one
                 break
-            many = max(1, int(0.5 * (area_mm2 / most_mm2 - 1.0) * len(small)))
+            many = max(1, int(0.5 * (area_mm2 / area.high_mm2 - 1.0) * len(small)))
             kept -= set(small[:many])
             small = small[many:]
+
+
+def _moved(underside: Underside, zones: _Zones, area: _Range, seed: int) -> _Zones:
+    """Zones of which squares are dropped and others taken while less sticks; a move is first tried on few starts."""
+    rng = np.random.default_rng(seed)
+    every = np.unique(zones.squares[zones.whole.zones])
+    held = _held(underside.of(zones.shape, ROUGH_MM))
+    best, few, many = zones, held.stuck(SORTED, SEED), held.stuck(RACED, SEED + 1)
+    for _ in range(MOVES):
+        kept = np.array(sorted(best.kept))
+        free = np.setdiff1d(every, kept)
+        most = max(1, round(MOVED * len(kept)))
+        out = rng.choice(kept, int(rng.integers(0, min(most, len(kept) - 1) + 1)), replace=False)
+        into = rng.choice(free, min(int(rng.integers(0 if len(out) else 1, most + 1)), len(free)), replace=False)
+        one = replace(best, kept=frozenset(np.union1d(np.setdiff1d(kept, out), into).tolist()))
+        under = underside.of(one.shape, ROUGH_MM)
+        if not area.holds(under.area_mm2):
+            continue
+        held = _held(under)
+        now = held.stuck(SORTED, SEED)
+        if now > few:
+            continue
+        decides = held.stuck(RACED, SEED + 1)
+        if decides < many:
+            best, few, many = one, now, decides
+    return best
 
 
 def _squares(zones: BoolArray, step_mm: float) -> IntArray:
@@ -115,19 +178,32 @@ def _squares(zones: BoolArray, step_mm: float) -> IntArray:
     return cells_of(places, CELL_MM).reshape(zones.shape)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """An underside with its best push and its planned seat."""
+
+    under: Under
+    press: Press
+    seat: Poses
+
+    def stuck(self, count: int, seed: int) -> float:
+        """Share of starts that stick or are lost."""
+        return spread(self.under.body, self.under.ground, self.press, self.seat, count=count, seed=seed).bad
+
+    def wrong(self, count: int, seed: int) -> float:
+        """Share of starts that come to rest elsewhere."""
+        return uniqueness(self.under.body, self.under.ground, self.press, self.seat, count=count, seed=seed).wrong
+
+
+def _held(under: Under) -> _Held:
+    press = press_of(under.body)
+    return _Held(under, press, reference(under.body, planned_seat(under.body, under.ground, press)))
+
+
 def _seats(under: Under, count: int, seed: int) -> tuple[float, float]:
     """Shares of wrong starts, and of those that stick or are lost."""
-    press = stability(under.body).press
-    seat = reference(under.body, planned_seat(under.body, under.ground, press))
-    where = uniqueness(under.body, under.ground, press, seat, count=count, seed=seed)
-    return where.wrong, spread(under.body, under.ground, press, seat, count=count, seed=seed + 1).bad
-
-
-def _sticks(under: Under, count: int, seed: int) -> float:
-    """Share of starts that stick or are lost."""
-    press = stability(under.body).press
-    seat = reference(under.body, planned_seat(under.body, under.ground, press))
-    return spread(under.body, under.ground, press, seat, count=count, seed=seed).bad
+    held = _held(under)
+    return held.wrong(count, seed), held.stuck(count, seed + 1)
 
 
 def _cost(shares: tuple[float, float]) -> float:

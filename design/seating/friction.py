@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.seating.contacts import Contact, Landscape
+from batchone.design.seating.contacts import BoolArray, Contact, Landscape
 from batchone.design.seating.settle import ROUGH, Poses, settled
 from batchone.design.seating.stability import Press
 from batchone.design.seating.uniqueness import PRESS_DEG, embedded, starts, tilted
@@ -24,13 +24,14 @@ BONE_LENGTH_MM = 10.0  # over which errors of the bone's surface go together: fa
 class Spread:
     """Where guides land: share that sticks more than 1 mm away, share that does not land, and the poses of those that land.
 
-    Poses are against the drawn one, and ``away_mm`` (n,) against the planned seat.
+    Poses are against the drawn one, and ``away_mm`` (n,) against the planned seat; ``landed`` (starts,) says whose they are.
     """
 
     stuck: float
     lost: float
     poses: Poses
     away_mm: FloatArray
+    landed: BoolArray
 
     @property
     def bad(self) -> float:
@@ -60,7 +61,7 @@ def spread(
     landed = ends.held
     away = np.linalg.norm(embedded(body, ends.poses) - embedded(body, seat), axis=1)
     stuck = float((landed & (away > STUCK_MM)).mean())
-    return Spread(stuck, float(1.0 - landed.mean()), ends.poses.only(landed), away[landed])
+    return Spread(stuck, float(1.0 - landed.mean()), ends.poses.only(landed), away[landed], landed)
 
 
 def bone_errors(points_mm: FloatArray, sigma_mm: FloatArray, *, count: int, seed: int) -> FloatArray:

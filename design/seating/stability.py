@@ -133,6 +133,11 @@ def cone(axis: FloatArray, most_deg: float, rings: int) -> FloatArray:
     return np.array(found)
 
 
+def press_of(body: Contact) -> Press:
+    """The push that :func:`stability` finds, without the rest of it."""
+    return best_press(body, docking_facets(jacobian(body.seats_mm, body.normals, body.rho_mm)))
+
+
 def best_press(body: Contact, facets: FloatArray) -> Press:
     """The middle of the pushes with the largest docking margins; against the mean of the normals where none has one.
 

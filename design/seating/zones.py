@@ -67,13 +67,6 @@ def chosen(
     return Choice(*_exchanged(margin, middles, count, exchanges, seed))
 
 
-def docking(
-    places_mm: FloatArray, normals: FloatArray, cells: IntArray, count: int, *, exchanges: int = EXCHANGES, seed: int = SEED
-) -> IntArray:
-    """Cells (count,) with the largest docking margin; see :func:`chosen`."""
-    return chosen(places_mm, normals, cells, count, exchanges=exchanges, seed=seed).cells
-
-
 def steadiest(
     places_mm: FloatArray, normals: FloatArray, cells: IntArray, count: int, *, exchanges: int = EXCHANGES, seed: int = SEED
 ) -> IntArray:
