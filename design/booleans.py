@@ -31,6 +31,7 @@ from batchone.design.identities import (
     slack_mm3,
     volume_of,
 )
+from batchone.design.slivers import without_slivers
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, FunctionalFace, Mesh, Part, moved_points
 
@@ -314,6 +315,7 @@ def to_part(
         A functional face has been lost on the way.
     """
     mesh, face_labels, labels = to_mesh(solid)
+    mesh, face_labels = without_slivers(mesh, face_labels)
     if pose is not None:
         mesh = Mesh(moved_points(pose, mesh.vertices_mm), mesh.faces)
     part = Part(name, mesh, face_labels, labels, functional_faces, step, handles=handles)
