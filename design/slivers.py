@@ -21,10 +21,10 @@ IndexArray = npt.NDArray[np.signedinteger]
 
 def without_slivers(mesh: Mesh, labels: _LabelArray) -> tuple[Mesh, _LabelArray]:
     """A closed mesh and its face labels (m,) with fewer slivers, or as they are where there are none."""
+    if len(_slivers(mesh.vertices_mm, mesh.faces)) == 0:
+        return mesh, labels
     points, faces, labels = mesh.vertices_mm, mesh.faces.copy(), labels.copy()
     looked_at = np.arange(len(faces))
-    if len(_slivers(points, faces)) == 0:
-        return mesh, labels
     for _ in range(_ROUNDS):
         found = looked_at[_slivers(points, faces[looked_at])]
         corner = np.zeros(len(points), dtype=np.bool_)

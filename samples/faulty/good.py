@@ -39,7 +39,9 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "pedicle-guide": Kind("pedicle-guide", "midline", {"bone_model": False, "contact_offset_mm": 0.2}),
-    "windowed-guide": Kind("pedicle-guide", "midline", {"bone_model": False, "contact_offset_mm": 0.2, "window_mm": 4.0}),
+    "windowed-guide": Kind(
+        "pedicle-guide", "midline", {"bone_model": False, "contact_offset_mm": 0.2, "pad_mm": 10.0, "window_mm": 4.0}
+    ),
     "osteotomy-guide": Kind(
         "osteotomy-guide", "left",
         {"site": "shaft", "wedge": "none", "bone_model": False, "contact_offset_mm": 0.3, "extension_mm": 15.0},
