@@ -59,19 +59,20 @@ def main() -> None:
 
 def real_bones() -> dict[str, Mesh]:
     """Bones of the Visible Human, LPS, simplified within 0.1 mm."""
-    folder = os.environ.get("BATCHONE_TEST_DATA")
-    if folder is None:
+    if "BATCHONE_TEST_DATA" not in os.environ:
         return {}
+    return {name: real_bone(name) for name in ("left tibia", "right tibia", "left talus", "left patella", "left sacrum")}
+
+
+def real_bone(name: str) -> Mesh:
+    """A bone of the Visible Human, LPS, simplified within 0.1 mm."""
     import trimesh
 
     from batchone.design.model.reduction import reduced
 
-    found = {}
-    for name in ("Left_Bone_Tibia", "Right_Bone_Tibia", "Left_Bone_Talus", "Left_Bone_Patella", "Left_Bone_Sacrum"):
-        stl = trimesh.load(Path(folder) / "bones" / f"VHF_{name}_smooth.stl")
-        mesh = Mesh(stl.vertices * np.array([-1.0, -1.0, 1.0]), np.asarray(stl.faces, dtype=np.int32))
-        found[name.replace("_Bone_", " ").lower()] = reduced(mesh, 0.1)[0]
-    return found
+    file = f"VHF_{name.title().replace(' ', '_Bone_')}_smooth.stl"
+    stl = trimesh.load(Path(os.environ["BATCHONE_TEST_DATA"]) / "bones" / file)
+    return reduced(Mesh(stl.vertices * np.array([-1.0, -1.0, 1.0]), np.asarray(stl.faces, dtype=np.int32)), 0.1)[0]
 
 
 def hooks(shapes: list[Anatomy], starts: int) -> None:

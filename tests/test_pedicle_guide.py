@@ -290,6 +290,18 @@ class TestGuide:
         found = judged(device, made()[0], one)
         assert [finding.what for finding in found.findings if finding.verdict == "fail"] == []
 
+    def test_a_thin_guide_of_one_side_has_whole_walls(self) -> None:
+        one = order("left", shell_mm=3.0)
+        proposal = plan(spine(), one)
+        found = judged(design(spine(), proposal, one, PROCESS), proposal, one)
+        assert [finding.what for finding in found.findings if finding.verdict == "fail"] == []
+
+    @pytest.mark.parametrize(("name", "value"), [("pad_mm", 5.0), ("rise_mm", 0.0)])
+    def test_a_guide_of_one_side_that_would_touch_too_little_is_refused(self, name: str, value: float) -> None:
+        one = order("left", **{name: value})
+        with pytest.raises(DesignError, match="guide-L3 would touch .* mm2 of bone, at least 120 mm2"):
+            design(spine(), plan(spine(), one), one, PROCESS)
+
     def test_sleeves_that_collide_are_refused(self) -> None:
         frame = spine().bones[0].frame
         lines = tuple(

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, pieces, union
+from batchone.design.booleans import Solid, difference, face_areas, pieces, union
 from batchone.design.contact.ground import Relief
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
+from batchone.design.family import FamilyLimits
 from batchone.design.guide.crosslink import Crosslink
 from batchone.design.guide.sleeve import Sleeve
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Axis, Bone, FloatArray, FunctionalFace
+from batchone.pipeline.values import Axis, Bone, FloatArray, FunctionalFace, Part
 
 APART_MM = 1.5  # from neighbouring bones: joint capsules, and how they move against each other; project default, unverified
 MOST_SIGMA_MM = 0.3  # bone whose surface is less sure than this carries nothing; project default, unverified
@@ -190,6 +191,13 @@ def _whole(body: Solid, name: str, sleeves: tuple[Sleeve, ...]) -> Solid:
                 hint="a larger pad_mm or shell_mm",
             )
     return largest
+
+
+def refuse_little(part: Part, limits: FamilyLimits, *, hint: str) -> None:
+    """A guide that would touch less bone than its release asks for is refused: it was ordered too small for this bone."""
+    least_mm2, area_mm2 = limits.gates["contact_area_mm2"].low or 0.0, face_areas(part)[CONTACT]
+    if area_mm2 < least_mm2:
+        raise DesignError(f"{part.name} would touch {area_mm2:.0f} mm2 of bone, at least {least_mm2:g} mm2", hint=hint)
 
 
 def guide_faces(sleeves: tuple[Sleeve, ...], process: Process) -> tuple[FunctionalFace, ...]:

@@ -26,9 +26,9 @@ from batchone.design.contact.neighbours import Neighbours, neighbours
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
 from batchone.design.contact.shell import from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
-from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
+from batchone.design.families.osteotomy_guide import OSTEOTOMY_GUIDE, OsteotomyGuideParameters
 from batchone.design.family import parameters_of
-from batchone.design.guide.body import APART_MM, EDGE_MM, MOST_SIGMA_MM, surface_points
+from batchone.design.guide.body import APART_MM, EDGE_MM, MOST_SIGMA_MM, refuse_little, surface_points
 from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.label_text import fitting, wordings
@@ -75,7 +75,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     Raises
     ------
     DesignError
-        No contact, slots or pins that leave too little between them, no room for the label, or a boolean failed.
+        No contact or too little, slots or pins that leave too little between them, no room for the label, or a boolean failed.
     """
     chosen, fit = parameters_of(order, OsteotomyGuideParameters), fittings(order, process, tables)
     refuse_narrow({"window_mm": chosen.window_mm, "mark_mm": chosen.mark_mm}, process)
@@ -174,6 +174,7 @@ def _guide(
         pose=layout.pose,
         handles=handles,
     )
+    refuse_little(part, OSTEOTOMY_GUIDE.limits, hint="a larger plate_mm, or another approach")
     return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2), *more]
 
 

@@ -13,7 +13,7 @@ from batchone.design.contact.neighbours import Neighbours, neighbours
 from batchone.design.contact.seat import BoolArray, Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
-from batchone.design.families.pedicle_guide import PedicleGuideParameters
+from batchone.design.families.pedicle_guide import PEDICLE_GUIDE, PedicleGuideParameters
 from batchone.design.family import parameters_of
 from batchone.design.guide.body import (
     APART_MM,
@@ -26,6 +26,7 @@ from batchone.design.guide.body import (
     guide_body,
     guide_faces,
     guide_pose,
+    refuse_little,
     shell_top_mm,
 )
 from batchone.design.guide.crosslink import raised
@@ -75,7 +76,7 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
     Raises
     ------
     DesignError
-        No contact, no room for the crosslink or the label, or a boolean failed.
+        No contact or too little, no room for the crosslink or the label, or a boolean failed.
     """
     chosen, fit = parameters_of(order, PedicleGuideParameters), fittings(order, process, tables)
     refuse_narrow({"window_mm": chosen.window_mm}, process)
@@ -167,7 +168,8 @@ def _guide(
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
     zones = carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
     figures: list[tuple[str, float]] = []
-    deep = np.where((hooks < 0.0) & (pad >= 0.0), max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM)
+    hangs = (hooks < 0.0) & (pad >= -process.min_wall_mm)  # from within the pad on: what hangs down is nowhere thinner
+    deep = np.where(hangs, max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM)
     if chosen.optimise_contact and zones.any():
         found, carries = chosen_shell(
             site.ground,
@@ -240,6 +242,7 @@ def _guide(
         pose=site.pose,
         handles=handles,
     )
+    refuse_little(part, PEDICLE_GUIDE.limits, hint="a larger pad_mm or rise_mm, hooks (hook_mm), or a guide for both sides")
     area_mm2 = float(zones.sum()) * lattice.step_mm**2
     figures.append((f"{name}_zones_mm2", area_mm2))
     figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
