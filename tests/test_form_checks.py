@@ -132,6 +132,14 @@ def test_ways_through_are_counted(holes: int) -> None:
     assert handles_of(part_of(bored(*np.linspace(-10.0, 10.0, holes))).mesh) == holes
 
 
+def test_a_way_that_was_not_declared_is_found_at_its_place_in_a_part_of_many_triangles() -> None:
+    part = part_of(bored(6.0), handles=0, fine_mm=0.18)
+    assert len(part.mesh.faces) > 46_341  # whose square is the first that 31 bits do not hold
+    (found,) = handle_findings(part)
+    assert found.where_mm is not None
+    assert np.linalg.norm(np.array(found.where_mm)[:2] - [37.0, -17.0]) < 1.0
+
+
 def test_a_way_that_was_not_declared_is_found_at_its_place_and_one_that_is_lost_is_missed_nowhere() -> None:
     (found,) = handle_findings(part_of(bored(6.0), handles=0))
     assert found.verdict == "fail"

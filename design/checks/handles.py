@@ -100,8 +100,9 @@ def _loops(mesh: Mesh, surface: tuple[IntArray, IntArray, FloatArray], root: int
     weight = 1.0 / (1.0 + away[ends[rest]].sum(axis=1) + length[rest])  # short loops are left over
     few, many = beside[rest].min(axis=1), beside[rest].max(axis=1)
     spanned = minimum_spanning_tree(coo_array((weight, (few, many)), shape=(len(mesh.faces),) * 2)).tocoo()
-    held = np.minimum(spanned.row, spanned.col) * len(mesh.faces) + np.maximum(spanned.row, spanned.col)
-    left = rest[~np.isin(few.astype(np.int64) * len(mesh.faces) + many, held.astype(np.int64))]
+    row, column = spanned.row.astype(np.int64), spanned.col.astype(np.int64)  # products of 46,341 triangles and more are long
+    held = np.minimum(row, column) * len(mesh.faces) + np.maximum(row, column)
+    left = rest[~np.isin(few.astype(np.int64) * len(mesh.faces) + many, held)]
     return [_closed(before, int(ends[e, 0]), int(ends[e, 1])) for e in left]
 
 
