@@ -10,7 +10,7 @@ from manifold3d import Manifold
 
 from batchone.design.checks.gaps import gap_findings
 from batchone.design.checks.handles import handle_findings, handles_of
-from batchone.design.checks.holes import hole_findings
+from batchone.design.checks.openings import opening_findings
 from batchone.design.checks.rooms import room_findings
 from batchone.design.checks.sharp import edges_of, sharp_findings
 from batchone.design.checks.walls import wall_findings
@@ -97,10 +97,10 @@ def test_a_hole_is_as_wide_as_the_process_holds(across_mm: float, verdict: str) 
     part = part_of(block(20.0, 12.0, 5.0) - Manifold.cylinder(20.0, 0.5 * across_mm, 0.5 * across_mm, 48, True))
     middles = part.mesh.vertices_mm[part.mesh.faces].mean(axis=1) - AWAY_MM
     wall = (np.hypot(middles[:, 0], middles[:, 1]) < 1.0) & (np.abs(middles[:, 2]) < 2.49)
-    (found,) = hole_findings(Part("part", part.mesh, wall.astype(np.int16), ("body", "window")), PROCESS)
+    (found,) = opening_findings(Part("part", part.mesh, wall.astype(np.int16), ("body", "window")), PROCESS)
     assert (found.verdict, found.value) == (verdict, pytest.approx(across_mm, abs=0.01))
     assert found.where_mm == pytest.approx(AWAY_MM, abs=0.1)
-    assert hole_findings(part, PROCESS) == ()
+    assert opening_findings(part, PROCESS) == ()
 
 
 @pytest.mark.parametrize(("angle_deg", "verdict"), [(33.0, "pass"), (27.0, "fail")])

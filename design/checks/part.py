@@ -10,8 +10,8 @@ from batchone.design.checks.coincident import coincident_findings
 from batchone.design.checks.functional_faces import face_findings
 from batchone.design.checks.gaps import gap_findings
 from batchone.design.checks.handles import handle_findings
-from batchone.design.checks.holes import hole_findings
 from batchone.design.checks.mesh import mesh_findings
+from batchone.design.checks.openings import opening_findings
 from batchone.design.checks.rooms import room_findings
 from batchone.design.checks.sharp import sharp_findings
 from batchone.design.checks.walls import wall_findings
@@ -30,7 +30,7 @@ PART_CHECKS: Final[dict[str, PartCheck]] = {  # by the name that their findings 
     "cavities": lambda part, process, wall: cavity_findings(part, process),
     "walls": wall_findings,
     "gaps": lambda part, process, wall: () if as_the_bone_is(wall) else gap_findings(part, process),
-    "holes": lambda part, process, wall: hole_findings(part, process),
+    "openings": lambda part, process, wall: opening_findings(part, process),
     "sharp": lambda part, process, wall: () if as_the_bone_is(wall) else sharp_findings(part),
     "wedges": lambda part, process, wall: wedge_findings(part, process),
     "rooms": lambda part, process, wall: () if as_the_bone_is(wall) else room_findings(part, process),

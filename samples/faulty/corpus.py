@@ -168,8 +168,8 @@ def _of_form() -> list[Fault]:
     for device, label in ((PEDICLE, "mark-new"), (SHAFT, "mark-new"), (IMPLANT, "perforation")):
         what, hole = "narrowest hole", misshapen.pierced
         found += [
-            Fault("hole of 1.4 mm", device, "holes", what, hole(1.4, 0, label)),
-            Fault("hole of 1.55 mm", device, "holes", what, hole(1.55, 0, label), sound=True),
+            Fault("hole of 1.4 mm", device, "openings", what, hole(1.4, 0, label)),
+            Fault("hole of 1.55 mm", device, "openings", what, hole(1.55, 0, label), sound=True),
         ]
     area, air, low = "a cup seals", "begin in the air", "functional area"
     found += [

@@ -16,7 +16,7 @@ _SHARE = 0.1  # of a hole's wall: a countersink is wider; project default
 _FACETS_MM = 0.02  # numerical: facets of a round hole lie so much nearer to each other than its diameter
 
 
-def hole_findings(part: Part, process: Process) -> tuple[Finding, ...]:
+def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     """The narrowest hole of a part, of those that its labels name: from wall to wall through its air, mm; none without holes."""
     turned = Mesh(part.mesh.vertices_mm, np.ascontiguousarray(part.mesh.faces[:, ::-1]))
     names = [k for k, label in enumerate(part.labels) if label.startswith(OPENINGS) and not label.startswith(_NO_HOLES)]
@@ -36,7 +36,7 @@ def hole_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     limit_mm = process.min_hole_mm
     return (
         judge(
-            "holes", f"{part.name}: width of its narrowest hole ({called})", narrowest, "mm",
+            "openings", f"{part.name}: width of its narrowest hole ({called})", narrowest, "mm",
             low=limit_mm - _FACETS_MM, hint=f"a wider instrument or opening, or a process that holds holes below {limit_mm:g} mm",
             source=f"{process.sources.get('min_hole_mm', '')}, less {_FACETS_MM:g} mm for facets", where_mm=where,
         ),
