@@ -33,7 +33,7 @@ from benchmarks.seating import real_bone, tibia_anatomy
 
 SIGMA_MM = 0.05
 _SHAFT = {"site": "shaft", "wedge": "none", "contact_offset_mm": 0.3}
-_SHAFT_CLOSING = {**_SHAFT, "wedge": "closing", "wedge_deg": 15.0}
+_SHAFT_CLOSING = {**_SHAFT, "wedge": "closing", "wedge_deg": 18.0}
 
 
 @dataclass(frozen=True, slots=True)
