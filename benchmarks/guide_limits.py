@@ -33,7 +33,7 @@ from benchmarks.seating import real_bone, tibia_anatomy
 
 SIGMA_MM = 0.05
 _SHAFT = {"site": "shaft", "wedge": "none", "contact_offset_mm": 0.3}
-_SHAFT_CLOSING = {**_SHAFT, "wedge": "closing", "wedge_deg": 15.0}
+_SHAFT_CLOSING = {**_SHAFT, "wedge": "closing", "wedge_deg": 18.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,8 @@ def main() -> None:
         plain = model.model_validate({"bone_model": False, **start.parameters})
         changes = [(name, value) for name, value in ends(model) if getattr(plain, name) != value]
         for change in [{}, *({name: value} for name, value in changes if name in options.parameters or not options.parameters)]:
+            if change.get("site") == "shaft" and not start.real:
+                continue
             said, fails = outcome(anatomy, start, change)
             rows, bad = rows + 1, bad + fails
             what = ", ".join(f"{name} = {value}" for name, value in change.items()) or "as it is"

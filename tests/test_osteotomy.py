@@ -658,8 +658,10 @@ def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_tha
 
 
 @pytest.mark.data
-def test_a_closing_wedge_of_a_real_shaft_passes_every_check(test_data: Path) -> None:
-    anatomy, one = real(test_data, "right"), order("right", site="shaft", wedge="closing", wedge_deg=18.0)
+@pytest.mark.parametrize(("shaft_percent", "wedge_deg"), [(50, 18.0), (20, 15.0)])  # low down the room between blocks hid letters
+def test_a_closing_wedge_of_a_real_shaft_passes_every_check(shaft_percent: int, wedge_deg: float, test_data: Path) -> None:
+    wedge = {"site": "shaft", "wedge": "closing", "shaft_percent": shaft_percent, "wedge_deg": wedge_deg}
+    anatomy, one = real(test_data, "right"), order("right", **wedge)
     proposal = plan(anatomy, one)
     device = design(anatomy, proposal, one, PROCESS)
     assert failed(judged(device, proposal, one, anatomy), featureless=False) == []

@@ -30,10 +30,10 @@ class PedicleGuideParameters(GuideParameters):
     shell_mm: Annotated[
         float,
         Field(
-            ge=3.0,
+            ge=3.5,  # 3 to 6 mm are common practice; at 3 the root of a hook beside a relief came to a tip
             le=6.0,
             description="thickness of the shell, more where relief_mm leaves less than can be made; 4 mm in"
-            " SlicerBoneReconstructionPlanner, 3 to 6 common practice",
+            " SlicerBoneReconstructionPlanner, up to 6 common practice",
         ),
     ] = 4.0
     pad_mm: Annotated[

@@ -33,7 +33,7 @@ from batchone.design.guide.finish import finished
 from batchone.design.guide.label import LABEL, engraved, height_mm
 from batchone.design.guide.label_text import fitting, wordings
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
-from batchone.design.guide.slot import Slot, cut_tool, filled
+from batchone.design.guide.slot import BLOCK, Slot, cut_tool, filled
 from batchone.design.guide.window import Opening, marks_beside, refuse_narrow, taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
@@ -268,11 +268,17 @@ def _blocks(
         above, below = (wide, chosen.slot_wall_mm) if towards_label else (chosen.slot_wall_mm, wide)
         blocks.append(slot.block(ends_mm=ends, above_mm=above, below_mm=below))
     between = [
-        filled(blocks[k], blocks[k + 1])
+        _below_label(filled(blocks[k], blocks[k + 1]), label_slot)
         for k, (one, other) in enumerate(pairwise(ordered))
         if _outer_gap_mm(one, other) - 2.0 * chosen.slot_wall_mm < _CLOSE_MM
     ]
     return (*blocks, *between), label_slot
+
+
+def _below_label(between: Solid, label_slot: Slot) -> Solid:
+    """What fills the room between two blocks, without what stands over the face that the label is cut into."""
+    face = label_slot.at_mm(0.0, label_slot.along_mm[0])
+    return trimmed(between, origin_mm=face, normal=label_slot.advance, label=BLOCK, what="between blocks")
 
 
 def _with_slots(seat: Seat, ground: Ground, slots: tuple[Slot, ...]) -> Seat:
