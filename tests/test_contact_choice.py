@@ -11,7 +11,7 @@ from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import Ground
 from batchone.design.isosurface import zero_mesh
 from batchone.design.seating.choose import LEAST_AREA, Chosen, best_shape
-from batchone.design.seating.underside import ROUGH_MM, Shape, Underside
+from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
 OFFSET_MM, RELIEF_MM = 0.2, 1.2
@@ -84,7 +84,7 @@ def test_contact_leaves_a_table_for_its_sloping_sides_and_seats_there() -> None:
 
 
 def test_chosen_contact_is_no_larger_than_the_plain_one_nor_far_smaller() -> None:
-    plain_mm2, mm2 = (underside().of(one, ROUGH_MM).area_mm2 for one in (square(10.0), found().shape))
+    plain_mm2, mm2 = (underside().of(one).area_mm2 for one in (square(10.0), found().shape))
     assert LEAST_AREA * plain_mm2 <= mm2 <= plain_mm2
 
 

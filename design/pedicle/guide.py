@@ -52,6 +52,9 @@ _HOOK_INWARD = (
     0.2  # of the way from an entry to the middle; at .45 a hook catches on the flank of the spinous process; own default
 )
 _HOOK_RADIUS = 0.375  # half a hook's width, of the pad's reach; project default, unverified
+_HOOK_BEYOND_MM = (
+    9.0  # hooks reach so far beyond the pad: the lower edge of laminae lies 14 to 22 mm below the entries; own default
+)
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
@@ -142,7 +145,7 @@ def _pad_mm(lattice: Lattice, entries_mm: FloatArray, reach_mm: float) -> FloatA
 
 def _deep_mm(chosen: PedicleGuideParameters) -> float:
     """How far the hooks reach below the line of the entries."""
-    return 1.5 * chosen.pad_mm + 0.5 * chosen.hook_mm
+    return chosen.pad_mm + _HOOK_BEYOND_MM + 0.5 * chosen.hook_mm
 
 
 def _hooks_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:

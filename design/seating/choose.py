@@ -11,7 +11,7 @@ from batchone.design.contact.seat import BoolArray
 from batchone.design.seating.friction import spread
 from batchone.design.seating.settle import Poses
 from batchone.design.seating.stability import Press, press_of
-from batchone.design.seating.underside import FINE_MM, ROUGH_MM, Shape, Under, Underside
+from batchone.design.seating.underside import Shape, Under, Underside
 from batchone.design.seating.uniqueness import planned_seat, reference, uniqueness
 from batchone.design.seating.zones import cells_of, steadiest
 from batchone.pipeline.values import IntArray
@@ -20,13 +20,19 @@ CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relie
 LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
 SEED = 20260108  # any will do
 SORTED, RACED, STARTS, TOLD_STARTS = 150, 300, 500, 500  # numerical: to sort, for each step, for the finalists, for what is told
-THINNED, BEGUN, FINALISTS = 4, 3, 3  # numerical: shells thinned to zones, zones that are moved, those judged in full
+THINNED, HALVED, BEGUN, FINALISTS = (
+    3,
+    8,
+    2,
+    3,
+)  # numerical: shells thinned to zones, then by rank: judged again, moved, judged in full
 EXCHANGES = 120  # numerical: of squares, for the zones that the search begins with
-MOVES = 32  # numerical: tried from each beginning
+FAR = 0.02  # numerical: of few starts a share errs by about so much
+MOVES = 12  # numerical: tried from each beginning
 MOVED = 0.15  # numerical: of the squares, at most so many are moved at once
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
 _SHARES = (1.3, 1.0)  # of the plain contact's area that zones have before their edges are rounded
-_SEEDS = 2  # numerical: beginnings of each share
+_SEEDS = 1  # numerical: beginnings of each share
 _EVERY = 3  # numerical: one column in so many, each way, is a place in the search: 0.9 mm
 
 
@@ -90,12 +96,12 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chos
     may
         Other shells, each touching wherever it may: where that is too much, zones are chosen.
     """
-    most_mm2 = underside.of(plain, ROUGH_MM).area_mm2
+    most_mm2 = underside.of(plain).area_mm2
     area = _Range(LEAST_AREA * most_mm2, most_mm2)
     squares = _squares(plain.zones, underside.step_mm)
     wholes = []
     for shape in (plain, *may):
-        held = _held(underside.of(shape, ROUGH_MM))
+        held = _held(underside.of(shape))
         if held.under.area_mm2 >= area.low_mm2:
             every = frozenset(np.unique(squares[shape.zones]).tolist())
             wholes.append((held.stuck(SORTED, SEED), held.under.area_mm2, _Zones(shape, squares, every)))
@@ -103,13 +109,15 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chos
     tried = [(stuck, one) for stuck, area_mm2, one in wholes if area.holds(area_mm2)]
     for number, (_, _, whole) in enumerate(wholes[:THINNED]):
         for one in _begun(underside, whole, area, SEED + 100 * number):
-            tried.append((_held(underside.of(one.shape, ROUGH_MM)).stuck(SORTED, SEED), one))
+            tried.append((_held(underside.of(one.shape)).stuck(SORTED, SEED), one))
     tried.sort(key=lambda row: row[0])
-    moved = [_moved(underside, one, area, SEED + 1000 * number) for number, (_, one) in enumerate(tried[:BEGUN])]
-    finals = [plain, *(one.shape for one in moved), *(one.shape for _, one in tried[:FINALISTS])]
-    costs = [_cost(_seats(underside.of(one, FINE_MM), STARTS, SEED + 5)) for one in finals]
+    halved = [(_share(_held(underside.of(one.shape)), 1.0), one) for _, one in tried[:HALVED]]
+    best = [one for _, one in sorted(halved, key=lambda row: row[0])]
+    moved = [_moved(underside, one, area, SEED + 1000 * number) for number, one in enumerate(best[:BEGUN])]
+    finals = [plain, *(one.shape for one in (*moved, *best[:FINALISTS]))]
+    costs = [_cost(_seats(underside.of(one), STARTS, SEED + 5)) for one in finals]
     found = finals[int(np.argmin(costs))]
-    before, after = (_seats(underside.of(one, FINE_MM), TOLD_STARTS, SEED + 10) for one in (plain, found))
+    before, after = (_seats(underside.of(one), TOLD_STARTS, SEED + 10) for one in (plain, found))
     return Chosen(found, before, after) if _cost(after) < _cost(before) else Chosen(plain, before, before)
 
 
@@ -135,7 +143,7 @@ def _begun(underside: Underside, whole: _Zones, area: _Range, seed: int) -> Iter
         small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
         while small:
             one = replace(whole, kept=frozenset(names[sorted(kept)].tolist()))
-            area_mm2 = underside.of(one.shape, ROUGH_MM).area_mm2
+            area_mm2 = underside.of(one.shape).area_mm2
             if area_mm2 <= area.high_mm2:
                 if area.holds(area_mm2):
                     yield one
@@ -149,8 +157,7 @@ def _moved(underside: Underside, zones: _Zones, area: _Range, seed: int) -> _Zon
     """Zones of which squares are dropped and others taken while less sticks; a move is first tried on few starts."""
     rng = np.random.default_rng(seed)
     every = np.unique(zones.squares[zones.whole.zones])
-    held = _held(underside.of(zones.shape, ROUGH_MM))
-    best, few, many = zones, held.stuck(SORTED, SEED), held.stuck(RACED, SEED + 1)
+    best, least = zones, _share(_held(underside.of(zones.shape)), 1.0)
     for _ in range(MOVES):
         kept = np.array(sorted(best.kept))
         free = np.setdiff1d(every, kept)
@@ -158,17 +165,18 @@ def _moved(underside: Underside, zones: _Zones, area: _Range, seed: int) -> _Zon
         out = rng.choice(kept, int(rng.integers(0, min(most, len(kept) - 1) + 1)), replace=False)
         into = rng.choice(free, min(int(rng.integers(0 if len(out) else 1, most + 1)), len(free)), replace=False)
         one = replace(best, kept=frozenset(np.union1d(np.setdiff1d(kept, out), into).tolist()))
-        under = underside.of(one.shape, ROUGH_MM)
-        if not area.holds(under.area_mm2):
-            continue
-        held = _held(under)
-        now = held.stuck(SORTED, SEED)
-        if now > few:
-            continue
-        decides = held.stuck(RACED, SEED + 1)
-        if decides < many:
-            best, few, many = one, now, decides
+        under = underside.of(one.shape)
+        if area.holds(under.area_mm2) and (share := _share(_held(under), least)) < least:
+            best, least = one, share
     return best
+
+
+def _share(held: _Held, least: float) -> float:
+    """Share that sticks or is lost; of few starts only where that is far above the least so far."""
+    few = held.stuck(SORTED, SEED)
+    if few > least + FAR:
+        return few
+    return (SORTED * few + RACED * held.stuck(RACED, SEED + 1)) / (SORTED + RACED)
 
 
 def _squares(zones: BoolArray, step_mm: float) -> IntArray:

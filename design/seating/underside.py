@@ -16,7 +16,10 @@ from batchone.design.contact.seat import BoolArray, Ground, level_map_mm
 from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, thinned
 from batchone.pipeline.values import FloatArray
 
-FINE_MM, ROUGH_MM = (0.5, 1.0), (0.8, 1.2)  # numerical: between places that carry and others; to tell, and to sort candidates
+CARRYING_MM, OTHERS_MM = (
+    0.5,
+    1.0,
+)  # numerical: between places; at 0.8 mm half as much sticks, and the best of those is not the best
 _TOUCHES_MM = 0.08  # numerical: a height between voxels of 0.3 mm errs by less
 _RIM_MM = (1.0, 2.0, 3.0, 4.0)  # numerical: heights of places on the sides of a shell
 _LEAST_FACING = 0.2  # numerical: steeper contact counts as no larger than this says
@@ -78,8 +81,8 @@ class Underside:
         self._x_mm, self._y_mm = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)
         self._bone = landscape(ground.bone, self.surface_mm(over)[::_EVERY])
 
-    def of(self, shape: Shape, spacing_mm: tuple[float, float] = FINE_MM) -> Under:
-        """The underside of one shell; places that carry and others are ``spacing_mm`` apart."""
+    def of(self, shape: Shape) -> Under:
+        """The underside of one shell."""
         lattice = self._lattice
         zones = level_map_mm(shape.zones, lattice.step_mm, offset_mm=self._offset_mm, relief_mm=self._relief_mm)
         level = zones if self._close is None else np.minimum(zones, self._close)
@@ -92,10 +95,10 @@ class Underside:
         touches = flat & (np.abs(self._bone.at(places) - self._offset_mm) < _TOUCHES_MM)
         rim = self._places(here & ~ndimage.binary_erosion(here), height)
         others = [places[~touches], *(rim + np.array([0.0, 0.0, up]) for up in _RIM_MM)]
-        near = np.concatenate([thinned(one, spacing_mm[1]) for one in others])
+        near = np.concatenate([thinned(one, OTHERS_MM) for one in others])
         near = near[self._bone.at(near) < NEAR_MM]
         facing = np.maximum(self._bone.normals(places[touches])[:, 2], _LEAST_FACING)
-        carrying = thinned(places[touches], spacing_mm[0])
+        carrying = thinned(places[touches], CARRYING_MM)
         middle = carrying.mean(axis=0) if len(carrying) else np.zeros(3)
         grid = self._bone.lattice
         ground = Landscape(type(grid)(grid.origin_mm - middle, grid.step_mm, grid.shape), self._bone.distance_mm)
