@@ -98,7 +98,7 @@ def hooks(shapes: list[Anatomy], starts: int) -> None:
         for name, changes in (
             ("hooks 3 mm", {}),
             ("no hooks", {"hook_mm": 0.0}),
-            ("minimal", {"hook_mm": 0.0, "pad_mm": 5.0, "rise_mm": 0.0}),
+            ("minimal", {"hook_mm": 0.0, "rise_mm": 0.0}),
         ):
             parts = design(shape, proposal, replace_parameters(first, **changes), process).parts
             ways = [axis for axis in proposal.axes if axis.name.startswith("insertion")]

@@ -11,6 +11,7 @@ from scipy import ndimage
 from batchone.design.booleans import (
     Solid,
     difference,
+    face_areas,
     handles_of,
     intersects,
     pieces,
@@ -175,7 +176,7 @@ def _guide(
         handles=handles,
     )
     refuse_little(part, OSTEOTOMY_GUIDE.limits, hint="a larger plate_mm, or another approach")
-    return part, [("zones_mm2", float(zones.sum()) * ground.lattice.step_mm**2), *more]
+    return part, [("zones_mm2", face_areas(part)[CONTACT]), *more]
 
 
 def _openings(

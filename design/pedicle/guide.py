@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchone.design.booleans import Solid, difference, handles_of, solid_from_mesh, to_part, union
+from batchone.design.booleans import Solid, difference, face_areas, handles_of, solid_from_mesh, to_part, union
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
-from batchone.design.contact.seat import BoolArray, Ground
+from batchone.design.contact.seat import CONTACT, BoolArray, Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PEDICLE_GUIDE, PedicleGuideParameters
@@ -49,12 +49,10 @@ from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, Function
 
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
 _HOOK_INWARD = (
-    0.2  # of the way from an entry to the middle; at .45 a hook catches on the flank of the spinous process; own default
+    0.2  # of the way from an entry to the middle: at .45 hooks catch on the spinous process; project default, unverified
 )
 _HOOK_RADIUS = 0.375  # half a hook's width, of the pad's reach; project default, unverified
-_HOOK_BEYOND_MM = (
-    9.0  # hooks reach so far beyond the pad: the lower edge of laminae lies 14 to 22 mm below the entries; own default
-)
+_HOOK_BEYOND_MM = 9.0  # beyond the pad: laminae end 14 to 22 mm below the entries of four vertebrae; project default, unverified
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
@@ -246,8 +244,7 @@ def _guide(
         handles=handles,
     )
     refuse_little(part, PEDICLE_GUIDE.limits, hint="a larger pad_mm or rise_mm, hooks (hook_mm), or a guide for both sides")
-    area_mm2 = float(zones.sum()) * lattice.step_mm**2
-    figures.append((f"{name}_zones_mm2", area_mm2))
+    figures.append((f"{name}_zones_mm2", face_areas(part)[CONTACT]))
     figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
     return part, figures
 
