@@ -48,9 +48,7 @@ from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
-_HOOK_INWARD = (
-    0.2  # of the way from an entry to the middle: at .45 hooks catch on the spinous process; project default, unverified
-)
+_HOOK_INWARD = 0.25  # of the way from an entry to the middle: at .45 hooks catch on the spinous process; own default, unverified
 _HOOK_RADIUS = 0.375  # half a hook's width, of the pad's reach; project default, unverified
 _HOOK_BEYOND_MM = 9.0  # beyond the pad: laminae end 14 to 22 mm below the entries of four vertebrae; project default, unverified
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
