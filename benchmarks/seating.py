@@ -92,13 +92,12 @@ def hooks(shapes: list[Anatomy], starts: int) -> None:
         due=dt.datetime(2030, 1, 1, tzinfo=dt.UTC), parameters=PedicleGuideParameters(bone_model=False),
     )  # fmt: skip
     print(f"\nhooks on a pedicle guide (published: 2.72 deg with, 5.61 deg minimal); {1 + len(SEEDS)} seeds; P95 of the angle")
-    gains: dict[str, list[float]] = {"no hooks": [], "minimal": []}
+    gains: dict[str, list[float]] = {"no hooks": []}
     for shape in shapes:
         proposal, angles = plan(shape, first), {}
         for name, changes in (
             ("hooks 3 mm", {}),
             ("no hooks", {"hook_mm": 0.0}),
-            ("minimal", {"hook_mm": 0.0, "rise_mm": 0.0}),
         ):
             parts = design(shape, proposal, replace_parameters(first, **changes), process).parts
             ways = [axis for axis in proposal.axes if axis.name.startswith("insertion")]
