@@ -115,13 +115,13 @@ def _of_walls() -> list[Fault]:
             Fault("pin of 0.7 mm", device, "walls", spot, misshapen.pin(0.7, 0)),
             Fault("pin of 1.1 mm", device, "walls", spot, misshapen.pin(1.1, 0), sound=True),
         ]
-    for device, whole in ((PEDICLE, 4), (IMPLANT, 5), (TEMPLATE, 5)):  # places where the walls beside a pocket are whole too
+    for device in (PEDICLE, IMPLANT, TEMPLATE):
         found += [
             *(
                 Fault("wall of 0.3 mm over 1 mm", device, "walls", spot, misbuilt.dented(0.3, place, side_mm=1.0), place)
-                for place in (1, 2)
+                for place in (0, 1)
             ),
-            Fault("wall of 1.4 mm over 1 mm", device, "walls", spot, misbuilt.dented(1.4, whole, side_mm=1.0), sound=True),
+            Fault("wall of 1.4 mm over 1 mm", device, "walls", spot, misbuilt.dented(1.4, 1, side_mm=1.0), sound=True),
         ]
     thick = "thick_enough"
     return [

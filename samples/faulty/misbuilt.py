@@ -91,7 +91,7 @@ def dented(wall_mm: float, place: int, *, side_mm: float = 6.0) -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, wall = on_surface(part, place, deep_mm=(1.5, 6.0), about_mm=min(0.5 * side_mm, 2.0))
+        pose, wall = on_surface(part, place, deep_mm=(1.5, 6.0), about_mm=min(0.5 * side_mm, 2.0), pit_mm=(0.5 * side_mm, wall_mm))
         half = np.array([0.5 * side_mm, 0.5 * side_mm, 0.0])
         tool = box_solid(-half - [0.0, 0.0, wall - wall_mm], half + np.array([0.0, 0.0, 1.0]), "pocket", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
@@ -141,11 +141,18 @@ def bar(length_mm: float, place: int) -> Seeder:
 
 
 def on_surface(
-    part: Part, place: int, *, deep_mm: tuple[float, float] = (1.2, 1e3), free_mm: float = 8.0, about_mm: float = 2.0
+    part: Part,
+    place: int,
+    *,
+    deep_mm: tuple[float, float] = (1.2, 1e3),
+    free_mm: float = 8.0,
+    about_mm: float = 2.0,
+    pit_mm: tuple[float, float] | None = None,
 ) -> tuple[FloatArray, float]:
     """A pose on a triangle, z out of the surface, where the wall is so deep and so much above is free.
 
-    Looked at are its middle and a ring of ``about_mm``. Returns that wall too, mm.
+    Looked at are its middle and a ring of ``about_mm``. Returns that wall too, mm. Beside a pit of half a side and with
+    a floor of ``pit_mm`` the material goes on for 1.25 mm.
     """
     scene, (normals, _) = Scene(part.mesh), normals_and_areas(part.mesh)
     for attempt in range(1000):
@@ -159,6 +166,13 @@ def on_surface(
         above, _ = scene.meets(np.vstack([middle, ring]) + 0.5 * normal, np.tile(normal, (9, 1)), free_mm)
         held = bool((walls > deep_mm[0]).all() and (walls < deep_mm[1]).all())
         even = deep_mm[1] > _ANY_MM or (float(normals[other[0]] @ normal) < -0.9 and float(np.ptp(walls)) < 0.5)
+        if held and even and pit_mm is not None:
+            turns = np.arange(16) * np.pi / 8
+            beside = np.array([np.cos(t) * first + np.sin(t) * second for t in turns])
+            depths = np.linspace(0.5, float(walls[0]) - pit_mm[1], 8)
+            start = middle - np.repeat(depths, len(turns))[:, None] * normal
+            ways, _ = scene.meets(start, np.tile(beside, (len(depths), 1)), 100.0)
+            held = bool((ways > np.sqrt(2.0) * pit_mm[0] + 1.25).all())
         if held and even and not np.isfinite(above).any():
             pose = np.eye(4)
             pose[:3, :3] = np.column_stack([first, second, normal])
