@@ -72,8 +72,8 @@ def test_each_stage_takes_what_is_there_and_its_function_agrees() -> None:
             continue
         signature = inspect.signature(stage.load())
         names = [ARGUMENTS[name] for name in stage.takes] + (["into"] if stage.gives == "JobFolder" else [])
-        optional = {one.name for one in signature.parameters.values() if one.kind == one.KEYWORD_ONLY and one.default is not one.empty}
-        assert set(signature.parameters) - optional == set(names), stage.name
+        given = {one.name for one in signature.parameters.values() if one.kind != one.KEYWORD_ONLY or one.default is one.empty}
+        assert given == set(names), stage.name
         for name in stage.takes:
             annotation = str(signature.parameters[ARGUMENTS[name]].annotation).removesuffix(" | None")
             assert annotation.endswith("Path" if name == "Study" else name), (stage.name, name, annotation)

@@ -91,8 +91,8 @@ def dented(wall_mm: float, place: int, *, side_mm: float = 6.0) -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, wall = on_surface(part, place, deep_mm=(1.5, 6.0), about_mm=min(0.5 * side_mm, 2.0), pit_mm=(0.5 * side_mm, wall_mm))
         half = np.array([0.5 * side_mm, 0.5 * side_mm, 0.0])
+        pose, wall = on_surface(part, place, deep_mm=(1.5, 6.0), about_mm=min(half[0], 2.0), pit_mm=(half[0], wall_mm))
         tool = box_solid(-half - [0.0, 0.0, wall - wall_mm], half + np.array([0.0, 0.0, 1.0]), "pocket", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
         floor = pose[:3, 3] - (wall - wall_mm) * pose[:3, 2]
