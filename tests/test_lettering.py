@@ -148,6 +148,8 @@ def test_what_has_no_room_is_left_out_from_the_end_and_named() -> None:
     assert choices == (("d-1", f"T9 L 1of2 {revision(one)}"), ("d-1", "T9 L 1of2"), ("d-1", "T9 L"))
     for choice in choices:
         assert fitting(choices, PROCESS, length_mm=label_mm(choice, PROCESS) + 0.2) == choice
+    deep = wordings(one, "T9 L", number=1, of=2, depths="SAW 61/58")
+    assert deep == (("d-1", f"T9 L 1of2 SAW 61/58 {revision(one)}"), ("d-1", "T9 L 1of2 SAW 61/58"), *choices[1:])
     short = fitting(choices, PROCESS, length_mm=5.0)
     (found, _) = label_findings(block(short), (pose()[:3, 1],), choices, PROCESS, LIMITS)
     assert found.what.endswith(f"no room for 1of2 {revision(one)}")

@@ -203,10 +203,10 @@ def test_the_way_out_looks_from_the_flat_face_not_from_the_edge() -> None:
 # --- slots -------------------------------------------------------------------------------------------------------------------
 
 
-def a_slot(*, tilt_deg: float = 0.0, off_mm: float = 0.0, width_mm: float = 1.4, name: str = "1") -> Slot:
+def a_slot(*, tilt_deg: float = 0.0, off_mm: float = 0.0, width_mm: float = 1.4, from_mm: float = -16.0, name: str = "1") -> Slot:
     c, s = np.cos(np.radians(tilt_deg)), np.sin(np.radians(tilt_deg))
     normal, advance = np.array([0.0, c, s]), np.array([0.0, s, -c])
-    return Slot(name, np.array([0.0, off_mm, 0.0]), normal, advance, width_mm, (-20.0, 20.0), (-16.0, 3.0))
+    return Slot(name, np.array([0.0, off_mm, 0.0]), normal, advance, width_mm, (-20.0, 20.0), (from_mm, 3.0))
 
 
 @cache
@@ -234,6 +234,10 @@ def verdicts(planned: Slot, *, guided_mm: float = 15.0) -> dict[str, str]:
         (a_slot(width_mm=1.421), "width minus set", "fail"),
         (a_slot(width_mm=1.381), "width minus set", "pass"),
         (a_slot(width_mm=1.379), "width minus set", "fail"),
+        (a_slot(from_mm=-15.955), "outer end off the set", "pass"),
+        (a_slot(from_mm=-15.945), "outer end off the set", "fail"),
+        (a_slot(from_mm=-16.045), "outer end off the set", "pass"),
+        (a_slot(from_mm=-16.055), "outer end off the set", "fail"),
     ],
 )
 def test_a_slot_is_judged_just_inside_and_just_outside_its_limits(planned: Slot, what: str, verdict: str) -> None:
@@ -502,6 +506,19 @@ def test_a_shaft_guide_passes_every_check_and_keeps_its_faces() -> None:
     assert {face.label for face in guide.functional_faces} == FACES
     assert set(guide.labels) >= FACES
     assert guide.step.startswith(b"ISO-10303-21")
+
+
+def test_the_label_states_how_deep_the_saw_goes_from_where_its_slot_begins_and_never_deeper() -> None:
+    one = order(**{**SHAFT, "beyond_mm": 10.0})  # room for all that the label may say
+    proposal = plan(synthetic(), one)
+    device = design(synthetic(), proposal, one, PROCESS)
+    (deep,) = (value for name, value in device.figures if name == "slot-1_outer_face_to_stop_mm")
+    cut, blade, part = proposal.plane("cut-1"), proposal.axis("blade-1"), device.parts[0]
+    corners = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index("slot-1")])]
+    begins = float(((corners - cut.origin_mm) @ blade.direction).min())
+    assert deep == pytest.approx(float(blade.length_mm or 0.0) - begins, abs=0.01)
+    (said,) = (f for f in judged(device, proposal, one, synthetic()).findings if "characters of the label" in f.what)
+    assert (said.verdict, f'SAW {int(deep)}"' in said.what) == ("pass", True)
 
 
 def test_a_guide_on_a_smooth_shaft_is_stopped_for_its_play_and_warned_of_slip_and_cone() -> None:

@@ -1,4 +1,4 @@
-"""What a guide's label says: case, bone or level with side, part i of n, a mark of the revision; as much as has room."""
+"""What a guide's label says: case, bone or level with side, part i of n, depths, a mark of the revision; as much as has room."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def revision(order: Order) -> str:
     return "#" + hashlib.sha256(text.encode()).hexdigest()[:_REVISION_SIGNS].upper()
 
 
-def wordings(order: Order, what: str, *, number: int, of: int) -> tuple[tuple[str, ...], ...]:
-    """What a label may say, the fullest first: what is left out comes from the end, the revision first, then part i of n.
+def wordings(order: Order, what: str, *, number: int, of: int, depths: str = "") -> tuple[tuple[str, ...], ...]:
+    """What a label may say, the fullest first: what is left out comes from the end, the revision first, part i of n last.
 
     Parameters
     ----------
@@ -30,9 +30,12 @@ def wordings(order: Order, what: str, *, number: int, of: int) -> tuple[tuple[st
         Bone or level, with its side.
     number, of
         Which guide of how many in this order.
+    depths
+        How deep an instrument goes in; empty where a stop says it.
     """
     part = f"{what} {number}of{of}"
-    return ((order.case, f"{part} {revision(order)}"), (order.case, part), (order.case, what))
+    second = [what, part, *([f"{part} {depths}"] if depths else [])]
+    return tuple((order.case, line) for line in (f"{second[-1]} {revision(order)}", *second[::-1]))
 
 
 def fitting(choices: tuple[tuple[str, ...], ...], process: Process, *, length_mm: float) -> tuple[str, ...]:

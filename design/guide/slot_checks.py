@@ -19,11 +19,15 @@ _AWAY_MM = 0.01  # numerical: looking for a face so far beyond where it should b
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A slot on a mesh: its middle off the plan (mm), its faces against it (deg, the worse), its width (mm), and where it is."""
+    """A slot on a mesh: its middle off the plan (mm), its faces against it (deg, the worse), its width (mm), and where it is.
+
+    ``outer_mm`` is where it begins along the blade's way.
+    """
 
     off_mm: float
     turned_deg: float
     width_mm: float
+    outer_mm: float
     place_mm: Vector
 
 
@@ -43,8 +47,10 @@ def measured(part: Part, slot: Slot, pose: FloatArray) -> Measured:
         planes.append((middle, normal * np.sign(float(normal @ slot.normal))))
     heights = [float((middle - slot.middle_mm) @ slot.normal) for middle, _ in planes]
     turned = [float(np.degrees(np.linalg.norm(np.cross(normal, slot.normal)))) for _, normal in planes]
-    place = _lps(pose, points[np.unique(faces[mine])].mean(axis=0))
-    return Measured(abs(0.5 * sum(heights)), max(turned), abs(heights[0] - heights[1]), place)
+    corners = points[np.unique(faces[mine])]
+    outer_mm = float(((corners - slot.middle_mm) @ slot.advance).min())
+    place = _lps(pose, corners.mean(axis=0))
+    return Measured(abs(0.5 * sum(heights)), max(turned), abs(heights[0] - heights[1]), outer_mm, place)
 
 
 def led_mm(part: Part, slot: Slot, pose: FloatArray, across_mm: tuple[float, float]) -> tuple[float, Vector]:
@@ -87,6 +93,7 @@ def slot_findings(
         judged(gates["slot_plane_mm"], "slot", f"{what}, middle off the plan", found.off_mm, hint, middle),
         judged(gates["slot_plane_deg"], "slot", f"{what}, against the plan", found.turned_deg, hint, middle),
         judged(gates["slot_width_mm"], "slot", f"{what}, width minus set", found.width_mm - slot.width_mm, hint, middle),
+        judged(gates["slot_outer_mm"], "slot", f"{what}, outer end off the set", found.outer_mm - slot.along_mm[0], hint, middle),
         judged(
             gates["guided_mm"], "slot", f"{what}, least depth that leads the saw minus set", led - guided_mm,
             "a larger plate_mm", led_at,

@@ -23,7 +23,7 @@ from batchone.design.guide.window import mark_findings, window_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
 from batchone.design.osteotomy.fittings import blade, fittings
-from batchone.design.osteotomy.guide import label_wordings, planned_cuts, slot_pin_mm
+from batchone.design.osteotomy.guide import label_wordings, planned_cuts, saw_depths_mm, slot_pin_mm
 from batchone.design.osteotomy.layout import Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.osteotomy.section import section
@@ -281,7 +281,7 @@ def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:
         for finding in label_findings(
             case.part,
             (case.bone.frame[:3, 2],),
-            label_wordings(checked.anatomy, case.bone, checked.order),
+            label_wordings(checked.anatomy, case.bone, checked.order, saw_depths_mm(case.layout, case.cuts)),
             checked.process,
             checked.limits,
         )

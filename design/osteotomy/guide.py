@@ -90,21 +90,27 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
         downward = longer_end(local, ends_of(cuts)) == 1
         layout = laid_out(bone, plan, end, chosen, fit, downward=downward)
         others = neighbours(anatomy, bone)
-        words = label_wordings(anatomy, bone, order)
+        words = label_wordings(anatomy, bone, order, saw_depths_mm(layout, cuts))
         part, more = _guide(bone, others, layout, words, chosen, process, fit, downward=downward)
         parts.append(part)
         figures += [(f"{name}{end}", value) for name, value in more]
-        for number, (slot, one) in enumerate(zip(layout.slots, cuts, strict=True), 1):
-            figures.append((f"slot-{number}{end}_outer_face_to_stop_mm", one.depth_mm - slot.along_mm[0]))
+        for number, depth_mm in enumerate(saw_depths_mm(layout, cuts), 1):
+            figures.append((f"slot-{number}{end}_outer_face_to_stop_mm", depth_mm))
         if chosen.bone_model:
             models.append(_bone_model(bone, local, cuts))
     return Device("osteotomy-guide", (*parts, *models), tuple(figures))
 
 
-def label_wordings(anatomy: Anatomy, bone: Bone, order: Order) -> tuple[tuple[str, ...], ...]:
-    """What the label of a bone's guide may say, the fullest first."""
+def saw_depths_mm(layout: Layout, cuts: tuple[Cut, ...]) -> tuple[float, ...]:
+    """From the outer face of each slot's block to where its blade must stop, along the blade's way."""
+    return tuple(one.depth_mm - slot.along_mm[0] for slot, one in zip(layout.slots, cuts, strict=True))
+
+
+def label_wordings(anatomy: Anatomy, bone: Bone, order: Order, depths_mm: tuple[float, ...]) -> tuple[tuple[str, ...], ...]:
+    """What the label of a bone's guide may say, the fullest first; saw depths in whole mm, none deeper than it is."""
     number = 1 + [title_of(other) for other in anatomy.bones].index(title_of(bone))
-    return wordings(order, f"{bone.name} {'L' if bone.side == 'left' else 'R'}", number=number, of=len(anatomy.bones))
+    what, deep = f"{bone.name} {'L' if bone.side == 'left' else 'R'}", "/".join(f"{int(depth)}" for depth in depths_mm)
+    return wordings(order, what, number=number, of=len(anatomy.bones), depths=f"SAW {deep}")
 
 
 def planned_cuts(plan: Plan, bone: Bone, end: str) -> tuple[Cut, ...]:
