@@ -293,7 +293,7 @@ def tibia_anatomy(mesh: Mesh, side: Side) -> Anatomy:
 
 
 def vertebrae() -> Anatomy:
-    """T9 to T11 of the real thorax, segmented."""
+    """T8 to T11 of the real thorax, segmented; T8 was looked at for nothing that was chosen here."""
     from batchone.pipeline.case import read_case_order, run_case
     from batchone.pipeline.store import CaseFolder
 
@@ -314,7 +314,7 @@ process = "pa12-sls"
 machine = "sim-01"
 due = 2026-11-24T08:00:00Z
 [target]
-bones = ["T9", "T10", "T11"]
+bones = ["T8", "T9", "T10", "T11"]
 levels = {vertebra-4 = "T9"}
 counted = 8
 level_confirmed_by = "bench"

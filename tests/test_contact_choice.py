@@ -6,13 +6,16 @@ from functools import cache
 
 import numpy as np
 
+from batchone.design.booleans import difference, face_areas, to_part
 from batchone.design.contact.ground import ground_of
 from batchone.design.contact.neighbours import Neighbours
-from batchone.design.contact.seat import Ground
+from batchone.design.contact.seat import CONTACT, Ground, make_seat
+from batchone.design.contact.shell import make_shell
 from batchone.design.isosurface import zero_mesh
-from batchone.design.seating.choose import LEAST_AREA, Chosen, best_shape
+from batchone.design.seating.choose import LEAST_AREA, Chosen, best_made, finalists
 from batchone.design.seating.underside import Shape, Underside
-from batchone.pipeline.values import Bone, FloatArray, Mesh
+from batchone.pipeline.errors import DesignError
+from batchone.pipeline.values import Bone, FloatArray, Mesh, Part
 
 OFFSET_MM, RELIEF_MM = 0.2, 1.2
 FLAT_MM, SLOPE = 10.0, 0.7  # half width of a table, and how its sides fall
@@ -26,15 +29,19 @@ def block(height: FloatArray, grid: FloatArray, z: FloatArray) -> Mesh:
 
 
 @cache
-def table() -> Ground:
+def bone() -> Bone:
     """A flat table of 20 by 20 mm with four sloping sides."""
     grid, z = np.arange(-26.0, 26.0, 0.5) + 0.0137, np.arange(-18.0, 6.0, 0.5) + 0.0071
     x, y = np.meshgrid(grid, grid, indexing="ij")
     top = -SLOPE * np.maximum(np.maximum(np.abs(x), np.abs(y)) - FLAT_MM, 0.0)
     mesh = block(top, grid, z)
-    bone = Bone("table", "midline", True, 1.0, 7000.0, mesh, np.eye(4), np.full(len(mesh.vertices_mm), 0.05))
+    return Bone("table", "midline", True, 1.0, 7000.0, mesh, np.eye(4), np.full(len(mesh.vertices_mm), 0.05))
+
+
+@cache
+def table() -> Ground:
     low, high = np.array([-20.0, -20.0, -10.0]), np.array([20.0, 20.0, 6.0])
-    return ground_of(bone, Neighbours(()), np.eye(4), low, high, offset_mm=OFFSET_MM)
+    return ground_of(bone(), Neighbours(()), np.eye(4), low, high, offset_mm=OFFSET_MM)
 
 
 def underside(lowest_mm: float = -12.0) -> Underside:
@@ -52,9 +59,23 @@ def square(half_mm: float, edge_mm: float = 1.0) -> Shape:
     return Shape(out <= -edge_mm, out)
 
 
+def made(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
+    seat = make_seat(table(), zones=shape.zones, offset_mm=OFFSET_MM, relief_mm=RELIEF_MM, apart_mm=1.5)
+    shell = make_shell(
+        table(), seat, footprint_mm=shape.footprint_mm, floor_mm=np.full(shape.zones.shape, -12.0),
+        cap_mm=np.full(shape.zones.shape, 5.0), outside_mm=OFFSET_MM + 4.0, wall_mm=1.0,
+    )  # fmt: skip
+    return to_part(difference(shell, seat.solid, what="shell"), "guide-table"), [("zones", 1.0)]
+
+
+@cache
+def shapes() -> tuple[Shape, ...]:
+    return finalists(underside(), square(10.0), [square(17.0)])
+
+
 @cache
 def found() -> Chosen:
-    return best_shape(underside(), square(10.0), [square(17.0)])
+    return best_made(shapes(), made, bone(), np.eye(4))
 
 
 def test_an_underside_touches_at_the_offset_and_nothing_of_it_is_nearer() -> None:
@@ -72,7 +93,7 @@ def test_the_area_that_touches_is_that_of_the_slopes() -> None:
 
 def test_a_shell_ends_at_its_floor() -> None:
     under, whole = (underside(low).of(square(17.0)) for low in (-1.0, -12.0))
-    assert under.body.carrying < whole.body.carrying
+    assert under.area_mm2 < whole.area_mm2
     low_mm = (under.body.points_mm[:, 2] - under.body.seats_mm[:, 2].max()).min()
     assert abs(low_mm + 1.0 + OFFSET_MM) < 0.1
 
@@ -84,17 +105,32 @@ def test_contact_leaves_a_table_for_its_sloping_sides_and_seats_there() -> None:
 
 
 def test_chosen_contact_is_no_larger_than_the_plain_one_nor_far_smaller() -> None:
-    plain_mm2, mm2 = (underside().of(one).area_mm2 for one in (square(10.0), found().shape))
-    assert LEAST_AREA * plain_mm2 <= mm2 <= plain_mm2
+    plain_mm2 = face_areas(made(square(10.0))[0])[CONTACT]
+    assert 0.9 * LEAST_AREA * plain_mm2 <= face_areas(found().part)[CONTACT] <= plain_mm2
+
+
+def test_a_part_that_touches_more_or_cannot_be_made_is_not_chosen() -> None:
+    def refuses(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
+        if shape is not shapes()[0]:
+            raise DesignError("no", hint="")
+        return made(shape)
+
+    kept = best_made(shapes(), refuses, bone(), np.eye(4))
+    assert kept.after == kept.before == found().before
+    small = square(5.0)
+    assert (
+        face_areas(best_made((small, *shapes()[1:]), made, bone(), np.eye(4)).part)[CONTACT]
+        <= face_areas(made(small)[0])[CONTACT]
+    )
 
 
 def test_what_is_chosen_seats_no_worse_than_a_plain_shell_that_seats_well() -> None:
-    again = best_shape(underside(), found().shape, [square(10.0)])
-    assert again.after[1] <= again.before[1] < found().before[1] / 2.0
-    assert again.after == again.before or again.shape is not found().shape
+    again = best_made((shapes()[-1], shapes()[0]), made, bone(), np.eye(4))
+    assert max(again.after[1] / 0.05, 1.0) <= max(again.before[1] / 0.05, 1.0)
 
 
 def test_figures_name_both_shares_before_and_after() -> None:
     figures = dict(found().figures)
+    assert figures["zones"] == 1.0
     assert figures["contact_stuck_or_lost_percent_before"] == 100.0 * found().before[1]
     assert figures["contact_wrong_seats_percent_after"] == 100.0 * found().after[0]

@@ -1,4 +1,4 @@
-"""Plates that an osteotomy guide may have, and the one of them that seats best: `optimise_contact`."""
+"""Plates that an osteotomy guide may have, and which of them should seat best: `optimise_contact`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ from itertools import product
 
 import numpy as np
 
-from batchone.design.contact.seat import Ground
+from batchone.design.contact.ground import Relief
+from batchone.design.contact.seat import BoolArray, Ground
+from batchone.design.contact.shell import capsule_mm
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.guide.body import APART_MM, EDGE_MM
 from batchone.design.osteotomy.fittings import Fittings
 from batchone.design.osteotomy.layout import WIDER_MM, Layout
-from batchone.design.seating.choose import Chosen, best_shape
+from batchone.design.seating.choose import finalists
 from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.values import FloatArray
 
 MIDDLE_MM = 4.0  # half width along the bone that may be relieved: what rolls about a shaft is held by its flanks; own default
 
 
-def chosen_plate(
-    widest: Shape, floor_mm: FloatArray, layout: Layout, ground: Ground, chosen: OsteotomyGuideParameters, fit: Fittings
-) -> Chosen:
-    """Of plates wider to one side, both or none, their middle relieved or not, the one that seats best.
-
-    None has more contact than the plain one.
-    """
+def likely_plates(
+    widest: Shape,
+    floor_mm: FloatArray,
+    layout: Layout,
+    ground: Ground,
+    relief: Relief,
+    chosen: OsteotomyGuideParameters,
+    fit: Fittings,
+) -> tuple[Shape, ...]:
+    """The plain plate, and of those wider to one side, both or none, their middle relieved or not, what should seat best."""
     lattice = ground.lattice
     underside = Underside(
         ground,
@@ -34,19 +39,35 @@ def chosen_plate(
         offset_mm=fit.offset_mm,
         relief_mm=chosen.relief_mm,
         apart_mm=APART_MM,
+        open_=_cut_out(layout, ground, relief),
     )
     apart = np.minimum(layout.arm(lattice), layout.seats(lattice))  # the arm and what holds the pins stay
 
     x_mm = np.broadcast_to(lattice.x_mm, widest.zones.shape)
 
     def within(left_mm: float, right_mm: float, middle_mm: float) -> Shape:
-        half = 0.5 * chosen.plate_mm
-        edge = np.maximum(-half - left_mm - lattice.x_mm, lattice.x_mm - half - right_mm)
+        low, high = layout.low_mm[0] + WIDER_MM - left_mm, layout.high_mm[0] - WIDER_MM + right_mm
+        edge = np.maximum(low - lattice.x_mm, lattice.x_mm - high)
         inside = np.minimum(edge, apart)
         zones = widest.zones & ((edge <= -EDGE_MM) | (layout.foot(lattice) <= -EDGE_MM))
-        zones &= np.abs(x_mm - 0.5 * (right_mm - left_mm)) >= middle_mm
+        zones &= np.abs(x_mm - 0.5 * (low + high)) >= middle_mm
         return Shape(zones, np.maximum(widest.footprint_mm, inside))
 
     wider = (0.0, 0.5 * WIDER_MM, WIDER_MM)
     plain, *may = (within(left, right, middle) for middle in (0.0, MIDDLE_MM) for left, right in product(wider, repeat=2))
-    return best_shape(underside, plain, may)
+    return finalists(underside, plain, may)
+
+
+def _cut_out(layout: Layout, ground: Ground, relief: Relief) -> BoolArray:
+    """(x, y) columns that bores and slots take from the underside."""
+    lattice = ground.lattice
+    bores = [capsule_mm(lattice, one.entry_mm, one.entry_mm, 0.5 * one.bore_mm) for one in layout.sleeves]
+    found = np.asarray(np.minimum.reduce(bores) < 0.0)
+    x_mm, y_mm = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)
+    places = np.stack([x_mm, y_mm, relief.height_mm], axis=-1)
+    for slot in layout.slots:
+        along = places - slot.middle_mm
+        across = along @ slot.across
+        inside = (slot.across_mm[0] < across) & (across < slot.across_mm[1])
+        found |= inside & (np.abs(along @ slot.normal) < 0.5 * slot.width_mm)
+    return found

@@ -38,11 +38,12 @@ from batchone.design.guide.slot import BLOCK, Slot, cut_tool, filled
 from batchone.design.guide.window import Opening, marks_beside, refuse_narrow, taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.osteotomy.approach import FACING
-from batchone.design.osteotomy.contact import chosen_plate
+from batchone.design.osteotomy.contact import likely_plates
 from batchone.design.osteotomy.cuts import Cut, title_of
 from batchone.design.osteotomy.fittings import Fittings, fittings
 from batchone.design.osteotomy.layout import ARM_MM, Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
+from batchone.design.seating.choose import best_made
 from batchone.design.seating.underside import Shape
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
@@ -142,47 +143,53 @@ def _guide(
     lowest = ndimage.gaussian_filter(from_nearest(np.where(carries, relief.height_mm, 0.0), carries), _SMOOTH)
     footprint = np.maximum(np.minimum(plate, arm), _beyond_mm(carries, ground) - _OVER_EDGE_MM - EDGE_MM)
     footprint = np.minimum(footprint, layout.seats(ground.lattice))
-    more: list[tuple[str, float]] = []
-    if chosen.optimise_contact:
-        found = chosen_plate(Shape(zones, footprint), lowest - _OVER_EDGE_MM, layout, ground, chosen, fit)
-        zones, footprint, more = found.shape.zones, found.shape.footprint_mm, found.figures
-    seat = make_seat(ground, zones=zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
-    shell = make_shell(
-        ground,
-        _with_slots(seat, ground, layout.slots),
-        footprint_mm=footprint,
-        floor_mm=lowest - _OVER_EDGE_MM,
-        cap_mm=np.full(zones.shape, float(ground.lattice.z_mm[-3])),
-        outside_mm=fit.offset_mm + chosen.shell_mm,
-        wall_mm=max(chosen.shell_mm - chosen.relief_mm, process.min_wall_mm),
-    )
-    above = union(*blocks, *(sleeve.tube() for sleeve in sleeves), what=f"{name}: blocks, sleeves")
-    body = difference(union(above, shell, what=f"{name}: plate"), seat.solid, what=f"{name}: seat")
-    handles = handles_of(body) + len(sleeves) + (len(layout.slots) if chosen.slot == "captured" else 0)
-    cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
-    bores = tuple(sleeve.bore() for sleeve in sleeves)
-    openings = _openings(name, layout, ground, relief, zones, footprint, taken_mm(ground.lattice, sleeves, blocks=blocks), chosen)
-    tools = (*(cut_tool(cut) for cut in cuts), *(sleeve.cut() for sleeve in sleeves), *(cut_tool(one.hole()) for one in openings))
-    body = difference(body, *tools, what=f"{name}: slots, bores, openings")
-    handles += len(openings)
-    marks: tuple[Feature, ...] = ()
-    if chosen.engrave:
-        marks = _marks(label_slot, words, chosen, process, upward=not downward)
-        body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
-    whole = finished(_whole(body, name, sleeves))
-    part = to_part(
-        whole,
-        f"guide-{name}",
-        functional_faces=(
-            *_faces(layout.slots, sleeves, process, engraved_too=bool(marks)),
-            *(opening.face(process) for opening in openings),
-        ),
-        step=step_of((*cuts, *bores, *(opening.hole() for opening in openings), *marks), pose=layout.pose),
-        pose=layout.pose,
-        handles=handles,
-    )
-    refuse_little(part, OSTEOTOMY_GUIDE.limits, hint="a larger plate_mm, or another approach")
-    return part, [("zones_mm2", face_areas(part)[CONTACT]), *more]
+
+    def make(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
+        seat = make_seat(ground, zones=shape.zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
+        shell = make_shell(
+            ground,
+            _with_slots(seat, ground, layout.slots),
+            footprint_mm=shape.footprint_mm,
+            floor_mm=lowest - _OVER_EDGE_MM,
+            cap_mm=np.full(shape.zones.shape, float(ground.lattice.z_mm[-3])),
+            outside_mm=fit.offset_mm + chosen.shell_mm,
+            wall_mm=max(chosen.shell_mm - chosen.relief_mm, process.min_wall_mm),
+        )
+        above = union(*blocks, *(sleeve.tube() for sleeve in sleeves), what=f"{name}: blocks, sleeves")
+        body = difference(union(above, shell, what=f"{name}: plate"), seat.solid, what=f"{name}: seat")
+        handles = handles_of(body) + len(sleeves) + (len(layout.slots) if chosen.slot == "captured" else 0)
+        cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
+        bores = tuple(sleeve.bore() for sleeve in sleeves)
+        taken = taken_mm(ground.lattice, sleeves, blocks=blocks)
+        openings = _openings(name, layout, ground, relief, shape.zones, shape.footprint_mm, taken, chosen)
+        holes = tuple(opening.hole() for opening in openings)
+        tools = (*(cut_tool(one) for one in (*cuts, *holes)), *(sleeve.cut() for sleeve in sleeves))
+        body = difference(body, *tools, what=f"{name}: slots, bores, openings")
+        handles += len(openings)
+        marks: tuple[Feature, ...] = ()
+        if chosen.engrave:
+            marks = _marks(label_slot, words, chosen, process, upward=not downward)
+            body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
+        whole = finished(_whole(body, name, sleeves))
+        part = to_part(
+            whole,
+            f"guide-{name}",
+            functional_faces=(
+                *_faces(layout.slots, sleeves, process, engraved_too=bool(marks)),
+                *(opening.face(process) for opening in openings),
+            ),
+            step=step_of((*cuts, *bores, *holes, *marks), pose=layout.pose),
+            pose=layout.pose,
+            handles=handles,
+        )
+        refuse_little(part, OSTEOTOMY_GUIDE.limits, hint="a larger plate_mm, or another approach")
+        return part, [("zones_mm2", face_areas(part)[CONTACT])]
+
+    if not chosen.optimise_contact:
+        return make(Shape(zones, footprint))
+    plates = likely_plates(Shape(zones, footprint), lowest - _OVER_EDGE_MM, layout, ground, relief, chosen, fit)
+    found = best_made(plates, make, bone, layout.pose)
+    return found.part, found.figures
 
 
 def _openings(

@@ -21,7 +21,7 @@ from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import Axis, Bone, FloatArray, Mesh, Plan, Plane
 
 WRAP_MM = 3.0  # the blocks reach so far below where the bone is highest; project default, unverified
-WIDER_MM = 8.0  # on each side, a plate whose contact is chosen is wider, with no more contact; project default, unverified
+WIDER_MM = 12.0  # on each side, a plate whose contact is chosen is wider, with no more contact; project default, unverified
 ARM_MM = 12.0  # width of the arm, and the length over which its end touches; project default, unverified
 _ROUND_MM = 5.0  # corners of the plate; project default
 _UNDER_PIN_MM = 2.0  # there is plate so far round a sleeve, whether the bone carries there or not; project default
@@ -43,7 +43,7 @@ class Layout:
     sleeves
         From ``pin-1`` on, stop faces not yet in place.
     low_mm, high_mm
-        (2,) corners (x, y) of the plate.
+        (2,) corners (x, y) of the plate, ``WIDER_MM`` wider on each side where its contact is chosen.
     arm_mm
         (2, 2) where the arm starts and ends (x, y), or None.
     """
@@ -127,8 +127,8 @@ def laid_out(bone: Bone, plan: Plan, end: str, chosen: OsteotomyGuideParameters,
     around = 0.5 * outer + _OVER_PIN_MM
     entries = np.array([sleeve.entry_mm[:2] for sleeve in sleeves])
     low, high = entries.min(axis=0) - around, entries.max(axis=0) + around
-    half = 0.5 * chosen.plate_mm + (WIDER_MM if chosen.optimise_contact else 0.0)
-    low[0], high[0] = min(low[0], -half), max(high[0], half)
+    half, wider = 0.5 * chosen.plate_mm, WIDER_MM if chosen.optimise_contact else 0.0
+    low[0], high[0] = min(low[0], -half) - wider, max(high[0], half) + wider
     arm = None
     if chosen.extension_mm > 0.0:
         start, sign = (low[1], -1.0) if downward else (high[1], 1.0)

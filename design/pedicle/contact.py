@@ -15,7 +15,7 @@ from batchone.design.contact.seat import BoolArray, Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.guide.body import APART_MM, EDGE_MM, carrying, lowest_mm, shadows
 from batchone.design.guide.sleeve import Sleeve
-from batchone.design.seating.choose import Chosen, best_shape
+from batchone.design.seating.choose import finalists
 from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.values import FloatArray
 
@@ -23,7 +23,7 @@ WIDER_MM = 3.0  # all round, a pad whose contact is chosen may be wider, with no
 MIDDLE_MM = 5.0  # half width that a shell may leave free over the spinous process; project default, unverified
 
 
-def chosen_shell(
+def likely_shells(
     ground: Ground,
     relief: Relief,
     sleeves: tuple[Sleeve, ...],
@@ -36,8 +36,8 @@ def chosen_shell(
     highest_mm: float,
     offset_mm: float,
     relief_mm: float,
-) -> tuple[Chosen, BoolArray]:
-    """Choose a shell for one level; and the columns (x, y) that may touch.
+) -> tuple[tuple[Shape, ...], BoolArray]:
+    """The plain shell of a level and what should seat best; and the columns (x, y) that may touch.
 
     Parameters
     ----------
@@ -82,4 +82,4 @@ def chosen_shell(
         for base in (np.minimum(pad_mm, hooks_mm), pad_mm, widest, wide_mm)
         for no_middle, no_side in product((False, True) if both else (False,), repeat=2)
     ]
-    return best_shape(underside, shapes[0], shapes[1:]), may
+    return finalists(underside, shapes[0], shapes[1:]), may

@@ -37,9 +37,11 @@ from batchone.design.guide.sleeve import Sleeve, refuse_colliding
 from batchone.design.guide.window import refuse_narrow, taken_mm, window_in
 from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
-from batchone.design.pedicle.contact import WIDER_MM, chosen_shell
+from batchone.design.pedicle.contact import WIDER_MM, likely_shells
 from batchone.design.pedicle.fittings import Fittings, fittings
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
+from batchone.design.seating.choose import best_made
+from batchone.design.seating.underside import Shape
 from batchone.design.solid import Feature, step_of
 from batchone.design.tables import Tables
 from batchone.pipeline.order import Order
@@ -48,7 +50,6 @@ from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
-_HOOK_INWARD = 0.25  # of the way from an entry to the middle: at .45 hooks catch on the spinous process; own default, unverified
 _HOOK_RADIUS = 0.375  # half a hook's width, of the pad's reach; project default, unverified
 _HOOK_BEYOND_MM = 9.0  # beyond the pad: laminae end 14 to 22 mm below the entries of four vertebrae; project default, unverified
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
@@ -145,14 +146,11 @@ def _deep_mm(chosen: PedicleGuideParameters) -> float:
 
 
 def _hooks_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
-    """(x, y) signed distance to the edge of the hooks, which reach over the lower edge of the laminae on each side."""
-    middle = 0.5 * (entries_mm[0] + entries_mm[-1])
-    shape = np.full(lattice.shape[:2], np.inf)
-    for end in entries_mm if chosen.hook_mm > 0.0 else ():
-        inner = end + _HOOK_INWARD * (middle - end)
-        radius_mm = _HOOK_RADIUS * chosen.pad_mm
-        lower = inner - np.array([0.0, _deep_mm(chosen) - radius_mm, 0.0])
-        shape = np.minimum(shape, capsule_mm(lattice, inner, lower, radius_mm))
+    """(x, y) signed distance to the edge of the hooks, which reach from each entry down over the lower edge of the laminae."""
+    shape, radius_mm = np.full(lattice.shape[:2], np.inf), _HOOK_RADIUS * chosen.pad_mm
+    for entry in entries_mm if chosen.hook_mm > 0.0 else ():
+        lower = entry - np.array([0.0, _deep_mm(chosen) - radius_mm, 0.0])
+        shape = np.minimum(shape, capsule_mm(lattice, entry, lower, radius_mm))
     return shape
 
 
@@ -166,11 +164,11 @@ def _guide(
     footprint = np.minimum(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
     zones = carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
-    figures: list[tuple[str, float]] = []
     hangs = (hooks < 0.0) & (pad >= -process.min_wall_mm)  # from within the pad on: what hangs down is nowhere thinner
     deep = np.where(hangs, max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM)
+    shapes = (Shape(zones, footprint),)
     if chosen.optimise_contact and zones.any():
-        found, carries = chosen_shell(
+        shapes, carries = likely_shells(
             site.ground,
             site.relief,
             site.sleeves,
@@ -183,8 +181,6 @@ def _guide(
             offset_mm=offset_mm,
             relief_mm=chosen.relief_mm,
         )
-        zones, footprint = found.shape.zones, found.shape.footprint_mm
-        figures = [(f"{name}_{title}", value) for title, value in found.figures]
     shadows = site.sleeves
     bars, lines = bar(
         name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process,
@@ -192,59 +188,67 @@ def _guide(
     )  # fmt: skip
     for link in bars:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
-    window = None
-    if chosen.window_mm > 0.0:
-        taken = taken_mm(lattice, site.sleeves, bars)
-        window = window_in(name, lattice, zones, footprint, taken, diameter_mm=chosen.window_mm)
     above = union(
         *(sleeve.tube() for sleeve in site.sleeves), *(solid for link in bars for solid in link.solids()),
         what=f"{name}: sleeves, crosslink",
     )  # fmt: skip
 
-    def uncut() -> Solid:
-        base = footing(
-            site.ground,
-            site.relief,
-            zones,
-            name=name,
-            footprint_mm=footprint,
-            deep_mm=deep,
-            cap_mm=cap,
-            offset_mm=offset_mm,
-            relief_mm=chosen.relief_mm,
-            shell_mm=chosen.shell_mm,
-            process=process,
-            sleeves=shadows,
-            carries=carries,
-            bars=bars,
+    def make(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
+        window = None
+        if chosen.window_mm > 0.0:
+            taken = taken_mm(lattice, site.sleeves, bars)
+            window = window_in(name, lattice, shape.zones, shape.footprint_mm, taken, diameter_mm=chosen.window_mm)
+
+        def uncut() -> Solid:
+            base = footing(
+                site.ground,
+                site.relief,
+                shape.zones,
+                name=name,
+                footprint_mm=shape.footprint_mm,
+                deep_mm=deep,
+                cap_mm=cap,
+                offset_mm=offset_mm,
+                relief_mm=chosen.relief_mm,
+                shell_mm=chosen.shell_mm,
+                process=process,
+                sleeves=shadows,
+                carries=carries,
+                bars=bars,
+            )
+            return guide_body(base, above, site.sleeves, name=name)
+
+        def features() -> tuple[tuple[Feature, ...], tuple[Feature, ...], bytes]:
+            holes = (*(sleeve.bore() for sleeve in site.sleeves), *((window.hole(),) if window else ()))
+            marks = marks_on(bars[-1], site.sleeves, lines, process) if lines else ()
+            return holes, marks, step_of((*holes, *marks), pose=site.pose)
+
+        body, (holes, marks, step) = beside(uncut, features)  # solids on one thread alone: their numbers order the triangles
+        tools = (
+            *(solid_from_mesh(hole.mesh, hole.name) for hole in holes),
+            *(solid_from_mesh(mark.mesh, LABEL) for mark in marks),
+            *(mouth.tool() for mouth in site.mouths if mouth.cuts),
         )
-        return guide_body(base, above, site.sleeves, name=name)
+        handles = handles_of(body) + len(holes)
+        body = finished(difference(body, *tools, what=f"{name}: bores, window, label"))
+        part = to_part(
+            body,
+            f"guide-{name}",
+            functional_faces=(*_faces(site, bool(marks), process), *((window.face(process),) if window else ())),
+            step=step,
+            pose=site.pose,
+            handles=handles,
+        )
+        refuse_little(part, PEDICLE_GUIDE.limits, hint="a larger pad_mm or rise_mm, hooks (hook_mm), or a guide for both sides")
+        return part, [("zones_mm2", face_areas(part)[CONTACT])]
 
-    def features() -> tuple[tuple[Feature, ...], tuple[Feature, ...], bytes]:
-        holes = (*(sleeve.bore() for sleeve in site.sleeves), *((window.hole(),) if window else ()))
-        marks = marks_on(bars[-1], site.sleeves, lines, process) if lines else ()
-        return holes, marks, step_of((*holes, *marks), pose=site.pose)
-
-    body, (holes, marks, step) = beside(uncut, features)  # solids on one thread alone: their numbers order the triangles
-    tools = (
-        *(solid_from_mesh(hole.mesh, hole.name) for hole in holes),
-        *(solid_from_mesh(mark.mesh, LABEL) for mark in marks),
-        *(mouth.tool() for mouth in site.mouths if mouth.cuts),
-    )
-    handles = handles_of(body) + len(holes)
-    body = finished(difference(body, *tools, what=f"{name}: bores, window, label"))
-    part = to_part(
-        body,
-        f"guide-{name}",
-        functional_faces=(*_faces(site, bool(marks), process), *((window.face(process),) if window else ())),
-        step=step,
-        pose=site.pose,
-        handles=handles,
-    )
-    refuse_little(part, PEDICLE_GUIDE.limits, hint="a larger pad_mm or rise_mm, hooks (hook_mm), or a guide for both sides")
-    figures.append((f"{name}_zones_mm2", face_areas(part)[CONTACT]))
-    figures += [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
-    return part, figures
+    tops = [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
+    if len(shapes) > 1:
+        found = best_made(shapes, make, site.bone, site.pose)
+        part, figures = found.part, found.figures
+    else:
+        part, figures = make(shapes[0])
+    return part, [*((f"{name}_{title}", value) for title, value in figures), *tops]
 
 
 def _faces(site: Site, engraved_too: bool, process: Process) -> tuple[FunctionalFace, ...]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchone.design.contact.seat import BoolArray
+from batchone.design.booleans import face_areas
+from batchone.design.contact.seat import CONTACT, BoolArray
+from batchone.design.seating.contacts import Contact, Landscape
 from batchone.design.seating.friction import spread
+from batchone.design.seating.make import seated
 from batchone.design.seating.settle import Poses
 from batchone.design.seating.stability import Press, press_of
 from batchone.design.seating.underside import Shape, Under, Underside
 from batchone.design.seating.uniqueness import planned_seat, reference, uniqueness
 from batchone.design.seating.zones import cells_of, steadiest
-from batchone.pipeline.values import IntArray
+from batchone.pipeline.errors import DesignError
+from batchone.pipeline.values import Bone, FloatArray, IntArray, Part
 
 CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
 LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
@@ -38,17 +42,18 @@ _EVERY = 3  # numerical: one column in so many, each way, is a place in the sear
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """A shell and where it touches, and the seat of the plain and of this one: shares of wrong and of stuck or lost starts."""
+    """A part as made, its figures, and the seat of the plain and of this one: shares of wrong and of stuck or lost starts."""
 
-    shape: Shape
+    part: Part
+    of_part: tuple[tuple[str, float], ...]
     before: tuple[float, float]
     after: tuple[float, float]
 
     @property
     def figures(self) -> list[tuple[str, float]]:
-        """Percentages before and after, by name."""
+        """Those of the part, and percentages before and after, by name."""
         names = ("wrong_seats_percent", "stuck_or_lost_percent")
-        return [
+        return list(self.of_part) + [
             (f"contact_{name}_{when}", 100.0 * value)
             for when, shares in (("before", self.before), ("after", self.after))
             for name, value in zip(names, shares, strict=True)
@@ -81,11 +86,49 @@ class _Range:
         return self.low_mm2 <= area_mm2 <= self.high_mm2
 
 
-def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chosen:
-    """Choose what seats better than the plain shell with no more contact; the plain one where nothing does.
+def best_made(
+    shapes: Sequence[Shape], make: Callable[[Shape], tuple[Part, list[tuple[str, float]]]], bone: Bone, pose: FloatArray
+) -> Chosen:
+    """Make a part of each shell and choose the one that seats best, as a part is scored; the plain one where none is better.
+
+    Parameters
+    ----------
+    shapes
+        From :func:`finalists`, the plain one first.
+    make
+        Makes a part and its figures of a shell. What cannot be made, or touches more than the plain part, is left out.
+    bone, pose
+        What it sits on, and (4, 4) the guide's frame in LPS.
+
+    Raises
+    ------
+    DesignError
+        The plain part cannot be made.
+    """
+    first, *others = shapes
+    plain = make(first)
+    made, most_mm2 = [plain], face_areas(plain[0])[CONTACT]
+    for shape in others:
+        try:
+            one = make(shape)
+        except DesignError:
+            continue
+        if face_areas(one[0])[CONTACT] <= most_mm2:
+            made.append(one)
+    seats = [seated(part, bone, pose) for part, _ in made]
+    costs = [_cost(_seats(one.body, one.ground, STARTS, SEED + 5)) for one in seats]
+    best = int(np.argmin(costs))
+    before, after = (_seats(seats[n].body, seats[n].ground, TOLD_STARTS, SEED + 10) for n in (0, best))
+    if _cost(after) >= _cost(before):
+        best, after = 0, before
+    return Chosen(made[best][0], tuple(made[best][1]), before, after)
+
+
+def finalists(underside: Underside, plain: Shape, may: Sequence[Shape]) -> tuple[Shape, ...]:
+    """The plain shell, and those that may seat better with no more contact, the best first.
 
     Shells are sorted by what sticks of a few starts; zones of the best are moved square by square, each step judged on the same
-    starts as the last; the best of all are judged on others.
+    starts as the last.
 
     Parameters
     ----------
@@ -101,10 +144,11 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chos
     squares = _squares(plain.zones, underside.step_mm)
     wholes = []
     for shape in (plain, *may):
-        held = _held(underside.of(shape))
-        if held.under.area_mm2 >= area.low_mm2:
+        under = underside.of(shape)
+        held = _held(under)
+        if under.area_mm2 >= area.low_mm2:
             every = frozenset(np.unique(squares[shape.zones]).tolist())
-            wholes.append((held.stuck(SORTED, SEED), held.under.area_mm2, _Zones(shape, squares, every)))
+            wholes.append((held.stuck(SORTED, SEED), under.area_mm2, _Zones(shape, squares, every)))
     wholes.sort(key=lambda row: row[0])
     tried = [(stuck, one) for stuck, area_mm2, one in wholes if area.holds(area_mm2)]
     for number, (_, _, whole) in enumerate(wholes[:THINNED]):
@@ -114,11 +158,8 @@ def best_shape(underside: Underside, plain: Shape, may: Sequence[Shape]) -> Chos
     halved = [(_share(_held(underside.of(one.shape)), 1.0), one) for _, one in tried[:HALVED]]
     best = [one for _, one in sorted(halved, key=lambda row: row[0])]
     moved = [_moved(underside, one, area, SEED + 1000 * number) for number, one in enumerate(best[:BEGUN])]
-    finals = [plain, *(one.shape for one in (*moved, *best[:FINALISTS]))]
-    costs = [_cost(_seats(underside.of(one), STARTS, SEED + 5)) for one in finals]
-    found = finals[int(np.argmin(costs))]
-    before, after = (_seats(underside.of(one), TOLD_STARTS, SEED + 10) for one in (plain, found))
-    return Chosen(found, before, after) if _cost(after) < _cost(before) else Chosen(plain, before, before)
+    found = {(id(one.whole), one.kept): one.shape for one in (*moved, *best[:FINALISTS])}
+    return (plain, *found.values())
 
 
 def _begun(underside: Underside, whole: _Zones, area: _Range, seed: int) -> Iterator[_Zones]:
@@ -188,29 +229,34 @@ def _squares(zones: BoolArray, step_mm: float) -> IntArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
-    """An underside with its best push and its planned seat."""
+    """A body on its bone with its best push and its planned seat."""
 
-    under: Under
+    body: Contact
+    ground: Landscape
     press: Press
     seat: Poses
 
     def stuck(self, count: int, seed: int) -> float:
         """Share of starts that stick or are lost."""
-        return spread(self.under.body, self.under.ground, self.press, self.seat, count=count, seed=seed).bad
+        return spread(self.body, self.ground, self.press, self.seat, count=count, seed=seed).bad
 
     def wrong(self, count: int, seed: int) -> float:
         """Share of starts that come to rest elsewhere."""
-        return uniqueness(self.under.body, self.under.ground, self.press, self.seat, count=count, seed=seed).wrong
+        return uniqueness(self.body, self.ground, self.press, self.seat, count=count, seed=seed).wrong
 
 
 def _held(under: Under) -> _Held:
-    press = press_of(under.body)
-    return _Held(under, press, reference(under.body, planned_seat(under.body, under.ground, press)))
+    return _on(under.body, under.ground)
 
 
-def _seats(under: Under, count: int, seed: int) -> tuple[float, float]:
+def _on(body: Contact, ground: Landscape) -> _Held:
+    press = press_of(body)
+    return _Held(body, ground, press, reference(body, planned_seat(body, ground, press)))
+
+
+def _seats(body: Contact, ground: Landscape, count: int, seed: int) -> tuple[float, float]:
     """Shares of wrong starts, and of those that stick or are lost."""
-    held = _held(under)
+    held = _on(body, ground)
     return held.wrong(count, seed), held.stuck(count, seed + 1)
 
 

@@ -21,6 +21,7 @@ PRESS_CONE_DEG = 25.0  # directions tried, about the way on (facts, METHODS C.3)
 AMONG = 0.5  # numerical: pushes whose margin is this share of the largest count, the more the larger
 STEEPEST = 0.06  # numerical: contacts parallel to the load go to infinity in the projection
 ENOUGH_DEG = 20.0  # a margin of so much holds the 15 degrees of METHODS C.8, of which a linear margin promises 0.6 to 0.9 (C.3)
+WORTH = 0.9  # a push leans no further for the last tenth of the margin: it rubs more than it holds; project default, unverified
 _LEANS = 16  # numerical: directions tried between the best push and the way on
 AXES = ("x", "y", "z", "about x", "about y", "about z")
 _FLAT = 1e-9  # numerical: smaller eigenvalues are none
@@ -142,8 +143,8 @@ def best_press(body: Contact, facets: FloatArray) -> Press:
     """The middle of the pushes with the largest docking margins; against the mean of the normals where none has one.
 
     The single largest flips between pushes 12 degrees apart when the places sampled on the same contact change, and the share of
-    false seats with it; the middle of those nearly as good stays, and a hand may miss it to any side. Where it holds more than
-    enough, it leans no further from the way on than it needs to: a push that leans rubs the guide along the bone as it comes on.
+    false seats with it; the middle of those nearly as good stays, and a hand may miss it to any side. It leans no further from
+    the way on than holds enough, or nearly as much as any: a push that leans rubs the guide along the bone as it comes on.
     """
     directions = cone(_ON, PRESS_CONE_DEG, 4)
     places = np.concatenate([np.zeros((1, 3)), body.seats_mm[farthest(body.seats_mm, PRESS_POINTS - 1)]])
@@ -161,8 +162,8 @@ def best_press(body: Contact, facets: FloatArray) -> Press:
     leans = share * along / np.linalg.norm(along) + (1.0 - share) * _ON
     leans /= np.linalg.norm(leans, axis=1)[:, None]
     held = margins_deg(facets, wrench(np.tile(at, (len(leans), 1)), leans, body.rho_mm))
-    enough = np.flatnonzero(held >= ENOUGH_DEG)
-    chosen = int(enough[0]) if len(enough) else _LEANS
+    most = float(held.max())
+    chosen = int(np.argmax(held >= min(ENOUGH_DEG, WORTH * most, most)))
     return Press(at, leans[chosen], float(held[chosen]))
 
 

@@ -13,13 +13,10 @@ from scipy import ndimage
 
 from batchone.design.contact.field import Float32Array, nearest_on_the_way
 from batchone.design.contact.seat import BoolArray, Ground, level_map_mm
-from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, thinned
+from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, spacing_mm, thinned
 from batchone.pipeline.values import FloatArray
 
-CARRYING_MM, OTHERS_MM = (
-    0.5,
-    1.0,
-)  # numerical: between places; at 0.8 mm half as much sticks, and the best of those is not the best
+OTHERS_MM = 1.0  # numerical: between places that do not carry
 _TOUCHES_MM = 0.08  # numerical: a height between voxels of 0.3 mm errs by less
 _RIM_MM = (1.0, 2.0, 3.0, 4.0)  # numerical: heights of places on the sides of a shell
 _LEAST_FACING = 0.2  # numerical: steeper contact counts as no larger than this says
@@ -82,7 +79,7 @@ class Underside:
         self._bone = landscape(ground.bone, self.surface_mm(over)[::_EVERY])
 
     def of(self, shape: Shape) -> Under:
-        """The underside of one shell."""
+        """The underside of one shell, with places as far apart as on a part that is scored."""
         lattice = self._lattice
         zones = level_map_mm(shape.zones, lattice.step_mm, offset_mm=self._offset_mm, relief_mm=self._relief_mm)
         level = zones if self._close is None else np.minimum(zones, self._close)
@@ -98,11 +95,11 @@ class Underside:
         near = np.concatenate([thinned(one, OTHERS_MM) for one in others])
         near = near[self._bone.at(near) < NEAR_MM]
         facing = np.maximum(self._bone.normals(places[touches])[:, 2], _LEAST_FACING)
-        carrying = thinned(places[touches], CARRYING_MM)
+        area_mm2 = float((lattice.step_mm**2 / facing).sum())
+        carrying = thinned(places[touches], spacing_mm(area_mm2))
         middle = carrying.mean(axis=0) if len(carrying) else np.zeros(3)
         grid = self._bone.lattice
         ground = Landscape(type(grid)(grid.origin_mm - middle, grid.step_mm, grid.shape), self._bone.distance_mm)
-        area_mm2 = float((lattice.step_mm**2 / facing).sum())
         return Under(contact(carrying - middle, near - middle, ground), ground, area_mm2)
 
     @property
