@@ -166,7 +166,7 @@ def _guide(
     zones = carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
     hangs = (hooks < 0.0) & (pad >= -process.min_wall_mm)  # from within the pad on: what hangs down is nowhere thinner
     deep = np.where(hangs, max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM)
-    shapes = (Shape(zones, footprint),)
+    shapes: tuple[Shape, ...] = (Shape(zones, footprint),)
     if chosen.optimise_contact and zones.any():
         shapes, carries = likely_shells(
             site.ground,
