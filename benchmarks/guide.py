@@ -81,7 +81,7 @@ def main() -> None:
     )  # fmt: skip
     proposal = plan(shape, first)
     design(shape, proposal, first, process)  # kernels and libraries are loaded
-    changed = replace_parameters(first, shell_mm=3.5)
+    changed = replace_parameters(first, shell_mm=5.0)
     seconds: dict[str, list[float]] = {"plan": [], "device": [], "picture": [], "pictures": [], "interactive": [], "release": []}
     for _ in range(options.rounds):
         started = time.perf_counter()

@@ -276,8 +276,8 @@ class TestGuide:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 2.5), ("shell_mm", 3.5),
-            ("shell_mm", 6.0), ("pad_mm", 12.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0),
+            ("contact_offset_mm", 0.1), ("contact_offset_mm", 0.5), ("relief_mm", 0.6), ("relief_mm", 2.5), ("shell_mm", 4.0),
+            ("shell_mm", 6.0), ("pad_mm", 11.0), ("hook_mm", 0.0), ("hook_mm", 6.0), ("rise_mm", 0.0), ("sleeve_mm", 10.0),
             ("sleeve_mm", 30.0), ("sleeve_wall_mm", 1.2), ("sleeve_wall_mm", 4.0), ("window_mm", 3.0), ("window_mm", 8.0),
         ],
     )  # fmt: skip
@@ -291,7 +291,7 @@ class TestGuide:
         assert [finding.what for finding in found.findings if finding.verdict == "fail"] == []
 
     def test_a_thin_guide_of_one_side_has_whole_walls(self) -> None:
-        one = order("left", shell_mm=3.5)
+        one = order("left", shell_mm=4.0)
         proposal = plan(spine(), one)
         found = judged(design(spine(), proposal, one, PROCESS), proposal, one)
         assert [finding.what for finding in found.findings if finding.verdict == "fail"] == []

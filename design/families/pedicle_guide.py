@@ -30,7 +30,7 @@ class PedicleGuideParameters(GuideParameters):
     shell_mm: Annotated[
         float,
         Field(
-            ge=3.5,  # 3 to 6 mm are common practice; at 3 the root of a hook beside a relief came to a tip
+            ge=4.0,  # 3 to 6 mm are common practice; thinner ones kept thin spots at the ends of bars on scaled bones
             le=6.0,
             description="thickness of the shell, more where relief_mm leaves less than can be made; 4 mm in"
             " SlicerBoneReconstructionPlanner, up to 6 common practice",
@@ -38,7 +38,7 @@ class PedicleGuideParameters(GuideParameters):
     ] = 4.0
     pad_mm: Annotated[
         float,
-        Field(ge=5.0, le=12.0, description="reach of the shell around the line of the entries; project default, unverified"),
+        Field(ge=5.0, le=11.0, description="reach of the shell around the line of the entries; project default, unverified"),
     ] = 8.0
     hook_mm: Annotated[
         float, Field(ge=0.0, le=6.0, description="reach of the hooks over the lower edge, 0: none; project default, unverified")
