@@ -76,6 +76,15 @@ def test_an_edge_that_blasting_rounds_may_be_sharp(long_mm: float, verdict: str)
     assert (edge.verdict, edge.value) == (verdict, pytest.approx(long_mm, abs=1e-6))
 
 
+def test_strokes_of_engraved_letters_cut_nothing_but_an_edge_of_the_label_with_another_face_does() -> None:
+    ends = [[x, y, 0.0] for x in (0.0, 8.0) for y in (-2.0, 2.0)] + [[0.0, 0.0, 10.0], [8.0, 0.0, 10.0]]
+    mesh = part_of(Manifold.hull_points(np.array(ends)), fine_mm=50.0).mesh
+    middles = mesh.vertices_mm[mesh.faces].mean(axis=1) - mesh.vertices_mm.mean(axis=0)
+    for labels, length in ((np.ones(len(mesh.faces)), 0.0), (middles[:, 1] > 0.0, 8.0)):
+        part = Part("part", mesh, np.asarray(labels, dtype=np.int16), ("body", "label"))
+        assert sharp_findings(part)[0].value == pytest.approx(length, abs=1e-6)
+
+
 def test_a_triangle_that_is_folded_over_by_some_micrometres_is_no_edge() -> None:
     plain = part_of(block(8.0, 8.0, 8.0)).mesh
     top = np.flatnonzero((plain.vertices_mm[:, 2] > 143.9) & (np.abs(plain.vertices_mm[:, :2] - AWAY_MM[:2]).max(axis=1) < 3.9))
@@ -88,7 +97,7 @@ def test_a_triangle_that_is_folded_over_by_some_micrometres_is_no_edge() -> None
 
 def sharp_edges_by_normals(part: Part) -> float:
     """Length of the edges whose triangles' normals alone say that they are sharp, mm."""
-    _, length, inner = edges_of(part)
+    _, length, inner, _ = edges_of(part)
     return float(length[inner < np.radians(30.0)].sum())
 
 

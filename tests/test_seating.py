@@ -170,12 +170,14 @@ class TestStability:
         body, _, _ = capped()
         rows = jacobian(body.seats_mm, body.normals, body.rho_mm)
         leans, margins = [], []
-        for enough in (25.0, 32.0, 89.0):
+        for enough, worth in ((25.0, 1.0), (32.0, 1.0), (89.0, 1.0), (89.0, 0.95)):
             monkeypatch.setattr("batchone.design.seating.stability.ENOUGH_DEG", enough)
+            monkeypatch.setattr("batchone.design.seating.stability.WORTH", worth)
             press = best_press(body, docking_facets(rows))
             leans.append(float(np.degrees(np.arccos(-press.direction[2]))))
             margins.append(press.margin_deg)
         assert leans[0] < 0.01
+        assert leans[3] < 0.01  # what is left of the margin is not worth it
         assert 0.1 < leans[1] < leans[2]
         assert margins[0] < 32.0 <= margins[1] < margins[2]
 

@@ -2,7 +2,7 @@
 
 A tip no longer than a fine print's own roughness is blunted by printing and blasting, so short edges do not count. Where two
 triangles form a sharp edge it is asked how much of a small ball about it is material: a triangle that is folded over by some
-micrometres looks like an edge of 0 degrees and cuts nothing.
+micrometres looks like an edge of 0 degrees and cuts nothing. Edges between two faces of an engraved label lie below its face.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ _ACROSS = 8  # numerical: points across the ball, an even number: none lies on t
 POINT_SR = 2.0 * np.pi * (1.0 - np.cos(np.radians(0.5 * SHARP_DEG)))  # solid angle of a cone as pointed as such an edge
 POINT_MM = 0.3  # a point counts where all of its edges are so long; project default, unverified
 _UP = np.array([0.0, 0.0, 1.0])
+_LABEL = "label"  # engraved letters: a W has 27 degrees between its strokes
 _SOURCE = f"no edge or point of less than {SHARP_DEG:g} deg: project default, unverified"
 _HINT = "round or thicken it: change the parameter set last and design again"
 
 
 def sharp_findings(part: Part) -> tuple[Finding, ...]:
     """The longest sharp edge, mm, and the number of sharp points; open edges have no angle and are the mesh's matter."""
-    ends, length, inner = edges_of(part)
-    turned = inner < np.radians(SHARP_DEG)
+    ends, length, inner, faces = edges_of(part)
+    turned = (inner < np.radians(SHARP_DEG)) & ~_engraved(part, faces)
     cutting = _cutting_mm(part.mesh, ends[turned], length[turned])
     edge_mm, edge_at = _longest(part, ends[turned][cutting > 0.0], cutting[cutting > 0.0])
     points = _points(part, ends, length, inner)
@@ -47,8 +48,15 @@ def sharp_findings(part: Part) -> tuple[Finding, ...]:
     )  # fmt: skip
 
 
-def edges_of(part: Part) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Ends (e, 2), length (e,) mm and angle of the material (e,) rad, 0 to 2 pi, of each edge between two triangles."""
+def _engraved(part: Part, faces: IntArray) -> npt.NDArray[np.bool_]:
+    """(e,) whether both triangles (e, 2) of an edge are of the label."""
+    if _LABEL not in part.labels:
+        return np.zeros(len(faces), dtype=np.bool_)
+    return np.asarray((part.face_labels[faces] == part.labels.index(_LABEL)).all(axis=1))
+
+
+def edges_of(part: Part) -> tuple[IntArray, FloatArray, FloatArray, IntArray]:
+    """Ends (e, 2), length (e,) mm, angle of the material (e,) rad, 0 to 2 pi, and triangles (e, 2) of each edge between two."""
     mesh = part.mesh
     faces = mesh.faces.astype(np.int64)
     directed = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
@@ -65,7 +73,7 @@ def edges_of(part: Part) -> tuple[IntArray, FloatArray, FloatArray]:
     one, other = normals[first // 3], normals[second // 3]
     sine = np.einsum("ij,ij->i", np.cross(one, other), along) / np.maximum(length, 1e-30)
     turned = np.arctan2(sine, np.einsum("ij,ij->i", one, other))  # above 0: the faces fall away from each other
-    return ends.astype(np.int32), length, np.asarray(np.pi - turned)
+    return ends.astype(np.int32), length, np.asarray(np.pi - turned), np.column_stack([first // 3, second // 3]).astype(np.int32)
 
 
 def _cutting_mm(mesh: Mesh, ends: IntArray, length: FloatArray) -> FloatArray:

@@ -23,7 +23,8 @@ from batchone.design.guide.window import mark_findings, window_findings
 from batchone.design.nearest import nearest_mm
 from batchone.design.osteotomy.cuts import Cut, hinge_mm, title_of
 from batchone.design.osteotomy.fittings import blade, fittings
-from batchone.design.osteotomy.guide import label_wordings, planned_cuts, saw_depths_mm, slot_pin_mm
+from batchone.design.osteotomy.guide import planned_cuts, slot_pin_mm
+from batchone.design.osteotomy.label import label_wordings, saw_depths_mm
 from batchone.design.osteotomy.layout import Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.osteotomy.section import section

@@ -31,8 +31,7 @@ from batchone.design.families.osteotomy_guide import OSTEOTOMY_GUIDE, OsteotomyG
 from batchone.design.family import parameters_of
 from batchone.design.guide.body import APART_MM, EDGE_MM, MOST_SIGMA_MM, refuse_little, surface_points
 from batchone.design.guide.finish import finished
-from batchone.design.guide.label import LABEL, engraved, height_mm
-from batchone.design.guide.label_text import fitting, wordings
+from batchone.design.guide.label import LABEL, height_mm
 from batchone.design.guide.sleeve import Sleeve, rim_height_mm
 from batchone.design.guide.slot import BLOCK, Slot, cut_tool, filled
 from batchone.design.guide.window import Opening, marks_beside, refuse_narrow, taken_mm, window_in
@@ -41,6 +40,7 @@ from batchone.design.osteotomy.approach import FACING
 from batchone.design.osteotomy.contact import likely_plates
 from batchone.design.osteotomy.cuts import Cut, title_of
 from batchone.design.osteotomy.fittings import Fittings, fittings
+from batchone.design.osteotomy.label import BRIDGE_MM, LABEL_WALL_MM, label_wordings, marks_beside_slot, saw_depths_mm
 from batchone.design.osteotomy.layout import ARM_MM, Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.seating.choose import best_made
@@ -54,7 +54,6 @@ from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, Function
 
 SLOT_PIN_MM = 2.0  # wall between a slot and a bore: thinner ones break out; project default, unverified
 SLOTS_APART_MM = 1.5  # wall between two slots where they are nearest in the guide; preferred wall of generic SLS design guides
-_BRIDGE_MM = 5.0  # what joins the halves at the ends of a slot; project default, unverified
 _OPEN_BRIDGE_MM = 9.0  # where only one end joins them; project default, unverified
 _LEAST_ZONE_MM = 3.0  # narrower contact is relieved; project default, unverified
 _BELOW_MM = 9.0  # bone so far below the highest in the plate is not reached; project default, unverified
@@ -62,7 +61,6 @@ _OVER_EDGE_MM = 1.0  # the plate reaches so far below the contact; project defau
 _GAP_MM = 5.0  # bone that does not carry, narrower than twice this, lies below the plate all the same; project default
 _DRILL_FROM_MM, _DRILL_MM = 4.5, 40.0  # a drill's collar needs room from the stop face so far; project default
 _CLOSE_MM = 6.0  # blocks with less than this between their outer faces become one; project default
-_LABEL_WALL_MM = 1.5  # between the slot and the label; project default
 _THROUGH_MM = 20.0  # numerical: slots are cut so far below their blocks, through whatever is there
 _BEFORE_MM = 8.0  # numerical: and so far outside
 _SMOOTH = 4.0  # numerical: columns over which the floor is levelled, so that its lower edge is even
@@ -100,18 +98,6 @@ def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, t
         if chosen.bone_model:
             models.append(_bone_model(bone, local, cuts))
     return Device("osteotomy-guide", (*parts, *models), tuple(figures))
-
-
-def saw_depths_mm(layout: Layout, cuts: tuple[Cut, ...]) -> tuple[float, ...]:
-    """From the outer face of each slot's block to where its blade must stop, along the blade's way."""
-    return tuple(one.depth_mm - slot.along_mm[0] for slot, one in zip(layout.slots, cuts, strict=True))
-
-
-def label_wordings(anatomy: Anatomy, bone: Bone, order: Order, depths_mm: tuple[float, ...]) -> tuple[tuple[str, ...], ...]:
-    """What the label of a bone's guide may say, the fullest first; saw depths in whole mm, none deeper than it is."""
-    number = 1 + [title_of(other) for other in anatomy.bones].index(title_of(bone))
-    what, deep = f"{bone.name} {'L' if bone.side == 'left' else 'R'}", "/".join(f"{int(depth)}" for depth in depths_mm)
-    return wordings(order, what, number=number, of=len(anatomy.bones), depths=f"SAW {deep}")
 
 
 def planned_cuts(plan: Plan, bone: Bone, end: str) -> tuple[Cut, ...]:
@@ -168,7 +154,7 @@ def _guide(
         handles += len(openings)
         marks: tuple[Feature, ...] = ()
         if chosen.engrave:
-            marks = _marks(label_slot, words, chosen, process, upward=not downward)
+            marks = marks_beside_slot(label_slot, words, chosen, process, upward=not downward)
             body = difference(body, *(solid_from_mesh(mark.mesh, LABEL) for mark in marks), what=f"{name}: label")
         whole = finished(_whole(body, name, sleeves))
         part = to_part(
@@ -273,8 +259,8 @@ def _blocks(
     """A block round each slot, those that stand close joined; and the slot beside which the label stands."""
     ordered = sorted(layout.slots, key=lambda slot: float(slot.middle_mm[1]))
     label_slot = ordered[0] if downward else ordered[-1]
-    room = height_mm(lines, process) + _LABEL_WALL_MM if chosen.engrave else 0.0
-    ends = _OPEN_BRIDGE_MM if chosen.slot == "open" else _BRIDGE_MM
+    room = height_mm(lines, process) + LABEL_WALL_MM if chosen.engrave else 0.0
+    ends = _OPEN_BRIDGE_MM if chosen.slot == "open" else BRIDGE_MM
     blocks = []
     for slot in ordered:
         wide = max(chosen.slot_wall_mm, room) if slot is label_slot else chosen.slot_wall_mm
@@ -391,27 +377,6 @@ def _slot_feature(slot: Slot, bone: Bone, layout: Layout, chosen: OsteotomyGuide
         front = -bone.frame[:3, 1] @ layout.pose[:3, :3]
         end = 1.0 if float(slot.across @ front) > 0.0 else -1.0
     return slot.feature(before_mm=_BEFORE_MM, beyond_mm=_THROUGH_MM, open_end=end, open_mm=_OPEN_BRIDGE_MM + 1.0)
-
-
-def _marks(
-    slot: Slot, words: tuple[tuple[str, ...], ...], chosen: OsteotomyGuideParameters, process: Process, *, upward: bool
-) -> tuple[Feature, ...]:
-    """The label on the block's outer face, beside the slot; the arrow points to the head."""
-    length = slot.across_mm[1] - slot.across_mm[0] + 2.0 * _BRIDGE_MM
-    lines = fitting(words, process, length_mm=length)
-    head = slot.normal if float(slot.normal[1]) > 0.0 else -slot.normal
-    aside = 0.5 * slot.width_mm + _LABEL_WALL_MM + 0.5 * height_mm(lines, process)
-    middle = slot.at_mm(0.5 * sum(slot.across_mm), slot.along_mm[0]) + (aside if upward else -aside) * head
-    right = np.cross(head, -slot.advance)
-    return engraved(
-        lines,
-        process,
-        middle_mm=middle,
-        right=right,
-        up=head,
-        length_mm=length,
-        thick_mm=chosen.guided_mm,
-    )
 
 
 def _whole(body: Solid, name: str, sleeves: tuple[Sleeve, ...]) -> Solid:

@@ -40,7 +40,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "pedicle-guide": Kind("pedicle-guide", "midline", {"bone_model": False, "contact_offset_mm": 0.2}),
     "windowed-guide": Kind(
-        "pedicle-guide", "midline", {"bone_model": False, "contact_offset_mm": 0.2, "pad_mm": 10.0, "window_mm": 4.0}
+        "pedicle-guide", "left", {"bone_model": False, "contact_offset_mm": 0.2, "pad_mm": 11.0, "window_mm": 3.0}
     ),
     "osteotomy-guide": Kind(
         "osteotomy-guide", "left",
