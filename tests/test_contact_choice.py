@@ -106,7 +106,7 @@ def test_contact_leaves_a_table_for_its_sloping_sides_and_seats_there() -> None:
 
 def test_chosen_contact_is_no_larger_than_the_plain_one_nor_far_smaller() -> None:
     plain_mm2 = face_areas(made(square(10.0))[0])[CONTACT]
-    assert 0.9 * LEAST_AREA * plain_mm2 <= face_areas(found().part)[CONTACT] <= plain_mm2
+    assert LEAST_AREA * plain_mm2 <= face_areas(found().part)[CONTACT] <= plain_mm2
 
 
 def test_a_part_that_touches_more_or_cannot_be_made_is_not_chosen() -> None:
@@ -125,8 +125,9 @@ def test_a_part_that_touches_more_or_cannot_be_made_is_not_chosen() -> None:
 
 
 def test_what_is_chosen_seats_no_worse_than_a_plain_shell_that_seats_well() -> None:
-    again = best_made((shapes()[-1], shapes()[0]), made, bone(), np.eye(4))
-    assert max(again.after[1] / 0.05, 1.0) <= max(again.before[1] / 0.05, 1.0)
+    chosen = next(one for one in shapes() if np.array_equal(made(one)[0].mesh.vertices_mm, found().part.mesh.vertices_mm))
+    again = best_made((chosen, square(10.0)), made, bone(), np.eye(4))
+    assert again.after[1] <= again.before[1] < found().before[1] / 2.0
 
 
 def test_figures_name_both_shares_before_and_after() -> None:

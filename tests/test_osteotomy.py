@@ -509,7 +509,7 @@ def test_a_shaft_guide_passes_every_check_and_keeps_its_faces() -> None:
 
 
 def test_the_label_states_how_deep_the_saw_goes_from_where_its_slot_begins_and_never_deeper() -> None:
-    one = order(**{**SHAFT, "beyond_mm": 10.0})  # room for all that the label may say
+    one = order(**{**SHAFT, "beyond_mm": 10.0})  # room for the depth
     proposal = plan(synthetic(), one)
     device = design(synthetic(), proposal, one, PROCESS)
     (deep,) = (value for name, value in device.figures if name == "slot-1_outer_face_to_stop_mm")

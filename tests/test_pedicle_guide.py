@@ -290,6 +290,16 @@ class TestGuide:
         found = judged(device, made()[0], one)
         assert [finding.what for finding in found.findings if finding.verdict == "fail"] == []
 
+    @pytest.mark.slow
+    def test_a_guide_whose_contact_is_chosen_passes_every_check_and_tells_what_it_gained(self) -> None:
+        one = order(optimise_contact=True)
+        device = design(spine(), made()[0], one, PROCESS)
+        found = judged(device, made()[0], one)
+        assert [finding.what for finding in found.findings if finding.verdict == "fail"] == []
+        figures = dict(device.figures)
+        after, before = (figures[f"L3_contact_stuck_or_lost_percent_{when}"] for when in ("after", "before"))
+        assert max(after, 5.0) <= max(before, 5.0)
+
     def test_a_thin_guide_of_one_side_has_whole_walls(self) -> None:
         one = order("left", shell_mm=4.0)
         proposal = plan(spine(), one)

@@ -96,7 +96,8 @@ def best_made(
     shapes
         From :func:`finalists`, the plain one first.
     make
-        Makes a part and its figures of a shell. What cannot be made, or touches more than the plain part, is left out.
+        Makes a part and its figures of a shell. What cannot be made, or touches more than the plain part or far
+        less, is left out.
     bone, pose
         What it sits on, and (4, 4) the guide's frame in LPS.
 
@@ -113,7 +114,7 @@ def best_made(
             one = make(shape)
         except DesignError:
             continue
-        if face_areas(one[0])[CONTACT] <= most_mm2:
+        if LEAST_AREA * most_mm2 <= face_areas(one[0])[CONTACT] <= most_mm2:
             made.append(one)
     seats = [seated(part, bone, pose) for part, _ in made]
     costs = [_cost(_seats(one.body, one.ground, STARTS, SEED + 5)) for one in seats]
