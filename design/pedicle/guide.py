@@ -39,6 +39,7 @@ from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
 from batchone.design.pedicle.contact import WIDER_MM, likely_shells
 from batchone.design.pedicle.fittings import Fittings, fittings
+from batchone.design.pedicle.hooks import deep_mm, hook_ends, hooks_mm
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.seating.choose import best_made
 from batchone.design.seating.underside import Shape
@@ -50,8 +51,6 @@ from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
-_HOOK_RADIUS = 0.375  # half a hook's width, of the pad's reach; project default, unverified
-_HOOK_BEYOND_MM = 9.0  # beyond the pad: laminae end 14 to 22 mm below the entries of four vertebrae; project default, unverified
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
@@ -68,6 +67,7 @@ class Site:
     free_mm: Float32Array
     sleeves: tuple[Sleeve, ...]
     mouths: tuple[Mouth, ...]
+    hook_ends_mm: FloatArray
 
 
 def build_guides(anatomy: Anatomy, plan: Plan, order: Order, process: Process, tables: Tables) -> Device:
@@ -105,12 +105,13 @@ def _site(
     tops = entries + outward * (chosen.sleeve_mm + RAISE_MM)
     about = np.concatenate([entries, tops]) + np.array([[0.5 * outer], [-0.5 * outer]])[:, None, :]
     about = about.reshape(-1, 3)
-    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [_reach_mm(chosen), _deep_mm(chosen), BELOW_MM + chosen.hook_mm])
+    low = np.minimum(about.min(axis=0), entries.min(axis=0) - [_reach_mm(chosen), deep_mm(chosen), BELOW_MM + chosen.hook_mm])
     high = np.maximum(about.max(axis=0), entries.max(axis=0) + _reach_mm(chosen))
+    ends = hook_ends(bone, pose, entries, chosen)
 
     def over(lattice: Lattice) -> BoolArray:
         shadows = [capsule_mm(lattice, entry, top, 0.5 * outer) for entry, top in zip(entries, tops, strict=True)]
-        edges = [_pad_mm(lattice, entries, _reach_mm(chosen)), _hooks_mm(lattice, entries, chosen), *shadows]
+        edges = [_pad_mm(lattice, entries, _reach_mm(chosen)), hooks_mm(lattice, entries, ends, chosen), *shadows]
         return np.asarray(np.minimum.reduce(edges) < _MARGIN_MM)
 
     ground = ground_of(bone, others, pose, low - _MARGIN_MM, high + _MARGIN_MM, offset_mm=offset_mm, over=over)
@@ -127,7 +128,7 @@ def _site(
     top = max(float(sleeve.at_mm(sleeve.top_mm)[2]) for sleeve in sleeves)  # all stops at one height, so that one bar joins them
     sleeves = [replace(sleeve, top_mm=(top - float(sleeve.entry_mm[2])) / float(sleeve.outward[2])) for sleeve in sleeves]
     refuse_colliding(sleeves)
-    return Site(bone, pose, ground, relief, room, free, tuple(sleeves), tuple(mouths))
+    return Site(bone, pose, ground, relief, room, free, tuple(sleeves), tuple(mouths), ends)
 
 
 def _reach_mm(chosen: PedicleGuideParameters) -> float:
@@ -140,27 +141,13 @@ def _pad_mm(lattice: Lattice, entries_mm: FloatArray, reach_mm: float) -> FloatA
     return capsule_mm(lattice, entries_mm[0], entries_mm[-1], reach_mm)
 
 
-def _deep_mm(chosen: PedicleGuideParameters) -> float:
-    """How far the hooks reach below the line of the entries."""
-    return chosen.pad_mm + _HOOK_BEYOND_MM + 0.5 * chosen.hook_mm
-
-
-def _hooks_mm(lattice: Lattice, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
-    """(x, y) signed distance to the edge of the hooks, which reach from each entry down over the lower edge of the laminae."""
-    shape, radius_mm = np.full(lattice.shape[:2], np.inf), _HOOK_RADIUS * chosen.pad_mm
-    for entry in entries_mm if chosen.hook_mm > 0.0 else ():
-        lower = entry - np.array([0.0, _deep_mm(chosen) - radius_mm, 0.0])
-        shape = np.minimum(shape, capsule_mm(lattice, entry, lower, radius_mm))
-    return shape
-
-
 def _guide(
     site: Site, chosen: PedicleGuideParameters, process: Process, offset_mm: float, words: tuple[tuple[str, ...], ...]
 ) -> tuple[Part, list[tuple[str, float]]]:
     name = site.bone.name
     entries = np.array([sleeve.entry_mm for sleeve in site.sleeves])
     lattice = site.ground.lattice
-    pad, hooks = _pad_mm(lattice, entries, chosen.pad_mm), _hooks_mm(lattice, entries, chosen)
+    pad, hooks = _pad_mm(lattice, entries, chosen.pad_mm), hooks_mm(lattice, entries, site.hook_ends_mm, chosen)
     footprint = np.minimum(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
     zones = carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
