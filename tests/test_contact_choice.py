@@ -70,7 +70,13 @@ def made(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
 
 @cache
 def shapes() -> tuple[Shape, ...]:
-    return finalists(underside(), square(10.0), [square(17.0)])
+    def frame(values: tuple[float, ...]) -> Shape:
+        """A square shell of some half width that touches outside of another square."""
+        whole, lattice = square(values[0]), table().lattice
+        outside = np.maximum(np.abs(lattice.x_mm), np.abs(lattice.y_mm)) >= values[1]
+        return Shape(whole.zones & outside, whole.footprint_mm)
+
+    return finalists(underside(), square(10.0), frame, ((17.0, 15.0, 13.0), (0.0, 5.0, 10.0)))
 
 
 @cache

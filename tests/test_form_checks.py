@@ -12,10 +12,10 @@ from batchone.design.checks.gaps import gap_findings
 from batchone.design.checks.handles import handle_findings, handles_of
 from batchone.design.checks.openings import opening_findings
 from batchone.design.checks.rooms import room_findings
-from batchone.design.checks.sharp import edges_of, sharp_findings
+from batchone.design.checks.sharp import edges_of, points_of, sharp_findings
 from batchone.design.checks.walls import wall_findings
 from batchone.design.checks.wedges import wedge_findings
-from batchone.pipeline.values import FunctionalFace, Mesh, Part
+from batchone.pipeline.values import FunctionalFace, IntArray, Mesh, Part
 from batchone.slicer.profiles import load_process
 
 AWAY_MM = (31.0, -17.0, 140.0)
@@ -93,6 +93,23 @@ def test_a_triangle_that_is_folded_over_by_some_micrometres_is_no_edge() -> None
     folded = Part("part", Mesh(points, plain.faces), np.zeros(len(plain.faces), dtype=np.int16), ("body",))
     assert sharp_edges_by_normals(folded) > 1.0
     assert sharp_findings(folded)[0].value == 0.0
+
+
+def test_a_vertex_that_is_folded_under_its_neighbours_by_some_micrometres_is_no_point() -> None:
+    plain = part_of(block(8.0, 8.0, 8.0)).mesh
+    top = np.flatnonzero((plain.vertices_mm[:, 2] > 143.9) & (np.abs(plain.vertices_mm[:, :2] - AWAY_MM[:2]).max(axis=1) < 3.9))
+    points = plain.vertices_mm.copy()
+    way = points[top[1]] - points[top[0]]
+    points[top[0]] += 3.0 * way / np.linalg.norm(way) - [0.0, 0.0, 0.004]  # past its neighbour
+    folded = Part("part", Mesh(points, plain.faces), np.zeros(len(plain.faces), dtype=np.int16), ("body",))
+    assert len(points_by_normals(folded)) == 1
+    assert sharp_findings(folded)[1].value == 0.0
+
+
+def points_by_normals(part: Part) -> IntArray:
+    """Vertices that are points by the angles between their triangles alone."""
+    ends, length, inner, _ = edges_of(part)
+    return points_of(part, ends, length, inner).astype(np.int32)
 
 
 def sharp_edges_by_normals(part: Part) -> float:

@@ -674,6 +674,14 @@ def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_tha
     assert np.degrees(np.arccos(min(pushes[0] @ push for push in pushes))) < 3.0
 
 
+def test_both_slots_of_a_proximal_closing_wedge_begin_where_their_saw_depths_are_counted_from() -> None:
+    one = order(wedge="closing")  # what fills the room between the blocks once stood 1.3 mm over one of them
+    proposal = plan(synthetic(), one)
+    found = judged(design(synthetic(), proposal, one, PROCESS), proposal, one, synthetic())
+    ends = [finding for finding in found.findings if "outer end off the set" in finding.what]
+    assert [finding.verdict for finding in ends] == ["pass", "pass"]
+
+
 @pytest.mark.data
 @pytest.mark.parametrize(("shaft_percent", "wedge_deg"), [(50, 18.0), (20, 15.0)])  # low down the room between blocks hid letters
 def test_a_closing_wedge_of_a_real_shaft_passes_every_check(shaft_percent: int, wedge_deg: float, test_data: Path) -> None:

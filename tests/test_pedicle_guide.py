@@ -17,11 +17,13 @@ from batchone.design.cranial.columns import on_the_way, to_local
 from batchone.design.families import load_families
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.family import CheckSet
+from batchone.design.guide.body import guide_pose
 from batchone.design.guide.checks import bore_findings, contact_findings, fitted_cylinder, way_out_findings
 from batchone.design.guide.label import LABEL
 from batchone.design.make import check, design, plan
 from batchone.design.nearest import nearest_mm
 from batchone.design.pedicle.guide import RAISE_MM
+from batchone.design.pedicle.hooks import hook_ends
 from batchone.design.pedicle.trajectory import Search, Site, apart_mm, between, drawn, proposed, walls, ways
 from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.order import Instruments, Order, PlanInput, PlanLine, PlanPlane
@@ -272,6 +274,25 @@ class TestGuide:
         same = arrow.mesh.vertices_mm[np.unique(arrow.mesh.faces[arrow.face_labels == arrow.labels.index(LABEL)])] @ right
         assert abs(letters.mean() - same.mean()) < 4.0  # the label is not mirrored: its arrow stays left of its letters
         assert judged(device, proposal, order(), spine(mirrored=True)).released
+
+    @pytest.mark.parametrize("inward_mm", [0.0, 7.0])
+    def test_hooks_lean_inward_as_far_as_the_lamina_lies_inward_of_the_entry(self, inward_mm: float) -> None:
+        (bone,) = spine().bones
+        pose = guide_pose(made()[0].axis("insertion-L3"), bone)
+        ways = [made()[0].axis(f"trajectory-L3-{side}") for side in ("left", "right")]
+        back = np.linalg.inv(pose)
+        entries = moved_points(back, np.array([way.origin_mm for way in ways]))
+        entries[:, 0] -= inward_mm * np.sign(entries[:, 0])
+        ends = hook_ends(bone, pose, entries, PedicleGuideParameters())
+        leans = np.abs(entries[:, 0]) - np.abs(ends[:, 0])
+        if inward_mm > 0.0:  # straight over the lamina
+            assert leans == pytest.approx([0.0, 0.0], abs=0.01)
+        else:
+            assert leans == pytest.approx([4.5, 4.5], abs=1.1)
+        beside = moved_points(back, bone.mesh.vertices_mm)
+        for end in ends:  # bone lies under the middle of each hook
+            under = np.hypot(*(beside[:, :2] - end[:2]).T) < 1.0
+            assert (beside[under, 2] > -6.0).any()
 
     @pytest.mark.parametrize(
         ("name", "value"),

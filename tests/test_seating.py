@@ -205,6 +205,18 @@ class TestSettling:
         assert ends.deepest_mm[0] < 0.06
         assert ends.poses.shift_mm[0, 2] == pytest.approx(-GAP_MM, abs=0.06)
 
+    def test_starts_take_turns_among_the_places_of_a_body(self) -> None:
+        body, ground, _ = on(lambda x, _: 0.0 * x, solid(lambda x, _: 0.0 * x), footprint(10.0, 10.0))
+        lower = body.points_mm[::2] - [0.0, 0.0, 0.5]
+        other = contact(body.seats_mm, np.empty((0, 3)), ground, (lower,))
+        still = Poses(np.tile(np.eye(3), (6, 1, 1)), np.tile([0.0, 0.0, 3.0], (6, 1)))
+        ends = settled(other, ground, still, DOWN, turns=other.turns(6))
+        assert ends.poses.shift_mm[:, 2] == pytest.approx(np.tile([-GAP_MM, 0.5 - GAP_MM], 3), abs=0.02)
+        proud = np.full((6, len(body.points_mm)), 0.2)
+        higher = settled(other, ground, still, DOWN, turns=other.turns(6), proud_mm=proud)
+        assert higher.poses.shift_mm[:, 2] - ends.poses.shift_mm[:, 2] == pytest.approx(np.full(6, 0.2), abs=0.02)
+        assert settled(other, ground, still, DOWN).poses.shift_mm[:, 2] == pytest.approx(np.full(6, -GAP_MM), abs=0.02)
+
     def test_points_that_are_not_asked_again_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A body whose points are all asked at each step (sub-steps of no phase skip) ends where the fast one does."""
         body, ground, _ = grooved()

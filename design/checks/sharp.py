@@ -1,8 +1,8 @@
 """Edges and points that could cut tissue or glove.
 
-A tip no longer than a fine print's own roughness is blunted by printing and blasting, so short edges do not count. Where two
-triangles form a sharp edge it is asked how much of a small ball about it is material: a triangle that is folded over by some
-micrometres looks like an edge of 0 degrees and cuts nothing. Edges between two faces of an engraved label lie below its face.
+A tip no longer than a fine print's own roughness is blunted by printing and blasting, so short edges do not count. Where
+triangles form a sharp edge or point it is asked how much of a small ball about it is material: a triangle that is folded over by
+some micrometres looks like an edge of 0 degrees and cuts nothing. Edges between two faces of an engraved label lie below.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def sharp_findings(part: Part) -> tuple[Finding, ...]:
     turned = (inner < np.radians(SHARP_DEG)) & ~_engraved(part, faces)
     cutting = _cutting_mm(part.mesh, ends[turned], length[turned])
     edge_mm, edge_at = _longest(part, ends[turned][cutting > 0.0], cutting[cutting > 0.0])
-    points = _points(part, ends, length, inner)
+    points = points_of(part, ends, length, inner)
+    points = points[_share(part.mesh, part.mesh.vertices_mm[points]) < _MOST_SHARE]
     point_at = _vector(part.mesh.vertices_mm[points[0]]) if len(points) else None
     return (
         judge(
@@ -80,17 +81,23 @@ def _cutting_mm(mesh: Mesh, ends: IntArray, length: FloatArray) -> FloatArray:
     """(e,) how much of each edge has so little material about it, mm."""
     if len(ends) == 0:
         return length
-    shift = np.round(mesh.vertices_mm.mean(axis=0))  # rays are fine near the origin
-    local = Mesh(mesh.vertices_mm - shift, mesh.faces)
     count = np.maximum(np.ceil(length / _APART_MM), 1.0).astype(np.int64)
     edge = np.repeat(np.arange(len(ends)), count)
     share = (np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + 0.5) / count[edge]
-    start, end = local.vertices_mm[ends[edge, 0]], local.vertices_mm[ends[edge, 1]]
-    ball = _ball()
-    points = ((start + share[:, None] * (end - start))[:, None] + ball).reshape(-1, 3)
-    inside = Scene(on_the_way(local, points, _UP)).holds(points, _UP).reshape(-1, len(ball))
-    thin = inside.mean(axis=1) < _MOST_SHARE
+    start, end = mesh.vertices_mm[ends[edge, 0]], mesh.vertices_mm[ends[edge, 1]]
+    thin = _share(mesh, start + share[:, None] * (end - start)) < _MOST_SHARE
     return length * np.bincount(edge, weights=thin, minlength=len(ends)) / count
+
+
+def _share(mesh: Mesh, places_mm: FloatArray) -> FloatArray:
+    """(n,) how much of a small ball about each place (n, 3) is material."""
+    if len(places_mm) == 0:
+        return np.empty(0)
+    shift = np.round(mesh.vertices_mm.mean(axis=0))  # rays are fine near the origin
+    local = Mesh(mesh.vertices_mm - shift, mesh.faces)
+    ball = _ball()
+    points = ((places_mm - shift)[:, None] + ball).reshape(-1, 3)
+    return np.asarray(Scene(on_the_way(local, points, _UP)).holds(points, _UP).reshape(-1, len(ball)).mean(axis=1))
 
 
 def _ball() -> FloatArray:
@@ -117,7 +124,7 @@ def _longest(part: Part, ends: IntArray, length: FloatArray) -> tuple[float, Vec
     return float(total[worst]), _vector(part.mesh.vertices_mm[edge].mean(axis=0))
 
 
-def _points(part: Part, ends: IntArray, length: FloatArray, inner: FloatArray) -> npt.NDArray[np.signedinteger]:
+def points_of(part: Part, ends: IntArray, length: FloatArray, inner: FloatArray) -> npt.NDArray[np.signedinteger]:
     """Vertices at which the solid angle of the material is small, and all edges are long: Girard's theorem on the fan."""
     count = len(part.mesh.vertices_mm)
     both = np.concatenate([ends[:, 0], ends[:, 1]])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 
 from batchone.design.contact.ground import Relief
@@ -17,7 +15,7 @@ from batchone.design.seating.choose import finalists
 from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.values import FloatArray
 
-MIDDLE_MM = 4.0  # half width along the bone that may be relieved: what rolls about a shaft is held by its flanks; own default
+STEP_MM = 3.0  # numerical: by which plates are trimmed or relieved
 
 
 def likely_plates(
@@ -43,19 +41,23 @@ def likely_plates(
     )
     apart = np.minimum(layout.arm(lattice), layout.seats(lattice))  # the arm and what holds the pins stay
 
-    x_mm = np.broadcast_to(lattice.x_mm, widest.zones.shape)
+    x_mm, y_mm = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)
 
-    def within(left_mm: float, right_mm: float, middle_mm: float) -> Shape:
+    def within(values: tuple[float, ...]) -> Shape:
+        left_mm, right_mm, above_mm, below_mm, middle_mm = values
         low, high = layout.low_mm[0] + WIDER_MM - left_mm, layout.high_mm[0] - WIDER_MM + right_mm
         edge = np.maximum(low - lattice.x_mm, lattice.x_mm - high)
         inside = np.minimum(edge, apart)
         zones = widest.zones & ((edge <= -EDGE_MM) | (layout.foot(lattice) <= -EDGE_MM))
-        zones &= np.abs(x_mm - 0.5 * (low + high)) >= middle_mm
+        beyond = (y_mm > layout.high_mm[1] - above_mm) | (y_mm < layout.low_mm[1] + below_mm)
+        zones &= (np.abs(x_mm - 0.5 * (low + high)) >= middle_mm) & ~(beyond & (apart > 0.0))
         return Shape(zones, np.maximum(widest.footprint_mm, inside))
 
-    wider = (0.0, 0.5 * WIDER_MM, WIDER_MM)
-    plain, *may = (within(left, right, middle) for middle in (0.0, MIDDLE_MM) for left, right in product(wider, repeat=2))
-    return finalists(underside, plain, may)
+    wider = tuple(np.arange(WIDER_MM, -0.5 * STEP_MM, -STEP_MM).tolist())
+    relieved = tuple(np.arange(0.0, 0.4 * (layout.high_mm[1] - layout.low_mm[1]), STEP_MM).tolist())
+    middles = tuple(np.arange(0.0, 0.4 * (layout.high_mm[0] - layout.low_mm[0]) - WIDER_MM, 0.5 * STEP_MM).tolist()) or (0.0,)
+    plain = within((0.0, 0.0, 0.0, 0.0, 0.0))
+    return finalists(underside, plain, within, (wider, wider, relieved, relieved, middles))
 
 
 def _cut_out(layout: Layout, ground: Ground, relief: Relief) -> BoolArray:

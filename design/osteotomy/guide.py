@@ -268,17 +268,20 @@ def _blocks(
         above, below = (wide, chosen.slot_wall_mm) if towards_label else (chosen.slot_wall_mm, wide)
         blocks.append(slot.block(ends_mm=ends, above_mm=above, below_mm=below))
     between = [
-        _below_label(filled(blocks[k], blocks[k + 1]), label_slot)
+        _below_outer_faces(filled(blocks[k], blocks[k + 1]), (one, other))
         for k, (one, other) in enumerate(pairwise(ordered))
         if _outer_gap_mm(one, other) - 2.0 * chosen.slot_wall_mm < _CLOSE_MM
     ]
     return (*blocks, *between), label_slot
 
 
-def _below_label(between: Solid, label_slot: Slot) -> Solid:
-    """What fills the room between two blocks, without what stands over the face that the label is cut into."""
-    face = label_slot.at_mm(0.0, label_slot.along_mm[0])
-    return trimmed(between, origin_mm=face, normal=label_slot.advance, label=BLOCK, what="between blocks")
+def _below_outer_faces(between: Solid, slots: tuple[Slot, ...]) -> Solid:
+    """What fills the room between two blocks, without what stands over the outer faces: there the saw's depth begins, and one
+    carries the label."""
+    for slot in slots:
+        face = slot.at_mm(0.0, slot.along_mm[0])
+        between = trimmed(between, origin_mm=face, normal=slot.advance, label=BLOCK, what="between blocks")
+    return between
 
 
 def _with_slots(seat: Seat, ground: Ground, slots: tuple[Slot, ...]) -> Seat:

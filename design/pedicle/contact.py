@@ -1,12 +1,10 @@
 """Shells that a pedicle guide may have, and the one of them that seats best: `optimise_contact`.
 
-Stuck guides hang on hooks, on the spinous process between the laminae, or on the transverse processes, each vertebra on its own
-(project runs on thoracic vertebrae): so shells with and without what reaches there are tried, also wider ones.
+Stuck guides hang on hooks, on the spinous process between the laminae, on the transverse processes or on the edge above, each
+vertebra on its own (project runs on thoracic vertebrae): so a wider shell is trimmed from all sides and in its middle.
 """
 
 from __future__ import annotations
-
-from itertools import product
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.values import FloatArray
 
 WIDER_MM = 3.0  # all round, a pad whose contact is chosen may be wider, with no more contact; project default, unverified
-MIDDLE_MM = 5.0  # half width that a shell may leave free over the spinous process; project default, unverified
+STEP_MM = 1.5  # numerical: by which shells are trimmed
 
 
 def likely_shells(
@@ -68,18 +66,25 @@ def likely_shells(
         open_=bores < 0.0,
     )
 
-    def shape(footprint_mm: FloatArray) -> Shape:
-        return Shape(may & (footprint_mm <= -EDGE_MM), footprint_mm)
+    x_mm, y_mm = np.broadcast_arrays(ground.lattice.x_mm, ground.lattice.y_mm)
+    height = np.nan_to_num(relief.height_mm, nan=-np.inf)
+    entries = np.array([one.entry_mm for one in sleeves])
+    low, high, around = entries.min(axis=0), entries.max(axis=0), 0.5 * max(one.outer_mm for one in sleeves)
+    middle = 0.5 * (low[0] + high[0])
+    sides = (y_mm - high[1], low[0] - x_mm, x_mm - high[0], low[1] - y_mm)  # above, left, right and below of all sleeves
 
-    x_mm = np.broadcast_to(ground.lattice.x_mm, may.shape)
-    entries_x = np.array([float(one.entry_mm[0]) for one in sleeves])
-    both = len(sleeves) > 1
-    middle = MIDDLE_MM - np.abs(x_mm - entries_x.mean())
-    around = 0.5 * max(one.outer_mm for one in sleeves)
-    aside = np.maximum(x_mm - entries_x.max(), entries_x.min() - x_mm) - around
-    shapes = [
-        shape(np.maximum.reduce([base, *([middle] if no_middle else []), *([aside] if no_side else [])]))
-        for base in (np.minimum(pad_mm, hooks_mm), pad_mm, widest, wide_mm)
-        for no_middle, no_side in product((False, True) if both else (False,), repeat=2)
+    def trimmed(values: tuple[float, ...]) -> Shape:
+        edges = [side - value for side, value in zip(sides, values[:4], strict=True)]
+        footprint = np.maximum.reduce([widest, *edges, values[4] - np.abs(x_mm - middle)])
+        return Shape(may & (footprint <= -EDGE_MM) & (height >= values[5]) & (height <= values[6]), footprint)
+
+    reach = [np.arange(float(side[widest < 0.0].max()), around, -STEP_MM) for side in sides]
+    free = np.arange(0.0, 0.5 * (high[0] - low[0]) - around, STEP_MM)
+    ways = [
+        *(tuple(values.tolist()) or (around,) for values in reach),
+        tuple(free.tolist()) or (0.0,),
+        tuple(np.arange(low_mm, 0.0, STEP_MM).tolist()),
+        tuple(np.arange(high_mm, 0.0, -STEP_MM).tolist()) or (high_mm,),
     ]
-    return finalists(underside, shapes[0], shapes[1:]), may
+    plain = np.minimum(pad_mm, hooks_mm)
+    return finalists(underside, Shape(may & (plain <= -EDGE_MM), plain), trimmed, ways), may

@@ -8,35 +8,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchone.design.booleans import face_areas
-from batchone.design.contact.seat import CONTACT, BoolArray
+from batchone.design.contact.seat import CONTACT
 from batchone.design.seating.contacts import Contact, Landscape
 from batchone.design.seating.friction import spread
 from batchone.design.seating.make import seated
-from batchone.design.seating.settle import Poses
-from batchone.design.seating.stability import Press, press_of
-from batchone.design.seating.underside import Shape, Under, Underside
+from batchone.design.seating.stability import press_of
+from batchone.design.seating.underside import Shape, Underside
 from batchone.design.seating.uniqueness import planned_seat, reference, uniqueness
 from batchone.design.seating.zones import cells_of, steadiest
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import Bone, FloatArray, IntArray, Part
 
-CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
 LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
 SEED = 20260108  # any will do
-SORTED, RACED, STARTS, TOLD_STARTS = 150, 300, 500, 500  # numerical: to sort, for each step, for the finalists, for what is told
-THINNED, HALVED, BEGUN, FINALISTS = (
-    3,
-    8,
-    2,
-    3,
-)  # numerical: shells thinned to zones, then by rank: judged again, moved, judged in full
-EXCHANGES = 120  # numerical: of squares, for the zones that the search begins with
-FAR = 0.02  # numerical: of few starts a share errs by about so much
-MOVES = 12  # numerical: tried from each beginning
-MOVED = 0.15  # numerical: of the squares, at most so many are moved at once
+SEARCHED, STARTS, TOLD_STARTS = (
+    300,
+    1000,
+    1000,
+)  # numerical: starts for each step of a search, for the finalists, for what is told
+ROUNDS = 3  # numerical: over all ways of trimming
+CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
+THINNED, BEGUN = 6, 2  # numerical: shells thinned to zones; of these and the trimmed ones so many are moved on
+MOVES, MOVED = 16, 0.15  # numerical: moves tried from each; of the squares, at most so many are moved at once
+JUDGED_AGAIN, FINALISTS = 10, 6  # numerical: of what was tried, so many are judged on more starts, and so many made as parts
+OVER = 8.0  # numerical: what more contact than the plain shell's costs in a search
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
+WITHIN = 0.25  # numerical: how much less a share that a release may have counts
+EXCHANGES = 120  # numerical: of squares, for the zones that a search begins with
 _SHARES = (1.3, 1.0)  # of the plain contact's area that zones have before their edges are rounded
-_SEEDS = 1  # numerical: beginnings of each share
 _EVERY = 3  # numerical: one column in so many, each way, is a place in the search: 0.9 mm
 
 
@@ -125,11 +124,13 @@ def best_made(
     return Chosen(made[best][0], tuple(made[best][1]), before, after)
 
 
-def finalists(underside: Underside, plain: Shape, may: Sequence[Shape]) -> tuple[Shape, ...]:
+def finalists(
+    underside: Underside, plain: Shape, trimmed: Callable[[tuple[float, ...]], Shape], ways: Sequence[Sequence[float]]
+) -> tuple[Shape, ...]:
     """The plain shell, and those that may seat better with no more contact, the best first.
 
-    Shells are sorted by what sticks of a few starts; zones of the best are moved square by square, each step judged on the same
-    starts as the last.
+    A wide shell is trimmed from one side after the other, to where it seats best, until no side gains any more: what is trimmed
+    away catches on no bone, and the rest of the contact lies further apart. Then zones of the best are moved square by square.
 
     Parameters
     ----------
@@ -137,130 +138,133 @@ def finalists(underside: Underside, plain: Shape, may: Sequence[Shape]) -> tuple
         Bone, and what all shells share.
     plain
         What is made if nothing is chosen.
-    may
-        Other shells, each touching wherever it may: where that is too much, zones are chosen.
+    trimmed
+        Makes a shell of one value of each way.
+    ways
+        The values that may be tried for each way of trimming, that of the whole shell first.
     """
     most_mm2 = underside.of(plain).area_mm2
-    area = _Range(LEAST_AREA * most_mm2, most_mm2)
-    squares = _squares(plain.zones, underside.step_mm)
-    wholes = []
-    for shape in (plain, *may):
-        under = underside.of(shape)
-        held = _held(under)
-        if under.area_mm2 >= area.low_mm2:
-            every = frozenset(np.unique(squares[shape.zones]).tolist())
-            wholes.append((held.stuck(SORTED, SEED), under.area_mm2, _Zones(shape, squares, every)))
-    wholes.sort(key=lambda row: row[0])
-    tried = [(stuck, one) for stuck, area_mm2, one in wholes if area.holds(area_mm2)]
-    for number, (_, _, whole) in enumerate(wholes[:THINNED]):
-        for one in _begun(underside, whole, area, SEED + 100 * number):
-            tried.append((_held(underside.of(one.shape)).stuck(SORTED, SEED), one))
-    tried.sort(key=lambda row: row[0])
-    halved = [(_share(_held(underside.of(one.shape)), 1.0), one) for _, one in tried[:HALVED]]
-    best = [one for _, one in sorted(halved, key=lambda row: row[0])]
-    moved = [_moved(underside, one, area, SEED + 1000 * number) for number, one in enumerate(best[:BEGUN])]
-    found = {(id(one.whole), one.kept): one.shape for one in (*moved, *best[:FINALISTS])}
-    return (plain, *found.values())
+    search = _Search(underside, _Range(LEAST_AREA * most_mm2, most_mm2))
+    tried: dict[tuple[float, ...], tuple[float, float]] = {}
+
+    def cost(values: tuple[float, ...]) -> float:
+        if values not in tried:
+            tried[values] = search.cost(trimmed(values), min((one for one, _ in tried.values()), default=np.inf))
+        return tried[values][0]
+
+    best, before = tuple(values[0] for values in ways), None
+    for _ in range(ROUNDS):
+        if best == before:
+            break
+        before = best
+        for number, values in enumerate(ways):
+            along = [(*best[:number], value, *best[number + 1 :]) for value in values]
+            best = min([best, *along], key=cost)
+    unlike = {
+        costs: values for values, costs in reversed(tried.items()) if np.isfinite(costs[0])
+    }  # what costs the same is the same
+    shells = [(costs[0], search.whole(trimmed(unlike[costs]))) for costs in sorted(unlike)[:JUDGED_AGAIN]]
+    wholes = [search.whole(trimmed(unlike[costs])) for costs in sorted(unlike, key=lambda one: one[1])[:THINNED]]
+    begun = [zones for number, one in enumerate(wholes) for zones in search.begun(one, SEED + 100 * number)]
+    ranked = sorted([*shells, *((search.cost(one.shape)[0], one) for one in begun)], key=lambda row: row[0])
+    judged = search.sorted_out([one for _, one in ranked[:JUDGED_AGAIN]])
+    moved = [search.moved(one, SEED + 1000 * number) for number, one in enumerate(judged[:BEGUN])]
+    last = {(id(one.whole), one.kept): one for one in (*judged[:FINALISTS], *moved)}
+    return (plain, *(one.shape for one in search.sorted_out(list(last.values()))[:FINALISTS]))
 
 
-def _begun(underside: Underside, whole: _Zones, area: _Range, seed: int) -> Iterator[_Zones]:
-    """Zones that the search may begin with: far apart, on flanks that face each other."""
-    zones, squares = whole.whole.zones, whole.squares
-    sparse = np.zeros(zones.shape, dtype=np.bool_)
-    sparse[::_EVERY, ::_EVERY] = True
-    asked = zones & sparse
-    surface = underside.surface_mm(asked)
-    if len(surface) == 0:
-        return
-    names, order = np.unique(squares[underside.seen(asked)], return_inverse=True)
-    cells: IntArray = order.ravel().astype(np.int32)
-    sizes = np.bincount(cells).astype(np.int32)
-    each_mm2 = float(np.median(sizes)) * (_EVERY * underside.step_mm) ** 2
-    places, normals = surface - surface.mean(axis=0), underside.normals(surface)
-    for number, share in enumerate(_SHARES * _SEEDS):
-        few = int(np.clip(round(share * area.high_mm2 / each_mm2), 6, len(names) - 1))
-        if few < 6:
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Shells over one piece of bone, and the area that they may have."""
+
+    underside: Underside
+    area: _Range
+
+    def cost(self, shape: Shape, enough: float = np.inf) -> tuple[float, float]:
+        """By few starts, the same for all, with and without what too large an area costs.
+
+        Where sticking alone costs enough, wrong seats are not looked for.
+        """
+        under = self.underside.of(shape)
+        if under.area_mm2 < self.area.low_mm2:
+            return np.inf, np.inf
+        over = OVER * max(under.area_mm2 / self.area.high_mm2 - 1.0, 0.0)
+        seats = _cost(_seats(under.body, under.ground, SEARCHED, SEED, enough - over))
+        return seats + over, seats
+
+    def whole(self, shape: Shape) -> _Zones:
+        """A shell that touches wherever it may."""
+        x, y = np.indices(shape.zones.shape)
+        places = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64) * self.underside.step_mm
+        squares = cells_of(places, CELL_MM).reshape(shape.zones.shape)
+        return _Zones(shape, squares, frozenset(np.unique(squares[shape.zones]).tolist()))
+
+    def sorted_out(self, zones: Sequence[_Zones]) -> list[_Zones]:
+        """Those with an area that they may have, the best first, by more and other starts."""
+        unders = [self.underside.of(one.shape) for one in zones]
+        may = [number for number, one in enumerate(unders) if self.area.holds(one.area_mm2)]
+        costs = {number: _cost(_seats(unders[number].body, unders[number].ground, STARTS, SEED + 2)) for number in may}
+        return [zones[number] for number in sorted(may, key=lambda one: costs[one])]
+
+    def begun(self, whole: _Zones, seed: int) -> Iterator[_Zones]:
+        """Zones that a search may begin with: far apart, on flanks that face each other."""
+        zones, squares = whole.whole.zones, whole.squares
+        sparse = np.zeros(zones.shape, dtype=np.bool_)
+        sparse[::_EVERY, ::_EVERY] = True
+        asked = zones & sparse
+        surface = self.underside.surface_mm(asked)
+        if len(surface) == 0:
             return
-        kept = set(steadiest(places, normals, cells, few, exchanges=EXCHANGES, seed=seed + number).tolist())
-        small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
-        while small:
-            one = replace(whole, kept=frozenset(names[sorted(kept)].tolist()))
-            area_mm2 = underside.of(one.shape).area_mm2
-            if area_mm2 <= area.high_mm2:
-                if area.holds(area_mm2):
-                    yield one
-                break
-            many = max(1, int(0.5 * (area_mm2 / area.high_mm2 - 1.0) * len(small)))
-            kept -= set(small[:many])
-            small = small[many:]
+        names, order = np.unique(squares[self.underside.seen(asked)], return_inverse=True)
+        cells: IntArray = order.ravel().astype(np.int32)
+        sizes = np.bincount(cells).astype(np.int32)
+        each_mm2 = float(np.median(sizes)) * (_EVERY * self.underside.step_mm) ** 2
+        places, normals = surface - surface.mean(axis=0), self.underside.normals(surface)
+        for number, share in enumerate(_SHARES):
+            few = int(np.clip(round(share * self.area.high_mm2 / each_mm2), 6, len(names) - 1))
+            if few < 6:
+                return
+            kept = set(steadiest(places, normals, cells, few, exchanges=EXCHANGES, seed=seed + number).tolist())
+            small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
+            while small:
+                one = replace(whole, kept=frozenset(names[sorted(kept)].tolist()))
+                area_mm2 = self.underside.of(one.shape).area_mm2
+                if area_mm2 <= self.area.high_mm2:
+                    if self.area.holds(area_mm2):
+                        yield one
+                    break
+                many = max(1, int(0.5 * (area_mm2 / self.area.high_mm2 - 1.0) * len(small)))
+                kept -= set(small[:many])
+                small = small[many:]
+
+    def moved(self, zones: _Zones, seed: int) -> _Zones:
+        """Zones of which squares are dropped and others taken while they seat better."""
+        rng = np.random.default_rng(seed)
+        every = np.unique(zones.squares[zones.whole.zones])
+        best, least = zones, self.cost(zones.shape)[0]
+        for _ in range(MOVES):
+            kept = np.array(sorted(best.kept))
+            free = np.setdiff1d(every, kept)
+            most = max(1, round(MOVED * len(kept)))
+            out = rng.choice(kept, int(rng.integers(0, min(most, len(kept) - 1) + 1)), replace=False)
+            into = rng.choice(free, min(int(rng.integers(0 if len(out) else 1, most + 1)), len(free)), replace=False)
+            one = replace(best, kept=frozenset(np.union1d(np.setdiff1d(kept, out), into).tolist()))
+            if (now := self.cost(one.shape, least)[0]) < least:
+                best, least = one, now
+        return best
 
 
-def _moved(underside: Underside, zones: _Zones, area: _Range, seed: int) -> _Zones:
-    """Zones of which squares are dropped and others taken while less sticks; a move is first tried on few starts."""
-    rng = np.random.default_rng(seed)
-    every = np.unique(zones.squares[zones.whole.zones])
-    best, least = zones, _share(_held(underside.of(zones.shape)), 1.0)
-    for _ in range(MOVES):
-        kept = np.array(sorted(best.kept))
-        free = np.setdiff1d(every, kept)
-        most = max(1, round(MOVED * len(kept)))
-        out = rng.choice(kept, int(rng.integers(0, min(most, len(kept) - 1) + 1)), replace=False)
-        into = rng.choice(free, min(int(rng.integers(0 if len(out) else 1, most + 1)), len(free)), replace=False)
-        one = replace(best, kept=frozenset(np.union1d(np.setdiff1d(kept, out), into).tolist()))
-        under = underside.of(one.shape)
-        if area.holds(under.area_mm2) and (share := _share(_held(under), least)) < least:
-            best, least = one, share
-    return best
-
-
-def _share(held: _Held, least: float) -> float:
-    """Share that sticks or is lost; of few starts only where that is far above the least so far."""
-    few = held.stuck(SORTED, SEED)
-    if few > least + FAR:
-        return few
-    return (SORTED * few + RACED * held.stuck(RACED, SEED + 1)) / (SORTED + RACED)
-
-
-def _squares(zones: BoolArray, step_mm: float) -> IntArray:
-    """(x, y) number of the square that each column lies in."""
-    x, y = np.indices(zones.shape)
-    places = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64) * step_mm
-    return cells_of(places, CELL_MM).reshape(zones.shape)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Held:
-    """A body on its bone with its best push and its planned seat."""
-
-    body: Contact
-    ground: Landscape
-    press: Press
-    seat: Poses
-
-    def stuck(self, count: int, seed: int) -> float:
-        """Share of starts that stick or are lost."""
-        return spread(self.body, self.ground, self.press, self.seat, count=count, seed=seed).bad
-
-    def wrong(self, count: int, seed: int) -> float:
-        """Share of starts that come to rest elsewhere."""
-        return uniqueness(self.body, self.ground, self.press, self.seat, count=count, seed=seed).wrong
-
-
-def _held(under: Under) -> _Held:
-    return _on(under.body, under.ground)
-
-
-def _on(body: Contact, ground: Landscape) -> _Held:
+def _seats(body: Contact, ground: Landscape, count: int, seed: int, enough: float = np.inf) -> tuple[float, float]:
+    """Shares of wrong starts, of half as many, and of those that stick or are lost; none wrong where these cost ``enough``."""
     press = press_of(body)
-    return _Held(body, ground, press, reference(body, planned_seat(body, ground, press)))
-
-
-def _seats(body: Contact, ground: Landscape, count: int, seed: int) -> tuple[float, float]:
-    """Shares of wrong starts, and of those that stick or are lost."""
-    held = _on(body, ground)
-    return held.wrong(count, seed), held.stuck(count, seed + 1)
+    seat = reference(body, planned_seat(body, ground, press))
+    bad = spread(body, ground, press, seat, count=count, seed=seed + 1).bad
+    if _cost((0.0, bad)) >= enough:
+        return 0.0, bad
+    return uniqueness(body, ground, press, seat, count=count // 2, seed=seed).wrong, bad
 
 
 def _cost(shares: tuple[float, float]) -> float:
-    """What is within a release counts no less, so that wrong seats are not bought with stuck ones."""
-    return max(shares[0] / WRONG, 1.0) + max(shares[1] / BAD, 1.0)
+    """What is within a release counts little less, so that wrong seats are not bought with stuck ones."""
+    ratios = (shares[0] / WRONG, shares[1] / BAD)
+    return sum(max(one, 1.0) + WITHIN * min(one, 1.0) for one in ratios)

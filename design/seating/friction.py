@@ -57,7 +57,9 @@ def spread(
     radius, around = PRESS_MM * np.sqrt(values[:, 2]), 2.0 * np.pi * values[:, 3]
     places = press.place_mm + np.column_stack([radius * np.cos(around), radius * np.sin(around), np.zeros(count)])
     proud = None if sigma_mm is None else bone_errors(body.points_mm, sigma_mm, count=count, seed=seed + 2)
-    ends = settled(body, ground, begun, (places, pushes), friction=friction, proud_mm=proud, phases=ROUGH)
+    ends = settled(
+        body, ground, begun, (places, pushes), friction=friction, proud_mm=proud, phases=ROUGH, turns=body.turns(count)
+    )
     landed = ends.held
     away = np.linalg.norm(embedded(body, ends.poses) - embedded(body, seat), axis=1)
     stuck = float((landed & (away > STUCK_MM)).mean())

@@ -9,7 +9,7 @@ import numpy as np
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.rays import face_areas
 from batchone.design.nearest import indexed, nearest_mm, nearest_points
-from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, spacing_mm, spread
+from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, samplings, spacing_mm
 from batchone.design.seating.friction import Spread
 from batchone.design.seating.friction import spread as seated_spread
 from batchone.design.seating.insertion import draft_deg, way_out
@@ -118,17 +118,19 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
     mesh, local = part.mesh.moved(back), bone.mesh.moved(back)
     touching = part.face_labels == part.labels.index(CONTACT)
     area = 0.5 * float(np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, mesh.faces[touching])), axis=1).sum())
-    carrying = spread(mesh, touching, spacing_mm(area))
-    middle = carrying.mean(axis=0)
+    carrying = samplings(mesh, touching, spacing_mm(area))
+    middle = carrying[0].mean(axis=0)
     mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))
-    carrying = carrying - middle
     normals = face_areas(mesh)
     below = normals[:, 2] < _SIDE * np.linalg.norm(normals, axis=1)
-    others = spread(mesh, ~touching & below, _UNDERSIDE_SPACING_MM)
     surface = indexed(local)
-    others = others[nearest_mm(others, surface, within_mm=NEAR_MM) < NEAR_MM]
-    ground = landscape(local, np.concatenate([carrying, others]), surface=surface)
-    body = contact(carrying, others, ground)
+    others = [
+        one[nearest_mm(one, surface, within_mm=NEAR_MM) < NEAR_MM]
+        for one in samplings(mesh, ~touching & below, _UNDERSIDE_SPACING_MM)
+    ]
+    first, *again = (np.concatenate([one - middle, other]) for one, other in zip(carrying, others, strict=True))
+    ground = landscape(local, first, surface=surface)
+    body = contact(first[: len(carrying[0])], others[0], ground, tuple(again))
     face = nearest_points(body.points_mm, surface)[1]
     sigma = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
     pose = guide_pose.copy()

@@ -15,7 +15,7 @@ import numpy as np
 
 from batchone.design.seating.contacts import BoolArray, Contact, Landscape
 from batchone.design.seating.stability import Press
-from batchone.pipeline.values import FloatArray
+from batchone.pipeline.values import FloatArray, IntArray
 
 EVERY = 5  # numerical: one in so many points is asked while the body is far from rest
 SOFT = 3.0  # numerical: 0.03 mm at a dozen contacts; with 30 (facts, METHODS C.4) single points make rests that no bone has
@@ -95,6 +95,7 @@ def settled(
     friction: float = 0.0,
     proud_mm: FloatArray | None = None,
     phases: tuple[tuple[float, float, int, int], ...] = SMOOTH,
+    turns: IntArray | None = None,
 ) -> Settled:
     """Settle a body from each start.
 
@@ -111,28 +112,40 @@ def settled(
     friction
         Coefficient; the body stops where a step gains less than friction takes.
     proud_mm
-        (n, points) by how much the bone is nearer at each point than the grid says.
+        (n, points) by how much the bone is nearer at each point of ``points_mm`` than the grid says.
     phases
         Stiffness, hand, one in how many points, and most steps, one after the other.
+    turns
+        (n,) which of the body's places each start takes; without, all take ``points_mm``.
     """
     count = len(starts)
     places, directions = (press.place_mm, press.direction) if isinstance(press, Press) else press
     places, directions = (np.broadcast_to(one, (count, 3)).astype(np.float64, order="C") for one in (places, directions))
     turn, shift = (one.astype(np.float64, order="C") for one in (starts.turn, starts.shift_mm))
-    proud = np.zeros((1, len(body.points_mm)), dtype=np.float32) if proud_mm is None else proud_mm.astype(np.float32)
+    every = (body.points_mm, *(one.points_mm for one in body.again)) if turns is not None else (body.points_mm,)
+    turns = np.zeros(count, dtype=np.int32) if turns is None else turns
+    points, ends_at = np.concatenate(every), np.cumsum([0, *(len(one) for one in every)])
+    proud = np.zeros((1, max(len(one) for one in every)), dtype=np.float32)
+    if proud_mm is not None:
+        proud = np.zeros((count, proud.shape[1]), dtype=np.float32)
+        own: IntArray = np.arange(len(body.points_mm), dtype=np.int32)
+        nearest = (own, *(one.nearest for one in body.again))
+        for number, near in enumerate(nearest[: len(every)]):
+            proud[turns == number, : len(near)] = proud_mm[turns == number][:, near]
     grid, origin, step = np.ascontiguousarray(ground.distance_mm), ground.lattice.origin_mm, ground.lattice.step_mm
     if lift:
-        _lift(grid, origin, step, body.points_mm, turn, shift)
+        _lift(grid, origin, step, points, ends_at, turns, turn, shift)
     out_turn, out_shift, told = np.empty_like(turn), np.empty_like(shift), np.empty((count, 4))
     longest = ROUGH_STEP_MM if friction > 0.0 else STEP_MM
     _settle(
-        grid, origin, step, body.points_mm, proud, turn, shift, places, directions, body.rho_mm,
+        grid, origin, step, points, ends_at, turns, proud, turn, shift, places, directions, body.rho_mm,
         np.array(phases, dtype=np.float64), longest, friction, out_turn, out_shift, told,
     )  # fmt: skip
     return Settled(Poses(out_turn, out_shift), told[:, 0], told[:, 1], told[:, 2], told[:, 3])
 
 
 _GRID = numba.types.Array(numba.float32, 3, "C")
+_I1, _T1 = numba.int64[::1], numba.int32[::1]
 _F1, _F2, _F3 = numba.float64[::1], numba.float64[:, ::1], numba.float64[:, :, ::1]
 _OUTSIDE_MM = 9.0  # numerical: further than any distance that is kept
 _SURE = 0.8  # numerical: distances between nodes may change a little faster than the place does
@@ -157,11 +170,12 @@ def _depth_at(grid, u, v, w):  # type: ignore[no-untyped-def]
     return a * (1 - u) + b * u
 
 
-@numba.njit(numba.void(_GRID, _F1, numba.float64, _F2, _F3, _F2), cache=True, parallel=True)
-def _lift(grid, origin, step, points, turn, shift):  # type: ignore[no-untyped-def]
+@numba.njit(numba.void(_GRID, _F1, numba.float64, _F2, _I1, _T1, _F3, _F2), cache=True, parallel=True)
+def _lift(grid, origin, step, places, ends_at, turns, turn, shift):  # type: ignore[no-untyped-def]
     """Raise each start until none of its points lies in the bone."""
     for s in numba.prange(shift.shape[0]):
         r = turn[s]
+        points = places[ends_at[turns[s]] : ends_at[turns[s] + 1]]
         for _ in range(_LIFTS):
             clear = True
             for n in range(points.shape[0]):
@@ -359,19 +373,39 @@ def _phase(grid, origin, step, points, off, r, t, r0, place, push, rho, phase, l
 
 @numba.njit(
     numba.void(
-        _GRID, _F1, numba.float64, _F2, numba.float32[:, ::1], _F3, _F2, _F2, _F2, numba.float64, _F2, numba.float64,
-        numba.float64, _F3, _F2, _F2,
+        _GRID, _F1, numba.float64, _F2, _I1, _T1, numba.float32[:, ::1], _F3, _F2, _F2, _F2, numba.float64, _F2,
+        numba.float64, numba.float64, _F3, _F2, _F2,
     ),
     cache=True, parallel=True, error_model="numpy",
 )  # fmt: skip
-def _settle(grid, origin, step, points, proud, turn, shift, places, pushes, rho, phases, longest, friction, ends, moved, told):  # type: ignore[no-untyped-def]
+def _settle(  # type: ignore[no-untyped-def]
+    grid,
+    origin,
+    step,
+    body,
+    ends_at,
+    turns,
+    proud,
+    turn,
+    shift,
+    places,
+    pushes,
+    rho,
+    phases,
+    longest,
+    friction,
+    ends,
+    moved,
+    told,
+):
     """All starts, each phase after phase."""
     square = 0.0
-    for n in range(points.shape[0]):
-        square = max(square, points[n, 0] ** 2 + points[n, 1] ** 2 + points[n, 2] ** 2)
+    for n in range(body.shape[0]):
+        square = max(square, body[n, 0] ** 2 + body[n, 1] ** 2 + body[n, 2] ** 2)
     widest = np.sqrt(square)
     for s in numba.prange(shift.shape[0]):
         r, t, found = turn[s].copy(), shift[s].copy(), np.zeros(4)
+        points = body[ends_at[turns[s]] : ends_at[turns[s] + 1]]
         off = proud[s] if proud.shape[0] > 1 else proud[0]
         reach, path = np.zeros(points.shape[0]), 0.0
         for p in range(phases.shape[0]):

@@ -21,9 +21,7 @@ PRESS_CONE_DEG = 25.0  # directions tried, about the way on (facts, METHODS C.3)
 AMONG = 0.5  # numerical: pushes whose margin is this share of the largest count, the more the larger
 STEEPEST = 0.06  # numerical: contacts parallel to the load go to infinity in the projection
 ENOUGH_DEG = 20.0  # a margin of so much holds the 15 degrees of METHODS C.8, of which a linear margin promises 0.6 to 0.9 (C.3)
-WORTH = (
-    0.95  # a push leans no further for the last twentieth of the margin: it rubs more than it holds; project default, unverified
-)
+WORTH = 0.9  # a push leans no further for the last tenth of the margin: it rubs more than it holds; project default, unverified
 _LEANS = 16  # numerical: directions tried between the best push and the way on
 AXES = ("x", "y", "z", "about x", "about y", "about z")
 _FLAT = 1e-9  # numerical: smaller eigenvalues are none

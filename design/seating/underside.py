@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from batchone.design.contact.field import Float32Array, nearest_on_the_way
 from batchone.design.contact.seat import BoolArray, Ground, level_map_mm
-from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, spacing_mm, thinned
+from batchone.design.seating.contacts import NEAR_MM, SAMPLINGS, Contact, Landscape, contact, landscape, spacing_mm, thinned
 from batchone.pipeline.values import FloatArray
 
 OTHERS_MM = 1.0  # numerical: between places that do not carry
@@ -92,15 +92,19 @@ class Underside:
         touches = flat & (np.abs(self._bone.at(places) - self._offset_mm) < _TOUCHES_MM)
         rim = self._places(here & ~ndimage.binary_erosion(here), height)
         others = [places[~touches], *(rim + np.array([0.0, 0.0, up]) for up in _RIM_MM)]
-        near = np.concatenate([thinned(one, OTHERS_MM) for one in others])
-        near = near[self._bone.at(near) < NEAR_MM]
+        others = [one[self._bone.at(one) < NEAR_MM] for one in others]
         facing = np.maximum(self._bone.normals(places[touches])[:, 2], _LEAST_FACING)
         area_mm2 = float((lattice.step_mm**2 / facing).sum())
-        carrying = thinned(places[touches], spacing_mm(area_mm2))
+        sets = [
+            (thinned(places[touches], spacing_mm(area_mm2), turn), *(thinned(one, OTHERS_MM, turn) for one in others))
+            for turn in range(SAMPLINGS)
+        ]
+        carrying = sets[0][0]
         middle = carrying.mean(axis=0) if len(carrying) else np.zeros(3)
+        first, *again = (np.concatenate(one) - middle for one in sets)
         grid = self._bone.lattice
         ground = Landscape(type(grid)(grid.origin_mm - middle, grid.step_mm, grid.shape), self._bone.distance_mm)
-        return Under(contact(carrying - middle, near - middle, ground), ground, area_mm2)
+        return Under(contact(first[: len(carrying)], first[len(carrying) :], ground, tuple(again)), ground, area_mm2)
 
     @property
     def step_mm(self) -> float:

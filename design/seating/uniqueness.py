@@ -146,7 +146,7 @@ def uniqueness(
     begun = starts(seed, count, most_mm, most_deg, still=seat)
     values = np.random.default_rng(seed + 1).random((count, 2))
     pushes = tilted(press.direction, np.radians(PRESS_DEG) * np.sqrt(values[:, 0]), 2.0 * np.pi * values[:, 1])
-    ends = settled(body, ground, begun, (np.tile(press.place_mm, (count, 1)), pushes))
+    ends = settled(body, ground, begun, (np.tile(press.place_mm, (count, 1)), pushes), turns=body.turns(count))
     kind, poses = _kind(body, ends, seat), ends.poses
     first = kind == WRONG
     poses, kind = _verified(body, ground, press, seat, poses, kind)
@@ -172,21 +172,24 @@ def _verified(
     turn, shift, kind = poses.turn.copy(), poses.shift_mm.copy(), kind.copy()
     asked = np.flatnonzero(kind == WRONG)
     for _ in range(_ROUNDS):
-        ends = settled(body, ground, Poses(turn[asked], shift[asked]), press, lift=False, phases=NUDGED)
+        places = body.turns(len(kind))[asked]
+        ends = settled(body, ground, Poses(turn[asked], shift[asked]), press, lift=False, phases=NUDGED, turns=places)
         turn[asked], shift[asked] = ends.poses.turn, ends.poses.shift_mm
         kind[asked] = _kind(body, ends, seat)
         asked = asked[kind[asked] == WRONG]
         if len(asked) == 0:
             break
-        stays, led = holds(body, ground, press, Poses(turn[asked], shift[asked]))
+        stays, led = holds(body, ground, press, Poses(turn[asked], shift[asked]), body.turns(len(kind))[asked])
         turn[asked[~stays]], shift[asked[~stays]] = led.turn[~stays], led.shift_mm[~stays]
         asked = asked[~stays]
     kind[asked] = OFF
     return Poses(turn, shift), kind
 
 
-def holds(body: Contact, ground: Landscape, press: Press, rests: Poses) -> tuple[BoolArray, Poses]:
-    """Whether each rest is one that a hand would take for a seat, and where it went furthest.
+def holds(
+    body: Contact, ground: Landscape, press: Press, rests: Poses, places: IntArray | None = None
+) -> tuple[BoolArray, Poses]:
+    """Whether each rest is one that a hand would take for a seat, and where it went furthest; ``places``: as ``settled`` has it.
 
     It must hold against a nudge to each side (two ways across, turned about three axes, both signs; a body balanced on a crest,
     or hung on single points, does not), and while the push tilts to each of six sides.
@@ -201,7 +204,8 @@ def holds(body: Contact, ground: Landscape, press: Press, rests: Poses) -> tuple
     ways, count = len(pushes), len(rests)
     begun = Poses(turn.reshape(-1, 3, 3), shift.reshape(-1, 3))
     push = (np.tile(press.place_mm, (ways * count, 1)), np.repeat(pushes, count, axis=0))
-    ends = settled(body, ground, begun, push, lift=False, phases=NUDGED)
+    tiled = None if places is None else np.tile(places, ways)
+    ends = settled(body, ground, begun, push, lift=False, phases=NUDGED, turns=tiled)
     away = np.linalg.norm(embedded(body, ends.poses) - np.tile(embedded(body, rests), (ways, 1)), axis=1).reshape(ways, count)
     most = np.repeat([_STAYS_MM, _LEAVES_MM], [len(vectors), _WAVERS])[:, None]
     stays = ((away <= most) & ends.near.reshape(ways, count)).all(axis=0)
