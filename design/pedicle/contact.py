@@ -87,4 +87,7 @@ def likely_shells(
         tuple(np.arange(high_mm, 0.0, -STEP_MM).tolist()) or (high_mm,),
     ]
     plain = np.minimum(pad_mm, hooks_mm)
-    return finalists(underside, Shape(may & (plain <= -EDGE_MM), plain), trimmed, ways), may
+    wider = np.array([*[float(pad_mm[wide_mm < 0.0].max())] * 3, 0.0])  # about the plain pad, with the hooks
+    start = [min(values, key=lambda one: abs(one - values[0] + more)) for values, more in zip(ways[:4], wider, strict=True)]
+    begun = (*start, *(values[0] for values in ways[4:]))
+    return finalists(underside, Shape(may & (plain <= -EDGE_MM), plain), trimmed, ways, begun), may

@@ -125,7 +125,11 @@ def best_made(
 
 
 def finalists(
-    underside: Underside, plain: Shape, trimmed: Callable[[tuple[float, ...]], Shape], ways: Sequence[Sequence[float]]
+    underside: Underside,
+    plain: Shape,
+    trimmed: Callable[[tuple[float, ...]], Shape],
+    ways: Sequence[Sequence[float]],
+    start: tuple[float, ...] | None = None,
 ) -> tuple[Shape, ...]:
     """The plain shell, and those that may seat better with no more contact, the best first.
 
@@ -142,6 +146,8 @@ def finalists(
         Makes a shell of one value of each way.
     ways
         The values that may be tried for each way of trimming, that of the whole shell first.
+    start
+        Values near the plain shell, where the search begins unless the whole shell seats better.
     """
     most_mm2 = underside.of(plain).area_mm2
     search = _Search(underside, _Range(LEAST_AREA * most_mm2, most_mm2))
@@ -152,7 +158,8 @@ def finalists(
             tried[values] = search.cost(trimmed(values), min((one for one, _ in tried.values()), default=np.inf))
         return tried[values][0]
 
-    best, before = tuple(values[0] for values in ways), None
+    whole = tuple(values[0] for values in ways)
+    best, before = min([whole, *([start] if start else [])], key=cost), None
     for _ in range(ROUNDS):
         if best == before:
             break
