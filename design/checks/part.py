@@ -50,3 +50,8 @@ def part_findings(part: Part, process: Process, wall: Limit | None, *, only: Che
     """Measure and judge one part; ``wall`` is the family's own limit of its walls."""
     chosen = [check for name, check in PART_CHECKS.items() if only == "release" or name in INTERACTIVE]
     return tuple(finding for check in chosen for finding in check(part, process, wall))
+
+
+def is_sound(part: Part, process: Process, wall: Limit | None) -> bool:
+    """Whether a part fails no check of a release."""
+    return all(finding.verdict != "fail" for finding in part_findings(part, process, wall))

@@ -21,6 +21,7 @@ from batchone.design.booleans import (
     trimmed,
     union,
 )
+from batchone.design.checks.part import is_sound
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
@@ -174,7 +175,11 @@ def _guide(
     if not chosen.optimise_contact:
         return make(Shape(zones, footprint))
     plates = likely_plates(Shape(zones, footprint), lowest - _OVER_EDGE_MM, layout, ground, relief, chosen, fit)
-    found = best_made(plates, make, bone, layout.pose)
+
+    def sound(part: Part) -> bool:
+        return is_sound(part, process, OSTEOTOMY_GUIDE.limits.gates.get("wall_mm"))
+
+    found = best_made(plates, make, sound, bone, layout.pose)
     return found.part, found.figures
 
 

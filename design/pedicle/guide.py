@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchone.design.booleans import Solid, difference, face_areas, handles_of, solid_from_mesh, to_part, union
+from batchone.design.checks.part import is_sound
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
@@ -231,7 +232,11 @@ def _guide(
 
     tops = [(f"{sleeve.name}_sleeve_top_mm", sleeve.top_mm) for sleeve in site.sleeves]
     if len(shapes) > 1:
-        found = best_made(shapes, make, site.bone, site.pose)
+
+        def sound(part: Part) -> bool:
+            return is_sound(part, process, PEDICLE_GUIDE.limits.gates.get("wall_mm"))
+
+        found = best_made(shapes, make, sound, site.bone, site.pose)
         part, figures = found.part, found.figures
     else:
         part, figures = make(shapes[0])

@@ -21,11 +21,7 @@ from batchone.pipeline.values import Bone, FloatArray, IntArray, Part
 
 LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
 SEED = 20260108  # any will do
-SEARCHED, STARTS, TOLD_STARTS = (
-    300,
-    1000,
-    1000,
-)  # numerical: starts for each step of a search, for the finalists, for what is told
+SEARCHED, STARTS = 300, 1000  # numerical: starts for each step of a search; for the finalists, and for what is told
 ROUNDS = 3  # numerical: over all ways of trimming
 CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
 THINNED, BEGUN = 6, 2  # numerical: shells thinned to zones; of these and the trimmed ones so many are moved on
@@ -86,7 +82,11 @@ class _Range:
 
 
 def best_made(
-    shapes: Sequence[Shape], make: Callable[[Shape], tuple[Part, list[tuple[str, float]]]], bone: Bone, pose: FloatArray
+    shapes: Sequence[Shape],
+    make: Callable[[Shape], tuple[Part, list[tuple[str, float]]]],
+    sound: Callable[[Part], bool],
+    bone: Bone,
+    pose: FloatArray,
 ) -> Chosen:
     """Make a part of each shell and choose the one that seats best, as a part is scored; the plain one where none is better.
 
@@ -97,6 +97,8 @@ def best_made(
     make
         Makes a part and its figures of a shell. What cannot be made, or touches more than the plain part or far
         less, is left out.
+    sound
+        Whether a part may be printed; one that may not is not chosen.
     bone, pose
         What it sits on, and (4, 4) the guide's frame in LPS.
 
@@ -117,8 +119,8 @@ def best_made(
             made.append(one)
     seats = [seated(part, bone, pose) for part, _ in made]
     costs = [_cost(_seats(one.body, one.ground, STARTS, SEED + 5)) for one in seats]
-    best = int(np.argmin(costs))
-    before, after = (_seats(seats[n].body, seats[n].ground, TOLD_STARTS, SEED + 10) for n in (0, best))
+    best = next(int(n) for n in np.argsort(costs, kind="stable") if n == 0 or sound(made[n][0]))
+    before, after = (_seats(seats[n].body, seats[n].ground, STARTS, SEED + 10) for n in (0, best))
     if _cost(after) >= _cost(before):
         best, after = 0, before
     return Chosen(made[best][0], tuple(made[best][1]), before, after)
@@ -167,17 +169,15 @@ def finalists(
         for number, values in enumerate(ways):
             along = [(*best[:number], value, *best[number + 1 :]) for value in values]
             best = min([best, *along], key=cost)
-    unlike = {
-        costs: values for values, costs in reversed(tried.items()) if np.isfinite(costs[0])
-    }  # what costs the same is the same
+    unlike = {costs: values for values, costs in reversed(tried.items()) if np.isfinite(costs[0])}  # the same costs: the same
     shells = [(costs[0], search.whole(trimmed(unlike[costs]))) for costs in sorted(unlike)[:JUDGED_AGAIN]]
     wholes = [search.whole(trimmed(unlike[costs])) for costs in sorted(unlike, key=lambda one: one[1])[:THINNED]]
     begun = [zones for number, one in enumerate(wholes) for zones in search.begun(one, SEED + 100 * number)]
     ranked = sorted([*shells, *((search.cost(one.shape)[0], one) for one in begun)], key=lambda row: row[0])
     judged = search.sorted_out([one for _, one in ranked[:JUDGED_AGAIN]])
-    moved = [search.moved(one, SEED + 1000 * number) for number, one in enumerate(judged[:BEGUN])]
-    last = {(id(one.whole), one.kept): one for one in (*judged[:FINALISTS], *moved)}
-    return (plain, *(one.shape for one in search.sorted_out(list(last.values()))[:FINALISTS]))
+    moved = [search.moved(one, SEED + 1000 * number) for number, (_, one) in enumerate(judged[:BEGUN])]
+    last = [*judged, *search.sorted_out([one for one in moved if all(one is not other for _, other in judged)])]
+    return (plain, *(one.shape for _, one in sorted(last, key=lambda row: row[0])[:FINALISTS]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +206,12 @@ class _Search:
         squares = cells_of(places, CELL_MM).reshape(shape.zones.shape)
         return _Zones(shape, squares, frozenset(np.unique(squares[shape.zones]).tolist()))
 
-    def sorted_out(self, zones: Sequence[_Zones]) -> list[_Zones]:
-        """Those with an area that they may have, the best first, by more and other starts."""
-        unders = [self.underside.of(one.shape) for one in zones]
-        may = [number for number, one in enumerate(unders) if self.area.holds(one.area_mm2)]
-        costs = {number: _cost(_seats(unders[number].body, unders[number].ground, STARTS, SEED + 2)) for number in may}
-        return [zones[number] for number in sorted(may, key=lambda one: costs[one])]
+    def sorted_out(self, zones: Sequence[_Zones]) -> list[tuple[float, _Zones]]:
+        """Those with an area that they may have and what they cost by more and other starts, the best first."""
+        unders = [(self.underside.of(one.shape), one) for one in zones]
+        may = [(under, one) for under, one in unders if self.area.holds(under.area_mm2)]
+        costs = [(_cost(_seats(under.body, under.ground, STARTS, SEED + 2)), one) for under, one in may]
+        return sorted(costs, key=lambda row: row[0])
 
     def begun(self, whole: _Zones, seed: int) -> Iterator[_Zones]:
         """Zones that a search may begin with: far apart, on flanks that face each other."""
