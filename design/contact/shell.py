@@ -152,6 +152,12 @@ def capsule_mm(lattice: Lattice, start_mm: FloatArray, end_mm: FloatArray, radiu
     return np.asarray(np.hypot(x - share * along[0], y - share * along[1]) - radius_mm)
 
 
+def filleted(one_mm: FloatArray, other_mm: FloatArray, radius_mm: float) -> FloatArray:
+    """(x, y) signed distance to the edge of two outlines together, the notches between them filled to a radius."""
+    inward = np.hypot(np.maximum(radius_mm - one_mm, 0.0), np.maximum(radius_mm - other_mm, 0.0))
+    return np.asarray(np.maximum(radius_mm, np.minimum(one_mm, other_mm)) - inward)
+
+
 def from_nearest(values: FloatArray, known: BoolArray) -> FloatArray:
     """(x, y) values, where unknown those of the nearest column that is known."""
     from scipy.ndimage import distance_transform_edt

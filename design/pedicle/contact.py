@@ -13,6 +13,7 @@ from batchone.design.contact.seat import BoolArray, Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.guide.body import APART_MM, EDGE_MM, carrying, lowest_mm, shadows
 from batchone.design.guide.sleeve import Sleeve
+from batchone.design.pedicle.hooks import joined_mm
 from batchone.design.seating.choose import finalists
 from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.values import FloatArray
@@ -51,7 +52,7 @@ def likely_shells(
         Gap where it touches, and elsewhere.
     """
     low_mm, high_mm = heights_mm
-    widest = np.minimum(wide_mm, hooks_mm)
+    widest = joined_mm(wide_mm, hooks_mm)
     may = carrying(ground, relief, widest, low_mm=low_mm, high_mm=high_mm)
     bores = np.minimum.reduce([capsule_mm(ground.lattice, one.entry_mm, one.entry_mm, 0.5 * one.bore_mm) for one in sleeves])
     underside = Underside(
@@ -86,7 +87,7 @@ def likely_shells(
         tuple(np.arange(low_mm, 0.0, STEP_MM).tolist()),
         tuple(np.arange(high_mm, 0.0, -STEP_MM).tolist()) or (high_mm,),
     ]
-    plain = np.minimum(pad_mm, hooks_mm)
+    plain = joined_mm(pad_mm, hooks_mm)
     wider = np.array([*[float(pad_mm[wide_mm < 0.0].max())] * 3, 0.0])  # about the plain pad, with the hooks
     start = [min(values, key=lambda one: abs(one - values[0] + more)) for values, more in zip(ways[:4], wider, strict=True)]
     begun = (*start, *(values[0] for values in ways[4:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
 from batchone.design.booleans import Solid, difference, face_areas, handles_of, solid_from_mesh, to_part, union
 from batchone.design.checks.part import is_sound
@@ -40,7 +41,7 @@ from batchone.design.model.reduction import reduced
 from batchone.design.pedicle.bar import RAISE_MM, bar, label_wordings, marks_on
 from batchone.design.pedicle.contact import WIDER_MM, likely_shells
 from batchone.design.pedicle.fittings import Fittings, fittings
-from batchone.design.pedicle.hooks import deep_mm, hook_ends, hooks_mm
+from batchone.design.pedicle.hooks import deep_mm, hook_ends, hooks_mm, joined_mm
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.seating.choose import best_made
 from batchone.design.seating.underside import Shape
@@ -52,6 +53,7 @@ from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, FunctionalFace, Mesh, Part, Plan
 
 _LINK_MM = 24.0  # room looked at for the crosslink, above and below the guide; numerical
+_EVEN = 3.0  # numerical: columns over which the lower edge of hooks goes over into that of the pad
 _MARGIN_MM = 1.5  # numerical: from the guide to the walls of the grid
 _BONE_MM = 0.05  # the bone model may be this much simpler than the bone
 
@@ -149,11 +151,11 @@ def _guide(
     entries = np.array([sleeve.entry_mm for sleeve in site.sleeves])
     lattice = site.ground.lattice
     pad, hooks = _pad_mm(lattice, entries, chosen.pad_mm), hooks_mm(lattice, entries, site.hook_ends_mm, chosen)
-    footprint = np.minimum(pad, hooks)
+    footprint = joined_mm(pad, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
     zones = carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
     hangs = (hooks < 0.0) & (pad >= -process.min_wall_mm)  # from within the pad on: what hangs down is nowhere thinner
-    deep = np.where(hangs, max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM)
+    deep = ndimage.gaussian_filter(np.where(hangs, max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM), _EVEN)
     shapes: tuple[Shape, ...] = (Shape(zones, footprint),)
     if chosen.optimise_contact and zones.any():
         shapes, carries = likely_shells(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.design.contact.field import Lattice
-from batchone.design.contact.shell import capsule_mm
+from batchone.design.contact.shell import capsule_mm, filleted
 from batchone.design.cranial.columns import meeting, submesh, to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
 from batchone.design.guide.body import BELOW_MM, LEAST_FACING
@@ -15,6 +15,7 @@ from batchone.pipeline.values import Bone, FloatArray, Mesh
 _RADIUS = 0.375  # half a hook's width, of the pad's reach; project default, unverified
 _BEYOND_MM = 9.0  # beyond the pad: laminae end 14 to 22 mm below the entries of four vertebrae; project default, unverified
 _ENOUGH = 0.85  # a hook leans inward until it lies on this share of the most bone that it can; project default, unverified
+_FILLET_MM = 2.0  # between pad and hooks: fins stood in sharper notches; project default, unverified
 _LEAN_MM, _CELL_MM, _SPACING_MM = 0.5, 1.0, 0.7  # numerical: steps inward; bone is counted by squares; places on it
 
 
@@ -61,6 +62,11 @@ def hooks_mm(lattice: Lattice, entries_mm: FloatArray, ends_mm: FloatArray, chos
     for entry, end in zip(entries_mm, ends_mm, strict=False):
         shape = np.minimum(shape, capsule_mm(lattice, entry, end, _RADIUS * chosen.pad_mm))
     return shape
+
+
+def joined_mm(pad_mm: FloatArray, hooks_mm: FloatArray) -> FloatArray:
+    """(x, y) signed distance to the edge of pad and hooks together, the notches between them filleted."""
+    return filleted(pad_mm, hooks_mm, _FILLET_MM)
 
 
 def _lamina_mm(bone: Bone, pose: FloatArray, entries_mm: FloatArray, chosen: PedicleGuideParameters) -> FloatArray:
