@@ -80,19 +80,28 @@ def normals_and_areas(mesh: Mesh) -> tuple[FloatArray, FloatArray]:
     return cross / np.maximum(twice, 1e-30)[:, None], 0.5 * twice
 
 
-def face_at(part: Part, place: int, *, off: tuple[str, ...] = ("label",), only: str | None = None, most_mm2: float = 2.0) -> int:
-    """A triangle chosen by seed and place: of fair size and shape, off some faces or on one."""
+def face_at(
+    part: Part,
+    place: int,
+    *,
+    off: tuple[str, ...] = ("label",),
+    only: str | None = None,
+    most_mm2: float = 2.0,
+    by_area: bool = False,
+) -> int:
+    """A triangle chosen by seed and place: of fair size and shape, off some faces or on one; or any, the larger the likelier."""
     _, areas = normals_and_areas(part.mesh)
     corners = part.mesh.vertices_mm[part.mesh.faces]
     longest = np.linalg.norm(corners[:, [1, 2, 0]] - corners, axis=2).max(axis=1)
-    fair = (areas > 0.1 * longest**2) & (areas > 0.02) & (areas < most_mm2)
+    fair = (areas > 0.1 * longest**2) & (areas > 0.02) & (areas < most_mm2) if not by_area else areas > 0.0
     if only is not None:
         fair &= part.face_labels == part.labels.index(only)
     for label in off:
         if label in part.labels:
             fair &= part.face_labels != part.labels.index(label)
     chosen = np.flatnonzero(fair)
-    return int(np.random.default_rng(1000 + place).choice(chosen))
+    weights = areas[chosen] / areas[chosen].sum() if by_area else None
+    return int(np.random.default_rng(1000 + place).choice(chosen, p=weights))
 
 
 def middle_of(mesh: Mesh, face: int) -> FloatArray:

@@ -141,7 +141,7 @@ def _of_walls() -> list[Fault]:
 def _of_form() -> list[Fault]:
     found = []
     for device in MADE:
-        fins = 1 if device == TEMPLATE else 3  # places with room about them
+        fins = 1 if device in (TEMPLATE, PEDICLE) else 3  # places with room about them
         found += [
             *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
             Fault("edge of 20 deg", device, "sharp", "longest edge", misshapen.blade(20.0, 0)),

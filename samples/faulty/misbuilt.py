@@ -92,7 +92,9 @@ def dented(wall_mm: float, place: int, *, side_mm: float = 6.0) -> Seeder:
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
         half = np.array([0.5 * side_mm, 0.5 * side_mm, 0.0])
-        pose, wall = on_surface(part, place, deep_mm=(1.5, 6.0), about_mm=min(half[0], 2.0), pit_mm=(half[0], wall_mm))
+        pose, wall = on_surface(
+            part, place, deep_mm=(1.5, 6.0), about_mm=min(half[0], 2.0), pit_mm=(half[0], wall_mm), by_area=True
+        )
         tool = box_solid(-half - [0.0, 0.0, wall - wall_mm], half + np.array([0.0, 0.0, 1.0]), "pocket", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
         floor = pose[:3, 3] - (wall - wall_mm) * pose[:3, 2]
@@ -148,15 +150,16 @@ def on_surface(
     free_mm: float = 8.0,
     about_mm: float = 2.0,
     pit_mm: tuple[float, float] | None = None,
+    by_area: bool = False,
 ) -> tuple[FloatArray, float]:
     """A pose on a triangle, z out of the surface, where the wall is so deep and so much above is free.
 
     Looked at are its middle and a ring of ``about_mm``. Returns that wall too, mm. Beside a pit of half a side and with
-    a floor of ``pit_mm`` the material goes on for 1.25 mm.
+    a floor of ``pit_mm`` the material goes on for 1.25 mm. ``by_area``: wide faces, which have few triangles, are looked at first.
     """
     scene, (normals, _) = Scene(part.mesh), normals_and_areas(part.mesh)
     for attempt in range(1000):
-        face = face_at(part, place + 100 * attempt, off=("label", "contact"), most_mm2=50.0)
+        face = face_at(part, place + 100 * attempt, off=("label", "contact"), most_mm2=50.0, by_area=by_area)
         normal, middle = normals[face], middle_of(part.mesh, face)
         first = np.cross(normal, np.eye(3)[int(np.argmin(np.abs(normal)))])
         first /= np.linalg.norm(first)

@@ -31,7 +31,10 @@ def pierced(diameter_mm: float, place: int, label: str = "way") -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, wall = on_surface(part, place, deep_mm=(1.2, 150.0), about_mm=diameter_mm)
+        try:
+            pose, wall = on_surface(part, place, deep_mm=(1.2, 12.0), about_mm=diameter_mm, by_area=True)
+        except AssertionError:  # no even wall: any
+            pose, wall = on_surface(part, place, deep_mm=(1.2, 150.0), about_mm=diameter_mm)
         tool = _cylinder(0.5 * diameter_mm, -wall - 1.0, 2.0, label, pose)
         line = pose[:3, 3] - np.linspace(0.0, wall, 20)[:, None] * pose[:3, 2]
         return Seeded(_cut(case, tool), line)
