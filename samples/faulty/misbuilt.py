@@ -155,7 +155,7 @@ def on_surface(
     """A pose on a triangle, z out of the surface, where the wall is so deep and so much above is free.
 
     Looked at are its middle and a ring of ``about_mm``. Returns that wall too, mm. Beside a pit of half a side and with
-    a floor of ``pit_mm`` the material goes on for 1.25 mm. ``by_area``: wide faces, which have few triangles, are looked at first.
+    a floor of ``pit_mm`` the material goes on for 1.25 mm. ``by_area``: wide faces, which have few triangles, come first.
     """
     scene, (normals, _) = Scene(part.mesh), normals_and_areas(part.mesh)
     for attempt in range(1000):
