@@ -10,7 +10,7 @@ import numpy as np
 
 from batchone.design.contact.ground import Relief
 from batchone.design.contact.seat import BoolArray, Ground
-from batchone.design.contact.shell import capsule_mm
+from batchone.design.contact.shell import capsule_mm, filleted
 from batchone.design.guide.body import APART_MM, EDGE_MM, carrying, lowest_mm, shadows
 from batchone.design.guide.sleeve import Sleeve
 from batchone.design.pedicle.hooks import joined_mm
@@ -19,6 +19,7 @@ from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.values import FloatArray
 
 WIDER_MM = 3.0  # all round, a pad whose contact is chosen may be wider, with no more contact; project default, unverified
+FOOT_MM = 2.0  # shell that stays round a sleeve, whose mouth is thin without; project default, unverified
 STEP_MM = 1.5  # numerical: by which shells are trimmed
 
 
@@ -72,11 +73,15 @@ def likely_shells(
     entries = np.array([one.entry_mm for one in sleeves])
     low, high, around = entries.min(axis=0), entries.max(axis=0), 0.5 * max(one.outer_mm for one in sleeves)
     middle = 0.5 * (low[0] + high[0])
+    feet = np.minimum.reduce(
+        [capsule_mm(ground.lattice, one.entry_mm, one.entry_mm, 0.5 * one.outer_mm + FOOT_MM) for one in sleeves]
+    )
     sides = (y_mm - high[1], low[0] - x_mm, x_mm - high[0], low[1] - y_mm)  # above, left, right and below of all sleeves
 
     def trimmed(values: tuple[float, ...]) -> Shape:
         edges = [side - value for side, value in zip(sides, values[:4], strict=True)]
-        footprint = np.maximum.reduce([widest, *edges, values[4] - np.abs(x_mm - middle)])
+        cut = np.maximum.reduce([*edges, values[4] - np.abs(x_mm - middle)])
+        footprint = np.maximum(widest, filleted(cut, feet, FOOT_MM))
         return Shape(may & (footprint <= -EDGE_MM) & (height >= values[5]) & (height <= values[6]), footprint)
 
     reach = [np.arange(float(side[widest < 0.0].max()), around, -STEP_MM) for side in sides]
