@@ -21,6 +21,7 @@ import numpy as np
 from batchone.design.booleans import face_areas
 from batchone.design.contact.field import Lattice
 from batchone.design.guide.body import guide_pose
+from batchone.design.nearest import indexed
 from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
 from batchone.design.seating.friction import spread
 from batchone.design.seating.make import SEED, Score, Seated, score, scored, seated
@@ -160,13 +161,13 @@ def plain_bodies(bones: dict[str, Mesh]) -> dict[str, Contact]:
         side /= np.linalg.norm(side)
         distal = -0.42 * float(np.ptp(mesh.vertices_mm @ long)) * np.sign(long[2]) * long
         at = middle + (distal if "tibia" in name else 0.0)
-        found[name] = shell(mesh, at, side, long, (-REACH_MM, REACH_MM), REACH_MM)[1]
+        found[name] = shell(mesh, at, side, long, (-REACH_MM, REACH_MM), REACH_MM).body
     return found
 
 
 def shell(
     mesh: Mesh, at: FloatArray, out: FloatArray, up: FloatArray, across: tuple[float, float], half_y: float
-) -> tuple[Landscape, Contact]:
+) -> Seated:
     """A plain shell 0.2 mm off a bone, over a rectangle seen along ``out``, without what faces aside."""
     from batchone.design.cranial.rays import Scene
 
@@ -183,7 +184,9 @@ def shell(
     moved = Landscape(
         Lattice(ground.lattice.origin_mm - middle, ground.lattice.step_mm, ground.lattice.shape), ground.distance_mm
     )
-    return moved, contact(points - middle, np.empty((0, 3)), moved)
+    body = contact(points - middle, np.empty((0, 3)), moved)
+    surface = indexed(Mesh(local.vertices_mm - middle, local.faces))
+    return Seated(np.eye(4), body, moved, np.full(len(body.points_mm), 0.3), surface)
 
 
 def shafts(bones: dict[str, Mesh], starts: int) -> None:
@@ -201,8 +204,7 @@ def shafts(bones: dict[str, Mesh], starts: int) -> None:
             ("extended to one side", (-7.0, 20.0)),
             ("to both sides", (-16.0, 16.0)),
         ):
-            ground, body = shell(mesh, middle, side, long, half, 20.0)
-            found = scored(Seated(np.eye(4), body, ground, np.full(len(body.points_mm), 0.3)), starts=starts)
+            found = scored(shell(mesh, middle, side, long, half, 20.0), starts=starts)
             rows[title] = np.array([*np.percentile(about_shaft(found.friction.poses), [50, 95]), 100.0 * found.friction.bad])
             print(f"  {name:12} {title:21} {table(found)}, turned P50/P95 {rows[title][0]:.2f}/{rows[title][1]:.2f} deg")
         for title in ("extended to one side", "to both sides"):

@@ -89,7 +89,7 @@ def test_contact_lies_at_the_offset_and_only_in_the_zones() -> None:
     one = ground()
     zones = disc(one, 5.0) < 0.0
     seat = make_seat(one, zones=zones, offset_mm=OFFSET_MM, relief_mm=1.0, apart_mm=1.0)
-    mesh, faces, labels = to_mesh(seat.solid)
+    mesh, faces, labels = to_mesh(seat.solid())
     points = mesh.vertices_mm[np.unique(mesh.faces[faces == labels.index(CONTACT)])]
     assert np.abs(np.linalg.norm(points, axis=1) - 12.0 - OFFSET_MM).max() < 0.012
     assert np.hypot(points[:, 0], points[:, 1]).max() < 5.0 + 0.5
@@ -102,7 +102,7 @@ def test_contact_lies_at_the_offset_and_only_in_the_zones() -> None:
 def test_every_offset_within_the_limits_is_met(offset_mm: float) -> None:
     one = ground(offset_mm=offset_mm)
     seat = make_seat(one, zones=disc(one, 6.0) < 0.0, offset_mm=offset_mm, relief_mm=1.0, apart_mm=1.0)
-    mesh, faces, labels = to_mesh(seat.solid)
+    mesh, faces, labels = to_mesh(seat.solid())
     points = mesh.vertices_mm[np.unique(mesh.faces[faces == labels.index(CONTACT)])]
     assert np.abs(np.linalg.norm(points, axis=1) - 12.0 - offset_mm).max() < 0.012
 
@@ -110,7 +110,7 @@ def test_every_offset_within_the_limits_is_met(offset_mm: float) -> None:
 def test_below_the_widest_place_of_a_ball_nothing_is_left_to_catch() -> None:
     one = ground()
     seat = make_seat(one, zones=disc(one, 13.5) < 0.0, offset_mm=OFFSET_MM, relief_mm=OFFSET_MM, apart_mm=1.0)
-    mesh, faces, labels = to_mesh(seat.solid)
+    mesh, faces, labels = to_mesh(seat.solid())
     side = mesh.vertices_mm[(mesh.vertices_mm[:, 2] < -0.5) & (mesh.vertices_mm[:, 2] > -1.5)]
     across = np.hypot(side[:, 0], side[:, 1])
     wall = across[(across > 11.0) & (across < 13.0)]
@@ -123,7 +123,7 @@ def test_what_must_not_be_touched_keeps_its_distance() -> None:
     other = ball(6.0, (0.0, 0.0, 19.0))
     one = ground(others=(other,))
     seat = make_seat(one, zones=disc(one, 4.0) < 0.0, offset_mm=OFFSET_MM, relief_mm=1.0, apart_mm=1.5)
-    mesh, faces, labels = to_mesh(seat.solid)
+    mesh, faces, labels = to_mesh(seat.solid())
     assert CONTACT not in {labels[k] for k in set(faces.tolist())}  # the neighbour hangs over the whole zone
     beside = mesh.vertices_mm[(mesh.vertices_mm[:, 2] > 14.0) & (mesh.vertices_mm[:, 2] < 18.0)]
     gap = np.linalg.norm(beside - [0.0, 0.0, 19.0], axis=1) - 6.0
@@ -140,7 +140,7 @@ def test_a_shell_keeps_its_thickness_over_the_contact_and_has_no_thin_edges() ->
     shell = make_shell(
         one, seat, footprint_mm=disc(one, 8.0), floor_mm=flat + 4.0, cap_mm=flat + 18.0, outside_mm=3.2, wall_mm=1.5
     )
-    body = difference(shell, seat.solid, what="seat")
+    body = difference(shell.solid(), seat.solid(), what="seat")
     mesh, faces, labels = to_mesh(body)
     walls = measure_walls(mesh, faces == labels.index(CONTACT))
     assert abs(float(np.median(walls.thickness_mm)) - 3.0) < 0.03

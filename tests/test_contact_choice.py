@@ -1,4 +1,4 @@
-"""The underside of a shell as heights, and the choice of the shell that seats best, on bones of known shape."""
+"""The underside of a shell, and the choice of the shell that seats best, on bones of known shape."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from batchone.design.booleans import difference, face_areas, to_part
 from batchone.design.contact.ground import ground_of
 from batchone.design.contact.neighbours import Neighbours
-from batchone.design.contact.seat import CONTACT, Ground, make_seat
-from batchone.design.contact.shell import make_shell
+from batchone.design.contact.seat import CONTACT, Ground, Seat, make_seat
+from batchone.design.contact.shell import Shell, make_shell
 from batchone.design.isosurface import zero_mesh
 from batchone.design.seating.choose import LEAST_AREA, Chosen, best_made, finalists
 from batchone.design.seating.underside import Shape, Underside
@@ -44,11 +44,26 @@ def table() -> Ground:
     return ground_of(bone(), Neighbours(()), np.eye(4), low, high, offset_mm=OFFSET_MM)
 
 
+def drawn(shape: Shape, lowest_mm: float = -12.0) -> tuple[Seat, Shell]:
+    seat = make_seat(table(), zones=shape.zones, offset_mm=OFFSET_MM, relief_mm=RELIEF_MM, apart_mm=1.5)
+    shell = make_shell(
+        table(), seat, footprint_mm=shape.footprint_mm, floor_mm=np.full(shape.zones.shape, lowest_mm),
+        cap_mm=np.full(shape.zones.shape, 5.0), outside_mm=OFFSET_MM + 4.0, wall_mm=1.0,
+    )  # fmt: skip
+    return seat, shell
+
+
 def underside(lowest_mm: float = -12.0) -> Underside:
-    shape = table().lattice.shape[:2]
+    def draw(shape: Shape) -> Mesh:
+        seat, shell = drawn(shape, lowest_mm)
+        return shell.surface(seat)
+
+    x, y = np.broadcast_arrays(table().lattice.x_mm, table().lattice.y_mm)
+    height = -SLOPE * np.maximum(np.maximum(np.abs(x), np.abs(y)) - FLAT_MM, 0.0)
+    nothing = Mesh(np.empty((0, 3)), np.empty((0, 3), dtype=np.int32))
     return Underside(
-        table(), np.full(shape, lowest_mm), 5.0, np.ones(shape, dtype=np.bool_),
-        offset_mm=OFFSET_MM, relief_mm=RELIEF_MM, apart_mm=1.5,
+        table(), height, draw, offset_mm=OFFSET_MM, outside_mm=OFFSET_MM + 4.0, above=nothing,
+        open_=np.zeros(height.shape, dtype=np.bool_),
     )  # fmt: skip
 
 
@@ -60,12 +75,8 @@ def square(half_mm: float, edge_mm: float = 1.0) -> Shape:
 
 
 def made(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
-    seat = make_seat(table(), zones=shape.zones, offset_mm=OFFSET_MM, relief_mm=RELIEF_MM, apart_mm=1.5)
-    shell = make_shell(
-        table(), seat, footprint_mm=shape.footprint_mm, floor_mm=np.full(shape.zones.shape, -12.0),
-        cap_mm=np.full(shape.zones.shape, 5.0), outside_mm=OFFSET_MM + 4.0, wall_mm=1.0,
-    )  # fmt: skip
-    return to_part(difference(shell, seat.solid, what="shell"), "guide-table"), [("zones", 1.0)]
+    seat, shell = drawn(shape)
+    return to_part(difference(shell.solid(), seat.solid(), what="shell"), "guide-table"), [("zones", 1.0)]
 
 
 def sound(part: Part) -> bool:

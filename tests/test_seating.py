@@ -11,6 +11,7 @@ import pytest
 
 from batchone.design.contact.field import lattice_over
 from batchone.design.isosurface import zero_mesh
+from batchone.design.nearest import indexed, nearest_mm
 from batchone.design.seating.contacts import Contact, Landscape, contact, landscape
 from batchone.design.seating.friction import bone_errors, spread
 from batchone.design.seating.insertion import way_out
@@ -447,8 +448,20 @@ class TestFriction:
 
 class TestWayOut:
     def test_a_body_that_is_free_keeps_its_gap(self) -> None:
-        body, ground, _ = grooved()
-        assert way_out(body, ground)[0] == pytest.approx(TIGHT_MM, abs=0.06)
+        body, ground, middle = grooved()
+        bone = solid(tooth_bone, bottom_mm=-30.0)
+        assert way_out(body, ground, indexed(Mesh(bone.vertices_mm - middle, bone.faces)))[0] == pytest.approx(TIGHT_MM, abs=0.06)
+
+    def test_a_sharp_ridge_that_the_grid_rounds_is_as_near_as_it_is(self) -> None:
+        """Beside the edge of a roof the distances between the nodes of a grid are too large or too small."""
+        roof = solid(lambda x, y: -1.5 * np.abs(y) + 0.0 * x, half_mm=16.0, step_mm=0.25)
+        points = np.column_stack([np.linspace(-5.0, 5.0, 60), np.zeros(60), np.full(60, 0.3)])
+        ground = landscape(roof, points)
+        body = Contact(points, len(points), ground.normals(points), ground.at(points), 3.0)
+        surface = indexed(roof)
+        exact = nearest_mm(points, surface).min()
+        assert abs(ground.at(points).min() - exact) > 0.02
+        assert way_out(body, ground, surface)[0] == pytest.approx(exact, abs=1e-9)
 
     def test_a_body_below_an_overhang_meets_it(self) -> None:
         """A wrap on a cylinder that reaches 3 mm below its middle must pass its widest place."""
@@ -460,7 +473,7 @@ class TestWayOut:
         wrap = (radius + GAP_MM) * np.column_stack([0.0 * angle, np.cos(angle), np.sin(angle)])
         ground = landscape(bone, wrap)
         body = Contact(wrap, len(wrap), ground.normals(wrap), ground.at(wrap), 10.0)
-        assert way_out(body, ground)[0] < -0.3
+        assert way_out(body, ground, indexed(bone))[0] < -0.3
 
 
 def test_a_seat_moves_with_its_bone() -> None:

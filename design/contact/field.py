@@ -96,9 +96,9 @@ def signed_distance_mm(
         (x, y) columns over which something will be made that comes in along z. Over all others, and below what already lies
         deeper than the level by far, distances are as without a level. None: all voxels near the level are exact.
     surface
-        The mesh ready to be asked, where the caller has it.
+        All triangles that :func:`about` gives, ready to be asked, where the caller has them.
     """
-    near = _over(mesh, lattice)
+    near = surface.mesh if surface else about(mesh, lattice)
     if len(near.faces) == 0:
         return np.full(lattice.shape, REACH_MM, dtype=np.float32)
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0
@@ -190,7 +190,7 @@ def _bands_mm(shape: tuple[int, ...], lattice: Lattice, every: int, left_mm: flo
     return np.asarray(np.where(known, [0.0, *bands[1:]], [left_mm, *bands[1:]]).astype(np.float32)[off_node])
 
 
-def _over(mesh: Mesh, lattice: Lattice) -> Mesh:
+def about(mesh: Mesh, lattice: Lattice) -> Mesh:
     """The triangles over the columns of the grid and around them, not far below it: all that decide about inside and distance."""
     low = lattice.origin_mm - REACH_MM
     high = lattice.origin_mm[:2] + (np.array(lattice.shape[:2]) - 1) * lattice.step_mm + REACH_MM

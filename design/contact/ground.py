@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.contact.field import Float32Array, Lattice, lattice_over, nearest_on_the_way, signed_distance_mm
+from batchone.design.contact.field import Float32Array, Lattice, about, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import LEAST_FACING, BoolArray, Ground, Look
 from batchone.design.cranial.columns import meeting, submesh, to_local
 from batchone.design.cranial.rays import Scene
+from batchone.design.nearest import Index, indexed
 from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
@@ -55,11 +56,15 @@ def ground_of(
     """
     lattice = lattice_over(low_mm, high_mm, STEP_MM)
     mesh = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
-    (distance, beside_mm), look = beside(
-        lambda: (signed_distance_mm(mesh, lattice, level_mm=offset_mm, over=over(lattice)), others.distance_mm(lattice, pose)),
-        lambda: _look_at(mesh, lattice),
-    )
-    return Ground(mesh, lattice, distance, beside_mm, look)
+
+    def measured() -> tuple[Float32Array, Float32Array | None, Index | None]:
+        near = about(mesh, lattice)
+        surface = indexed(near) if len(near.faces) else None
+        distance = signed_distance_mm(near, lattice, level_mm=offset_mm, over=over(lattice), surface=surface)
+        return distance, others.distance_mm(lattice, pose), surface
+
+    (distance, beside_mm, surface), look = beside(measured, lambda: _look_at(mesh, lattice))
+    return Ground(mesh, lattice, distance, beside_mm, look, surface)
 
 
 def room_about(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from batchone.design.booleans import Solid, solid_from_labelled_mesh
 from batchone.design.contact.field import Float32Array, Lattice, nearest_on_the_way
 from batchone.design.isosurface import zero_mesh
-from batchone.design.nearest import nearest_points
+from batchone.design.nearest import Index, nearest_points
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 CONTACT, RELIEF = "contact", "relief"
@@ -56,6 +56,8 @@ class Ground:
         The same to all that must not be touched (neighbouring bones, metal), or None.
     look
         The bone seen from outside.
+    surface
+        The triangles about the grid, ready to be asked; None where there are none.
     """
 
     bone: Mesh
@@ -63,20 +65,50 @@ class Ground:
     distance_mm: Float32Array
     others_mm: Float32Array | None
     look: Look
+    surface: Index | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seat:
-    """The seat as a solid, and (x, y, z) how far each voxel is out of it (mm; negative inside)."""
+    """The seat before it is a solid.
 
-    solid: Solid
+    Attributes
+    ----------
+    ground
+        Bone and grid.
+    offset_mm, level_mm
+        Gap where it touches, and (x, y) over each column, where something is only relieved.
+    reached_mm
+        (x, y, z) how near to the bone what is there comes on its way out.
+    free_mm
+        (x, y, z) how far each voxel is out of the seat, negative inside.
+    """
+
+    ground: Ground
+    offset_mm: float
+    level_mm: Float32Array
+    reached_mm: Float32Array
     free_mm: Float32Array
+
+    def solid(self) -> Solid:
+        """The seat as a solid.
+
+        Raises
+        ------
+        DesignError
+            It is not a closed surface.
+        """
+        lattice = self.ground.lattice
+        mesh = zero_mesh(self.free_mm, lattice.origin_mm, lattice.step_mm)
+        touching, points = _on_the_offset(mesh, self)
+        faces = touching[mesh.faces].all(axis=1)
+        return solid_from_labelled_mesh(Mesh(points, mesh.faces), (CONTACT, RELIEF), np.where(faces, 0, 1).astype(np.int16))
 
 
 def make_seat(
     ground: Ground, *, zones: BoolArray, offset_mm: float, relief_mm: float, apart_mm: float, close: BoolArray | None = None
 ) -> Seat:
-    """Make the seat.
+    """Measure the seat.
 
     Parameters
     ----------
@@ -92,11 +124,6 @@ def make_seat(
         Distance from what must not be touched.
     close
         (x, y) columns that need no relief, though they do not touch either: under a sleeve, whose wall it would take.
-
-    Raises
-    ------
-    DesignError
-        The seat is not a closed surface.
     """
     lattice = ground.lattice
     of_zones = level_map_mm(zones, lattice.step_mm, offset_mm=offset_mm, relief_mm=relief_mm)
@@ -109,11 +136,7 @@ def make_seat(
         field = np.minimum(field, nearest_on_the_way(ground.others_mm) - np.float32(apart_mm))
     small = np.abs(field) < _LEVEL_CLEARANCE_MM
     field[small] = np.where(field[small] < 0.0, -_LEVEL_CLEARANCE_MM, _LEVEL_CLEARANCE_MM)
-    mesh = zero_mesh(_walled(field), lattice.origin_mm, lattice.step_mm)
-    touching, points = _on_the_offset(mesh, ground, reached, field, of_zones, offset_mm)
-    faces = touching[mesh.faces].all(axis=1)
-    solid = solid_from_labelled_mesh(Mesh(points, mesh.faces), (CONTACT, RELIEF), np.where(faces, 0, 1).astype(np.int16))
-    return Seat(solid, field)
+    return Seat(ground, offset_mm, of_zones, reached, _walled(field))
 
 
 def level_map_mm(zones: BoolArray, step_mm: float, *, offset_mm: float, relief_mm: float) -> Float32Array:
@@ -139,21 +162,20 @@ def _walled(field: Float32Array) -> Float32Array:
     return field
 
 
-def _on_the_offset(
-    mesh: Mesh, ground: Ground, reached: Float32Array, field: Float32Array, of_zones: Float32Array, offset_mm: float
-) -> tuple[BoolArray, FloatArray]:
+def _on_the_offset(mesh: Mesh, seat: Seat) -> tuple[BoolArray, FloatArray]:
     """Which vertices carry, and the vertices with those moved onto the offset, and none left nearer than it."""
+    ground, offset_mm, reached = seat.ground, seat.offset_mm, seat.reached_mm
     lattice, points = ground.lattice, mesh.vertices_mm.copy()
     about = lattice.at(ground.distance_mm, points)
     index = np.flatnonzero(np.abs(about - offset_mm) < _ON_LEVEL_MM + lattice.step_mm)
-    distance, _, foot = nearest_points(points[index], ground.bone)
+    distance, _, foot = nearest_points(points[index], ground.surface or ground.bone)
     normal = (points[index] - foot) / np.maximum(distance, 1e-12)[:, None]
     near = (np.abs(distance - offset_mm) < _ON_LEVEL_MM) & (distance > _NO_NORMAL_MM) & (about[index] > 0.0)
     free = about[index] - lattice.at(reached, points[index]) < _FREE_MM
     if ground.others_mm is not None:
         own = lattice.at(reached, points[index]) - offset_mm
-        free &= lattice.at(field, points[index]) > own - _FREE_MM
-    flat = lattice.at(of_zones, points[index]) <= offset_mm + _LEVEL_CLEARANCE_MM
+        free &= lattice.at(seat.free_mm, points[index]) > own - _FREE_MM
+    flat = lattice.at(seat.level_mm, points[index]) <= offset_mm + _LEVEL_CLEARANCE_MM
     touching = near & free & flat & (normal[:, 2] > LEAST_FACING)
     moved = touching | (near & (distance < offset_mm))
     points[index[moved]] = foot[moved] + offset_mm * normal[moved]

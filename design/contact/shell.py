@@ -11,7 +11,7 @@ from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.seat import BoolArray, Ground, Seat
 from batchone.design.isosurface import zero_mesh
 from batchone.pipeline.errors import DesignError
-from batchone.pipeline.values import FloatArray
+from batchone.pipeline.values import FloatArray, Mesh
 
 SHELL = "shell"
 _INTO_MM = 1.0  # numerical: what fills a gap reaches so far into what it joins
@@ -26,6 +26,31 @@ class Above:
     bottom_mm: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shell:
+    """A shell before it is a solid: on a part ``box`` of a grid, (x, y, z) how far each voxel is out of it, negative inside; what
+    the seat takes is still in it."""
+
+    lattice: Lattice
+    box: tuple[slice, slice, slice]
+    out_mm: Float32Array
+
+    def solid(self) -> Solid:
+        """The shell as a solid."""
+        return solid_from_mesh(self._surface(self.out_mm), SHELL)
+
+    def surface(self, seat: Seat) -> Mesh:
+        """The shell without the seat, its edges rounded by the grid: what a solid would be, for much less work."""
+        return self._surface(np.maximum(self.out_mm, -seat.free_mm[self.box]))
+
+    def _surface(self, field: Float32Array) -> Mesh:
+        field = np.pad(field, 1, constant_values=1.0)
+        field[np.abs(field) < _LEVEL_CLEARANCE_MM] = _LEVEL_CLEARANCE_MM
+        first = np.array([side.start for side in self.box], dtype=np.float64)
+        step_mm = self.lattice.step_mm
+        return zero_mesh(np.ascontiguousarray(field), self.lattice.origin_mm + (first - 1.0) * step_mm, step_mm)
+
+
 def make_shell(
     ground: Ground,
     seat: Seat,
@@ -37,7 +62,7 @@ def make_shell(
     wall_mm: float,
     above: tuple[Above, ...] = (),
     gap_mm: float = 0.0,
-) -> Solid:
+) -> Shell:
     """Everything over the footprint that is nearer to the bone than ``outside_mm``, the seat included: it is cut out later.
 
     Parameters
@@ -73,13 +98,9 @@ def make_shell(
     field = _without_thin_edges(field, seat.free_mm[box], lattice.step_mm, 0.5 * wall_mm)
     for one in above:
         field = np.minimum(field, _led_up(field, height, one.outline_mm[box[:2]], one.bottom_mm, gap_mm, 0.5 * wall_mm))
-    field = np.pad(field, 1, constant_values=1.0)
-    field[np.abs(field) < _LEVEL_CLEARANCE_MM] = _LEVEL_CLEARANCE_MM
-    first = np.array([side.start for side in box], dtype=np.float64)
-    mesh = zero_mesh(np.ascontiguousarray(field), lattice.origin_mm + (first - 1.0) * lattice.step_mm, lattice.step_mm)
-    if len(mesh.faces) == 0:
+    if not (field < 0.0).any():
         raise DesignError("the shell is empty: 0 mm3 lie over its footprint", hint="check the plan: does it lie on the bone?")
-    return solid_from_mesh(mesh, SHELL)
+    return Shell(lattice, box, field)
 
 
 def _led_up(
@@ -156,6 +177,11 @@ def filleted(one_mm: FloatArray, other_mm: FloatArray, radius_mm: float) -> Floa
     """(x, y) signed distance to the edge of two outlines together, the notches between them filled to a radius."""
     inward = np.hypot(np.maximum(radius_mm - one_mm, 0.0), np.maximum(radius_mm - other_mm, 0.0))
     return np.asarray(np.maximum(radius_mm, np.minimum(one_mm, other_mm)) - inward)
+
+
+def rounded(one_mm: FloatArray, other_mm: FloatArray, radius_mm: float) -> FloatArray:
+    """(x, y) signed distance to the edge of what two outlines share, the corners between them rounded to a radius."""
+    return -filleted(-one_mm, -other_mm, radius_mm)
 
 
 def from_nearest(values: FloatArray, known: BoolArray) -> FloatArray:

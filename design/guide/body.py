@@ -13,7 +13,7 @@ from scipy import ndimage
 from batchone.design.booleans import Solid, difference, face_areas, pieces, union
 from batchone.design.contact.ground import Relief
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
-from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
+from batchone.design.contact.shell import Shell, capsule_mm, from_nearest, make_shell
 from batchone.design.family import FamilyLimits
 from batchone.design.guide.crosslink import Crosslink
 from batchone.design.guide.sleeve import Sleeve
@@ -36,7 +36,7 @@ _ALONG = 0.999  # numerical: a way out nearer than this (cosine) to the bone's o
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Footing:
-    """A guide without its sleeves.
+    """A guide without its sleeves, before it is a solid.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Footing:
 
     zones: BoolArray
     seat: Seat
-    shell: Solid
+    shell: Shell
 
 
 def guide_pose(way: Axis, bone: Bone) -> FloatArray:
@@ -104,7 +104,7 @@ def footing(
     carries: BoolArray | None = None,
     bars: tuple[Crosslink, ...] = (),
 ) -> Footing:
-    """Make seat and shell.
+    """Lay out seat and shell.
 
     Parameters
     ----------
@@ -174,8 +174,8 @@ def guide_body(base: Footing, above: Solid, sleeves: tuple[Sleeve, ...], *, name
     DesignError
         A boolean failed, or the seat cuts a sleeve off.
     """
-    solid = union(base.shell, above, what=f"{name}: shell, sleeves, crosslink")
-    return _whole(difference(solid, base.seat.solid, what=f"{name}: seat"), name, sleeves)
+    solid = union(base.shell.solid(), above, what=f"{name}: shell, sleeves, crosslink")
+    return _whole(difference(solid, base.seat.solid(), what=f"{name}: seat"), name, sleeves)
 
 
 def _whole(body: Solid, name: str, sleeves: tuple[Sleeve, ...]) -> Solid:

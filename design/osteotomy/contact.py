@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from batchone.design.contact.ground import Relief
 from batchone.design.contact.seat import BoolArray, Ground
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
-from batchone.design.guide.body import APART_MM, EDGE_MM
+from batchone.design.guide.body import EDGE_MM
 from batchone.design.osteotomy.fittings import Fittings
 from batchone.design.osteotomy.layout import WIDER_MM, Layout
 from batchone.design.seating.choose import finalists
 from batchone.design.seating.underside import Shape, Underside
-from batchone.pipeline.values import FloatArray
+from batchone.pipeline.values import Mesh
 
 STEP_MM = 3.0  # numerical: by which plates are trimmed or relieved
 
 
 def likely_plates(
     widest: Shape,
-    floor_mm: FloatArray,
+    draw: Callable[[Shape], Mesh],
     layout: Layout,
     ground: Ground,
     relief: Relief,
+    above: Mesh,
     chosen: OsteotomyGuideParameters,
     fit: Fittings,
 ) -> tuple[Shape, ...]:
-    """The plain plate, and of those wider to one side, both or none, their middle relieved or not, what should seat best."""
-    lattice = ground.lattice
+    """The plain plate, and of those wider to one side, both or none, their middle relieved or not, what should seat best.
+
+    ``draw`` gives the surface of a plate, ``above`` is what stands on all of them.
+    """
     underside = Underside(
         ground,
-        floor_mm,
-        float(lattice.z_mm[-3]),
-        widest.footprint_mm < 0.0,
+        np.where(widest.zones, relief.height_mm, np.nan),
+        draw,
         offset_mm=fit.offset_mm,
-        relief_mm=chosen.relief_mm,
-        apart_mm=APART_MM,
+        outside_mm=fit.offset_mm + chosen.shell_mm,
+        above=above,
         open_=_cut_out(layout, ground, relief),
     )
+    lattice = ground.lattice
     apart = np.minimum(layout.arm(lattice), layout.seats(lattice))  # the arm and what holds the pins stay
 
     x_mm, y_mm = np.broadcast_arrays(lattice.x_mm, lattice.y_mm)

@@ -26,7 +26,7 @@ from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
-from batchone.design.contact.shell import from_nearest, make_shell
+from batchone.design.contact.shell import Shell, from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.osteotomy_guide import OSTEOTOMY_GUIDE, OsteotomyGuideParameters
 from batchone.design.family import parameters_of
@@ -130,8 +130,9 @@ def _guide(
     lowest = ndimage.gaussian_filter(from_nearest(np.where(carries, relief.height_mm, 0.0), carries), _SMOOTH)
     footprint = np.maximum(np.minimum(plate, arm), _beyond_mm(carries, ground) - _OVER_EDGE_MM - EDGE_MM)
     footprint = np.minimum(footprint, layout.seats(ground.lattice))
+    above = union(*blocks, *(sleeve.tube() for sleeve in sleeves), what=f"{name}: blocks, sleeves")
 
-    def make(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
+    def lay(shape: Shape) -> tuple[Seat, Shell]:
         seat = make_seat(ground, zones=shape.zones, offset_mm=fit.offset_mm, relief_mm=chosen.relief_mm, apart_mm=APART_MM)
         shell = make_shell(
             ground,
@@ -142,8 +143,15 @@ def _guide(
             outside_mm=fit.offset_mm + chosen.shell_mm,
             wall_mm=max(chosen.shell_mm - chosen.relief_mm, process.min_wall_mm),
         )
-        above = union(*blocks, *(sleeve.tube() for sleeve in sleeves), what=f"{name}: blocks, sleeves")
-        body = difference(union(above, shell, what=f"{name}: plate"), seat.solid, what=f"{name}: seat")
+        return seat, shell
+
+    def draw(shape: Shape) -> Mesh:
+        seat, shell = lay(shape)
+        return shell.surface(seat)
+
+    def make(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
+        seat, shell = lay(shape)
+        body = difference(union(above, shell.solid(), what=f"{name}: plate"), seat.solid(), what=f"{name}: seat")
         handles = handles_of(body) + len(sleeves) + (len(layout.slots) if chosen.slot == "captured" else 0)
         cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)
         bores = tuple(sleeve.bore() for sleeve in sleeves)
@@ -174,7 +182,7 @@ def _guide(
 
     if not chosen.optimise_contact:
         return make(Shape(zones, footprint))
-    plates = likely_plates(Shape(zones, footprint), lowest - _OVER_EDGE_MM, layout, ground, relief, chosen, fit)
+    plates = likely_plates(Shape(zones, footprint), draw, layout, ground, relief, to_mesh(above)[0], chosen, fit)
 
     def sound(part: Part) -> bool:
         return is_sound(part, process, OSTEOTOMY_GUIDE.limits.gates.get("wall_mm"))

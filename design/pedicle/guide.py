@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, face_areas, handles_of, solid_from_mesh, to_part, union
+from batchone.design.booleans import Solid, difference, face_areas, handles_of, solid_from_mesh, to_mesh, to_part, union
 from batchone.design.checks.part import is_sound
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, room_about, seen
@@ -23,6 +23,7 @@ from batchone.design.guide.body import (
     LEAST_FACING,
     MOST_SIGMA_MM,
     OVER_EDGE_MM,
+    Footing,
     carrying,
     footing,
     guide_body,
@@ -151,30 +152,17 @@ def _guide(
     entries = np.array([sleeve.entry_mm for sleeve in site.sleeves])
     lattice = site.ground.lattice
     pad, hooks = _pad_mm(lattice, entries, chosen.pad_mm), hooks_mm(lattice, entries, site.hook_ends_mm, chosen)
-    footprint = joined_mm(pad, hooks)
+    wide = _pad_mm(lattice, entries, _reach_mm(chosen))
+    footprint = joined_mm(wide, hooks)
     cap = max(float(sleeve.entry_mm[2]) for sleeve in site.sleeves) + chosen.rise_mm
-    zones = carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
+    carries = carrying(site.ground, site.relief, footprint, low_mm=-BELOW_MM, high_mm=cap)
     hangs = (hooks < 0.0) & (pad >= -process.min_wall_mm)  # from within the pad on: what hangs down is nowhere thinner
     deep = ndimage.gaussian_filter(np.where(hangs, max(chosen.hook_mm, OVER_EDGE_MM), OVER_EDGE_MM), _EVEN)
-    shapes: tuple[Shape, ...] = (Shape(zones, footprint),)
-    if chosen.optimise_contact and zones.any():
-        shapes, carries = likely_shells(
-            site.ground,
-            site.relief,
-            site.sleeves,
-            pad_mm=pad,
-            wide_mm=_pad_mm(lattice, entries, _reach_mm(chosen)),
-            hooks_mm=hooks,
-            deep_mm=deep,
-            heights_mm=(-BELOW_MM, cap),
-            highest_mm=cap + chosen.shell_mm,
-            offset_mm=offset_mm,
-            relief_mm=chosen.relief_mm,
-        )
+    outer_mm = shell_top_mm(offset_mm, chosen.relief_mm, chosen.shell_mm, process)
     shadows = site.sleeves
     bars, lines = bar(
         name, site.sleeves, site.room, site.free_mm, words if chosen.engrave else (), process,
-        relief_mm=chosen.relief_mm, shell_top_mm=shell_top_mm(offset_mm, chosen.relief_mm, chosen.shell_mm, process),
+        relief_mm=chosen.relief_mm, shell_top_mm=outer_mm,
     )  # fmt: skip
     for link in bars:
         site = replace(site, sleeves=tuple(raised(sleeve, link) for sleeve in site.sleeves))
@@ -183,6 +171,45 @@ def _guide(
         what=f"{name}: sleeves, crosslink",
     )  # fmt: skip
 
+    def lay(shape: Shape) -> Footing:
+        return footing(
+            site.ground,
+            site.relief,
+            shape.zones,
+            name=name,
+            footprint_mm=shape.footprint_mm,
+            deep_mm=deep,
+            cap_mm=cap,
+            offset_mm=offset_mm,
+            relief_mm=chosen.relief_mm,
+            shell_mm=chosen.shell_mm,
+            process=process,
+            sleeves=shadows,
+            carries=carries,
+            bars=bars,
+        )
+
+    def draw(shape: Shape) -> Mesh:
+        base = lay(shape)
+        return base.shell.surface(base.seat)
+
+    shapes: tuple[Shape, ...] = (Shape(carries, footprint),)
+    if chosen.optimise_contact and carries.any():
+        shapes = likely_shells(
+            site.ground,
+            site.relief,
+            shadows,
+            to_mesh(above)[0],
+            draw,
+            may=carries,
+            pad_mm=pad,
+            wide_mm=wide,
+            hooks_mm=hooks,
+            heights_mm=(-BELOW_MM, cap),
+            outside_mm=outer_mm,
+            offset_mm=offset_mm,
+        )
+
     def make(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
         window = None
         if chosen.window_mm > 0.0:
@@ -190,23 +217,7 @@ def _guide(
             window = window_in(name, lattice, shape.zones, shape.footprint_mm, taken, diameter_mm=chosen.window_mm)
 
         def uncut() -> Solid:
-            base = footing(
-                site.ground,
-                site.relief,
-                shape.zones,
-                name=name,
-                footprint_mm=shape.footprint_mm,
-                deep_mm=deep,
-                cap_mm=cap,
-                offset_mm=offset_mm,
-                relief_mm=chosen.relief_mm,
-                shell_mm=chosen.shell_mm,
-                process=process,
-                sleeves=shadows,
-                carries=carries,
-                bars=bars,
-            )
-            return guide_body(base, above, site.sleeves, name=name)
+            return guide_body(lay(shape), above, site.sleeves, name=name)
 
         def features() -> tuple[tuple[Feature, ...], tuple[Feature, ...], bytes]:
             holes = (*(sleeve.bore() for sleeve in site.sleeves), *((window.hole(),) if window else ()))

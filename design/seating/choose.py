@@ -21,13 +21,13 @@ from batchone.pipeline.values import Bone, FloatArray, IntArray, Part
 
 LEAST_AREA = 0.6  # of the plain contact's area a chosen one has no less, and no more than all; project default, unverified
 SEED = 20260108  # any will do
-SEARCHED, STARTS = 300, 1000  # numerical: starts for each step of a search; for the finalists, and for what is told
+SEARCHED, STARTS = 500, 1000  # numerical: starts for each step of a search; for the finalists, and for what is told
 ROUNDS = 3  # numerical: over all ways of trimming
 CELL_MM = 5.0  # zones are made of squares of this size; narrower ones are relieved; project default, unverified
 THINNED, BEGUN = 6, 2  # numerical: shells thinned to zones; of these and the trimmed ones so many are moved on
 MOVES, MOVED = 16, 0.15  # numerical: moves tried from each; of the squares, at most so many are moved at once
-JUDGED_AGAIN, FINALISTS = 10, 6  # numerical: of what was tried, so many are judged on more starts, and so many made as parts
-OVER = 8.0  # numerical: what more contact than the plain shell's costs in a search
+JUDGED_AGAIN, FINALISTS = 16, 10  # numerical: of what was tried, so many are judged on more starts, and so many made as parts
+OVER = 0.4  # numerical: share of stuck starts that as much contact again as the plain shell's costs in a search
 WRONG, BAD = 0.01, 0.05  # shares that count alike: what a release may have of each (facts, METHODS C.8)
 WITHIN = 0.25  # numerical: how much less a share that a release may have counts
 EXCHANGES = 120  # numerical: of squares, for the zones that a search begins with
@@ -151,13 +151,16 @@ def finalists(
     start
         Values near the plain shell, where the search begins unless the whole shell seats better.
     """
-    most_mm2 = underside.of(plain).area_mm2
+    touching = underside.of(plain)
+    if touching is None:
+        return (plain,)
+    most_mm2 = touching.area_mm2
     search = _Search(underside, _Range(LEAST_AREA * most_mm2, most_mm2))
     tried: dict[tuple[float, ...], tuple[float, float]] = {}
 
     def cost(values: tuple[float, ...]) -> float:
         if values not in tried:
-            tried[values] = search.cost(trimmed(values), min((one for one, _ in tried.values()), default=np.inf))
+            tried[values] = search.cost(trimmed(values))
         return tried[values][0]
 
     whole = tuple(values[0] for values in ways)
@@ -187,17 +190,16 @@ class _Search:
     underside: Underside
     area: _Range
 
-    def cost(self, shape: Shape, enough: float = np.inf) -> tuple[float, float]:
-        """By few starts, the same for all, with and without what too large an area costs.
+    def cost(self, shape: Shape) -> tuple[float, float]:
+        """Share of stuck or lost starts, few and the same for all, with and without what too large an area costs.
 
-        Where sticking alone costs enough, wrong seats are not looked for.
+        Wrong seats are left to the parts: they hang on single points of rims, of which an underside says little.
         """
         under = self.underside.of(shape)
-        if under.area_mm2 < self.area.low_mm2:
+        if under is None or under.area_mm2 < self.area.low_mm2:
             return np.inf, np.inf
-        over = OVER * max(under.area_mm2 / self.area.high_mm2 - 1.0, 0.0)
-        seats = _cost(_seats(under.body, under.ground, SEARCHED, SEED, enough - over))
-        return seats + over, seats
+        bad = _bad(under.body, under.ground, SEARCHED, SEED)
+        return bad + OVER * max(under.area_mm2 / self.area.high_mm2 - 1.0, 0.0), bad
 
     def whole(self, shape: Shape) -> _Zones:
         """A shell that touches wherever it may."""
@@ -207,10 +209,11 @@ class _Search:
         return _Zones(shape, squares, frozenset(np.unique(squares[shape.zones]).tolist()))
 
     def sorted_out(self, zones: Sequence[_Zones]) -> list[tuple[float, _Zones]]:
-        """Those with an area that they may have and what they cost by more and other starts, the best first."""
+        """Those with an area that they may have and what they cost by more and other starts, the best first; of some that
+        touch alike, one."""
         unders = [(self.underside.of(one.shape), one) for one in zones]
-        may = [(under, one) for under, one in unders if self.area.holds(under.area_mm2)]
-        costs = [(_cost(_seats(under.body, under.ground, STARTS, SEED + 2)), one) for under, one in may]
+        may = {under.area_mm2: (under, one) for under, one in unders if under is not None and self.area.holds(under.area_mm2)}
+        costs = [(_bad(under.body, under.ground, STARTS, SEED + 2), one) for under, one in may.values()]
         return sorted(costs, key=lambda row: row[0])
 
     def begun(self, whole: _Zones, seed: int) -> Iterator[_Zones]:
@@ -222,7 +225,7 @@ class _Search:
         surface = self.underside.surface_mm(asked)
         if len(surface) == 0:
             return
-        names, order = np.unique(squares[self.underside.seen(asked)], return_inverse=True)
+        names, order = np.unique(squares[asked], return_inverse=True)
         cells: IntArray = order.ravel().astype(np.int32)
         sizes = np.bincount(cells).astype(np.int32)
         each_mm2 = float(np.median(sizes)) * (_EVERY * self.underside.step_mm) ** 2
@@ -235,7 +238,8 @@ class _Search:
             small = [cell for cell in np.argsort(sizes, kind="stable").tolist() if cell in kept]
             while small:
                 one = replace(whole, kept=frozenset(names[sorted(kept)].tolist()))
-                area_mm2 = self.underside.of(one.shape).area_mm2
+                under = self.underside.of(one.shape)
+                area_mm2 = under.area_mm2 if under else 0.0
                 if area_mm2 <= self.area.high_mm2:
                     if self.area.holds(area_mm2):
                         yield one
@@ -256,19 +260,23 @@ class _Search:
             out = rng.choice(kept, int(rng.integers(0, min(most, len(kept) - 1) + 1)), replace=False)
             into = rng.choice(free, min(int(rng.integers(0 if len(out) else 1, most + 1)), len(free)), replace=False)
             one = replace(best, kept=frozenset(np.union1d(np.setdiff1d(kept, out), into).tolist()))
-            if (now := self.cost(one.shape, least)[0]) < least:
+            if (now := self.cost(one.shape)[0]) < least:
                 best, least = one, now
         return best
 
 
-def _seats(body: Contact, ground: Landscape, count: int, seed: int, enough: float = np.inf) -> tuple[float, float]:
-    """Shares of wrong starts, of half as many, and of those that stick or are lost; none wrong where these cost ``enough``."""
+def _seats(body: Contact, ground: Landscape, count: int, seed: int) -> tuple[float, float]:
+    """Shares of wrong starts, of half as many, and of those that stick or are lost."""
     press = press_of(body)
     seat = reference(body, planned_seat(body, ground, press))
-    bad = spread(body, ground, press, seat, count=count, seed=seed + 1).bad
-    if _cost((0.0, bad)) >= enough:
-        return 0.0, bad
-    return uniqueness(body, ground, press, seat, count=count // 2, seed=seed).wrong, bad
+    wrong = uniqueness(body, ground, press, seat, count=count // 2, seed=seed).wrong
+    return wrong, spread(body, ground, press, seat, count=count, seed=seed + 1).bad
+
+
+def _bad(body: Contact, ground: Landscape, count: int, seed: int) -> float:
+    """Share of starts that stick or are lost."""
+    press = press_of(body)
+    return spread(body, ground, press, reference(body, planned_seat(body, ground, press)), count=count, seed=seed).bad
 
 
 def _cost(shares: tuple[float, float]) -> float:

@@ -23,6 +23,8 @@ PAD_MM = 12.0  # numerical: a start is moved by up to 8 mm and turned; further o
 NEAR_MM = 5.0  # numerical: of the rest of the underside, what lies further off meets no bone within the capture range
 POINTS = 1600  # numerical: one in five is asked until near a rest, and those must lie no more than 2 to 3 mm apart (METHODS C.9)
 _SPACING_MM = (0.5, 1.0)  # numerical: at 2 mm single points hang in the bone and make rests that 0.5 mm does not have
+OTHERS_MM = 1.0  # numerical: between places that do not carry
+_SIDE = 0.3  # numerical: faces turned further up meet no bone first, turned by 15 degrees either
 _PER_CELL = 16.0  # numerical: places tried in each cell before one is kept
 SAMPLINGS = 4  # numerical: sets of places that starts take in turn; of one alone the share that sticks errs by 1 to 2.5 points
 _SHIFTS = np.array([0.8191725134, 0.6710436067, 0.5497004779])  # numerical: steps of an even sequence in space, in cells
@@ -134,6 +136,12 @@ def samplings(mesh: Mesh, chosen: BoolArray, spacing_mm: float) -> tuple[FloatAr
     """The same, ``SAMPLINGS`` times at other places, those of :func:`spread` first."""
     dense = _dense(mesh, chosen, spacing_mm)
     return tuple(thinned(dense, spacing_mm, turn) for turn in range(SAMPLINGS))
+
+
+def turned_down(mesh: Mesh) -> BoolArray:
+    """(faces,) those that bone may meet first."""
+    normals = face_areas(mesh)
+    return np.asarray(normals[:, 2] < _SIDE * np.linalg.norm(normals, axis=1))
 
 
 def _dense(mesh: Mesh, chosen: BoolArray, spacing_mm: float) -> FloatArray:

@@ -8,8 +8,18 @@ import numpy as np
 
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.rays import face_areas
-from batchone.design.nearest import indexed, nearest_mm, nearest_points
-from batchone.design.seating.contacts import NEAR_MM, Contact, Landscape, contact, landscape, samplings, spacing_mm
+from batchone.design.nearest import Index, indexed, nearest_mm, nearest_points
+from batchone.design.seating.contacts import (
+    NEAR_MM,
+    OTHERS_MM,
+    Contact,
+    Landscape,
+    contact,
+    landscape,
+    samplings,
+    spacing_mm,
+    turned_down,
+)
 from batchone.design.seating.friction import Spread
 from batchone.design.seating.friction import spread as seated_spread
 from batchone.design.seating.insertion import draft_deg, way_out
@@ -20,21 +30,21 @@ from batchone.pipeline.values import Bone, FloatArray, Mesh, Part
 
 RELEASE_STARTS, INTERACTIVE_STARTS = 500, 50  # DESIGN section 8
 SEED = 20260105  # of all starts; any number will do
-_SIDE = 0.3  # numerical: faces turned further up meet no bone first, turned by 15 degrees either
-_UNDERSIDE_SPACING_MM = 1.0  # numerical: of points that do not carry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seated:
     """A part on its bone, ready to be measured.
 
-    ``pose`` (4, 4) leads from the seat frame to LPS; ``sigma_mm`` (points,) how unsure the bone is under each.
+    ``pose`` (4, 4) leads from the seat frame to LPS; ``sigma_mm`` (points,) how unsure the bone is under each; ``bone``
+    is its surface in the seat frame.
     """
 
     pose: FloatArray
     body: Contact
     ground: Landscape
     sigma_mm: FloatArray
+    bone: Index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,12 +131,10 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
     carrying = samplings(mesh, touching, spacing_mm(area))
     middle = carrying[0].mean(axis=0)
     mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))
-    normals = face_areas(mesh)
-    below = normals[:, 2] < _SIDE * np.linalg.norm(normals, axis=1)
     surface = indexed(local)
     others = [
         one[nearest_mm(one, surface, within_mm=NEAR_MM) < NEAR_MM]
-        for one in samplings(mesh, ~touching & below, _UNDERSIDE_SPACING_MM)
+        for one in samplings(mesh, ~touching & turned_down(mesh), OTHERS_MM)
     ]
     first, *again = (np.concatenate([one - middle, other]) for one, other in zip(carrying, others, strict=True))
     ground = landscape(local, first, surface=surface)
@@ -135,7 +143,7 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
     sigma = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
     pose = guide_pose.copy()
     pose[:3, 3] += guide_pose[:3, :3] @ middle
-    return Seated(pose, body, ground, sigma)
+    return Seated(pose, body, ground, sigma, surface)
 
 
 def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
@@ -149,7 +157,7 @@ def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
     where = uniqueness(body, ground, held.press, seat, count=starts, seed=SEED)
     rough = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 10)
     unsure = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 20, sigma_mm=seated.sigma_mm)
-    out_mm, out_at = way_out(body, ground)
+    out_mm, out_at = way_out(body, ground, seated.bone)
     return Score(
         seated,
         held,
