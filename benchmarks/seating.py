@@ -165,9 +165,7 @@ def plain_bodies(bones: dict[str, Mesh]) -> dict[str, Contact]:
     return found
 
 
-def shell(
-    mesh: Mesh, at: FloatArray, out: FloatArray, up: FloatArray, across: tuple[float, float], half_y: float
-) -> Seated:
+def shell(mesh: Mesh, at: FloatArray, out: FloatArray, up: FloatArray, across: tuple[float, float], half_y: float) -> Seated:
     """A plain shell 0.2 mm off a bone, over a rectangle seen along ``out``, without what faces aside."""
     from batchone.design.cranial.rays import Scene
 
