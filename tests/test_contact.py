@@ -10,7 +10,7 @@ from batchone.design.contact.field import EXACT_MM, NEAR_MM, REACH_MM, lattice_o
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import CONTACT, RELIEF, Ground, level_map_mm, make_seat
-from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell
+from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell, rounded
 from batchone.design.nearest import nearest_mm
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
@@ -209,3 +209,11 @@ def test_bones_that_were_told_apart_and_not_ordered_are_kept_clear_too() -> None
     assert neighbours(Anatomy((), (), anatomy.field_of_view, labels=labels), touched).values == (1, 2)
     alone = Bone("tibia", "left", True, 1.0, 1.0, ball(), np.eye(4), np.full(3, 0.1))
     assert neighbours(Anatomy((alone,), (), anatomy.field_of_view, labels=labels), alone).values == ()  # its own label is unknown
+
+
+def test_corners_that_two_outlines_share_are_round() -> None:
+    x, y = np.meshgrid(np.arange(-10.0, 0.01, 0.05), np.arange(-10.0, 0.01, 0.05), indexing="ij")
+    both = rounded(x, y, 3.0)
+    assert both[-1, -1] == pytest.approx(3.0 * (np.sqrt(2.0) - 1.0))  # the square corner lies outside
+    assert np.abs(np.hypot(x + 3.0, y + 3.0)[(np.abs(both) < 0.02) & (x > -3.0) & (y > -3.0)] - 3.0).max() < 0.021
+    assert np.array_equal(both[x < -3.5], np.maximum(x, y)[x < -3.5])

@@ -102,7 +102,7 @@ def found() -> Chosen:
 def test_an_underside_touches_at_the_offset_and_nothing_of_it_is_nearer() -> None:
     under = underside().of(square(14.0))
     gap_mm = under.ground.at(under.body.points_mm)
-    assert np.abs(gap_mm[: under.body.carrying] - OFFSET_MM).max() < 0.09  # edges of the table on a grid of .6 mm
+    assert np.abs(gap_mm[: under.body.carrying] - OFFSET_MM).max() < 0.1  # edges of the table on a grid of .6 mm
     assert gap_mm.min() > OFFSET_MM - 0.09
     assert gap_mm[under.body.carrying :].max() > RELIEF_MM
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from batchone.design.checks.part import is_sound
 from batchone.design.contact.seat import CONTACT
 from batchone.design.families import load_families
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
@@ -22,6 +24,7 @@ from batchone.design.guide.slot import Slot, cut_tool, filled
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.guide.window import MARKS
 from batchone.design.make import check, design, plan
+from batchone.design.osteotomy import contact as choice
 from batchone.design.osteotomy.approach import way_out
 from batchone.design.osteotomy.checks import cuts_fit, pins_hold
 from batchone.design.osteotomy.cuts import unit
@@ -29,6 +32,7 @@ from batchone.design.osteotomy.guide import SLOT_PIN_MM, slot_pin_mm, slots_apar
 from batchone.design.osteotomy.section import section
 from batchone.design.seating.make import SEED, seated
 from batchone.design.seating.stability import stability
+from batchone.design.seating.underside import Shape, Underside
 from batchone.design.seating.uniqueness import planned_seat, reference, uniqueness
 from batchone.design.table_files import shipped_tables
 from batchone.pipeline.errors import DesignError, OrderError
@@ -52,6 +56,7 @@ from batchone.segment.frames.long_bone import tibia
 from batchone.slicer.profiles import load_machine, load_process
 
 SIGMA_MM = 0.05
+Ways = Sequence[Sequence[float]]
 PROCESS, MACHINE = load_process("pa12-sls"), load_machine("sim-01")
 LIMITS = load_families()["osteotomy-guide"].limits
 SHAFT = {"site": "shaft", "wedge": "none", "bone_model": False, "contact_offset_mm": 0.3, "extension_mm": 15.0}
@@ -138,6 +143,11 @@ def failed(checked: CheckedDevice, *, featureless: bool = True) -> list[str]:
 def points_of(part: Part) -> FloatArray:
     """Vertices and middles of all triangles."""
     return np.vstack([part.mesh.vertices_mm, part.mesh.vertices_mm[part.mesh.faces].mean(axis=1)])
+
+
+def contact_of(part: Part) -> FloatArray:
+    """(n, 3) vertices of the faces that touch."""
+    return part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(CONTACT)])]
 
 
 def apart(one: Part, other: Part) -> float:
@@ -647,6 +657,27 @@ def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, 
     medial = -1.0 if side == "left" else 1.0
     local = moved_points(np.linalg.inv(frame), device.parts[0].mesh.vertices_mm)
     assert medial * float(local[:, 0].mean()) > 10.0
+
+
+@pytest.mark.data
+def test_a_plate_wider_than_its_block_is_notched_in_line_with_the_slot(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was slit, and its halves hung together by a tip: a way through that nobody had declared."""
+
+    def widest(
+        underside: Underside, plain: Shape, trimmed: Callable[[tuple[float, ...]], Shape], ways: Ways
+    ) -> tuple[Shape, ...]:
+        left, right, above, below, middles = ways
+        return plain, trimmed((left[0], right[0], above[1], below[1], middles[-1]))  # as wide as may be, with no more contact
+
+    monkeypatch.setattr(choice, "finalists", widest)
+    one = order("right", optimise_contact=True)
+    proposal = plan(real(test_data, "right"), one)
+    (part,) = design(real(test_data, "right"), proposal, one, PROCESS).parts
+    (plain,) = design(real(test_data, "right"), proposal, order("right"), PROCESS).parts
+    back = np.linalg.inv(guide_pose(proposal.axis("insertion"), real(test_data, "right").bones[0]))
+    wide, narrow = (np.ptp(moved_points(back, contact_of(each))[:, 0]) for each in (part, plain))
+    assert wide > narrow + 5.0  # the wide one was chosen, so no check of its part fails
+    assert is_sound(part, PROCESS, LIMITS.gates.get("wall_mm"))
 
 
 @pytest.mark.data

@@ -36,7 +36,7 @@ class GuideParameters(Parameters):
         bool,
         Field(
             description="a shell that may be wider or leave parts out, with no more contact, touching where it seats best; takes "
-            "up to a minute; project default"
+            "one to three minutes; project default"
         ),
     ] = False
     insert: Annotated[

@@ -132,10 +132,10 @@ def spread(mesh: Mesh, chosen: BoolArray, spacing_mm: float) -> FloatArray:
     return thinned(_dense(mesh, chosen, spacing_mm), spacing_mm)
 
 
-def samplings(mesh: Mesh, chosen: BoolArray, spacing_mm: float) -> tuple[FloatArray, ...]:
-    """The same, ``SAMPLINGS`` times at other places, those of :func:`spread` first."""
+def samplings(mesh: Mesh, chosen: BoolArray, spacing_mm: float, count: int = SAMPLINGS) -> tuple[FloatArray, ...]:
+    """The same, ``count`` times at other places, those of :func:`spread` first."""
     dense = _dense(mesh, chosen, spacing_mm)
-    return tuple(thinned(dense, spacing_mm, turn) for turn in range(SAMPLINGS))
+    return tuple(thinned(dense, spacing_mm, turn) for turn in range(count))
 
 
 def turned_down(mesh: Mesh) -> BoolArray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
-from batchone.design.nearest import Index, nearest_mm
+from batchone.design.nearest import Index, nearest_points
 from batchone.design.seating.contacts import Contact, Landscape
 from batchone.pipeline.values import FloatArray
 
@@ -28,10 +28,11 @@ def way_out(body: Contact, ground: Landscape, bone: Index, *, lift_mm: float = L
         row[:] = np.where(moved[:, 2] < top, ground.at(moved), np.inf)
     step, point = np.nonzero(apart < apart.min() + _ROUNDED_MM)
     places = body.points_mm[point] + lifts[step, None] * _OUT
-    exact = nearest_mm(places, bone)
-    deep = np.flatnonzero(apart[step, point] < _ROUNDED_MM)
-    if len(deep):
-        exact[deep[Scene(on_the_way(bone.mesh, places[deep], _OUT)).holds(places[deep], _OUT)]] *= -1.0
+    exact, face, foot = nearest_points(places, bone)
+    a, b, c = (bone.mesh.vertices_mm[bone.mesh.faces[face, k]] for k in range(3))
+    behind = np.flatnonzero(np.einsum("ij,ij->i", places - foot, np.cross(b - a, c - a)) < 0.0)
+    if len(behind):  # of its nearest triangle, which a place beside an edge may be too
+        exact[behind[Scene(on_the_way(bone.mesh, places[behind], _OUT)).holds(places[behind], _OUT)]] *= -1.0
     least = int(np.argmin(exact))
     return float(exact[least]), body.points_mm[point[least]]
 

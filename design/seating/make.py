@@ -12,6 +12,7 @@ from batchone.design.nearest import Index, indexed, nearest_mm, nearest_points
 from batchone.design.seating.contacts import (
     NEAR_MM,
     OTHERS_MM,
+    SAMPLINGS,
     Contact,
     Landscape,
     contact,
@@ -122,19 +123,19 @@ def score(part: Part, bone: Bone, guide_pose: FloatArray, *, starts: int = RELEA
     return scored(seated(part, bone, guide_pose), starts=starts)
 
 
-def seated(part: Part, bone: Bone, guide_pose: FloatArray) -> Seated:
-    """Take the points of a part that may meet its bone, and measure the bone about them."""
+def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPLINGS) -> Seated:
+    """Take the points of a part that may meet its bone, ``count`` samplings of them, and measure the bone about them."""
     back = np.linalg.inv(guide_pose).astype(np.float64)
     mesh, local = part.mesh.moved(back), bone.mesh.moved(back)
     touching = part.face_labels == part.labels.index(CONTACT)
     area = 0.5 * float(np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, mesh.faces[touching])), axis=1).sum())
-    carrying = samplings(mesh, touching, spacing_mm(area))
+    carrying = samplings(mesh, touching, spacing_mm(area), count)
     middle = carrying[0].mean(axis=0)
     mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))
     surface = indexed(local)
     others = [
         one[nearest_mm(one, surface, within_mm=NEAR_MM) < NEAR_MM]
-        for one in samplings(mesh, ~touching & turned_down(mesh), OTHERS_MM)
+        for one in samplings(mesh, ~touching & turned_down(mesh), OTHERS_MM, count)
     ]
     first, *again = (np.concatenate([one - middle, other]) for one, other in zip(carrying, others, strict=True))
     ground = landscape(local, first, surface=surface)
