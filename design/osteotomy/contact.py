@@ -33,7 +33,8 @@ def likely_plates(
     chosen: OsteotomyGuideParameters,
     fit: Fittings,
 ) -> tuple[Shape, ...]:
-    """The plain plate, and of those wider to one side, both or none, their middle relieved or not, what should seat best.
+    """The plain plate, and of those wider to one side, both or none, relieved towards their ends or in their middle or not, what
+    should seat best.
 
     ``draw`` gives the surface of a plate, ``above`` is what stands on all of them.
     """
@@ -60,7 +61,7 @@ def likely_plates(
         zones = widest.zones & ((edge <= -EDGE_MM) | (layout.foot(lattice) <= -EDGE_MM))
         beyond = (y_mm > layout.high_mm[1] - above_mm) | (y_mm < layout.low_mm[1] + below_mm)
         zones &= (np.abs(x_mm - 0.5 * (low + high)) >= middle_mm) & ~(beyond & (apart > 0.0)) & (bare_mm >= EDGE_MM)
-        return Shape(zones, np.maximum(widest.footprint_mm, np.maximum(inside, -bare_mm)))
+        return Shape(zones, np.maximum(widest.footprint_mm, np.maximum(inside, np.minimum(-bare_mm, apart))))
 
     wider = tuple(np.arange(WIDER_MM, -0.5 * STEP_MM, -STEP_MM).tolist())
     relieved = tuple(np.arange(0.0, 0.4 * (layout.high_mm[1] - layout.low_mm[1]), STEP_MM).tolist())
