@@ -42,10 +42,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Under:
-    """An underside on its bone, the middle of its contact at the origin, and the area (mm2) that touches."""
+    """An underside on its bone, the middle of its contact (3,) at the origin, and the area (mm2) that touches."""
 
     body: Contact
     ground: Landscape
+    middle_mm: FloatArray
     area_mm2: float
 
 
@@ -101,7 +102,7 @@ class Underside:
         grid = self._bone.lattice
         ground = replace(self._bone, lattice=Lattice(grid.origin_mm - middle, grid.step_mm, grid.shape))
         count = len(carrying[0])
-        return Under(contact(first[:count], first[count:], ground, tuple(again)), ground, area_mm2)
+        return Under(contact(first[:count], first[count:], ground, tuple(again)), ground, middle, area_mm2)
 
     @property
     def step_mm(self) -> float:
