@@ -60,7 +60,7 @@ def indexed(mesh: Mesh) -> Index:
 
 
 def nearest_points(
-    points_mm: FloatArray, surface: Mesh | Index, *, within_mm: float = np.inf
+    points_mm: FloatArray, surface: Mesh | Index, *, within_mm: float | FloatArray = np.inf
 ) -> tuple[FloatArray, IntArray, FloatArray]:
     """Find the closest point of a surface to each point.
 
@@ -71,7 +71,7 @@ def nearest_points(
     surface
         At least one triangle.
     within_mm
-        Points farther off than this need no answer.
+        Points farther off than this, or each than its own of these (n,), need no answer.
 
     Returns
     -------
@@ -86,24 +86,25 @@ def nearest_points(
         return distance, face, closest
     index = surface if isinstance(surface, Index) else indexed(surface)
     vertices, faces, cell_mm = index.mesh.vertices_mm, index.mesh.faces, index.cell_mm
-    rings = int(min(_RINGS, np.ceil(min(within_mm, 1e9) / cell_mm) + 1))
+    within = np.full(len(points), within_mm, dtype=np.float64)
+    rings = int(min(_RINGS, np.ceil(min(float(within.max()), 1e9) / cell_mm) + 1))
     _search(
-        points, vertices, faces, index.balls, index.low_mm, cell_mm, index.shape, index.starts, index.held, rings, within_mm,
+        points, vertices, faces, index.balls, index.low_mm, cell_mm, index.shape, index.starts, index.held, rings, within,
         distance, face,
     )  # fmt: skip
     certain = rings * cell_mm
-    far = np.flatnonzero(distance > min(certain, within_mm))
-    if within_mm > certain and len(far):
+    far = np.flatnonzero((distance > certain) & (within > certain))
+    if len(far):
         asked = np.concatenate([points[far], points[far[:1]]])  # the library misreads a single point
         found, triangle, _ = closest_points_on_mesh(asked, vertices, faces)
         distance[far], face[far] = found[:-1], triangle[:-1]
-    beyond = distance > within_mm
+    beyond = distance > within
     distance[beyond], face[beyond] = np.inf, -1
     _place(points, vertices, faces, face, closest)
     return distance, face, closest
 
 
-def nearest_mm(points_mm: FloatArray, surface: Mesh | Index, *, within_mm: float = np.inf) -> FloatArray:
+def nearest_mm(points_mm: FloatArray, surface: Mesh | Index, *, within_mm: float | FloatArray = np.inf) -> FloatArray:
     """Unsigned distance (n,) from points (n, 3) to a surface, mm; infinite beyond ``within_mm`` and without a surface."""
     if isinstance(surface, Mesh) and len(surface.faces) == 0:
         return np.full(len(points_mm), np.inf)
@@ -306,14 +307,15 @@ def _in_ring(vertices, faces, balls, low, cell, shape, starts, held, ring, ci, c
 @numba.njit(
     numba.void(
         _POINTS, _POINTS, _FACES, numba.float64[:, ::1], numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1],
-        numba.int32[::1], numba.int64, numba.float64, numba.float64[::1], numba.int32[::1],
+        numba.int32[::1], numba.int64, numba.float64[::1], numba.float64[::1], numba.int32[::1],
     ),
     cache=True,
     parallel=True,
 )  # fmt: skip
 def _search(points, vertices, faces, balls, low, cell, shape, starts, held, rings, within, distance, face):  # type: ignore[no-untyped-def]
-    """For each point the nearest triangle, certain up to ``rings`` cells, or none nearer than ``within``; ``balls`` stand as in
-    ``held``.
+    """For each point the nearest triangle, certain up to ``rings`` cells, or none nearer than its ``within``.
+
+    ``balls`` stand as in ``held``.
 
     The triangle nearest to the point before is tried first: it hides most others, and cannot change the answer.
     """
@@ -324,7 +326,7 @@ def _search(points, vertices, faces, balls, low, cell, shape, starts, held, ring
             ci = min(max(int(np.floor((x - low[0]) / cell)), 0), shape[0] - 1)
             cj = min(max(int(np.floor((y - low[1]) / cell)), 0), shape[1] - 1)
             ck = min(max(int(np.floor((z - low[2]) / cell)), 0), shape[2] - 1)
-            best, nearest = (within * _ROUNDED_UP) ** 2, np.int32(-1)
+            best, nearest = (within[n] * _ROUNDED_UP) ** 2, np.int32(-1)
             if hint >= 0:
                 square = square_distance(vertices, faces[hint, 0], faces[hint, 1], faces[hint, 2], x, y, z)
                 if square < best:  # not a number for a triangle without area

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from batchone.design.triangles import heights_mm
 from batchone.pipeline.values import Finding, IntArray, Mesh, Part, judge
 
 _SAME_MM = 1e-4  # numerical: single-precision files leave steps of 3e-5 mm at 0.5 m
@@ -17,15 +19,32 @@ def coincident_triangles(mesh: Mesh) -> IntArray:
     if len(mesh.faces) == 0:
         return np.empty(0, dtype=np.int32)
     steps = np.rint((mesh.vertices_mm - mesh.vertices_mm.min(axis=0)) / _SAME_MM).astype(np.int64)
-    place = np.unique(steps, axis=0, return_inverse=True)[1].reshape(-1)
-    corners = np.sort(place[mesh.faces], axis=1)
+    alike = _shared(_mixed(steps)[mesh.faces].sum(axis=1))
     # triangles lower than the rounding, or whose own corners fall together, have no face to lie on another with
-    sides = mesh.vertices_mm[mesh.faces[:, [1, 2, 0]]] - mesh.vertices_mm[mesh.faces]
-    twice_area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
-    high = twice_area > _SAME_MM * np.sqrt(np.einsum("ijk,ijk->ij", sides, sides)).max(axis=1)
-    whole = np.flatnonzero(high & (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]))
-    group, count = np.unique(corners[whole], axis=0, return_inverse=True, return_counts=True)[1:]
-    return whole[count[group.reshape(-1)] > 1].astype(np.int32)
+    whole = alike[heights_mm(Mesh(mesh.vertices_mm, mesh.faces[alike])) > _SAME_MM]
+    place = np.unique(steps[mesh.faces[whole]].reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(-1, 3)
+    corners = np.sort(place, axis=1)
+    apart = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2])
+    group, count = np.unique(corners[apart], axis=0, return_inverse=True, return_counts=True)[1:]
+    return whole[apart][count[group.reshape(-1)] > 1].astype(np.int32)
+
+
+def _mixed(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """(n,) a number for each place (n, 3) in steps, the same for the same place, and hardly ever for another."""
+    mixed = np.zeros(len(steps), dtype=np.uint64)
+    for axis in range(3):  # the mixing step of splitmix64 (Steele, Lea and Flood 2014)
+        mixed += steps[:, axis].astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _shared(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+    """Indices of the numbers (n,) that occur more than once, rising."""
+    rising = np.sort(numbers)
+    twice = rising[1:][rising[1:] == rising[:-1]]
+    return np.flatnonzero(np.isin(numbers, twice)) if len(twice) else np.empty(0, dtype=np.intp)
 
 
 def coincident_findings(part: Part) -> tuple[Finding, ...]:

@@ -16,24 +16,24 @@ _LOOKED_AT = 1.2  # numerical: gaps wider than so many times the limit are not t
 def gap_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     """The narrowest spot between two faces of a part that face each other: at a functional face, and elsewhere.
 
-    A gap is a wall of the room about the part, so it is measured as walls are, on the mesh turned inside out. A functional face
+    A gap is a wall of the room about the part, so it is measured as walls are. A functional face
     that is printed shut has lost its purpose; between other faces a closed gap only keeps powder, which warns.
     """
     functional = {face.label for face in part.functional_faces} - set(_ENGRAVED)
     others = set(part.labels) - functional - set(_ENGRAVED)
-    turned = Mesh(part.mesh.vertices_mm, np.ascontiguousarray(part.mesh.faces[:, ::-1]))
-    measured = measure_walls(turned, _faces(part, functional | others))
     limit_mm = process.min_gap_mm
+    looked_at_mm = _LOOKED_AT * limit_mm
+    measured = measure_walls(part.mesh, _faces(part, functional | others), outside=True, up_to_mm=looked_at_mm)
     findings = []
     for where, labels, gate in (("at a functional face", functional, True), ("elsewhere", others, False)):
         gaps = measured.of(_faces(part, labels))
-        narrow_mm, middle = gaps.thinnest_spot(turned, _LOOKED_AT * limit_mm)
-        what = f"{part.name}: narrowest gap of {SPOT_MM:g} mm {where} (up to {_LOOKED_AT * limit_mm:g} mm are looked at)"
+        narrow_mm, middle = gaps.thinnest_spot(part.mesh, looked_at_mm)
+        what = f"{part.name}: narrowest gap of {SPOT_MM:g} mm {where} (up to {looked_at_mm:g} mm are looked at)"
         findings.append(
             judge(
                 "gaps", what, narrow_mm, "mm",
                 low=limit_mm, gate=gate, hint="move the two faces apart, or join them: change the parameter set last",
-                source=process.sources.get("min_gap_mm", ""), where_mm=_place(turned, gaps.face, middle),
+                source=process.sources.get("min_gap_mm", ""), where_mm=_place(part.mesh, gaps.face, middle),
             )
         )  # fmt: skip
     return tuple(findings)

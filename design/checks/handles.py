@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.design.checks.wedges import OPENINGS
+from batchone.design.triangles import by_edge
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 _WALKED, _TRIED = 6, 8  # numerical: loops that are walked along, and vertices tried on each
@@ -35,8 +36,9 @@ def handles_of(mesh: Mesh) -> int:
 
     if len(mesh.faces) == 0:
         return 0
-    edges = len(np.unique(np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0))
-    euler = len(np.unique(mesh.faces)) - edges + len(mesh.faces)
+    used = np.zeros(len(mesh.vertices_mm), dtype=np.bool_)
+    used[mesh.faces] = True
+    euler = int(np.count_nonzero(used)) - (len(by_edge(mesh)[1]) - 1) + len(mesh.faces)
     return int(pieces_of(mesh).max()) + 1 - euler // 2
 
 
@@ -75,15 +77,13 @@ def _length(mesh: Mesh, loop: IntArray) -> float:
 
 def _surface(mesh: Mesh) -> tuple[IntArray, IntArray, FloatArray] | None:
     """Ends (e, 2), triangles (e, 2) and length (e,) of the edges; None where the mesh is open or branches."""
-    faces = mesh.faces.astype(np.int64)
-    directed = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    key = np.sort(directed, axis=1) @ np.array([len(mesh.vertices_mm), 1])
-    order = np.argsort(key, kind="stable")
-    if len(order) % 2 or (key[order[0::2]] != key[order[1::2]]).any() or (np.diff(key[order[0::2]]) == 0).any():
+    order, starts = by_edge(mesh)
+    if (np.diff(starts) != 2).any():
         return None
-    ends = directed[order[0::2]]
+    one, other = order[0::2], order[1::2]
+    ends = np.column_stack([mesh.faces.reshape(-1)[one], mesh.faces[:, [1, 2, 0]].reshape(-1)[one]])
     length = np.linalg.norm(mesh.vertices_mm[ends[:, 0]] - mesh.vertices_mm[ends[:, 1]], axis=1) + 1e-9
-    beside = np.column_stack([order[0::2] // 3, order[1::2] // 3])
+    beside = np.column_stack([one // 3, other // 3])
     return ends.astype(np.int32), beside.astype(np.int32), np.asarray(length)
 
 

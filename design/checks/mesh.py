@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.design.crossings import crossing_pairs
+from batchone.design.triangles import by_edge, fans, heights_mm, joined_vertices, moments
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 IndexArray = npt.NDArray[np.signedinteger]
@@ -46,23 +47,25 @@ class MeshMeasures:
 
 def measure_mesh(mesh: Mesh) -> MeshMeasures:
     """Count everything that a solid must not have."""
-    faces = mesh.faces.astype(np.int64)
-    directed = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    count = len(mesh.vertices_mm)
-    undirected = np.sort(directed, axis=1) @ np.array([count, 1])
-    forward = directed[:, 0] < directed[:, 1]
-    order = np.argsort(undirected, kind="stable")
-    keys = undirected[order]
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else np.empty(0, dtype=np.int64)
-    uses = np.diff(np.r_[starts, len(keys)])
-    ways = np.add.reduceat(forward[order].astype(np.int64), starts) if len(starts) else uses
-    edges = {"open_edges": uses == 1, "branching_edges": uses > 2, "flipped_edges": (uses == 2) & (ways != 1)}
-    pinched = _pinched_vertices(order, starts[uses == 2], directed)
-    slivers = _slivers(mesh)
+    faces = mesh.faces
+    order, starts = by_edge(mesh)
+    uses, first = np.diff(starts), order[starts[:-1]]
+    pairs = np.flatnonzero(uses == 2)
+    one, other = first[pairs], order[starts[pairs] + 1]
+    from_corner, to_corner = faces.reshape(-1), faces[:, [1, 2, 0]].reshape(-1)
+    flipped = np.zeros(len(uses), dtype=np.bool_)
+    flipped[pairs] = from_corner[one] != to_corner[other]
+    edges = {"open_edges": uses == 1, "branching_edges": uses > 2, "flipped_edges": flipped}
+    pinched = np.flatnonzero(fans(mesh, order, starts) > 1)
+    slivers = np.flatnonzero(heights_mm(mesh) <= _SLIVER_MM)
     piece = pieces_of(mesh)
     sizes = np.bincount(piece)
     crossings = crossing_pairs(mesh, tolerance_mm=_CROSSING_MM)
-    places = {name: _middle(mesh, directed[order[starts[bad][0]]]) for name, bad in edges.items() if bad.any()}
+    places = {}
+    for name, bad in edges.items():
+        if bad.any():
+            half = first[np.argmax(bad)]
+            places[name] = _middle(mesh, np.array([from_corner[half], to_corner[half]]))
     if len(pinched):
         places["pinched_vertices"] = _middle(mesh, pinched[:1])
     if len(slivers):
@@ -135,63 +138,26 @@ def mesh_findings(part: Part, *, pieces: int = 1) -> tuple[Finding, ...]:
 
 def mesh_volume_mm3(mesh: Mesh) -> float:
     """Signed volume of a closed mesh, mm3; summed about the middle of its box."""
-    if len(mesh.faces) == 0:
-        return 0.0
-    middle = 0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0))
-    corners = (mesh.vertices_mm - middle)[mesh.faces]
-    return float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6.0)
+    return moments(mesh)[0]
 
 
 def is_closed(mesh: Mesh) -> bool:
     """Has each edge exactly two triangles, one each way?"""
     if len(mesh.faces) == 0:
         return False
-    faces = mesh.faces.astype(np.int64)
-    directed = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    count = len(mesh.vertices_mm)
-    there = np.sort(directed @ np.array([count, 1]))
-    back = np.sort(directed @ np.array([1, count]))
-    return bool(np.array_equal(there, back) and (there[1:] != there[:-1]).all())
-
-
-def _pinched_vertices(order: IndexArray, pair_starts: IndexArray, directed: IndexArray) -> IndexArray:
-    """(k,) vertices with more than one fan of triangles: corners of a triangle are joined across its two edges at that vertex."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    first, second = order[pair_starts], order[pair_starts + 1]
-    corners = len(directed)  # half edge h of triangle t starts at corner h, and ends at the next corner of t
-    following = np.arange(corners).reshape(-1, 3)[:, [1, 2, 0]].ravel()
-    opposite = directed[first, 0] == directed[second, 1]
-    start_of_second = np.where(opposite, following[second], second)
-    end_of_second = np.where(opposite, second, following[second])
-    rows = np.concatenate([first, following[first]])
-    columns = np.concatenate([start_of_second, end_of_second])
-    links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(corners, corners))
-    fans, fan = connected_components(links, directed=False)
-    vertex = np.zeros(fans, dtype=np.int64)
-    vertex[fan] = directed[:, 0]  # all corners of a fan lie at one vertex
-    return np.flatnonzero(np.bincount(vertex) > 1)
+    order, starts = by_edge(mesh)
+    if not (np.diff(starts) == 2).all():
+        return False
+    from_corner, to_corner = mesh.faces.reshape(-1), mesh.faces[:, [1, 2, 0]].reshape(-1)
+    return bool((from_corner[order[0::2]] == to_corner[order[1::2]]).all())
 
 
 def pieces_of(mesh: Mesh) -> IndexArray:
-    """(m,) number of the separate piece that each triangle belongs to, from 0."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(mesh.vertices_mm)
-    rows, columns = mesh.faces[:, [0, 1]].ravel(), mesh.faces[:, [1, 2]].ravel()
-    links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
-    group = connected_components(links, directed=False)[1]
-    return np.unique(group[mesh.faces[:, 0]], return_inverse=True)[1].reshape(-1)
-
-
-def _slivers(mesh: Mesh) -> IndexArray:
-    corners = mesh.vertices_mm[mesh.faces]
-    sides = corners[:, [1, 2, 0]] - corners
-    longest = np.sqrt(np.einsum("ijk,ijk->ij", sides, sides)).max(axis=1, initial=0.0)
-    twice_area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
-    return np.flatnonzero(twice_area <= _SLIVER_MM * np.maximum(longest, _SLIVER_MM))
+    """(m,) number of the separate piece that each triangle belongs to, from 0, by the least vertex of each."""
+    mine = joined_vertices(mesh)[mesh.faces[:, 0]]
+    used = np.zeros(len(mesh.vertices_mm), dtype=np.bool_)
+    used[mine] = True
+    return (np.cumsum(used) - 1)[mine]
 
 
 def _crossing_place(mesh: Mesh, pair: IntArray) -> Vector:

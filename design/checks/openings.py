@@ -18,9 +18,8 @@ _FACETS_MM = 0.02  # numerical: facets of a round hole lie so much nearer to eac
 
 def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     """The narrowest hole of a part, of those that its labels name: from wall to wall through its air, mm; none without holes."""
-    turned = Mesh(part.mesh.vertices_mm, np.ascontiguousarray(part.mesh.faces[:, ::-1]))
     names = [k for k, label in enumerate(part.labels) if label.startswith(OPENINGS) and not label.startswith(_NO_HOLES)]
-    across = measure_walls(turned, np.isin(part.face_labels, names))
+    across = measure_walls(part.mesh, np.isin(part.face_labels, names), outside=True)
     narrowest, where, called = np.inf, None, ""
     for number in names:
         mine = np.flatnonzero(part.face_labels == number)

@@ -6,6 +6,7 @@ import numpy as np
 
 from batchone.design.checks.mesh import mesh_volume_mm3
 from batchone.design.family import FamilyLimits
+from batchone.design.triangles import moments
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Device, Finding, FloatArray, Mesh, Part, Plan, Vector, judge
@@ -31,10 +32,7 @@ def placement_findings(
 
 def centre_of_mass_mm(mesh: Mesh) -> FloatArray:
     """(3,) centre of the enclosed volume."""
-    middle = 0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0))
-    corners = (mesh.vertices_mm - middle)[mesh.faces]
-    volumes = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0
-    return np.asarray(middle + (volumes[:, None] * corners.sum(axis=1) / 4.0).sum(axis=0) / volumes.sum())
+    return moments(mesh)[1]
 
 
 def extents_mm(mesh: Mesh, rotation: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.cranial.rays import Scene
+from batchone.design.cranial.rays import scene_of
 from batchone.design.nearest import nearest_mm
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Vector, judge
@@ -43,8 +43,8 @@ def caught_rooms(mesh: Mesh, ball_mm: float) -> tuple[int, float, Vector | None]
     points: FloatArray = low + step * grid
     distance = nearest_mm(points, mesh, within_mm=0.5 * ball_mm + step)
     clear = distance >= radius
-    middle = 0.5 * (low + high)
-    clear[clear] = ~Scene(Mesh(mesh.vertices_mm - middle, mesh.faces)).holds(points[clear] - middle, _UP)
+    scene, middle = scene_of(mesh)
+    clear[clear] = ~scene.holds(points[clear] - middle, _UP)
     room, count = ndimage.label(clear.reshape(shape), np.ones((3, 3, 3)))
     wide = np.zeros(count + 1, dtype=np.bool_)
     wide[room.ravel()[distance >= 0.5 * ball_mm]] = True

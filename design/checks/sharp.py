@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene, face_areas
+from batchone.design.triangles import by_edge
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 SHARP_DEG = 30.0  # material between two faces: a chisel is ground to about this; project default, unverified
@@ -59,22 +60,18 @@ def _engraved(part: Part, faces: IntArray) -> npt.NDArray[np.bool_]:
 def edges_of(part: Part) -> tuple[IntArray, FloatArray, FloatArray, IntArray]:
     """Ends (e, 2), length (e,) mm, angle of the material (e,) rad, 0 to 2 pi, and triangles (e, 2) of each edge between two."""
     mesh = part.mesh
-    faces = mesh.faces.astype(np.int64)
-    directed = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    key = np.sort(directed, axis=1) @ np.array([len(mesh.vertices_mm), 1])
-    order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(key[order]) != 0])
-    pairs = starts[np.diff(np.r_[starts, len(key)]) == 2]
+    order, starts = by_edge(mesh)
+    pairs = starts[:-1][np.diff(starts) == 2]
     first, second = order[pairs], order[pairs + 1]
     areas = face_areas(mesh)
     normals = areas / np.maximum(np.linalg.norm(areas, axis=1, keepdims=True), 1e-30)
-    ends = directed[first]
+    ends = np.column_stack([mesh.faces.reshape(-1)[first], mesh.faces[:, [1, 2, 0]].reshape(-1)[first]])
     along = mesh.vertices_mm[ends[:, 1]] - mesh.vertices_mm[ends[:, 0]]
     length = np.linalg.norm(along, axis=1)
     one, other = normals[first // 3], normals[second // 3]
     sine = np.einsum("ij,ij->i", np.cross(one, other), along) / np.maximum(length, 1e-30)
     turned = np.arctan2(sine, np.einsum("ij,ij->i", one, other))  # above 0: the faces fall away from each other
-    return ends.astype(np.int32), length, np.asarray(np.pi - turned), np.column_stack([first // 3, second // 3]).astype(np.int32)
+    return ends, length, np.asarray(np.pi - turned), np.column_stack([first // 3, second // 3])
 
 
 def _cutting_mm(mesh: Mesh, ends: IntArray, length: FloatArray) -> FloatArray:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batchone.design.cranial.rays import Scene
+from batchone.design.cranial.rays import scene_of
+from batchone.design.crossings import along_curve
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
@@ -42,7 +43,7 @@ class Walls:
     thickness_mm
         (n,) float64.
     area_mm2
-        (n,) float64 area of the triangle the ray started from.
+        (n,) float64 area that the ray stands for: that of its triangle, and of those left out of a sample.
     face
         (n,) int32 index of that triangle.
     cosine
@@ -92,23 +93,30 @@ class Walls:
         return best, where
 
 
-def measure_walls(mesh: Mesh, considered: npt.NDArray[np.bool_] | None = None) -> Walls:
-    """Measure the wall behind each triangle, or behind the ``considered`` ones ((m,) bool), or an even sample of them."""
-    middle = 0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0))
-    local = Mesh(mesh.vertices_mm - middle, mesh.faces)
+def measure_walls(
+    mesh: Mesh, considered: npt.NDArray[np.bool_] | None = None, *, outside: bool = False, up_to_mm: float = np.inf
+) -> Walls:
+    """Measure the wall behind each triangle, or behind the ``considered`` ones ((m,) bool), or an even sample of them.
+
+    ``outside``: the room before each triangle instead, a wall of what lies about the part. Walls thicker than ``up_to_mm`` are
+    left out.
+    """
+    scene, _ = scene_of(mesh)
+    local = scene.mesh
     face = np.arange(len(mesh.faces), dtype=np.int32) if considered is None else np.flatnonzero(considered).astype(np.int32)
-    face = face[:: max(1, -(-len(face) // _MOST_RAYS))]
-    corners = local.vertices_mm[local.faces[face]]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    twice_area = np.linalg.norm(cross, axis=1)
-    sound = twice_area > 0.0
-    face, cross, twice_area, corners = face[sound], cross[sound], twice_area[sound], corners[sound]
-    inward = -cross / twice_area[:, None]
-    reach_mm = 2.0 * float(np.linalg.norm(local.vertices_mm, axis=1).max())
-    hits = Scene(local).first(corners.mean(axis=1) + _START_MM * inward, inward, reach_mm)
-    cosine = np.einsum("ij,ij->i", _normals(local)[hits.face], inward)
-    wall = (hits.face >= 0) & (cosine >= _OPPOSITE_COSINE)
-    return Walls(hits.distance_mm[wall] + _START_MM, 0.5 * twice_area[wall], face[wall], cosine[wall])
+    step = max(1, -(-len(face) // _MOST_RAYS))
+    twice_area = np.linalg.norm(scene.areas[face[::step]], axis=1)
+    face, twice_area = face[::step][twice_area > 0.0], twice_area[twice_area > 0.0]
+    face, twice_area = (one[along_curve(Mesh(local.vertices_mm, local.faces[face]))] for one in (face, twice_area))
+    along = scene.areas[face] / (twice_area if outside else -twice_area)[:, None]
+    reach_mm = min(up_to_mm, 2.0 * float(np.linalg.norm(local.vertices_mm, axis=1).max()))
+    starts = local.vertices_mm[local.faces[face]].mean(axis=1) + _START_MM * along
+    distance, met = scene.meets(starts, along, reach_mm)
+    across = scene.facing(met, along) / np.maximum(np.linalg.norm(scene.areas[met], axis=1), np.finfo(np.float64).tiny)
+    cosine = -across if outside else across
+    kept = np.flatnonzero((met >= 0) & (cosine >= _OPPOSITE_COSINE))
+    wall = kept[np.argsort(face[kept])]
+    return Walls(distance[wall] + _START_MM, 0.5 * step * twice_area[wall], face[wall], cosine[wall])
 
 
 def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> tuple[Finding, ...]:
@@ -153,10 +161,3 @@ def _place(mesh: Mesh, walls: Walls, index: int | None) -> tuple[float, Vector |
         return float("nan"), None
     point = mesh.vertices_mm[mesh.faces[walls.face[index]]].mean(axis=0)
     return float(walls.thickness_mm[index]), (float(point[0]), float(point[1]), float(point[2]))
-
-
-def _normals(mesh: Mesh) -> FloatArray:
-    corners = mesh.vertices_mm[mesh.faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(cross, axis=1, keepdims=True)
-    return np.asarray(cross / np.maximum(length, np.finfo(np.float64).tiny))

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from batchone.design.cranial.columns import submesh
-from batchone.design.cranial.rays import Scene
+from batchone.design.cranial.rays import Scene, scene_of
 from batchone.design.nearest import nearest_points
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Vector, judge
@@ -25,10 +25,8 @@ def wedge_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     openings = [label for k, label in enumerate(part.labels) if label.startswith(OPENINGS) and k in there]
     if len(openings) < 2:
         return ()
-    shift = np.round(part.mesh.vertices_mm.mean(axis=0))  # rays are fine near the origin
-    local = Mesh(part.mesh.vertices_mm - shift, part.mesh.faces)
-    faces = {label: submesh(local, part.face_labels == part.labels.index(label)) for label in openings}
-    scene = Scene(local)
+    scene, shift = scene_of(part.mesh)
+    faces = {label: submesh(scene.mesh, part.face_labels == part.labels.index(label)) for label in openings}
     least, where, between = np.inf, None, f"{openings[0]} and {openings[1]}"
     for one, other in combinations(openings, 2):
         for first, second in ((one, other), (other, one)):

@@ -25,6 +25,7 @@ COARSE = 4  # numerical, a power of two: voxels between the nodes of the coarse 
 EXACT_MM = 0.35  # numerical: a step of the grid and a little more: the surface at a level lies between exact voxels
 NEAR_MM = 2.0  # numerical: further off, the nearest vertex is as far as the surface, within 0.05 mm for triangles of 1 mm
 THIN_MM = 0.5  # numerical: vertices are thinned to one in a cell of this size where only far distances are asked
+_ROUNDED_UP = 1.0 + 1e-9  # numerical: the surface at a vertex is not lost by rounding
 REACH_MM = 8.0  # numerical: distances beyond are cut off there; more than any shell is thick
 _OFF_LATTICE = 0.3819660112501051  # numerical: shifts columns off rounded coordinates, so that none passes through a vertex
 
@@ -105,7 +106,8 @@ def signed_distance_mm(
     nodes = inside[::every, ::every, ::every]
     places = _places(np.indices(nodes.shape).reshape(3, -1).T * every, lattice)
     index_of = None if far_only else surface or indexed(near)
-    apart = _apart_mm(places, near, index_of).reshape(nodes.shape)
+    tree = _tree(near)
+    apart = _apart_mm(places, near, tree, index_of).reshape(nodes.shape)
     distance = np.where(nodes, -apart, apart).astype(np.float32)
     left_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every)) if every > 1 else 0.0
     known = False  # whether nodes near the level are exact: not at first, when they may have been far off
@@ -120,29 +122,56 @@ def signed_distance_mm(
                 near_level &= nearest_on_the_way(distance) > np.float32(level_mm - 2.0 * left_mm)
             index = np.argwhere(near_level)
             place = (index[:, 0], index[:, 1], index[:, 2])
-            found = nearest_mm(_places(index * (every // 2), lattice), index_of, within_mm=REACH_MM)
+            asked = _places(index * (every // 2), lattice)
+            found = _nearest_mm(asked, index_of, np.minimum(_to_vertex_mm(asked, tree, REACH_MM), REACH_MM))
             distance[place] = np.where(inside[:: every // 2, :: every // 2, :: every // 2][place], -found, found)
             left_mm, known = left_mm - _worst_mm(lattice, every), True
         every //= 2
     return distance
 
 
-def _apart_mm(places_mm: FloatArray, mesh: Mesh, surface: Index | None) -> FloatArray:
-    """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it, and without an
-    index everywhere, to about the nearest vertex; cut at ``REACH_MM``.
+def within(places_mm: FloatArray, surface: Index, reach_mm: float) -> BoolArray:
+    """(n,) whether places (n, 3) lie nearer to a surface than ``reach_mm``: few need to be measured to say so."""
+    to_vertex = _to_vertex_mm(places_mm, _tree(surface.mesh), reach_mm + _slack_mm(surface.mesh))
+    near = np.asarray(to_vertex < reach_mm)
+    unsure = np.flatnonzero(~near & np.isfinite(to_vertex))
+    near[unsure] = nearest_mm(places_mm[unsure], surface, within_mm=reach_mm) < reach_mm
+    return near
 
-    Of vertices that share a cell of ``THIN_MM`` one is asked: from afar the others are as far.
-    """
+
+def _tree(mesh: Mesh) -> cKDTree:
+    """The vertices of a surface, one of those that share a cell of ``THIN_MM``: from afar the others are as far."""
     vertices = mesh.vertices_mm
     cells = np.floor(vertices / THIN_MM).astype(np.int64) - np.floor(vertices.min(axis=0) / THIN_MM).astype(np.int64)
     size = cells.max(axis=0) + 1
     first = np.unique((cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2], return_index=True)[1]
-    to_vertex, _ = cKDTree(vertices[first]).query(places_mm, distance_upper_bound=REACH_MM, workers=-1)
+    return cKDTree(vertices[first])
+
+
+def _to_vertex_mm(places_mm: FloatArray, tree: cKDTree, reach_mm: float) -> FloatArray:
+    """Distance (n,) of places to about the nearest vertex, infinite beyond ``reach_mm``."""
+    return np.asarray(tree.query(places_mm, distance_upper_bound=reach_mm, workers=-1)[0])
+
+
+def _nearest_mm(places_mm: FloatArray, surface: Index, bound_mm: FloatArray) -> FloatArray:
+    """Distance (n,) of places to a surface that has a vertex as near as ``bound_mm`` (n,); as far as that where it has none."""
+    return np.asarray(np.minimum(nearest_mm(places_mm, surface, within_mm=bound_mm * _ROUNDED_UP), bound_mm))
+
+
+def _slack_mm(mesh: Mesh) -> float:
+    """By how much a surface can be nearer than the nearest of its thinned vertices."""
+    return max(_longest_mm(mesh), float(np.sqrt(3.0)) * THIN_MM)
+
+
+def _apart_mm(places_mm: FloatArray, mesh: Mesh, tree: cKDTree, surface: Index | None) -> FloatArray:
+    """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it, and without an
+    index everywhere, to about the nearest vertex; cut at ``REACH_MM``."""
+    to_vertex = _to_vertex_mm(places_mm, tree, REACH_MM)
     apart = np.asarray(np.minimum(to_vertex, REACH_MM))
     if surface is None:
         return apart
-    close = np.flatnonzero(to_vertex < NEAR_MM + max(_longest_mm(mesh), float(np.sqrt(3.0)) * THIN_MM))
-    apart[close] = np.minimum(nearest_mm(places_mm[close], surface, within_mm=REACH_MM), REACH_MM)
+    close = np.flatnonzero(to_vertex < NEAR_MM + _slack_mm(mesh))
+    apart[close] = _nearest_mm(places_mm[close], surface, apart[close])
     return apart
 
 

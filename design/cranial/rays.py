@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,10 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 from scipy import sparse
 
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
+_RUN = 50_000  # numerical: rays that one thread follows at a time
 _PARALLEL = 1e-6  # a ray flatter than this to a triangle keeps embree's distance; numerical
 
 
@@ -36,32 +38,32 @@ class Hits:
 
 
 class Scene:
-    """A surface made ready for rays. Keep its coordinates local (within about 200 mm of the origin)."""
+    """A surface made ready for rays. Keep its coordinates local (within about 200 mm of the origin).
+
+    ``areas`` (m, 3) is the outward normal of each triangle, twice its area long, mm2.
+    """
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
-        self._planes = face_areas(mesh)
+        self.areas = face_areas(mesh)
         self._scene = rtcore_scene.EmbreeScene()
         self._shape = TriangleMesh(self._scene, mesh.vertices_mm.astype(np.float32), mesh.faces)
 
     @cached_property
     def _normals(self) -> FloatArray:
-        return smooth_normals(self.mesh, self._planes)
+        return smooth_normals(self.mesh, self.areas)
 
     def meets(self, origins_mm: FloatArray, directions: FloatArray, reach_mm: float | FloatArray) -> tuple[FloatArray, IntArray]:
         """Distance (n,) along unit directions (n, 3) to the first face met, NaN where there is none; and that face, or -1."""
+        origins = np.broadcast_to(origins_mm, directions.shape)
         reach = np.broadcast_to(np.asarray(reach_mm, dtype=np.float64), (len(directions),))
-        found = self._scene.run(
-            np.ascontiguousarray(np.broadcast_to(origins_mm, directions.shape), dtype=np.float32),
-            np.ascontiguousarray(directions, dtype=np.float32),
-            dists=np.ascontiguousarray(reach, dtype=np.float32),
-            output=True,
-        )
-        face = np.asarray(found["primID"], dtype=np.int32)
+        runs = [slice(first, first + _RUN) for first in range(0, max(len(directions), 1), _RUN)]
+        found = side_by_side([partial(self._met, origins[run], directions[run], reach[run]) for run in runs])
+        face, far = (np.concatenate(one) for one in zip(*found, strict=True))
         met = face >= 0
-        distance = np.where(met, np.asarray(found["tfar"], dtype=np.float64), np.nan)
-        origins = np.broadcast_to(origins_mm, directions.shape)[met]
-        plane, ray = self._planes[face[met]], directions[met]
+        distance = np.where(met, far, np.nan)
+        origins = origins[met]
+        plane, ray = self.areas[face[met]], directions[met]
         slope = np.einsum("ij,ij->i", plane, ray)
         offset = np.einsum("ij,ij->i", plane, self.mesh.vertices_mm[self.mesh.faces[face[met], 0]] - origins)
         steep = np.abs(slope) > _PARALLEL * np.linalg.norm(plane, axis=1)
@@ -69,6 +71,12 @@ class Scene:
         refined[steep] = offset[steep] / slope[steep]
         distance[met] = refined
         return distance, face
+
+    def _met(self, origins: FloatArray, directions: FloatArray, reach: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Triangle and distance of what each ray meets first, in single precision; the library lets other threads run."""
+        one, other, far = (np.ascontiguousarray(array, dtype=np.float32) for array in (origins, directions, reach))
+        found = self._scene.run(one, other, dists=far, output=True)
+        return np.asarray(found["primID"], dtype=np.int32), np.asarray(found["tfar"], dtype=np.float64)
 
     def first(self, origins_mm: FloatArray, directions: FloatArray, reach_mm: float | FloatArray) -> Hits:
         """Follow rays from (n, 3) ``origins_mm`` along (n, 3) unit ``directions`` for at most ``reach_mm``."""
@@ -84,12 +92,19 @@ class Scene:
         return np.asarray((face >= 0) & (self.facing(face, direction) > 0.0))
 
     def facing(self, faces: IntArray, direction: FloatArray) -> FloatArray:
-        """(n,) dot product of triangles' own (not smoothed) outward area vectors with ``direction`` (3,)."""
-        return np.asarray(self._planes[faces] @ direction)
+        """(n,) dot product of triangles' own (not smoothed) outward area vectors with ``direction`` (3,) or (n, 3)."""
+        return np.asarray(np.einsum("ij,ij->i", self.areas[faces], np.broadcast_to(direction, (len(faces), 3))))
 
     def normals(self, faces: IntArray) -> FloatArray:
         """(n, 3) smoothed outward normals of triangles; of any one where ``faces`` is -1."""
         return self._normals[faces]
+
+
+@lru_cache(maxsize=1)
+def scene_of(mesh: Mesh) -> tuple[Scene, FloatArray]:
+    """A surface about the middle (3,) of its box, ready for rays, and that middle: what one check has made serves the next."""
+    middle = 0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0))
+    return Scene(Mesh(mesh.vertices_mm - middle, mesh.faces)), middle
 
 
 def smooth_normals(mesh: Mesh, areas: FloatArray | None = None) -> FloatArray:

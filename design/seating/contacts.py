@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from batchone.design.contact.field import Float32Array, Lattice, lattice_over, signed_distance_mm
 from batchone.design.cranial.rays import face_areas
 from batchone.design.nearest import Index
+from batchone.design.triangles import moments
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
@@ -107,8 +108,7 @@ def landscape(
     DesignError
         The bone is inside out: every sign would be wrong, and everything that follows still plausible.
     """
-    corners = bone.vertices_mm[bone.faces]
-    volume = float(np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6.0
+    volume = moments(bone)[0]
     if volume <= 0.0:
         raise DesignError(f"the bone's surface encloses {volume:.1f} mm3, more than 0", hint="report this order")
     lattice = lattice_over(points_mm.min(axis=0) - pad_mm, points_mm.max(axis=0) + pad_mm, step_mm)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchone.design.contact.field import within
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.rays import face_areas
-from batchone.design.nearest import Index, indexed, nearest_mm, nearest_points
+from batchone.design.nearest import Index, indexed, nearest_points
 from batchone.design.seating.contacts import (
     NEAR_MM,
     OTHERS_MM,
@@ -133,10 +134,9 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPL
     middle = carrying[0].mean(axis=0)
     mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))
     surface = indexed(local)
-    others = [
-        one[nearest_mm(one, surface, within_mm=NEAR_MM) < NEAR_MM]
-        for one in samplings(mesh, ~touching & turned_down(mesh), OTHERS_MM, count)
-    ]
+    underside = samplings(mesh, ~touching & turned_down(mesh), OTHERS_MM, count)
+    near = np.split(within(np.concatenate(underside), surface, NEAR_MM), np.cumsum([len(one) for one in underside])[:-1])
+    others = [one[kept] for one, kept in zip(underside, near, strict=True)]
     first, *again = (np.concatenate([one - middle, other]) for one, other in zip(carrying, others, strict=True))
     ground = landscape(local, first, surface=surface)
     body = contact(first[: len(carrying[0])], others[0], ground, tuple(again))
