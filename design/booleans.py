@@ -32,6 +32,7 @@ from batchone.design.identities import (
     volume_of,
 )
 from batchone.design.slivers import without_slivers
+from batchone.design.triangles import areas_mm2
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, FunctionalFace, Mesh, Part, moved_points
 
@@ -331,9 +332,7 @@ def to_part(
 
 def face_areas(part: Part) -> dict[str, float]:
     """Area per label, mm2."""
-    corners = part.mesh.vertices_mm[part.mesh.faces]
-    areas = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    sums = np.bincount(part.face_labels, weights=areas, minlength=len(part.labels))
+    sums = np.bincount(part.face_labels, weights=areas_mm2(part.mesh), minlength=len(part.labels))
     return {label: float(area) for label, area in zip(part.labels, sums, strict=True)}
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
@@ -26,13 +28,14 @@ _MOST_CELLS = 1 << 25  # numerical: bounds memory (128 MB of starts)
 _BLOCK = 256  # numerical: points looked for one after the other; neighbours in the list are mostly neighbours in space
 _ROUNDED_UP = 1.0 + 1e-12  # numerical: rounding never hides a triangle that is as near as the nearest
 _ROUNDED_DOWN = 1.0 - 1e-9  # numerical: a triangle that touches the wall of a cell from outside is held by its neighbour
+THIN_MM = 0.5  # numerical: vertices are thinned to one in a cell of this size where only far distances are asked
 _RINGS = 12  # numerical: a point further than this many cells from the surface takes the tree
 
 _POINTS = numba.types.Array(numba.float64, 2, "C", readonly=True)
 _FACES = numba.types.Array(numba.int32, 2, "C", readonly=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Index:
     """A surface whose triangles are sorted into cells, to be asked more than once.
 
@@ -46,6 +49,20 @@ class Index:
     starts: IntArray
     held: IntArray
     balls: FloatArray
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """See :func:`thinned_tree`."""
+        return thinned_tree(self.mesh)
+
+
+def thinned_tree(mesh: Mesh) -> cKDTree:
+    """The vertices of a surface, one of those that share a cell of ``THIN_MM``: from afar the others are as far."""
+    vertices = mesh.vertices_mm
+    cells = np.floor(vertices / THIN_MM).astype(np.int64) - np.floor(vertices.min(axis=0) / THIN_MM).astype(np.int64)
+    size = cells.max(axis=0) + 1
+    first = np.unique((cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2], return_index=True)[1]
+    return cKDTree(vertices[first])
 
 
 def indexed(mesh: Mesh) -> Index:

@@ -25,7 +25,7 @@ def winding(mesh: Mesh, origin_mm: FloatArray, step_mm: float, shape: tuple[int,
     return inside
 
 
-@numba.njit("boolean(float64[:,::1], int32, int32, float64, float64)", cache=True)
+@numba.njit("boolean(float64[:,::1], int32, int32, float64, float64)", cache=True, nogil=True)
 def _left(vertices, a, b, x, y):  # type: ignore[no-untyped-def]
     """Is a point left of the edge a to b? Both triangles of an edge get exactly opposite answers."""
     p, q = min(a, b), max(a, b)
@@ -33,7 +33,7 @@ def _left(vertices, a, b, x, y):  # type: ignore[no-untyped-def]
     return (side >= 0.0) if a < b else (side < 0.0)
 
 
-@numba.njit("void(float64[:,::1], int32[:,::1], float64[::1], float64, int8[:,:,::1])", cache=True)
+@numba.njit("void(float64[:,::1], int32[:,::1], float64[::1], float64, int8[:,:,::1])", cache=True, nogil=True)
 def _wind(vertices, faces, origin, step, inside):  # type: ignore[no-untyped-def]
     """Count, for each voxel, how often the closed surface winds around it (0: outside), column by column along z."""
     nx, ny, nz = inside.shape

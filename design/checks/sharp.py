@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.design.cranial.columns import on_the_way
-from batchone.design.cranial.rays import Scene, face_areas
-from batchone.design.triangles import by_edge
+from batchone.design.cranial.rays import Scene
+from batchone.design.triangles import area_vectors, by_edge
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
 
 SHARP_DEG = 30.0  # material between two faces: a chisel is ground to about this; project default, unverified
@@ -63,7 +63,7 @@ def edges_of(part: Part) -> tuple[IntArray, FloatArray, FloatArray, IntArray]:
     order, starts = by_edge(mesh)
     pairs = starts[:-1][np.diff(starts) == 2]
     first, second = order[pairs], order[pairs + 1]
-    areas = face_areas(mesh)
+    areas = area_vectors(mesh)
     normals = areas / np.maximum(np.linalg.norm(areas, axis=1, keepdims=True), 1e-30)
     ends = np.column_stack([mesh.faces.reshape(-1)[first], mesh.faces[:, [1, 2, 0]].reshape(-1)[first]])
     along = mesh.vertices_mm[ends[:, 1]] - mesh.vertices_mm[ends[:, 0]]

@@ -15,7 +15,7 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
 from batchone.design.cranial.columns import BoolArray, meeting, submesh
-from batchone.design.nearest import Index, indexed, nearest_mm
+from batchone.design.nearest import THIN_MM, Index, indexed, nearest_mm, thinned_tree
 from batchone.design.winding import winding
 from batchone.pipeline.values import FloatArray, Mesh
 
@@ -24,7 +24,6 @@ Float32Array = npt.NDArray[np.float32]
 COARSE = 4  # numerical, a power of two: voxels between the nodes of the coarse grid; far from bone distances are smooth
 EXACT_MM = 0.35  # numerical: a step of the grid and a little more: the surface at a level lies between exact voxels
 NEAR_MM = 2.0  # numerical: further off, the nearest vertex is as far as the surface, within 0.05 mm for triangles of 1 mm
-THIN_MM = 0.5  # numerical: vertices are thinned to one in a cell of this size where only far distances are asked
 _ROUNDED_UP = 1.0 + 1e-9  # numerical: the surface at a vertex is not lost by rounding
 REACH_MM = 8.0  # numerical: distances beyond are cut off there; more than any shell is thick
 _OFF_LATTICE = 0.3819660112501051  # numerical: shifts columns off rounded coordinates, so that none passes through a vertex
@@ -106,7 +105,7 @@ def signed_distance_mm(
     nodes = inside[::every, ::every, ::every]
     places = _places(np.indices(nodes.shape).reshape(3, -1).T * every, lattice)
     index_of = None if far_only else surface or indexed(near)
-    tree = _tree(near)
+    tree = index_of.tree if index_of else thinned_tree(near)
     apart = _apart_mm(places, near, tree, index_of).reshape(nodes.shape)
     distance = np.where(nodes, -apart, apart).astype(np.float32)
     left_mm = EXACT_MM + sum(_worst_mm(lattice, step) for step in _finer(every)) if every > 1 else 0.0
@@ -132,20 +131,11 @@ def signed_distance_mm(
 
 def within(places_mm: FloatArray, surface: Index, reach_mm: float) -> BoolArray:
     """(n,) whether places (n, 3) lie nearer to a surface than ``reach_mm``: few need to be measured to say so."""
-    to_vertex = _to_vertex_mm(places_mm, _tree(surface.mesh), reach_mm + _slack_mm(surface.mesh))
+    to_vertex = _to_vertex_mm(places_mm, surface.tree, reach_mm + _slack_mm(surface.mesh))
     near = np.asarray(to_vertex < reach_mm)
     unsure = np.flatnonzero(~near & np.isfinite(to_vertex))
     near[unsure] = nearest_mm(places_mm[unsure], surface, within_mm=reach_mm) < reach_mm
     return near
-
-
-def _tree(mesh: Mesh) -> cKDTree:
-    """The vertices of a surface, one of those that share a cell of ``THIN_MM``: from afar the others are as far."""
-    vertices = mesh.vertices_mm
-    cells = np.floor(vertices / THIN_MM).astype(np.int64) - np.floor(vertices.min(axis=0) / THIN_MM).astype(np.int64)
-    size = cells.max(axis=0) + 1
-    first = np.unique((cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2], return_index=True)[1]
-    return cKDTree(vertices[first])
 
 
 def _to_vertex_mm(places_mm: FloatArray, tree: cKDTree, reach_mm: float) -> FloatArray:

@@ -11,6 +11,7 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 from scipy import sparse
 
+from batchone.design.triangles import area_vectors
 from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
@@ -45,7 +46,7 @@ class Scene:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
-        self.areas = face_areas(mesh)
+        self.areas = area_vectors(mesh)
         self._scene = rtcore_scene.EmbreeScene()
         self._shape = TriangleMesh(self._scene, mesh.vertices_mm.astype(np.float32), mesh.faces)
 
@@ -110,26 +111,15 @@ def scene_of(mesh: Mesh) -> tuple[Scene, FloatArray]:
 def smooth_normals(mesh: Mesh, areas: FloatArray | None = None) -> FloatArray:
     """(m, 3) unit normal of each triangle, averaged over its neighbours by area so that voxel steps do not show.
 
-    ``areas`` (m, 3): those of :func:`face_areas`, when they are at hand.
+    ``areas`` (m, 3): those of :func:`batchone.design.triangles.area_vectors`, when they are at hand.
     """
-    areas = face_areas(mesh) if areas is None else areas
+    areas = area_vectors(mesh) if areas is None else areas
     count = len(mesh.faces)
     starts = np.arange(0, 3 * count + 1, 3)
     touches = sparse.csr_matrix((np.ones(3 * count), mesh.faces.ravel(), starts), shape=(count, len(mesh.vertices_mm)))
     normals = touches @ (touches.T @ areas)
     length = np.sqrt(np.einsum("ij,ij->i", normals, normals))
     return np.asarray(normals / np.maximum(length, np.finfo(np.float64).tiny)[:, None])
-
-
-def face_areas(mesh: Mesh) -> FloatArray:
-    """(m, 3) outward normal of each triangle, twice its area long, mm2."""
-    corner = mesh.vertices_mm[mesh.faces[:, 0]]
-    one, two = mesh.vertices_mm[mesh.faces[:, 1]] - corner, mesh.vertices_mm[mesh.faces[:, 2]] - corner
-    area = np.empty_like(one)
-    for k in range(3):
-        i, j = (k + 1) % 3, (k + 2) % 3
-        area[:, k] = one[:, i] * two[:, j] - one[:, j] * two[:, i]
-    return area
 
 
 def above(mesh: Mesh, lowest_mm: float) -> Mesh:

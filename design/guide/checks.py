@@ -13,9 +13,10 @@ from batchone.design.contact.field import REACH_MM
 from batchone.design.contact.neighbours import Neighbours
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.columns import on_the_way
-from batchone.design.cranial.rays import Scene, face_areas
+from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
 from batchone.design.nearest import Index, indexed, nearest_mm
+from batchone.design.triangles import areas_mm2
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
@@ -47,7 +48,7 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
     touching = part.face_labels == part.labels.index(CONTACT)
     corners = mesh.vertices_mm[mesh.faces[touching]]
-    areas = 0.5 * np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, mesh.faces[touching])), axis=1)
+    areas = areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[touching]))
     large = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1) > _FINE_MM
     spread = np.einsum("sk,mkd->msd", _SPLIT, corners[large]).reshape(-1, 3)
     points = np.concatenate([spread, corners[~large].mean(axis=1)])
@@ -83,7 +84,7 @@ def way_out_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) ->
     direction = np.tile(out, (len(mesh.vertices_mm), 1))
     caught = Scene(on_the_way(local, mesh.vertices_mm, out)).meets(mesh.vertices_mm, direction, 500.0)[1] >= 0
     below = mesh.faces[caught[mesh.faces].any(axis=1)]
-    area = 0.5 * float(np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, below)), axis=1).sum())
+    area = float(areas_mm2(Mesh(mesh.vertices_mm, below)).sum())
     where = _place(np.linalg.inv(pose), mesh.vertices_mm[int(np.argmax(caught))]) if caught.any() else None
     what = f"{part.name}: area below bone along the way out"
     return (

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.cranial.rays import Scene, face_areas
+from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
 from batchone.design.guide.checks import judged
 from batchone.design.guide.slot import Slot
+from batchone.design.triangles import area_vectors
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, moved_points
 
 STEP_MM = (0.5, 0.1)  # numerical: places across the blade and along its way at which the depth is measured
@@ -104,7 +105,7 @@ def slot_findings(
 def _local(part: Part, pose: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
     """Vertices in the slot's frame, rounded as in a file about its origin; triangles; their area vectors."""
     points = (part.mesh.vertices_mm - pose[:3, 3]).astype(np.float32).astype(np.float64) @ pose[:3, :3]
-    return points, part.mesh.faces, face_areas(Mesh(points, part.mesh.faces))
+    return points, part.mesh.faces, area_vectors(Mesh(points, part.mesh.faces))
 
 
 def _lps(pose: FloatArray, point_mm: FloatArray) -> Vector:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batchone.design.cranial.rays import Scene, face_areas
+from batchone.design.cranial.rays import Scene
+from batchone.design.triangles import area_vectors
 from batchone.pipeline.values import FloatArray, Mesh, Part
 
 BoolArray = npt.NDArray[np.bool_]
@@ -64,7 +65,7 @@ def pictured(part: Part, label: str, *, height_mm: float) -> Engraving | None:
         return None
     middle = part.mesh.vertices_mm[np.unique(part.mesh.faces[mine])].mean(axis=0)
     mesh = Mesh((part.mesh.vertices_mm - middle).astype(np.float32).astype(np.float64), part.mesh.faces)
-    axes = _axes(face_areas(mesh)[mine])
+    axes = _axes(area_vectors(mesh)[mine])
     if axes is None:
         return None
     used = np.unique(mesh.faces[mine])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.cranial.rays import face_areas
+from batchone.design.triangles import area_vectors
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh
 
@@ -48,7 +48,7 @@ def way_out(mesh: Mesh, place_mm: FloatArray, axis: FloatArray, outward: FloatAr
     DesignError
         No bone faces that way.
     """
-    areas = 0.5 * face_areas(mesh)
+    areas = 0.5 * area_vectors(mesh)
     middles = mesh.vertices_mm[mesh.faces].mean(axis=1)
     near = np.abs((middles - place_mm) @ axis) <= REACH_MM
     areas, middles = areas[near], middles[near]

@@ -9,7 +9,6 @@ import numpy as np
 from batchone.design.contact.field import Lattice
 from batchone.design.contact.shell import capsule_mm
 from batchone.design.cranial.columns import to_local
-from batchone.design.cranial.rays import face_areas
 from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.guide.sleeve import Sleeve
 from batchone.design.guide.slot import Slot
@@ -17,6 +16,7 @@ from batchone.design.osteotomy.approach import FLAT
 from batchone.design.osteotomy.cuts import unit
 from batchone.design.osteotomy.fittings import Fittings
 from batchone.design.osteotomy.section import section
+from batchone.design.triangles import area_vectors
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import Axis, Bone, FloatArray, Mesh, Plan, Plane
 
@@ -139,7 +139,7 @@ def laid_out(bone: Bone, plan: Plan, end: str, chosen: OsteotomyGuideParameters,
 
 def _face_x_mm(mesh: Mesh, y_mm: float) -> float:
     """Where the middle of the bone's face lies at a height: faces of shafts turn along them."""
-    middles, areas = mesh.vertices_mm[mesh.faces].mean(axis=1), face_areas(mesh)
+    middles, areas = mesh.vertices_mm[mesh.faces].mean(axis=1), area_vectors(mesh)
     seen = areas[:, 2]
     flat = (np.abs(middles[:, 1] - y_mm) <= 0.5 * ARM_MM) & (seen > FLAT * np.linalg.norm(areas, axis=1))
     return float((seen[flat] * middles[flat, 0]).sum() / seen[flat].sum()) if flat.any() else 0.0

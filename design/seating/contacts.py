@@ -13,9 +13,8 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from batchone.design.contact.field import Float32Array, Lattice, lattice_over, signed_distance_mm
-from batchone.design.cranial.rays import face_areas
 from batchone.design.nearest import Index
-from batchone.design.triangles import moments
+from batchone.design.triangles import area_vectors, areas_mm2, moments
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
@@ -140,7 +139,7 @@ def samplings(mesh: Mesh, chosen: BoolArray, spacing_mm: float, count: int = SAM
 
 def turned_down(mesh: Mesh) -> BoolArray:
     """(faces,) those that bone may meet first."""
-    normals = face_areas(mesh)
+    normals = area_vectors(mesh)
     return np.asarray(normals[:, 2] < _SIDE * np.linalg.norm(normals, axis=1))
 
 
@@ -148,7 +147,7 @@ def _dense(mesh: Mesh, chosen: BoolArray, spacing_mm: float) -> FloatArray:
     faces = mesh.faces[chosen]
     if len(faces) == 0:
         return np.empty((0, 3))
-    areas = 0.5 * np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, faces)), axis=1)
+    areas = areas_mm2(Mesh(mesh.vertices_mm, faces))
     upto = np.cumsum(areas)
     count = max(8, int(np.ceil(_PER_CELL * upto[-1] / spacing_mm**2)))
     face = np.minimum(np.searchsorted(upto, (np.arange(count) + 0.5) / count * upto[-1]), len(faces) - 1)

@@ -8,7 +8,6 @@ import numpy as np
 
 from batchone.design.contact.field import within
 from batchone.design.contact.seat import CONTACT
-from batchone.design.cranial.rays import face_areas
 from batchone.design.nearest import Index, indexed, nearest_points
 from batchone.design.seating.contacts import (
     NEAR_MM,
@@ -28,6 +27,7 @@ from batchone.design.seating.insertion import draft_deg, way_out
 from batchone.design.seating.settle import Poses
 from batchone.design.seating.stability import Press, Stability, stability
 from batchone.design.seating.uniqueness import Uniqueness, docking_cone_deg, planned_seat, reference, uniqueness
+from batchone.design.triangles import areas_mm2
 from batchone.pipeline.values import Bone, FloatArray, Mesh, Part
 
 RELEASE_STARTS, INTERACTIVE_STARTS = 500, 50  # DESIGN section 8
@@ -129,7 +129,7 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPL
     back = np.linalg.inv(guide_pose).astype(np.float64)
     mesh, local = part.mesh.moved(back), bone.mesh.moved(back)
     touching = part.face_labels == part.labels.index(CONTACT)
-    area = 0.5 * float(np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, mesh.faces[touching])), axis=1).sum())
+    area = float(areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[touching])).sum())
     carrying = samplings(mesh, touching, spacing_mm(area), count)
     middle = carrying[0].mean(axis=0)
     mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))

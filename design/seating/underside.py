@@ -13,7 +13,6 @@ import numpy as np
 
 from batchone.design.contact.field import Lattice
 from batchone.design.contact.seat import BoolArray, Ground
-from batchone.design.cranial.rays import face_areas
 from batchone.design.seating.contacts import (
     NEAR_MM,
     OTHERS_MM,
@@ -25,6 +24,7 @@ from batchone.design.seating.contacts import (
     spacing_mm,
     turned_down,
 )
+from batchone.design.triangles import areas_mm2
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import FloatArray, Mesh
 
@@ -92,7 +92,7 @@ class Underside:
         on = np.abs(lattice.at(self._ground.distance_mm, mesh.vertices_mm) - self._offset_mm) < _TOUCHES_MM
         down = turned_down(mesh) & ~self._open[x, y][mesh.faces].any(axis=1)
         touches = down & (on & shape.zones[x, y])[mesh.faces].all(axis=1)
-        area_mm2 = 0.5 * float(np.linalg.norm(face_areas(Mesh(mesh.vertices_mm, mesh.faces[touches])), axis=1).sum())
+        area_mm2 = float(areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[touches])).sum())
         carrying = samplings(mesh, touches, spacing_mm(area_mm2))
         if len(carrying[0]) == 0:
             return None
