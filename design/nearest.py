@@ -29,6 +29,7 @@ _BLOCK = 256  # numerical: points looked for one after the other; neighbours in 
 _ROUNDED_UP = 1.0 + 1e-12  # numerical: rounding never hides a triangle that is as near as the nearest
 _ROUNDED_DOWN = 1.0 - 1e-9  # numerical: a triangle that touches the wall of a cell from outside is held by its neighbour
 THIN_MM = 0.5  # numerical: vertices are thinned to one in a cell of this size where only far distances are asked
+_FLAT = 1e-6  # numerical: a flatter triangle is measured by its ball alone
 _RINGS = 12  # numerical: a point further than this many cells from the surface takes the tree
 
 _POINTS = numba.types.Array(numba.float64, 2, "C", readonly=True)
@@ -39,7 +40,8 @@ _FACES = numba.types.Array(numba.int32, 2, "C", readonly=True)
 class Index:
     """A surface whose triangles are sorted into cells, to be asked more than once.
 
-    ``held`` lists the triangles of each cell, from ``starts``; ``balls`` (k, 4) around their corners, in the same order.
+    ``held`` lists the triangles of each cell, from ``starts``; ``balls`` (k, 4) around their corners stand in the same order;
+    ``normals`` (m, 3) are those of all triangles' planes, zero without area.
     """
 
     mesh: Mesh
@@ -49,6 +51,7 @@ class Index:
     starts: IntArray
     held: IntArray
     balls: FloatArray
+    normals: FloatArray
 
     @cached_property
     def tree(self) -> cKDTree:
@@ -73,7 +76,8 @@ def indexed(mesh: Mesh) -> Index:
     _count(vertices, faces, low, cell_mm, shape, starts)
     held = np.empty(int(starts[-1]), dtype=np.int32)
     _sort(vertices, faces, low, cell_mm, shape, starts, held)
-    return Index(Mesh(vertices, faces), low, cell_mm, shape, starts, held, _balls(vertices, faces)[held])
+    balls, normals = _discs(vertices, faces)
+    return Index(Mesh(vertices, faces), low, cell_mm, shape, starts, held, balls[held], normals)
 
 
 def nearest_points(
@@ -106,7 +110,8 @@ def nearest_points(
     within = np.full(len(points), within_mm, dtype=np.float64)
     rings = int(min(_RINGS, np.ceil(min(float(within.max()), 1e9) / cell_mm) + 1))
     _search(
-        points, vertices, faces, index.balls, index.low_mm, cell_mm, index.shape, index.starts, index.held, rings, within,
+        points, vertices, faces, index.balls, index.normals, index.low_mm, cell_mm, index.shape, index.starts,
+        index.held, rings, within,
         distance, face,
     )  # fmt: skip
     certain = rings * cell_mm
@@ -142,10 +147,10 @@ def _grid(vertices: FloatArray, faces: IntArray) -> tuple[float, FloatArray, npt
     return cell_mm, low, (np.floor(extent / cell_mm) + 1.0).astype(np.int64)
 
 
-@numba.njit(numba.float64[:, ::1](_POINTS, _FACES), cache=True, nogil=True)
-def _balls(vertices, faces):  # type: ignore[no-untyped-def]
-    """Middle of each triangle's corners, and how far the furthest of them is."""
-    balls = np.empty((faces.shape[0], 4))
+@numba.njit(numba.types.UniTuple(numba.float64[:, ::1], 2)(_POINTS, _FACES), cache=True, nogil=True)
+def _discs(vertices, faces):  # type: ignore[no-untyped-def]
+    """Middle of each triangle's corners with how far the furthest of them is, and the unit normal of its plane."""
+    balls, normals = np.empty((faces.shape[0], 4)), np.zeros((faces.shape[0], 3))
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         for k in range(3):
@@ -155,7 +160,13 @@ def _balls(vertices, faces):  # type: ignore[no-untyped-def]
             x, y, z = vertices[corner, 0] - balls[f, 0], vertices[corner, 1] - balls[f, 1], vertices[corner, 2] - balls[f, 2]
             square = max(square, x * x + y * y + z * z)
         balls[f, 3] = np.sqrt(square) * _ROUNDED_UP
-    return balls
+        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+        vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        twice = np.sqrt(nx * nx + ny * ny + nz * nz)
+        if twice > _FLAT * square:  # the plane of a needle is rounding
+            normals[f, 0], normals[f, 1], normals[f, 2] = nx / twice, ny / twice, nz / twice
+    return balls, normals
 
 
 @numba.njit(
@@ -271,23 +282,28 @@ def _gap(place, index, cell):  # type: ignore[no-untyped-def]
 
 @numba.njit(
     numba.types.Tuple((numba.float64, numba.int32))(
-        _POINTS, _FACES, numba.float64[:, ::1], numba.int32[::1], numba.int32, numba.int32, numba.float64, numba.int32,
-        numba.float64, numba.float64, numba.float64,
+        _POINTS, _FACES, numba.float64[:, ::1], numba.float64[:, ::1], numba.int32[::1], numba.int32, numba.int32,
+        numba.float64, numba.int32, numba.float64, numba.float64, numba.float64,
     ),
     cache=True,
     nogil=True,
 )  # fmt: skip
-def _in_cell(vertices, faces, balls, held, start, stop, best, nearest, x, y, z):  # type: ignore[no-untyped-def]
+def _in_cell(vertices, faces, balls, normals, held, start, stop, best, nearest, x, y, z):  # type: ignore[no-untyped-def]
     """The nearest of what was known and the triangles of one cell, as square of the distance and triangle.
 
-    A triangle whose ball around its corners is further off than what is known is not measured.
+    A triangle whose ball around its corners, or disc around them in its plane, is further off than what is known is not measured.
     """
     root = np.sqrt(best) * _ROUNDED_UP
     for h in range(start, stop):
         bx, by, bz = x - balls[h, 0], y - balls[h, 1], z - balls[h, 2]
-        if bx * bx + by * by + bz * bz > (root + balls[h, 3]) ** 2:
+        square = bx * bx + by * by + bz * bz
+        if square > (root + balls[h, 3]) ** 2:
             continue
         f = held[h]
+        height = bx * normals[f, 0] + by * normals[f, 1] + bz * normals[f, 2]
+        left = root * root - height * height * _ROUNDED_DOWN
+        if left < 0.0 or (square - height * height) * _ROUNDED_DOWN > (balls[h, 3] + np.sqrt(left)) ** 2:
+            continue
         square = square_distance(vertices, faces[f, 0], faces[f, 1], faces[f, 2], x, y, z)
         if square < best or (square == best and f < nearest):
             best, nearest = square, f
@@ -297,14 +313,14 @@ def _in_cell(vertices, faces, balls, held, start, stop, best, nearest, x, y, z):
 
 @numba.njit(
     numba.types.Tuple((numba.float64, numba.int32))(
-        _POINTS, _FACES, numba.float64[:, ::1], numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1],
-        numba.int32[::1], numba.int64, numba.int64, numba.int64, numba.int64, numba.float64, numba.int32,
+        _POINTS, _FACES, numba.float64[:, ::1], numba.float64[:, ::1], numba.float64[::1], numba.float64, numba.int64[::1],
+        numba.int32[::1], numba.int32[::1], numba.int64, numba.int64, numba.int64, numba.int64, numba.float64, numba.int32,
         numba.float64, numba.float64, numba.float64,
     ),
     cache=True,
     nogil=True,
 )  # fmt: skip
-def _in_ring(vertices, faces, balls, low, cell, shape, starts, held, ring, ci, cj, ck, best, nearest, x, y, z):  # type: ignore[no-untyped-def]
+def _in_ring(vertices, faces, balls, normals, low, cell, shape, starts, held, ring, ci, cj, ck, best, nearest, x, y, z):  # type: ignore[no-untyped-def]
     """The same over the cells that are ``ring`` away from the point's own; cells further off than what is known are left out."""
     for i in range(max(ci - ring, 0), min(ci + ring, shape[0] - 1) + 1):
         aside = _gap(x - low[0], i, cell) ** 2
@@ -317,19 +333,22 @@ def _in_ring(vertices, faces, balls, low, cell, shape, starts, held, ring, ci, c
                 if (inner and abs(k - ck) < ring) or flat + _gap(z - low[2], k, cell) ** 2 > best:
                     continue
                 at = (i * shape[1] + j) * shape[2] + k
-                best, nearest = _in_cell(vertices, faces, balls, held, starts[at], starts[at + 1], best, nearest, x, y, z)
+                best, nearest = _in_cell(
+                    vertices, faces, balls, normals, held, starts[at], starts[at + 1], best, nearest, x, y, z
+                )
     return best, nearest
 
 
 @numba.njit(
     numba.void(
-        _POINTS, _POINTS, _FACES, numba.float64[:, ::1], numba.float64[::1], numba.float64, numba.int64[::1], numba.int32[::1],
+        _POINTS, _POINTS, _FACES, numba.float64[:, ::1], numba.float64[:, ::1], numba.float64[::1], numba.float64,
+        numba.int64[::1], numba.int32[::1],
         numba.int32[::1], numba.int64, numba.float64[::1], numba.float64[::1], numba.int32[::1],
     ),
     cache=True,
     parallel=True,
 )  # fmt: skip
-def _search(points, vertices, faces, balls, low, cell, shape, starts, held, rings, within, distance, face):  # type: ignore[no-untyped-def]
+def _search(points, vertices, faces, balls, normals, low, cell, shape, starts, held, rings, within, distance, face):  # type: ignore[no-untyped-def]
     """For each point the nearest triangle, certain up to ``rings`` cells, or none nearer than its ``within``.
 
     ``balls`` stand as in ``held``.
@@ -352,7 +371,7 @@ def _search(points, vertices, faces, balls, low, cell, shape, starts, held, ring
                 if ring > 0 and best <= ((ring - 1) * cell) ** 2:
                     break
                 best, nearest = _in_ring(
-                    vertices, faces, balls, low, cell, shape, starts, held, ring, ci, cj, ck, best, nearest, x, y, z
+                    vertices, faces, balls, normals, low, cell, shape, starts, held, ring, ci, cj, ck, best, nearest, x, y, z
                 )
             distance[n] = np.sqrt(best) if nearest >= 0 else np.inf
             face[n] = hint = nearest
