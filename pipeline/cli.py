@@ -281,13 +281,19 @@ def verify(
 
 @app.command()
 def layers(
-    job: Path, at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")], as_json: JsonOption = False
+    job: Path,
+    at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")],
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw the layer into this PNG file.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print the contours of a job's layer at a height: count, loops, area."""
+    """Print what a job's layer at a height holds: loops, area, hatches; and draw it."""
     from batchone.pipeline.inspection import layer_at
 
-    tree = layer_at(job, at)
-    text = "layer {layer} of {layers}, top at {top_mm:.3f} mm: {loops} loops, area {area_mm2:.2f} mm2"
+    tree = layer_at(job, at, picture)
+    text = (
+        "layer {layer} of {layers}, top at {top_mm:.3f} mm: {loops} loops, area {area_mm2:.2f} mm2, "
+        "{hatches} hatches of {hatches_mm:.1f} mm"
+    )
     typer.echo(_json(tree) if as_json else text.format(**tree))
 
 

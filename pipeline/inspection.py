@@ -193,15 +193,17 @@ def _judgement_table(judged: Mapping[str, Judgement]) -> RenderableType:
     return table
 
 
-def layer_at(job: Path, height_mm: float) -> dict[str, Any]:
-    """Contours of the layer that holds a height above the plate.
+def layer_at(job: Path, height_mm: float, picture: Path | None = None) -> dict[str, Any]:
+    """Contours and hatches of the layer that holds a height above the plate; drawn into a PNG file where one is named.
 
     Raises
     ------
     MachineError
         No layers file, or the height is outside the build.
     """
+    from batchone.pipeline.job.layer_picture import layer_png
     from batchone.slicer.cli_format import read_cli
+    from batchone.slicer.hatch import lengths_mm
 
     path = job / "build" / "layers.cli"
     if not path.is_file():
@@ -213,10 +215,16 @@ def layer_at(job: Path, height_mm: float) -> dict[str, Any]:
         raise MachineError(
             f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build"
         )
+    lines_mm = found.hatches.of(layer)
+    if picture:
+        picture.write_bytes(layer_png(found, layer))
     return {
         "layer": layer + 1,
         "layers": found.layers.count,
         "top_mm": float(found.top_mm[layer]),
         "loops": int(np.count_nonzero(found.layers.loop_layer == layer)),
         "area_mm2": float(found.layers.area_mm2()[layer]),
+        "hatches": len(lines_mm),
+        "hatches_mm": round(float(lengths_mm(lines_mm).sum()), 3),
+        "picture": str(picture) if picture else None,
     }

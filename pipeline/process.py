@@ -11,12 +11,34 @@ from batchone.pipeline.order import Model
 Positive = Annotated[float, Field(gt=0)]
 
 
+class Scan(Model):
+    """How a laser fills a layer.
+
+    ``beam_mm`` is how far the melt reaches beyond the beam's middle, ``hatch_gap_mm`` what lines keep off the contour's own melt.
+    Lines lie ``hatch_mm`` apart; they run at ``first_deg`` in the first layer and are turned by ``turn_deg`` from layer to layer;
+    ``stripe_mm`` cuts them into stripes of that width, None leaves them whole; those shorter than ``least_mm`` are left out.
+    """
+
+    hatch_mm: Positive
+    beam_mm: Annotated[float, Field(ge=0)]
+    hatch_gap_mm: Annotated[float, Field(ge=0)]
+    first_deg: Annotated[float, Field(ge=0, lt=180)]
+    turn_deg: Annotated[float, Field(ge=0, lt=180)]
+    stripe_mm: Positive | None = None
+    least_mm: Positive
+    hatch_mm_per_s: Positive
+    contour_mm_per_s: Positive
+    jump_mm_per_s: Positive
+    jump_s: Annotated[float, Field(ge=0)]
+    sources: dict[str, str]
+
+
 class Process(Model):
     """Limits and rates of one process with one material.
 
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
-    that nobody has confirmed. ``volume_rate_mm3_per_s`` is None where the time of a layer does not depend on what is in it;
-    ``recoat_s`` is the time of a layer apart from that.
+    that nobody has confirmed. ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is
+    in it; ``recoat_s`` is the time of a layer apart from that.
     """
 
     name: str
@@ -37,8 +59,8 @@ class Process(Model):
     needs_supports: bool
     tolerance_mm: Positive
     part_spacing_mm: Positive
-    volume_rate_mm3_per_s: Positive | None = None
     recoat_s: Positive
     setup_s: Annotated[float, Field(ge=0)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]
     sources: dict[str, str]
+    scan: Scan | None = None

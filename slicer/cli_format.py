@@ -2,7 +2,8 @@
 
 Rules (CLI 2.0 specification): ASCII header from ``$$HEADERSTART`` to ``$$HEADEREND``, then at once little-endian commands;
 z is the upper surface of a layer, ascending; a closed polyline repeats its first point; dir 0 = hole (clockwise),
-1 = outer contour (counter-clockwise). No ``$$DATE`` (outputs carry no clock) and no ``$$ALIGN``.
+1 = outer contour (counter-clockwise); hatches are pairs of points, in the order in which they are scanned. No ``$$DATE``
+(outputs carry no clock) and no ``$$ALIGN``.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import numpy as np
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.values import FloatArray, Vector
-from batchone.slicer.encode import encode_long, encode_short, opened
+from batchone.slicer.encode import encode_hatches, encode_long, encode_short, opened
+from batchone.slicer.hatch import Hatches, no_hatches
 from batchone.slicer.layers import Layers
 
 SHORT_UNIT_MM: Final = 0.005  # unsigned 16-bit coordinates then reach 327.675 mm; the finest common unit that holds a plate
 LONG_UNIT_MM: Final = 1.0  # float32 coordinates in mm
 _SHORT_MAX: Final = 65535
-_LAYER_LONG, _LAYER_SHORT, _POLYLINE_SHORT, _POLYLINE_LONG = 127, 128, 129, 130
+_LAYER_LONG, _LAYER_SHORT, _POLYLINE_SHORT, _POLYLINE_LONG, _HATCHES_SHORT, _HATCHES_LONG = 127, 128, 129, 130, 131, 132
 _MAX_HEADER_BYTES: Final = 65_536  # a header is a few lines; more is not ours
 _NUMBER = r"-?\d+\.\d+"
 _HEADER: Final = re.compile(
@@ -52,6 +54,8 @@ class CliFile:
         (count,) float64: upper surface of each layer, mm.
     layers
         The contours.
+    hatches
+        The lines between them.
     """
 
     unit_mm: float
@@ -59,9 +63,10 @@ class CliFile:
     box_mm: tuple[Vector, Vector]
     top_mm: FloatArray
     layers: Layers
+    hatches: Hatches
 
 
-def write_cli(layers: Layers, part_names: Sequence[str]) -> bytes:
+def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None = None) -> bytes:
     """Write layers as binary CLI.
 
     The short form (unsigned 16-bit, 0.005 mm) is taken when everything fits into it, else the long form (float32, mm).
@@ -73,13 +78,21 @@ def write_cli(layers: Layers, part_names: Sequence[str]) -> bytes:
         At least one contour.
     part_names
         One per part; characters that a label cannot hold become ``_``.
+    hatches
+        Lines within the contours; those of a layer follow its contours.
     """
     short = _fits_short(layers)
     unit_mm = SHORT_UNIT_MM if short else LONG_UNIT_MM
     first = np.searchsorted(layers.loop_layer, np.arange(layers.count + 1)).astype(np.int64)
     top_mm = np.arange(1, layers.count + 1) * layers.layer_mm
     encode = encode_short if short else encode_long
-    body = encode(layers.points_mm, layers.loop_start, layers.loop_part, layers.loop_area_mm2, first, top_mm, unit_mm)
+    lines_of = hatches or no_hatches()
+    words, first_hatch = encode_hatches(
+        lines_of.vectors_mm, lines_of.start, lines_of.layer, lines_of.part, layers.count, short, unit_mm
+    )
+    body = encode(
+        layers.points_mm, layers.loop_start, layers.loop_part, layers.loop_area_mm2, first, top_mm, unit_mm, words, first_hatch
+    )
     low, high = _bounds(layers.points_mm)
     # outward to whole units, so that every rounded point lies inside
     corner = np.floor(np.array([*low, 0.0]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
@@ -123,8 +136,10 @@ def read_cli(data: bytes) -> CliFile:
     numbers = [float(v) for v in header["box"].split(",")]
     box = (numbers[0], numbers[1], numbers[2]), (numbers[3], numbers[4], numbers[5])
     layers = _contours(body, found, unit_mm, float(top_mm[0]))
-    _refuse_outside(layers, top_mm, box)
-    return CliFile(unit_mm, tuple(name for _, name in labels), box, top_mm, layers)
+    hatches = _lines(body, found, unit_mm)
+    _refuse_outside(layers.points_mm, top_mm, box)
+    _refuse_outside(hatches.vectors_mm.reshape(-1, 2), top_mm, box)
+    return CliFile(unit_mm, tuple(name for _, name in labels), box, top_mm, layers, hatches)
 
 
 def _bounds(points_mm: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -144,7 +159,8 @@ def _fits_short(layers: Layers) -> bool:
 
 @dataclass(slots=True)
 class _Found:
-    """Where the walk found what: layer tops in units, and per polyline its layer, id, dir, byte offset and point count."""
+    """Where the walk found what: layer tops in units; per polyline its layer, id, dir, byte offset and point count; per
+    command of hatches its layer, id, byte offset and line count."""
 
     top: list[float]
     layer: list[int]
@@ -152,12 +168,15 @@ class _Found:
     direction: list[int]
     offset: list[int]
     size: list[int]
+    lines: list[tuple[int, int, int, int]]
 
 
 def _walk(body: bytes, *, short: bool, parts: int) -> _Found:
-    found = _Found([], [], [], [], [], [])
+    found = _Found([], [], [], [], [], [], [])
     layer_command, polyline_command = (_LAYER_SHORT, _POLYLINE_SHORT) if short else (_LAYER_LONG, _POLYLINE_LONG)
+    hatch_command = _HATCHES_SHORT if short else _HATCHES_LONG
     height, head = struct.Struct("<H" if short else "<f"), struct.Struct("<3H" if short else "<3i")
+    payloads = {layer_command: height, polyline_command: head, hatch_command: struct.Struct("<2H" if short else "<2i")}
     point_bytes = 4 if short else 8
     at, end = 0, len(body)
     while at < end:
@@ -165,15 +184,25 @@ def _walk(body: bytes, *, short: bool, parts: int) -> _Found:
             raise _damaged(f"one byte is left over at byte {at} of the geometry")
         command = body[at] | body[at + 1] << 8
         at += 2
-        if command not in (layer_command, polyline_command):
-            raise _damaged(f"command {command} at byte {at - 2} of the geometry, expected {layer_command} or {polyline_command}")
-        payload = height if command == layer_command else head
+        if command not in payloads:
+            known = ", ".join(map(str, payloads))
+            raise _damaged(f"command {command} at byte {at - 2} of the geometry, expected one of {known}")
+        payload = payloads[command]
         if at + payload.size > end:
             raise _damaged(f"truncated in command {command} at byte {at - 2} of the geometry")
         values = payload.unpack_from(body, at)
         at += payload.size
         if command == layer_command:
             found.top.append(float(values[0]))
+            continue
+        if command == hatch_command:
+            number, size = values
+            if not found.top or not 1 <= number <= parts or size < 1:
+                raise _damaged(f"{size} hatches of part {number}; needs a layer, part 1 to {parts}, >= 1")
+            if at + 2 * size * point_bytes > end:
+                raise _damaged(f"truncated: {size} hatches announced, {(end - at) // (2 * point_bytes)} are left")
+            found.lines.append((len(found.top) - 1, number - 1, at, size))
+            at += 2 * size * point_bytes
             continue
         number, direction, size = values
         if not found.top or not 1 <= number <= parts or direction not in (0, 1) or size < 4:
@@ -215,9 +244,28 @@ def _contours(body: bytes, found: _Found, unit_mm: float, layer_mm: float) -> La
     )
 
 
-def _refuse_outside(layers: Layers, top_mm: FloatArray, box: tuple[Vector, Vector]) -> None:
+def _lines(body: bytes, found: _Found, unit_mm: float) -> Hatches:
+    if not found.lines:
+        return no_hatches()
+    kind = "<u2" if unit_mm == SHORT_UNIT_MM else "<f4"
+    vectors = [np.frombuffer(body, dtype=kind, count=4 * size, offset=at).reshape(-1, 4) for _, _, at, size in found.lines]
+    lines_mm = np.concatenate(vectors).astype(np.float64) * unit_mm
+    if not np.isfinite(lines_mm).all():
+        raise _damaged("a coordinate is not a finite number")
+    if (lines_mm[:, :2] == lines_mm[:, 2:]).all(axis=1).any():
+        raise _damaged("a hatch has no length")
+    layer, part = (np.array([line[k] for line in found.lines], dtype=np.int32) for k in (0, 1))
+    sizes = np.array([size for _, _, _, size in found.lines])
+    group = np.r_[True, (np.diff(layer) != 0) | (np.diff(part) != 0)]  # a command holds no more than 16 bits can count
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Hatches(lines_mm, np.append(start[:-1][group], start[-1]), layer[group], part[group])
+
+
+def _refuse_outside(points_mm: FloatArray, top_mm: FloatArray, box: tuple[Vector, Vector]) -> None:
+    if len(points_mm) == 0:
+        return
     slack_mm = 1e-4  # float32 of a coordinate below 1 m
-    (low_x, low_y), (high_x, high_y) = _bounds(layers.points_mm)
+    (low_x, low_y), (high_x, high_y) = _bounds(points_mm)
     low, high = np.array([low_x, low_y, 0.0]), np.array([high_x, high_y, top_mm[-1]])
     if np.any(low < np.array(box[0]) - slack_mm) or np.any(high > np.array(box[1]) + slack_mm):
         raise _damaged("geometry lies outside $$DIMENSION")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from batchone.pipeline.process import Process
+import numpy as np
+
+from batchone.pipeline.process import Process, Scan
 from batchone.pipeline.values import Estimate
+from batchone.slicer.hatch import Hatches, lengths_mm
+from batchone.slicer.layers import Layers
 
 
-def estimate(process: Process, *, layers: int, volume_mm3: float) -> Estimate:
+def estimate(process: Process, *, layers: int, volume_mm3: float, scanned_s: float | None) -> Estimate:
     """Estimate time and material of one plate.
 
     Parameters
@@ -17,18 +21,18 @@ def estimate(process: Process, *, layers: int, volume_mm3: float) -> Estimate:
         Number of layers.
     volume_mm3
         Solid volume of all parts, mm3.
+    scanned_s
+        What the laser draws for, see :func:`scanned_s`; None where no laser does.
 
     Notes
     -----
-    Time = set-up + layers x recoating + volume / exposure rate, the form used for powder-bed scheduling by Kucukkoc 2019
-    (Computers & Operations Research); without a rate, as for a mask that cures a layer at once, the last term is left out.
-    Supports are not in it.
+    Time = set-up + layers x recoating + scanning. Supports are not in it.
     """
     seconds = process.setup_s + layers * process.recoat_s
     basis = f"set-up {process.setup_s:g} s + {layers} layers x {process.recoat_s:g} s"
-    if process.volume_rate_mm3_per_s is not None:
-        seconds += volume_mm3 / process.volume_rate_mm3_per_s
-        basis += f" + {volume_mm3:.0f} mm3 / {process.volume_rate_mm3_per_s:g} mm3/s"
+    if scanned_s is not None:
+        seconds += scanned_s
+        basis += f" + {scanned_s:.0f} s of lines and jumps of the laser"
     losses = "resin losses" if process.kind == "vat" else "powder losses, cooling"
     basis += f"; parts only, without supports, {losses} and post-processing"
     return Estimate(
@@ -39,3 +43,23 @@ def estimate(process: Process, *, layers: int, volume_mm3: float) -> Estimate:
         part_volume_mm3=volume_mm3,
         basis=basis,
     )
+
+
+def scanned_s(layers: Layers, hatches: Hatches, scan: Scan) -> float:
+    """Seconds that a laser draws contours and lines and jumps between them, layer by layer in the order of the file.
+
+    Lines and contours at their own speed; a jump at its speed and with its delay, one to each contour and each line.
+    """
+    along = np.roll(layers.points_mm, -1, axis=0) - layers.points_mm
+    last = layers.loop_start[1:] - 1
+    along[last] = layers.points_mm[layers.loop_start[:-1]] - layers.points_mm[last]  # closed
+    contours_s = float(np.hypot(along[:, 0], along[:, 1]).sum()) / scan.contour_mm_per_s
+    lines_s = float(lengths_mm(hatches.vectors_mm).sum()) / scan.hatch_mm_per_s
+    begins = layers.points_mm[layers.loop_start[:-1]]
+    stops = np.concatenate([np.column_stack([begins, begins]), hatches.vectors_mm])
+    line_layer = np.repeat(hatches.layer, np.diff(hatches.start))
+    order = np.argsort(np.concatenate([layers.loop_layer, line_layer]), kind="stable")  # contours of a layer before its lines
+    from_mm, to_mm = stops[order][:-1, 2:], stops[order][1:, :2]
+    same = np.diff(np.concatenate([layers.loop_layer, line_layer])[order]) == 0
+    jumped_mm = float(np.hypot(*(to_mm - from_mm)[same].T).sum())
+    return contours_s + lines_s + jumped_mm / scan.jump_mm_per_s + len(stops) * scan.jump_s

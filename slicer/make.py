@@ -13,7 +13,8 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, judge
 from batchone.slicer.cli_format import write_cli
 from batchone.slicer.cups import without_cups
-from batchone.slicer.estimate import estimate
+from batchone.slicer.estimate import estimate, scanned_s
+from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance, stances, stand
 from batchone.slicer.plate import place, usable_box_mm
@@ -63,7 +64,8 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
     placements = place(parts, stances, process=process, machine=machine)
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     layers = slice_parts(placed, process.layer_mm)
-    layers_cli = write_cli(layers, [part.name for part in parts])
+    lines = hatch(layers, process.scan) if process.scan else None
+    layers_cli = write_cli(layers, [part.name for part in parts], lines)
     plate_3mf, part_3mf = _models(checked.device.family, parts, placements, approval)
     findings = read_back(
         parts,
@@ -81,7 +83,12 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         placements=placements,
         plate_3mf=plate_3mf,
         layers_cli=layers_cli,
-        estimate=estimate(process, layers=layers.count, volume_mm3=volume),
+        estimate=estimate(
+            process,
+            layers=layers.count,
+            volume_mm3=volume,
+            scanned_s=scanned_s(layers, lines, process.scan) if lines and process.scan else None,
+        ),
         findings=(*findings, *cups, *support_findings(parts, stances, process), *_image_findings(process)),
         part_3mf=part_3mf,
     )

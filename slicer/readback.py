@@ -27,6 +27,9 @@ _POSITION_MM: Final = 0.001  # requirement: vertex of the re-read file from wher
 _DETERMINANT: Final = 1e-6  # numerical: float32 rotation
 _HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
 _READERS: Final = 2  # 3MF files read at a time
+_FILLED_PERCENT: Final = (80.0, 105.0)  # requirement: short lines are left out, and none is drawn twice; project default
+_LEAST_ROOM_MM2: Final = 1.0  # numerical: of less, a line more or less is some percent
+_ROUND: Final = 64  # numerical: sides of a round corner
 _TRIES: Final = 20  # layers tried from there on
 _COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
 _COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
@@ -67,6 +70,7 @@ def read_back(
             *_layer_findings(cli, placed, process),
             *_envelope_findings(cli, machine),
             *_contour_findings(cli, placed, [part.name for part in parts]),
+            *_hatch_findings(cli, [part.name for part in parts], process),
         ]
         plate, *singles = (file.result() for file in files)
     findings += _plate_findings(plate, parts, placements)
@@ -175,6 +179,45 @@ def _contour_findings(cli: CliFile, placed: Sequence[Mesh], names: Sequence[str]
             )
         )
     return findings
+
+
+def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> list[Finding]:
+    """Lines against the contours of some layers: how much nearer they come than they may, and how much of the room they fill."""
+    if process.scan is None:
+        return []
+    findings, inset_mm = [], process.scan.beam_mm + process.scan.hatch_gap_mm
+    for index, name in enumerate(names):
+        nearer = filled = room = 0.0
+        for layer in sorted({min(cli.layers.count - 1, int(share * cli.layers.count)) for share in _HEIGHTS}):
+            loops, lines = cli.layers.loops(layer, index), cli.hatches.of(layer, index)
+            nearer = max(nearer, inset_mm - _least_inside_mm(loops, lines)) if len(lines) else nearer
+            filled += float(np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1]).sum()) * process.scan.hatch_mm
+            section = manifold3d.CrossSection(loops, manifold3d.FillRule.Positive)
+            room += section.offset(-inset_mm, manifold3d.JoinType.Round, 2.0, _ROUND).area()
+        what = f"by how much lines of {name} come nearer to a contour than {inset_mm:g} mm, in some layers"
+        findings.append(judge("layers.hatches_off", what, nearer, "mm", high=2.0 * SHORT_UNIT_MM, source=_SOURCE))
+        if room > _LEAST_ROOM_MM2:
+            what = f"area that lines of {name} fill of what they may, in some layers"
+            low, high = _FILLED_PERCENT
+            findings.append(judge("layers.hatches_fill", what, 100.0 * filled / room, "%", low=low, high=high, source=_SOURCE))
+    return findings
+
+
+def _least_inside_mm(loops: Sequence[FloatArray], lines_mm: FloatArray) -> float:
+    """Least distance of lines' ends and middles (n, 4) to contours; below 0 where one lies outside of them."""
+    import shapely
+
+    middles = 0.5 * (lines_mm[:, :2] + lines_mm[:, 2:])
+    asked = np.concatenate([lines_mm[:, :2], middles, lines_mm[:, 2:]])
+    rings = [shapely.Polygon(loop) for loop in loops]
+    inside = np.zeros(len(asked), dtype=np.bool_)
+    for ring in rings:
+        shapely.prepare(ring)
+        inside ^= shapely.contains_xy(ring, asked[:, 0], asked[:, 1])
+    edges = shapely.MultiLineString([ring.exterior for ring in rings])
+    shapely.prepare(edges)
+    away = shapely.distance(shapely.points(asked), edges)
+    return float(np.where(inside, away, -away).min())
 
 
 def _references(solid: manifold3d.Manifold, mesh: Mesh, cli: CliFile) -> Iterator[tuple[int, manifold3d.CrossSection]]:

@@ -140,7 +140,7 @@ def body(*words: int) -> bytes:
         (body(128, 20, *SQUARE_WORDS[:-1], 201, 128, 40, *SQUARE_WORDS), "where they start"),
         (body(128, 20, 129, 1, 1, 65535, 200, 200, 128, 40), "announces 65535 points"),
         (body(128, 20, 129, 1, 1, 3, 200, 200, 400, 200, 200, 200, 128, 40), "3 points"),
-        (body(128, 20, 131, 1, 1, 200, 200, 400, 400, 128, 40), "command 131"),
+        (body(128, 20, 133, 1, 1, 200, 200, 400, 400, 128, 40), "command 133"),
     ],
 )
 def test_a_hostile_file_is_refused_with_the_reason(data: bytes, reason: str) -> None:

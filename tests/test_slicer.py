@@ -20,6 +20,7 @@ from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, Fun
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import sealed_area, without_cups
 from batchone.slicer.estimate import estimate
+from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import Layers, layer_count, section_heights, sections, slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.orient import Stance, stances, stand
@@ -79,8 +80,12 @@ def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
     for name in process_names():
         process = load_process(name)
         assert process.name == name
-        assert set(process.sources) == set(Process.model_fields) - {"name", "title", "kind", "material", "sources"}
+        told = {"name", "title", "kind", "material", "sources"} | ({"scan"} if process.scan else set())
+        assert set(process.sources) == set(Process.model_fields) - told
         assert all(process.sources.values())
+        if process.scan:
+            assert set(process.scan.sources) == set(process.scan.model_dump(exclude_none=True)) - {"sources"}
+            assert all(process.scan.sources.values())
 
 
 def test_the_simulated_machine_accepts_every_process() -> None:
@@ -435,12 +440,11 @@ def test_a_machine_that_does_not_run_the_process_is_refused() -> None:
 
 def test_the_estimate_is_its_formula() -> None:
     process = load_process("ti64-lpbf").model_copy(
-        update={"setup_s": 100.0, "recoat_s": 2.0, "volume_rate_mm3_per_s": 4.0, "density_g_per_mm3": 0.01, "layer_mm": 0.05}
+        update={"setup_s": 100.0, "recoat_s": 2.0, "density_g_per_mm3": 0.01, "layer_mm": 0.05}
     )
-    found = estimate(process, layers=10, volume_mm3=80.0)
+    found = estimate(process, layers=10, volume_mm3=80.0, scanned_s=20.0)
     assert (found.seconds, found.material_g, found.height_mm, found.layers) == (140.0, 0.8, 0.5, 10)
-    mask = process.model_copy(update={"volume_rate_mm3_per_s": None})
-    assert estimate(mask, layers=10, volume_mm3=80.0).seconds == 120.0
+    assert estimate(process, layers=10, volume_mm3=80.0, scanned_s=None).seconds == 120.0
 
 
 def test_only_a_resin_machine_is_told_that_layer_images_are_not_in_the_files() -> None:
@@ -489,7 +493,8 @@ class Job:
 
     def moved_layers(self, move: object) -> bytes:
         points = move(self.layers.points_mm.copy())  # type: ignore[operator]
-        return write_cli(replace(self.layers, points_mm=np.ascontiguousarray(points)), ["part"])
+        moved = replace(self.layers, points_mm=np.ascontiguousarray(points))
+        return write_cli(moved, ["part"], hatch(moved, self.process.scan))
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,19 @@ _HEADER = re.compile(rb"\$\$HEADERSTART\s.*?\$\$HEADEREND", re.DOTALL)
 _UNITS = re.compile(rb"\$\$UNITS/(\d{1,6}\.\d{1,12})")
 _LAYERS = re.compile(rb"\$\$LAYERS/(\d{1,7})")
 _MAX_HEADER_BYTES = 65_536
-_LONG_LAYER, _SHORT_LAYER, _SHORT_LINE, _LONG_LINE = 127, 128, 129, 130  # commands of CLI 2.0
+_LONG_LAYER, _SHORT_LAYER, _SHORT_LINE, _LONG_LINE, _SHORT_HATCHES, _LONG_HATCHES = 127, 128, 129, 130, 131, 132  # CLI 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LayerFigures:
-    """What a layer file measures: ``volume_mm3`` sums signed area times the step from the layer below."""
+    """What a layer file measures: ``volume_mm3`` sums signed area times the step from the layer below; ``hatches`` are lines."""
 
     layers: int
     height_mm: float
     volume_mm3: float
     contours: int
+    hatches: int
+    hatches_mm: float
 
 
 def cli_figures(data: bytes) -> LayerFigures:
@@ -42,20 +44,22 @@ def cli_figures(data: bytes) -> LayerFigures:
         raise MachineError("CLI header is not understood")
     unit_mm = float(units[1])
     try:
-        tops, areas, contours = _walk(data, header.end())
+        tops, areas, contours, hatches, length = _walk(data, header.end())
     except (struct.error, ValueError, IndexError) as error:
         raise MachineError("CLI geometry is cut short or holds an unknown command") from error
     if len(tops) != int(announced[1]) or not tops:
         raise MachineError(f"CLI has {len(tops)} layers, its header says {int(announced[1])}")
     volume = float(np.sum(np.diff(np.array(tops), prepend=0.0) * np.array(areas)))
-    return LayerFigures(len(tops), round(tops[-1] * unit_mm, 6), round(volume * unit_mm**3, 6), contours)
+    height_mm, volume_mm3 = round(tops[-1] * unit_mm, 6), round(volume * unit_mm**3, 6)
+    return LayerFigures(len(tops), height_mm, volume_mm3, contours, hatches, round(length * unit_mm, 3))
 
 
-def _walk(data: bytes, at: int) -> tuple[list[float], list[float], int]:
-    """Top of each layer and its signed area, in units of the file, and the number of contours."""
+def _walk(data: bytes, at: int) -> tuple[list[float], list[float], int, int, float]:
+    """Top of each layer and its signed area, in units of the file, the number of contours and hatches, the hatches' length."""
     tops: list[float] = []
     areas: list[float] = []
-    contours = 0
+    contours = hatches = 0
+    length = 0.0
     while at < len(data):
         (command,) = struct.unpack_from("<H", data, at)
         at += 2
@@ -72,9 +76,17 @@ def _walk(data: bytes, at: int) -> tuple[list[float], list[float], int]:
             at += points.size * np.dtype(kind).itemsize
             areas[-1] += _area(points)
             contours += 1
+        elif command in (_LONG_HATCHES, _SHORT_HATCHES) and tops:
+            head, kind = ("<2i", "<f4") if command == _LONG_HATCHES else ("<2H", "<u2")
+            count = max(struct.unpack_from(head, data, at)[1], 1)
+            at += struct.calcsize(head)
+            ends = np.frombuffer(data, dtype=kind, count=4 * count, offset=at).reshape(-1, 4).astype(np.float64)
+            at += ends.size * np.dtype(kind).itemsize
+            length += float(np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]).sum())
+            hatches += count
         else:
             raise ValueError(command)
-    return tops, areas, contours
+    return tops, areas, contours, hatches, length
 
 
 def _area(points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:

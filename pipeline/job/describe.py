@@ -193,6 +193,8 @@ def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildE
         part_volume_mm3=estimate.part_volume_mm3,
         layers_volume_mm3=layers.volume_mm3,
         contours=layers.contours,
+        hatches=layers.hatches,
+        hatches_mm=layers.hatches_mm,
         basis=estimate.basis,
         placements=placements,
     )

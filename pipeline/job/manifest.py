@@ -83,7 +83,7 @@ class PlacementEntry(Model):
 
 
 class BuildEntry(Model):
-    """The build of this job alone; ``layers_volume_mm3`` and ``contours`` as measured on ``build/layers.cli``."""
+    """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``."""
 
     layers: int
     layer_mm: float
@@ -93,6 +93,8 @@ class BuildEntry(Model):
     part_volume_mm3: float
     layers_volume_mm3: float
     contours: int
+    hatches: int = 0
+    hatches_mm: float = 0.0
     basis: str
     placements: tuple[PlacementEntry, ...]
 

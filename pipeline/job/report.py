@@ -180,6 +180,7 @@ def _estimate_rows(manifest: JobManifest) -> list[list[str]]:
     hours, minutes = divmod(round(build.seconds / 60.0), 60)
     return [
         ["layers", f"{build.layers} of {build.layer_mm:g} mm, {build.height_mm:.2f} mm high"],
+        *([["lines", f"{build.hatches:,} lines of the laser, {build.hatches_mm / 1e6:.2f} km"]] if build.hatches else []),
         ["time", f"{hours} h {minutes:02d} min"],
         ["material", f"{build.material_g:.1f} g, part volume {build.part_volume_mm3:.1f} mm³"],
         ["basis", build.basis],

@@ -261,12 +261,12 @@ def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
         found.add("off", LAYERS, str(error))
         return
     build = manifest.build
-    if (figures.layers, figures.contours) != (build.layers, build.contours):
-        found.add(
-            "off",
-            LAYERS,
-            f"{figures.layers} layers, {figures.contours} contours; must be {build.layers} layers, {build.contours} contours",
-        )
+    measured, wanted = (
+        f"{one.layers} layers, {one.contours} contours, {one.hatches} hatches of {one.hatches_mm:.0f} mm"
+        for one in (figures, build)
+    )
+    if measured != wanted:
+        found.add("off", LAYERS, f"{measured}; must be {wanted}")
     if abs(figures.volume_mm3 - build.layers_volume_mm3) > _STL_RELATIVE * build.layers_volume_mm3:
         found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
 

@@ -1,0 +1,99 @@
+"""Hatches: the lines by which a laser fills a layer, kept off the contours by the beam's own reach.
+
+Lines of one layer are parallel, on a grid that is fixed to the plate, and turned from layer to layer. Each ends where a disc
+about its point first touches a contour: a morphological erosion, exact along the line, with no polygon made in between.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.process import Scan
+from batchone.pipeline.values import FloatArray, IntArray
+from batchone.slicer.layers import Layers
+from batchone.slicer.scan_lines import scan_lines
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hatches:
+    """Lines in the order in which they are scanned, by layer, then by part.
+
+    Attributes
+    ----------
+    vectors_mm
+        (v, 4) float64, plate frame: from x, y to x, y.
+    start
+        (g + 1,) int64 offsets into ``vectors_mm``: one group for each layer and part.
+    layer, part
+        (g,) int32 of each group, layers ascending.
+    """
+
+    vectors_mm: FloatArray
+    start: npt.NDArray[np.int64]
+    layer: IntArray
+    part: IntArray
+
+    @property
+    def length_mm(self) -> float:
+        """Of all lines together."""
+        return float(lengths_mm(self.vectors_mm).sum())
+
+    def of(self, layer: int, part: int | None = None) -> FloatArray:
+        """(n, 4) the lines of one layer, of one part only when ``part`` is given."""
+        low, high = np.searchsorted(self.layer, (layer, layer + 1))
+        groups = [g for g in range(int(low), int(high)) if part is None or self.part[g] == part]
+        found = [self.vectors_mm[self.start[g] : self.start[g + 1]] for g in groups]
+        return np.concatenate(found) if found else np.empty((0, 4))
+
+
+def no_hatches() -> Hatches:
+    """Of a process that scans no lines."""
+    none = np.empty(0, dtype=np.int32)
+    return Hatches(np.empty((0, 4)), np.zeros(1, dtype=np.int64), none, none)
+
+
+def hatch(layers: Layers, scan: Scan) -> Hatches:
+    """Fill the contours of all layers.
+
+    Parameters
+    ----------
+    layers
+        Closed contours, sorted by layer, then by part.
+    scan
+        How lines lie.
+    """
+    first = np.flatnonzero(
+        np.r_[True, (np.diff(layers.loop_layer) != 0) | (np.diff(layers.loop_part) != 0)][: len(layers.loop_part)]
+    ).astype(np.int64)
+    if len(first) == 0:
+        return no_hatches()
+    layer = layers.loop_layer[first]
+    turn = np.radians((scan.first_deg + scan.turn_deg * layer) % 180.0)
+    inset_mm = scan.beam_mm + scan.hatch_gap_mm
+    stripe_mm = scan.stripe_mm if scan.stripe_mm is not None else math.inf
+
+    def run(low: int, high: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        loops = np.append(first, len(layers.loop_part))[low : high + 1]
+        return scan_lines(
+            layers.points_mm, layers.loop_start, loops, turn[low:high], scan.hatch_mm, inset_mm, scan.least_mm, stripe_mm
+        )
+
+    cores = max(1, min(os.cpu_count() or 1, len(first)))
+    upto = np.searchsorted(layers.loop_start[first], np.linspace(0, layers.loop_start[-1], cores + 1)[1:-1])
+    bounds = [0, *upto.tolist(), len(first)]
+    with ThreadPoolExecutor(cores) as pool:
+        done = list(pool.map(run, bounds[:-1], bounds[1:]))
+    counts = np.concatenate([count for _, count in done])
+    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Hatches(np.concatenate([vectors for vectors, _ in done]), start, layer, layers.loop_part[first])
+
+
+def lengths_mm(vectors_mm: FloatArray) -> FloatArray:
+    """(n,) length of each line (n, 4)."""
+    return np.asarray(np.hypot(vectors_mm[:, 2] - vectors_mm[:, 0], vectors_mm[:, 3] - vectors_mm[:, 1]))

@@ -1,0 +1,273 @@
+"""Lines of the laser: where they lie against shapely, their order, the file that holds them, and the time they take."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import math
+import struct
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from shapely.geometry import LineString, Polygon
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.contours import cli_figures
+from batchone.pipeline.job.layer_picture import layer_png
+from batchone.pipeline.process import Scan
+from batchone.pipeline.values import FloatArray
+from batchone.slicer.cli_format import SHORT_UNIT_MM, read_cli, write_cli
+from batchone.slicer.estimate import scanned_s
+from batchone.slicer.hatch import Hatches, hatch, lengths_mm, no_hatches
+from batchone.slicer.layers import Layers
+from batchone.slicer.profiles import load_process
+from batchone.slicer.readback import _hatch_findings
+
+
+def _sibling(name: str) -> ModuleType:
+    """Load a file beside this one; tests are no package."""
+    spec = importlib.util.spec_from_file_location(f"{__name__}_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+shapes = _sibling("test_cli_format")
+SHORT_BODY, SHORT_HEADER, SQUARE, plug, stack = (
+    shapes.SHORT_BODY,
+    shapes.SHORT_HEADER,
+    shapes.SQUARE,
+    shapes.plug,
+    shapes.stack,
+)
+
+SCAN = Scan(
+    hatch_mm=0.1, beam_mm=0.05, hatch_gap_mm=0.05, first_deg=0.0, turn_deg=67.0, least_mm=0.001,
+    hatch_mm_per_s=1000.0, contour_mm_per_s=500.0, jump_mm_per_s=5000.0, jump_s=0.001, sources={},
+)  # fmt: skip
+
+
+def scan(**changes: float | None) -> Scan:
+    return SCAN.model_copy(update=changes)
+
+
+def block(size_mm: float = 10.0, count: int = 1, low_mm: float = 20.0) -> Layers:
+    corners = low_mm + size_mm * (SQUARE - 1.0)
+    return stack(*((k, corners, size_mm**2) for k in range(count)), count=count)
+
+
+def turned(layers: Layers, angle_deg: float) -> Layers:
+    cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    return replace(layers, points_mm=layers.points_mm @ np.array([[cos, sin], [-sin, cos]]))
+
+
+def test_lines_of_a_square_are_where_arithmetic_puts_them() -> None:
+    lines = hatch(block(), SCAN).vectors_mm
+    assert len(lines) == 98  # odd multiples of 0.05 mm from 20.15 to 29.85: 20.05 and 29.95 are nearer to the edge than 0.1
+    np.testing.assert_allclose(lines[:, 1], lines[:, 3], atol=1e-12)
+    np.testing.assert_allclose(np.sort(lines[:, 1]), 20.15 + 0.1 * np.arange(98), atol=1e-9)
+    np.testing.assert_allclose(np.sort(lines[:, [0, 2]], axis=1), np.tile([20.1, 29.9], (98, 1)), atol=1e-9)
+    assert (np.sign(lines[1:, 2] - lines[1:, 0]) == -np.sign(lines[:-1, 2] - lines[:-1, 0])).all()  # to and fro
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.05, 0.2, 0.7]), st.floats(0.0, 179.9))
+def test_lines_are_those_of_the_eroded_polygon(seed: int, inset_mm: float, angle_deg: float) -> None:
+    rng = np.random.default_rng(seed)
+
+    def star(corners: int, low: float, high: float) -> FloatArray:
+        angle = np.sort(rng.uniform(0.0, 2.0 * np.pi, corners))
+        return 20.0 + rng.uniform(low, high, corners)[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+
+    outer, hole = star(int(rng.integers(8, 50)), 2.0, 8.0), star(int(rng.integers(6, 20)), 0.4, 1.2)
+    shape = Polygon(outer, [hole])
+    if not shape.is_valid or not Polygon(outer).exterior.is_ccw or not Polygon(hole).exterior.is_ccw:
+        return
+    layers = stack((0, outer, 1.0), (0, hole[::-1], -1.0), count=1)
+    made = hatch(layers, scan(beam_mm=inset_mm, hatch_gap_mm=0.0, first_deg=angle_deg, hatch_mm=0.3, least_mm=1e-6)).vectors_mm
+    room = shape.buffer(-inset_mm, quad_segs=128) if inset_mm else shape
+    along = np.array([math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))])
+    across = np.array([-along[1], along[0]])
+    heights = layers.points_mm @ across
+    wanted = 0.0
+    for k in range(math.floor(heights.min() / 0.3) - 1, math.ceil(heights.max() / 0.3) + 1):
+        middle = (k + 0.5) * 0.3 * across
+        wanted += room.intersection(LineString([middle - 99.0 * along, middle + 99.0 * along])).length
+    assert lengths_mm(made).sum() == pytest.approx(wanted, rel=1e-3, abs=1e-2)
+    allowed = room.buffer(2e-3)
+    assert all(allowed.contains(LineString(line.reshape(2, 2))) for line in made)
+
+
+def test_each_layer_is_turned_and_each_part_filled() -> None:
+    pair = stack((0, 20.0 + SQUARE, 1.0), (0, 30.0 + SQUARE, 1.0), (1, 20.0 + SQUARE, 1.0), count=2)
+    pair = replace(pair, loop_part=np.array([0, 1, 0], dtype=np.int32))
+    made = hatch(pair, SCAN)
+    assert list(zip(made.layer.tolist(), made.part.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0)]
+    for layer, wanted_deg in ((0, 0.0), (1, 67.0)):
+        lines = made.of(layer)
+        angle = np.degrees(np.arctan2(lines[:, 3] - lines[:, 1], lines[:, 2] - lines[:, 0])) % 180.0
+        np.testing.assert_allclose(np.minimum(abs(angle - wanted_deg), 180.0 - abs(angle - wanted_deg)), 0.0, atol=1e-6)
+    assert len(made.of(0)) == len(made.of(0, 0)) + len(made.of(0, 1))
+    assert made.of(1, 1).shape == (0, 4)
+
+
+def test_lines_turn_with_the_part_and_are_never_mirrored() -> None:
+    hook = np.array([[1.0, 1.0], [9.0, 1.0], [9.0, 3.0], [3.0, 3.0], [3.0, 7.0], [1.0, 7.0]])
+    layers = stack((0, hook, 24.0), count=1)
+    still, moved = hatch(layers, SCAN).vectors_mm, hatch(turned(layers, 40.0), scan(first_deg=40.0)).vectors_mm
+    cos, sin = math.cos(math.radians(40.0)), math.sin(math.radians(40.0))
+    wanted = (still.reshape(-1, 2) @ np.array([[cos, sin], [-sin, cos]])).reshape(-1, 4)
+    np.testing.assert_allclose(moved, wanted, atol=1e-9)
+
+
+def test_stripes_cut_lines_and_lose_nothing() -> None:
+    whole, cut = hatch(block(), SCAN).vectors_mm, hatch(block(), scan(stripe_mm=3.0, least_mm=0.4)).vectors_mm
+    assert lengths_mm(cut).sum() == pytest.approx(lengths_mm(whole).sum(), rel=1e-12)
+    assert lengths_mm(cut).max() <= 3.4
+    stripes = np.floor(0.5 * (cut[:, 0] + cut[:, 2]) / 3.0)
+    assert (np.diff(stripes) >= 0).all()  # one after the other
+    begun = np.flatnonzero(np.diff(stripes) > 0) + 1
+    assert len(begun) == 3
+    jumps = np.hypot(*(cut[1:, :2] - cut[:-1, 2:]).T)
+    assert jumps.max() < 3.5  # the next stripe begins beside the end of the last
+
+
+@pytest.mark.parametrize(("least_mm", "there"), [(0.799, True), (0.801, False)])
+def test_a_line_just_shorter_than_the_least_is_left_out(least_mm: float, there: bool) -> None:
+    assert (len(hatch(block(1.0), scan(least_mm=least_mm)).vectors_mm) > 0) is there
+
+
+@pytest.mark.parametrize(("width_mm", "there"), [(0.26, True), (0.19, False)])
+def test_a_wall_too_thin_for_the_beam_has_no_lines(width_mm: float, there: bool) -> None:
+    wall = 20.0 + (SQUARE - 1.0) * np.array([5.0, width_mm])
+    assert (len(hatch(stack((0, wall, 5.0 * width_mm), count=1), SCAN).vectors_mm) > 0) is there
+
+
+def test_any_number_of_cores_gives_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, found = block(count=37), []
+    for cores in (1, 2, 5, 64):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        found.append(hatch(layers, SCAN))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.vectors_mm, found[0].vectors_mm)
+        np.testing.assert_array_equal(other.start, found[0].start)
+
+
+def plug_hatches(shift_mm: float = 0.0) -> Hatches:
+    lines = shift_mm + np.array([[1.1, 1.1, 1.9, 1.1], [1.9, 1.2, 1.1, 1.2], [1.1, 1.1, 1.1, 1.9]])
+    return Hatches(lines, np.array([0, 2, 3]), np.array([0, 1], dtype=np.int32), np.zeros(2, dtype=np.int32))
+
+
+def test_hatches_have_exactly_the_bytes_of_the_specification() -> None:
+    at = SHORT_BODY.index(struct.pack("<2H", 128, 40))
+    first = struct.pack("<11H", 131, 1, 2, 220, 220, 380, 220, 380, 240, 220, 240)
+    second = struct.pack("<7H", 131, 1, 1, 220, 220, 220, 380)
+    data = write_cli(plug(), ["plug"], plug_hatches())
+    assert data == SHORT_HEADER + SHORT_BODY[:at] + first + SHORT_BODY[at:] + second
+
+
+@pytest.mark.parametrize(("shift_mm", "command"), [(0.0, 131), (-4.0, 132)])
+def test_hatches_read_back_by_both_readers(shift_mm: float, command: int) -> None:
+    data, wanted = write_cli(plug(shift_mm), ["plug"], plug_hatches(shift_mm)), plug_hatches(shift_mm)
+    assert struct.pack("<H", command) in data
+    found = read_cli(data).hatches
+    np.testing.assert_allclose(found.vectors_mm, wanted.vectors_mm, atol=1e-6)
+    for name in ("start", "layer", "part"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    figures = cli_figures(data)
+    assert (figures.hatches, figures.contours) == (3, 3)
+    assert figures.hatches_mm == pytest.approx(2.4, abs=1e-5)
+    assert figures.volume_mm3 == pytest.approx(0.192, abs=1e-6)
+
+
+def test_more_lines_than_a_command_can_count_are_one_group_again() -> None:
+    many = np.tile(plug_hatches().vectors_mm[:1], (70_000, 1))
+    lines = Hatches(many, np.array([0, 70_000]), np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int32))
+    data = write_cli(plug(), ["plug"], lines)
+    found = read_cli(data).hatches
+    assert found.start.tolist() == [0, 70_000]
+    assert cli_figures(data).hatches == 70_000
+
+
+def test_a_line_that_rounds_to_a_point_is_left_out() -> None:
+    lines = replace(plug_hatches(), vectors_mm=np.array([[1.1, 1.1, 1.102, 1.1], [1.9, 1.2, 1.1, 1.2], [1.5, 1.5, 1.5, 1.501]]))
+    found = read_cli(write_cli(plug(), ["plug"], lines)).hatches
+    assert (len(found.vectors_mm), found.layer.tolist()) == (1, [0])
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((131, 1, 2, 220, 220, 380, 220), "2 hatches announced, 1 are left"),
+        ((131, 2, 1, 220, 220, 380, 220), "of part 2"),
+        ((131, 1, 0), "0 hatches"),
+        ((131, 1), "truncated"),
+        ((131, 1, 1, 220, 220, 220, 220), "no length"),
+        ((131, 1, 1, 220, 220, 9000, 220), "outside"),
+        ((132, 1, 0, 1, 0), "command 132"),
+    ],
+)
+def test_damaged_hatches_are_refused(words: tuple[int, ...], reason: str) -> None:
+    with pytest.raises(MachineError, match=reason):
+        read_cli(SHORT_HEADER + SHORT_BODY + struct.pack(f"<{len(words)}H", *words))
+
+
+def findings_of(lines: Hatches, layers: Layers) -> dict[str, str]:
+    process = load_process("pa12-sls").model_copy(update={"scan": SCAN})
+    cli = read_cli(write_cli(layers, ["plug"], lines))
+    return {finding.check: finding.verdict for finding in _hatch_findings(cli, ["plug"], process)}
+
+
+def test_lines_that_were_moved_left_out_or_drawn_twice_fail_when_read_back() -> None:
+    layers = block(count=7)
+    made = hatch(layers, SCAN)
+    assert findings_of(made, layers) == {"layers.hatches_off": "pass", "layers.hatches_fill": "pass"}
+    for shift_mm, verdict in ((SHORT_UNIT_MM, "pass"), (0.03, "fail")):
+        moved = replace(made, vectors_mm=made.vectors_mm + shift_mm)
+        assert findings_of(moved, layers)["layers.hatches_off"] == verdict
+    corner = made.vectors_mm.copy()
+    corner[made.start[3], :2] = 20.01, 20.01  # one end in the corner, in the layer in the middle
+    assert findings_of(replace(made, vectors_mm=corner), layers)["layers.hatches_off"] == "fail"
+    kept = np.arange(len(made.vectors_mm)) % 4 != 0
+    fewer = np.concatenate([[0], np.cumsum([kept[a:b].sum() for a, b in zip(made.start, made.start[1:], strict=False)])])
+    assert findings_of(replace(made, vectors_mm=made.vectors_mm[kept], start=fewer), layers)["layers.hatches_fill"] == "fail"
+    twice = replace(made, vectors_mm=np.repeat(made.vectors_mm, 2, axis=0), start=2 * made.start)
+    assert findings_of(twice, layers)["layers.hatches_fill"] == "fail"
+    assert findings_of(no_hatches(), layers)["layers.hatches_fill"] == "fail"
+
+
+def test_the_time_is_that_of_lines_contours_and_jumps() -> None:
+    lines = Hatches(
+        np.array([[1.1, 1.1, 1.9, 1.1], [1.9, 1.2, 1.1, 1.2]]), np.array([0, 2]), np.zeros(1, np.int32), np.zeros(1, np.int32)
+    )
+    layers = stack((0, SQUARE, 1.0), count=1)
+    contour_s, lines_s = 4.0 / 500.0, 1.6 / 1000.0
+    jumps_s = (math.hypot(0.1, 0.1) + 0.1) / 5000.0 + 3 * 0.001  # to the contour, from it to the first line, to the second
+    assert scanned_s(layers, lines, SCAN) == pytest.approx(contour_s + lines_s + jumps_s, rel=1e-12)
+    two = stack((0, SQUARE, 1.0), (1, SQUARE, 1.0), count=2)  # nothing is jumped from layer to layer
+    assert scanned_s(two, no_hatches(), SCAN) == pytest.approx(2 * (contour_s + 0.001), rel=1e-12)
+
+
+def test_the_picture_of_a_layer_shows_outline_lines_and_hole() -> None:
+    layers = plug()
+    data = layer_png(read_cli(write_cli(layers, ["plug"], plug_hatches())), 1)
+    with Image.open(io.BytesIO(data)) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert pixels.shape == (1680, 1680, 3)
+    assert (pixels[0, 0] == 255).all()  # paper
+    at = lambda x, y: pixels[round(40 + (2.0 - y) * 1600), round(40 + (x - 1.0) * 1600)]  # noqa: E731
+    assert (at(1.25, 1.3) == 255).all()  # in the hole
+    assert (at(1.8, 1.8) < 250).all()  # solid
+    assert at(2.0, 1.5).max() < 100  # outline
+    red, green, blue = at(1.1, 1.5)  # the only line of this layer, thin on the solid
+    assert green < min(red, blue) < 150
