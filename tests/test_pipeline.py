@@ -120,6 +120,27 @@ def test_verify_and_the_stock_tools_agree_on_the_job_folder(site: Path, job: Pat
 
 
 @pytest.mark.slow
+def test_a_layer_of_a_job_is_counted_and_drawn(job: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    build, picture = json.loads((job / "job.json").read_text())["build"], tmp_path / "layer.png"
+    at_mm = 0.5 * build["height_mm"]
+    done = batchone("layers", job, "--at", str(at_mm), "--picture", picture, "--json")
+    assert done.returncode == 0, done.stderr
+    tree = json.loads(done.stdout)
+    jsonschema.validate(tree, schema("layers"))
+    assert tree["layers"] == build["layers"]
+    assert tree["top_mm"] - build["layer_mm"] <= at_mm <= tree["top_mm"]
+    assert 0 < tree["hatches"] < build["hatches"]
+    # lines lie a tenth of a millimetre apart or so, and leave out the edge that the beam reaches
+    assert 0.3 * tree["area_mm2"] < 0.08 * tree["hatches_mm"] < tree["area_mm2"]
+    with Image.open(picture) as drawn:
+        assert len(drawn.convert("RGB").getcolors(maxcolors=1 << 24) or ()) > 100
+    outside = batchone("layers", job, "--at", str(build["height_mm"] + 1.0))
+    assert (outside.returncode, outside.stdout) == (5, "")
+    assert "the build goes from 0" in outside.stderr
+
+
 def test_a_swapped_mesh_is_named(job: Path, site: Path, tmp_path: Path) -> None:
     copy = tmp_path / "job"
     shutil.copytree(job, copy)
