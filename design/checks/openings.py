@@ -9,7 +9,7 @@ from batchone.design.checks.walls import measure_walls
 from batchone.design.checks.wedges import OPENINGS
 from batchone.design.cranial.columns import submesh
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Finding, IntArray, Mesh, Part, Vector, judge
+from batchone.pipeline.values import Finding, Mesh, Part, Vector, judge
 
 _NO_HOLES = ("slot",)  # flat gaps: see `gaps`
 _SHARE = 0.1  # of a hole's wall: a countersink is wider; project default
@@ -29,7 +29,7 @@ def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
             index = walls.at_share(_SHARE)
             if index is not None and walls.thickness_mm[index] < narrowest:
                 narrowest, called = float(walls.thickness_mm[index]), part.labels[number]
-                where = _middle(part.mesh, mine[piece == one])
+                where = _across(part.mesh, int(walls.face[index]), narrowest)
     if where is None:
         return ()
     limit_mm = process.min_hole_mm
@@ -42,6 +42,9 @@ def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     )  # fmt: skip
 
 
-def _middle(mesh: Mesh, faces: IntArray) -> Vector:
-    x, y, z = mesh.vertices_mm[np.unique(mesh.faces[faces])].mean(axis=0).tolist()
+def _across(mesh: Mesh, face: int, width_mm: float) -> Vector:
+    """The middle of the hole where it is narrowest: half its width off a triangle of its wall."""
+    corners = mesh.vertices_mm[mesh.faces[face]]
+    normal = np.cross(corners[1] - corners[0], corners[2] - corners[0])
+    x, y, z = (corners.mean(axis=0) + 0.5 * width_mm * normal / np.linalg.norm(normal)).tolist()
     return (x, y, z)

@@ -36,7 +36,7 @@ def pierced(diameter_mm: float, place: int, label: str = "way") -> Seeder:
         except AssertionError:  # no even wall: any
             pose, wall = on_surface(part, place, deep_mm=(1.2, 150.0), about_mm=diameter_mm)
         tool = _cylinder(0.5 * diameter_mm, -wall - 1.0, 2.0, label, pose)
-        line = pose[:3, 3] - np.linspace(0.0, wall, 20)[:, None] * pose[:3, 2]
+        line = pose[:3, 3] - np.arange(0.0, wall, 0.2)[:, None] * pose[:3, 2]  # a long hole has its place all along
         return Seeded(_cut(case, tool), line)
 
     return seed
