@@ -53,7 +53,7 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     spread = np.einsum("sk,mkd->msd", _SPLIT, corners[large]).reshape(-1, 3)
     points = np.concatenate([spread, corners[~large].mean(axis=1)])
     weights = np.concatenate([np.repeat(areas[large] / len(_SPLIT), len(_SPLIT)), areas[~large]])
-    points, weights = (one[:: -(-len(points) // _MOST_PLACES)] for one in (points, weights))
+    points, weights = (one[:: max(1, -(-len(points) // _MOST_PLACES))] for one in (points, weights))
     surface = indexed(local)
     error = np.abs(nearest_mm(points, surface) - offset_mm)
     order = np.argsort(error)
