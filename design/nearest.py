@@ -29,7 +29,8 @@ _BLOCK = 256  # numerical: points looked for one after the other; neighbours in 
 _ROUNDED_UP = 1.0 + 1e-12  # numerical: rounding never hides a triangle that is as near as the nearest
 _ROUNDED_DOWN = 1.0 - 1e-9  # numerical: a triangle that touches the wall of a cell from outside is held by its neighbour
 THIN_MM = 0.5  # numerical: vertices are thinned to one in a cell of this size where only far distances are asked
-_FLAT = 1e-6  # numerical: a flatter triangle is measured by its ball alone
+_FLAT = 1e-3  # numerical: a flatter triangle is measured by its ball alone
+_SLACK = 1e-4  # numerical: rounding of a height above a plane, in radii, is many times less; it never hides an equal triangle
 _RINGS = 12  # numerical: a point further than this many cells from the surface takes the tree
 
 _POINTS = numba.types.Array(numba.float64, 2, "C", readonly=True)
@@ -61,7 +62,9 @@ class Index:
 
 def thinned_tree(mesh: Mesh) -> cKDTree:
     """The vertices of a surface, one of those that share a cell of ``THIN_MM``: from afar the others are as far."""
-    vertices = mesh.vertices_mm
+    used = np.zeros(len(mesh.vertices_mm), dtype=np.bool_)
+    used[mesh.faces] = True
+    vertices = mesh.vertices_mm[used]
     cells = np.floor(vertices / THIN_MM).astype(np.int64) - np.floor(vertices.min(axis=0) / THIN_MM).astype(np.int64)
     size = cells.max(axis=0) + 1
     first = np.unique((cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2], return_index=True)[1]
@@ -301,8 +304,10 @@ def _in_cell(vertices, faces, balls, normals, held, start, stop, best, nearest, 
             continue
         f = held[h]
         height = bx * normals[f, 0] + by * normals[f, 1] + bz * normals[f, 2]
-        left = root * root - height * height * _ROUNDED_DOWN
-        if left < 0.0 or (square - height * height) * _ROUNDED_DOWN > (balls[h, 3] + np.sqrt(left)) ** 2:
+        slack = _SLACK * balls[h, 3]
+        low, high = max(abs(height) - slack, 0.0), abs(height) + slack
+        left = root * root - low * low
+        if left < 0.0 or square - high * high > (balls[h, 3] + np.sqrt(left)) ** 2:
             continue
         square = square_distance(vertices, faces[f, 0], faces[f, 1], faces[f, 2], x, y, z)
         if square < best or (square == best and f < nearest):

@@ -17,6 +17,20 @@ _FEW = 32  # numerical: half edges at one vertex that are sorted by inserting
 _LEAST_MM = 1e-150  # numerical: keeps squares of lengths above zero
 
 
+def _arrays(mesh: Mesh) -> tuple[FloatArray, IntArray]:
+    """Vertices and triangles as the compiled passes take them, which look at no bounds.
+
+    Raises
+    ------
+    IndexError
+        A triangle names a vertex that is not there.
+    """
+    points, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
+    if len(faces) and not 0 <= int(faces.min()) <= int(faces.max()) < len(points):
+        raise IndexError(f"triangles name vertices {faces.min()} to {faces.max()}, there are {len(points)}")
+    return points, faces
+
+
 def by_edge(mesh: Mesh) -> tuple[IntArray, IntArray]:
     """Sort the half edges of a mesh by the edge that they run along.
 
@@ -26,13 +40,13 @@ def by_edge(mesh: Mesh) -> tuple[IntArray, IntArray]:
         (3 m,) half edges, those of one edge side by side and rising, edges by their lower and then their higher vertex;
         (e + 1,) where each edge's begin.
     """
-    faces = np.ascontiguousarray(mesh.faces, dtype=np.int32)
-    return _by_edge(faces, len(mesh.vertices_mm))
+    points, faces = _arrays(mesh)
+    return _by_edge(faces, len(points))
 
 
 def joined_vertices(mesh: Mesh) -> IntArray:
     """(n,) the least vertex of the piece that each vertex belongs to: what hangs together by triangles."""
-    return _pieces(np.ascontiguousarray(mesh.faces, dtype=np.int32), len(mesh.vertices_mm))
+    return _pieces(_arrays(mesh)[1], len(mesh.vertices_mm))
 
 
 def fans(mesh: Mesh, order: IntArray, starts: IntArray) -> IntArray:
@@ -40,17 +54,17 @@ def fans(mesh: Mesh, order: IntArray, starts: IntArray) -> IntArray:
 
     ``order`` and ``starts`` are those of :func:`by_edge`.
     """
-    return _fans(np.ascontiguousarray(mesh.faces, dtype=np.int32), len(mesh.vertices_mm), order, starts)
+    return _fans(_arrays(mesh)[1], len(mesh.vertices_mm), order, starts)
 
 
 def heights_mm(mesh: Mesh) -> FloatArray:
     """(m,) least height of each triangle, over its longest side; 0 where all corners fall together."""
-    return _heights(np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32))
+    return _heights(*_arrays(mesh))
 
 
 def area_vectors(mesh: Mesh) -> FloatArray:
     """(m, 3) outward normal of each triangle, twice its area long, mm2."""
-    return _area_vectors(np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32))
+    return _area_vectors(*_arrays(mesh))
 
 
 def areas_mm2(mesh: Mesh) -> FloatArray:
@@ -61,13 +75,13 @@ def areas_mm2(mesh: Mesh) -> FloatArray:
 def moments(mesh: Mesh) -> tuple[float, FloatArray]:
     """Volume that a closed mesh encloses, mm3 (below 0: inside out), and (3,) its middle; summed about the middle of its box.
 
-    The middle of nothing is that of the box.
+    Without volume the middle is that of the box, without triangles the origin.
     """
     if len(mesh.faces) == 0:
         return 0.0, np.zeros(3)
     low, high = mesh.vertices_mm.min(axis=0), mesh.vertices_mm.max(axis=0)
     middle = 0.5 * (low + high)
-    sums = _moments(np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32), middle)
+    sums = _moments(*_arrays(mesh), middle)
     volume = float(sums[0]) / 6.0
     return volume, middle + (sums[1:] / 24.0 / volume if volume != 0.0 else 0.0)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batchone.pipeline.config import SiteSettings, protocol_at
-from batchone.pipeline.errors import InputError, MachineError
+from batchone.pipeline.errors import InputError, MachineError, OrderError
 from batchone.pipeline.intake.make import SeriesSummary, inspect_study
 from batchone.pipeline.intake.protocol import failure
 from batchone.pipeline.intake.scan_report import finding_tree, worst_verdict
@@ -217,6 +217,8 @@ def layer_at(job: Path, height_mm: float, picture: Path | None = None) -> dict[s
         )
     lines_mm = found.hatches.of(layer)
     if picture:
+        if not picture.parent.is_dir():
+            raise OrderError(f"{picture.parent} is no folder", hint="name the picture in a folder that is there")
         picture.write_bytes(layer_png(found, layer))
     return {
         "layer": layer + 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from batchone.pipeline.order import Model
 
@@ -14,7 +14,8 @@ Positive = Annotated[float, Field(gt=0)]
 class Scan(Model):
     """How a laser fills a layer.
 
-    ``beam_mm`` is how far the melt reaches beyond the beam's middle, ``hatch_gap_mm`` what lines keep off the contour's own melt.
+    ``beam_mm`` is how far the melt reaches beyond the beam's middle, and how far inside of the contour the beam runs along it;
+    ``hatch_gap_mm`` is what lines keep off that track.
     Lines lie ``hatch_mm`` apart; they run at ``first_deg`` in the first layer and are turned by ``turn_deg`` from layer to layer;
     ``stripe_mm`` cuts them into stripes of that width, None leaves them whole; those shorter than ``least_mm`` are left out.
     """
@@ -31,6 +32,12 @@ class Scan(Model):
     jump_mm_per_s: Positive
     jump_s: Annotated[float, Field(ge=0)]
     sources: dict[str, str]
+
+    @model_validator(mode="after")
+    def _whole_pieces(self) -> Scan:
+        if self.stripe_mm is not None and self.stripe_mm < self.least_mm:
+            raise ValueError(f"stripe_mm is {self.stripe_mm:g}, at least least_mm = {self.least_mm:g}")
+        return self
 
 
 class Process(Model):

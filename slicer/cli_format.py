@@ -134,6 +134,8 @@ def read_cli(data: bytes) -> CliFile:
     if np.any(np.diff(top_mm, prepend=0.0) <= 0) or not np.isfinite(top_mm).all():
         raise _damaged("layer heights do not ascend")
     numbers = [float(v) for v in header["box"].split(",")]
+    if not np.isfinite(numbers).all() or not (np.array(numbers[:3]) < np.array(numbers[3:])).all():
+        raise _damaged("$$DIMENSION is no box")
     box = (numbers[0], numbers[1], numbers[2]), (numbers[3], numbers[4], numbers[5])
     layers = _contours(body, found, unit_mm, float(top_mm[0]))
     hatches = _lines(body, found, unit_mm)

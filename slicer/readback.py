@@ -11,10 +11,11 @@ from typing import Final
 
 import manifold3d
 import numpy as np
+import shapely
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
-from batchone.pipeline.process import Process
+from batchone.pipeline.process import Process, Scan
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, judge
 from batchone.slicer.cli_format import SHORT_UNIT_MM, CliFile, read_cli
 from batchone.slicer.layers import Layers, layer_count, section_heights
@@ -27,9 +28,8 @@ _POSITION_MM: Final = 0.001  # requirement: vertex of the re-read file from wher
 _DETERMINANT: Final = 1e-6  # numerical: float32 rotation
 _HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
 _READERS: Final = 2  # 3MF files read at a time
-_FILLED_PERCENT: Final = (80.0, 105.0)  # requirement: short lines are left out, and none is drawn twice; project default
-_LEAST_ROOM_MM2: Final = 1.0  # numerical: of less, a line more or less is some percent
-_ROUND: Final = 64  # numerical: sides of a round corner
+_LENGTH_PERCENT: Final = (98.0, 102.0)  # requirement: no line left out, none drawn twice; ends are rounded; project default
+_ROUND: Final = 16  # numerical: sides of a quarter of a round corner
 _TRIES: Final = 20  # layers tried from there on
 _COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
 _COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
@@ -182,42 +182,76 @@ def _contour_findings(cli: CliFile, placed: Sequence[Mesh], names: Sequence[str]
 
 
 def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> list[Finding]:
-    """Lines against the contours of some layers: how much nearer they come than they may, and how much of the room they fill."""
+    """Lines against contours: whether each has contours about it, and, in some layers of each part, where they lie and how long
+    they are together against an independent construction."""
     if process.scan is None:
         return []
-    findings, inset_mm = [], process.scan.beam_mm + process.scan.hatch_gap_mm
+    loops_of = set(zip(cli.layers.loop_layer.tolist(), cli.layers.loop_part.tolist(), strict=True))
+    stray = sum(group not in loops_of for group in zip(cli.hatches.layer.tolist(), cli.hatches.part.tolist(), strict=True))
+    findings = [judge("layers.hatches_stray", "layers of a part with lines and no contour", stray, "", high=0, source=_SOURCE)]
+    inset_mm = process.scan.beam_mm + process.scan.hatch_gap_mm
     for index, name in enumerate(names):
-        nearer = filled = room = 0.0
-        for layer in sorted({min(cli.layers.count - 1, int(share * cli.layers.count)) for share in _HEIGHTS}):
-            loops, lines = cli.layers.loops(layer, index), cli.hatches.of(layer, index)
-            nearer = max(nearer, inset_mm - _least_inside_mm(loops, lines)) if len(lines) else nearer
-            filled += float(np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1]).sum()) * process.scan.hatch_mm
-            section = manifold3d.CrossSection(loops, manifold3d.FillRule.Positive)
-            room += section.offset(-inset_mm, manifold3d.JoinType.Round, 2.0, _ROUND).area()
+        own = np.unique(cli.layers.loop_layer[cli.layers.loop_part == index])
+        nearer = drawn = least = most = 0.0
+        for layer in sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in _HEIGHTS}):
+            solid, lines = _solid(cli.layers.loops(layer, index)), cli.hatches.of(layer, index)
+            nearer = max(nearer, inset_mm - _least_inside_mm(solid, lines))
+            drawn += float(np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1]).sum())
+            shorter, longer = _expected_mm(solid, layer, process.scan)
+            least, most = least + shorter, most + longer
         what = f"by how much lines of {name} come nearer to a contour than {inset_mm:g} mm, in some layers"
         findings.append(judge("layers.hatches_off", what, nearer, "mm", high=2.0 * SHORT_UNIT_MM, source=_SOURCE))
-        if room > _LEAST_ROOM_MM2:
-            what = f"area that lines of {name} fill of what they may, in some layers"
-            low, high = _FILLED_PERCENT
-            findings.append(judge("layers.hatches_fill", what, 100.0 * filled / room, "%", low=low, high=high, source=_SOURCE))
+        if max(drawn, most) > 0.0:
+            what = f"length of the lines of {name} against that of lines through its eroded contours, in some layers"
+            percent = 100.0 * drawn / min(max(drawn, least), most) if most > 0.0 else np.inf
+            low, high = _LENGTH_PERCENT
+            findings.append(judge("layers.hatches_length", what, percent, "%", low=low, high=high, source=_SOURCE))
     return findings
 
 
-def _least_inside_mm(loops: Sequence[FloatArray], lines_mm: FloatArray) -> float:
-    """Least distance of lines' ends and middles (n, 4) to contours; below 0 where one lies outside of them."""
-    import shapely
+def _solid(loops: Sequence[FloatArray]) -> shapely.Geometry:
+    """The material of a layer: contours within contours are holes, and so on."""
+    solid = shapely.Polygon()
+    for ring in sorted((shapely.Polygon(loop) for loop in loops), key=lambda one: -one.area):
+        solid = solid.symmetric_difference(ring)
+    return solid
 
+
+def _least_inside_mm(solid: shapely.Geometry, lines_mm: FloatArray) -> float:
+    """Least distance of whole lines (n, 4) to the outlines of a solid, below 0 where one lies outside; infinite without lines."""
+    if len(lines_mm) == 0:
+        return np.inf
+    corners, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(solid)), return_index=True)
+    along = np.flatnonzero(ring[1:] == ring[:-1])
+    if len(along) == 0:
+        return -np.inf
+    edges = shapely.STRtree(shapely.linestrings(np.stack([corners[along], corners[along + 1]], axis=1)))
+    lines = shapely.linestrings(lines_mm.reshape(-1, 2, 2))
+    which, away = edges.query_nearest(lines, return_distance=True, all_matches=False)
+    distance = np.empty(len(lines))
+    distance[which[0]] = away
+    shapely.prepare(solid)
     middles = 0.5 * (lines_mm[:, :2] + lines_mm[:, 2:])
-    asked = np.concatenate([lines_mm[:, :2], middles, lines_mm[:, 2:]])
-    rings = [shapely.Polygon(loop) for loop in loops]
-    inside = np.zeros(len(asked), dtype=np.bool_)
-    for ring in rings:
-        shapely.prepare(ring)
-        inside ^= shapely.contains_xy(ring, asked[:, 0], asked[:, 1])
-    edges = shapely.MultiLineString([ring.exterior for ring in rings])
-    shapely.prepare(edges)
-    away = shapely.distance(shapely.points(asked), edges)
-    return float(np.where(inside, away, -away).min())
+    inside = shapely.contains_xy(solid, middles[:, 0], middles[:, 1])
+    return float(np.where(inside, distance, -np.maximum(distance, SHORT_UNIT_MM)).min())
+
+
+def _expected_mm(solid: shapely.Geometry, layer: int, scan: Scan) -> tuple[float, float]:
+    """Length of the lines that a layer should have, mm: with and without those that are hardly shorter than the least."""
+    room = solid.buffer(-(scan.beam_mm + scan.hatch_gap_mm), quad_segs=_ROUND)
+    if room.is_empty:
+        return 0.0, 0.0
+    angle = np.radians((scan.first_deg + scan.turn_deg * layer) % 180.0)
+    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    corners = shapely.get_coordinates(room)
+    u, v = corners @ along, corners @ across
+    heights = (np.arange(np.floor(v.min() / scan.hatch_mm), np.ceil(v.max() / scan.hatch_mm)) + 0.5) * scan.hatch_mm
+    ends = np.array([u.min() - 1.0, u.max() + 1.0])
+    shapely.prepare(room)
+    met = shapely.intersection(shapely.linestrings(ends[None, :, None] * along + heights[:, None, None] * across), room)
+    length = shapely.length(shapely.get_parts(met))
+    slack_mm = 2.0 * SHORT_UNIT_MM
+    return float(length[length >= scan.least_mm + slack_mm].sum()), float(length[length >= scan.least_mm - slack_mm].sum())
 
 
 def _references(solid: manifold3d.Manifold, mesh: Mesh, cli: CliFile) -> Iterator[tuple[int, manifold3d.CrossSection]]:

@@ -86,9 +86,9 @@ def _put(rows: FloatArray, used: int, left: float, right: float, v: float, least
 
 @njit("UniTuple(i8, 2)(f8, f8, f8, f8, i8, i8)", cache=True, nogil=True)
 def _reached(av: float, bv: float, reach: float, spacing: float, first: int, lines: int) -> tuple[int, int]:
-    """First and last of the lines that lie nearer than ``reach`` to an edge's heights."""
-    begin = int(np.ceil((min(av, bv) - reach) / spacing - 0.5)) - first
-    end = int(np.floor((max(av, bv) + reach) / spacing - 0.5)) - first
+    """First and last of the lines that may lie nearer than ``reach`` to an edge's heights: one more each way, for rounding."""
+    begin = int(np.ceil((min(av, bv) - reach) / spacing - 0.5)) - first - 1
+    end = int(np.floor((max(av, bv) + reach) / spacing - 0.5)) - first + 1
     return max(0, begin), min(lines - 1, end)
 
 

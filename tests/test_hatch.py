@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,28 +223,114 @@ def test_damaged_hatches_are_refused(words: tuple[int, ...], reason: str) -> Non
         read_cli(SHORT_HEADER + SHORT_BODY + struct.pack(f"<{len(words)}H", *words))
 
 
-def findings_of(lines: Hatches, layers: Layers) -> dict[str, str]:
-    process = load_process("pa12-sls").model_copy(update={"scan": SCAN})
-    cli = read_cli(write_cli(layers, ["plug"], lines))
-    return {finding.check: finding.verdict for finding in _hatch_findings(cli, ["plug"], process)}
+def findings_of(lines: Hatches, layers: Layers, names: tuple[str, ...] = ("plug",), by: Scan = SCAN) -> dict[str, str]:
+    process = load_process("pa12-sls").model_copy(update={"scan": by})
+    cli = read_cli(write_cli(layers, names, lines))
+    rank = {"pass": 0, "warn": 1, "fail": 2}
+    worst: dict[str, str] = {}
+    for finding in _hatch_findings(cli, names, process):
+        worst[finding.check] = max(worst.get(finding.check, "pass"), finding.verdict, key=lambda verdict: rank[verdict])
+    return worst
+
+
+OFF, LENGTH, STRAY = "layers.hatches_off", "layers.hatches_length", "layers.hatches_stray"
+
+
+def kept(lines: Hatches, chosen: npt.NDArray[np.bool_]) -> Hatches:
+    sizes = [chosen[a:b].sum() for a, b in zip(lines.start, lines.start[1:], strict=False)]
+    return replace(lines, vectors_mm=lines.vectors_mm[chosen], start=np.concatenate([[0], np.cumsum(sizes)]))
 
 
 def test_lines_that_were_moved_left_out_or_drawn_twice_fail_when_read_back() -> None:
     layers = block(count=7)
     made = hatch(layers, SCAN)
-    assert findings_of(made, layers) == {"layers.hatches_off": "pass", "layers.hatches_fill": "pass"}
+    assert findings_of(made, layers) == {OFF: "pass", LENGTH: "pass", STRAY: "pass"}
     for shift_mm, verdict in ((SHORT_UNIT_MM, "pass"), (0.03, "fail")):
         moved = replace(made, vectors_mm=made.vectors_mm + shift_mm)
-        assert findings_of(moved, layers)["layers.hatches_off"] == verdict
+        assert findings_of(moved, layers)[OFF] == verdict
     corner = made.vectors_mm.copy()
     corner[made.start[3], :2] = 20.01, 20.01  # one end in the corner, in the layer in the middle
-    assert findings_of(replace(made, vectors_mm=corner), layers)["layers.hatches_off"] == "fail"
-    kept = np.arange(len(made.vectors_mm)) % 4 != 0
-    fewer = np.concatenate([[0], np.cumsum([kept[a:b].sum() for a, b in zip(made.start, made.start[1:], strict=False)])])
-    assert findings_of(replace(made, vectors_mm=made.vectors_mm[kept], start=fewer), layers)["layers.hatches_fill"] == "fail"
+    assert findings_of(replace(made, vectors_mm=corner), layers)[OFF] == "fail"
+    for every, verdict in ((20, "fail"), (98, "pass")):  # one line in so many is missing; a layer has 98
+        fewer = kept(made, np.arange(len(made.vectors_mm)) % every != 0)
+        assert findings_of(fewer, layers)[LENGTH] == verdict
     twice = replace(made, vectors_mm=np.repeat(made.vectors_mm, 2, axis=0), start=2 * made.start)
-    assert findings_of(twice, layers)["layers.hatches_fill"] == "fail"
-    assert findings_of(no_hatches(), layers)["layers.hatches_fill"] == "fail"
+    assert findings_of(twice, layers)[LENGTH] == "fail"
+    assert findings_of(no_hatches(), layers)[LENGTH] == "fail"
+
+
+def test_a_hole_that_is_hatched_over_fails_when_read_back() -> None:
+    plate, hole = 20.0 + 30.0 * (SQUARE - 1.0), 25.0 + 3.0 * (SQUARE - 1.0)[::-1]
+    pierced = stack((0, plate, 900.0), (0, hole, -9.0), count=1)
+    assert findings_of(hatch(pierced, SCAN), pierced)[OFF] == "pass"
+    assert findings_of(hatch(stack((0, plate, 900.0), count=1), SCAN), pierced)[OFF] == "fail"
+
+
+def test_a_short_part_beside_a_tall_one_is_looked_at() -> None:
+    loops = [(k, 20.0 + 10.0 * (SQUARE - 1.0), 100.0) for k in range(100)]
+    tall = stack(*loops, (0, 40.0 + 10.0 * (SQUARE - 1.0), 100.0), count=100)
+    order = np.argsort(tall.loop_layer, kind="stable")
+    points = tall.points_mm.reshape(-1, 4, 2)[order].reshape(-1, 2)
+    part = (np.arange(101) == 100).astype(np.int32)[order]
+    pair = replace(tall, points_mm=points, loop_layer=tall.loop_layer[order], loop_part=part)
+    made = hatch(pair, SCAN)
+    assert findings_of(made, pair, ("a", "b")) == {OFF: "pass", LENGTH: "pass", STRAY: "pass"}
+    of_b = np.repeat(made.part == 1, np.diff(made.start))
+    assert findings_of(kept(made, ~of_b), pair, ("a", "b"))[LENGTH] == "fail"
+    moved = made.vectors_mm + np.where(of_b, -15.0, 0.0)[:, None]
+    assert findings_of(replace(made, vectors_mm=moved), pair, ("a", "b"))[OFF] == "fail"
+    stray = replace(made, part=np.where(np.arange(len(made.part)) == 50, 1, made.part).astype(np.int32))
+    assert findings_of(stray, pair, ("a", "b"))[STRAY] == "fail"
+
+
+@pytest.mark.parametrize("name", ["pa12-sls", "ti64-lpbf"])
+@pytest.mark.parametrize("times", [1.0, 1.2, 1.5, 2.0])
+@pytest.mark.parametrize("shift_mm", [0.0, 0.06, 0.13, 0.2])
+def test_walls_as_thin_as_a_process_holds_are_no_fault_of_their_lines(name: str, times: float, shift_mm: float) -> None:
+    process = load_process(name)
+    assert process.scan is not None
+    wall, plate = times * process.min_wall_mm, 20.0 + shift_mm + 30.0 * (SQUARE - 1.0)
+    inner = 20.0 + shift_mm + wall + (30.0 - 2.0 * wall) * (SQUARE - 1.0)[::-1]
+    loops = [(k, loop, area) for k in range(4) for loop, area in ((plate, 900.0), (inner, -((30.0 - 2.0 * wall) ** 2)))]
+    tube = stack(*loops, count=4)
+    assert set(findings_of(hatch(tube, process.scan), tube, by=process.scan).values()) == {"pass"}
+
+
+def test_a_line_through_a_corner_is_there_without_any_inset() -> None:
+    for k in range(20, 400):  # among them heights that rounding puts on either side of the corner
+        middle = (k + 0.5) * 0.1
+        diamond = np.array([[50.0, middle - 1.0], [51.0, middle], [50.0, middle + 1.0], [49.0, middle]])
+        lines = hatch(stack((0, diamond, 2.0), count=1), scan(beam_mm=0.0, hatch_gap_mm=0.0)).vectors_mm
+        assert lengths_mm(lines).sum() == pytest.approx(20.0, abs=0.02)
+
+
+def test_a_stripe_narrower_than_the_least_line_is_no_profile() -> None:
+    with pytest.raises(ValueError, match="stripe_mm"):
+        Scan.model_validate({**SCAN.model_dump(), "stripe_mm": 0.1, "least_mm": 0.5})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        struct.pack("<2H", 131, 1) + struct.pack("<H", 0),
+        struct.pack("<Hii", 132, 1, -1) + struct.pack("<4f", 1.0, 1.0, 2.0, 1.0),
+        struct.pack("<Hii", 132, 1, -(2**31)),
+        struct.pack("<Hiii", 130, 1, 1, 0),
+        struct.pack("<Hiii", 130, 1, 1, 4) + struct.pack("<8f", 1, 1, math.nan, 1, 2, 2, 1, 1),
+        struct.pack("<Hii", 132, 1, 1) + struct.pack("<4f", 1.0, 1.0, math.inf, 1.0),
+        struct.pack("<Hf", 127, math.nan),
+    ],
+)
+def test_the_verifiers_reader_refuses_counts_below_one_and_what_is_no_number(words: bytes) -> None:
+    with pytest.raises(MachineError):
+        cli_figures(SHORT_HEADER + SHORT_BODY + words)
+
+
+@pytest.mark.parametrize("box", ["9" * 400 + ".0,1.0,0.0,2.0,2.0,0.2", "2.0,1.0,0.0,1.0,2.0,0.2"])
+def test_a_dimension_that_is_no_box_is_refused(box: str) -> None:
+    data = SHORT_HEADER.replace(b"1.000000,1.000000,0.000000,2.000000,2.000000,0.200000", box.encode()) + SHORT_BODY
+    with pytest.raises(MachineError, match="DIMENSION"):
+        read_cli(data)
 
 
 def test_the_time_is_that_of_lines_contours_and_jumps() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import trimesh
@@ -11,10 +13,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from batchone.design.checks.coincident import coincident_triangles
+from batchone.design.checks.mesh import is_closed, measure_mesh
 from batchone.design.checks.walls import measure_walls
 from batchone.design.contact.field import within
 from batchone.design.crossings import along_curve
-from batchone.design.nearest import indexed, nearest_mm
+from batchone.design.nearest import indexed, nearest_mm, nearest_points
 from batchone.design.triangles import area_vectors, areas_mm2, by_edge, fans, heights_mm, joined_vertices, moments
 from batchone.pipeline.values import Mesh
 
@@ -144,6 +147,52 @@ def test_what_is_within_reach_is_told_as_by_measuring(reach_mm: float) -> None:
     surface, rng = ball(3), np.random.default_rng(5)
     points = np.concatenate([rng.uniform(-30.0, 30.0, (4000, 3)), (10.0 + reach_mm) * np.eye(3) * (1.0 + 1e-6)])
     np.testing.assert_array_equal(within(points, indexed(surface), reach_mm), nearest_mm(points, surface) < reach_mm)
+
+
+@pytest.mark.parametrize("cut_mm", [0.0, -8.0])
+def test_places_before_a_flat_end_of_few_large_triangles_are_within_reach(cut_mm: float) -> None:
+    """A dome of fine triangles on a flat end of long ones: the end's middle has no vertex near."""
+    turns, rings = 256, 60
+    polar = np.linspace(0.02, np.arccos(cut_mm / 20.0), rings)
+    around = 2.0 * np.pi * np.arange(turns) / turns
+    x, y, z = (
+        np.outer(np.sin(polar), np.cos(around)),
+        np.outer(np.sin(polar), np.sin(around)),
+        np.outer(np.cos(polar), turns * [1]),
+    )
+    dome = 20.0 * np.stack([x, y, z], axis=-1).reshape(-1, 3)
+    k, after = np.arange(turns), (np.arange(turns) + 1) % turns
+    faces = [np.column_stack([r * turns + k, (r + 1) * turns + k, r * turns + after]) for r in range(rings - 1)]
+    last = (rings - 1) * turns
+    faces += [np.column_stack([np.full(turns - 2, last), last + k[2:], last + k[1:-1]])]  # a fan over the whole end
+    surface = Mesh(dome, np.concatenate(faces).astype(np.int32))
+    points = np.column_stack([*np.random.default_rng(8).uniform(-8.0, 8.0, (2, 500)), np.full(500, cut_mm - 2.0)])
+    assert (nearest_mm(points, surface) < 5.0).all()
+    assert within(points, indexed(surface), 5.0).all()
+
+
+def test_the_order_of_the_points_never_changes_which_of_equal_triangles_is_named() -> None:
+    surface, rng = ball(4), np.random.default_rng(9)
+    wanted = nearest_points(surface.vertices_mm, surface)[1]
+    for _ in range(10):
+        order = rng.permutation(len(surface.vertices_mm))
+        np.testing.assert_array_equal(nearest_points(surface.vertices_mm[order], surface)[1], wanted[order])
+    first = np.full(len(surface.vertices_mm), len(surface.faces))
+    np.minimum.at(first, surface.faces.ravel(), np.repeat(np.arange(len(surface.faces)), 3))
+    np.testing.assert_array_equal(wanted, first)
+
+
+def test_an_edge_from_a_vertex_to_itself_closes_nothing() -> None:
+    folded = Mesh(np.eye(3), np.array([[0, 0, 1], [0, 0, 2]], dtype=np.int32))
+    assert not is_closed(folded)
+    assert measure_mesh(folded).flipped_edges > 0
+
+
+@pytest.mark.parametrize("vertex", [-1, 3])
+@pytest.mark.parametrize("measured", [by_edge, joined_vertices, heights_mm, area_vectors, moments])
+def test_a_triangle_of_a_vertex_that_is_not_there_is_refused(measured: Callable[[Mesh], object], vertex: int) -> None:
+    with pytest.raises(IndexError, match="vertices"):
+        measured(Mesh(np.eye(3), np.array([[0, 1, vertex]], dtype=np.int32)))
 
 
 def test_a_bound_of_each_point_is_kept_by_each() -> None:

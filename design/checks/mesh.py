@@ -54,7 +54,7 @@ def measure_mesh(mesh: Mesh) -> MeshMeasures:
     one, other = first[pairs], order[starts[pairs] + 1]
     from_corner, to_corner = faces.reshape(-1), faces[:, [1, 2, 0]].reshape(-1)
     flipped = np.zeros(len(uses), dtype=np.bool_)
-    flipped[pairs] = from_corner[one] != to_corner[other]
+    flipped[pairs] = (from_corner[one] != to_corner[other]) | (from_corner[one] == to_corner[one])
     edges = {"open_edges": uses == 1, "branching_edges": uses > 2, "flipped_edges": flipped}
     pinched = np.flatnonzero(fans(mesh, order, starts) > 1)
     slivers = np.flatnonzero(heights_mm(mesh) <= _SLIVER_MM)
@@ -149,7 +149,8 @@ def is_closed(mesh: Mesh) -> bool:
     if not (np.diff(starts) == 2).all():
         return False
     from_corner, to_corner = mesh.faces.reshape(-1), mesh.faces[:, [1, 2, 0]].reshape(-1)
-    return bool((from_corner[order[0::2]] == to_corner[order[1::2]]).all())
+    there, back = order[0::2], order[1::2]
+    return bool(((from_corner[there] == to_corner[back]) & (from_corner[there] != to_corner[there])).all())
 
 
 def pieces_of(mesh: Mesh) -> IndexArray:

@@ -131,7 +131,9 @@ def signed_distance_mm(
 
 def within(places_mm: FloatArray, surface: Index, reach_mm: float) -> BoolArray:
     """(n,) whether places (n, 3) lie nearer to a surface than ``reach_mm``: few need to be measured to say so."""
-    to_vertex = _to_vertex_mm(places_mm, surface.tree, reach_mm + _slack_mm(surface.mesh))
+    corners = surface.mesh.vertices_mm[surface.mesh.faces]
+    longest_mm = float(np.sqrt(((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2).max(initial=0.0)))
+    to_vertex = _to_vertex_mm(places_mm, surface.tree, reach_mm + longest_mm + float(np.sqrt(3.0)) * THIN_MM)
     near = np.asarray(to_vertex < reach_mm)
     unsure = np.flatnonzero(~near & np.isfinite(to_vertex))
     near[unsure] = nearest_mm(places_mm[unsure], surface, within_mm=reach_mm) < reach_mm
@@ -148,11 +150,6 @@ def _nearest_mm(places_mm: FloatArray, surface: Index, bound_mm: FloatArray) -> 
     return np.asarray(np.minimum(nearest_mm(places_mm, surface, within_mm=bound_mm * _ROUNDED_UP), bound_mm))
 
 
-def _slack_mm(mesh: Mesh) -> float:
-    """By how much a surface can be nearer than the nearest of its thinned vertices."""
-    return max(_longest_mm(mesh), float(np.sqrt(3.0)) * THIN_MM)
-
-
 def _apart_mm(places_mm: FloatArray, mesh: Mesh, tree: cKDTree, surface: Index | None) -> FloatArray:
     """Distance (n,) of places to a surface: exact within ``NEAR_MM``, beyond it, and without an
     index everywhere, to about the nearest vertex; cut at ``REACH_MM``."""
@@ -160,7 +157,7 @@ def _apart_mm(places_mm: FloatArray, mesh: Mesh, tree: cKDTree, surface: Index |
     apart = np.asarray(np.minimum(to_vertex, REACH_MM))
     if surface is None:
         return apart
-    close = np.flatnonzero(to_vertex < NEAR_MM + _slack_mm(mesh))
+    close = np.flatnonzero(to_vertex < NEAR_MM + max(_longest_mm(mesh), float(np.sqrt(3.0)) * THIN_MM))
     apart[close] = _nearest_mm(places_mm[close], surface, apart[close])
     return apart
 

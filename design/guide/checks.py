@@ -42,7 +42,8 @@ class Cylinder:
 def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: FamilyLimits) -> tuple[Finding, ...]:
     """Gap over the contact faces against the set offset, area that carries, and the nearest place of all.
 
-    A part further from the bone than ``REACH_MM`` everywhere counts as so far off.
+    Of more than 60,000 places of the contact an even share is measured. A part further from the bone than ``REACH_MM`` everywhere
+    counts as so far off.
     """
     pose = _near(part.mesh)
     mesh, local = _single(part.mesh.moved(pose)), bone.moved(pose)
@@ -53,7 +54,9 @@ def contact_findings(part: Part, bone: Mesh, *, offset_mm: float, limits: Family
     spread = np.einsum("sk,mkd->msd", _SPLIT, corners[large]).reshape(-1, 3)
     points = np.concatenate([spread, corners[~large].mean(axis=1)])
     weights = np.concatenate([np.repeat(areas[large] / len(_SPLIT), len(_SPLIT)), areas[~large]])
-    points, weights = (one[:: max(1, -(-len(points) // _MOST_PLACES))] for one in (points, weights))
+    step = max(1, -(-len(points) // _MOST_PLACES))
+    step += step % len(_SPLIT) == 0  # not the same place of every triangle
+    points, weights = points[::step], weights[::step]
     surface = indexed(local)
     error = np.abs(nearest_mm(points, surface) - offset_mm)
     order = np.argsort(error)

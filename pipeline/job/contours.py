@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from dataclasses import dataclass
@@ -65,28 +66,43 @@ def _walk(data: bytes, at: int) -> tuple[list[float], list[float], int, int, flo
         at += 2
         if command in (_LONG_LAYER, _SHORT_LAYER):
             form = "<f" if command == _LONG_LAYER else "<H"
-            tops.append(float(struct.unpack_from(form, data, at)[0]))
+            tops.append(_finite(float(struct.unpack_from(form, data, at)[0])))
             areas.append(0.0)
             at += struct.calcsize(form)
         elif command in (_LONG_LINE, _SHORT_LINE):
             head, kind = ("<3i", "<f4") if command == _LONG_LINE else ("<3H", "<u2")
             count = struct.unpack_from(head, data, at)[2]
             at += struct.calcsize(head)
-            points = np.frombuffer(data, dtype=kind, count=2 * max(count, 1), offset=at).reshape(-1, 2).astype(np.float64)
+            points = _coordinates(data, kind, 2 * count, at).reshape(-1, 2)
             at += points.size * np.dtype(kind).itemsize
             areas[-1] += _area(points)
             contours += 1
         elif command in (_LONG_HATCHES, _SHORT_HATCHES) and tops:
             head, kind = ("<2i", "<f4") if command == _LONG_HATCHES else ("<2H", "<u2")
-            count = max(struct.unpack_from(head, data, at)[1], 1)
+            count = struct.unpack_from(head, data, at)[1]
             at += struct.calcsize(head)
-            ends = np.frombuffer(data, dtype=kind, count=4 * count, offset=at).reshape(-1, 4).astype(np.float64)
+            ends = _coordinates(data, kind, 4 * count, at).reshape(-1, 4)
             at += ends.size * np.dtype(kind).itemsize
             length += float(np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]).sum())
             hatches += count
         else:
             raise ValueError(command)
     return tops, areas, contours, hatches, length
+
+
+def _coordinates(data: bytes, kind: str, count: int, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Some finite numbers of the file, at least one."""
+    if count < 1:
+        raise ValueError(count)
+    found = np.frombuffer(data, dtype=kind, count=count, offset=at).astype(np.float64)
+    _finite(float(np.abs(found).max()))
+    return found
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(value)
+    return value
 
 
 def _area(points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:

@@ -267,7 +267,7 @@ def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
     )
     if measured != wanted:
         found.add("off", LAYERS, f"{measured}; must be {wanted}")
-    if abs(figures.volume_mm3 - build.layers_volume_mm3) > _STL_RELATIVE * build.layers_volume_mm3:
+    if not abs(figures.volume_mm3 - build.layers_volume_mm3) <= _STL_RELATIVE * build.layers_volume_mm3:
         found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
 
 
