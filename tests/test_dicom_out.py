@@ -216,9 +216,7 @@ def test_a_scan_without_images_makes_no_objects_and_says_so(made: Any) -> None:
     assert frame_of(values) is None
     figures = {part.name: measure_mesh(part.mesh) for part in values.checked.device.parts}
     digests = {f"parts/{part.name}.{end}": "00" * 32 for part in values.checked.device.parts for end in ("stl", "3mf")}
-    made_of = describe(
-        values, figures, layers=LayerFigures(layers=1, height_mm=0.03, volume_mm3=1.0, contours=1), digests=digests
-    )
+    made_of = describe(values, figures, layers=LayerFigures(1, 0.03, 1.0, contours=1, hatches=0, hatches_mm=0.0), digests=digests)
     assert made_of.dicom is None
     assert made_of.dicom_note == NO_IMAGES
 
