@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from batchone.pipeline.kernel_cache import use_kernel_cache
-from batchone.pipeline.process import Scan
+from batchone.pipeline.process import ScanStrategy
 from batchone.pipeline.values import FloatArray, Mesh
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.estimate import scanned_s
@@ -60,7 +60,7 @@ def body(triangles: int, layers: int) -> Mesh:
     return Mesh(points, bone.faces)
 
 
-def _steps(mesh: Mesh, scan: Scan) -> tuple[Layers, Hatches]:
+def _steps(mesh: Mesh, scan: ScanStrategy) -> tuple[Layers, Hatches]:
     sliced_s, layers = _best(lambda: slice_parts([mesh], LAYER_MM))
     hatched_s, lines = _best(lambda: hatch(layers, scan))
     written_s, data = _best(lambda: write_cli(layers, ["body"], lines))
@@ -77,7 +77,7 @@ def _steps(mesh: Mesh, scan: Scan) -> tuple[Layers, Hatches]:
     return layers, lines
 
 
-def _peers(mesh: Mesh, layers: Layers, scan: Scan, folder: Path) -> None:
+def _peers(mesh: Mesh, layers: Layers, scan: ScanStrategy, folder: Path) -> None:
     packed, contours = folder / "mesh.npz", folder / "contours.npz"
     np.savez(packed, vertices=mesh.vertices_mm, faces=mesh.faces)
     np.savez(
@@ -90,7 +90,7 @@ def _peers(mesh: Mesh, layers: Layers, scan: Scan, folder: Path) -> None:
     _table("hatches", hatched_s, [_peer("hatches", v, contours) for v in ("shapely", "pyclipr", "pyslm")])
 
 
-def _growth(triangles: int, layers: int, scan: Scan) -> None:
+def _growth(triangles: int, layers: int, scan: ScanStrategy) -> None:
     print("\ngrowth: seconds for layers and hatches together, and the exponent from the step before")
     for what, sizes in (
         ("layers", [(triangles, layers // 4), (triangles, layers // 2), (triangles, layers)]),

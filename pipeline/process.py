@@ -11,7 +11,7 @@ from batchone.pipeline.order import Model
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Scan(Model):
+class ScanStrategy(Model):
     """How a laser fills a layer.
 
     ``beam_mm`` is how far the melt reaches beyond the beam's middle, and how far inside of the contour the beam runs along it;
@@ -34,7 +34,7 @@ class Scan(Model):
     sources: dict[str, str]
 
     @model_validator(mode="after")
-    def _whole_pieces(self) -> Scan:
+    def _whole_pieces(self) -> ScanStrategy:
         if self.stripe_mm is not None and self.stripe_mm < self.least_mm:
             raise ValueError(f"stripe_mm is {self.stripe_mm:g}, at least least_mm = {self.least_mm:g}")
         return self
@@ -70,4 +70,4 @@ class Process(Model):
     setup_s: Annotated[float, Field(ge=0)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]
     sources: dict[str, str]
-    scan: Scan | None = None
+    scan: ScanStrategy | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchone.pipeline.process import Process, Scan
+from batchone.pipeline.process import Process, ScanStrategy
 from batchone.pipeline.values import Estimate
 from batchone.slicer.hatch import Hatches, lengths_mm
 from batchone.slicer.layers import Layers
@@ -45,7 +45,7 @@ def estimate(process: Process, *, layers: int, volume_mm3: float, scanned_s: flo
     )
 
 
-def scanned_s(layers: Layers, hatches: Hatches, scan: Scan) -> float:
+def scanned_s(layers: Layers, hatches: Hatches, scan: ScanStrategy) -> float:
     """Seconds that a laser draws contours and lines and jumps between them, layer by layer in the order of the file.
 
     Lines and contours at their own speed; a jump at its speed and with its delay, one to each contour and each line.

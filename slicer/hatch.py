@@ -7,17 +7,20 @@ about its point first touches a contour: a morphological erosion, exact along th
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from batchone.pipeline.process import Scan
+from batchone.pipeline.process import ScanStrategy
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import FloatArray, IntArray
 from batchone.slicer.layers import Layers
 from batchone.slicer.scan_lines import scan_lines
+
+_RUN = 200_000  # numerical: points of contours that one thread fills at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +61,7 @@ def no_hatches() -> Hatches:
     return Hatches(np.empty((0, 4)), np.zeros(1, dtype=np.int64), none, none)
 
 
-def hatch(layers: Layers, scan: Scan) -> Hatches:
+def hatch(layers: Layers, scan: ScanStrategy) -> Hatches:
     """Fill the contours of all layers.
 
     Parameters
@@ -84,11 +87,9 @@ def hatch(layers: Layers, scan: Scan) -> Hatches:
             layers.points_mm, layers.loop_start, loops, turn[low:high], scan.hatch_mm, inset_mm, scan.least_mm, stripe_mm
         )
 
-    cores = max(1, min(os.cpu_count() or 1, len(first)))
-    upto = np.searchsorted(layers.loop_start[first], np.linspace(0, layers.loop_start[-1], cores + 1)[1:-1])
+    upto = np.searchsorted(layers.loop_start[first], np.arange(_RUN, layers.loop_start[-1], _RUN))
     bounds = [0, *upto.tolist(), len(first)]
-    with ThreadPoolExecutor(cores) as pool:
-        done = list(pool.map(run, bounds[:-1], bounds[1:]))
+    done = side_by_side([partial(run, low, high) for low, high in pairwise(bounds)])
     counts = np.concatenate([count for _, count in done])
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Hatches(np.concatenate([vectors for vectors, _ in done]), start, layer, layers.loop_part[first])

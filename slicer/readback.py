@@ -15,7 +15,7 @@ import shapely
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
-from batchone.pipeline.process import Process, Scan
+from batchone.pipeline.process import Process, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, judge
 from batchone.slicer.cli_format import SHORT_UNIT_MM, CliFile, read_cli
 from batchone.slicer.layers import Layers, layer_count, section_heights
@@ -209,12 +209,11 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
     return findings
 
 
-def _solid(loops: Sequence[FloatArray]) -> shapely.Geometry:
-    """The material of a layer: contours within contours are holes, and so on."""
-    solid = shapely.Polygon()
-    for ring in sorted((shapely.Polygon(loop) for loop in loops), key=lambda one: -one.area):
-        solid = solid.symmetric_difference(ring)
-    return solid
+def _solid(loops: Sequence[FloatArray]) -> shapely.MultiPolygon:
+    """The material of a layer, whatever rounding has made of its contours."""
+    pieces = manifold3d.CrossSection(list(loops), manifold3d.FillRule.Positive).decompose()
+    rings = [sorted(piece.to_polygons(), key=lambda ring: -shapely.Polygon(ring).area) for piece in pieces]
+    return shapely.MultiPolygon([shapely.Polygon(outer, holes) for outer, *holes in rings])
 
 
 def _least_inside_mm(solid: shapely.Geometry, lines_mm: FloatArray) -> float:
@@ -236,7 +235,7 @@ def _least_inside_mm(solid: shapely.Geometry, lines_mm: FloatArray) -> float:
     return float(np.where(inside, distance, -np.maximum(distance, SHORT_UNIT_MM)).min())
 
 
-def _expected_mm(solid: shapely.Geometry, layer: int, scan: Scan) -> tuple[float, float]:
+def _expected_mm(solid: shapely.Geometry, layer: int, scan: ScanStrategy) -> tuple[float, float]:
     """Length of the lines that a layer should have, mm: with and without those that are hardly shorter than the least."""
     room = solid.buffer(-(scan.beam_mm + scan.hatch_gap_mm), quad_segs=_ROUND)
     if room.is_empty:

@@ -22,7 +22,7 @@ from shapely.geometry import LineString, Polygon
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.layer_picture import layer_png
-from batchone.pipeline.process import Scan
+from batchone.pipeline.process import ScanStrategy
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_format import SHORT_UNIT_MM, read_cli, write_cli
 from batchone.slicer.estimate import scanned_s
@@ -52,13 +52,13 @@ SHORT_BODY, SHORT_HEADER, SQUARE, plug, stack = (
     shapes.stack,
 )
 
-SCAN = Scan(
+SCAN = ScanStrategy(
     hatch_mm=0.1, beam_mm=0.05, hatch_gap_mm=0.05, first_deg=0.0, turn_deg=67.0, least_mm=0.001,
     hatch_mm_per_s=1000.0, contour_mm_per_s=500.0, jump_mm_per_s=5000.0, jump_s=0.001, sources={},
 )  # fmt: skip
 
 
-def scan(**changes: float | None) -> Scan:
+def scan(**changes: float | None) -> ScanStrategy:
     return SCAN.model_copy(update=changes)
 
 
@@ -154,10 +154,10 @@ def test_a_wall_too_thin_for_the_beam_has_no_lines(width_mm: float, there: bool)
     assert (len(hatch(stack((0, wall, 5.0 * width_mm), count=1), SCAN).vectors_mm) > 0) is there
 
 
-def test_any_number_of_cores_gives_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_runs_gives_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, found = block(count=37), []
-    for cores in (1, 2, 5, 64):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+    for points in (1_000_000, 74, 31, 1):
+        monkeypatch.setattr("batchone.slicer.hatch._RUN", points)
         found.append(hatch(layers, SCAN))
     for other in found[1:]:
         np.testing.assert_array_equal(other.vectors_mm, found[0].vectors_mm)
@@ -223,7 +223,7 @@ def test_damaged_hatches_are_refused(words: tuple[int, ...], reason: str) -> Non
         read_cli(SHORT_HEADER + SHORT_BODY + struct.pack(f"<{len(words)}H", *words))
 
 
-def findings_of(lines: Hatches, layers: Layers, names: tuple[str, ...] = ("plug",), by: Scan = SCAN) -> dict[str, str]:
+def findings_of(lines: Hatches, layers: Layers, names: tuple[str, ...] = ("plug",), by: ScanStrategy = SCAN) -> dict[str, str]:
     process = load_process("pa12-sls").model_copy(update={"scan": by})
     cli = read_cli(write_cli(layers, names, lines))
     rank = {"pass": 0, "warn": 1, "fail": 2}
@@ -306,7 +306,7 @@ def test_a_line_through_a_corner_is_there_without_any_inset() -> None:
 
 def test_a_stripe_narrower_than_the_least_line_is_no_profile() -> None:
     with pytest.raises(ValueError, match="stripe_mm"):
-        Scan.model_validate({**SCAN.model_dump(), "stripe_mm": 0.1, "least_mm": 0.5})
+        ScanStrategy.model_validate({**SCAN.model_dump(), "stripe_mm": 0.1, "least_mm": 0.5})
 
 
 @pytest.mark.parametrize(

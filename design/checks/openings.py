@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.design.checks.mesh import pieces_of
-from batchone.design.checks.walls import measure_walls
+from batchone.design.checks.walls import Walls, measure_walls
 from batchone.design.checks.wedges import OPENINGS
 from batchone.design.cranial.columns import submesh
+from batchone.design.triangles import area_vectors
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, Mesh, Part, Vector, judge
 
@@ -29,7 +30,7 @@ def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
             index = walls.at_share(_SHARE)
             if index is not None and walls.thickness_mm[index] < narrowest:
                 narrowest, called = float(walls.thickness_mm[index]), part.labels[number]
-                where = _across(part.mesh, int(walls.face[index]), narrowest)
+                where = _middle(part.mesh, walls)
     if where is None:
         return ()
     limit_mm = process.min_hole_mm
@@ -42,9 +43,11 @@ def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     )  # fmt: skip
 
 
-def _across(mesh: Mesh, face: int, width_mm: float) -> Vector:
-    """The middle of the hole where it is narrowest: half its width off a triangle of its wall."""
-    corners = mesh.vertices_mm[mesh.faces[face]]
-    normal = np.cross(corners[1] - corners[0], corners[2] - corners[0])
-    x, y, z = (corners.mean(axis=0) + 0.5 * width_mm * normal / np.linalg.norm(normal)).tolist()
+def _middle(mesh: Mesh, walls: Walls) -> Vector:
+    """Mean of the middles between a hole's wall and what lies across: on its axis, however slanted its ends are."""
+    chosen = Mesh(mesh.vertices_mm, mesh.faces[walls.face])
+    vectors = area_vectors(chosen)
+    outward = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+    middles = mesh.vertices_mm[chosen.faces].mean(axis=1) + 0.5 * walls.thickness_mm[:, None] * outward
+    x, y, z = np.average(middles, axis=0, weights=walls.area_mm2).tolist()
     return (x, y, z)

@@ -131,9 +131,8 @@ def signed_distance_mm(
 
 def within(places_mm: FloatArray, surface: Index, reach_mm: float) -> BoolArray:
     """(n,) whether places (n, 3) lie nearer to a surface than ``reach_mm``: few need to be measured to say so."""
-    corners = surface.mesh.vertices_mm[surface.mesh.faces]
-    longest_mm = float(np.sqrt(((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2).max(initial=0.0)))
-    to_vertex = _to_vertex_mm(places_mm, surface.tree, reach_mm + longest_mm + float(np.sqrt(3.0)) * THIN_MM)
+    from_vertex_mm = 2.0 * float(surface.balls[:, 3].max())  # no place of a triangle is further from its corners
+    to_vertex = _to_vertex_mm(places_mm, surface.tree, reach_mm + from_vertex_mm + float(np.sqrt(3.0)) * THIN_MM)
     near = np.asarray(to_vertex < reach_mm)
     unsure = np.flatnonzero(~near & np.isfinite(to_vertex))
     near[unsure] = nearest_mm(places_mm[unsure], surface, within_mm=reach_mm) < reach_mm
