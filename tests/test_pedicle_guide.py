@@ -376,11 +376,10 @@ class TestGuide:
 
 class TestChecks:
     def test_a_guide_that_lies_too_near_is_found(self) -> None:
-        _, device = made()
-        part = device.parts[0]
-        way = np.array(made()[0].axis("insertion-L3").direction)
-        pushed = replace(part, mesh=Mesh(part.mesh.vertices_mm - 0.2 * way, part.mesh.faces))
-        found = contact_findings(pushed, spine().bones[0].mesh, offset_mm=0.2, limits=LIMITS)
+        proposal, device = made()
+        part, way = device.parts[0], proposal.axis("insertion-L3")
+        pushed = replace(part, mesh=Mesh(part.mesh.vertices_mm - 0.2 * np.array(way.direction), part.mesh.faces))
+        found = contact_findings(pushed, spine().bones[0].mesh, way, offset_mm=0.2, limits=LIMITS)
         assert {f.what.split(": ")[1] for f in found if f.verdict == "fail"} >= {
             "|gap - set|, 95 % of the contact",
             "nearest to the bone, minus set",

@@ -134,7 +134,7 @@ def plain_findings(
     part: Part, bone: Bone, *, way: Axis, holes: tuple[Axis, ...], sizes: Sizes, limits: FamilyLimits
 ) -> tuple[Finding, ...]:
     """Contact, clearance and way out of a plain guide, and each bore against its plan; ``limits`` needs their gates."""
-    findings = contact_findings(part, bone.mesh, offset_mm=sizes.offset_mm, limits=limits)
+    findings = contact_findings(part, bone.mesh, way, offset_mm=sizes.offset_mm, limits=limits)
     findings += way_out_findings(part, bone.mesh, way, limits)
     for hole in holes:
         findings += bore_findings(part, f"bore-{hole.name}", hole, set_mm=sizes.bore_mm, limits=limits)

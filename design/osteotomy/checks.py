@@ -55,7 +55,9 @@ def sits_on_bone(checked: Checked) -> tuple[Finding, ...]:
     return tuple(
         finding
         for case in _cases(checked)
-        for finding in contact_findings(case.part, case.bone.mesh, offset_mm=offset_mm, limits=checked.limits)
+        for finding in contact_findings(
+            case.part, case.bone.mesh, checked.plan.axis(f"insertion{case.end}"), offset_mm=offset_mm, limits=checked.limits
+        )
     )
 
 

@@ -33,7 +33,9 @@ def sits_on_bone(checked: Checked) -> tuple[Finding, ...]:
     return tuple(
         finding
         for part, bone in _guides(checked)
-        for finding in contact_findings(part, bone.mesh, offset_mm=offset_mm, limits=checked.limits)
+        for finding in contact_findings(
+            part, bone.mesh, checked.plan.axis(insertion_name(bone)), offset_mm=offset_mm, limits=checked.limits
+        )
     )
 
 
