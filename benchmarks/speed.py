@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers.environment import interpreter
+
 PEERS = Path(__file__).parent / "peers"
 ROUNDS = 3
 LAYER_MM = 0.03
@@ -132,8 +134,12 @@ def _best(work: Any) -> tuple[float, Any]:
     return sorted(times)[len(times) // 2], result
 
 
-def _peer(script: str, variant: str, *arguments: Any) -> dict[str, Any]:
-    command = [sys.executable, str(PEERS / f"{script}.py"), variant, *map(str, arguments)]
+def _peer(script: str, variant: str, *arguments: Any, package: str = "") -> dict[str, Any]:
+    """Run a peer; with ``package`` in an environment of its own."""
+    python, why = interpreter(package) if package else (Path(sys.executable), "")
+    if python is None:
+        return {"name": script, "variant": variant, "seconds": float("nan"), "versions": {package: why}}
+    command = [str(python), str(PEERS / f"{script}.py"), variant, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         return {"name": script, "variant": variant, "seconds": float("nan"), "versions": {"failed": done.stderr.strip()[-80:]}}

@@ -18,6 +18,8 @@ class ScanStrategy(Model):
     ``hatch_gap_mm`` is what lines keep off that track.
     Lines lie ``hatch_mm`` apart; they run at ``first_deg`` in the first layer and are turned by ``turn_deg`` from layer to layer;
     ``stripe_mm`` cuts them into stripes of that width, None leaves them whole; those shorter than ``least_mm`` are left out.
+    The laser takes ``line_s`` to go on and off, and up to ``corner_s`` (where it turns back) at a corner of a contour; a jump
+    speeds up by ``jump_mm_per_s2`` to ``jump_mm_per_s`` and takes ``jump_s`` to settle.
     """
 
     hatch_mm: Positive
@@ -29,7 +31,10 @@ class ScanStrategy(Model):
     least_mm: Positive
     hatch_mm_per_s: Positive
     contour_mm_per_s: Positive
+    line_s: Annotated[float, Field(ge=0)]
+    corner_s: Annotated[float, Field(ge=0)]
     jump_mm_per_s: Positive
+    jump_mm_per_s2: Positive
     jump_s: Annotated[float, Field(ge=0)]
     sources: dict[str, str]
 
@@ -45,7 +50,8 @@ class Process(Model):
 
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
     that nobody has confirmed. ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is
-    in it; ``recoat_s`` is the time of a layer apart from that.
+    in it; ``recoat_s`` is the time of a layer apart from that. An estimate of time lies within the share
+    ``time_within`` of what the machine takes.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Process(Model):
     part_spacing_mm: Positive
     recoat_s: Positive
     setup_s: Annotated[float, Field(ge=0)]
+    time_within: Annotated[float, Field(gt=0, lt=1)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]
     sources: dict[str, str]
     scan: ScanStrategy | None = None

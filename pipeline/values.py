@@ -406,11 +406,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the build will take."""
+    """What the build will take; its time lies between ``seconds_low`` and ``seconds_high``."""
 
     layers: int
     height_mm: float
     seconds: float
+    seconds_low: float
+    seconds_high: float
     material_g: float
     part_volume_mm3: float
     basis: str

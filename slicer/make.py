@@ -13,12 +13,13 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, judge
 from batchone.slicer.cli_format import write_cli
 from batchone.slicer.cups import without_cups
-from batchone.slicer.estimate import estimate, scanned_s
+from batchone.slicer.estimate import estimate
 from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance, stances, stand
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, volume_mm3
+from batchone.slicer.scan_time import drawn_s
 from batchone.slicer.supports import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 
@@ -87,7 +88,7 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
             process,
             layers=layers.count,
             volume_mm3=volume,
-            scanned_s=scanned_s(layers, lines, process.scan) if lines and process.scan else None,
+            scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
         ),
         findings=(*findings, *cups, *support_findings(parts, stances, process), *_image_findings(process)),
         part_3mf=part_3mf,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import math
+import re
 import struct
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 import pytest
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,13 +25,13 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.layer_picture import layer_png
 from batchone.pipeline.process import ScanStrategy
-from batchone.pipeline.values import FloatArray
+from batchone.pipeline.values import FloatArray, Mesh
 from batchone.slicer.cli_format import SHORT_UNIT_MM, read_cli, write_cli
-from batchone.slicer.estimate import scanned_s
 from batchone.slicer.hatch import Hatches, hatch, lengths_mm, no_hatches
-from batchone.slicer.layers import Layers
+from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.profiles import load_process
 from batchone.slicer.readback import _hatch_findings
+from batchone.slicer.scan_time import drawn_s
 
 
 def _sibling(name: str) -> ModuleType:
@@ -54,7 +56,8 @@ SHORT_BODY, SHORT_HEADER, SQUARE, plug, stack = (
 
 SCAN = ScanStrategy(
     hatch_mm=0.1, beam_mm=0.05, hatch_gap_mm=0.05, first_deg=0.0, turn_deg=67.0, least_mm=0.001,
-    hatch_mm_per_s=1000.0, contour_mm_per_s=500.0, jump_mm_per_s=5000.0, jump_s=0.001, sources={},
+    hatch_mm_per_s=1000.0, contour_mm_per_s=500.0, line_s=0.002, corner_s=0.004,
+    jump_mm_per_s=5000.0, jump_mm_per_s2=1e6, jump_s=0.001, sources={},
 )  # fmt: skip
 
 
@@ -338,11 +341,47 @@ def test_the_time_is_that_of_lines_contours_and_jumps() -> None:
         np.array([[1.1, 1.1, 1.9, 1.1], [1.9, 1.2, 1.1, 1.2]]), np.array([0, 2]), np.zeros(1, np.int32), np.zeros(1, np.int32)
     )
     layers = stack((0, SQUARE, 1.0), count=1)
-    contour_s, lines_s = 4.0 / 500.0, 1.6 / 1000.0
-    jumps_s = (math.hypot(0.1, 0.1) + 0.1) / 5000.0 + 3 * 0.001  # to the contour, from it to the first line, to the second
-    assert scanned_s(layers, lines, SCAN) == pytest.approx(contour_s + lines_s + jumps_s, rel=1e-12)
-    two = stack((0, SQUARE, 1.0), (1, SQUARE, 1.0), count=2)  # nothing is jumped from layer to layer
-    assert scanned_s(two, no_hatches(), SCAN) == pytest.approx(2 * (contour_s + 0.001), rel=1e-12)
+    contour_s, lines_s = 4.0 / 500.0 + 3 * 0.5 * 0.004 + 0.002, 1.6 / 1000.0 + 2 * 0.002
+    jumps_s = 2 * math.sqrt(math.hypot(0.1, 0.1) / 1e6) + 2 * math.sqrt(0.1 / 1e6) + 2 * 0.001  # too short to reach the speed
+    assert drawn_s(layers, lines, SCAN) == pytest.approx([contour_s + lines_s + jumps_s], rel=1e-12)
+    quick = SCAN.model_copy(update={"jump_mm_per_s": 100.0})
+    jumps_s = (math.hypot(0.1, 0.1) + 0.1) / 100.0 + 2 * 100.0 / 1e6 + 2 * 0.001
+    assert drawn_s(layers, lines, quick) == pytest.approx([contour_s + lines_s + jumps_s], rel=1e-12)
+    two = stack((0, SQUARE, 1.0), (2, SQUARE, 1.0), count=3)  # nothing is jumped from layer to layer
+    assert drawn_s(two, no_hatches(), SCAN) == pytest.approx([contour_s, 0.0, contour_s], rel=1e-12)
+
+
+def box(low: tuple[float, float, float], high: tuple[float, float, float]) -> Mesh:
+    whole = trimesh.creation.box(bounds=[low, high])
+    return Mesh(np.asarray(whole.vertices, dtype=np.float64), np.asarray(whole.faces, dtype=np.int32))
+
+
+def wedge() -> Mesh:
+    corners = [[5, 5, 0], [25, 5, 0], [25, 15, 0], [5, 15, 0], [5, 5, 10], [15, 5, 10], [15, 15, 10], [5, 15, 10]]
+    whole = trimesh.convex.convex_hull(np.array(corners, dtype=np.float64))
+    return Mesh(np.asarray(whole.vertices, dtype=np.float64), np.asarray(whole.faces, dtype=np.int32))
+
+
+@pytest.mark.parametrize(
+    ("name", "bodies"),
+    [
+        ("cube", [box((5, 5, 0), (15, 15, 10))]),
+        ("two cubes", [box((5, 5, 0), (15, 15, 10)), box((115, 5, 0), (125, 15, 10))]),
+        ("wedge", [wedge()]),
+    ],
+)
+def test_the_time_of_a_plate_is_what_is_worked_out_by_hand(name: str, bodies: list[Mesh]) -> None:
+    scan = SCAN.model_copy(
+        update={
+            "hatch_mm": 1.0, "beam_mm": 0.2, "hatch_gap_mm": 0.2, "turn_deg": 0.0, "least_mm": 0.2,
+            "line_s": 1e-4, "corner_s": 1e-4, "jump_mm_per_s2": 2e7, "jump_s": 2e-4,
+        }
+    )  # fmt: skip
+    page = (Path(__file__).parents[1] / "docs" / "estimates.md").read_text(encoding="utf-8")
+    found = re.search(rf"^\| {name} \| ([0-9.]+) s \|$", page, re.MULTILINE)
+    assert found is not None
+    layers = slice_parts(bodies, 1.0)
+    assert drawn_s(layers, hatch(layers, scan), scan).sum() == pytest.approx(float(found[1]), rel=1e-4)
 
 
 def test_the_picture_of_a_layer_shows_outline_lines_and_hole() -> None:

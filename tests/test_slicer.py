@@ -440,10 +440,11 @@ def test_a_machine_that_does_not_run_the_process_is_refused() -> None:
 
 def test_the_estimate_is_its_formula() -> None:
     process = load_process("ti64-lpbf").model_copy(
-        update={"setup_s": 100.0, "recoat_s": 2.0, "density_g_per_mm3": 0.01, "layer_mm": 0.05}
+        update={"setup_s": 100.0, "recoat_s": 2.0, "density_g_per_mm3": 0.01, "layer_mm": 0.05, "time_within": 0.1}
     )
     found = estimate(process, layers=10, volume_mm3=80.0, scanned_s=20.0)
     assert (found.seconds, found.material_g, found.height_mm, found.layers) == (140.0, 0.8, 0.5, 10)
+    assert (found.seconds_low, found.seconds_high) == pytest.approx((126.0, 154.0))
     assert estimate(process, layers=10, volume_mm3=80.0, scanned_s=None).seconds == 120.0
 
 

@@ -1,7 +1,7 @@
-"""Closed mesh -> layers: manifold3d slice and trimesh section.
+"""Closed mesh -> layers: manifold3d slice, trimesh section, PySLM's vector slices.
 
-Usage: python layers.py VARIANT MESH.npz LAYER_MM   with VARIANT manifold3d | trimesh; the file holds `vertices`, `faces`.
-Prints one JSON line: name, variant, seconds, layers, versions. trimesh is timed on every 20th layer and scaled.
+Usage: python layers.py VARIANT MESH.npz LAYER_MM   with VARIANT manifold3d | trimesh | pyslm; the file holds `vertices`, `faces`.
+Prints one JSON line: name, variant, seconds, layers, versions. trimesh and PySLM are timed on every 20th layer and scaled.
 """
 
 import json
@@ -32,6 +32,20 @@ def trimesh_layers(vertices, faces, heights):
     return (time.perf_counter() - started) * len(heights) / len(some)
 
 
+def pyslm_layers(vertices, faces, heights):
+    import pyslm
+    import trimesh
+
+    part = pyslm.Part("body")
+    part.setGeometryByMesh(trimesh.Trimesh(vertices, faces, process=False))
+    some = heights[::20]
+    part.getVectorSlice(float(some[0]))
+    started = time.perf_counter()
+    for z in some:
+        part.getVectorSlice(float(z))
+    return (time.perf_counter() - started) * len(heights) / len(some)
+
+
 if __name__ == "__main__":
     from importlib.metadata import version
 
@@ -39,6 +53,11 @@ if __name__ == "__main__":
     data = np.load(path)
     z = data["vertices"][:, 2]
     heights = np.arange(z.min() + layer_mm / 2, z.max(), layer_mm)
-    seconds = {"manifold3d": manifold_layers, "trimesh": trimesh_layers}[variant](data["vertices"], data["faces"], heights)
-    versions = {name: version(name) for name in ("manifold3d", "trimesh")}
+    work, packages = {
+        "manifold3d": (manifold_layers, ("manifold3d",)),
+        "trimesh": (trimesh_layers, ("trimesh",)),
+        "pyslm": (pyslm_layers, ("PythonSLM", "trimesh")),
+    }[variant]
+    seconds = work(data["vertices"], data["faces"], heights)
+    versions = {name: version(name) for name in packages}
     print(json.dumps({"name": "layers", "variant": variant, "seconds": seconds, "layers": len(heights), "versions": versions}))

@@ -189,6 +189,8 @@ def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildE
         layer_mm=process.layer_mm,
         height_mm=estimate.height_mm,
         seconds=estimate.seconds,
+        seconds_low=estimate.seconds_low,
+        seconds_high=estimate.seconds_high,
         material_g=estimate.material_g,
         part_volume_mm3=estimate.part_volume_mm3,
         layers_volume_mm3=layers.volume_mm3,

@@ -89,6 +89,8 @@ class BuildEntry(Model):
     layer_mm: float
     height_mm: float
     seconds: float
+    seconds_low: float = 0.0
+    seconds_high: float = 0.0
     material_g: float
     part_volume_mm3: float
     layers_volume_mm3: float

@@ -177,14 +177,18 @@ def _figure_words(name: str, value: float) -> tuple[str, str]:
 
 def _estimate_rows(manifest: JobManifest) -> list[list[str]]:
     build = manifest.build
-    hours, minutes = divmod(round(build.seconds / 60.0), 60)
     return [
         ["layers", f"{build.layers} of {build.layer_mm:g} mm, {build.height_mm:.2f} mm high"],
         *([["lines", f"{build.hatches:,} lines of the laser, {build.hatches_mm / 1e6:.2f} km"]] if build.hatches else []),
-        ["time", f"{hours} h {minutes:02d} min"],
+        ["time", f"{_hours(build.seconds)}, between {_hours(build.seconds_low)} and {_hours(build.seconds_high)}"],
         ["material", f"{build.material_g:.1f} g, part volume {build.part_volume_mm3:.1f} mm³"],
         ["basis", build.basis],
     ]
+
+
+def _hours(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60.0), 60)
+    return f"{hours} h {minutes:02d} min"
 
 
 def _scan_findings(findings: Sequence[FindingEntry]) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""How long a laser draws the contours and lines of each layer, from the vectors themselves.
+
+In the order of the file, contours of a layer before its lines. Drawn at constant speed; in between the mirrors jump from rest to
+rest, with constant acceleration up to the speed of a jump. Nothing is jumped from layer to layer: that is done while the machine
+recoats.
+
+=====================  =====================================================================================
+a line                 length / its speed, + ``line_s`` for the laser to go on and off
+a contour              length / its speed, + ``line_s``, + ``corner_s`` x (1 - cos turn) / 2 at each inner corner
+a jump of length d     d / v + v / a, or 2 sqrt(d / a) when too short to reach v; + ``jump_s`` to settle
+=====================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from batchone.pipeline.process import ScanStrategy
+from batchone.pipeline.values import FloatArray
+from batchone.slicer.hatch import Hatches
+from batchone.slicer.layers import Layers
+
+
+def drawn_s(layers: Layers, hatches: Hatches, scan: ScanStrategy) -> FloatArray:
+    """(layers,) seconds of drawing and jumping, float64."""
+    every = np.arange(layers.count + 1)
+    group = np.searchsorted(hatches.layer, every).astype(np.int64)
+    speeds = np.array(
+        [
+            scan.contour_mm_per_s, scan.hatch_mm_per_s, scan.line_s, scan.corner_s,
+            scan.jump_mm_per_s, scan.jump_mm_per_s2, scan.jump_s,
+        ]
+    )  # fmt: skip
+    return _drawn(
+        np.ascontiguousarray(layers.points_mm), layers.loop_start, np.searchsorted(layers.loop_layer, every).astype(np.int64),
+        np.ascontiguousarray(hatches.vectors_mm), hatches.start[group], speeds,
+    )  # fmt: skip
+
+
+_POINTS = numba.types.Array(numba.float64, 2, "C", readonly=True)
+_OFFSETS = numba.types.Array(numba.int64, 1, "C", readonly=True)
+
+
+@numba.njit(numba.float64(numba.float64, numba.float64[::1]), cache=True)
+def _jump_s(length: float, speeds: FloatArray) -> float:
+    speed, acceleration, settling = speeds[4], speeds[5], speeds[6]
+    if length * acceleration < speed * speed:
+        return 2.0 * math.sqrt(length / acceleration) + settling
+    return length / speed + speed / acceleration + settling
+
+
+@numba.njit(numba.float64[::1](_POINTS, _OFFSETS, _OFFSETS, _POINTS, _OFFSETS, numba.float64[::1]), cache=True, nogil=True)
+def _drawn(
+    points: FloatArray,
+    loop_start: npt.NDArray[np.int64],
+    loops: npt.NDArray[np.int64],
+    lines: FloatArray,
+    first_line: npt.NDArray[np.int64],
+    speeds: FloatArray,
+) -> FloatArray:
+    """``loops`` and ``first_line`` (layers + 1,): the first contour and the first line of each layer."""
+    contour, hatch, switch, corner = speeds[0], speeds[1], speeds[2], speeds[3]
+    found = np.zeros(len(loops) - 1)
+    for layer in range(len(found)):
+        x, y, seconds, resting = 0.0, 0.0, 0.0, True
+        for loop in range(loops[layer], loops[layer + 1]):
+            begin, end = loop_start[loop], loop_start[loop + 1]
+            if not resting:
+                seconds += _jump_s(math.hypot(points[begin, 0] - x, points[begin, 1] - y), speeds)
+            x, y, resting = points[begin, 0], points[begin, 1], False
+            before_x, before_y, before = 0.0, 0.0, 0.0
+            seconds += switch
+            for k in range(begin + 1, end + 1):
+                at = k if k < end else begin  # closed
+                dx, dy = points[at, 0] - x, points[at, 1] - y
+                length = math.hypot(dx, dy)
+                seconds += length / contour
+                if before > 0.0 and length > 0.0:
+                    seconds += corner * 0.5 * (1.0 - (dx * before_x + dy * before_y) / (length * before))
+                if length > 0.0:
+                    before_x, before_y, before = dx, dy, length
+                x, y = points[at, 0], points[at, 1]
+        for k in range(first_line[layer], first_line[layer + 1]):
+            if not resting:
+                seconds += _jump_s(math.hypot(lines[k, 0] - x, lines[k, 1] - y), speeds)
+            resting = False
+            x, y = lines[k, 2], lines[k, 3]
+            seconds += math.hypot(x - lines[k, 0], y - lines[k, 1]) / hatch + switch
+        found[layer] = seconds
+    return found
