@@ -284,17 +284,18 @@ def layers(
     job: Path,
     at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")],
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw the layer into this PNG file.")] = None,
+    text: Annotated[Path | None, typer.Option("--text", help="Write all layers into this file, as text (ASCII CLI).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what a job's layer at a height holds: loops, area, hatches; and draw it."""
+    """Print what a job's layer at a height holds: loops, area, hatches; draw it; write all layers as text."""
     from batchone.pipeline.inspection import layer_at
 
-    tree = layer_at(job, at, picture)
-    text = (
+    tree = layer_at(job, at, picture, text)
+    words = (
         "layer {layer} of {layers}, top at {top_mm:.3f} mm: {loops} loops, area {area_mm2:.2f} mm2, "
         "{hatches} hatches of {hatches_mm:.1f} mm"
     )
-    typer.echo(_json(tree) if as_json else text.format(**tree))
+    typer.echo(_json(tree) if as_json else words.format(**tree))
 
 
 @app.command()

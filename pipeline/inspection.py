@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batchone.pipeline.config import SiteSettings, protocol_at
+from batchone.pipeline.disk import write_bytes
 from batchone.pipeline.errors import InputError, MachineError, OrderError
 from batchone.pipeline.intake.make import SeriesSummary, inspect_study
 from batchone.pipeline.intake.protocol import failure
@@ -193,8 +194,9 @@ def _judgement_table(judged: Mapping[str, Judgement]) -> RenderableType:
     return table
 
 
-def layer_at(job: Path, height_mm: float, picture: Path | None = None) -> dict[str, Any]:
-    """Contours and hatches of the layer that holds a height above the plate; drawn into a PNG file where one is named.
+def layer_at(job: Path, height_mm: float, picture: Path | None = None, text: Path | None = None) -> dict[str, Any]:
+    """Contours and hatches of the layer that holds a height above the plate; drawn into a PNG file, and the whole file written as
+    text, where they are named.
 
     Raises
     ------
@@ -216,10 +218,11 @@ def layer_at(job: Path, height_mm: float, picture: Path | None = None) -> dict[s
             f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build"
         )
     lines_mm = found.hatches.of(layer)
-    if picture:
-        if not picture.parent.is_dir():
-            raise OrderError(f"{picture.parent} is no folder", hint="name the picture in a folder that is there")
-        picture.write_bytes(layer_png(found, layer))
+    for file, content in ((picture, lambda: layer_png(found, layer)), (text, found.to_text)):
+        if file and not file.parent.is_dir():
+            raise OrderError(f"{file.parent} is no folder", hint="name a file in a folder that is there")
+        if file:
+            write_bytes(file, content())
     return {
         "layer": layer + 1,
         "layers": found.layers.count,
@@ -229,4 +232,5 @@ def layer_at(job: Path, height_mm: float, picture: Path | None = None) -> dict[s
         "hatches": len(lines_mm),
         "hatches_mm": round(float(lengths_mm(lines_mm).sum()), 3),
         "picture": str(picture) if picture else None,
+        "text": str(text) if text else None,
     }

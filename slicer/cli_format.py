@@ -1,4 +1,4 @@
-"""Common Layer Interface 2.0, binary: a writer, and a reader that refuses whatever the writer could not have written.
+"""Common Layer Interface 2.0: a writer, and a reader that refuses whatever the writer could not have written.
 
 Rules (CLI 2.0 specification): ASCII header from ``$$HEADERSTART`` to ``$$HEADEREND``, then at once little-endian commands;
 z is the upper surface of a layer, ascending; a closed polyline repeats its first point; dir 0 = hole (clockwise),
@@ -8,7 +8,6 @@ z is the upper surface of a layer, ascending; a closed polyline repeats its firs
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,26 +15,15 @@ from typing import Final
 
 import numpy as np
 
-from batchone.pipeline.errors import MachineError
 from batchone.pipeline.values import FloatArray, Vector
+from batchone.slicer.cli_header import LONG_UNIT_MM, SHORT_UNIT_MM, Header, damaged, read_header
+from batchone.slicer.cli_text import commands, text_of
 from batchone.slicer.encode import encode_hatches, encode_long, encode_short, opened
 from batchone.slicer.hatch import Hatches, no_hatches
 from batchone.slicer.layers import Layers
 
-SHORT_UNIT_MM: Final = 0.005  # unsigned 16-bit coordinates then reach 327.675 mm; the finest common unit that holds a plate
-LONG_UNIT_MM: Final = 1.0  # float32 coordinates in mm
 _SHORT_MAX: Final = 65535
 _LAYER_LONG, _LAYER_SHORT, _POLYLINE_SHORT, _POLYLINE_LONG, _HATCHES_SHORT, _HATCHES_LONG = 127, 128, 129, 130, 131, 132
-_MAX_HEADER_BYTES: Final = 65_536  # a header is a few lines; more is not ours
-_NUMBER = r"-?\d+\.\d+"
-_HEADER: Final = re.compile(
-    r"\$\$HEADERSTART\n\$\$BINARY\n"
-    rf"\$\$UNITS/(?P<unit>{_NUMBER})\n\$\$VERSION/200\n"
-    r'(?P<labels>(?:\$\$LABEL/\d{1,5},"[A-Za-z0-9 ._-]{1,80}"\n)+)'
-    rf"\$\$DIMENSION/(?P<box>{_NUMBER}(?:,{_NUMBER}){{5}})\n"
-    r"\$\$LAYERS/(?P<layers>\d{1,7})\n\$\$HEADEREND"
-)
-_LABEL: Final = re.compile(r'\$\$LABEL/(\d+),"([^"]+)"\n')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +32,8 @@ class CliFile:
 
     Attributes
     ----------
-    unit_mm
-        mm per unit of the file.
-    labels
-        Part names; polyline id i belongs to ``labels[i - 1]``.
-    box_mm
-        ``$$DIMENSION``: lower and upper corner, mm.
+    header
+        What the header says.
     top_mm
         (count,) float64: upper surface of each layer, mm.
     layers
@@ -58,12 +42,19 @@ class CliFile:
         The lines between them.
     """
 
-    unit_mm: float
-    labels: tuple[str, ...]
-    box_mm: tuple[Vector, Vector]
+    header: Header
     top_mm: FloatArray
     layers: Layers
     hatches: Hatches
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Part names; polyline id i belongs to ``labels[i - 1]``."""
+        return self.header.labels
+
+    def to_text(self) -> bytes:
+        """The same file as text: slower and larger, for readers and people that want it."""
+        return text_of(self.header, self.top_mm, self.layers, self.hatches)
 
 
 def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None = None) -> bytes:
@@ -97,19 +88,13 @@ def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None
     # outward to whole units, so that every rounded point lies inside
     corner = np.floor(np.array([*low, 0.0]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
     far = np.ceil(np.array([*high, top_mm[-1]]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
-    lines = ["$$HEADERSTART", "$$BINARY", f"$$UNITS/{unit_mm:.6f}", "$$VERSION/200"]
-    lines += [f'$$LABEL/{i},"{label_text(name)}"' for i, name in enumerate(part_names, start=1)]
-    lines += ["$$DIMENSION/" + ",".join(f"{v:.6f}" for v in (*corner, *far)), f"$$LAYERS/{layers.count}", "$$HEADEREND"]
-    return b"".join(("\n".join(lines).encode("ascii"), memoryview(body).cast("B")))
-
-
-def label_text(name: str) -> str:
-    """A part name as a CLI label holds it: printable ASCII without quotes or slashes, at most 80 characters."""
-    return re.sub(r"[^A-Za-z0-9 ._-]", "_", name)[:80] or "_"
+    box = (float(corner[0]), float(corner[1]), float(corner[2])), (float(far[0]), float(far[1]), float(far[2]))
+    header = Header(True, unit_mm, tuple(part_names), box, layers.count)
+    return b"".join((header.to_bytes(), memoryview(body).cast("B")))
 
 
 def read_cli(data: bytes) -> CliFile:
-    """Read a binary CLI file as :func:`write_cli` writes it.
+    """Read a CLI file as :func:`write_cli` and :meth:`CliFile.to_text` write it.
 
     Raises
     ------
@@ -117,31 +102,21 @@ def read_cli(data: bytes) -> CliFile:
         Anything unexpected: truncated, unknown command, layers not ascending, open or mis-directed contour, a count or
         dimension that does not agree with the header.
     """
-    header = _HEADER.match(data[:_MAX_HEADER_BYTES].decode("latin-1"))
-    if header is None:
-        raise _damaged("the header is not that of a binary CLI 2.0 file with units, labels, dimension and layer count")
-    unit_mm = float(header["unit"])
-    labels = _LABEL.findall(header["labels"])
-    if [int(number) for number, _ in labels] != list(range(1, len(labels) + 1)):
-        raise _damaged("labels are not numbered 1, 2, 3...")
-    if unit_mm not in (SHORT_UNIT_MM, LONG_UNIT_MM):
-        raise _damaged(f"unit is {unit_mm:g} mm, must be {SHORT_UNIT_MM:g} or {LONG_UNIT_MM:g} mm")
-    body = data[header.end() :]
-    found = _walk(body, short=unit_mm == SHORT_UNIT_MM, parts=len(labels))
-    if len(found.top) != int(header["layers"]):
-        raise _damaged(f"{len(found.top)} layers, header says {header['layers']}")
-    top_mm = np.array(found.top, dtype=np.float64) * unit_mm
+    header, at = read_header(data)
+    if header.unit_mm not in (SHORT_UNIT_MM, LONG_UNIT_MM):
+        raise damaged(f"unit is {header.unit_mm:g} mm, must be {SHORT_UNIT_MM:g} or {LONG_UNIT_MM:g} mm")
+    body = data[at:] if header.binary else commands(data[at:].decode("latin-1"))
+    found = _walk(body, short=header.unit_mm == SHORT_UNIT_MM, parts=len(header.labels))
+    if len(found.top) != header.layers:
+        raise damaged(f"{len(found.top)} layers, header says {header.layers}")
+    top_mm = np.array(found.top, dtype=np.float64) * header.unit_mm
     if np.any(np.diff(top_mm, prepend=0.0) <= 0) or not np.isfinite(top_mm).all():
-        raise _damaged("layer heights do not ascend")
-    numbers = [float(v) for v in header["box"].split(",")]
-    if not np.isfinite(numbers).all() or not (np.array(numbers[:3]) < np.array(numbers[3:])).all():
-        raise _damaged("$$DIMENSION is no box")
-    box = (numbers[0], numbers[1], numbers[2]), (numbers[3], numbers[4], numbers[5])
-    layers = _contours(body, found, unit_mm, float(top_mm[0]))
-    hatches = _lines(body, found, unit_mm)
-    _refuse_outside(layers.points_mm, top_mm, box)
-    _refuse_outside(hatches.vectors_mm.reshape(-1, 2), top_mm, box)
-    return CliFile(unit_mm, tuple(name for _, name in labels), box, top_mm, layers, hatches)
+        raise damaged("layer heights do not ascend")
+    layers = _contours(body, found, header.unit_mm, float(top_mm[0]))
+    hatches = _lines(body, found, header.unit_mm)
+    _refuse_outside(layers.points_mm, top_mm, header.box_mm)
+    _refuse_outside(hatches.vectors_mm.reshape(-1, 2), top_mm, header.box_mm)
+    return CliFile(header, top_mm, layers, hatches)
 
 
 def _bounds(points_mm: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -183,15 +158,15 @@ def _walk(body: bytes, *, short: bool, parts: int) -> _Found:
     at, end = 0, len(body)
     while at < end:
         if at + 2 > end:
-            raise _damaged(f"one byte is left over at byte {at} of the geometry")
+            raise damaged(f"one byte is left over at byte {at} of the geometry")
         command = body[at] | body[at + 1] << 8
         at += 2
         if command not in payloads:
             known = ", ".join(map(str, payloads))
-            raise _damaged(f"command {command} at byte {at - 2} of the geometry, expected one of {known}")
+            raise damaged(f"command {command} at byte {at - 2} of the geometry, expected one of {known}")
         payload = payloads[command]
         if at + payload.size > end:
-            raise _damaged(f"truncated in command {command} at byte {at - 2} of the geometry")
+            raise damaged(f"truncated in command {command} at byte {at - 2} of the geometry")
         values = payload.unpack_from(body, at)
         at += payload.size
         if command == layer_command:
@@ -200,19 +175,19 @@ def _walk(body: bytes, *, short: bool, parts: int) -> _Found:
         if command == hatch_command:
             number, size = values
             if not found.top or not 1 <= number <= parts or size < 1:
-                raise _damaged(f"{size} hatches of part {number}; needs a layer, part 1 to {parts}, >= 1")
+                raise damaged(f"{size} hatches of part {number}; needs a layer, part 1 to {parts}, >= 1")
             if at + 2 * size * point_bytes > end:
-                raise _damaged(f"truncated: {size} hatches announced, {(end - at) // (2 * point_bytes)} are left")
+                raise damaged(f"truncated: {size} hatches announced, {(end - at) // (2 * point_bytes)} are left")
             found.lines.append((len(found.top) - 1, number - 1, at, size))
             at += 2 * size * point_bytes
             continue
         number, direction, size = values
         if not found.top or not 1 <= number <= parts or direction not in (0, 1) or size < 4:
-            raise _damaged(
+            raise damaged(
                 f"polyline of part {number}, direction {direction}, {size} points; needs a layer, part 1 to {parts}, 0 or 1, >= 4"
             )
         if at + size * point_bytes > end:
-            raise _damaged(f"truncated: a polyline announces {size} points, {(end - at) // point_bytes} are left")
+            raise damaged(f"truncated: a polyline announces {size} points, {(end - at) // point_bytes} are left")
         found.layer.append(len(found.top) - 1)
         found.part.append(number - 1)
         found.direction.append(direction)
@@ -224,17 +199,17 @@ def _walk(body: bytes, *, short: bool, parts: int) -> _Found:
 
 def _contours(body: bytes, found: _Found, unit_mm: float, layer_mm: float) -> Layers:
     if not found.size:
-        raise _damaged("no contour in it")
+        raise damaged("no contour in it")
     start = np.concatenate([[0], np.cumsum(found.size)]).astype(np.int64)
     offset = np.array(found.offset, dtype=np.int64) // 2
     words = np.frombuffer(body, dtype="<u2").copy()
     points_mm, area_mm2, not_closed = opened(words, offset, start, unit_mm == SHORT_UNIT_MM, unit_mm)
     if not np.isfinite(points_mm).all():
-        raise _damaged("a coordinate is not a finite number")
+        raise damaged("a coordinate is not a finite number")
     if not_closed:
-        raise _damaged(f"{not_closed} contours do not end where they start")
+        raise damaged(f"{not_closed} contours do not end where they start")
     if np.any((area_mm2 > 0) != np.array(found.direction, dtype=bool)) or np.any(area_mm2 == 0):
-        raise _damaged("a contour runs against its direction, or has no area")
+        raise damaged("a contour runs against its direction, or has no area")
     return Layers(
         layer_mm=layer_mm,
         count=len(found.top),
@@ -253,9 +228,9 @@ def _lines(body: bytes, found: _Found, unit_mm: float) -> Hatches:
     vectors = [np.frombuffer(body, dtype=kind, count=4 * size, offset=at).reshape(-1, 4) for _, _, at, size in found.lines]
     lines_mm = np.concatenate(vectors).astype(np.float64) * unit_mm
     if not np.isfinite(lines_mm).all():
-        raise _damaged("a coordinate is not a finite number")
+        raise damaged("a coordinate is not a finite number")
     if (lines_mm[:, :2] == lines_mm[:, 2:]).all(axis=1).any():
-        raise _damaged("a hatch has no length")
+        raise damaged("a hatch has no length")
     layer, part = (np.array([line[k] for line in found.lines], dtype=np.int32) for k in (0, 1))
     sizes = np.array([size for _, _, _, size in found.lines])
     group = np.r_[True, (np.diff(layer) != 0) | (np.diff(part) != 0)]  # a command holds no more than 16 bits can count
@@ -270,8 +245,4 @@ def _refuse_outside(points_mm: FloatArray, top_mm: FloatArray, box: tuple[Vector
     (low_x, low_y), (high_x, high_y) = _bounds(points_mm)
     low, high = np.array([low_x, low_y, 0.0]), np.array([high_x, high_y, top_mm[-1]])
     if np.any(low < np.array(box[0]) - slack_mm) or np.any(high > np.array(box[1]) + slack_mm):
-        raise _damaged("geometry lies outside $$DIMENSION")
-
-
-def _damaged(what: str) -> MachineError:
-    return MachineError(f"layer file (CLI) refused: {what}", hint="write the layers again, or ask for the file again")
+        raise damaged("geometry lies outside $$DIMENSION")

@@ -17,7 +17,8 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, judge
-from batchone.slicer.cli_format import SHORT_UNIT_MM, CliFile, read_cli
+from batchone.slicer.cli_format import CliFile, read_cli
+from batchone.slicer.cli_header import SHORT_UNIT_MM
 from batchone.slicer.layers import Layers, layer_count, section_heights
 from batchone.slicer.threemf import Item, read_3mf
 

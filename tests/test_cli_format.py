@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from batchone.pipeline.errors import MachineError
-from batchone.slicer.cli_format import LONG_UNIT_MM, SHORT_UNIT_MM, label_text, read_cli, write_cli
+from batchone.pipeline.job.contours import cli_figures
+from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.cli_header import LONG_UNIT_MM, SHORT_UNIT_MM, label_text, with_medical
+from batchone.slicer.hatch import Hatches
 from batchone.slicer.layers import Layers
 
 # a square of 1 mm in two layers of 0.1 mm; the second has a clockwise triangular hole
@@ -45,7 +48,7 @@ def test_geometry_outside_the_first_octant_is_written_in_the_long_form() -> None
     square = (-3.0, -3.0, -2.0, -3.0, -2.0, -2.0, -3.0, -2.0, -3.0, -3.0)
     first = struct.pack("<Hf", 127, 0.1) + struct.pack("<H3i", 130, 1, 1, 5) + struct.pack("<10f", *square)
     assert body.startswith(first + struct.pack("<Hf", 127, 0.2))
-    assert read_cli(data).unit_mm == LONG_UNIT_MM
+    assert read_cli(data).header.unit_mm == LONG_UNIT_MM
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_geometry_outside_the_first_octant_is_written_in_the_long_form() -> None
 def test_the_short_form_is_taken_just_where_it_can_hold_the_geometry(layer_mm: float, far_mm: float, short: bool) -> None:
     box = np.array([[1.0, 1.0], [far_mm, 1.0], [far_mm, 3.0], [1.0, 3.0]])
     data = write_cli(stack((0, box, 2.0 * (far_mm - 1.0)), count=1, layer_mm=layer_mm), ["bar"])
-    assert read_cli(data).unit_mm == (SHORT_UNIT_MM if short else LONG_UNIT_MM)
+    assert read_cli(data).header.unit_mm == (SHORT_UNIT_MM if short else LONG_UNIT_MM)
 
 
 @pytest.mark.parametrize("shift_mm", [0.0, -4.0])
@@ -122,7 +125,7 @@ def body(*words: int) -> bytes:
         (b"", "header"),
         (b"solid ascii\n", "header"),
         ((SHORT_HEADER + SHORT_BODY).replace(b"/200", b"/100"), "header"),
-        ((SHORT_HEADER + SHORT_BODY).replace(b"$$BINARY", b"$$ASCII"), "header"),
+        ((SHORT_HEADER + SHORT_BODY).replace(b"$$BINARY", b"$$ASCII"), "GEOMETRYSTART"),
         ((SHORT_HEADER + SHORT_BODY).replace(b"0.005000", b"0.010000"), "unit"),
         ((SHORT_HEADER + SHORT_BODY).replace(b"LABEL/1", b"LABEL/2"), "numbered"),
         ((SHORT_HEADER + SHORT_BODY).replace(b"$$LAYERS/2", b"$$LAYERS/3"), "layers"),
@@ -171,3 +174,93 @@ def test_random_bytes_are_refused_and_never_crash() -> None:
             assert file.layers.count == 2
             assert file.layers.area_mm2().min() > -1e9
     assert refused > 350
+
+
+TEXT = (
+    b'$$HEADERSTART\n$$ASCII\n$$UNITS/1.000000\n$$VERSION/200\n$$LABEL/1,"plug"\n'
+    b"$$DIMENSION/1.000000,1.000000,0.000000,2.000000,2.000000,0.200000\n$$LAYERS/2\n$$HEADEREND\n$$GEOMETRYSTART\n"
+    b"$$LAYER/0.100000\n$$POLYLINE/1,1,5,1.000000,1.000000,2.000000,1.000000,2.000000,2.000000,1.000000,2.000000,1.000000,1.000000\n"
+    b"$$HATCHES/1,1,1.100000,1.500000,1.900000,1.500000\n"
+    b"$$LAYER/0.200000\n$$POLYLINE/1,1,5,1.000000,1.000000,2.000000,1.000000,2.000000,2.000000,1.000000,2.000000,1.000000,1.000000\n"
+    b"$$POLYLINE/1,0,4,1.200000,1.200000,1.200000,1.600000,1.600000,1.200000,1.200000,1.200000\n$$GEOMETRYEND\n"
+)
+
+
+def text_layers(data: bytes) -> list[tuple[float, list[tuple[int, int, np.ndarray]], list[np.ndarray]]]:
+    """A reader from the specification alone: tops, polylines (id, dir, points), hatches."""
+    geometry = data.decode("ascii").split("$$GEOMETRYSTART")[1].split("$$GEOMETRYEND")[0]
+    found: list[tuple[float, list[tuple[int, int, np.ndarray]], list[np.ndarray]]] = []
+    for command in geometry.split("$$")[1:]:
+        keyword, numbers = command.strip().split("/")
+        values = np.array(numbers.split(","), dtype=np.float64)
+        if keyword == "LAYER":
+            found.append((float(values[0]), [], []))
+        elif keyword == "POLYLINE":
+            assert len(values) == 3 + 2 * int(values[2])
+            found[-1][1].append((int(values[0]), int(values[1]), values[3:].reshape(-1, 2)))
+        else:
+            assert (keyword, len(values)) == ("HATCHES", 2 + 4 * int(values[1]))
+            found[-1][2].append(values[2:].reshape(-1, 4))
+    return found
+
+
+def hatched_plug() -> bytes:
+    group = np.zeros(1, np.int32)
+    lines = Hatches(np.array([[1.1, 1.5, 1.9, 1.5]]), np.array([0, 1]), group, group)
+    return write_cli(plug(), ["plug"], lines)
+
+
+def test_the_text_form_has_exactly_the_words_of_the_specification_and_reads_back() -> None:
+    binary = read_cli(hatched_plug())
+    assert binary.to_text() == TEXT
+    text = read_cli(TEXT)
+    assert not text.header.binary
+    np.testing.assert_allclose(text.layers.points_mm, binary.layers.points_mm, atol=1e-6)
+    np.testing.assert_array_equal(text.layers.loop_start, binary.layers.loop_start)
+    np.testing.assert_allclose(text.hatches.vectors_mm, binary.hatches.vectors_mm, atol=1e-6)
+    (first, outer, lines), (second, both, none) = text_layers(TEXT)
+    assert (first, second, none) == (0.1, 0.2, [])
+    np.testing.assert_array_equal(outer[0][2], np.vstack([SQUARE, SQUARE[:1]]))
+    assert [(number, direction) for number, direction, _ in both] == [(1, 1), (1, 0)]
+    np.testing.assert_array_equal(lines[0], [[1.1, 1.5, 1.9, 1.5]])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"$$GEOMETRYEND\n", b""),
+        (b"$$LAYER/0.200000", b"$$LAYER/0.050000"),
+        (b"$$HATCHES/1,1,1.1", b"$$HATCHES/1,2,1.1"),
+        (b"$$HATCHES/1,1,1.1", b"$$HATCHES/2,1,1.1"),
+        (b"1.900000,1.500000\n$$LAYER", b"nan,1.500000\n$$LAYER"),
+        (b"$$POLYLINE/1,0,4", b"$$POLYLINE/1,1,4"),
+        (b"1.600000,1.200000,1.200000,1.200000\n", b"1.600000,1.200000,1.200000,1.300000\n"),
+        (b"$$UNITS/1.000000", b"$$UNITS/0.005000"),
+        (b"$$LAYER/0.100000", b"$$DATE/010101\n$$LAYER/0.100000"),
+    ],
+)
+def test_a_changed_text_is_refused(old: bytes, new: bytes) -> None:
+    assert old in TEXT
+    with pytest.raises(MachineError, match="CLI"):
+        read_cli(TEXT.replace(old, new, 1))
+
+
+def test_medical_user_data_stand_in_the_header_by_the_rules_of_the_specification() -> None:
+    said = {"patient-id": "demo-0001", "source-id": "plug", "front-vector": "(0.000000,-1.000000,0.000000)", "study-id": 'a"$$b'}
+    data = with_medical(hatched_plug(), [said, {"source-id": "other"}])
+    uid, length, rest = data.split(b"$$USERDATA/", 1)[1].split(b",", 2)
+    assert uid == b'"batchone-medical"'
+    block = rest[: int(length)]
+    assert rest[int(length) : int(length) + 2] == b"$$"  # the length leads to the byte before the next command
+    items = [b"source-id=plug", b"patient-id=demo-0001", b"study-id=a___b", b"front-vector=(0.000000,-1.000000,0.000000)"]
+    assert block == b"".join(item + b"\0" for item in items) + b"\n"
+    file = read_cli(data)
+    assert [one["source-id"] for one in file.header.medical] == ["plug", "other"]
+    assert with_medical(data, []) == hatched_plug()  # nothing else has changed
+    assert read_cli(file.to_text()).header.medical == file.header.medical
+    assert cli_figures(data) == cli_figures(hatched_plug())
+    for damage in (data.replace(b"patient-id=", b"patient-no="), data.replace(length, b"9", 1), data.replace(b"\0", b"", 1)):
+        with pytest.raises(MachineError):
+            read_cli(damage)
+    with pytest.raises(ValueError, match="patient-name"):
+        with_medical(data, [{"patient-name": "x"}])

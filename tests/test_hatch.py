@@ -26,7 +26,8 @@ from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.layer_picture import layer_png
 from batchone.pipeline.process import ScanStrategy
 from batchone.pipeline.values import FloatArray, Mesh
-from batchone.slicer.cli_format import SHORT_UNIT_MM, read_cli, write_cli
+from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.cli_header import SHORT_UNIT_MM
 from batchone.slicer.hatch import Hatches, hatch, lengths_mm, no_hatches
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.profiles import load_process

@@ -53,6 +53,7 @@ from batchone.pipeline.values import (
     SeriesRecord,
     judge,
 )
+from batchone.slicer.cli_header import KEYWORDS, read_header
 from batchone.slicer.make import slice_device
 from batchone.slicer.profiles import load_machine, load_process
 
@@ -210,6 +211,19 @@ def test_the_manifest_holds_the_figures_of_the_mesh(manifest: JobManifest, value
     assert manifest.build.layers == values["build"].estimate.layers
     assert [f.stage for f in manifest.findings][:3] == ["intake", "check", "check"]
     assert next(f for f in manifest.findings if f.check == "implant.wall").value is None
+
+
+def test_the_layer_file_says_how_the_patient_lies_and_names_nobody(made: tuple[Path, JobFolder], values: dict[str, Any]) -> None:
+    header, _ = read_header((made[0] / "build" / "layers.cli").read_bytes())
+    (said,), (placement,) = header.medical, values["build"].placements
+    front, head = (np.fromstring(said[key].strip("()"), sep=",") for key in ("front-vector", "head-vector"))
+    # parts turn as their pose says: what is in front of the patient is at -y of LPS, the head at +z
+    np.testing.assert_allclose(placement.pose[:3, :3].T @ front, [0.0, -1.0, 0.0], atol=2e-6)
+    np.testing.assert_allclose(placement.pose[:3, :3].T @ head, [0.0, 0.0, 1.0], atol=2e-6)
+    record = values["scan"].record
+    assert (said["patient-id"], said["study-id"]) == (values["order"].case, record.sources_digest[:16])
+    assert float(said["slice-thickness"]) == record.slice_thickness_mm
+    assert set(said) == {*KEYWORDS} - {"institution-id", "examination-date"}
 
 
 def test_another_process_at_another_time_makes_the_same_bytes(made: tuple[Path, JobFolder], keys: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from batchone.pipeline.case import read_case_order
@@ -23,6 +24,7 @@ from batchone.pipeline.markups.order_file import changed_plan
 from batchone.pipeline.order import PlanInput
 from batchone.pipeline.stages import ARGUMENTS, CASE_INPUTS, STAGES
 from batchone.samples.dicom import write_demo
+from batchone.slicer.cli_format import read_cli
 
 IDENTITY = ("TEST^ALPHA", "TEST-0001")
 
@@ -123,9 +125,9 @@ def test_verify_and_the_stock_tools_agree_on_the_job_folder(site: Path, job: Pat
 def test_a_layer_of_a_job_is_counted_and_drawn(job: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    build, picture = json.loads((job / "job.json").read_text())["build"], tmp_path / "layer.png"
+    build, picture, text = json.loads((job / "job.json").read_text())["build"], tmp_path / "layer.png", tmp_path / "layers.cli"
     at_mm = 0.5 * build["height_mm"]
-    done = batchone("layers", job, "--at", str(at_mm), "--picture", picture, "--json")
+    done = batchone("layers", job, "--at", str(at_mm), "--picture", picture, "--text", text, "--json")
     assert done.returncode == 0, done.stderr
     tree = json.loads(done.stdout)
     jsonschema.validate(tree, schema("layers"))
@@ -136,6 +138,10 @@ def test_a_layer_of_a_job_is_counted_and_drawn(job: Path, tmp_path: Path) -> Non
     assert 0.3 * tree["area_mm2"] < 0.08 * tree["hatches_mm"] < tree["area_mm2"]
     with Image.open(picture) as drawn:
         assert len(drawn.convert("RGB").getcolors(maxcolors=1 << 24) or ()) > 100
+    written, whole = read_cli(text.read_bytes()), read_cli((job / "build" / "layers.cli").read_bytes())
+    assert not written.header.binary
+    assert np.abs(written.layers.points_mm - whole.layers.points_mm).max() < 1e-4
+    assert np.abs(written.hatches.vectors_mm - whole.hatches.vectors_mm).max() < 1e-4
     outside = batchone("layers", job, "--at", str(build["height_mm"] + 1.0))
     assert (outside.returncode, outside.stdout) == (5, "")
     assert "the build goes from 0" in outside.stderr

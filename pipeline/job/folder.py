@@ -18,6 +18,7 @@ from batchone.pipeline.job.dicom_out import frame_of, report, shapes
 from batchone.pipeline.job.gaps import gap_pictures
 from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
+from batchone.pipeline.job.medical import medical_blocks
 from batchone.pipeline.job.pictures import make_pictures
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
 from batchone.pipeline.job.report import build_report, clinical_report
@@ -30,6 +31,7 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, JobFolder, Part, Plan, Scan
+from batchone.slicer.cli_header import with_medical
 
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it becomes a file name on every system
 _PRINT_FROM = (".3mf", ".stl", ".step", ".cli")
@@ -166,11 +168,10 @@ def _reread_part(part: Part, files: _Files) -> MeshFigures:
 
 def _write_build(case: Case, files: _Files) -> LayerFigures:
     files.write("build/plate.3mf", case.build.plate_3mf)
-    files.write("build/layers.cli", case.build.layers_cli)
+    files.write("build/layers.cli", with_medical(case.build.layers_cli, medical_blocks(case)))
     reread_plate(case.build, case.checked.device.parts)
-    for name in ("build/plate.3mf", "build/layers.cli"):
-        files.reread(name)
-    return reread_layers(case.build, case.checked.device.parts, case.process)
+    files.reread("build/plate.3mf")
+    return reread_layers(files.reread("build/layers.cli"), case.build, case.checked.device.parts, case.process)
 
 
 def _write_shapes(case: Case, frame: Frame | None, files: _Files) -> DicomEntry | None:

@@ -21,7 +21,7 @@ def layer_png(cli: CliFile, layer: int) -> bytes:
     """PNG of one layer of a layer file, from above, x to the right and y up; what lies in it fills the picture."""
     loops = [loop for part in range(len(cli.labels)) for loop in cli.layers.loops(layer, part)]
     lines = cli.hatches.of(layer)
-    corners = np.concatenate([*loops, np.zeros((0, 2))]) if loops else np.array([cli.box_mm[0][:2], cli.box_mm[1][:2]])
+    corners = np.concatenate([*loops, np.zeros((0, 2))]) if loops else np.array([corner[:2] for corner in cli.header.box_mm])
     low, high = corners.min(axis=0), corners.max(axis=0)
     scale = _TIMES * _SIDE_PX / max(float((high - low).max()), 1e-6)
     edge = _TIMES * _EDGE_PX

@@ -84,7 +84,7 @@ def reread_plate(build: Build, parts: tuple[Part, ...]) -> None:
         _refuse("build/plate.3mf", wanted, figures)
 
 
-def reread_layers(build: Build, parts: tuple[Part, ...], process: Process) -> LayerFigures:
+def reread_layers(data: bytes, build: Build, parts: tuple[Part, ...], process: Process) -> LayerFigures:
     """Read the layers twice, with the slicer's reader and the verifier's: count and volume agree with build and parts.
 
     Raises
@@ -93,8 +93,8 @@ def reread_layers(build: Build, parts: tuple[Part, ...], process: Process) -> La
         The file is refused, or a figure is off.
     """
     name = "build/layers.cli"
-    read = read_cli(build.layers_cli)
-    figures = cli_figures(build.layers_cli)
+    read = read_cli(data)
+    figures = cli_figures(data)
     if not len(read.top_mm) == figures.layers == build.estimate.layers:
         raise MachineError(f"{name} has {figures.layers} layers, must be {build.estimate.layers}", hint=_AGAIN)
     meshes = {part.name: part.mesh for part in parts}
