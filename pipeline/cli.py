@@ -285,12 +285,13 @@ def layers(
     at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")],
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw the layer into this PNG file.")] = None,
     text: Annotated[Path | None, typer.Option("--text", help="Write all layers into this file, as text (ASCII CLI).")] = None,
+    slices: Annotated[Path | None, typer.Option("--slices", help="Write plate and layers into this 3MF file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what a job's layer at a height holds: loops, area, hatches; draw it; write all layers as text."""
+    """Print what a job's layer at a height holds: loops, area, hatches; draw it; write all layers as text or 3MF."""
     from batchone.pipeline.inspection import layer_at
 
-    tree = layer_at(job, at, picture, text)
+    tree = layer_at(job, at, picture, text, slices)
     words = (
         "layer {layer} of {layers}, top at {top_mm:.3f} mm: {loops} loops, area {area_mm2:.2f} mm2, "
         "{hatches} hatches of {hatches_mm:.1f} mm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,9 +194,11 @@ def _judgement_table(judged: Mapping[str, Judgement]) -> RenderableType:
     return table
 
 
-def layer_at(job: Path, height_mm: float, picture: Path | None = None, text: Path | None = None) -> dict[str, Any]:
-    """Contours and hatches of the layer that holds a height above the plate; drawn into a PNG file, and the whole file written as
-    text, where they are named.
+def layer_at(
+    job: Path, height_mm: float, picture: Path | None = None, text: Path | None = None, slices: Path | None = None
+) -> dict[str, Any]:
+    """Contours and hatches of the layer that holds a height above the plate; where they are named: a PNG file of it, the whole
+    file as text, and a 3MF file of plate and layers.
 
     Raises
     ------
@@ -206,6 +208,7 @@ def layer_at(job: Path, height_mm: float, picture: Path | None = None, text: Pat
     from batchone.pipeline.job.layer_picture import layer_png
     from batchone.slicer.cli_format import read_cli
     from batchone.slicer.hatch import lengths_mm
+    from batchone.slicer.slice_stack import with_slices
 
     path = job / "build" / "layers.cli"
     if not path.is_file():
@@ -218,7 +221,12 @@ def layer_at(job: Path, height_mm: float, picture: Path | None = None, text: Pat
             f"height is {height_mm:g} mm, the build goes from 0 to {top_mm:g} mm", hint="give --at within the build"
         )
     lines_mm = found.hatches.of(layer)
-    for file, content in ((picture, lambda: layer_png(found, layer)), (text, found.to_text)):
+    contents: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
+        (picture, lambda: layer_png(found, layer)),
+        (text, found.to_text),
+        (slices, lambda: with_slices((job / "build" / "plate.3mf").read_bytes(), found)),
+    )
+    for file, content in contents:
         if file and not file.parent.is_dir():
             raise OrderError(f"{file.parent} is no folder", hint="name a file in a folder that is there")
         if file:
@@ -233,4 +241,5 @@ def layer_at(job: Path, height_mm: float, picture: Path | None = None, text: Pat
         "hatches_mm": round(float(lengths_mm(lines_mm).sum()), 3),
         "picture": str(picture) if picture else None,
         "text": str(text) if text else None,
+        "slices": str(slices) if slices else None,
     }

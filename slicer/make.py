@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -22,6 +23,7 @@ from batchone.slicer.readback import read_back, volume_mm3
 from batchone.slicer.scan_time import drawn_s
 from batchone.slicer.supports import support_findings
 from batchone.slicer.threemf import Item, write_3mf
+from batchone.slicer.thumbnail import thumbnail_png
 
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
 
@@ -67,7 +69,7 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
     layers = slice_parts(placed, process.layer_mm)
     lines = hatch(layers, process.scan) if process.scan else None
     layers_cli = write_cli(layers, [part.name for part in parts], lines)
-    plate_3mf, part_3mf = _models(checked.device.family, parts, placements, approval)
+    plate_3mf, part_3mf = _models(checked.device.family, parts, placements, approval, process, thumbnail_png(layers))
     findings = read_back(
         parts,
         placements,
@@ -113,7 +115,12 @@ def _refuse_mismatch(process: Process, machine: Machine) -> None:
 
 
 def _models(
-    family: str, parts: tuple[Part, ...], placements: tuple[Placement, ...], approval: Approval
+    family: str,
+    parts: tuple[Part, ...],
+    placements: tuple[Placement, ...],
+    approval: Approval,
+    process: Process,
+    thumbnail: bytes,
 ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
     """The plate in the machine's frame and each part in the patient's, as 3MF."""
     approved = {"approved": approval.digest}
@@ -121,17 +128,45 @@ def _models(
     in_patient = "patient LPS, mm: x to the left, y to the back, z to the head"
     placed = [Item(part.name, part.mesh, placement.pose) for part, placement in zip(parts, placements, strict=True)]
     with ThreadPoolExecutor(_WRITERS) as pool:  # each file is its own, whichever thread writes it
-        plate = pool.submit(write_3mf, placed, title=f"{family}, build plate", notes={"frame": in_plate, **approved})
+        plate = pool.submit(
+            write_3mf,
+            placed,
+            title=f"{family}, build plate",
+            notes={"frame": in_plate, **approved},
+            manifest=_manifest(parts, approval, process),
+            thumbnail=thumbnail,
+        )
         single = [
             pool.submit(
                 write_3mf,
                 [Item(part.name, part.mesh, np.eye(4))],
                 title=f"{family}, {part.name}",
                 notes={"frame": in_patient, **approved},
+                manifest=_manifest((part,), approval, process),
             )
             for part in parts
         ]
         return plate.result(), tuple((part.name, file.result()) for part, file in zip(parts, single, strict=True))
+
+
+def _manifest(parts: tuple[Part, ...], approval: Approval, process: Process) -> bytes:
+    """What whoever changes the file has to keep: process, approved device, functional faces and their tolerances."""
+    tree = {
+        "approved": approval.digest,
+        "process": process.name,
+        "layer_mm": process.layer_mm,
+        "parts": [
+            {
+                "name": part.name,
+                "functional_faces": [
+                    {"label": face.label, "purpose": face.purpose, "tolerance_mm": face.tolerance_mm}
+                    for face in part.functional_faces
+                ],
+            }
+            for part in parts
+        ],
+    }
+    return json.dumps(tree, indent=1).encode()
 
 
 def _image_findings(process: Process) -> list[Finding]:

@@ -34,28 +34,38 @@ _RIGID: Final = 1e-5  # numerical: float32 rotation
 _CORE: Final = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
 _PRODUCTION: Final = "http://schemas.microsoft.com/3dmanufacturing/production/2015/06"
 _XML: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_SLICE: Final = "http://schemas.microsoft.com/3dmanufacturing/slice/2015/07"
+_MODEL_PART, _THUMBNAIL, _MANIFEST = "3D/3dmodel.model", "Metadata/thumbnail.png", "Metadata/batchone.json"
 _CONTENT_TYPES: Final = (
     _XML + '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">\n'
     '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>\n'
-    '<Default Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/>\n</Types>\n'
+    '<Default Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/>\n'
+    '<Default Extension="png" ContentType="image/png"/>\n'
+    '<Default Extension="json" ContentType="application/json"/>\n</Types>\n'
 )
-_RELATIONSHIPS: Final = (
-    _XML + '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">\n'
-    '<Relationship Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel" Target="/3D/3dmodel.model" Id="rel0"/>\n'
-    "</Relationships>\n"
-)
+_RELATIONS: Final = {
+    _MODEL_PART: "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel",
+    _THUMBNAIL: "http://schemas.openxmlformats.org/package/2006/relationships/metadata/thumbnail",
+    _MANIFEST: "http://schemas.openxmlformats.org/package/2006/relationships/mustpreserve",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """One body of a 3MF file: name, mesh (mm, its own frame) and the (4, 4) pose of that frame on the plate."""
+    """One body of a 3MF file: name, mesh (mm, its own frame) and the (4, 4) pose of that frame on the plate.
+
+    ``slices``: the element of the slice extension with its layers, of id ``{id}``, where the file has them.
+    """
 
     name: str
     mesh: Mesh
     pose: FloatArray
+    slices: bytes = b""
 
 
-def write_3mf(items: Sequence[Item], *, title: str, notes: Mapping[str, str]) -> bytes:
+def write_3mf(
+    items: Sequence[Item], *, title: str, notes: Mapping[str, str], manifest: bytes = b"", thumbnail: bytes = b""
+) -> bytes:
     """Write bodies with their build-item transforms; units mm.
 
     Parameters
@@ -66,6 +76,10 @@ def write_3mf(items: Sequence[Item], *, title: str, notes: Mapping[str, str]) ->
         ``Title`` of the file; no patient identity.
     notes
         Our own metadata, written under the namespace ``urn:batchone:3mf:1``.
+    manifest
+        JSON that every program that changes the file has to keep (relationship MustPreserve).
+    thumbnail
+        PNG.
     """
     bodies: list[bytes] = []
     build: list[str] = []
@@ -76,24 +90,34 @@ def write_3mf(items: Sequence[Item], *, title: str, notes: Mapping[str, str]) ->
         digest = sha256(f"{number} {item.name} {transform}\n".encode() + text).hexdigest()
         identity.update(digest.encode())
         name = quoteattr(item.name)
+        stack = f' s:slicestackid="{len(items) + number}"' if item.slices else ""
         bodies += [
-            f'<object id="{number}" name={name} type="model" p:UUID="{_uuid("object", digest)}">\n'.encode(),
+            item.slices.replace(b"{id}", str(len(items) + number).encode(), 1),
+            f'<object id="{number}" name={name} type="model" p:UUID="{_uuid("object", digest)}"{stack}>\n'.encode(),
             text,
             b"</object>\n",
         ]
         build.append(f'<item objectid="{number}" partnumber={name} p:UUID="{_uuid("item", digest)}" transform="{transform}"/>\n')
     metadata = {"Title": title, "Application": "batchone", **{f"b:{key}": text for key, text in notes.items()}}
     identity.update(repr(metadata).encode())
+    names = f'xmlns="{_CORE}" xmlns:p="{_PRODUCTION}" xmlns:b="{NAMESPACE}"'
+    if any(item.slices for item in items):
+        names += f' xmlns:s="{_SLICE}"'
     head = (
-        f'{_XML}<model xmlns="{_CORE}" xmlns:p="{_PRODUCTION}" xmlns:b="{NAMESPACE}" unit="millimeter" xml:lang="en-US">\n'
+        f'{_XML}<model {names} unit="millimeter" xml:lang="en-US">\n'
         + "".join(f'<metadata name={quoteattr(key)} preserve="1">{escape(text)}</metadata>\n' for key, text in metadata.items())
         + "<resources>\n"
     )
     tail = f'</resources>\n<build p:UUID="{_uuid("build", identity.hexdigest())}">\n{"".join(build)}</build>\n</model>\n'
     model = b"".join((head.encode(), *bodies, tail.encode()))
-    return _packed(
-        {"[Content_Types].xml": _CONTENT_TYPES.encode(), "_rels/.rels": _RELATIONSHIPS.encode(), "3D/3dmodel.model": model}
-    )
+    links = _relationships(_MODEL_PART, *([_THUMBNAIL] if thumbnail else []))
+    files = {"[Content_Types].xml": _CONTENT_TYPES.encode(), "_rels/.rels": links, _MODEL_PART: model}
+    if thumbnail:
+        files[_THUMBNAIL] = thumbnail
+    if manifest:  # related to the model: there lib3mf looks for what it has to keep
+        files["3D/_rels/3dmodel.model.rels"] = _relationships(_MANIFEST)
+        files[_MANIFEST] = manifest
+    return _packed(files)
 
 
 def read_3mf(data: bytes) -> tuple[Item, ...]:
@@ -131,6 +155,12 @@ def read_3mf(data: bytes) -> tuple[Item, ...]:
 @lru_cache(maxsize=1)
 def _library() -> Any:
     return lib3mf.get_wrapper()  # loads the shared library: once per process
+
+
+def _relationships(*names: str) -> bytes:
+    links = (f'<Relationship Type="{_RELATIONS[name]}" Target="/{name}" Id="rel{n}"/>\n' for n, name in enumerate(names))
+    head = '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">\n'
+    return f"{_XML}{head}{''.join(links)}</Relationships>\n".encode()
 
 
 def _uuid(role: str, digest: str) -> str:

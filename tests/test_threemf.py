@@ -9,11 +9,16 @@ import zipfile
 import lib3mf
 import numpy as np
 import pytest
+from PIL import Image
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.values import FloatArray, Mesh
+from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.layers import slice_parts
 from batchone.slicer.mesh_text import mesh_text
+from batchone.slicer.slice_stack import with_slices
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
+from batchone.slicer.thumbnail import thumbnail_png
 
 NOTES = {"frame": "patient LPS, mm"}
 
@@ -22,6 +27,11 @@ def wedge() -> Mesh:
     """A tetrahedron without any symmetry, at a far corner of a scanner's frame."""
     corners = np.array([[0.0, 0.0, 0.0], [11.0, 0.0, 0.0], [2.0, 7.0, 0.0], [3.0, 1.0, 5.0]]) + np.array([-123.4, 56.7, -890.1])
     return Mesh(corners, np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]], dtype=np.int32))
+
+
+def standing(x_mm: float) -> Mesh:
+    """The same on a plate, beside its origin."""
+    return Mesh(wedge().vertices_mm - wedge().vertices_mm.min(axis=0) + np.array([5.0 + x_mm, 5.0, 0.0]), wedge().faces)
 
 
 def turned(angle_deg: float, shift_mm: tuple[float, float, float]) -> FloatArray:
@@ -143,3 +153,55 @@ def test_a_mesh_is_manifold_and_oriented_exactly_when_lib3mf_says_so() -> None:
         else:
             with pytest.raises(MachineError, match="3MF file refused"):
                 read_3mf(data)
+
+
+def test_layers_read_back_as_slices_of_their_parts_with_lib3mf() -> None:
+    items = [Item("plug", standing(0.0), np.eye(4)), Item("pin", standing(20.0), np.eye(4))]
+    layers = slice_parts([item.mesh for item in items], 0.5)
+    cli = read_cli(write_cli(layers, ["plug", "pin"]))
+    data = with_slices(write_3mf(items, title="t", notes={}), cli)
+    assert [item.name for item in read_3mf(data)] == ["plug", "pin"]
+    model = lib3mf.get_wrapper().CreateModel()
+    reader = model.QueryReader("3mf")
+    reader.SetStrictModeActive(True)
+    reader.ReadFromBuffer(data)
+    assert reader.GetWarningCount() == 0
+    bodies = model.GetMeshObjects()
+    for part in range(2):
+        assert bodies.MoveNext()
+        stack = bodies.GetCurrentMeshObject().GetSliceStack()
+        assert stack.GetSliceCount() == cli.layers.count
+        for k in range(stack.GetSliceCount()):
+            one = stack.GetSlice(k)
+            assert one.GetZTop() == pytest.approx(0.5 * (k + 1))
+            corners = np.array([list(vertex.Coordinates) for vertex in one.GetVertices()])
+            area = 0.0
+            for polygon in range(one.GetPolygonCount()):
+                loop = list(one.GetPolygonIndices(polygon))
+                assert loop[0] == loop[-1]
+                x, y = corners[loop].T
+                area += 0.5 * float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
+            assert area == pytest.approx(cli.layers.area_mm2(part)[k], rel=1e-5)
+
+
+def test_thumbnail_and_what_must_be_kept_are_in_the_file_and_lib3mf_sees_them() -> None:
+    png = thumbnail_png(slice_parts([standing(0.0)], 0.5))
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.size == (256, 256)
+        grey = np.asarray(picture.convert("L"))
+    assert grey[0, 0] == 255
+    assert 0.1 < (grey < 250).mean() < 0.9
+    data = write_3mf([Item("plug", standing(0.0), np.eye(4))], title="t", notes={}, manifest=b'{"a": 1}', thumbnail=png)
+    model = lib3mf.get_wrapper().CreateModel()
+    reader = model.QueryReader("3mf")
+    reader.SetStrictModeActive(True)
+    reader.AddRelationToRead("http://schemas.openxmlformats.org/package/2006/relationships/mustpreserve")
+    reader.ReadFromBuffer(data)
+    assert reader.GetWarningCount() == 0
+    assert model.HasPackageThumbnailAttachment()
+    kept = {
+        model.GetAttachment(k).GetPath(): bytes(model.GetAttachment(k).WriteToBuffer()) for k in range(model.GetAttachmentCount())
+    }
+    assert kept["/Metadata/batchone.json"] == b'{"a": 1}'
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.read("Metadata/thumbnail.png") == png
