@@ -270,7 +270,7 @@ def export_labels(site: Path, order: Order, file: Path) -> None:
 
 def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> Inputs:
     family = load_families()[order.device]
-    process, machine = load_process(order.process), load_machine(order.machine)
+    process, machine = load_process(order.process, site), load_machine(order.machine, site)
     if order.process not in machine.processes:
         raise MachineError(
             f"machine {machine.name} does not run {order.process}; it runs {', '.join(machine.processes)}",

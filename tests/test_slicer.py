@@ -6,9 +6,12 @@ import datetime as dt
 import hashlib
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import resources
+from pathlib import Path
 
 import manifold3d
 import numpy as np
@@ -100,6 +103,46 @@ def test_an_unknown_profile_is_refused_with_the_known_names(name: str) -> None:
         load_process(name)
     with pytest.raises(OrderError, match="sim-01"):
         load_machine(name)
+
+
+def test_a_sites_own_profiles_add_to_the_shipped_ones_or_take_their_place(tmp_path: Path) -> None:
+    shipped = resources.files("batchone.slicer").joinpath("processes/pa12-sls.toml").read_text(encoding="utf-8")
+    (tmp_path / "processes").mkdir()
+    (tmp_path / "processes" / "pa12-fine.toml").write_text(
+        shipped.replace('"pa12-sls"', '"pa12-fine"').replace("= 0.1\n", "= 0.06\n", 1)
+    )
+    (tmp_path / "processes" / "pa12-sls.toml").write_text(shipped.replace("= 0.1\n", "= 0.12\n", 1))
+    assert process_names(tmp_path) == tuple(sorted([*process_names(), "pa12-fine"]))
+    assert load_process("pa12-fine", tmp_path).layer_mm == 0.06
+    assert load_process("pa12-sls", tmp_path).layer_mm == 0.12
+    assert load_process("pa12-sls").layer_mm == 0.1
+    assert load_machine("sim-01", tmp_path) == load_machine("sim-01")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("layer_mm = 0.1", "layer_mm = -0.1", "layer_mm is -0.1"),
+        ("layer_mm = 0.1", "layer_mm = nan", "layer_mm is nan"),
+        ("layer_mm = 0.1", 'layer_mm = "thin"', "layer_mm is 'thin'"),
+        ("max_overhang_deg = 90.0", "max_overhang_deg = 90.5", "max_overhang_deg is 90.5"),
+        ("turn_deg = 90.0", "turn_deg = 180.0", "scan.turn_deg is 180.0"),
+        ("jump_mm_per_s2 = 20000000.0", "jump_mm_per_s2 = 0.0", "scan.jump_mm_per_s2 is 0.0"),
+        ("layer_mm = 0.1", "layer_mm = 0.1\nlayers_mm = 0.1", "layers_mm is 0.1"),
+        ("layer_mm = 0.1", "layer_mm 0.1", "cannot be read as TOML"),
+        ('name = "pa12-sls"', 'name = "other"', "names itself 'other'"),
+    ],
+)
+def test_a_profile_with_an_impossible_number_is_refused_by_file_key_and_value(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    shipped = resources.files("batchone.slicer").joinpath("processes/pa12-sls.toml").read_text(encoding="utf-8")
+    assert old in shipped
+    (tmp_path / "processes").mkdir()
+    (tmp_path / "processes" / "pa12-sls.toml").write_text(shipped.replace(old, new, 1))
+    with pytest.raises(MachineError, match=re.escape(told)) as caught:
+        load_process("pa12-sls", tmp_path)
+    assert "processes/pa12-sls.toml" in str(caught.value)
 
 
 def test_reading_a_profile_loads_no_heavy_library() -> None:

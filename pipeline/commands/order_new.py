@@ -46,7 +46,8 @@ def order_new(
         Path | None, typer.Option("--study", help="Show what is in this study; refuse one that will not do.")
     ] = None,
     site: Annotated[
-        Path | None, typer.Option("--site", help="Whose settings judge the study; default $BATCHONE_SITE, else ./batchone-site.")
+        Path | None,
+        typer.Option("--site", help="Whose settings and profiles count; default $BATCHONE_SITE, else ./batchone-site."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the order here; default: stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an order that is there.")] = False,
@@ -79,8 +80,8 @@ def order_new(
         "instruments": {"drill_mm": drill_mm} | parse_settings(named or []),
     }
     if terminal:
-        ask(given, tables, parameters, table, device)
-    order = _validated(given, tables, parameters, family)
+        ask(given, tables, parameters, table, device, _site(site))
+    order = _validated(given, tables, parameters, family, _site(site))
     require_order_size(order)
     text = _text(order, family)
     if out is not None:
@@ -138,7 +139,9 @@ def _show_parameters(family: Family, table: tuple[Parameter, ...], given: dict[s
     (console if console.is_terminal else Console(stderr=True, width=160)).print(shown)
 
 
-def _validated(given: dict[str, Any], tables: dict[str, dict[str, Any]], parameters: dict[str, Any], family: Family) -> Order:
+def _validated(
+    given: dict[str, Any], tables: dict[str, dict[str, Any]], parameters: dict[str, Any], family: Family, site: Path
+) -> Order:
     from batchone.pipeline.order import parse_order
     from batchone.slicer.profiles import load_machine, load_process
 
@@ -152,7 +155,7 @@ def _validated(given: dict[str, Any], tables: dict[str, dict[str, Any]], paramet
         if kept := {key: value for key, value in found.items() if value is not None}:
             data[name] = kept
     data["parameters"] = parameters
-    process, machine = load_process(data["process"]), load_machine(data["machine"])
+    process, machine = load_process(data["process"], site), load_machine(data["machine"], site)
     if process.name not in machine.processes:
         raise OrderError(
             f"machine {machine.name} does not run process {process.name}; it runs {', '.join(machine.processes)}",

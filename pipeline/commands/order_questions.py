@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,6 +25,7 @@ def ask(
     parameters: dict[str, Any],
     table: tuple[Parameter, ...],
     device: str,
+    site: Path,
 ) -> None:
     """Ask for whatever was not given, and put the answers beside what was."""
     from batchone.slicer.profiles import load_machine, load_process, machine_names, process_names
@@ -36,9 +39,9 @@ def ask(
         if given[key] is None:
             given[key] = _asked(question, None, check)
     if given["process"] is None:
-        given["process"] = _asked(f"Process ({', '.join(process_names())})", PROCESS, load_process)
+        given["process"] = _asked(f"Process ({', '.join(process_names(site))})", PROCESS, partial(load_process, site=site))
     if given["machine"] is None:
-        given["machine"] = _asked(f"Machine ({', '.join(machine_names())})", MACHINE, load_machine)
+        given["machine"] = _asked(f"Machine ({', '.join(machine_names(site))})", MACHINE, partial(load_machine, site=site))
     prescription, target, instruments = tables["prescription"], tables["target"], tables["instruments"]
     if prescription["prescriber"] is None:
         prescription["prescriber"] = _asked("Prescriber's code (empty: none)", "") or None
