@@ -16,6 +16,7 @@ from batchone.slicer.sweep import half_edge_twins, sweep
 # share of a layer by which a height may exceed a whole number of layers before it starts another one: what ends less than 0.5 um
 # above the last layer of 0.1 mm may have no area that a file could hold, and no machine resolves it
 _LAYER_SLACK = 5e-3
+_MOST_CONTOURS = 2_000_000  # numerical: a plate of 24 guides has a tenth of it; more is dust or a lattice, and minutes of work
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +117,7 @@ def slice_parts(placed: Sequence[Mesh], layer_mm: float) -> Layers:
     Raises
     ------
     MachineError
-        A mesh is open.
+        A mesh is open or inside out, or has more contours than any device.
     """
     cuts = []
     count = 0
@@ -124,6 +125,7 @@ def slice_parts(placed: Sequence[Mesh], layer_mm: float) -> Layers:
         heights = section_heights(float(mesh.vertices_mm[:, 2].max()), layer_mm)
         count = max(count, len(heights))
         cuts.append(sections(mesh, heights))
+        _refuse_unsound(*cuts[-1][1:4:2])
     if len(cuts) == 1:
         points, start, layer, area = cuts[0]
         return Layers(layer_mm, count, points, start, layer, np.zeros(len(layer), dtype=np.int32), area)
@@ -137,6 +139,20 @@ def slice_parts(placed: Sequence[Mesh], layer_mm: float) -> Layers:
     points = points[_runs(start[:-1][order], sizes[order])]
     start = np.concatenate([[0], np.cumsum(sizes[order])]).astype(np.int64)
     return Layers(layer_mm, count, points, start, layer[order], part[order], area[order])
+
+
+def _refuse_unsound(start: npt.NDArray[np.int64], area_mm2: FloatArray) -> None:
+    contours, whole_mm2 = len(start) - 1, float(area_mm2.sum())
+    if contours > _MOST_CONTOURS:
+        raise MachineError(
+            f"mesh has {contours} contours in its layers, at most {_MOST_CONTOURS} can be filled and read back",
+            hint="take the loose shells or the lattice out of the part",
+        )
+    if whole_mm2 <= 0.0:
+        raise MachineError(
+            f"mesh has {whole_mm2:.3f} mm2 in all its layers, more than 0 can be sliced: it is empty or inside out",
+            hint="run the design and its checks again",
+        )
 
 
 def _runs(start: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

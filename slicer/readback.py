@@ -31,6 +31,7 @@ _HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are
 _READERS: Final = 2  # 3MF files read at a time
 _LENGTH_PERCENT: Final = (98.0, 102.0)  # requirement: no line left out, none drawn twice; ends are rounded; project default
 _ROUND: Final = 16  # numerical: sides of a quarter of a round corner
+_THIN_PERCENT: Final = 1.0  # project default, unverified: a tip or two at the top of a part
 _TRIES: Final = 20  # layers tried from there on
 _COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
 _COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
@@ -193,15 +194,23 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
     inset_mm = process.scan.beam_mm + process.scan.hatch_gap_mm
     for index, name in enumerate(names):
         own = np.unique(cli.layers.loop_layer[cli.layers.loop_part == index])
-        nearer = drawn = least = most = 0.0
+        nearer = drawn = least = most = thin_mm2 = whole_mm2 = 0.0
         for layer in sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in _HEIGHTS}):
             solid, lines = _solid(cli.layers.loops(layer, index)), cli.hatches.of(layer, index)
             nearer = max(nearer, inset_mm - _least_inside_mm(solid, lines))
             drawn += float(np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1]).sum())
             shorter, longer = _expected_mm(solid, layer, process.scan)
             least, most = least + shorter, most + longer
+            thin_mm2, whole_mm2 = thin_mm2 + _thin_mm2(solid, process.scan.beam_mm), whole_mm2 + solid.area
         what = f"by how much lines of {name} come nearer to a contour than {inset_mm:g} mm, in some layers"
         findings.append(judge("layers.hatches_off", what, nearer, "mm", high=2.0 * SHORT_UNIT_MM, source=_SOURCE))
+        what = f"area of {name} in pieces that are thinner than the beam, in some layers"
+        findings.append(
+            judge(
+                "layers.thin", what, 100.0 * thin_mm2 / whole_mm2, "%",
+                high=_THIN_PERCENT, gate=False, hint="thicker walls: the beam melts more than is drawn", source=_SOURCE,
+            )
+        )  # fmt: skip
         if max(drawn, most) > 0.0:
             what = f"length of the lines of {name} against that of lines through its eroded contours, in some layers"
             percent = 100.0 * drawn / min(max(drawn, least), most) if most > 0.0 else np.inf
@@ -234,6 +243,11 @@ def _least_inside_mm(solid: shapely.Geometry, lines_mm: FloatArray) -> float:
     middles = 0.5 * (lines_mm[:, :2] + lines_mm[:, 2:])
     inside = shapely.contains_xy(solid, middles[:, 0], middles[:, 1])
     return float(np.where(inside, distance, -np.maximum(distance, SHORT_UNIT_MM)).min())
+
+
+def _thin_mm2(solid: shapely.MultiPolygon, beam_mm: float) -> float:
+    """Area of the pieces in which the beam's middle has no place, mm2."""
+    return float(sum(piece.area for piece in solid.geoms if piece.buffer(-beam_mm).is_empty))
 
 
 def _expected_mm(solid: shapely.Geometry, layer: int, scan: ScanStrategy) -> tuple[float, float]:

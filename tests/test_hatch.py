@@ -237,7 +237,7 @@ def findings_of(lines: Hatches, layers: Layers, names: tuple[str, ...] = ("plug"
     return worst
 
 
-OFF, LENGTH, STRAY = "layers.hatches_off", "layers.hatches_length", "layers.hatches_stray"
+OFF, LENGTH, STRAY, THIN = "layers.hatches_off", "layers.hatches_length", "layers.hatches_stray", "layers.thin"
 
 
 def kept(lines: Hatches, chosen: npt.NDArray[np.bool_]) -> Hatches:
@@ -248,7 +248,7 @@ def kept(lines: Hatches, chosen: npt.NDArray[np.bool_]) -> Hatches:
 def test_lines_that_were_moved_left_out_or_drawn_twice_fail_when_read_back() -> None:
     layers = block(count=7)
     made = hatch(layers, SCAN)
-    assert findings_of(made, layers) == {OFF: "pass", LENGTH: "pass", STRAY: "pass"}
+    assert findings_of(made, layers) == {OFF: "pass", LENGTH: "pass", STRAY: "pass", THIN: "pass"}
     for shift_mm, verdict in ((SHORT_UNIT_MM, "pass"), (0.03, "fail")):
         moved = replace(made, vectors_mm=made.vectors_mm + shift_mm)
         assert findings_of(moved, layers)[OFF] == verdict
@@ -278,7 +278,7 @@ def test_a_short_part_beside_a_tall_one_is_looked_at() -> None:
     part = (np.arange(101) == 100).astype(np.int32)[order]
     pair = replace(tall, points_mm=points, loop_layer=tall.loop_layer[order], loop_part=part)
     made = hatch(pair, SCAN)
-    assert findings_of(made, pair, ("a", "b")) == {OFF: "pass", LENGTH: "pass", STRAY: "pass"}
+    assert findings_of(made, pair, ("a", "b")) == {OFF: "pass", LENGTH: "pass", STRAY: "pass", THIN: "pass"}
     of_b = np.repeat(made.part == 1, np.diff(made.start))
     assert findings_of(kept(made, ~of_b), pair, ("a", "b"))[LENGTH] == "fail"
     moved = made.vectors_mm + np.where(of_b, -15.0, 0.0)[:, None]

@@ -689,3 +689,59 @@ def test_cups_on_both_ends_are_not_sliced_for_a_vat_and_are_for_powder() -> None
         slice_device(checked, APPROVAL, load_process("guide-resin"), MACHINE)
     assert {found.check for found in caught.value.findings if found.verdict == "fail"} == {"cups"}
     assert slice_device(checked, APPROVAL, load_process("pa12-sls"), MACHINE).estimate.layers > 0
+
+
+def tetrahedra(count: int) -> Mesh:
+    side = math.ceil(count ** (1.0 / 3.0))
+    at = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:count] * 0.5
+    one = np.array([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.0, 0.2, 0.0], [0.0, 0.0, 0.2]])
+    faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
+    shells = (faces[None] + 4 * np.arange(count)[:, None, None]).reshape(-1, 3)
+    return Mesh((at[:, None] + one).reshape(-1, 3), shells.astype(np.int32))
+
+
+def two_crossing_cubes() -> Mesh:
+    one, other = (mesh_of(Solid.cube((10, 10, 10)).translate(at)) for at in ((0, 0, 0), (5, 5, 5)))
+    return Mesh(np.vstack([one.vertices_mm, other.vertices_mm]), np.vstack([one.faces, other.faces + 8]).astype(np.int32))
+
+
+def cube_with_a_fin_of_no_thickness() -> Mesh:
+    cube = mesh_of(Solid.cube((10, 10, 10)))
+    corners = np.array([[10.0, 2.0, 2.0], [20.0, 2.0, 2.0], [20.0, 2.0, 8.0], [10.0, 2.0, 8.0]])
+    fin = np.array([[0, 1, 2], [0, 2, 3], [2, 1, 0], [3, 2, 0]]) + 8
+    return Mesh(np.vstack([cube.vertices_mm, corners]), np.vstack([cube.faces, fin]).astype(np.int32))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "told"),
+    [
+        (mesh_of(Solid.cube((400, 20, 20))), "usable box is 240.0 x 240.0 x 325.0 mm"),
+        (Mesh(mesh_of(Solid.cube((9, 9, 9))).vertices_mm, mesh_of(Solid.cube((9, 9, 9))).faces[1:]), "open or misoriented edges"),
+        (Mesh(mesh_of(Solid.cube((9, 9, 9))).vertices_mm, mesh_of(Solid.cube((9, 9, 9))).faces[:, ::-1]), "inside out"),
+        (two_crossing_cubes(), "differ from the approved device"),
+        (cube_with_a_fin_of_no_thickness(), "not manifold and oriented"),
+        (tetrahedra(1000), "blank layers"),
+    ],
+    ids=["too large", "open", "inside out", "crossing itself", "fin without thickness", "dust"],
+)
+def test_a_mesh_that_cannot_be_printed_is_refused_whole(mesh: Mesh, told: str) -> None:
+    part = Part("part", Mesh(mesh.vertices_mm, np.ascontiguousarray(mesh.faces)), np.zeros(len(mesh.faces), np.int16), ("all",))
+    with pytest.raises(MachineError, match=told):
+        slice_device(device_of(part), APPROVAL, load_process("ti64-lpbf"), MACHINE)
+
+
+@pytest.mark.parametrize(("thick_mm", "verdict"), [(0.15, "warn"), (0.17, "pass")])  # the beam reaches 0.08 mm
+def test_a_wall_thinner_than_the_beam_is_told(thick_mm: float, verdict: str) -> None:
+    tube = Solid.cylinder(10, 5, 5, 64) - Solid.cylinder(12, 5 - thick_mm, 5 - thick_mm, 64).translate((0, 0, -1))
+    made = slice_device(device_of(part_of(tube)), APPROVAL, load_process("ti64-lpbf"), MACHINE)
+    assert [finding.verdict for finding in made.findings if finding.check == "layers.thin"] == [verdict]
+
+
+def test_a_part_of_more_shells_than_any_device_is_refused_before_it_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    dust = tetrahedra(1000)
+    contours = len(slice_parts([dust], 0.05).loop_layer)
+    monkeypatch.setattr(sys.modules[slice_parts.__module__], "_MOST_CONTOURS", contours)
+    slice_parts([dust], 0.05)
+    monkeypatch.setattr(sys.modules[slice_parts.__module__], "_MOST_CONTOURS", contours - 1)
+    with pytest.raises(MachineError, match=f"{contours} contours in its layers, at most {contours - 1}"):
+        slice_parts([dust], 0.05)
