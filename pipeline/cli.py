@@ -264,7 +264,7 @@ def verify(
     signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Re-read every file of a job or build folder, re-measure every mesh, and check the signature (exit 5 when anything is off)."""
+    """Re-read every file of a job or build folder, re-measure every mesh, check the signature (exit 5 when anything is off)."""
     from batchone.pipeline.build.verify import is_build, verify_build
     from batchone.pipeline.job.verify import verify_job
 
@@ -275,7 +275,9 @@ def verify(
         kind: report.job_id,
         "problems": [{"kind": p.kind, "file": p.file, "text": p.text} for p in report.problems],
     }
-    lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [f"{kind} {report.job_id} is whole, unchanged and signed"]
+    lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [
+        f"{kind} {report.job_id} is whole, unchanged and signed"
+    ]
     lines += report.notes
     typer.echo(_json(tree) if as_json else "\n".join(lines))
     if not report.ok:

@@ -90,7 +90,9 @@ def check_clearances(
         if gap_mm < reach_mm:
             gaps.append(Gap(first, second, gap_mm))
         if gap_mm < process.part_spacing_mm - _SLACK_MM:
-            faults.append(f"{names[first]} and {names[second]} are {gap_mm:.3f} mm apart, at least {process.part_spacing_mm:g} mm")
+            faults.append(
+                f"{names[first]} and {names[second]} are {gap_mm:.3f} mm apart, at least {process.part_spacing_mm:g} mm"
+            )
     if faults:
         raise MachineError("; ".join(faults), hint="do not print; nest again")
     return tuple(gaps)

@@ -23,35 +23,32 @@ _SCATTER = 2654435761  # numerical: multiples of it, modulo 2**32, are spread ev
 
 @njit("void(f8[:, ::1], i4[:, ::1], f8, b1, i4[:, ::1], i4[:, ::1])", cache=True, nogil=True)
 def _mark_columns(vertices, faces, step_mm, flat, low, high):  # type: ignore[no-untyped-def]
+    columns, rows, per_mm = low.shape[0] - 1, low.shape[1] - 1, 1.0 / step_mm
     for t in range(faces.shape[0]):
-        a, b, c = vertices[faces[t, 0]], vertices[faces[t, 1]], vertices[faces[t, 2]]
-        longest = max(
-            max(abs(a[0] - b[0]) + abs(a[1] - b[1]), abs(b[0] - c[0]) + abs(b[1] - c[1])),
-            abs(c[0] - a[0]) + abs(c[1] - a[1]),
-        )
-        n = max(1, int(math.ceil(longest / step_mm)))
+        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+        ax, ay, az = vertices[a, 0] * per_mm, vertices[a, 1] * per_mm, vertices[a, 2] * per_mm
+        bx, by, bz = vertices[b, 0] * per_mm - ax, vertices[b, 1] * per_mm - ay, vertices[b, 2] * per_mm - az
+        cx, cy, cz = vertices[c, 0] * per_mm - ax, vertices[c, 1] * per_mm - ay, vertices[c, 2] * per_mm - az
+        wide = max(abs(bx), abs(cx), abs(bx - cx), abs(by), abs(cy), abs(by - cy))
+        n = max(1, math.ceil(wide))
         # small triangles, each held by the box of its corners: what is marked holds the whole surface
         for i in range(n):
             for j in range(n - i):
-                for half in range(2):
-                    if half == 1 and i + j + 2 > n:
-                        continue
-                    x0 = y0 = z0 = np.inf
-                    x1 = y1 = z1 = -np.inf
-                    for corner in range(3):
-                        u = i + (1 if corner == 1 or half == 1 and corner == 0 else 0)
-                        v = j + (1 if corner == 2 or half == 1 and corner == 0 else 0)
-                        p, q = u / n, v / n
-                        x = a[0] + p * (b[0] - a[0]) + q * (c[0] - a[0])
-                        y = a[1] + p * (b[1] - a[1]) + q * (c[1] - a[1])
-                        z = a[2] + p * (b[2] - a[2]) + q * (c[2] - a[2])
-                        x0, x1 = min(x0, x), max(x1, x)
-                        y0, y1 = min(y0, y), max(y1, y)
-                        z0, z1 = min(z0, z), max(z1, z)
-                    k0 = 0 if flat else int(math.floor(z0 / step_mm))
-                    k1 = 0 if flat else int(math.floor(z1 / step_mm))
-                    for column in range(max(0, int(math.floor(x0 / step_mm))), min(low.shape[0] - 1, int(math.floor(x1 / step_mm))) + 1):
-                        for row in range(max(0, int(math.floor(y0 / step_mm))), min(low.shape[1] - 1, int(math.floor(y1 / step_mm))) + 1):
+                for half in range(2 if i + j + 2 <= n else 1):
+                    # corners (i, j), (i + 1, j), (i, j + 1); of the other half (i + 1, j + 1), (i + 1, j), (i, j + 1)
+                    p, q = (i + half) / n, (j + half) / n
+                    p1, q1, p2, q2 = (i + 1) / n, j / n, i / n, (j + 1) / n
+                    x, x1, x2 = ax + p * bx + q * cx, ax + p1 * bx + q1 * cx, ax + p2 * bx + q2 * cx
+                    y, y1, y2 = ay + p * by + q * cy, ay + p1 * by + q1 * cy, ay + p2 * by + q2 * cy
+                    first, last = max(0, math.floor(min(x, x1, x2))), min(columns, math.floor(max(x, x1, x2)))
+                    front, back = max(0, math.floor(min(y, y1, y2))), min(rows, math.floor(max(y, y1, y2)))
+                    k0 = k1 = 0
+                    if not flat:
+                        z, z1, z2 = az + p * bz + q * cz, az + p1 * bz + q1 * cz, az + p2 * bz + q2 * cz
+                        k0 = max(0, math.floor(min(z, z1, z2)))  # below the plate by rounding alone
+                        k1 = max(0, math.floor(max(z, z1, z2)))
+                    for column in range(first, last + 1):
+                        for row in range(front, back + 1):
                             low[column, row] = min(low[column, row], k0)
                             high[column, row] = max(high[column, row], k1)
 

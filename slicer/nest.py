@@ -9,9 +9,10 @@ measured afterwards on the meshes themselves (``clearances.py``).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 import shapely
@@ -19,6 +20,7 @@ import shapely
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 from batchone.slicer.columns import Room, best_place, columns_of, empty_room, swollen, take
 from batchone.slicer.plate import usable_box_mm
@@ -32,6 +34,8 @@ _SPREAD: Final = (3.0, 2.0, 1.5, 1.0)  # project default: clearances that a plat
 _CAKE_WEIGHTS: Final = (0.002, 0.05, 1.0)  # project default: a low cake first, it costs time; then rows from one corner
 _FLAT_WEIGHTS: Final = (0.02, 1.0, 0.0)  # project default: rows from one corner
 _CROWD: Final = 0.5  # project default: what it costs two parts to stand their own height apart, in cells of the leading axis
+
+Others = Sequence[tuple[float, float, float]]  # middle of each unit placed so far, cells, and its height, mm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,22 +80,31 @@ class _Shape:
     size_mm: FloatArray
 
 
-def nest(units: Sequence[Unit], *, process: Process, machine: Machine, partial: bool = False) -> Nest:
+class _Place(NamedTuple):
+    """A free place: what it costs, the turn about the vertical, and the cell of the corner."""
+
+    cost: float
+    deg: float
+    cell: tuple[int, int, int]
+
+
+def nest(units: Sequence[Unit], *, process: Process, machine: Machine, leave_out: bool = False) -> Nest:
     """Place units, the most urgent first.
 
     Parameters
     ----------
     units
         By urgency; units of one group side by side.
-    partial
+    leave_out
         Leave out groups for which there is no room, the least urgent first, rather than refuse.
 
     Raises
     ------
     MachineError
-        A unit is larger than the machine; or not all have room, and ``partial`` is not set.
+        A unit is larger than the machine; or not all have room, and ``leave_out`` is not set.
     """
     packing = _Packing(units, process, machine)
+    packing.turn_all()
     packing.refuse_oversize()
     by_size = sorted(range(len(units)), key=lambda index: (-packing.bulk(index), index))
     for spacing_mm in packing.spacings_mm:
@@ -101,7 +114,7 @@ def nest(units: Sequence[Unit], *, process: Process, machine: Machine, partial: 
     groups = list(dict.fromkeys(unit.group for unit in units))
     members = [[index for index in by_size if units[index].group == group] for group in groups]
     found = packing.nest(packing.pack(members, process.part_spacing_mm), process.part_spacing_mm)
-    if not partial or len(found.left_out) == len(groups):
+    if not leave_out or len(found.left_out) == len(groups):
         raise MachineError(
             f"{len(found.left_out)} of {len(groups)} jobs have no room on {machine.name} with {process.part_spacing_mm:g} mm "
             f"between parts: {', '.join(found.left_out)}",
@@ -124,10 +137,23 @@ class _Packing:
         self._shapes: dict[tuple[int, float], _Shape] = {}
         self._first_deg = [_rectangle_deg(unit) for unit in units]
 
+    def turn_all(self) -> None:
+        """Make the shapes that are tried first, side by side."""
+        indices = range(len(self.units))
+        turned = side_by_side([partial(self._made_turned, index) for index in indices])
+        for index, shapes in zip(indices, turned, strict=True):
+            self._shapes.update({(index, deg): shape for deg, shape in zip(self._turns(index), shapes, strict=True)})
+
+    def _made_turned(self, index: int) -> list[_Shape]:
+        return [self._made(self.units[index], deg) for deg in self._turns(index)]
+
+    def _turns(self, index: int) -> list[float]:
+        return [self._first_deg[index] + 360.0 / _TURNS * k for k in range(_TURNS)]
+
     def refuse_oversize(self) -> None:
         """Refuse what does not fit the machine even alone, whichever way it is turned."""
         for index, unit in enumerate(self.units):
-            if not any(min(self._most(shape)) >= 0 for shape in self._turned(index)):
+            if not any(min(self._most(self.shape(index, deg))) >= 0 for deg in self._turns(index)):
                 size = self.shape(index, self._first_deg[index]).size_mm
                 raise MachineError(
                     f"{unit.name} is {size[0]:.1f} x {size[1]:.1f} x {size[2]:.1f} mm, at most "
@@ -162,10 +188,6 @@ class _Packing:
             flat=self.flat,
         )
         return _Shape(turn, low, high, corner, far - corner)
-
-    def _turned(self, index: int) -> Iterator[_Shape]:
-        for k in range(_TURNS):
-            yield self.shape(index, self._first_deg[index] + 360.0 / _TURNS * k)
 
     def _most(self, shape: _Shape) -> tuple[int, int, int]:
         """The largest cells in which the corner of a shape may lie; below 0 where it does not fit."""
@@ -202,36 +224,27 @@ class _Packing:
             others += stood
         return placed
 
-    def _put(
-        self, index: int, room: Room, others: Sequence[tuple[float, float, float]]
-    ) -> tuple[_Shape, tuple[int, int, int]] | None:
-        """The cheapest place of a unit: coarsely over all turns, then cell by cell and by finer turns about the best."""
-        best: tuple[float, float, tuple[int, int, int]] | None = None
-        first = self._first_deg[index]
+    def _put(self, index: int, room: Room, others: Others) -> tuple[_Shape, tuple[int, int, int]] | None:
+        """The cheapest place of a unit: over all turns, then by finer turns about the best."""
         step_deg = 360.0 / _TURNS
-        for deg in [first + step_deg * k for k in range(_TURNS)]:
-            best = self._better(index, deg, room, others, best)
+        best: _Place | None = None
+        for deg in self._turns(index):
+            best = self._cheaper(index, deg, room, others, best) or best
         if best is None:
             return None
         for share in _FINE_TURNS:
-            middle = best[1]
-            for deg in (middle - share * step_deg, middle + share * step_deg):
-                best = self._better(index, deg, room, others, best)
-        return self.shape(index, best[1]), best[2]
+            middle_deg = best.deg
+            for deg in (middle_deg - share * step_deg, middle_deg + share * step_deg):
+                best = self._cheaper(index, deg, room, others, best) or best
+        return self.shape(index, best.deg), best.cell
 
-    def _better(
-        self,
-        index: int,
-        deg: float,
-        room: Room,
-        others: Sequence[tuple[float, float, float]],
-        best: tuple[float, float, tuple[int, int, int]] | None,
-    ) -> tuple[float, float, tuple[int, int, int]] | None:
+    def _cheaper(self, index: int, deg: float, room: Room, others: Others, best: _Place | None) -> _Place | None:
+        """The cheapest place at one turn, if it is cheaper than the best so far."""
         shape = self.shape(index, deg)
         weights = _FLAT_WEIGHTS if self.flat else _CAKE_WEIGHTS
         own = float(np.dot(weights, shape.size_mm)) / self.step_mm  # the far corner counts
-        tall = float(shape.size_mm[2]) / self.step_mm
-        crowd = np.array([(x, y, _CROWD * math.sqrt(tall * height / self.step_mm)) for x, y, height in others]).reshape(-1, 3)
+        tall = float(shape.size_mm[2])
+        crowd = np.array([(x, y, _CROWD * math.sqrt(tall * height) / self.step_mm) for x, y, height in others]).reshape(-1, 3)
         found = best_place(
             room,
             shape.low,
@@ -239,10 +252,10 @@ class _Packing:
             most=self._most(shape),
             stride=1 if self.flat else _CAKE_STRIDE,
             weights=weights,
-            bound=math.inf if best is None else best[0] - own,
+            bound=math.inf if best is None else best.cost - own,
             others=crowd,
         )
-        return best if found is None else (found[0] + own, deg, found[1])
+        return None if found is None else _Place(found[0] + own, deg, found[1])
 
     def _motion(self, shape: _Shape, cell: tuple[int, int, int]) -> FloatArray:
         motion = shape.turn.copy()
@@ -252,9 +265,7 @@ class _Packing:
 
     def nest(self, placed: dict[int, FloatArray], spacing_mm: float) -> Nest:
         """The whole in the middle of the plate."""
-        corners = [
-            body.moved(motion).vertices_mm[:, :2] for index, motion in placed.items() for body in self.units[index].bodies
-        ]
+        corners = [body.moved(motion).vertices_mm[:, :2] for index, motion in placed.items() for body in self.units[index].bodies]
         moves: list[FloatArray | None] = [None] * len(self.units)
         if corners:
             low, high = np.min([c.min(axis=0) for c in corners], axis=0), np.max([c.max(axis=0) for c in corners], axis=0)
@@ -268,8 +279,8 @@ class _Packing:
 
 def _rectangle_deg(unit: Unit) -> float:
     """The turn that lays the smallest rectangle about a unit along x and y."""
-    corners = np.concatenate([body.vertices_mm[:, :2] for body in unit.bodies])
-    ring = shapely.get_coordinates(shapely.minimum_rotated_rectangle(shapely.convex_hull(shapely.multipoints(corners))))
+    hull = shapely.convex_hull(shapely.linestrings(np.concatenate([body.vertices_mm[:, :2] for body in unit.bodies])))
+    ring = shapely.get_coordinates(shapely.minimum_rotated_rectangle(hull))
     sides = np.diff(ring, axis=0)
     if len(sides) == 0:
         return 0.0

@@ -11,8 +11,8 @@ from batchone.design.guide.checks import judged
 from batchone.design.guide.label import LABEL, letters_mm
 from batchone.design.lettering.picture import pictured
 from batchone.design.lettering.reading import read
-from batchone.pipeline.process import Process
 from batchone.pipeline.findings import label_words
+from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Part, Vector
 
 _NO_ARROW_DEG = 180.0  # an arrow that is not found counts as turned round

@@ -20,7 +20,7 @@ def nest(
     """Verify released jobs, nest them, slice the whole, and write a signed build folder (exit 5 when they do not go together)."""
     from batchone.pipeline.build.folder import nest_jobs
 
-    made = nest_jobs(jobs, machine=machine, site=out, partial_=partial, signers=signers)
+    made = nest_jobs(jobs, machine=machine, site=out, leave_out=partial, signers=signers)
     manifest = made.manifest
     notes = [] if signers else ["signers of the jobs not checked: no allowed_signers given"]
     left_out = [one.model_dump(mode="json") for one in manifest.left_out]

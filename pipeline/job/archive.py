@@ -89,7 +89,7 @@ def threemf_bodies(data: bytes) -> tuple[Body, ...]:
         As :func:`threemf_corners`; or an item has components.
     """
     model = _in_millimetres(data)
-    bodies = []
+    bodies: list[Body] = []
     for name, pose in model.items:
         thing = model.objects.get(name)
         if thing is None or thing.components or len(bodies) >= _MAX_INSTANCES:
