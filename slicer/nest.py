@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,7 +20,6 @@ import shapely
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
-from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 from batchone.slicer.columns import Room, best_place, columns_of, empty_room, swollen, take
 from batchone.slicer.plate import usable_box_mm
@@ -28,6 +27,7 @@ from batchone.slicer.plate import usable_box_mm
 _STEP_MM: Final = 1.0  # numerical: cells, to the next whole number of layers
 _TURNS: Final = 16  # numerical: angles about the vertical that are tried, from the one along the smallest rectangle
 _CAKE_STRIDE: Final = 2  # numerical: cells of a cake between places that are tried
+_THREADS: Final = 2  # units that are turned at a time
 _WHOLE: Final = 1e-9  # numerical: room for rounding in the number of cells
 _FINE_TURNS: Final = (0.5, 0.25)  # of the step between them, to both sides of the best so far
 _SPREAD: Final = (3.0, 2.0, 1.5, 1.0)  # project default: clearances that a plate is tried with; heat spreads, wipers pass
@@ -140,7 +140,8 @@ class _Packing:
     def turn_all(self) -> None:
         """Make the shapes that are tried first, side by side."""
         indices = range(len(self.units))
-        turned = side_by_side([partial(self._made_turned, index) for index in indices])
+        with ThreadPoolExecutor(_THREADS) as pool:  # the kernel lets other threads run
+            turned = list(pool.map(self._made_turned, indices))
         for index, shapes in zip(indices, turned, strict=True):
             self._shapes.update({(index, deg): shape for deg, shape in zip(self._turns(index), shapes, strict=True)})
 

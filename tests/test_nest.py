@@ -136,7 +136,7 @@ def test_irregular_parts_lie_closer_than_their_rectangles_could() -> None:
 
 
 def test_a_plate_with_room_keeps_parts_farther_apart_than_it_must() -> None:
-    few, many = _units([_hook()] * 3), _units([_hook(80.0)] * 9)
+    few, many = _units([_hook()] * 3), _units([_hook(80.0)] * 13)
     assert nest(few, process=LPBF, machine=MACHINE).spacing_mm == 3.0 * LPBF.part_spacing_mm
     assert nest(many, process=LPBF, machine=MACHINE).spacing_mm < 3.0 * LPBF.part_spacing_mm
 
