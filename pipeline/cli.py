@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
 from batchone.pipeline.commands.return_job import return_job
@@ -263,16 +264,20 @@ def verify(
     signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Re-read every file of a job folder, re-measure every mesh, and check the signature (exit 5 when anything is off)."""
+    """Re-read every file of a job or build folder, re-measure every mesh, check the signature (exit 5 when anything is off)."""
+    from batchone.pipeline.build.verify import is_build, verify_build
     from batchone.pipeline.job.verify import verify_job
 
-    report = verify_job(job, signers=signers)
+    kind, check = ("build", verify_build) if is_build(job) else ("job", verify_job)
+    report = check(job, signers=signers)
     tree = {
         "ok": report.ok,
-        "job": report.job_id,
+        kind: report.job_id,
         "problems": [{"kind": p.kind, "file": p.file, "text": p.text} for p in report.problems],
     }
-    lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [f"job {report.job_id} is whole, unchanged and signed"]
+    lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [
+        f"{kind} {report.job_id} is whole, unchanged and signed"
+    ]
     lines += report.notes
     typer.echo(_json(tree) if as_json else "\n".join(lines))
     if not report.ok:
@@ -311,7 +316,7 @@ def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache 
 
 
 order_app.command("new")(order_new)
-for _function, _name in ((submit, "submit"), (receive, "receive"), (status, "status"), (return_job, "return")):
+for _function, _name in ((submit, "submit"), (receive, "receive"), (status, "status"), (return_job, "return"), (nest, "nest")):
     app.command(_name)(_function)
 
 

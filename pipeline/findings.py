@@ -13,6 +13,19 @@ Vector = tuple[float, float, float]
 _WORST_FIRST = ("fail", "waived", "warn", "pass")
 INFORMATION = "for information"  # the limit of a figure that is not judged
 LEVEL_CONFIRMED = "level_confirmed"  # the check that asks for a person's word on a level
+LABEL = "label"  # the check that reads a part's engraving
+_LABEL_SAYS, _LABEL_ENDS = ': characters of the label "', '" that do not read so'
+
+
+def label_words(part: str, label: str) -> str:
+    """What the finding on a part's engraving begins with: it carries the engraved text."""
+    return f"{part}{_LABEL_SAYS}{label}{_LABEL_ENDS}"
+
+
+def label_said(part: str, what: str) -> str | None:
+    """The engraved text that a finding of :func:`label_words` carries; None for other words or another part's."""
+    text, ends, _ = what.removeprefix(f"{part}{_LABEL_SAYS}").partition(_LABEL_ENDS)
+    return text if ends and what.startswith(f"{part}{_LABEL_SAYS}") else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Final
 
 import manifold3d
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from batchone.pipeline.errors import MachineError
@@ -44,7 +45,7 @@ def read_back(
     *,
     layers_cli: bytes,
     plate_3mf: bytes,
-    part_3mf: Sequence[tuple[str, bytes]],
+    part_3mf: Sequence[tuple[str, bytes]] | None = None,
     process: Process,
     machine: Machine,
 ) -> tuple[Finding, ...]:
@@ -55,7 +56,7 @@ def read_back(
     parts, placements
         What was to be written, in the same order.
     layers_cli, plate_3mf, part_3mf
-        The bytes to be measured.
+        The bytes to be measured; None where no files of single parts were made.
     process, machine
         Layer thickness and envelope.
 
@@ -67,7 +68,7 @@ def read_back(
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     cli = read_cli(layers_cli)
     with ThreadPoolExecutor(_READERS) as pool:  # lib3mf lets other threads run
-        files = [pool.submit(read_3mf, data) for data in (plate_3mf, *(data for _, data in part_3mf))]
+        files = [pool.submit(read_3mf, data) for data in (plate_3mf, *(data for _, data in part_3mf or ()))]
         findings = [
             *_layer_findings(cli, placed, process),
             *_envelope_findings(cli, machine),
@@ -76,7 +77,8 @@ def read_back(
         ]
         plate, *singles = (file.result() for file in files)
     findings += _plate_findings(plate, parts, placements)
-    findings += _part_findings([name for name, _ in part_3mf], singles, parts)
+    if part_3mf is not None:
+        findings += _part_findings([name for name, _ in part_3mf], singles, parts)
     broken = [f for f in findings if f.verdict == "fail"]
     if broken:
         text = "; ".join(f"{f.what} is {f.value:g} {f.unit}".rstrip() + f", limit {f.limit}" for f in broken)
@@ -100,8 +102,8 @@ def _layer_findings(cli: CliFile, placed: Sequence[Mesh], process: Process) -> l
         judge("layers.count", "number of layers", layers.count, "", low=wanted, high=wanted, source="height / layer thickness"),
         judge(
             "layers.blank",
-            "blank layers between plate and top",
-            int((layers.area_mm2() <= 0).sum()),
+            "blank layers where there is a part",
+            int((layers.area_mm2()[_reached(placed, layers)] <= 0).sum()),
             "",
             high=0,
             source=_SOURCE,
@@ -131,6 +133,16 @@ def _layer_findings(cli: CliFile, placed: Sequence[Mesh], process: Process) -> l
             )
         )
     return findings
+
+
+def _reached(placed: Sequence[Mesh], layers: Layers) -> npt.NDArray[np.bool_]:
+    """(count,) layers between the lowest and the highest place of a part: in a cake some may hold powder alone."""
+    middles = (np.arange(layers.count) + 0.5) * layers.layer_mm
+    reached = np.zeros(layers.count, dtype=bool)
+    for mesh in placed:
+        low, high = float(mesh.vertices_mm[:, 2].min()), float(mesh.vertices_mm[:, 2].max())
+        reached |= (middles > low) & (middles < high)
+    return reached
 
 
 def _layer_volume(layers: Layers, part: int, height_mm: float, layer_mm: float) -> float:
@@ -274,8 +286,9 @@ def _references(solid: manifold3d.Manifold, mesh: Mesh, cli: CliFile) -> Iterato
     A layer whose plane lies in a horizontal face is passed over for the next: there the section depends on rounding.
     """
     heights = section_heights(float(mesh.vertices_mm[:, 2].max()), cli.layers.layer_mm)
+    low = int(np.searchsorted(heights, float(mesh.vertices_mm[:, 2].min())))  # a part of a cake begins above others
     for share in _HEIGHTS:
-        first = min(len(heights) - 1, int(share * len(heights)))
+        first = min(len(heights) - 1, low + int(share * (len(heights) - low)))
         for layer in range(first, min(first + _TRIES, len(heights))):
             below = solid.slice(float(heights[layer]) - _COPLANAR_MM)
             above = solid.slice(float(heights[layer]) + _COPLANAR_MM)

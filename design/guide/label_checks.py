@@ -11,6 +11,7 @@ from batchone.design.guide.checks import judged
 from batchone.design.guide.label import LABEL, letters_mm
 from batchone.design.lettering.picture import pictured
 from batchone.design.lettering.reading import read
+from batchone.pipeline.findings import label_words
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Part, Vector
 
@@ -33,7 +34,7 @@ def label_findings(
         ((_differing(said, lines), lines) for lines in choices), key=lambda one: one[0]
     )  # of equals the first: the fullest
     short = choices[0][-1].removeprefix(meant[-1]).strip()
-    what = f'{part.name}: characters of the label "{" / ".join(meant)}" that do not read so'
+    what = label_words(part.name, " / ".join(meant))
     what += f' ("{" / ".join(said)}")' if wrong else f"; no room for {short}" if short else ""
     away_deg = _NO_ARROW_DEG
     if engraving is not None and found is not None and found.up is not None:

@@ -35,8 +35,19 @@ _LISTS = {
 _ONLY_NUMBERS = bytes(byte if byte in b"0123456789.-" else 32 for byte in range(256))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """One body of a build: name, (n, 3) vertices in mm, (m, 3) triangles, and the (4, 4) pose that places it."""
+
+    name: str
+    vertices_mm: npt.NDArray[np.float64]
+    triangles: npt.NDArray[np.int64]
+    pose: FloatArray
+
+
 @dataclass(slots=True)
 class _Object:
+    name: str = ""
     vertices: list[tuple[float, float, float]] = field(default_factory=list)
     triangles: list[tuple[int, int, int]] = field(default_factory=list)
     blocks: dict[str, Block] = field(default_factory=dict)
@@ -60,15 +71,40 @@ def threemf_corners(data: bytes) -> npt.NDArray[np.float64]:
     MachineError
         Not a 3MF file, outside the limits, in another unit, or contradicting itself.
     """
-    model = _parsed(_model_xml(data))
-    if model.unit != "millimeter":
-        raise MachineError(f"3MF unit is {model.unit!r}, must be 'millimeter'")
+    model = _in_millimetres(data)
     found: list[npt.NDArray[np.float64]] = []
     for name, pose in model.items:
         _collect(model, name, pose, depth=0, found=found)
     if not found:
         raise MachineError("3MF builds no triangle, at least 1")
     return np.concatenate(found)
+
+
+def threemf_bodies(data: bytes) -> tuple[Body, ...]:
+    """Read the bodies of the build one by one, in its order, each a mesh of its own.
+
+    Raises
+    ------
+    MachineError
+        As :func:`threemf_corners`; or an item has components.
+    """
+    model = _in_millimetres(data)
+    bodies: list[Body] = []
+    for name, pose in model.items:
+        thing = model.objects.get(name)
+        if thing is None or thing.components or len(bodies) >= _MAX_INSTANCES:
+            raise MachineError("3MF build is not sound: an unknown object, one with components, or too many")
+        bodies.append(Body(thing.name, *_geometry(thing), pose))
+    if not bodies:
+        raise MachineError("3MF builds no body, at least 1")
+    return tuple(bodies)
+
+
+def _in_millimetres(data: bytes) -> _Model:
+    model = _parsed(_model_xml(data))
+    if model.unit != "millimeter":
+        raise MachineError(f"3MF unit is {model.unit!r}, must be 'millimeter'")
+    return model
 
 
 def _model_xml(data: bytes) -> bytes:
@@ -163,7 +199,7 @@ def _start(model: _Model, name: str, given: dict[str, str]) -> None:
     elif name == "object":
         if given["id"] in model.objects:
             raise MachineError("3MF names one object twice")
-        model.open_object = model.objects[given["id"]] = _Object()
+        model.open_object = model.objects[given["id"]] = _Object(given.get("name", ""))
     elif name == "item":
         model.items.append((given["objectid"], _pose(given.get("transform"))))
     elif name == "model":
@@ -196,11 +232,16 @@ def _collect(model: _Model, name: str, pose: FloatArray, *, depth: int, found: l
     if name not in model.objects or depth > _MAX_DEPTH or len(found) > _MAX_INSTANCES:
         raise MachineError("3MF build is not sound: an unknown object, or components nested too deep or too many")
     thing = model.objects[name]
-    vertices = thing.blocks.get("vertices", np.array(thing.vertices, dtype=np.float64).reshape(-1, 3))
-    triangles = thing.blocks.get("triangles", np.array(thing.triangles, dtype=np.int64).reshape(-1, 3))
+    vertices, triangles = _geometry(thing)
     if len(triangles):
-        if triangles.min() < 0 or triangles.max() >= len(vertices):
-            raise MachineError("3MF triangle names a vertex that is not there")
         found.append((vertices @ pose[:3, :3].T + pose[:3, 3])[triangles])
     for child, child_pose in thing.components:
         _collect(model, child, pose @ child_pose, depth=depth + 1, found=found)
+
+
+def _geometry(thing: _Object) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    vertices = thing.blocks.get("vertices", np.array(thing.vertices, dtype=np.float64).reshape(-1, 3))
+    triangles = thing.blocks.get("triangles", np.array(thing.triangles, dtype=np.int64).reshape(-1, 3))
+    if len(triangles) and (triangles.min() < 0 or triangles.max() >= len(vertices)):
+        raise MachineError("3MF triangle names a vertex that is not there")
+    return np.asarray(vertices, dtype=np.float64), np.asarray(triangles, dtype=np.int64)

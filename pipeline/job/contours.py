@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import struct
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from batchone.pipeline.errors import MachineError
 
+Pair = tuple[float, float]
+
 _HEADER = re.compile(rb"\$\$HEADERSTART\s.*?\$\$HEADEREND", re.DOTALL)
 _UNITS = re.compile(rb"\$\$UNITS/(\d{1,6}\.\d{1,12})")
+_LABEL = re.compile(rb'\$\$LABEL/(\d{1,5}),"([A-Za-z0-9 ._-]{1,80})"')
 _LAYERS = re.compile(rb"\$\$LAYERS/(\d{1,7})")
 _MAX_HEADER_BYTES = 65_536
 _LONG_LAYER, _SHORT_LAYER, _SHORT_LINE, _LONG_LINE, _SHORT_HATCHES, _LONG_HATCHES = 127, 128, 129, 130, 131, 132  # CLI 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """What the layers of one label measure; ``areas_sha256`` is over number and area of each layer that has contours of it."""
+
+    label: str
+    first_layer: int
+    last_layer: int
+    volume_mm3: float
+    box_low_mm: tuple[float, float]
+    box_high_mm: tuple[float, float]
+    contours: int
+    hatches: int
+    hatches_mm: float
+    areas_sha256: str
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sums of one label, in units of the file."""
+
+    areas: dict[int, float] = field(default_factory=dict)
+    low: Pair = (math.inf, math.inf)
+    high: Pair = (-math.inf, -math.inf)
+    contours: int = 0
+    hatches: int = 0
+    length: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +61,7 @@ class LayerFigures:
     contours: int
     hatches: int
     hatches_mm: float
+    labels: tuple[LabelFigures, ...] = ()
 
 
 def cli_figures(data: bytes) -> LayerFigures:
@@ -45,22 +79,48 @@ def cli_figures(data: bytes) -> LayerFigures:
         raise MachineError("CLI header is not understood")
     unit_mm = float(units[1])
     try:
-        tops, areas, contours, hatches, length = _walk(data, header.end())
+        tops, areas, tallies = _walk(data, header.end())
     except (struct.error, ValueError, IndexError) as error:
         raise MachineError("CLI geometry is cut short or holds an unknown command") from error
     if len(tops) != int(announced[1]) or not tops:
         raise MachineError(f"CLI has {len(tops)} layers, its header says {int(announced[1])}")
     volume = float(np.sum(np.diff(np.array(tops), prepend=0.0) * np.array(areas)))
     height_mm, volume_mm3 = round(tops[-1] * unit_mm, 6), round(volume * unit_mm**3, 6)
-    return LayerFigures(len(tops), height_mm, volume_mm3, contours, hatches, round(length * unit_mm, 3))
+    names = {int(number): name.decode("ascii") for number, name in _LABEL.findall(header[0])}
+    return LayerFigures(
+        len(tops),
+        height_mm,
+        volume_mm3,
+        sum(one.contours for one in tallies.values()),
+        sum(one.hatches for one in tallies.values()),
+        round(sum(one.length for one in tallies.values()) * unit_mm, 3),
+        tuple(_label_figures(names.get(number, ""), tallies[number], tops, unit_mm) for number in sorted(tallies)),
+    )
 
 
-def _walk(data: bytes, at: int) -> tuple[list[float], list[float], int, int, float]:
-    """Top of each layer and its signed area, in units of the file, the number of contours and hatches, the hatches' length."""
+def _label_figures(name: str, one: _Tally, tops: list[float], unit_mm: float) -> LabelFigures:
+    steps = np.diff(np.array(tops), prepend=0.0)
+    layers = sorted(one.areas)
+    digest = hashlib.sha256("".join(f"{layer} {one.areas[layer]:.6g}\n" for layer in layers).encode()).hexdigest()
+    return LabelFigures(
+        label=name,
+        first_layer=layers[0] if layers else -1,
+        last_layer=layers[-1] if layers else -1,
+        volume_mm3=round(sum(one.areas[layer] * float(steps[layer]) for layer in layers) * unit_mm**3, 6),
+        box_low_mm=(round(one.low[0] * unit_mm, 6), round(one.low[1] * unit_mm, 6)),
+        box_high_mm=(round(one.high[0] * unit_mm, 6), round(one.high[1] * unit_mm, 6)),
+        contours=one.contours,
+        hatches=one.hatches,
+        hatches_mm=round(one.length * unit_mm, 3),
+        areas_sha256=digest,
+    )
+
+
+def _walk(data: bytes, at: int) -> tuple[list[float], list[float], dict[int, _Tally]]:
+    """Top of each layer and its signed area, in units of the file, and the sums of each label by its number."""
     tops: list[float] = []
     areas: list[float] = []
-    contours = hatches = 0
-    length = 0.0
+    tallies: defaultdict[int, _Tally] = defaultdict(_Tally)
     while at < len(data):
         (command,) = struct.unpack_from("<H", data, at)
         at += 2
@@ -71,23 +131,32 @@ def _walk(data: bytes, at: int) -> tuple[list[float], list[float], int, int, flo
             at += struct.calcsize(form)
         elif command in (_LONG_LINE, _SHORT_LINE):
             head, kind = ("<3i", "<f4") if command == _LONG_LINE else ("<3H", "<u2")
-            count = struct.unpack_from(head, data, at)[2]
+            number, _, count = struct.unpack_from(head, data, at)
             at += struct.calcsize(head)
             points = _coordinates(data, kind, 2 * count, at).reshape(-1, 2)
             at += points.size * np.dtype(kind).itemsize
-            areas[-1] += _area(points)
-            contours += 1
+            area = _area(points)
+            areas[-1] += area
+            _count_contour(tallies[number], len(tops) - 1, area, points)
         elif command in (_LONG_HATCHES, _SHORT_HATCHES) and tops:
             head, kind = ("<2i", "<f4") if command == _LONG_HATCHES else ("<2H", "<u2")
-            count = struct.unpack_from(head, data, at)[1]
+            number, count = struct.unpack_from(head, data, at)
             at += struct.calcsize(head)
             ends = _coordinates(data, kind, 4 * count, at).reshape(-1, 4)
             at += ends.size * np.dtype(kind).itemsize
-            length += float(np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]).sum())
-            hatches += count
+            tallies[number].length += float(np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]).sum())
+            tallies[number].hatches += count
         else:
             raise ValueError(command)
-    return tops, areas, contours, hatches, length
+    return tops, areas, dict(tallies)
+
+
+def _count_contour(one: _Tally, layer: int, area: float, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+    (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    one.areas[layer] = one.areas.get(layer, 0.0) + area
+    one.low = (min(one.low[0], x0), min(one.low[1], y0))
+    one.high = (max(one.high[0], x1), max(one.high[1], y1))
+    one.contours += 1
 
 
 def _coordinates(data: bytes, kind: str, count: int, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

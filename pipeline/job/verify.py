@@ -40,7 +40,7 @@ MANIFEST = "job.json"
 LAYERS = "build/layers.cli"
 REQUIRED = (MANIFEST, "build-report.pdf", "build/plate.3mf", LAYERS)
 _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
-_MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
+MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
 THREEMF_LENGTH_MM, THREEMF_RELATIVE = 0.01, 1e-4  # decimal text of a 3MF against the STL: one hundredth of a layer
 
@@ -66,11 +66,20 @@ class VerifyReport:
 
 
 @dataclass(slots=True)
-class _Findings:
+class Found:
+    """Problems so far."""
+
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, kind: Kind, file: str, text: str) -> None:
+        """Note a problem."""
         self.problems.append(Problem(kind, file, text))
+
+    def report(self, name: str, signer: str, allowed: tuple[Signer, ...] | None) -> VerifyReport:
+        """All problems, each once, sorted."""
+        problems = tuple(sorted(set(self.problems), key=lambda p: (p.file, p.kind, p.text)))
+        notes = () if allowed is not None else ("signer not checked: no allowed_signers given",)
+        return VerifyReport(not problems, problems, name, signer, notes)
 
 
 def verify_job(folder: Path, *, signers: Path | None) -> VerifyReport:
@@ -91,26 +100,39 @@ def verify_job(folder: Path, *, signers: Path | None) -> VerifyReport:
     """
     if not folder.is_dir() or folder.is_symlink():
         raise MachineError("job folder is not a folder", hint="give the path of job/<job-id>")
-    allowed = _allowed(signers)
-    found = _Findings()
+    allowed = allowed_of(signers)
+    found = Found()
+    present, listed, signer = check_seal(folder, allowed=allowed, required=REQUIRED, found=found)
+    job_id = _check_contents(folder, present, listed, allowed=allowed, found=found)
+    return found.report(job_id, signer, allowed)
+
+
+def check_seal(
+    folder: Path, *, allowed: tuple[Signer, ...] | None, required: tuple[str, ...], found: Found
+) -> tuple[set[str], dict[str, str], str]:
+    """Check the list of files and its signature, and that these files are there and no others.
+
+    Returns
+    -------
+    tuple
+        Names of the plain files, the digests that the list gives, and the signer, "" when the signature does not hold.
+    """
     present = _walk(folder, found)
-    sums_data = _read(folder, SUMS, found, limit=_MAX_TEXT_BYTES) if SUMS in present else b""
+    sums_data = read_plain(folder, SUMS, found, limit=MAX_TEXT_BYTES) if SUMS in present else b""
     signer = _check_signature(folder, present, sums_data, allowed=allowed, found=found)
     listed = _listed(sums_data, found)
-    _compare_names(present, listed, found)
-    job_id = _check_contents(folder, present, listed, allowed=allowed, found=found)
-    problems = tuple(sorted(set(found.problems), key=lambda p: (p.file, p.kind, p.text)))
-    notes = () if allowed is not None else ("signer not checked: no allowed_signers given",)
-    return VerifyReport(not problems, problems, job_id, signer, notes)
+    _compare_names(present, listed, required, found)
+    return present, listed, signer
 
 
-def _allowed(signers: Path | None) -> tuple[Signer, ...] | None:
+def allowed_of(signers: Path | None) -> tuple[Signer, ...] | None:
+    """Who may sign, by an ``allowed_signers`` file or a key folder; None: anybody."""
     if signers is None:
         return None
     return read_allowed_signers(write_allowed_signers(signers) if signers.is_dir() else signers)
 
 
-def _walk(folder: Path, found: _Findings) -> set[str]:
+def _walk(folder: Path, found: Found) -> set[str]:
     """Names of the regular files below a folder; links and devices are unsafe and are not read."""
     names: set[str] = set()
     for where, folders, files in os.walk(folder, followlinks=False):
@@ -131,7 +153,7 @@ def _walk(folder: Path, found: _Findings) -> set[str]:
     return names
 
 
-def _read(folder: Path, name: str, found: _Findings, *, limit: int = _MAX_FILE_BYTES) -> bytes:
+def read_plain(folder: Path, name: str, found: Found, *, limit: int = _MAX_FILE_BYTES) -> bytes:
     """Read a plain file that does not grow past its limit; b"" and a problem when it cannot be."""
     try:
         handle = os.open(folder / PurePosixPath(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -147,12 +169,12 @@ def _read(folder: Path, name: str, found: _Findings, *, limit: int = _MAX_FILE_B
 
 
 def _check_signature(
-    folder: Path, present: set[str], sums_data: bytes, *, allowed: tuple[Signer, ...] | None, found: _Findings
+    folder: Path, present: set[str], sums_data: bytes, *, allowed: tuple[Signer, ...] | None, found: Found
 ) -> str:
     if SUMS_SIGNATURE not in present:
         found.add("missing", SUMS_SIGNATURE, "the signature is not there")
         return ""
-    text = _read(folder, SUMS_SIGNATURE, found, limit=_MAX_TEXT_BYTES).decode("ascii", errors="replace")
+    text = read_plain(folder, SUMS_SIGNATURE, found, limit=MAX_TEXT_BYTES).decode("ascii", errors="replace")
     try:
         signers = (embedded_signer(text),) if allowed is None else allowed
         return verify(text, sums_data, namespace=RELEASE, allowed=signers)
@@ -161,7 +183,7 @@ def _check_signature(
         return ""
 
 
-def _listed(sums_data: bytes, found: _Findings) -> dict[str, str]:
+def _listed(sums_data: bytes, found: Found) -> dict[str, str]:
     if not sums_data:
         found.add("missing", SUMS, "the list of files is not there or is empty")
         return {}
@@ -172,21 +194,21 @@ def _listed(sums_data: bytes, found: _Findings) -> dict[str, str]:
         return {}
 
 
-def _compare_names(present: set[str], listed: dict[str, str], found: _Findings) -> None:
+def _compare_names(present: set[str], listed: dict[str, str], required: tuple[str, ...], found: Found) -> None:
     unsafe = {problem.file for problem in found.problems if problem.kind == "unsafe"}
-    for name in sorted({*listed, *REQUIRED} - present - unsafe):
+    for name in sorted({*listed, *required} - present - unsafe):
         found.add("missing", name, "the file is not there")
     for name in sorted(present - listed.keys() - UNLISTED):
         found.add("extra", name, f"the file is not in {SUMS}")
 
 
 def _check_contents(
-    folder: Path, present: set[str], listed: dict[str, str], *, allowed: tuple[Signer, ...] | None, found: _Findings
+    folder: Path, present: set[str], listed: dict[str, str], *, allowed: tuple[Signer, ...] | None, found: Found
 ) -> str:
     manifest: JobManifest | None = None
     if MANIFEST in present:
         try:
-            manifest = read_manifest(_read(folder, MANIFEST, found, limit=_MAX_TEXT_BYTES))
+            manifest = read_manifest(read_plain(folder, MANIFEST, found, limit=MAX_TEXT_BYTES))
         except MachineError as error:
             found.add("off", MANIFEST, str(error))
     meshes = _expected_meshes(manifest)
@@ -194,7 +216,7 @@ def _check_contents(
     for name in sorted({*meshes, *objects} - listed.keys()):
         found.add("missing", name, f"job.json names the file, {SUMS} does not")
     for name in sorted(present - UNLISTED):
-        data = _read(folder, name, found)
+        data = read_plain(folder, name, found)
         if name in listed and sha256(data) != listed[name]:
             found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
         if name in meshes:
@@ -219,7 +241,7 @@ def _expected_meshes(manifest: JobManifest | None) -> dict[str, PartEntry]:
     return {f"parts/{part.name}{suffix}": part for part in parts for suffix in (".stl", ".3mf")}
 
 
-def _check_mesh(name: str, data: bytes, part: PartEntry, found: _Findings) -> None:
+def _check_mesh(name: str, data: bytes, part: PartEntry, found: Found) -> None:
     is_stl = name.endswith(".stl")
     wanted = part.stl_sha256 if is_stl else part.threemf_sha256
     if sha256(data) != wanted:
@@ -254,7 +276,7 @@ def approval_of(manifest: JobManifest) -> Approval:
     )
 
 
-def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
+def _check_layers(data: bytes, manifest: JobManifest, found: Found) -> None:
     try:
         figures = cli_figures(data)
     except MachineError as error:
@@ -271,7 +293,7 @@ def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
         found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
 
 
-def _check_verdicts(manifest: JobManifest, approval: Approval, found: _Findings) -> None:
+def _check_verdicts(manifest: JobManifest, approval: Approval, found: Found) -> None:
     """Nothing in a released job has failed, and what is marked as waived has its waiver."""
     for entry in manifest.findings:
         if entry.verdict == "fail" or (
@@ -280,7 +302,7 @@ def _check_verdicts(manifest: JobManifest, approval: Approval, found: _Findings)
             found.add("off", MANIFEST, f"{entry.check}: {entry.what} failed, and no waiver is for it")
 
 
-def _check_approval(approval: Approval, allowed: tuple[Signer, ...] | None, found: _Findings) -> None:
+def _check_approval(approval: Approval, allowed: tuple[Signer, ...] | None, found: Found) -> None:
     """Check the approval by the approvers' keys when the signers name any, else by the key that it carries."""
     approvers = tuple(s for s in allowed or () if {APPROVAL, DEMONSTRATION} & set(s.namespaces))
     try:

@@ -1,0 +1,52 @@
+"""``batchone nest``: released jobs of many patients on one plate or in one cake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def nest(
+    jobs: Annotated[list[Path], typer.Argument(help="Job folders.", metavar="JOB...")],
+    machine: Annotated[str, typer.Option("--machine", help="Machine profile.")],
+    out: Annotated[Path, typer.Option("--out", help="Site folder; the build goes to builds/<build-id> in it.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out what has no room, due last first.")] = False,
+    signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the jobs' sites.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, the rest on stderr.")] = False,
+) -> None:
+    """Verify released jobs, nest them, slice the whole, and write a signed build folder (exit 5 when they do not go together)."""
+    from batchone.pipeline.build.folder import nest_jobs
+
+    made = nest_jobs(jobs, machine=machine, site=out, leave_out=partial, signers=signers)
+    manifest = made.manifest
+    notes = [] if signers else ["signers of the jobs not checked: no allowed_signers given"]
+    left_out = [one.model_dump(mode="json") for one in manifest.left_out]
+    if as_json:
+        tree = {
+            "build": manifest.build,
+            "folder": str(made.folder),
+            "jobs": len({one.job for one in manifest.instances}),
+            "bodies": len(manifest.instances),
+            "layers": manifest.plate.layers,
+            "height_mm": manifest.plate.height_mm,
+            "seconds": manifest.plate.seconds,
+            "utilisation": manifest.plate.utilisation,
+            "left_out": left_out,
+            "notes": notes,
+        }
+        typer.echo(json.dumps(tree, indent=1, ensure_ascii=False))
+        return
+    for one in manifest.instances:
+        text = f'  "{one.engraved}"' if one.engraved else ""
+        typer.echo(f"{one.number:3}  {one.case}  {one.part}{'  supports' if one.kind == 'supports' else ''}{text}")
+    for left in manifest.left_out:
+        typer.echo(f"no room: case {left.case}, job {left.job}, due {left.due.isoformat()}", err=True)
+    plate = manifest.plate
+    share = f"{100.0 * plate.utilisation:.1f} % of the {'cake' if manifest.clearances.measured == 'surfaces' else 'plate'}"
+    typer.echo(f"{plate.layers} layers, {plate.height_mm:.1f} mm high, {share}, about {plate.seconds / 3600.0:.1f} h")
+    for note in notes:
+        typer.echo(note, err=True)
+    typer.echo(f"Build folder: {made.folder}")

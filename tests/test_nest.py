@@ -1,0 +1,543 @@
+"""Nesting: places on plates and in cakes, their clearances, the build folder, and what its verification finds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import manifold3d
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from batchone.pipeline.build.folder import BuildFolder, nest_jobs
+from batchone.pipeline.build.manifest import read_build_manifest
+from batchone.pipeline.build.map_picture import map_png
+from batchone.pipeline.build.verify import verify_build
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.findings import LABEL, label_said, label_words
+from batchone.pipeline.job.archive import threemf_bodies
+from batchone.pipeline.job.contours import cli_figures
+from batchone.pipeline.job.describe import Case, describe
+from batchone.pipeline.job.manifest import read_manifest
+from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
+from batchone.pipeline.job.signature import RELEASE, approval_key, release_key, sign, sign_approval, write_allowed_signers
+from batchone.pipeline.job.sums import sha256, sums_bytes
+from batchone.pipeline.order import Order
+from batchone.pipeline.values import (
+    Anatomy,
+    Approval,
+    CheckedDevice,
+    Device,
+    FieldOfView,
+    Mesh,
+    Part,
+    Plan,
+    Scan,
+    SeriesRecord,
+    judge,
+)
+from batchone.slicer.clearances import check_clearances, shadow, solid_of
+from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.columns import columns_of, swollen
+from batchone.slicer.make import slice_device
+from batchone.slicer.nest import Nest, Unit, nest
+from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.threemf import Item, read_3mf, write_3mf
+
+Solid = manifold3d.Manifold
+MACHINE = load_machine("sim-01")
+SLS, LPBF = load_process("pa12-sls"), load_process("ti64-lpbf")
+SCHEMAS = Path(sys.modules["batchone.pipeline.findings"].__file__ or "").parent / "schemas"
+RECORD = SeriesRecord("CT", "Maker", "Model", "H30", "HFS", 4, 1.0, 1.0, (1.0, 1.0), 0.0, "1.2.840.10008.1.2.1", "ab" * 32)
+DUE = dt.datetime(2026, 11, 24, 8, 0, tzinfo=dt.UTC)
+
+
+def _mesh(solid: Solid) -> Mesh:
+    made = solid.to_mesh64()
+    return Mesh(np.array(made.vert_properties[:, :3]), np.array(made.tri_verts, dtype=np.int32))
+
+
+def _hook(length_mm: float = 40.0, height_mm: float = 10.0) -> Mesh:
+    """An L with a hole: its rectangle is mostly empty."""
+    foot = Solid.cube((length_mm, 12.0, height_mm)) + Solid.cube((12.0, length_mm, height_mm))
+    return _mesh(foot - Solid.cylinder(3.0 * height_mm, 2.0, circular_segments=24).translate((30.0, 6.0, -height_mm)))
+
+
+def _units(meshes: Sequence[Mesh], groups: Sequence[str] | None = None) -> list[Unit]:
+    named = groups or [f"job-{k}" for k in range(len(meshes))]
+    return [Unit(f"part-{k}", group, (mesh,)) for k, (mesh, group) in enumerate(zip(meshes, named, strict=True))]
+
+
+def _placed(units: Sequence[Unit], found: Nest) -> list[list[Mesh]]:
+    return [[b.moved(move) for b in unit.bodies] for unit, move in zip(units, found.moves, strict=True) if move is not None]
+
+
+# places
+
+
+@pytest.mark.parametrize("process", [SLS, LPBF], ids=["cake", "plate"])
+@settings(max_examples=5, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.floats(3.0, 60.0), st.floats(3.0, 60.0), st.floats(1.0, 50.0)), min_size=2, max_size=5),
+    deg=st.floats(0.0, 360.0),
+)
+def test_whatever_is_nested_keeps_its_clearance_and_stays_inside(
+    process: object, sizes: list[tuple[float, float, float]], deg: float
+) -> None:
+    used = SLS if process is SLS else LPBF
+    units = _units([_mesh(Solid.cube(size).rotate((0.0, 0.0, deg))) for size in sizes])
+    placed = _placed(units, nest(units, process=used, machine=MACHINE))
+    assert len(placed) == len(sizes)
+    check_clearances(placed, [unit.name for unit in units], process=used, machine=MACHINE)
+    for one in range(len(placed)):  # by another library than the check's own choice of pairs
+        for other in range(one):
+            gap = solid_of(placed[one][0]).min_gap(solid_of(placed[other][0]), 100.0)
+            assert gap >= used.part_spacing_mm - 1e-6
+
+
+@pytest.mark.parametrize("process", [SLS, LPBF], ids=["cake", "plate"])
+def test_moves_turn_about_the_vertical_only_and_never_mirror(process: object) -> None:
+    used = SLS if process is SLS else LPBF
+    units = _units([_hook()] * 6)
+    for move in nest(units, process=used, machine=MACHINE).moves:
+        assert move is not None
+        np.testing.assert_allclose(move[:3, :3] @ move[:3, :3].T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(move[:3, :3]) == pytest.approx(1.0)
+        np.testing.assert_allclose(move[2, :3], [0.0, 0.0, 1.0], atol=1e-12)
+
+
+def test_on_a_plate_nothing_lies_above_another_and_all_stand() -> None:
+    units = _units([_hook()] * 8)
+    placed = _placed(units, nest(units, process=LPBF, machine=MACHINE))
+    assert all(bodies[0].vertices_mm[:, 2].min() == pytest.approx(0.0, abs=1e-9) for bodies in placed)
+    shadows = [shadow(bodies) for bodies in placed]
+    assert all(shadows[a].distance(shadows[b]) >= LPBF.part_spacing_mm for a in range(8) for b in range(a))
+
+
+def test_irregular_parts_lie_closer_than_their_rectangles_could() -> None:
+    """Rectangles of 83 mm leave room for four on the plate of 240 mm with 3 mm between; the hooks nest into one another."""
+    units = _units([_hook(80.0)] * 7)
+    found = nest(units, process=LPBF, machine=MACHINE)
+    assert len(_placed(units, found)) == 7
+    rectangles = [Unit(unit.name, unit.group, (_mesh(Solid.cube((80.0, 80.0, 10.0))),)) for unit in units]
+    with pytest.raises(MachineError, match="have no room"):
+        nest(rectangles, process=LPBF, machine=MACHINE)
+
+
+def test_a_plate_with_room_keeps_parts_farther_apart_than_it_must() -> None:
+    few, many = _units([_hook()] * 3), _units([_hook(80.0)] * 13)
+    assert nest(few, process=LPBF, machine=MACHINE).spacing_mm == 3.0 * LPBF.part_spacing_mm
+    assert nest(many, process=LPBF, machine=MACHINE).spacing_mm < 3.0 * LPBF.part_spacing_mm
+
+
+def test_a_cake_is_filled_in_three_dimensions() -> None:
+    units = _units([_mesh(Solid.cube((110.0, 110.0, 20.0)))] * 6)
+    tops = sorted(float(b[0].vertices_mm[:, 2].max()) for b in _placed(units, nest(units, process=SLS, machine=MACHINE)))
+    assert tops[:4] == pytest.approx([20.0] * 4)
+    assert all(45.0 <= top <= 48.0 for top in tops[4:])  # 20 + 5 + 20 mm, and at most three cells of 1 mm
+
+
+def test_the_same_units_get_the_same_places() -> None:
+    units = _units([_hook(), _mesh(Solid.sphere(12.0, 32)), _hook(60.0)])
+    first, second = (nest(units, process=SLS, machine=MACHINE) for _ in range(2))
+    for a, b in zip(first.moves, second.moves, strict=True):
+        assert a is not None
+        np.testing.assert_array_equal(a, b)
+
+
+def test_one_core_finds_the_same_places_as_two() -> None:
+    code = (
+        "from batchone.pipeline.kernel_cache import use_kernel_cache; use_kernel_cache()\n"
+        "import hashlib, sys, manifold3d, numpy as np\n"
+        "from batchone.pipeline.values import Mesh\n"
+        "from batchone.slicer.nest import Unit, nest\n"
+        "from batchone.slicer.profiles import load_machine, load_process\n"
+        "out = manifold3d.Manifold.cube((60.0, 35.0, 20.0)).rotate((0.0, 0.0, 17.0)).to_mesh64()\n"
+        "mesh = Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts, dtype=np.int32))\n"
+        "units = [Unit(str(k), str(k), (mesh,)) for k in range(12)]\n"
+        "moves = nest(units, process=load_process('pa12-sls'), machine=load_machine('sim-01')).moves\n"
+        "print(hashlib.sha256(np.stack(moves).tobytes()).hexdigest())\n"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NUMBA_NUM_THREADS": cores},
+        ).stdout
+        for cores in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+def test_a_part_just_inside_the_box_fits_and_one_just_outside_is_refused_with_both_sizes() -> None:
+    fits = _units([_mesh(Solid.cube((240.0, 240.0, 325.0)))])
+    assert nest(fits, process=SLS, machine=MACHINE).moves[0] is not None
+    for size in ((240.1, 240.0, 20.0), (50.0, 50.0, 325.1)):
+        with pytest.raises(MachineError, match=r"at most 240.0 x 240.0 x 325.0 mm fit sim-01"):
+            nest(_units([_mesh(Solid.cube(size))]), process=SLS, machine=MACHINE)
+
+
+def test_the_most_urgent_jobs_are_in_whole_and_what_has_no_room_is_named() -> None:
+    slab = _mesh(Solid.cube((115.0, 115.0, 10.0)))
+    units = _units([slab] * 6, ["urgent", "urgent", "next", "next", "late", "late"])
+    with pytest.raises(MachineError, match=r"1 of 3 jobs have no room on sim-01 with 3 mm between parts: late"):
+        nest(units, process=LPBF, machine=MACHINE)
+    found = nest(units, process=LPBF, machine=MACHINE, leave_out=True)
+    assert found.left_out == ("late",)
+    assert [move is not None for move in found.moves] == [True] * 4 + [False] * 2
+
+
+def test_supports_move_with_their_part() -> None:
+    part, support = _hook(), _mesh(Solid.cube((5.0, 5.0, 4.0)).translate((20.0, 4.0, 0.0)))
+    part = Mesh(part.vertices_mm + np.array([0.0, 0.0, 4.0]), part.faces)
+    unit = Unit("part", "job", (part, support))
+    (move,) = nest([unit], process=LPBF, machine=MACHINE).moves
+    assert move is not None
+    assert part.moved(move).vertices_mm[:, 2].min() == pytest.approx(4.0)
+    assert support.moved(move).vertices_mm[:, 2].min() == pytest.approx(0.0)
+
+
+def test_columns_hold_the_surface_and_their_swelling_the_clearance() -> None:
+    """Known truth: points of two balls whose columns just do not meet are at least the clearance apart."""
+    ball = _mesh(Solid.sphere(7.3, 40))
+    mesh = Mesh(ball.vertices_mm - ball.vertices_mm.min(axis=0), ball.faces)
+    low, high = columns_of(mesh.vertices_mm, mesh.faces, step_mm=1.0, flat=False)
+    cells = np.floor(mesh.vertices_mm).astype(int)
+    assert (low[cells[:, 0], cells[:, 1]] <= cells[:, 2]).all()
+    assert (high[cells[:, 0], cells[:, 1]] >= cells[:, 2]).all()
+    wide_low, wide_high, border = swollen(low, high, clearance_mm=3.0, step_mm=1.0)
+    assert border == 3
+    middle = low.shape[0] // 2
+    assert wide_low[middle + border, middle + border] == low[middle, middle] - 3
+    assert wide_high[middle + border, middle + border] == high[middle, middle] + 3
+
+
+# clearances
+
+
+@pytest.mark.parametrize(("process", "apart_mm"), [(SLS, 5.0), (LPBF, 3.0)], ids=["cake", "plate"])
+def test_a_pair_just_at_the_clearance_passes_and_one_just_nearer_is_named(process: object, apart_mm: float) -> None:
+    used = SLS if process is SLS else LPBF
+    cube = Solid.cube((20.0, 20.0, 20.0)).translate((50.0, 50.0, 0.0))
+    for off_mm, fine in ((0.001, True), (-0.001, False)):
+        pair = [[_mesh(cube)], [_mesh(cube.translate((20.0 + apart_mm + off_mm, 3.0, 0.0)))]]
+        if fine:
+            (gap,) = check_clearances(pair, ["a", "b"], process=used, machine=MACHINE)
+            assert gap.gap_mm == pytest.approx(apart_mm + off_mm, abs=1e-6)
+        else:
+            with pytest.raises(MachineError, match=rf"a and b are {apart_mm - 0.001:.3f} mm apart, at least {apart_mm:g} mm"):
+                check_clearances(pair, ["a", "b"], process=used, machine=MACHINE)
+
+
+def test_a_part_that_reaches_out_of_the_box_is_named() -> None:
+    for low, fine in ((5.0, True), (4.999, False)):
+        body = [[_mesh(Solid.cube((20.0, 20.0, 20.0)).translate((low, 50.0, 0.0)))]]
+        if fine:
+            assert check_clearances(body, ["a"], process=SLS, machine=MACHINE) == ()
+        else:
+            with pytest.raises(MachineError, match=r"a reaches 0.001 mm out"):
+                check_clearances(body, ["a"], process=SLS, machine=MACHINE)
+
+
+def test_above_one_another_is_apart_in_a_cake_and_not_on_a_plate() -> None:
+    cube = Solid.cube((20.0, 20.0, 20.0)).translate((50.0, 50.0, 0.0))
+    pair = [[_mesh(cube)], [_mesh(cube.translate((0.0, 0.0, 26.0)))]]
+    assert len(check_clearances(pair, ["a", "b"], process=SLS, machine=MACHINE)) == 1
+    with pytest.raises(MachineError, match=r"0\.000 mm apart"):
+        check_clearances(pair, ["a", "b"], process=LPBF, machine=MACHINE)
+
+
+# build folders
+
+
+def _job(folder: Path, keys: Path, case: str, meshes: dict[str, Mesh], *, process: str = "pa12-sls", hours: int = 0) -> Path:
+    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts are engraved with their case."""
+    parts = tuple(Part(name, mesh, np.zeros(len(mesh.faces), np.int16), ("body",)) for name, mesh in meshes.items())
+    said = [judge(LABEL, label_words(name, f"{case} / {name}"), 0.0, "", high=0.0, source="test") for name in meshes]
+    checked = CheckedDevice(Device("cranial-implant", parts), tuple(said))
+    time = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
+    approval = sign_approval(Approval("reviewer", time, "released", sha256(case.encode()), ""), approval_key(keys, "reviewer"))
+    used = load_process(process)
+    build = slice_device(checked, approval, used, MACHINE)
+    due = DUE + dt.timedelta(hours=hours)
+    order = Order(case=case, device="cranial-implant", side="left", process=process, machine="sim-01", due=due)
+    scan = Scan(np.zeros((4, 4, 4), np.int16), np.eye(4), RECORD)
+    plan = Plan("cranial-implant", True, "left")
+    anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
+    values = Case(scan, anatomy, plan, checked, approval, build, order, used, MACHINE, release_key(keys))
+    files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": build.layers_cli}
+    files |= {"build-report.pdf": b"report", "clinical-report.pdf": b"report"}
+    for part in parts:
+        files[f"parts/{part.name}.stl"] = stl_bytes(part.mesh)
+        files[f"parts/{part.name}.3mf"] = dict(build.part_3mf)[part.name]
+    figures = {name: measure_triangles(stl_corners(files[f"parts/{name}.stl"])) for name in meshes}
+    digests = {name: sha256(data) for name, data in files.items()}
+    files["job.json"] = describe(values, figures, layers=cli_figures(build.layers_cli), digests=digests).to_bytes()
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    _seal(folder, keys)
+    return folder
+
+
+def _seal(folder: Path, keys: Path) -> None:
+    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file() and p.parent != folder]
+    names += [p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("SHA256SUMS")]
+    sums = sums_bytes({name: sha256((folder / name).read_bytes()) for name in names})
+    (folder / "SHA256SUMS").write_bytes(sums)
+    (folder / "SHA256SUMS.sig").write_text(sign(release_key(keys), sums, namespace=RELEASE))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    release_key(folder / "keys")
+    approval_key(folder / "keys", "reviewer")
+    write_allowed_signers(folder / "keys")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def jobs(site: Path) -> list[Path]:
+    """Three patients; the first has two parts. All lie far from the origin, as in a scan."""
+    away = np.array([30.0, -120.0, 450.0])
+    hook, long_hook = (Mesh(mesh.vertices_mm + away, mesh.faces) for mesh in (_hook(), _hook(55.0, 14.0)))
+    ball = _mesh(Solid.sphere(9.0, 32).translate((0.0, 10.0, 20.0)) + Solid.cube((4.0, 30.0, 8.0)))
+    keys = site / "keys"
+    return [
+        _job(site / "jobs" / "a", keys, "case-a", {"guide": hook, "model": ball}, hours=5),
+        _job(site / "jobs" / "b", keys, "case-b", {"guide": long_hook}, hours=1),
+        _job(site / "jobs" / "c", keys, "case-c", {"guide": hook}, hours=9),
+    ]
+
+
+@pytest.fixture(scope="module")
+def built(site: Path, jobs: list[Path]) -> BuildFolder:
+    return nest_jobs(jobs, machine="sim-01", site=site, signers=site / "keys")
+
+
+@pytest.fixture
+def copy(built: BuildFolder, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built.folder, tmp_path / "build"))
+
+
+def test_a_build_verifies_and_holds_every_part_once(built: BuildFolder, site: Path) -> None:
+    report = verify_build(built.folder, signers=site / "keys")
+    assert report.problems == ()
+    assert (report.job_id, report.signer) == (built.folder.name, "release")
+    assert [(one.case, one.part) for one in built.manifest.instances] == [
+        ("case-b", "guide"),
+        ("case-a", "guide"),
+        ("case-a", "model"),
+        ("case-c", "guide"),
+    ]  # by due time
+    assert {p.name for p in built.folder.iterdir()} == {
+        *("build.json", "plate.3mf", "layers.cli", "map.png", "pictures", "jobs", "SHA256SUMS", "SHA256SUMS.sig")
+    }
+    schema = json.loads((SCHEMAS / "build.schema.json").read_text())
+    jsonschema.validate(json.loads((built.folder / "build.json").read_bytes()), schema)
+
+
+def test_map_engraving_and_job_agree_part_by_part(built: BuildFolder, jobs: list[Path]) -> None:
+    manifest = read_build_manifest((built.folder / "build.json").read_bytes())
+    of_job = {read_manifest((job / "job.json").read_bytes()).job: job for job in jobs}
+    for one in manifest.instances:
+        job = read_manifest((of_job[one.job] / "job.json").read_bytes())
+        (part,) = (part for part in job.parts if part.name == one.part)
+        assert (one.case, one.due, one.engraved) == (job.case, job.due, f"{job.case} / {one.part}")
+        assert one.figures.triangles == part.figures.triangles
+        assert one.figures.volume_mm3 == pytest.approx(part.figures.volume_mm3, rel=1e-5)
+        assert one.sums_sha256 == sha256((of_job[one.job] / "SHA256SUMS").read_bytes())
+    shadows = [
+        shadow([Mesh(b.vertices_mm, b.triangles.astype(np.int32)).moved(b.pose)])
+        for b in threemf_bodies((built.folder / "plate.3mf").read_bytes())
+    ]
+    assert map_png(manifest, shadows, MACHINE) == (built.folder / "map.png").read_bytes()
+
+
+def test_each_body_on_the_plate_is_its_jobs_moved_and_its_layers_fill_it(built: BuildFolder, jobs: list[Path]) -> None:
+    items = {item.name: item for item in read_3mf((built.folder / "plate.3mf").read_bytes())}
+    layers = read_cli((built.folder / "layers.cli").read_bytes())
+    assert list(layers.labels) == [one.label for one in built.manifest.instances]
+    for index, one in enumerate(built.manifest.instances):
+        folder = next(job for job in jobs if read_manifest((job / "job.json").read_bytes()).job == one.job)
+        (single,) = read_3mf((folder / f"parts/{one.part}.3mf").read_bytes())
+        wanted = single.mesh.moved(np.array(one.transform)).vertices_mm
+        placed = items[one.label].mesh.moved(items[one.label].pose)
+        np.testing.assert_allclose(placed.vertices_mm, wanted, atol=1e-3)
+        volume = float(layers.layers.area_mm2(index).sum()) * SLS.layer_mm
+        assert volume == pytest.approx(solid_of(placed).volume(), rel=0.02)
+
+
+def test_the_same_jobs_in_any_order_give_the_same_bytes(built: BuildFolder, site: Path, jobs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    again = nest_jobs(jobs[::-1], machine="sim-01", site=tmp_path)
+    names = sorted(p.relative_to(built.folder) for p in built.folder.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(again.folder) for p in again.folder.rglob("*") if p.is_file())
+    assert all((built.folder / name).read_bytes() == (again.folder / name).read_bytes() for name in names)
+    assert again.folder.name == built.folder.name
+
+
+def _rewrite_plate(copy: Path, change: Callable[[list[Item]], list[Item]]) -> None:
+    items = change(list(read_3mf((copy / "plate.3mf").read_bytes())))
+    (copy / "plate.3mf").write_bytes(write_3mf(items, title="build", notes={}))
+
+
+def _shifted(item: Item, mm: float) -> Item:
+    pose = item.pose.copy()
+    pose[0, 3] += mm
+    return replace(item, pose=pose)
+
+
+_PLATES: dict[str, tuple[Callable[[list[Item]], list[Item]], str]] = {
+    "removed": (lambda items: items[:-1], "is not there"),
+    "twice": (lambda items: [*items, _shifted(items[0], 0.0)], "is there 2 times"),
+    "moved": (lambda items: [_shifted(items[0], 0.01), *items[1:]], "from where its transform puts it"),
+    "swapped": (
+        lambda items: [replace(items[1], name=items[0].name), replace(items[0], name=items[1].name), *items[2:]],
+        "triangles are not those",
+    ),
+    "changed": (
+        lambda items: [replace(items[0], mesh=Mesh(items[0].mesh.vertices_mm * 1.001, items[0].mesh.faces)), *items[1:]],
+        "volume is",
+    ),
+    "foreign": (lambda items: [*items, replace(items[0], name="99-case-x-guide")], "is not in build.json"),
+}
+
+
+@pytest.mark.parametrize("what", _PLATES)
+def test_a_plate_that_was_changed_and_sealed_again_is_found_by_value(what: str, copy: Path, site: Path) -> None:
+    change, words = _PLATES[what]
+    _rewrite_plate(copy, change)
+    assert ("changed", "plate.3mf") in {(p.kind, p.file) for p in verify_build(copy, signers=None).problems}
+    _seal(copy, site / "keys")
+    problems = verify_build(copy, signers=site / "keys").problems
+    assert any(p.file == "plate.3mf" and p.kind == "off" and words in p.text for p in problems), problems
+
+
+def test_layers_without_a_part_with_swapped_labels_or_moved_contours_are_found(copy: Path, site: Path) -> None:
+    read = read_cli((copy / "layers.cli").read_bytes())
+    swapped = [read.labels[1], read.labels[0], *read.labels[2:]]
+    moved = read.layers.points_mm.copy()
+    moved[:, 0] += 0.05
+    renamed = [*read.labels[:-1], "04-case-x-guide"]
+    for layers, labels, words in (
+        (read.layers, swapped, "areas_sha256"),
+        (replace(read.layers, points_mm=moved), read.labels, "its layers lie elsewhere"),
+        (read.layers, renamed, "is not there"),
+    ):
+        (copy / "layers.cli").write_bytes(write_cli(layers, labels, read.hatches))
+        _seal(copy, site / "keys")
+        problems = verify_build(copy, signers=site / "keys").problems
+        assert any(p.file == "layers.cli" and words in p.text for p in problems), (words, problems)
+
+
+def test_a_build_that_says_other_than_its_jobs_is_found(copy: Path, site: Path) -> None:
+    tree = json.loads((copy / "build.json").read_bytes())
+    kept = (copy / "build.json").read_bytes()
+    for key, value in (("engraved", "case-z / guide"), ("case", "case-z"), ("due", "2027-01-01T00:00:00Z")):
+        changed = json.loads(json.dumps(tree))
+        changed["instances"][0][key] = value
+        (copy / "build.json").write_bytes((json.dumps(changed, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode())
+        _seal(copy, site / "keys")
+        problems = verify_build(copy, signers=site / "keys").problems
+        assert any("is not that of its job.json" in p.text for p in problems), (key, problems)
+    (copy / "build.json").write_bytes(kept)
+    _seal(copy, site / "keys")
+    assert verify_build(copy, signers=site / "keys").ok
+
+
+def test_every_file_changed_by_one_bit_is_named(copy: Path) -> None:
+    for name in sorted(p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file()):
+        data = (copy / name).read_bytes()
+        (copy / name).write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+        found = {p.file for p in verify_build(copy, signers=None).problems}
+        assert name in found or (name.startswith("SHA256SUMS") and "SHA256SUMS.sig" in found), name
+        (copy / name).write_bytes(data)
+    assert verify_build(copy, signers=None).ok
+
+
+@pytest.mark.parametrize("name", ["plate.3mf", "layers.cli", "build.json"])
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"{}", b"$$HEADERSTART"])
+def test_rubbish_is_a_problem_and_no_crash(copy: Path, site: Path, name: str, data: bytes) -> None:
+    (copy / name).write_bytes(data)
+    _seal(copy, site / "keys")
+    assert not verify_build(copy, signers=None).ok
+
+
+def test_jobs_that_do_not_go_together_are_refused_by_name(site: Path, jobs: list[Path], tmp_path: Path) -> None:
+    def refused(folders: list[Path], words: str, machine: str = "sim-01", signers: Path | None = None) -> None:
+        with pytest.raises(MachineError, match=words) as caught:
+            nest_jobs(folders, machine=machine, site=tmp_path, signers=signers)
+        assert caught.value.exit_code == 5
+        assert caught.value.hint
+        assert not list((tmp_path / "builds").glob("*")) if (tmp_path / "builds").exists() else True
+
+    refused([jobs[0], jobs[1], jobs[0]], "of case case-a was given 2 times, at most once")
+    titanium = _job(tmp_path / "ti", site / "keys", "case-t", {"implant": _hook()}, process="ti64-lpbf", hours=20)
+    refused([jobs[0], titanium], "of case case-t is made by ti64-lpbf, the others by pa12-sls")
+    broken = Path(shutil.copytree(jobs[0], tmp_path / "broken"))
+    (broken / "parts/guide.stl").unlink()
+    refused([broken, jobs[1]], "does not verify.*parts/guide.stl")
+    strangers = tmp_path / "other"
+    release_key(strangers)
+    refused(jobs, "does not verify.*SHA256SUMS.sig", signers=write_allowed_signers(strangers))
+
+
+def test_the_command_writes_the_build_and_verify_knows_it(
+    built: BuildFolder, site: Path, jobs: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    run = [sys.executable, "-m", "batchone.pipeline"]
+    command = [*run, "nest", *map(str, jobs), "--machine", "sim-01", "--out", str(tmp_path), "--json"]
+    made = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    jsonschema.validate(made, json.loads((SCHEMAS / "nest.schema.json").read_text()))
+    assert (made["build"], made["bodies"], made["left_out"]) == (built.folder.name, 4, [])
+    verified = subprocess.run([*run, "verify", made["folder"], "--json"], check=True, capture_output=True, text=True)
+    report = json.loads(verified.stdout)
+    jsonschema.validate(report, json.loads((SCHEMAS / "verify.schema.json").read_text()))
+    assert report == {"ok": True, "build": made["build"], "problems": []}
+    (Path(made["folder"]) / "map.png").unlink()
+    assert subprocess.run([*run, "verify", made["folder"]], check=False, capture_output=True).returncode == 5
+    twice = subprocess.run([*command[:5], *command[4:]], check=False, capture_output=True, text=True)
+    assert twice.returncode == 5
+    assert "given 2 times" in twice.stderr
+
+
+def test_verifying_a_build_loads_no_heavy_library(built: BuildFolder) -> None:
+    code = (
+        "import sys; from pathlib import Path; from batchone.pipeline.build.verify import verify_build;"
+        f"assert verify_build(Path({str(built.folder)!r}), signers=None).ok;"
+        "print([m for m in ('numba', 'lib3mf', 'scipy', 'manifold3d', 'shapely', 'PIL') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_label_is_read_from_the_words_that_carry_it() -> None:
+    words = label_words("guide-t10", "a-1 / T10 1of1 #03A8")
+    assert label_said("guide-t10", words + "; no room for #03A8") == "a-1 / T10 1of1 #03A8"
+    assert label_said("guide-t9", words) is None
+    assert label_said("guide-t10", "guide-t10: arrow of the label, away from the head") is None
+
+
+def test_a_rotated_job_is_nested_as_well(site: Path, tmp_path: Path) -> None:
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", (25.0, -40.0, 70.0), degrees=True).as_matrix()
+    turn[:3, 3] = (-200.0, 90.0, -600.0)
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    job = _job(tmp_path / "job", site / "keys", "case-r", {"guide": _hook().moved(turn)})
+    built = nest_jobs([job], machine="sim-01", site=tmp_path)
+    assert verify_build(built.folder, signers=tmp_path / "keys").ok
