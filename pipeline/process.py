@@ -45,12 +45,13 @@ class Process(Model):
 
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
     that nobody has confirmed. ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is
-    in it; ``recoat_s`` is the time of a layer apart from that.
+    in it; ``recoat_s`` is the time of a layer apart from that. ``fff`` is made by a foreign program, with the configuration of the
+    process's name (``slicer/prusa/*.ini``): the time is that of the moves.
     """
 
     name: str
     title: str
-    kind: Literal["lpbf", "sls", "vat"]
+    kind: Literal["lpbf", "sls", "vat", "fff"]
     material: str
     density_g_per_mm3: Positive
     layer_mm: Positive
@@ -66,7 +67,7 @@ class Process(Model):
     needs_supports: bool
     tolerance_mm: Positive
     part_spacing_mm: Positive
-    recoat_s: Positive
+    recoat_s: Annotated[float, Field(ge=0)]
     setup_s: Annotated[float, Field(ge=0)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]
     sources: dict[str, str]

@@ -34,12 +34,12 @@ _RIGID: Final = 1e-5  # numerical: float32 rotation
 _CORE: Final = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
 _PRODUCTION: Final = "http://schemas.microsoft.com/3dmanufacturing/production/2015/06"
 _XML: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_CONTENT_TYPES: Final = (
+CONTENT_TYPES: Final = (
     _XML + '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">\n'
     '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>\n'
     '<Default Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/>\n</Types>\n'
 )
-_RELATIONSHIPS: Final = (
+RELATIONSHIPS: Final = (
     _XML + '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">\n'
     '<Relationship Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel" Target="/3D/3dmodel.model" Id="rel0"/>\n'
     "</Relationships>\n"
@@ -91,8 +91,8 @@ def write_3mf(items: Sequence[Item], *, title: str, notes: Mapping[str, str]) ->
     )
     tail = f'</resources>\n<build p:UUID="{_uuid("build", identity.hexdigest())}">\n{"".join(build)}</build>\n</model>\n'
     model = b"".join((head.encode(), *bodies, tail.encode()))
-    return _packed(
-        {"[Content_Types].xml": _CONTENT_TYPES.encode(), "_rels/.rels": _RELATIONSHIPS.encode(), "3D/3dmodel.model": model}
+    return packed(
+        {"[Content_Types].xml": CONTENT_TYPES.encode(), "_rels/.rels": RELATIONSHIPS.encode(), "3D/3dmodel.model": model}
     )
 
 
@@ -137,7 +137,8 @@ def _uuid(role: str, digest: str) -> str:
     return str(uuid.uuid5(_UUID_SPACE, f"{role} {digest}"))
 
 
-def _packed(contents: Mapping[str, bytes]) -> bytes:
+def packed(contents: Mapping[str, bytes]) -> bytes:
+    """A zip archive of files, compressed; the same bytes for the same contents."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in contents.items():

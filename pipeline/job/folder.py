@@ -32,7 +32,7 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, JobFolder, Part, Plan, Scan
 
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it becomes a file name on every system
-_PRINT_FROM = (".3mf", ".stl", ".step", ".cli")
+_PRINT_FROM = (".3mf", ".stl", ".step", ".cli", ".gcode", ".sl1")
 
 
 def package(
@@ -167,8 +167,12 @@ def _reread_part(part: Part, files: _Files) -> MeshFigures:
 def _write_build(case: Case, files: _Files) -> LayerFigures:
     files.write("build/plate.3mf", case.build.plate_3mf)
     files.write("build/layers.cli", case.build.layers_cli)
+    if case.build.toolpath is not None:
+        files.write("build/toolpath.gcode", case.build.toolpath.gcode)
+    if case.build.images:
+        files.write("build/layers.sl1", case.build.images)
     reread_plate(case.build, case.checked.device.parts)
-    for name in ("build/plate.3mf", "build/layers.cli"):
+    for name in sorted(name for name in files.digests if name.startswith("build/")):
         files.reread(name)
     return reread_layers(case.build, case.checked.device.parts, case.process)
 
