@@ -45,8 +45,8 @@ class Process(Model):
 
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
     that nobody has confirmed. ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is
-    in it; ``recoat_s`` is the time of a layer apart from that. ``fff`` is made by a foreign program, with the configuration of the
-    process's name (``slicer/prusa/*.ini``): the time is that of the moves.
+    in it; ``recoat_s`` is the time of a layer apart from that. Toolpaths of ``fff`` are made by a foreign program with the
+    configuration of the process's name (``slicer/prusa/*.ini``); their time is that of the moves.
     """
 
     name: str

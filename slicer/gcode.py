@@ -1,4 +1,4 @@
-"""Toolpaths by the PrusaSlicer program, called with our configuration: nothing of the user's is read, and nothing it says is trusted.
+"""Toolpaths by the PrusaSlicer program, called with our configuration: none of the user's is read, nothing it says is trusted.
 
 The program gets the parts where they stand on the plate, with their functional faces painted as places where no support may
 begin. What it gives is G-code; :mod:`batchone.slicer.toolpath` measures it against the parts.
@@ -35,7 +35,7 @@ _ENDS: Final = (b"; estimated printing time (normal mode) = ", b"; prusaslicer_c
 _HINT: Final = "look at the device's checks; slice build/plate.3mf by hand to see what the program says"
 _WORDS: Final = Program(
     role="slicing program",
-    missing=f"install the Debian package {SLICING_PROGRAM} (PrusaSlicer 2.5 to 2.9), then run the case again: its checks are kept",
+    missing=f"install the Debian package {SLICING_PROGRAM} (2.5 to 2.9), then run the case again: its checks are kept",
     failed=_HINT,
     too_slow="print the parts in several builds; a part with fewer triangles is faster",
     too_large="print the parts in several builds; a part with fewer triangles takes less",

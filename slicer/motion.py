@@ -1,7 +1,7 @@
 """How long a toolpath takes, from its G-code alone.
 
-A machine plans its moves ahead: each one speeds up at its acceleration, cruises and slows down, so that at the joint with the next
-no axis jumps by more than its jerk. That is what Marlin's planner does with classic jerk, here with all moves known in advance.
+A machine plans its moves ahead: each one speeds up at its acceleration, cruises and slows down, so that at the joint with the
+next no axis jumps by more than its jerk. So does Marlin's planner with classic jerk; here all moves are known in advance.
 Not counted, as nobody can tell from the file: heating, homing, and the machine's own start.
 """
 
@@ -38,7 +38,7 @@ class Motion:
 def simulate(moves: Moves) -> Motion:
     """Time a toolpath (see :func:`batchone.slicer.moves.read_moves`)."""
     seconds = planned_s(moves.table) + moves.table[:, PAUSE_S]
-    layer_s = np.bincount(moves.layer, weights=seconds)
+    layer_s = np.bincount(moves.layer, weights=seconds).astype(np.float64)
     layer_s[-1] += moves.last_pause_s
     return Motion(float(layer_s.sum()), layer_s, used_mm(moves.table[:, E]))
 

@@ -36,14 +36,17 @@ _COLUMNS: Final = 11
 
 _LAYER: Final = np.frombuffer(b";LAYER_CHANGE", dtype=np.uint8)
 _TYPE: Final = np.frombuffer(b";TYPE:", dtype=np.uint8)
-# two letters tell them apart: External and Overhang perimeter, Support material, Skirt/Brim, Custom, Wipe tower; others are of a part
+# two letters tell them apart: External and Overhang perimeter, Support material, Skirt/Brim, Custom, Wipe tower; else: of a part
 _KINDS: Final = np.frombuffer(b"ExOvSuSkCuWi", dtype=np.uint8)
 _KIND_ROLES: Final = np.array([OUTLINE, OUTLINE, SUPPORT, OTHER, OTHER, OTHER])
 _REFUSED: Final = {1: "G2, G3 (arcs)", 2: "G10, G11 (firmware retraction)", 3: "G20 (inches)", 4: "M220, M221 (overrides)"}
 _GO_OVER = 0.99  # Marlin's own
 _NO_FEED, _NO_NUMBER = -1, -2
-# numerical defaults until the file says otherwise: Marlin's own (Configuration.h): acceleration, jerk; speeds without limit
-_ACCELERATION, _JERK_XY, _JERK_Z, _JERK_E = 3000.0, 10.0, 0.3, 5.0
+_FASTEST, _STEEPEST, _JERK = range(3)  # limits of each axis: mm/s, mm/s2, mm/s
+_PRINTING, _RETRACTING, _TRAVELLING, _LEAST_PRINTING, _LEAST_TRAVELLING, _FEED, _ABSOLUTE, _ABSOLUTE_E, _FRESH, _PAUSE = range(10)
+# until the file says otherwise: Marlin's own (Configuration.h) acceleration and jerk, no limit of speed, absolute places
+_AXES: Final = np.array([[np.inf] * 4, [np.inf] * 4, [10.0, 10.0, 0.3, 5.0]])
+_START: Final = np.array([3000.0, 3000.0, 3000.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,31 +157,30 @@ def _set_axes(limit: FloatArray, value: FloatArray, given: npt.NDArray[np.bool_]
             limit[axis] = value[letter] * scale
 
 
-@njit("Tuple((f8, f8, f8, f8))(f8[::1], f8, f8, f8, f8[::1], f8[::1], f8[::1])", cache=True, nogil=True)
-def _limited(
-    delta: FloatArray, length: float, feed: float, acceleration: float, most: FloatArray, steepest: FloatArray, jerk: FloatArray
-) -> tuple[float, float, float, float]:
+@njit("UniTuple(f8, 3)(f8[::1], f8, f8, f8, f8[:, ::1])", cache=True, nogil=True)
+def _limited(delta: FloatArray, length: float, feed: float, acceleration: float, axes: FloatArray) -> tuple[float, float, float]:
     """Speed and acceleration of a move within the limits of each axis, and at which speed it may start and stop at once."""
     cruise = feed
     for axis in range(4):
         share = abs(delta[axis]) / length
         if share > 0.0:
-            cruise = min(cruise, most[axis] / share)
-            acceleration = min(acceleration, steepest[axis] / share)
+            cruise = min(cruise, axes[_FASTEST, axis] / share)
+            acceleration = min(acceleration, axes[_STEEPEST, axis] / share)
     stop = cruise
     for axis in range(4):
         share = abs(delta[axis]) / length
         if share > 0.0:
-            stop = min(stop, jerk[axis] / share)
-    return cruise, acceleration, stop, length
+            stop = min(stop, axes[_JERK, axis] / share)
+    return cruise, acceleration, stop
 
 
 @njit("f8(f8[::1], f8[::1], f8, f8, f8, f8[::1])", cache=True, nogil=True)
 def _junction(before: FloatArray, after: FloatArray, slower: float, stop: float, start: float, jerk: FloatArray) -> float:
     """Speed at which a move may go over into the next: no axis jumps by more than its jerk, one that turns back starts from rest.
 
-    ``before`` and ``after`` are the moves' directions, ``slower`` the lower of their speeds, ``stop`` and ``start`` those at which
-    the first may stop and the second start. Where both are no slower than going over would be, Marlin goes over at the latter.
+    ``before`` and ``after`` are the moves' directions, ``slower`` the lower of their speeds, ``stop`` and ``start`` those
+    at which the first may stop and the second start. Where both are no slower than going over would be, Marlin goes over
+    at ``start``.
     """
     speed = slower
     for axis in range(4):
@@ -189,106 +191,146 @@ def _junction(before: FloatArray, after: FloatArray, slower: float, stop: float,
     return start if min(stop, start) > _GO_OVER * speed else speed
 
 
+@njit(types.int64(types.boolean, types.int64), cache=True, nogil=True)
+def _refusal(is_g: bool, code: int) -> int:
+    """Which commands would make the moves others than are read; 0: not this one."""
+    if is_g:
+        if code == 2 or code == 3:
+            return 1
+        if code == 10 or code == 11:
+            return 2
+        return 3 if code == 20 else 0
+    return 4 if code == 220 or code == 221 else 0
+
+
+@njit(types.void(types.int64, _NUMBERS, _FLAGS, types.Array(types.float64, 2, "C"), _NUMBERS), cache=True, nogil=True)
+def _set_limits(code: int, value: FloatArray, given: npt.NDArray[np.bool_], axes: FloatArray, now: FloatArray) -> None:
+    """What a command of the kind M sets."""
+    if code == 82 or code == 83:
+        now[_ABSOLUTE_E] = 1.0 if code == 82 else 0.0
+    elif code == 201:
+        _set_axes(axes[_STEEPEST], value, given, 1.0)
+    elif code == 203:
+        _set_axes(axes[_FASTEST], value, given, 1.0)
+    elif code == 204:
+        for state, letter in (
+            (_PRINTING, 18),
+            (_TRAVELLING, 18),
+            (_PRINTING, 15),
+            (_RETRACTING, 17),
+            (_TRAVELLING, 19),
+        ):  # S S P R T
+            now[state] = value[letter] if given[letter] else now[state]
+    elif code == 205:
+        _set_axes(axes[_JERK], value, given, 1.0)
+        now[_LEAST_PRINTING] = value[18] if given[18] else now[_LEAST_PRINTING]
+        now[_LEAST_TRAVELLING] = value[19] if given[19] else now[_LEAST_TRAVELLING]
+    elif code == 566:
+        _set_axes(axes[_JERK], value, given, 1.0 / 60.0)
+
+
+@njit(types.void(types.int64, _NUMBERS, _FLAGS, _NUMBERS, _NUMBERS), cache=True, nogil=True)
+def _set_place(code: int, value: FloatArray, given: npt.NDArray[np.bool_], place: FloatArray, now: FloatArray) -> None:
+    """What a command of the kind G does that moves nothing that counts."""
+    if code == 4:
+        now[_PAUSE] += (value[15] / 1000.0 if given[15] else 0.0) + (value[18] if given[18] else 0.0)
+        now[_FRESH] = 1.0
+    elif code == 28:
+        place[:3] = 0.0
+    elif code == 90 or code == 91:
+        now[_ABSOLUTE] = now[_ABSOLUTE_E] = 1.0 if code == 90 else 0.0
+    elif code == 92:
+        _set_axes(place, value, given, 1.0)
+
+
+@njit(types.float64(_NUMBERS, _FLAGS, _NUMBERS, _NUMBERS, _NUMBERS), cache=True, nogil=True)
+def _go(value: FloatArray, given: npt.NDArray[np.bool_], place: FloatArray, now: FloatArray, delta: FloatArray) -> float:
+    """Take a move into ``delta`` and ``place``; its length, of the filament alone where nothing else moves."""
+    if given[5]:
+        now[_FEED] = value[5] / 60.0
+    delta[:] = 0.0
+    for axis in range(4):
+        letter = 23 + axis if axis < 3 else 4
+        if given[letter]:
+            delta[axis] = value[letter] - (place[axis] if now[_ABSOLUTE_E if axis == 3 else _ABSOLUTE] > 0.0 else 0.0)
+            place[axis] += delta[axis]
+    length = np.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2)
+    return abs(delta[3]) if length == 0.0 else length
+
+
+@njit(
+    types.int64(_NUMBERS, types.float64, _NUMBERS, _NUMBERS, types.Array(types.float64, 2, "C"), _TABLE, types.int64, _NUMBERS),
+    cache=True,
+    nogil=True,
+)
+def _put(
+    delta: FloatArray,
+    length: float,
+    place: FloatArray,
+    now: FloatArray,
+    axes: FloatArray,
+    table: FloatArray,
+    used: int,
+    before: FloatArray,
+) -> int:
+    """Write a move into the table; a fault, or 0."""
+    if not np.isfinite(length + delta[3]):
+        return _NO_NUMBER
+    alone = delta[0] == 0.0 and delta[1] == 0.0 and delta[2] == 0.0
+    feed = max(now[_FEED], now[_LEAST_TRAVELLING] if delta[3] == 0.0 else now[_LEAST_PRINTING])
+    if not feed > 0.0:
+        return _NO_FEED
+    rate = now[_RETRACTING] if alone else now[_TRAVELLING] if delta[3] <= 0.0 else now[_PRINTING]
+    cruise, rate, stop = _limited(delta, length, feed, rate, axes)
+    after = delta / length
+    row = table[used]
+    row[0], row[1], row[2], row[3] = place[0], place[1], place[2], delta[3]
+    row[4], row[5], row[6], row[7], row[8] = length, cruise, rate, stop, stop
+    if now[_FRESH] == 0.0:
+        last = table[used - 1]
+        row[7] = _junction(before, after, min(last[5], cruise), last[8], stop, axes[_JERK])
+    row[9], row[10] = now[_PAUSE], now[_FRESH]
+    now[_PAUSE] = now[_FRESH] = 0.0
+    before[:] = after
+    return 0
+
+
 @njit(
     types.Tuple((_TABLE, _COUNTS, _COUNTS, types.float64, types.int64, types.int64))(_TEXT, types.int64), cache=True, nogil=True
 )
 def _read(text: Bytes, most_moves: int) -> tuple[FloatArray, IntArray, IntArray, float, int, int]:
     """The moves, their layers and roles, the pause after the last, a fault (0: none) and its line."""
     table = np.zeros((most_moves, _COLUMNS))
-    layer, role = np.zeros(most_moves, np.int32), np.zeros(most_moves, np.int32)
+    layers, roles = np.zeros(most_moves, np.int32), np.zeros(most_moves, np.int32)
     value, given = np.zeros(26), np.zeros(26, np.bool_)
-    most, steepest = np.full(4, np.inf), np.full(4, np.inf)
-    jerk = np.array([_JERK_XY, _JERK_XY, _JERK_Z, _JERK_E])
-    printing, retracting, travelling = _ACCELERATION, _ACCELERATION, _ACCELERATION
-    least_printing, least_travelling = 0.0, 0.0
-    place, delta, before, after = np.zeros(4), np.zeros(4), np.zeros(4), np.zeros(4)
-    absolute, absolute_e, feed, fresh, pause = True, True, 0.0, True, 0.0
-    now_layer, now_role, used, at, line = 0, OTHER, 0, 0, 0
-    while at < text.shape[0]:
+    axes, now = _AXES.copy(), _START.copy()
+    place, delta, before = np.zeros(4), np.zeros(4), np.zeros(4)
+    layer, role, used, at, line, fault = 0, OTHER, 0, 0, 0, 0
+    while at < text.shape[0] and fault == 0:
         line += 1
         if text[at] == 59:
             if _starts(text, at, _LAYER):
-                now_layer += 1
+                layer += 1
             elif _starts(text, at, _TYPE):
-                now_role = _role_of(text, at + _TYPE.shape[0])
+                role = _role_of(text, at + _TYPE.shape[0])
         elif text[at] == 71 or text[at] == 77:
-            moves_it = text[at] == 71
+            is_g = text[at] == 71
             number, end = _number(text, at + 1)
             code = -1 if np.isnan(number) else int(number)
-            if moves_it and (code == 2 or code == 3):
-                return table[:0], layer[:0], role[:0], pause, 1, line
-            if moves_it and (code == 10 or code == 11):
-                return table[:0], layer[:0], role[:0], pause, 2, line
-            if moves_it and code == 20:
-                return table[:0], layer[:0], role[:0], pause, 3, line
-            if not moves_it and (code == 220 or code == 221):
-                return table[:0], layer[:0], role[:0], pause, 4, line
-            read = moves_it or code == 82 or code == 83 or (201 <= code <= 205) or code == 566
-            if read and _words(text, end, value, given) < 0:
-                return table[:0], layer[:0], role[:0], pause, _NO_NUMBER, line
-            if moves_it and code == 28:
-                place[:3] = 0.0
-            elif moves_it and code == 4:
-                pause += value[15] / 1000.0 if given[15] else 0.0
-                pause += value[18] if given[18] else 0.0
-                fresh = True
-            elif moves_it and (code == 90 or code == 91):
-                absolute = absolute_e = code == 90
-            elif moves_it and code == 92:
-                _set_axes(place, value, given, 1.0)
-            elif not moves_it and (code == 82 or code == 83):
-                absolute_e = code == 82
-            elif not moves_it and code == 201:
-                _set_axes(steepest, value, given, 1.0)
-            elif not moves_it and code == 203:
-                _set_axes(most, value, given, 1.0)
-            elif not moves_it and code == 204:
-                if given[18]:
-                    printing = travelling = value[18]
-                printing = value[15] if given[15] else printing
-                retracting = value[17] if given[17] else retracting
-                travelling = value[19] if given[19] else travelling
-            elif not moves_it and code == 205:
-                _set_axes(jerk, value, given, 1.0)
-                least_printing = value[18] if given[18] else least_printing
-                least_travelling = value[19] if given[19] else least_travelling
-            elif not moves_it and code == 566:
-                _set_axes(jerk, value, given, 1.0 / 60.0)
-            elif moves_it and (code == 0 or code == 1):
-                if given[5]:
-                    feed = value[5] / 60.0
-                delta[:] = 0.0
-                for axis in range(4):
-                    letter = 23 + axis if axis < 3 else 4
-                    if given[letter]:
-                        here = place[axis] if (absolute_e if axis == 3 else absolute) else 0.0
-                        delta[axis] = value[letter] - here
-                        place[axis] += delta[axis]
-                length = np.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2)
-                alone = length == 0.0
-                length = abs(delta[3]) if alone else length
-                if np.isnan(length) or np.isnan(delta[3]):
-                    return table[:0], layer[:0], role[:0], pause, _NO_NUMBER, line
-                if length > 0.0:
-                    wanted = max(feed, least_travelling if delta[3] == 0.0 else least_printing)
-                    if not wanted > 0.0:
-                        return table[:0], layer[:0], role[:0], pause, _NO_FEED, line
-                    rate = retracting if alone else travelling if delta[3] <= 0.0 else printing
-                    cruise, rate, stop, _ = _limited(delta, length, wanted, rate, most, steepest, jerk)
-                    after[:] = delta / length
-                    row = table[used]
-                    row[0], row[1], row[2], row[3] = place[0], place[1], place[2], delta[3]
-                    row[4], row[5], row[6], row[8] = length, cruise, rate, stop
-                    if fresh:
-                        row[7] = stop
-                    else:
-                        last = table[used - 1]
-                        row[7] = _junction(before, after, min(last[5], cruise), last[8], stop, jerk)
-                    row[9], row[10] = pause, 1.0 if fresh else 0.0
-                    layer[used], role[used] = now_layer, now_role
-                    before[:] = after
-                    used, fresh, pause = used + 1, False, 0.0
+            fault = _refusal(is_g, code)
+            if fault == 0 and (is_g or code in (82, 83, 201, 203, 204, 205, 566)) and _words(text, end, value, given) < 0:
+                fault = _NO_NUMBER
+            if fault == 0 and not is_g:
+                _set_limits(code, value, given, axes, now)
+            elif fault == 0 and code > 1:
+                _set_place(code, value, given, place, now)
+            elif fault == 0 and code >= 0:
+                length = _go(value, given, place, now, delta)
+                if length != 0.0:
+                    fault = _put(delta, length, place, now, axes, table, used, before)
+                    layers[used], roles[used] = layer, role
+                    used += 1
         while at < text.shape[0] and text[at] != 10:
             at += 1
         at += 1
-    return table[:used].copy(), layer[:used].copy(), role[:used].copy(), pause, 0, line
+    return table[:used].copy(), layers[:used].copy(), roles[:used].copy(), now[_PAUSE], fault, line

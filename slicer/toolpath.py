@@ -118,11 +118,11 @@ def _part_findings(lines: _Lines, layers: Layers, index: int, name: str, *, widt
     return [
         judge("toolpath.blank", f"layers of {name} without a line where one has room", blank, "", high=0, hint=_HINT,
               source="a blank layer is a fault"),
-        judge("toolpath.height", f"height of the last line of {name}", top_mm, "mm", low=height_mm - layers.layer_mm - _BED_MM,
-              high=height_mm + _BED_MM, hint=_HINT, source="layers of the part; the last may be left out where it is thin"),
+        judge("toolpath.height", f"height of the last line of {name}", top_mm, "mm", high=height_mm + _BED_MM, hint=_HINT,
+              source="layers of the part; those that no line has room in are left out"),
         judge("toolpath.volume", f"extruded volume of {name} against its layers", percent, "%", low=low, high=high, hint=_HINT,
               source=f"{_SOURCE}; filling {100.0 * filling:g} %"),
-        judge("toolpath.outline", f"middle distance of outlines of {name} from half a line inside of its contours, in some layers",
+        judge("toolpath.outline", f"middle distance of outlines of {name} from half a line inside of its contours, some layers",
               _outline_mm(lines, layers, index, width_mm), "mm", high=_OUTLINE_MM, hint=_HINT, source=_SOURCE),
     ]  # fmt: skip
 

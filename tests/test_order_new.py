@@ -134,7 +134,7 @@ def test_a_rule_between_parameters_is_kept_too() -> None:
         ({"due": "tomorrow"}, "ISO 8601"),
         ({"side": "both"}, "side"),
         ({"case": "TEST ALPHA"}, "case"),
-        ({"process": "magic"}, "known: guide-resin, pa12-sls, ti64-lpbf"),
+        ({"process": "magic"}, "known: guide-resin, pa12-sls, peek-fff, pla-fff, ti64-lpbf"),
         ({"machine": "none"}, "known: sim-01"),
         ({"drill_mm": 40.0}, "instruments.drill_mm"),
         ({"named": ["drill=drill-3.2"], "drill_mm": 3.2}, "give drill or drill_mm, not both"),

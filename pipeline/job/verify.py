@@ -195,8 +195,7 @@ def _check_contents(
             found.add("off", MANIFEST, str(error))
     meshes = _expected_meshes(manifest)
     objects = expected_names(manifest) if manifest is not None else ()
-    machine_files = _machine_files(manifest)
-    for name in sorted({*meshes, *objects, *machine_files} - listed.keys()):
+    for name in sorted({*meshes, *objects, *_machine_files(manifest)} - listed.keys()):
         found.add("missing", name, f"job.json names the file, {SUMS} does not")
     for name in sorted(present - UNLISTED):
         data = _read(folder, name, found)
@@ -204,14 +203,12 @@ def _check_contents(
             found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
         if name in meshes:
             _check_mesh(name, data, meshes[name], found)
-        elif name == LAYERS and manifest is not None:
-            _check_layers(data, manifest, found)
-        elif name in machine_files:
-            _check_figures(name, data, machine_files[name], found)
+        elif name in (LAYERS, TOOLPATH, IMAGES) and manifest is not None:
+            _check_machine_file(name, data, manifest, found)
         elif name in objects and manifest is not None:
             for text in check_object(name, data, manifest=manifest, listed=listed):
                 found.add("off", name, text)
-        elif name.endswith((".stl", ".dcm", ".gcode", ".sl1")) and manifest is not None:
+        elif name.endswith((".stl", ".dcm")) and manifest is not None:
             found.add("off", name, "job.json names no such file")
     if manifest is None:
         return ""
@@ -289,7 +286,14 @@ def _machine_files(manifest: JobManifest | None) -> dict[str, ToolpathFigures | 
     return files
 
 
-def _check_figures(name: str, data: bytes, wanted: ToolpathFigures | ImageFigures, found: _Findings) -> None:
+def _check_machine_file(name: str, data: bytes, manifest: JobManifest, found: _Findings) -> None:
+    if name == LAYERS:
+        _check_layers(data, manifest, found)
+        return
+    wanted = _machine_files(manifest).get(name)
+    if wanted is None:
+        found.add("off", name, "job.json names no such file")
+        return
     try:
         figures = toolpath_figures(data) if name == TOOLPATH else image_figures(data)
     except MachineError as error:
