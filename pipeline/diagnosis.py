@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+import shutil
+import subprocess
 import time
+
+from batchone.pipeline.program import SLICING_PROGRAM
 
 SYSTEM = {"cadquery": "libgl1 libx11-6"}
 _NEEDED = ("numba", "SimpleITK", "vtkmodules.vtkFiltersCore", "manifold3d", "embreex", "lib3mf", "typst", "highdicom", "cadquery")
+_PROGRAM_S = 30.0  # numerical: it says its version at once
 
 
 def diagnose(*, warm: bool) -> tuple[list[str], bool]:
@@ -29,6 +35,7 @@ def diagnose(*, warm: bool) -> tuple[list[str], bool]:
             lines.append(f"{name}: missing ({error}); {hint}")
         else:
             lines.append(f"{name}: ok")
+    lines.append(_slicing_program())
     if warm and healthy:
         started = time.perf_counter()
         for package in ("segment", "design", "slicer", "samples", "pipeline.job"):
@@ -36,3 +43,16 @@ def diagnose(*, warm: bool) -> tuple[list[str], bool]:
                 importlib.import_module(module.name)
         lines.append(f"kernels: ready ({time.perf_counter() - started:.1f} s)")
     return lines, healthy
+
+
+def _slicing_program() -> str:
+    """Whether the program for FFF is there, and its version; without it all other processes work."""
+    path = shutil.which(SLICING_PROGRAM)
+    if path is None:
+        return f"{SLICING_PROGRAM}: not there; for FFF: apt-get install {SLICING_PROGRAM}"
+    try:
+        said = subprocess.run([path, "--help"], capture_output=True, timeout=_PROGRAM_S, check=False).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{SLICING_PROGRAM}: does not start ({error}); for FFF: apt-get install {SLICING_PROGRAM}"
+    version = re.search(rb"PrusaSlicer-(\d[\w.]*)", said)
+    return f"{SLICING_PROGRAM}: ok ({version[1].decode() if version else 'version unknown'})"

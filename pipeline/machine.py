@@ -11,8 +11,23 @@ from batchone.pipeline.order import Model
 Positive = Annotated[float, Field(gt=0)]
 
 
+class Mask(Model):
+    """What lights a layer of resin: ``columns`` along x and ``rows`` against y of square pixels.
+
+    ``corner_mm`` is where the pixels begin in the plate frame: least x and least y.
+    """
+
+    columns: Annotated[int, Field(gt=0, le=20_000)]
+    rows: Annotated[int, Field(gt=0, le=20_000)]
+    pixel_mm: Positive
+    corner_mm: Annotated[tuple[float, float], Field(strict=False)]
+    sources: dict[str, str]
+
+
 class Machine(Model):
-    """One machine. ``envelope_mm`` is the usable box (x, y, z); the plate frame has its origin at the box's corner, z up."""
+    """One machine. ``mask`` is None where the images of a resin printer are made by the machine's own preparation.
+
+    ``envelope_mm`` is the usable box (x, y, z); the plate frame has its origin at the box's corner, z up."""
 
     name: str
     title: str
@@ -20,3 +35,4 @@ class Machine(Model):
     processes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     plate_margin_mm: Positive
     sources: dict[str, str]
+    mask: Mask | None = None

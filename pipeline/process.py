@@ -51,12 +51,13 @@ class Process(Model):
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
     that nobody has confirmed. ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is
     in it; ``recoat_s`` is the time of a layer apart from that. An estimate of time lies within the share
-    ``time_within`` of what the machine takes.
+    ``time_within`` of what the machine takes. Toolpaths of ``fff`` are made by a foreign program with the
+    configuration of the process's name (``slicer/prusa/*.ini``); their time is that of the moves.
     """
 
     name: str
     title: str
-    kind: Literal["lpbf", "sls", "vat"]
+    kind: Literal["lpbf", "sls", "vat", "fff"]
     material: str
     density_g_per_mm3: Positive
     layer_mm: Positive
@@ -72,7 +73,7 @@ class Process(Model):
     needs_supports: bool
     tolerance_mm: Positive
     part_spacing_mm: Positive
-    recoat_s: Positive
+    recoat_s: Annotated[float, Field(ge=0)]
     setup_s: Annotated[float, Field(ge=0)]
     time_within: Annotated[float, Field(gt=0, lt=1)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]

@@ -151,7 +151,7 @@ STAGES = (
     ),
     Stage("review", "gate", "", ("CheckedDevice",), "Approval", 2, 0.0),
     Stage(
-        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 4, 1.5
+        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 5, 1.5
     ),
     Stage(
         "package",
@@ -159,7 +159,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        9,
+        10,
         3.0,
     ),
 )

@@ -418,9 +418,21 @@ class Estimate:
     basis: str
 
 
+@dataclass(frozen=True, slots=True)
+class Toolpath:
+    """G-code without clocks, the program that made it, and the SHA-256 of the configuration that it was given."""
+
+    gcode: bytes
+    program: str
+    config_sha256: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Build:
-    """Everything the machine needs, as files in memory, and what was measured when they were read back."""
+    """Everything the machine needs, as files in memory, and what was measured when they were read back.
+
+    ``toolpath`` is there where a nozzle prints, ``images`` (a zip archive) where a mask does.
+    """
 
     process: str
     machine: str
@@ -430,6 +442,8 @@ class Build:
     estimate: Estimate
     findings: tuple[Finding, ...]
     part_3mf: tuple[tuple[str, bytes], ...] = field(default=())
+    toolpath: Toolpath | None = None
+    images: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

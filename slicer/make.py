@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -11,19 +12,24 @@ import numpy as np
 from batchone.pipeline.errors import CheckFailed, MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, judge
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement
 from batchone.slicer.cli_format import write_cli
 from batchone.slicer.cups import without_cups
-from batchone.slicer.estimate import estimate
+from batchone.slicer.estimate import estimate, toolpath_estimate
+from batchone.slicer.gcode import config_text, make_toolpath, setting
 from batchone.slicer.hatch import hatch
-from batchone.slicer.layers import slice_parts
+from batchone.slicer.images import image_findings, no_images, write_sl1
+from batchone.slicer.layers import Layers, slice_parts
+from batchone.slicer.motion import simulate
+from batchone.slicer.moves import read_moves
 from batchone.slicer.orient import Stance, stances, stand
 from batchone.slicer.plate import place, usable_box_mm
-from batchone.slicer.readback import read_back, volume_mm3
+from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
 from batchone.slicer.scan_time import drawn_s
 from batchone.slicer.supports import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 from batchone.slicer.thumbnail import thumbnail_png
+from batchone.slicer.toolpath import toolpath_findings
 
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
 
@@ -80,7 +86,7 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         machine=machine,
     )
     volume = sum(volume_mm3(part.mesh) for part in parts)
-    return Build(
+    build = Build(
         process=process.name,
         machine=machine.name,
         placements=placements,
@@ -92,9 +98,49 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
             volume_mm3=volume,
             scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
         ),
-        findings=(*findings, *cups, *support_findings(parts, stances, process), *_image_findings(process)),
+        findings=(*findings, *cups, *support_findings(parts, stances, process)),
         part_3mf=part_3mf,
     )
+    if process.kind == "fff":
+        return _with_toolpath(build, parts, layers, process, machine)
+    return _with_images(build, layers, machine) if process.kind == "vat" else build
+
+
+def _with_toolpath(build: Build, parts: tuple[Part, ...], layers: Layers, process: Process, machine: Machine) -> Build:
+    """The build with the moves of the nozzle, measured against the parts, and the time that they take."""
+    toolpath = make_toolpath(parts, build.placements, process=process, machine=machine)
+    moves = read_moves(toolpath.gcode)
+    motion, config = simulate(moves), config_text(process)
+    findings = toolpath_findings(
+        toolpath.gcode,
+        moves,
+        motion,
+        parts=parts,
+        placements=build.placements,
+        layers=layers,
+        config=config,
+        process=process,
+        machine=machine,
+    )
+    refuse_failed(findings)
+    took = toolpath_estimate(
+        process,
+        motion,
+        layers=layers.count,
+        volume_mm3=build.estimate.part_volume_mm3,
+        filament_diameter_mm=setting(config, "filament_diameter"),
+    )
+    return replace(build, toolpath=toolpath, estimate=took, findings=(*build.findings, *findings))
+
+
+def _with_images(build: Build, layers: Layers, machine: Machine) -> Build:
+    """The build with what the mask shows, read back and measured; without where the machine's mask is not described."""
+    if machine.mask is None:
+        return replace(build, findings=(*build.findings, no_images()))
+    images = write_sl1(layers, machine.mask, name=build.process, seconds=build.estimate.seconds)
+    findings = image_findings(images, layers, machine.mask)
+    refuse_failed(findings)
+    return replace(build, images=images, findings=(*build.findings, *findings))
 
 
 def _stances(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[Stance], list[Finding]]:
@@ -167,12 +213,3 @@ def _manifest(parts: tuple[Part, ...], approval: Approval, process: Process) -> 
         ],
     }
     return json.dumps(tree, indent=1).encode()
-
-
-def _image_findings(process: Process) -> list[Finding]:
-    """A resin machine shows images; this file holds the contours of the layers: advice to the workshop."""
-    if process.kind != "vat":
-        return []
-    what = "layer images in the files: layers.cli holds contours"
-    hint = "let the machine's own preparation make the images of build/plate.3mf"
-    return [judge("layers.images", what, 0.0, "", low=1.0, gate=False, hint=hint, source="project default")]

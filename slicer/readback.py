@@ -79,11 +79,22 @@ def read_back(
     findings += _plate_findings(plate, parts, placements)
     if part_3mf is not None:
         findings += _part_findings([name for name, _ in part_3mf], singles, parts)
+    refuse_failed(findings)
+    return tuple(findings)
+
+
+def refuse_failed(findings: Sequence[Finding]) -> None:
+    """Refuse files of which a measurement is outside its limit.
+
+    Raises
+    ------
+    MachineError
+        All of those are in the message.
+    """
     broken = [f for f in findings if f.verdict == "fail"]
     if broken:
         text = "; ".join(f"{f.what} is {f.value:g} {f.unit}".rstrip() + f", limit {f.limit}" for f in broken)
         raise MachineError(f"build files differ from the approved device: {text}", hint="do not print; slice again")
-    return tuple(findings)
 
 
 def volume_mm3(mesh: Mesh) -> float:

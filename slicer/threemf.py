@@ -110,6 +110,11 @@ def write_3mf(
     )
     tail = f'</resources>\n<build p:UUID="{_uuid("build", identity.hexdigest())}">\n{"".join(build)}</build>\n</model>\n'
     model = b"".join((head.encode(), *bodies, tail.encode()))
+    return packed_model(model, manifest=manifest, thumbnail=thumbnail)
+
+
+def packed_model(model: bytes, *, manifest: bytes = b"", thumbnail: bytes = b"") -> bytes:
+    """A 3MF file of a model part and what goes with it."""
     links = _relationships(_MODEL_PART, *([_THUMBNAIL] if thumbnail else []))
     files = {"[Content_Types].xml": _CONTENT_TYPES.encode(), "_rels/.rels": links, _MODEL_PART: model}
     if thumbnail:
@@ -117,7 +122,7 @@ def write_3mf(
     if manifest:  # related to the model: there lib3mf looks for what it has to keep
         files["3D/_rels/3dmodel.model.rels"] = _relationships(_MANIFEST)
         files[_MANIFEST] = manifest
-    return _packed(files)
+    return packed(files)
 
 
 def read_3mf(data: bytes) -> tuple[Item, ...]:
@@ -167,7 +172,8 @@ def _uuid(role: str, digest: str) -> str:
     return str(uuid.uuid5(_UUID_SPACE, f"{role} {digest}"))
 
 
-def _packed(contents: Mapping[str, bytes]) -> bytes:
+def packed(contents: Mapping[str, bytes]) -> bytes:
+    """A zip archive of files, compressed; the same bytes for the same contents."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in contents.items():

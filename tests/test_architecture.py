@@ -38,6 +38,7 @@ VOCABULARY = tuple(
         "config",
         "waiver",
         "side_by_side",
+        "program",
     )
 )
 UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.hospital", "pipeline.editing", "pipeline.markups")

@@ -79,7 +79,7 @@ def dimple(solid: Solid, count: int, seed: int) -> Solid:
 
 
 def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
-    assert {"ti64-lpbf", "pa12-sls", "guide-resin"} <= set(process_names())
+    assert {"ti64-lpbf", "pa12-sls", "guide-resin", "peek-fff", "pla-fff"} <= set(process_names())
     for name in process_names():
         process = load_process(name)
         assert process.name == name
@@ -99,7 +99,7 @@ def test_the_simulated_machine_accepts_every_process() -> None:
 
 @pytest.mark.parametrize("name", ["ti64", "", "../machines/sim-01", "TI64-LPBF"])
 def test_an_unknown_profile_is_refused_with_the_known_names(name: str) -> None:
-    with pytest.raises(OrderError, match="pa12-sls, ti64-lpbf"):
+    with pytest.raises(OrderError, match="peek-fff, pla-fff, ti64-lpbf"):
         load_process(name)
     with pytest.raises(OrderError, match="sim-01"):
         load_machine(name)
@@ -491,11 +491,18 @@ def test_the_estimate_is_its_formula() -> None:
     assert estimate(process, layers=10, volume_mm3=80.0, scanned_s=None).seconds == 120.0
 
 
-def test_only_a_resin_machine_is_told_that_layer_images_are_not_in_the_files() -> None:
-    for name in process_names():
-        made = slice_device(device_of(part_of(bracket())), APPROVAL, load_process(name), MACHINE)
-        told = [finding.verdict for finding in made.findings if finding.check == "layers.images"]
-        assert told == (["warn"] if name == "guide-resin" else []), name
+def test_a_mask_has_its_images_and_is_told_where_they_cannot_be_made() -> None:
+    checked, resin = device_of(part_of(bracket())), load_process("guide-resin")
+    made = slice_device(checked, APPROVAL, resin, MACHINE)
+    assert {f.verdict for f in made.findings if f.check.startswith("layers.images")} == {"pass"}
+    assert made.images
+    without = slice_device(checked, APPROVAL, resin, MACHINE.model_copy(update={"mask": None}))
+    assert [f.verdict for f in without.findings if f.check == "layers.images"] == ["warn"]
+    assert not without.images
+    powder = slice_device(checked, APPROVAL, load_process("pa12-sls"), MACHINE)
+    assert not powder.images
+    assert powder.toolpath is None
+    assert not [f for f in powder.findings if f.check.startswith("layers.images")]
 
 
 def test_another_process_on_one_thread_writes_the_same_bytes() -> None:

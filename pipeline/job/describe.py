@@ -13,22 +13,26 @@ import numpy as np
 from batchone.design.families import package_of
 from batchone.pipeline.approval import shown
 from batchone.pipeline.job.contours import LayerFigures
+from batchone.pipeline.job.images import image_figures
 from batchone.pipeline.job.manifest import (
     ApprovalEntry,
     BuildEntry,
     DicomEntry,
     FaceEntry,
     FindingEntry,
+    ImagesEntry,
     JobManifest,
     PartEntry,
     PlacementEntry,
     Row,
+    ToolpathEntry,
     WaiverEntry,
     canonical_json,
 )
 from batchone.pipeline.job.measure import MeshFigures
 from batchone.pipeline.job.signature import SiteKey
 from batchone.pipeline.job.sums import sha256
+from batchone.pipeline.job.toolpath import toolpath_figures
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
@@ -126,7 +130,7 @@ def describe(
         device_figures=dict(device.figures),
         approval=_approval_entry(case.approval),
         parts=tuple(_part_entry(part, case.process, figures[part.name], digests) for part in device.parts),
-        build=_build_entry(case.build, case.process, layers),
+        build=_build_entry(case, layers),
         findings=_finding_entries(case),
         after_printing=case.process.after_printing,
         scan_sources_digest=case.scan.record.sources_digest,
@@ -181,7 +185,8 @@ def _labelled_area(part: Part, label: str) -> float:
     return float(np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2.0)
 
 
-def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildEntry:
+def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
+    build, process = case.build, case.process
     estimate = build.estimate
     placements = tuple(PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion) for p in build.placements)
     return BuildEntry(
@@ -199,7 +204,23 @@ def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildE
         hatches_mm=layers.hatches_mm,
         basis=estimate.basis,
         placements=placements,
+        toolpath=_toolpath_entry(build),
+        images=_images_entry(build, case.machine),
     )
+
+
+def _toolpath_entry(build: Build) -> ToolpathEntry | None:
+    made = build.toolpath
+    if made is None:
+        return None
+    return ToolpathEntry(program=made.program, config_sha256=made.config_sha256, figures=toolpath_figures(made.gcode))
+
+
+def _images_entry(build: Build, machine: Machine) -> ImagesEntry | None:
+    if not build.images or machine.mask is None:
+        return None
+    mask = machine.mask
+    return ImagesEntry(pixel_mm=mask.pixel_mm, corner_mm=mask.corner_mm, figures=image_figures(build.images))
 
 
 def _rows(pose: FloatArray) -> tuple[Row, Row, Row, Row]:

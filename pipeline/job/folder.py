@@ -34,7 +34,7 @@ from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, Jo
 from batchone.slicer.cli_header import with_medical
 
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it becomes a file name on every system
-_PRINT_FROM = (".3mf", ".stl", ".step", ".cli")
+_PRINT_FROM = (".3mf", ".stl", ".step", ".cli", ".gcode", ".sl1")
 
 
 def package(
@@ -169,8 +169,13 @@ def _reread_part(part: Part, files: _Files) -> MeshFigures:
 def _write_build(case: Case, files: _Files) -> LayerFigures:
     files.write("build/plate.3mf", case.build.plate_3mf)
     files.write("build/layers.cli", with_medical(case.build.layers_cli, medical_blocks(case)))
+    if case.build.toolpath is not None:
+        files.write("build/toolpath.gcode", case.build.toolpath.gcode)
+    if case.build.images:
+        files.write("build/layers.sl1", case.build.images)
     reread_plate(case.build, case.checked.device.parts)
-    files.reread("build/plate.3mf")
+    for name in sorted(name for name in files.digests if name.startswith("build/")):
+        files.reread(name)
     return reread_layers(files.reread("build/layers.cli"), case.build, case.checked.device.parts, case.process)
 
 

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.images import ImageFigures
 from batchone.pipeline.job.measure import MeshFigures
+from batchone.pipeline.job.toolpath import ToolpathFigures
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Finding, Vector
 
@@ -82,8 +84,27 @@ class PlacementEntry(Model):
     criterion: str
 
 
+class ToolpathEntry(Model):
+    """``build/toolpath.gcode`` as measured; the program that made it, and the SHA-256 of its shipped configuration."""
+
+    program: str
+    config_sha256: Digest
+    figures: ToolpathFigures
+
+
+class ImagesEntry(Model):
+    """``build/layers.sl1`` as measured, and the side of a pixel; the place of the first pixel is the corner of the mask."""
+
+    pixel_mm: float
+    corner_mm: tuple[float, float]
+    figures: ImageFigures
+
+
 class BuildEntry(Model):
-    """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``."""
+    """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``.
+
+    ``toolpath`` is there where a nozzle prints, ``images`` where a mask does.
+    """
 
     layers: int
     layer_mm: float
@@ -99,6 +120,8 @@ class BuildEntry(Model):
     hatches_mm: float = 0.0
     basis: str
     placements: tuple[PlacementEntry, ...]
+    toolpath: ToolpathEntry | None = None
+    images: ImagesEntry | None = None
 
 
 class FindingEntry(Model):

@@ -16,6 +16,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import threemf_corners
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.dicom_check import check_object, expected_names
+from batchone.pipeline.job.images import ImageFigures, image_figures
 from batchone.pipeline.job.manifest import JobManifest, PartEntry, read_manifest
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles, stl_corners
 from batchone.pipeline.job.signature import (
@@ -32,12 +33,15 @@ from batchone.pipeline.job.signature import (
     write_allowed_signers,
 )
 from batchone.pipeline.job.sums import MAX_FILES, SUMS, SUMS_SIGNATURE, UNLISTED, read_sums, sha256
+from batchone.pipeline.job.toolpath import ToolpathFigures, toolpath_figures
 from batchone.pipeline.values import Approval, Waiver
 
 Kind = Literal["missing", "extra", "changed", "off", "signature", "unsafe"]
 
 MANIFEST = "job.json"
 LAYERS = "build/layers.cli"
+TOOLPATH = "build/toolpath.gcode"
+IMAGES = "build/layers.sl1"
 REQUIRED = (MANIFEST, "build-report.pdf", "build/plate.3mf", LAYERS)
 _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
@@ -213,7 +217,7 @@ def _check_contents(
             found.add("off", MANIFEST, str(error))
     meshes = _expected_meshes(manifest)
     objects = expected_names(manifest) if manifest is not None else ()
-    for name in sorted({*meshes, *objects} - listed.keys()):
+    for name in sorted({*meshes, *objects, *_machine_files(manifest)} - listed.keys()):
         found.add("missing", name, f"job.json names the file, {SUMS} does not")
     for name in sorted(present - UNLISTED):
         data = read_plain(folder, name, found)
@@ -221,8 +225,8 @@ def _check_contents(
             found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
         if name in meshes:
             _check_mesh(name, data, meshes[name], found)
-        elif name == LAYERS and manifest is not None:
-            _check_layers(data, manifest, found)
+        elif name in (LAYERS, TOOLPATH, IMAGES) and manifest is not None:
+            _check_machine_file(name, data, manifest, found)
         elif name in objects and manifest is not None:
             for text in check_object(name, data, manifest=manifest, listed=listed):
                 found.add("off", name, text)
@@ -291,6 +295,34 @@ def _check_layers(data: bytes, manifest: JobManifest, found: Found) -> None:
         found.add("off", LAYERS, f"{measured}; must be {wanted}")
     if not abs(figures.volume_mm3 - build.layers_volume_mm3) <= _STL_RELATIVE * build.layers_volume_mm3:
         found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
+
+
+def _machine_files(manifest: JobManifest | None) -> dict[str, ToolpathFigures | ImageFigures]:
+    """What a machine reads apart from layers, with the figures that it must have."""
+    build = manifest.build if manifest is not None else None
+    files: dict[str, ToolpathFigures | ImageFigures] = {}
+    if build is not None and build.toolpath is not None:
+        files[TOOLPATH] = build.toolpath.figures
+    if build is not None and build.images is not None:
+        files[IMAGES] = build.images.figures
+    return files
+
+
+def _check_machine_file(name: str, data: bytes, manifest: JobManifest, found: Found) -> None:
+    if name == LAYERS:
+        _check_layers(data, manifest, found)
+        return
+    wanted = _machine_files(manifest).get(name)
+    if wanted is None:
+        found.add("off", name, "job.json names no such file")
+        return
+    try:
+        figures = toolpath_figures(data) if name == TOOLPATH else image_figures(data)
+    except MachineError as error:
+        found.add("off", name, str(error))
+        return
+    if figures != wanted:
+        found.add("off", name, f"measures {figures}; must be {wanted}")
 
 
 def _check_verdicts(manifest: JobManifest, approval: Approval, found: Found) -> None:

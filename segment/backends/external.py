@@ -16,10 +16,10 @@ from pydantic import Field, ValidationError
 from batchone.pipeline.config import External
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Model
+from batchone.pipeline.program import Program, run_program
 from batchone.pipeline.values import FloatArray, Scan
 from batchone.segment.backends.foreign import Named, label_map_of
 from batchone.segment.backends.names import known_bone
-from batchone.segment.backends.program import run_program
 from batchone.segment.backends.separated import Separated
 from batchone.segment.grids import GridError, laid_on
 from batchone.segment.label_map import LabelArray, LabelMap, compact
@@ -28,6 +28,13 @@ from batchone.segment.nifti import LabelFileError, nifti_bytes, read_labels
 CONFIDENCE = 0.8  # of a bone whose label a program gave without saying how sure it is; project default, unverified
 _MAX_NAMES_BYTES = 1_000_000
 _HINT = "correct the program, or set another one in [segmentation.external] of site.toml"
+_PROGRAM = Program(
+    role="segmentation program",
+    missing="install it, or correct [segmentation.external] program in site.toml",
+    failed='run it by hand on a scan; `[segmentation] backend = "threshold"` does without it',
+    too_slow="raise timeout_s in [segmentation.external] of site.toml, or look why it hangs",
+    too_large="raise memory_mb in [segmentation.external] of site.toml, or run it on a smaller scan",
+)
 
 Text = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -54,7 +61,7 @@ def external(scan: Scan, settings: External) -> Separated:
         files = {"image": work / "image.nii.gz", "labels": work / "labels.nii.gz", "names": work / "names.json"}
         files["image"].write_bytes(nifti_bytes(scan.hu, scan.affine))
         command = [_filled_in(part, files) for part in settings.program]
-        run_program(command, work, timeout_s=settings.timeout_s, memory_mb=settings.memory_mb)
+        run_program(command, work, program=_PROGRAM, timeout_s=settings.timeout_s, memory_mb=settings.memory_mb)
         names = _names(files["names"], settings)
         voxels = _labels(files["labels"], scan)
     source = f"{names.name} {names.version}"
