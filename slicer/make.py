@@ -10,8 +10,8 @@ import numpy as np
 from batchone.pipeline.errors import CheckFailed, MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, judge
-from batchone.slicer.cli_format import write_cli
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, Support, judge
+from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import without_cups
 from batchone.slicer.estimate import estimate, scanned_s
 from batchone.slicer.hatch import hatch
@@ -19,7 +19,8 @@ from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance, stances, stand
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, volume_mm3
-from batchone.slicer.supports import support_findings
+from batchone.slicer.supports.bodies import lift_mm, raised, supported
+from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
@@ -40,7 +41,8 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
     Raises
     ------
     CheckFailed
-        A finding of the device failed and was not waived, or a vat would seal a cup whichever way up the part is made.
+        A finding of the device failed and was not waived, a vat would seal a cup whichever way up the part is made, a piece of a
+        layer lies on nothing, or a support touches a functional face.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -61,15 +63,21 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
             (*checked.findings, *cups),
             hint=cups[0].hint,
         )
-    placements = place(parts, stances, process=process, machine=machine)
+    placements = raised(place(parts, stances, process=process, machine=machine), process)
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
-    layers = slice_parts(placed, process.layer_mm)
-    lines = hatch(layers, process.scan) if process.scan else None
-    layers_cli = write_cli(layers, [part.name for part in parts], lines)
-    plate_3mf, part_3mf = _models(checked.device.family, parts, placements, approval)
+    made = [supported(part, mesh, process) for part, mesh in zip(parts, placed, strict=True)]
+    supports = tuple(one.support for one in made if one.support is not None)
+    layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
+    filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
+    lines = hatch(filled, process.scan) if process.scan else None
+    layers_cli = write_cli(layers, [*(part.name for part in parts), *(support.name for support in supports)], lines)
+    carrying = support_findings(placements, made, read_cli(layers_cli).layers, process)
+    _refuse_failed(checked, carrying)
+    plate_3mf, part_3mf = _models(checked.device.family, parts, placements, supports, approval)
     findings = read_back(
         parts,
         placements,
+        supports=supports,
         layers_cli=layers_cli,
         plate_3mf=plate_3mf,
         part_3mf=part_3mf,
@@ -87,20 +95,30 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
             process,
             layers=layers.count,
             volume_mm3=volume,
+            support_mm3=sum(support.volume_mm3 for support in supports),
             scanned_s=scanned_s(layers, lines, process.scan) if lines and process.scan else None,
         ),
-        findings=(*findings, *cups, *support_findings(parts, stances, process), *_image_findings(process)),
+        findings=(*findings, *cups, *carrying, *_image_findings(process)),
         part_3mf=part_3mf,
+        supports=supports,
     )
 
 
 def _stances(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[Stance], list[Finding]]:
     """How each part stands; in a vat so that no cup is sealed, and what is sealed of each."""
-    box_mm = usable_box_mm(machine)
+    width, depth, height = usable_box_mm(machine)
+    box_mm = (width, depth, height - lift_mm(process))
     if process.kind != "vat":
         return [stand(part, process, box_mm=box_mm) for part in parts], []
     found = [without_cups(part, stances(part, process, box_mm=box_mm), process) for part in parts]
     return [stance for stance, _ in found], [finding for _, finding in found]
+
+
+def _refuse_failed(checked: CheckedDevice, findings: tuple[Finding, ...]) -> None:
+    failed = [finding for finding in findings if finding.verdict == "fail"]
+    if failed:
+        text = "; ".join(f"{f.what}: {f.value:g} {f.unit}".rstrip() + f", {f.limit}" for f in failed)
+        raise CheckFailed(f"the part cannot be carried as it stands: {text}", (*checked.findings, *findings), hint=failed[0].hint)
 
 
 def _refuse_mismatch(process: Process, machine: Machine) -> None:
@@ -112,13 +130,18 @@ def _refuse_mismatch(process: Process, machine: Machine) -> None:
 
 
 def _models(
-    family: str, parts: tuple[Part, ...], placements: tuple[Placement, ...], approval: Approval
+    family: str,
+    parts: tuple[Part, ...],
+    placements: tuple[Placement, ...],
+    supports: tuple[Support, ...],
+    approval: Approval,
 ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
-    """The plate in the machine's frame and each part in the patient's, as 3MF."""
+    """The plate with its supports in the machine's frame, and each part in the patient's, as 3MF."""
     approved = {"approved": approval.digest}
-    in_plate = "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
+    in_plate = "parts in patient LPS, supports in the plate frame, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
     in_patient = "patient LPS, mm: x to the left, y to the back, z to the head"
     placed = [Item(part.name, part.mesh, placement.pose) for part, placement in zip(parts, placements, strict=True)]
+    placed += [Item(support.name, support.mesh, np.eye(4)) for support in supports]
     with ThreadPoolExecutor(_WRITERS) as pool:  # each file is its own, whichever thread writes it
         plate = pool.submit(write_3mf, placed, title=f"{family}, build plate", notes={"frame": in_plate, **approved})
         single = [
