@@ -10,16 +10,16 @@ import numpy as np
 from batchone.pipeline.errors import CheckFailed, MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, Support, judge
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, FloatArray, Mesh, Part, Placement, Support, judge
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import without_cups
 from batchone.slicer.estimate import estimate, scanned_s
 from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import slice_parts
-from batchone.slicer.orient import Stance, stances, stand
+from batchone.slicer.orient import Stance, stances
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, volume_mm3
-from batchone.slicer.supports.bodies import lift_mm, raised, supported
+from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm
 from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 
@@ -56,16 +56,16 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         )
     _refuse_mismatch(process, machine)
     parts = checked.device.parts
-    stances, cups = _stances(parts, process, machine)
+    ways, cups = _ways(parts, process, machine)
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
             f"a vat seals cups of {', '.join(part.name for part, cup in zip(parts, cups, strict=True) if cup.verdict == 'fail')}",
             (*checked.findings, *cups),
             hint=cups[0].hint,
         )
-    placements = raised(place(parts, stances, process=process, machine=machine), process)
+    placements = place(parts, [stance for stance, _ in ways], process=process, machine=machine, lift_mm=lift_mm(process))
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
-    made = [supported(part, mesh, process) for part, mesh in zip(parts, placed, strict=True)]
+    made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
     layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
     filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
@@ -104,14 +104,21 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
     )
 
 
-def _stances(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[Stance], list[Finding]]:
-    """How each part stands; in a vat so that no cup is sealed, and what is sealed of each."""
+def _ways(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[tuple[Stance, Supported]], list[Finding]]:
+    """How each part stands and what carries it; in a vat so that no cup is sealed, and what is sealed of each."""
     width, depth, height = usable_box_mm(machine)
     box_mm = (width, depth, height - lift_mm(process))
     if process.kind != "vat":
-        return [stand(part, process, box_mm=box_mm) for part in parts], []
+        return [carried_way(part, stances(part, process, box_mm=box_mm), process) for part in parts], []
     found = [without_cups(part, stances(part, process, box_mm=box_mm), process) for part in parts]
-    return [stance for stance, _ in found], [finding for _, finding in found]
+    ways = [carried_way(part, [stance], process) for part, (stance, _) in zip(parts, found, strict=True)]
+    return ways, [finding for _, finding in found]
+
+
+def _corner_mm(placed: Mesh) -> FloatArray:
+    """Where on the plate the box of a part begins, (3,)."""
+    x, y = placed.vertices_mm[:, :2].min(axis=0).tolist()
+    return np.array([x, y, 0.0])
 
 
 def _refuse_failed(checked: CheckedDevice, findings: tuple[Finding, ...]) -> None:
@@ -138,7 +145,7 @@ def _models(
 ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
     """The plate with its supports in the machine's frame, and each part in the patient's, as 3MF."""
     approved = {"approved": approval.digest}
-    in_plate = "parts in patient LPS, supports in the plate frame, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
+    in_plate = "parts in patient LPS, mm; supports and build items in the machine's plate frame, mm, origin at the corner, z up"
     in_patient = "patient LPS, mm: x to the left, y to the back, z to the head"
     placed = [Item(part.name, part.mesh, placement.pose) for part, placement in zip(parts, placements, strict=True)]
     placed += [Item(support.name, support.mesh, np.eye(4)) for support in supports]

@@ -296,7 +296,9 @@ def _mean_distance_mm(contours: Sequence[FloatArray], reference: manifold3d.Cros
 def _plate_findings(items: Sequence[Item], parts: Sequence[Part], placements: Sequence[Placement]) -> list[Finding]:
     names = [item.name for item in items]
     if names != [part.name for part in parts]:
-        raise MachineError(f"plate holds {len(names)} bodies, expected {len(parts)} parts and supports in order", hint="slice again")
+        raise MachineError(
+            f"plate holds {len(names)} bodies, expected {len(parts)} parts and supports in order", hint="slice again"
+        )
     findings = []
     for item, part, placement in zip(items, parts, placements, strict=True):
         turn = float(np.linalg.det(item.pose[:3, :3]))

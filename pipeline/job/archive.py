@@ -37,6 +37,7 @@ _ONLY_NUMBERS = bytes(byte if byte in b"0123456789.-" else 32 for byte in range(
 
 @dataclass(slots=True)
 class _Object:
+    name: str = ""
     vertices: list[tuple[float, float, float]] = field(default_factory=list)
     triangles: list[tuple[int, int, int]] = field(default_factory=list)
     blocks: dict[str, Block] = field(default_factory=dict)
@@ -60,15 +61,29 @@ def threemf_corners(data: bytes) -> npt.NDArray[np.float64]:
     MachineError
         Not a 3MF file, outside the limits, in another unit, or contradicting itself.
     """
+    return np.concatenate([corners for _, corners in threemf_bodies(data)])
+
+
+def threemf_bodies(data: bytes) -> list[tuple[str, npt.NDArray[np.float64]]]:
+    """Read the bodies of the build in their order: the name of each, and its placed triangles as :func:`threemf_corners`.
+
+    Raises
+    ------
+    MachineError
+        As :func:`threemf_corners`.
+    """
     model = _parsed(_model_xml(data))
     if model.unit != "millimeter":
         raise MachineError(f"3MF unit is {model.unit!r}, must be 'millimeter'")
-    found: list[npt.NDArray[np.float64]] = []
+    bodies = []
     for name, pose in model.items:
+        found: list[npt.NDArray[np.float64]] = []
         _collect(model, name, pose, depth=0, found=found)
-    if not found:
+        if found:
+            bodies.append((model.objects[name].name, np.concatenate(found)))
+    if not bodies:
         raise MachineError("3MF builds no triangle, at least 1")
-    return np.concatenate(found)
+    return bodies
 
 
 def _model_xml(data: bytes) -> bytes:
@@ -163,7 +178,7 @@ def _start(model: _Model, name: str, given: dict[str, str]) -> None:
     elif name == "object":
         if given["id"] in model.objects:
             raise MachineError("3MF names one object twice")
-        model.open_object = model.objects[given["id"]] = _Object()
+        model.open_object = model.objects[given["id"]] = _Object(given.get("name", ""))
     elif name == "item":
         model.items.append((given["objectid"], _pose(given.get("transform"))))
     elif name == "model":

@@ -23,10 +23,11 @@ from batchone.pipeline.job.manifest import (
     PartEntry,
     PlacementEntry,
     Row,
+    SupportEntry,
     WaiverEntry,
     canonical_json,
 )
-from batchone.pipeline.job.measure import MeshFigures
+from batchone.pipeline.job.measure import MeshFigures, measure_mesh
 from batchone.pipeline.job.signature import SiteKey
 from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.machine import Machine
@@ -184,6 +185,17 @@ def _labelled_area(part: Part, label: str) -> float:
 def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildEntry:
     estimate = build.estimate
     placements = tuple(PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion) for p in build.placements)
+    supports = tuple(
+        SupportEntry(
+            part=support.part,
+            kind=", ".join(support.kinds),
+            volume_mm3=support.volume_mm3,
+            contact_mm2=support.contact_mm2,
+            bodies=support.bodies,
+            figures=measure_mesh(support.mesh),
+        )
+        for support in build.supports
+    )
     return BuildEntry(
         layers=estimate.layers,
         layer_mm=process.layer_mm,
@@ -197,6 +209,7 @@ def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildE
         hatches_mm=layers.hatches_mm,
         basis=estimate.basis,
         placements=placements,
+        supports=supports,
     )
 
 

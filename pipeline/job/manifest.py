@@ -82,6 +82,17 @@ class PlacementEntry(Model):
     criterion: str
 
 
+class SupportEntry(Model):
+    """The supports of one part, the body ``supports-<part>`` of ``build/plate.3mf``; figures in the plate frame, mm."""
+
+    part: str
+    kind: str
+    volume_mm3: float
+    contact_mm2: float
+    bodies: int
+    figures: MeshFigures
+
+
 class BuildEntry(Model):
     """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``."""
 
@@ -97,6 +108,7 @@ class BuildEntry(Model):
     hatches_mm: float = 0.0
     basis: str
     placements: tuple[PlacementEntry, ...]
+    supports: tuple[SupportEntry, ...] = ()
 
 
 class FindingEntry(Model):

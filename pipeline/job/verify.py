@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.archive import threemf_corners
+from batchone.pipeline.job.archive import threemf_bodies, threemf_corners
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.manifest import JobManifest, PartEntry, read_manifest
@@ -38,7 +38,8 @@ Kind = Literal["missing", "extra", "changed", "off", "signature", "unsafe"]
 
 MANIFEST = "job.json"
 LAYERS = "build/layers.cli"
-REQUIRED = (MANIFEST, "build-report.pdf", "build/plate.3mf", LAYERS)
+PLATE = "build/plate.3mf"
+REQUIRED = (MANIFEST, "build-report.pdf", PLATE, LAYERS)
 _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 _MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
@@ -199,8 +200,8 @@ def _check_contents(
             found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
         if name in meshes:
             _check_mesh(name, data, meshes[name], found)
-        elif name == LAYERS and manifest is not None:
-            _check_layers(data, manifest, found)
+        elif name in _BUILD and manifest is not None:
+            _BUILD[name](data, manifest, found)
         elif name in objects and manifest is not None:
             for text in check_object(name, data, manifest=manifest, listed=listed):
                 found.add("off", name, text)
@@ -231,6 +232,25 @@ def _check_mesh(name: str, data: bytes, part: PartEntry, found: _Findings) -> No
         return
     for text in differences(part.figures, figures, is_stl=is_stl):
         found.add("off", name, text)
+
+
+def _check_plate(data: bytes, manifest: JobManifest, found: _Findings) -> None:
+    """The bodies of the plate by name: parts, then supports, and these as they were measured."""
+    try:
+        bodies = threemf_bodies(data)
+    except MachineError as error:
+        found.add("off", PLATE, str(error))
+        return
+    supports = {f"supports-{entry.part}": entry.figures for entry in manifest.build.supports}
+    wanted = [*(placement.part for placement in manifest.build.placements), *supports]
+    names = [name for name, _ in bodies]
+    if names != wanted:
+        found.add("off", PLATE, f"bodies are {', '.join(names)}; must be {', '.join(wanted)}")
+        return
+    for name, corners in bodies:
+        if name in supports:
+            for text in differences(supports[name], measure_triangles(corners), is_stl=False):
+                found.add("off", PLATE, f"{name}: {text}")
 
 
 def differences(wanted: MeshFigures, figures: MeshFigures, *, is_stl: bool) -> tuple[str, ...]:
@@ -269,6 +289,9 @@ def _check_layers(data: bytes, manifest: JobManifest, found: _Findings) -> None:
         found.add("off", LAYERS, f"{measured}; must be {wanted}")
     if not abs(figures.volume_mm3 - build.layers_volume_mm3) <= _STL_RELATIVE * build.layers_volume_mm3:
         found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
+
+
+_BUILD = {PLATE: _check_plate, LAYERS: _check_layers}
 
 
 def _check_verdicts(manifest: JobManifest, approval: Approval, found: _Findings) -> None:

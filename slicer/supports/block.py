@@ -18,9 +18,7 @@ _JUMP_MM: Final = 2.0 * STEP_MM  # numerical: a wall ends where what it carries 
 _TOOTH_SHARE: Final = 0.4  # of the height of a low wall, for the teeth above and below
 
 
-def walls(
-    under: Underside, places: Numbers, columns: Columns, block: BlockSupports
-) -> tuple[list[manifold3d.Manifold], Numbers]:
+def walls(under: Underside, places: Numbers, columns: Columns, block: BlockSupports) -> tuple[list[manifold3d.Manifold], Numbers]:
     """Walls under the places of one region, along both axes of the plate.
 
     Parameters
@@ -74,13 +72,17 @@ def _profile(along_mm: FloatArray, top_mm: FloatArray, foot_mm: FloatArray, bloc
     tooth = min(block.tooth_height_mm, _TOOTH_SHARE * float((top_mm - foot_mm).min()))
     upper = _edge(along_mm, top_mm, tooth, block, up=1.0)
     on_plate = bool((foot_mm <= 0.0).all())
-    lower = [(float(along_mm[0]), 0.0), (float(along_mm[-1]), 0.0)] if on_plate else _edge(along_mm, foot_mm, tooth, block, up=-1.0)
+    lower = (
+        [(float(along_mm[0]), 0.0), (float(along_mm[-1]), 0.0)] if on_plate else _edge(along_mm, foot_mm, tooth, block, up=-1.0)
+    )
     outline = manifold3d.CrossSection([np.array([*lower, *reversed(upper)])], manifold3d.FillRule.Positive)
     holes = _holes(along_mm, top_mm - tooth, foot_mm if on_plate else foot_mm + tooth, block)
     return outline - manifold3d.CrossSection(holes, manifold3d.FillRule.Positive) if holes else outline
 
 
-def _edge(along_mm: FloatArray, edge_mm: FloatArray, tooth_mm: float, block: BlockSupports, *, up: float) -> list[tuple[float, float]]:
+def _edge(
+    along_mm: FloatArray, edge_mm: FloatArray, tooth_mm: float, block: BlockSupports, *, up: float
+) -> list[tuple[float, float]]:
     """Teeth along a surface: points from one end to the other, that reach into it by the penetration."""
     low, high = float(along_mm[0]), float(along_mm[-1])
     count = max(1, round((high - low + block.tooth_gap_mm) / (block.tooth_base_mm + block.tooth_gap_mm)))
@@ -113,5 +115,5 @@ def _holes(along_mm: FloatArray, high_mm: FloatArray, low_mm: FloatArray, block:
             s = (k + 0.5 * (row % 2)) * pitch
             near: Flags = np.abs(along_mm - s) <= margin
             if float(low_mm[near].max()) + margin <= z <= float(high_mm[near].min()) - margin:
-                found.append(square + [s, z])
+                found.append(square + np.array([s, z]))
     return found

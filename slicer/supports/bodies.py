@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 import manifold3d
@@ -11,12 +13,16 @@ import numpy as np
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process, Supports
-from batchone.pipeline.values import FloatArray, Mesh, Part, Placement, Support
+from batchone.pipeline.values import FloatArray, Mesh, Part, Support
+from batchone.slicer.layers import slice_parts
+from batchone.slicer.orient import Stance
 from batchone.slicer.supports.block import walls
-from batchone.slicer.supports.columns import STEP_MM, Columns, Obstacles, columns_of, obstacles
+from batchone.slicer.supports.check import carried
+from batchone.slicer.supports.columns import NEAREST_MM, STEP_MM, Columns, Obstacles, columns_of, obstacles
 from batchone.slicer.supports.needs import Numbers, Underside, protected_faces, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
 
+_TRIES: Final = 12  # ways up that are looked at, the cheapest first; project default
 _WELD_MM: Final = 1e-4  # numerical: edges shorter than this are closed up, so that files can hold the body
 
 
@@ -27,6 +33,13 @@ class Supported:
     support: Support | None
     functional_mm2: float
 
+    def moved(self, to_mm: FloatArray) -> Supported:
+        """The same, moved (3,) with the part."""
+        if self.support is None:
+            return self
+        mesh = Mesh(self.support.mesh.vertices_mm + to_mm, self.support.mesh.faces)
+        return replace(self, support=replace(self.support, mesh=mesh))
+
 
 def lift_mm(process: Process) -> float:
     """How far parts stand above the plate, in whole layers: what is cut off with the plate, or room for supports."""
@@ -35,11 +48,29 @@ def lift_mm(process: Process) -> float:
     return math.ceil(process.supports.lift_mm / process.layer_mm - 1e-9) * process.layer_mm
 
 
-def raised(placements: tuple[Placement, ...], process: Process) -> tuple[Placement, ...]:
-    """Lift parts off the plate as the process wants it."""
-    up = np.zeros((4, 4))
-    up[2, 3] = lift_mm(process)
-    return tuple(replace(placement, pose=placement.pose + up) for placement in placements)
+def upright(part: Part, stance: Stance, process: Process) -> FloatArray:
+    """(4, 4) patient LPS to where the part stands: its box in the corner of the plate, above it by the lift."""
+    low = (part.mesh.vertices_mm @ stance.rotation.T).min(axis=0)
+    pose: FloatArray = np.eye(4)
+    pose[:3, :3] = stance.rotation
+    pose[:3, 3] = np.array([0.0, 0.0, lift_mm(process)]) - low
+    return pose
+
+
+def carried_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[Stance, Supported]:
+    """The first of several ways up (at least one) in which no piece of a layer lies on nothing, or the first; its supports."""
+    first: tuple[Stance, Supported] | None = None
+    for stance in islice(ways, _TRIES):
+        placed = part.mesh.moved(upright(part, stance, process))
+        made = supported(part, placed, process)
+        first = first or (stance, made)
+        if process.supports is None or not process.needs_supports:
+            break
+        bodies = [placed, made.support.mesh] if made.support else [placed]
+        if not carried(slice_parts(bodies, process.layer_mm), process).islands_of(process.supports.least_island_mm2).size:
+            return stance, made
+    assert first is not None
+    return first
 
 
 def supported(part: Part, placed: Mesh, process: Process) -> Supported:
@@ -50,7 +81,7 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
     part
         Its faces: the functional ones are kept free.
     placed
-        Its mesh in the plate frame, mm.
+        Its mesh as it stands above the plate, mm.
     process
         ``supports``: how they are made; without them there are none.
 
@@ -129,7 +160,7 @@ def _may_block(under: Underside, around: Obstacles, supports: Supports) -> np.nd
         return np.zeros(len(under.cell), dtype=np.bool_)
     half = 0.5 * supports.block.wall_mm
     radius = half + supports.side_gap_mm
-    protected = math.hypot(half, supports.block.penetration_mm) + supports.gap_mm + STEP_MM
+    protected = half + supports.gap_mm + NEAREST_MM
     found = np.zeros(len(under.cell), dtype=np.bool_)
     over = np.flatnonzero(under.region >= 0)
     found[over] = around.free(
@@ -138,14 +169,14 @@ def _may_block(under: Underside, around: Obstacles, supports: Supports) -> np.nd
     return found
 
 
-def _block(
-    under: Underside, places: Numbers, columns: Columns, supports: Supports
-) -> tuple[list[manifold3d.Manifold], Numbers]:
+def _block(under: Underside, places: Numbers, columns: Columns, supports: Supports) -> tuple[list[manifold3d.Manifold], Numbers]:
     assert supports.block is not None
     return walls(under, places, columns, supports.block) if len(places) else ([], places)
 
 
-def _touched(placed: Mesh, protected: np.ndarray[tuple[int], np.dtype[np.bool_]], solid: manifold3d.Manifold) -> tuple[float, float]:
+def _touched(
+    placed: Mesh, protected: np.ndarray[tuple[int], np.dtype[np.bool_]], solid: manifold3d.Manifold
+) -> tuple[float, float]:
     """Area of the part's surface inside the supports, and of its protected faces, mm2."""
     number = manifold3d.Manifold.reserve_ids(1)
     mesh = manifold3d.Mesh64(
@@ -164,5 +195,3 @@ def _touched(placed: Mesh, protected: np.ndarray[tuple[int], np.dtype[np.bool_]]
         if original == number:
             own[bounds[k] : bounds[k + 1]] = True
     return float(area[own].sum()), float(area[own & (face == 1)].sum())
-
-

@@ -13,6 +13,7 @@ from numba import njit
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 STEP_MM: Final = 0.2  # PySLM 0.6 default (resolution of its rays)
+NEAREST_MM: Final = STEP_MM / math.sqrt(2.0)  # numerical: from a place to the line nearest to it, at most
 _OFF: Final = 0.3137  # numerical: share of a step by which lines keep off round coordinates, where faces and edges like to lie
 _SLACK: Final = 1e-6  # numerical: steps by which the box of a triangle is widened before its edges decide
 
@@ -101,10 +102,10 @@ def _crossings(
             bx, by, bz = vertices_mm[b, 0], vertices_mm[b, 1], vertices_mm[b, 2]
             cx, cy, cz = vertices_mm[c, 0], vertices_mm[c, 1], vertices_mm[c, 2]
             twice = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-            left = int(math.ceil((min(ax, bx, cx) - x_mm) / step_mm - _SLACK))
-            right = int(math.floor((max(ax, bx, cx) - x_mm) / step_mm + _SLACK))
-            below = int(math.ceil((min(ay, by, cy) - y_mm) / step_mm - _SLACK))
-            above = int(math.floor((max(ay, by, cy) - y_mm) / step_mm + _SLACK))
+            left = math.ceil((min(ax, bx, cx) - x_mm) / step_mm - _SLACK)
+            right = math.floor((max(ax, bx, cx) - x_mm) / step_mm + _SLACK)
+            below = math.ceil((min(ay, by, cy) - y_mm) / step_mm - _SLACK)
+            above = math.floor((max(ay, by, cy) - y_mm) / step_mm + _SLACK)
             if left > right or below > above or twice == 0.0:
                 continue
             for j in range(below, above + 1):
@@ -185,6 +186,15 @@ def _sampled(corners_mm: FloatArray) -> FloatArray:
     return np.concatenate(found)
 
 
+@njit("b1(i8[::1], f8[::1], i8, f8, f8)", cache=True)
+def _within(start: npt.NDArray[np.int64], height: FloatArray, cell: int, low: float, high: float) -> bool:
+    """Whether material of a cell lies between two heights."""
+    within = False
+    for k in range(start[cell], start[cell + 1] - 1, 2):
+        within |= height[k] < high and height[k + 1] > low
+    return within
+
+
 @njit(
     "b1[::1](i8[::1], f8[::1], i8[::1], f8[::1], i8, i8, i8[::1], f8[::1], f8[::1], f8, f8, f8, f8)",
     cache=True,
@@ -195,28 +205,24 @@ def _free(
     part_cells: float, protected_mm: float, slack: float, step: float,
 ) -> Flags:  # fmt: skip
     found = np.zeros(cells.shape[0], np.bool_)
-    near = int(math.ceil(max(part_cells, protected_mm / step)))
+    near = math.ceil(max(part_cells, protected_mm / step))
     for n in range(cells.shape[0]):
-        if cells[n] < 0:
-            continue
         row, column = cells[n] // columns, cells[n] % columns
-        if row < near or column < near or row + near >= rows or column + near >= columns:
+        if cells[n] < 0 or min(row, column) < near or row + near >= rows or column + near >= columns:
             continue
         clear = True
-        for dj in range(-near, near + 1):
-            for di in range(-near, near + 1):
-                if not clear:
-                    break
-                apart = math.sqrt(di * di + dj * dj)
-                cell = (row + dj) * columns + column + di
-                if apart <= part_cells:
-                    for k in range(start[cell], start[cell + 1] - 1, 2):
-                        if height[k] < high[n] - slack and height[k + 1] > low[n] + slack:
-                            clear = False
-                if apart * step <= protected_mm:
-                    for k in range(point_start[cell], point_start[cell + 1]):
-                        if low[n] - protected_mm < point_height[k] < high[n] + protected_mm:
-                            clear = False
-                            break
+        for spot in range((2 * near + 1) ** 2):
+            dj, di = spot // (2 * near + 1) - near, spot % (2 * near + 1) - near
+            apart = math.sqrt(di * di + dj * dj)
+            cell = (row + dj) * columns + column + di
+            if apart <= part_cells and _within(start, height, cell, low[n] + slack, high[n] - slack):
+                clear = False
+            elif apart * step <= protected_mm:
+                for k in range(point_start[cell], point_start[cell + 1]):
+                    if low[n] - protected_mm < point_height[k] < high[n] + protected_mm:
+                        clear = False
+                        break
+            if not clear:
+                break
         found[n] = clear
     return found

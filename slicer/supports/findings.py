@@ -35,7 +35,7 @@ def support_findings(
         return ()
     found = carried(layers, process)
     least_mm2 = process.supports.least_island_mm2
-    islands = found.islands[found.islands[:, 3] >= least_mm2]
+    islands = found.islands_of(least_mm2)
     source = process.supports.sources
     where = None
     if len(islands):
@@ -50,7 +50,7 @@ def support_findings(
         ),
         judge(
             "supports.unsupported",
-            f"how far undersides steeper than {process.max_overhang_deg:g} deg reach beyond what carries them, in cells of {ROW_MM:g} mm",
+            f"reach of undersides beyond {process.max_overhang_deg:g} deg from what carries them, in cells of {ROW_MM:g} mm",
             found.reach_mm, "mm", high=limit + ROW_MM, gate=False, hint=_TURN, source=f"{source['free_overhang_mm']}; {_REACH}",
             where_mm=_in_patient(found.where_mm, placements, layers) if found.reach_mm > 0.0 else None,
         ),

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from batchone.pipeline.values import FloatArray, Mesh, Part
 from batchone.slicer.orient import overhanging
-from batchone.slicer.supports.columns import STEP_MM, Columns, Flags
+from batchone.slicer.supports.columns import Columns, Flags
 
 _ON_PLATE_MM: Final = 1e-3  # numerical: what lies so near to the plate stands on it
 _SLOPE: Final = 1.1  # numerical: distances from cell to cell are up to 8 % too long

@@ -11,9 +11,38 @@ from numba import njit
 from batchone.pipeline.values import FloatArray, IntArray
 
 
+@njit("Tuple((i8[::1], f8[:, ::1]))(i8[::1], f8[::1], i1[::1])", cache=True)
+def _merged(
+    start: npt.NDArray[np.int64], cross_x: FloatArray, cross_way: npt.NDArray[np.int8]
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Crossings of each row, ascending, to runs of material: where more contours were entered than left."""
+    slots = start.shape[0] - 1
+    first = np.zeros(slots + 1, np.int64)
+    runs = np.empty((cross_x.shape[0] // 2 + 1, 2), np.float64)
+    count = 0
+    for slot in range(slots):
+        winding = 0
+        for k in range(start[slot], start[slot + 1]):
+            was = winding
+            winding += cross_way[k]
+            if was <= 0 < winding:
+                runs[count, 0] = cross_x[k]
+            elif winding <= 0 < was and cross_x[k] > runs[count, 0]:
+                runs[count, 1] = cross_x[k]
+                count += 1
+        first[slot + 1] = count
+    return first, runs[:count].copy()
+
+
 @njit("Tuple((i8[::1], f8[:, ::1]))(f8[:, ::1], i8[::1], i4[::1], i8, f8, f8, i8)", cache=True)
 def runs_of(
-    points_mm: FloatArray, loop_start: npt.NDArray[np.int64], loop_layer: IntArray, layers: int, y_mm: float, row_mm: float, rows: int
+    points_mm: FloatArray,
+    loop_start: npt.NDArray[np.int64],
+    loop_layer: IntArray,
+    layers: int,
+    y_mm: float,
+    row_mm: float,
+    rows: int,
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Material along the rows ``y_mm + row * row_mm`` of each layer, whatever contours overlap.
 
@@ -38,7 +67,7 @@ def runs_of(
             before = last
             for p in range(loop_start[i], last + 1):
                 one, other = place[before], place[p]
-                low, high = int(math.ceil(min(one, other))), int(math.ceil(max(one, other)))
+                low, high = math.ceil(min(one, other)), math.ceil(max(one, other))
                 for row in range(max(low, 0), min(high, rows)):
                     if turn == 0:
                         start[base + row + 1] += 1
@@ -59,21 +88,7 @@ def runs_of(
             cross_x = np.empty(start[-1], np.float64)
             cross_way = np.empty(start[-1], np.int8)
             at = start[:-1].copy()
-    first = np.zeros(layers * rows + 1, np.int64)
-    runs = np.empty((cross_x.shape[0] // 2 + 1, 2), np.float64)
-    count = 0
-    for slot in range(layers * rows):
-        winding = 0
-        for k in range(start[slot], start[slot + 1]):
-            was = winding
-            winding += cross_way[k]
-            if was <= 0 < winding:
-                runs[count, 0] = cross_x[k]
-            elif winding <= 0 < was and cross_x[k] > runs[count, 0]:
-                runs[count, 1] = cross_x[k]
-                count += 1
-        first[slot + 1] = count
-    return first, runs[:count].copy()
+    return _merged(start, cross_x, cross_way)
 
 
 @njit("i8(i8[::1], i8)", cache=True)
@@ -84,10 +99,28 @@ def _root(parent: npt.NDArray[np.int64], n: int) -> int:
     return n
 
 
+@njit("void(i8[::1], f8[:, ::1], i8, i8, b1, i8[::1], b1[::1])", cache=True)
+def _meet(
+    start: npt.NDArray[np.int64], runs: FloatArray, slot: int, beside: int, join: bool,
+    parent: npt.NDArray[np.int64], carried: npt.NDArray[np.bool_],
+) -> None:  # fmt: skip
+    """Walk two rows together: runs that overlap are joined to one piece, or else those of the first are carried."""
+    k, n = start[slot], start[beside]
+    while k < start[slot + 1] and n < start[beside + 1]:
+        if min(runs[k, 1], runs[n, 1]) > max(runs[k, 0], runs[n, 0]):
+            if join:
+                a, b = _root(parent, k), _root(parent, n)
+                parent[max(a, b)] = min(a, b)
+            else:
+                carried[k] = True
+        if runs[n, 1] < runs[k, 1]:
+            n += 1
+        else:
+            k += 1
+
+
 @njit("f8[:, ::1](i8[::1], f8[:, ::1], i8, i8, f8, f8)", cache=True)
-def islands_of(
-    start: npt.NDArray[np.int64], runs: FloatArray, layers: int, rows: int, y_mm: float, row_mm: float
-) -> FloatArray:
+def islands_of(start: npt.NDArray[np.int64], runs: FloatArray, layers: int, rows: int, y_mm: float, row_mm: float) -> FloatArray:
     """Pieces of a layer, the first one apart, that overlap nothing of the layer below: (n, 4) layer, x, y mm, area mm2."""
     parent = np.arange(runs.shape[0])
     carried = np.zeros(runs.shape[0], np.bool_)
@@ -95,25 +128,10 @@ def islands_of(
         for row in range(rows):
             slot = layer * rows + row
             for turn in range(2):
-                if turn == 0 and row == 0 or turn == 1 and layer == 0:
+                if (row, layer)[turn] == 0:
                     continue
                 beside = slot - 1 if turn == 0 else slot - rows
-                k, n = start[slot], start[beside]
-                while k < start[slot + 1] and n < start[beside + 1]:
-                    if runs[n, 1] <= runs[k, 0]:
-                        n += 1
-                    elif runs[k, 1] <= runs[n, 0]:
-                        k += 1
-                    else:
-                        if turn == 0:
-                            a, b = _root(parent, k), _root(parent, n)
-                            parent[max(a, b)] = min(a, b)
-                        else:
-                            carried[k] = True
-                        if runs[n, 1] < runs[k, 1]:
-                            n += 1
-                        else:
-                            k += 1
+                _meet(start, runs, slot, beside, turn == 0, parent, carried)
     area = np.zeros(runs.shape[0], np.float64)
     for k in range(runs.shape[0]):
         root = _root(parent, k)
@@ -173,8 +191,8 @@ def reaches_of(
         for row in range(rows):
             slot = chosen[n] * rows + row
             for k in range(start[slot], start[slot + 1]):
-                left = max(0, int(math.floor((runs[k, 0] - x_mm) / row_mm)))
-                right = min(columns - 1, int(math.floor((runs[k, 1] - x_mm) / row_mm)))
+                left = max(0, math.floor((runs[k, 0] - x_mm) / row_mm))
+                right = min(columns - 1, math.floor((runs[k, 1] - x_mm) / row_mm))
                 for column in range(left, right + 1):
                     filled[row + 1, column + 1] = True
                     here[row + 1, column + 1] = below[row + 1, column + 1]

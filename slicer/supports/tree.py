@@ -1,4 +1,4 @@
-"""Supports at points: a tip, a trunk down to the plate, aside where something is in the way; braces between tall trunks; a raft."""
+"""Supports at points: a tip, a trunk to the plate, aside where something is in the way; braces between tall trunks; a raft."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from batchone.pipeline.process import Supports
 from batchone.pipeline.values import FloatArray
-from batchone.slicer.supports.columns import STEP_MM, Flags, Obstacles
+from batchone.slicer.supports.columns import NEAREST_MM, STEP_MM, Flags, Obstacles
 
 _SIDES: Final = 12  # numerical: of a round trunk
 _WAYS: Final = 16  # directions in which a way around is looked for
@@ -154,13 +154,25 @@ def _tip_height(height_mm: float, supports: Supports) -> float:
 
 
 def _free(
-    around: Obstacles, supports: Supports, places: FloatArray, low: FloatArray, high: FloatArray, radius: float, *, tip: bool = False
+    around: Obstacles,
+    supports: Supports,
+    places: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    radius: float,
+    *,
+    tip: bool = False,
 ) -> Flags:
     """Whether upright pieces of a trunk are clear; the tip may touch what it carries."""
     part_mm = 0.0 if tip else radius + supports.side_gap_mm
     slack = supports.side_gap_mm if tip else 0.0
     return around.free(
-        around.part.cell_at(places), low, high, part_mm=part_mm, protected_mm=radius + supports.gap_mm + STEP_MM, slack_mm=slack
+        around.part.cell_at(places),
+        low,
+        high,
+        part_mm=part_mm,
+        protected_mm=radius + supports.gap_mm + NEAREST_MM,
+        slack_mm=slack,
     )
 
 
