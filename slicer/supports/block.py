@@ -33,7 +33,7 @@ def walls(under: Underside, places: Numbers, columns: Columns, block: BlockSuppo
     Returns
     -------
     tuple
-        The bodies, each closed, and the places that they carry.
+        The bodies, each closed, and the places that their teeth carry.
     """
     spacing = max(1, round(block.grid_mm / STEP_MM))
     row, column = np.divmod(under.cell[places], columns.columns)
@@ -47,12 +47,28 @@ def walls(under: Underside, places: Numbers, columns: Columns, block: BlockSuppo
             points = columns.at_mm(under.cell[chain])
             upright = across is column  # along y
             profile = _profile(points[:, 1 if upright else 0], under.top_mm[chain], under.foot_mm[chain], block)
+            if profile.is_empty():
+                continue
             body = profile.extrude(block.wall_mm).translate((0.0, 0.0, -0.5 * block.wall_mm))
             place = float(points[0, 0 if upright else 1])
             turn = ((0, 0, 1, place), (1, 0, 0, 0), (0, 1, 0, 0)) if upright else ((1, 0, 0, 0), (0, 0, -1, place), (0, 1, 0, 0))
             bodies.append(body.transform(np.array(turn, dtype=np.float64)))
-            carried.append(chain)
+            carried.append(chain[_at_teeth(chain, block)])
     return bodies, np.unique(np.concatenate(carried)) if carried else np.empty(0, dtype=np.int64)
+
+
+def _at_teeth(chain: Numbers, block: BlockSupports) -> Numbers:
+    """Which places of a wall lie nearest to the tips of its teeth."""
+    length = (len(chain) - 1) * STEP_MM
+    count, pitch = _teeth(length, block)
+    middles = (np.arange(count) + 0.5) * pitch - 0.5 * block.tooth_gap_mm
+    return np.rint(middles / STEP_MM).astype(np.int64)
+
+
+def _teeth(length_mm: float, block: BlockSupports) -> tuple[int, float]:
+    """How many teeth a wall has, and from tooth to tooth, mm."""
+    count = max(1, round((length_mm + block.tooth_gap_mm) / (block.tooth_base_mm + block.tooth_gap_mm)))
+    return count, (length_mm + block.tooth_gap_mm) / count
 
 
 def _chains(under: Underside, places: Numbers, across: Numbers, along: Numbers) -> list[tuple[int, int]]:
@@ -85,8 +101,7 @@ def _edge(
 ) -> list[tuple[float, float]]:
     """Teeth along a surface: points from one end to the other, that reach into it by the penetration."""
     low, high = float(along_mm[0]), float(along_mm[-1])
-    count = max(1, round((high - low + block.tooth_gap_mm) / (block.tooth_base_mm + block.tooth_gap_mm)))
-    pitch = (high - low + block.tooth_gap_mm) / count
+    count, pitch = _teeth(high - low, block)
     tip = min(block.tooth_tip_mm, 0.5 * (pitch - block.tooth_gap_mm))
     points: list[tuple[float, float]] = []
     for k in range(count):

@@ -18,11 +18,12 @@ from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance
 from batchone.slicer.supports.block import walls
 from batchone.slicer.supports.check import carried
-from batchone.slicer.supports.columns import NEAREST_MM, STEP_MM, Columns, Obstacles, columns_of, obstacles
+from batchone.slicer.supports.columns import STEP_MM, Columns, Obstacles, columns_of, obstacles
 from batchone.slicer.supports.needs import Numbers, Underside, protected_faces, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
 
 _TRIES: Final = 12  # ways up that are looked at, the cheapest first; project default
+_LEVEL: Final = 0.05  # numerical: of a layer, within which places lie as low as the lowest
 _WELD_MM: Final = 1e-4  # numerical: edges shorter than this are closed up, so that files can hold the body
 
 
@@ -99,7 +100,7 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
     under = underside(
         placed, columns, max_overhang_deg=process.max_overhang_deg, free_mm=made.free_overhang_mm, dip_mm=0.5 * process.layer_mm
     )
-    bodies, kinds = _bodies(under, columns, around, made)
+    bodies, kinds = _bodies(under, columns, around, made, level_mm=_LEVEL * process.layer_mm)
     if not bodies:
         return Supported(None, 0.0)
     solid = manifold3d.Manifold.batch_boolean(bodies, manifold3d.OpType.Add).simplify(_WELD_MM)
@@ -116,7 +117,7 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
 
 
 def _bodies(
-    under: Underside, columns: Columns, around: Obstacles, supports: Supports
+    under: Underside, columns: Columns, around: Obstacles, supports: Supports, *, level_mm: float
 ) -> tuple[list[manifold3d.Manifold], tuple[str, ...]]:
     """Carry the underside from the lowest place up, by blocks where an overhang is wide enough, by trees elsewhere."""
     reach = under.reach_mm()
@@ -143,6 +144,9 @@ def _bodies(
             blocks += made
             under.carry(reach, carried)
             continue
+        place = _midst(
+            place, upward[~tried[upward]], under.top_mm, places_mm, level_mm=level_mm, about_mm=supports.free_overhang_mm
+        )
         x, y = places_mm[place].tolist()
         trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), around, supports)
         if trunk is None:
@@ -154,17 +158,29 @@ def _bodies(
     return blocks + bodies_of(trunks, around, supports), kinds
 
 
+def _midst(place: int, open_: Numbers, top_mm: FloatArray, places_mm: FloatArray, *, level_mm: float, about_mm: float) -> int:
+    """The middle one of the open places about the lowest that lie as low: a tip on a rim would stand half beside it."""
+    away = np.hypot(*(places_mm[open_] - places_mm[place]).T)
+    level = open_[(away <= about_mm) & (top_mm[open_] <= top_mm[place] + level_mm)]
+    return int(level[np.argmin(np.hypot(*(places_mm[level] - places_mm[level].mean(axis=0)).T))])
+
+
 def _may_block(under: Underside, around: Obstacles, supports: Supports) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """(n,) where a wall may stand: clear of protected faces, and of the part but where it begins and ends."""
     if supports.block is None:
         return np.zeros(len(under.cell), dtype=np.bool_)
     half = 0.5 * supports.block.wall_mm
     radius = half + supports.side_gap_mm
-    protected = half + supports.gap_mm + NEAREST_MM
+    protected = half + supports.gap_mm
     found = np.zeros(len(under.cell), dtype=np.bool_)
     over = np.flatnonzero(under.region >= 0)
     found[over] = around.free(
-        under.cell[over], under.foot_mm[over], under.top_mm[over], part_mm=radius, protected_mm=protected, slack_mm=2.0 * radius
+        around.part.at_mm(under.cell[over]),
+        under.foot_mm[over],
+        under.top_mm[over],
+        part_mm=radius,
+        protected_mm=protected,
+        slack_mm=2.0 * radius,
     )
     return found
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import manifold3d
 import numpy as np
+import numpy.typing as npt
 
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import FloatArray
@@ -26,17 +27,20 @@ class Carried:
     ----------
     islands
         (n, 4) float64: layer, x, y (mm, plate frame), area (mm2) of pieces of a layer that lie on nothing of the layer below.
+    afloat
+        (n,) bool: the layer below holds nothing at all.
     reach_mm, where_mm
         How far material reaches beyond what carries it, at most, and the place, (3,) mm in the plate frame.
     """
 
     islands: FloatArray
+    afloat: npt.NDArray[np.bool_]
     reach_mm: float
     where_mm: FloatArray
 
     def islands_of(self, least_mm2: float) -> FloatArray:
-        """(n, 4) the islands of at least so much area."""
-        return self.islands[self.islands[:, 3] >= least_mm2]
+        """(n, 4) the islands of at least so much area, and any with nothing at all below."""
+        return self.islands[(self.islands[:, 3] >= least_mm2) | self.afloat]
 
 
 def carried(layers: Layers, process: Process) -> Carried:
@@ -52,7 +56,8 @@ def carried(layers: Layers, process: Process) -> Carried:
     reaches = reaches_of(start, runs, chosen, rows, x, y, ROW_MM, slope, columns, layers.layer_mm)
     worst = int(np.argmax(reaches[:, 0]))
     where = np.array([reaches[worst, 1], reaches[worst, 2], (chosen[worst] + 0.5) * layers.layer_mm])
-    return Carried(islands, float(reaches[worst, 0]), where)
+    afloat = layers.area_mm2()[islands[:, 0].astype(np.int64) - 1] <= 0.0
+    return Carried(islands, afloat, float(reaches[worst, 0]), where)
 
 
 def _measured(islands: FloatArray, layers: Layers) -> FloatArray:

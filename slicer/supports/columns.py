@@ -13,7 +13,7 @@ from numba import njit
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 STEP_MM: Final = 0.2  # PySLM 0.6 default (resolution of its rays)
-NEAREST_MM: Final = STEP_MM / math.sqrt(2.0)  # numerical: from a place to the line nearest to it, at most
+BETWEEN_MM: Final = STEP_MM / math.sqrt(2.0)  # numerical: from a place of a face to the nearest of the points that stand for it
 _OFF: Final = 0.3137  # numerical: share of a step by which lines keep off round coordinates, where faces and edges like to lie
 _SLACK: Final = 1e-6  # numerical: steps by which the box of a triangle is widened before its edges decide
 
@@ -143,18 +143,18 @@ class Obstacles:
 
     part: Columns
     start: npt.NDArray[np.int64]
-    height_mm: FloatArray
+    points_mm: FloatArray
 
     def free(
-        self, cell: npt.NDArray[np.int64], low_mm: FloatArray, high_mm: FloatArray, *,
+        self, places_mm: FloatArray, low_mm: FloatArray, high_mm: FloatArray, *,
         part_mm: float, protected_mm: float, slack_mm: float = 0.0,
     ) -> Flags:  # fmt: skip
-        """Whether upright rods, (n,) each, are clear of the part by ``part_mm`` (but for ``slack_mm`` at both of their ends),
-        and of protected faces by ``protected_mm``; those outside the grid are not."""
+        """Whether upright rods at (n, 2) places are clear of the part by ``part_mm`` (but for ``slack_mm`` at both of their
+        ends), and of protected faces by ``protected_mm``; those outside the grid are not."""
         return _free(
-            self.part.start, self.part.height_mm, self.start, self.height_mm, self.part.rows, self.part.columns,
-            np.ascontiguousarray(cell), np.ascontiguousarray(low_mm), np.ascontiguousarray(high_mm),
-            part_mm / STEP_MM, protected_mm, slack_mm, STEP_MM,
+            self.part.start, self.part.height_mm, self.start, self.points_mm, self.part.rows, self.part.columns,
+            self.part.cell_at(places_mm), np.ascontiguousarray(places_mm), np.ascontiguousarray(low_mm),
+            np.ascontiguousarray(high_mm), part_mm / STEP_MM, protected_mm + BETWEEN_MM, slack_mm, STEP_MM,
         )  # fmt: skip
 
 
@@ -162,9 +162,9 @@ def obstacles(mesh: Mesh, protected: Flags, part: Columns) -> Obstacles:
     """The obstacles of a part; ``protected`` (m,) marks its triangles."""
     points = _sampled(mesh.vertices_mm[mesh.faces[protected]])
     cell = part.cell_at(points[:, :2])
-    order = np.lexsort((points[:, 2], cell))
+    order = np.argsort(cell, kind="stable")
     start = np.searchsorted(cell[order], np.arange(part.rows * part.columns + 1)).astype(np.int64)
-    return Obstacles(part, start, np.ascontiguousarray(points[order, 2]))
+    return Obstacles(part, start, np.ascontiguousarray(points[order]))
 
 
 def _sampled(corners_mm: FloatArray) -> FloatArray:
@@ -196,16 +196,16 @@ def _within(start: npt.NDArray[np.int64], height: FloatArray, cell: int, low: fl
 
 
 @njit(
-    "b1[::1](i8[::1], f8[::1], i8[::1], f8[::1], i8, i8, i8[::1], f8[::1], f8[::1], f8, f8, f8, f8)",
+    "b1[::1](i8[::1], f8[::1], i8[::1], f8[:, ::1], i8, i8, i8[::1], f8[:, ::1], f8[::1], f8[::1], f8, f8, f8, f8)",
     cache=True,
 )
 def _free(
-    start: npt.NDArray[np.int64], height: FloatArray, point_start: npt.NDArray[np.int64], point_height: FloatArray,
-    rows: int, columns: int, cells: npt.NDArray[np.int64], low: FloatArray, high: FloatArray,
+    start: npt.NDArray[np.int64], height: FloatArray, point_start: npt.NDArray[np.int64], points: FloatArray,
+    rows: int, columns: int, cells: npt.NDArray[np.int64], places: FloatArray, low: FloatArray, high: FloatArray,
     part_cells: float, protected_mm: float, slack: float, step: float,
 ) -> Flags:  # fmt: skip
     found = np.zeros(cells.shape[0], np.bool_)
-    near = math.ceil(max(part_cells, protected_mm / step))
+    near = math.ceil(max(part_cells, protected_mm / step) + 1.0)
     for n in range(cells.shape[0]):
         row, column = cells[n] // columns, cells[n] % columns
         if cells[n] < 0 or min(row, column) < near or row + near >= rows or column + near >= columns:
@@ -217,11 +217,11 @@ def _free(
             cell = (row + dj) * columns + column + di
             if apart <= part_cells and _within(start, height, cell, low[n] + slack, high[n] - slack):
                 clear = False
-            elif apart * step <= protected_mm:
-                for k in range(point_start[cell], point_start[cell + 1]):
-                    if low[n] - protected_mm < point_height[k] < high[n] + protected_mm:
-                        clear = False
-                        break
+            for k in range(point_start[cell], point_start[cell + 1]):
+                x, y, z = points[k, 0] - places[n, 0], points[k, 1] - places[n, 1], points[k, 2]
+                if x * x + y * y < protected_mm**2 and low[n] - protected_mm < z < high[n] + protected_mm:
+                    clear = False
+                    break
             if not clear:
                 break
         found[n] = clear

@@ -15,9 +15,10 @@ from scipy.sparse.csgraph import connected_components
 
 from batchone.pipeline.values import FloatArray, Mesh, Part
 from batchone.slicer.orient import overhanging
-from batchone.slicer.supports.columns import Columns, Flags
+from batchone.slicer.supports.columns import STEP_MM, Columns, Flags
 
 _ON_PLATE_MM: Final = 1e-3  # numerical: what lies so near to the plate stands on it
+_LINK_MM: Final = 2.0 * STEP_MM  # numerical: neighbours of one overhang differ by no more in height
 _SLOPE: Final = 1.1  # numerical: distances from cell to cell are up to 8 % too long
 
 Numbers = npt.NDArray[np.int64]
@@ -95,7 +96,7 @@ def underside(mesh: Mesh, columns: Columns, *, max_overhang_deg: float, free_mm:
     order = np.argsort(one, kind="stable")
     start = np.searchsorted(one[order], np.arange(len(into) + 1)).astype(np.int64)
     over = hangs[columns.face[into]]
-    both = over[one] & over[other]
+    both = over[one] & over[other] & (np.abs(rise) <= _LINK_MM)
     graph = coo_array((np.ones(int(both.sum()), dtype=np.int8), (one[both], other[both])), shape=(len(into), len(into)))
     region = np.where(over, connected_components(graph, directed=False)[1], -1).astype(np.int64)
     return Underside(cell, top, foot, region, start, np.ascontiguousarray(other[order]), np.ascontiguousarray(cost[order]))

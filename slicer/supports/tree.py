@@ -11,10 +11,11 @@ import numpy as np
 
 from batchone.pipeline.process import Supports
 from batchone.pipeline.values import FloatArray
-from batchone.slicer.supports.columns import NEAREST_MM, STEP_MM, Flags, Obstacles
+from batchone.slicer.supports.columns import STEP_MM, Flags, Obstacles
 
 _SIDES: Final = 12  # numerical: of a round trunk
 _WAYS: Final = 16  # directions in which a way around is looked for
+_SLICES: Final = 4  # numerical: of a tip, each tested as wide as it is at its wider end
 _PIECES: Final = 32  # numerical: of a branch that is tested
 _TIP_SHARE: Final = 0.5  # of the height of a low support, for its tip
 _BRACE_PITCH_MM: Final = 10.0  # from brace to brace up a trunk; project default
@@ -37,7 +38,7 @@ class Trunk:
 def tips_free(places_mm: FloatArray, top_mm: FloatArray, foot_mm: FloatArray, around: Obstacles, supports: Supports) -> Flags:
     """(n,) where a tip may touch the underside: clear of protected faces, and of the part below what it touches."""
     height = np.minimum(supports.tip_height_mm, _TIP_SHARE * (top_mm - foot_mm))
-    return _free(around, supports, places_mm, top_mm - height, top_mm, 0.5 * supports.tip_mm, tip=True)
+    return _tip_free(around, supports, places_mm, top_mm, -height)
 
 
 def trunk_to(tip_mm: tuple[float, float, float], below_mm: float, around: Obstacles, supports: Supports) -> Trunk | None:
@@ -70,7 +71,7 @@ def trunk_to(tip_mm: tuple[float, float, float], below_mm: float, around: Obstac
         return aside
     if below_mm > 0.0 and _free(around, supports, start, np.array([below_mm + height]), np.array([z - height]), radius)[0]:
         foot = np.array([below_mm])
-        if _free(around, supports, start, foot, foot + height, 0.5 * supports.tip_mm, tip=True)[0]:
+        if _tip_free(around, supports, start, foot, np.array([height]))[0]:
             return Trunk(tip_mm, (x, y, below_mm), z - height)
     return None
 
@@ -167,13 +168,23 @@ def _free(
     part_mm = 0.0 if tip else radius + supports.side_gap_mm
     slack = supports.side_gap_mm if tip else 0.0
     return around.free(
-        around.part.cell_at(places),
+        places,
         low,
         high,
         part_mm=part_mm,
-        protected_mm=radius + supports.gap_mm + NEAREST_MM,
+        protected_mm=radius + supports.gap_mm,
         slack_mm=slack,
     )
+
+
+def _tip_free(around: Obstacles, supports: Supports, places: FloatArray, end: FloatArray, height: FloatArray) -> Flags:
+    """Whether tips from their ends on, up or down, are clear, slice by slice as they widen; they may touch what they carry."""
+    free = np.ones(len(places), dtype=np.bool_)
+    for k in range(_SLICES):
+        one, other = end + height * k / _SLICES, end + height * (k + 1) / _SLICES
+        radius = 0.5 * (supports.tip_mm + (supports.trunk_mm - supports.tip_mm) * (k + 1) / _SLICES)
+        free &= _free(around, supports, places, np.minimum(one, other), np.maximum(one, other), radius, tip=True)
+    return free
 
 
 def _frustum(
