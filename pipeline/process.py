@@ -45,6 +45,62 @@ class ScanStrategy(Model):
         return self
 
 
+class BlockSupports(Model):
+    """Walls on a grid under wide overhangs.
+
+    They stand ``grid_mm`` apart and are ``wall_mm`` thick; their teeth, ``tooth_base_mm`` wide with ``tooth_gap_mm`` between
+    them, end ``tooth_tip_mm`` wide and reach ``penetration_mm`` into the part. Squares on their corners, ``hole_mm`` from
+    corner to corner with struts of ``truss_mm`` between them, let the powder out. Overhangs below ``least_mm2`` get trees.
+    """
+
+    least_mm2: Positive
+    grid_mm: Positive
+    wall_mm: Positive
+    tooth_height_mm: Positive
+    tooth_base_mm: Positive
+    tooth_tip_mm: Positive
+    tooth_gap_mm: Positive
+    penetration_mm: Annotated[float, Field(ge=0)]
+    hole_mm: Annotated[float, Field(ge=0)]
+    truss_mm: Positive
+    sources: dict[str, str]
+
+
+class Supports(Model):
+    """What carries a part while it is made.
+
+    Parts stand ``lift_mm`` above the plate. Undersides beyond the overhang limit may reach ``free_overhang_mm`` from what
+    carries them; pieces of a layer below ``least_island_mm2`` need nothing below them. Supports keep ``gap_mm`` off functional
+    faces and ``side_gap_mm`` off what else they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm``
+    long, that reaches ``penetration_mm`` into the part; where something is in the way it stands up to ``aside_mm`` aside and
+    leans by ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none.
+    ``hatched``: a laser fills them with lines, not with contours alone.
+    """
+
+    lift_mm: Annotated[float, Field(ge=0)]
+    free_overhang_mm: Positive
+    least_island_mm2: Annotated[float, Field(ge=0)]
+    gap_mm: Positive
+    side_gap_mm: Positive
+    tip_mm: Positive
+    tip_height_mm: Positive
+    trunk_mm: Positive
+    penetration_mm: Annotated[float, Field(ge=0)]
+    lean_deg: Annotated[float, Field(gt=0, lt=90)]
+    aside_mm: Annotated[float, Field(ge=0)]
+    brace_mm: Annotated[float, Field(ge=0)]
+    raft_mm: Annotated[float, Field(ge=0)]
+    hatched: bool
+    sources: dict[str, str]
+    block: BlockSupports | None = None
+
+    @model_validator(mode="after")
+    def _room_above_the_raft(self) -> Supports:
+        if self.raft_mm > 0.0 and self.lift_mm < self.raft_mm + self.gap_mm:
+            raise ValueError(f"lift_mm is {self.lift_mm:g}, at least raft_mm + gap_mm = {self.raft_mm + self.gap_mm:g}")
+        return self
+
+
 class Process(Model):
     """Limits and rates of one process with one material.
 
@@ -52,7 +108,8 @@ class Process(Model):
     that nobody has confirmed. ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is
     in it; ``recoat_s`` is the time of a layer apart from that. An estimate of time lies within the share
     ``time_within`` of what the machine takes. Toolpaths of ``fff`` are made by a foreign program with the
-    configuration of the process's name (``slicer/prusa/*.ini``); their time is that of the moves.
+    configuration of the process's name (``slicer/prusa/*.ini``); their time is that of the moves. ``supports`` is None where
+    none are made here.
     """
 
     name: str
@@ -79,3 +136,4 @@ class Process(Model):
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]
     sources: dict[str, str]
     scan: ScanStrategy | None = None
+    supports: Supports | None = None

@@ -404,6 +404,37 @@ class Placement:
     criterion: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Support:
+    """What carries one part while it is made.
+
+    Attributes
+    ----------
+    part
+        Name of the part.
+    kinds
+        ``block``, ``tree``: what it is made of.
+    mesh
+        Closed, in the machine's plate frame, mm.
+    volume_mm3, contact_mm2
+        Its volume, and the area of the part's surface inside it.
+    bodies
+        Number of pieces.
+    """
+
+    part: str
+    kinds: tuple[str, ...]
+    mesh: Mesh
+    volume_mm3: float
+    contact_mm2: float
+    bodies: int
+
+    @property
+    def name(self) -> str:
+        """Its name in the files."""
+        return f"supports-{self.part}"
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What the build will take; its time lies between ``seconds_low`` and ``seconds_high``."""
@@ -444,6 +475,7 @@ class Build:
     part_3mf: tuple[tuple[str, bytes], ...] = field(default=())
     toolpath: Toolpath | None = None
     images: bytes = b""
+    supports: tuple[Support, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,16 @@ class Layers:
         chosen = [i for i in range(int(low), int(high)) if self.loop_part[i] == part]
         return [self.points_mm[self.loop_start[i] : self.loop_start[i + 1]] for i in chosen]
 
+    def of_first(self, parts: int) -> Layers:
+        """The contours of the first parts alone; the number of layers stays."""
+        keep = self.loop_part < parts
+        sizes = np.diff(self.loop_start)
+        start = np.concatenate([[0], np.cumsum(sizes[keep])]).astype(np.int64)
+        points = self.points_mm[np.repeat(keep, sizes)]
+        return Layers(
+            self.layer_mm, self.count, points, start, self.loop_layer[keep], self.loop_part[keep], self.loop_area_mm2[keep]
+        )
+
 
 def layer_count(height_mm: float, layer_mm: float) -> int:
     """Number of layers that a height needs: the last one may be only partly filled."""

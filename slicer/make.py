@@ -12,8 +12,8 @@ import numpy as np
 from batchone.pipeline.errors import CheckFailed, MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement
-from batchone.slicer.cli_format import write_cli
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, FloatArray, Mesh, Part, Placement, Support
+from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import without_cups
 from batchone.slicer.estimate import estimate, toolpath_estimate
 from batchone.slicer.gcode import config_text, make_toolpath, setting
@@ -22,11 +22,12 @@ from batchone.slicer.images import image_findings, no_images, write_sl1
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.motion import simulate
 from batchone.slicer.moves import read_moves
-from batchone.slicer.orient import Stance, stances, stand
+from batchone.slicer.orient import Stance, stances
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
 from batchone.slicer.scan_time import drawn_s
-from batchone.slicer.supports import support_findings
+from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm
+from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 from batchone.slicer.thumbnail import thumbnail_png
 from batchone.slicer.toolpath import toolpath_findings
@@ -49,7 +50,8 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
     Raises
     ------
     CheckFailed
-        A finding of the device failed and was not waived, or a vat would seal a cup whichever way up the part is made.
+        A finding of the device failed and was not waived, a vat would seal a cup whichever way up the part is made, a piece of a
+        layer lies on nothing, or a support touches a functional face.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -63,22 +65,28 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         )
     _refuse_mismatch(process, machine)
     parts = checked.device.parts
-    stances, cups = _stances(parts, process, machine)
+    ways, cups = _ways(parts, process, machine)
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
             f"a vat seals cups of {', '.join(part.name for part, cup in zip(parts, cups, strict=True) if cup.verdict == 'fail')}",
             (*checked.findings, *cups),
             hint=cups[0].hint,
         )
-    placements = place(parts, stances, process=process, machine=machine)
+    placements = place(parts, [stance for stance, _ in ways], process=process, machine=machine, lift_mm=lift_mm(process))
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
-    layers = slice_parts(placed, process.layer_mm)
-    lines = hatch(layers, process.scan) if process.scan else None
-    layers_cli = write_cli(layers, [part.name for part in parts], lines)
-    plate_3mf, part_3mf = _models(checked.device.family, parts, placements, approval, process, thumbnail_png(layers))
+    made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
+    supports = tuple(one.support for one in made if one.support is not None)
+    layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
+    filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
+    lines = hatch(filled, process.scan) if process.scan else None
+    layers_cli = write_cli(layers, [*(part.name for part in parts), *(support.name for support in supports)], lines)
+    carrying = support_findings(placements, made, read_cli(layers_cli).layers, process)
+    _refuse_failed(checked, carrying)
+    plate_3mf, part_3mf = _models(checked, placements, supports, approval, process, thumbnail_png(layers))
     findings = read_back(
         parts,
         placements,
+        supports=supports,
         layers_cli=layers_cli,
         plate_3mf=plate_3mf,
         part_3mf=part_3mf,
@@ -96,10 +104,12 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
             process,
             layers=layers.count,
             volume_mm3=volume,
+            support_mm3=sum(support.volume_mm3 for support in supports),
             scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
         ),
-        findings=(*findings, *cups, *support_findings(parts, stances, process)),
+        findings=(*findings, *cups, *carrying),
         part_3mf=part_3mf,
+        supports=supports,
     )
     if process.kind == "fff":
         return _with_toolpath(build, parts, layers, process, machine)
@@ -143,13 +153,28 @@ def _with_images(build: Build, layers: Layers, machine: Machine) -> Build:
     return replace(build, images=images, findings=(*build.findings, *findings))
 
 
-def _stances(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[Stance], list[Finding]]:
-    """How each part stands; in a vat so that no cup is sealed, and what is sealed of each."""
-    box_mm = usable_box_mm(machine)
+def _ways(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[tuple[Stance, Supported]], list[Finding]]:
+    """How each part stands and what carries it; in a vat so that no cup is sealed, and what is sealed of each."""
+    width, depth, height = usable_box_mm(machine)
+    box_mm = (width, depth, height - lift_mm(process))
     if process.kind != "vat":
-        return [stand(part, process, box_mm=box_mm) for part in parts], []
+        return [carried_way(part, stances(part, process, box_mm=box_mm), process) for part in parts], []
     found = [without_cups(part, stances(part, process, box_mm=box_mm), process) for part in parts]
-    return [stance for stance, _ in found], [finding for _, finding in found]
+    ways = [carried_way(part, [stance], process) for part, (stance, _) in zip(parts, found, strict=True)]
+    return ways, [finding for _, finding in found]
+
+
+def _corner_mm(placed: Mesh) -> FloatArray:
+    """Where on the plate the box of a part begins, (3,)."""
+    x, y = placed.vertices_mm[:, :2].min(axis=0).tolist()
+    return np.array([x, y, 0.0])
+
+
+def _refuse_failed(checked: CheckedDevice, findings: tuple[Finding, ...]) -> None:
+    failed = [finding for finding in findings if finding.verdict == "fail"]
+    if failed:
+        text = "; ".join(f"{f.what}: {f.value:g} {f.unit}".rstrip() + f", {f.limit}" for f in failed)
+        raise CheckFailed(f"the part cannot be carried as it stands: {text}", (*checked.findings, *findings), hint=failed[0].hint)
 
 
 def _refuse_mismatch(process: Process, machine: Machine) -> None:
@@ -161,18 +186,19 @@ def _refuse_mismatch(process: Process, machine: Machine) -> None:
 
 
 def _models(
-    family: str,
-    parts: tuple[Part, ...],
+    checked: CheckedDevice,
     placements: tuple[Placement, ...],
+    supports: tuple[Support, ...],
     approval: Approval,
     process: Process,
     thumbnail: bytes,
 ) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
-    """The plate in the machine's frame and each part in the patient's, as 3MF."""
-    approved = {"approved": approval.digest}
-    in_plate = "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
+    """The plate with its supports in the machine's frame, and each part in the patient's, as 3MF."""
+    family, parts, approved = checked.device.family, checked.device.parts, {"approved": approval.digest}
+    in_plate = "parts in patient LPS, mm; supports and build items in the machine's plate frame, mm, origin at the corner, z up"
     in_patient = "patient LPS, mm: x to the left, y to the back, z to the head"
     placed = [Item(part.name, part.mesh, placement.pose) for part, placement in zip(parts, placements, strict=True)]
+    placed += [Item(support.name, support.mesh, np.eye(4)) for support in supports]
     with ThreadPoolExecutor(_WRITERS) as pool:  # each file is its own, whichever thread writes it
         plate = pool.submit(
             write_3mf,

@@ -19,14 +19,16 @@ def usable_box_mm(machine: Machine) -> tuple[float, float, float]:
     return (width - 2.0 * machine.plate_margin_mm, depth - 2.0 * machine.plate_margin_mm, height)
 
 
-def place(parts: Sequence[Part], stances: Sequence[Stance], *, process: Process, machine: Machine) -> tuple[Placement, ...]:
-    """Give each part its place on the plate.
+def place(
+    parts: Sequence[Part], stances: Sequence[Stance], *, process: Process, machine: Machine, lift_mm: float = 0.0
+) -> tuple[Placement, ...]:
+    """Give each part its place on the plate, above it by ``lift_mm``.
 
     Returns
     -------
     tuple of Placement
         Poses from patient LPS to the plate frame (mm, origin at the corner of the machine's box, z up); the lowest point of
-        each part is at z = 0.
+        each part is at z = ``lift_mm``.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def place(parts: Sequence[Part], stances: Sequence[Stance], *, process: Process,
         low = (part.mesh.vertices_mm @ stance.rotation.T).min(axis=0)
         pose: FloatArray = np.eye(4)
         pose[:3, :3] = stance.rotation
-        pose[:3, 3] = np.array([corner[0] + machine.plate_margin_mm, corner[1] + machine.plate_margin_mm, 0.0]) - low
+        pose[:3, 3] = np.array([corner[0] + machine.plate_margin_mm, corner[1] + machine.plate_margin_mm, lift_mm]) - low
         placements.append(Placement(part.name, pose, stance.criterion))
     return tuple(placements)
 

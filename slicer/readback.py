@@ -17,7 +17,7 @@ import shapely
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process, ScanStrategy
-from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, judge
+from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, Support, judge
 from batchone.slicer.cli_format import CliFile, read_cli
 from batchone.slicer.cli_header import SHORT_UNIT_MM
 from batchone.slicer.layers import Layers, layer_count, section_heights
@@ -48,6 +48,7 @@ def read_back(
     part_3mf: Sequence[tuple[str, bytes]] | None = None,
     process: Process,
     machine: Machine,
+    supports: Sequence[Support] = (),
 ) -> tuple[Finding, ...]:
     """Measure the files of a build.
 
@@ -59,6 +60,8 @@ def read_back(
         The bytes to be measured; None where no files of single parts were made.
     process, machine
         Layer thickness and envelope.
+    supports
+        What carries the parts: bodies of their own on the plate and in the layers.
 
     Raises
     ------
@@ -66,17 +69,20 @@ def read_back(
         A file cannot be read, or a measurement is outside its limit; all of those are in the message.
     """
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
+    placed += [support.mesh for support in supports]
+    names = [*(part.name for part in parts), *(support.name for support in supports)]
+    filled = names if process.supports is None or process.supports.hatched else names[: len(parts)]
     cli = read_cli(layers_cli)
     with ThreadPoolExecutor(_READERS) as pool:  # lib3mf lets other threads run
         files = [pool.submit(read_3mf, data) for data in (plate_3mf, *(data for _, data in part_3mf or ()))]
         findings = [
             *_layer_findings(cli, placed, process),
             *_envelope_findings(cli, machine),
-            *_contour_findings(cli, placed, [part.name for part in parts]),
-            *_hatch_findings(cli, [part.name for part in parts], process),
+            *_contour_findings(cli, placed, names),
+            *_hatch_findings(cli, filled, process),
         ]
         plate, *singles = (file.result() for file in files)
-    findings += _plate_findings(plate, parts, placements)
+    findings += _plate_findings(plate, [*parts, *map(_as_part, supports)], [*placements, *map(_in_place, supports)])
     if part_3mf is not None:
         findings += _part_findings([name for name, _ in part_3mf], singles, parts)
     refuse_failed(findings)
@@ -95,6 +101,14 @@ def refuse_failed(findings: Sequence[Finding]) -> None:
     if broken:
         text = "; ".join(f"{f.what} is {f.value:g} {f.unit}".rstrip() + f", limit {f.limit}" for f in broken)
         raise MachineError(f"build files differ from the approved device: {text}", hint="do not print; slice again")
+
+
+def _as_part(support: Support) -> Part:
+    return Part(support.name, support.mesh, np.zeros(len(support.mesh.faces), dtype=np.int16), ("support",))
+
+
+def _in_place(support: Support) -> Placement:
+    return Placement(support.name, np.eye(4), "")
 
 
 def volume_mm3(mesh: Mesh) -> float:
@@ -321,7 +335,9 @@ def _mean_distance_mm(contours: Sequence[FloatArray], reference: manifold3d.Cros
 def _plate_findings(items: Sequence[Item], parts: Sequence[Part], placements: Sequence[Placement]) -> list[Finding]:
     names = [item.name for item in items]
     if names != [part.name for part in parts]:
-        raise MachineError(f"plate holds {len(names)} bodies, expected {len(parts)} parts in order", hint="slice again")
+        raise MachineError(
+            f"plate holds {len(names)} bodies, expected {len(parts)} parts and supports in order", hint="slice again"
+        )
     findings = []
     for item, part, placement in zip(items, parts, placements, strict=True):
         turn = float(np.linalg.det(item.pose[:3, :3]))

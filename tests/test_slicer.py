@@ -26,11 +26,11 @@ from batchone.slicer.estimate import estimate
 from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import Layers, layer_count, section_heights, sections, slice_parts
 from batchone.slicer.make import slice_device
-from batchone.slicer.orient import Stance, stances, stand
+from batchone.slicer.orient import stances, stand
 from batchone.slicer.plate import place, shelves
 from batchone.slicer.profiles import load_machine, load_process, machine_names, process_names
 from batchone.slicer.readback import read_back, volume_mm3
-from batchone.slicer.supports import islands, support_findings
+from batchone.slicer.supports.bodies import lift_mm
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
 
 Solid = manifold3d.Manifold
@@ -83,12 +83,16 @@ def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
     for name in process_names():
         process = load_process(name)
         assert process.name == name
-        told = {"name", "title", "kind", "material", "sources"} | ({"scan"} if process.scan else set())
+        told = {"name", "title", "kind", "material", "sources"} | {own for own in ("scan", "supports") if getattr(process, own)}
         assert set(process.sources) == set(Process.model_fields) - told
         assert all(process.sources.values())
         if process.scan:
             assert set(process.scan.sources) == set(process.scan.model_dump(exclude_none=True)) - {"sources"}
             assert all(process.scan.sources.values())
+        for own in (process.supports, process.supports and process.supports.block):
+            if own:
+                assert set(own.sources) == set(type(own).model_fields) - {"sources", "block"}
+                assert all(own.sources.values())
 
 
 def test_the_simulated_machine_accepts_every_process() -> None:
@@ -303,32 +307,6 @@ def test_without_functional_faces_the_least_area_hangs_over() -> None:
     assert stance.overhang_mm2 <= 4.0 * 30.0 + 1e-6  # it stands on its smallest side at worst
 
 
-def hanging(low_mm: float, *, functional: bool) -> tuple[Part, Stance]:
-    """A ball on the end of an arm that stands out of a post, with its lowest place so high, upright as drawn."""
-    ball = Solid.sphere(3.0, 48).translate((20.0, 0.0, low_mm + 3.0))
-    body = Solid.cube((6, 6, 30), True).translate((0, 0, 15)) + Solid.cube((20, 4, 2)).translate((0, -2, low_mm + 4.0)) + ball
-    part = part_of(body)
-    middles = part.mesh.vertices_mm[part.mesh.faces].mean(axis=1)
-    on_ball = np.abs(np.linalg.norm(middles - [20.0, 0.0, low_mm + 3.0], axis=1) - 3.0) < 0.05
-    faces = (FunctionalFace("contact", "fit", 0.1),) if functional else ()
-    part = replace(part, face_labels=on_ball.astype(np.int16), labels=("rest", "contact"), functional_faces=faces)
-    return part, Stance(np.eye(3), (0.0, 0.0, 0.0), 0.0, 1.0, "as drawn")
-
-
-@pytest.mark.parametrize(("low_mm", "functional", "alone"), [(10.0, True, 1), (10.0, False, 0), (0.0, True, 0)])
-def test_a_functional_face_that_begins_in_the_air_is_found_and_one_that_stands_on_the_platform_is_not(
-    low_mm: float, functional: bool, alone: int
-) -> None:
-    part, stance = hanging(low_mm, functional=functional)
-    found = islands(part, stance, layer_mm=0.05)
-    assert len(found) == alone
-    if alone:
-        np.testing.assert_allclose(part.mesh.vertices_mm[found[0]], [20.0, 0.0, low_mm], atol=0.3)
-        *_, air = support_findings((part,), [stance], load_process("guide-resin"))
-        assert (air.check, air.verdict, air.value) == ("orient.islands", "warn", 1.0)
-    assert support_findings((part,), [stance], load_process("pa12-sls")) == []
-
-
 def test_laser_sintering_prefers_a_low_part_that_does_not_lie_flat() -> None:
     stance = stand(part_of(Solid.cube((100, 80, 3))), load_process("pa12-sls"), box_mm=BOX_MM)
     assert stance.size_mm[2] < 60.0
@@ -387,12 +365,13 @@ def test_a_build_holds_what_was_asked_for(build: tuple[CheckedDevice, Build]) ->
     assert [p.part for p in made.placements] == [name for name, _ in made.part_3mf] == ["bracket", "plate"]
     assert not [f for f in made.findings if f.verdict == "fail"]
     cli = read_cli(made.layers_cli)
-    assert cli.labels == ("bracket", "plate")
+    assert cli.labels == ("bracket", "plate", *(support.name for support in made.supports))
     volume = [volume_mm3(part.mesh) for part in checked.device.parts]
     for index, placement in enumerate(made.placements):
         top = checked.device.parts[index].mesh.moved(placement.pose).vertices_mm[:, 2].max()
         area = cli.layers.area_mm2(index)
-        assert np.count_nonzero(area) == layer_count(float(top), process.layer_mm)
+        below = round(lift_mm(process) / process.layer_mm)
+        assert np.count_nonzero(area) == layer_count(float(top), process.layer_mm) - below
         assert area.sum() * process.layer_mm == pytest.approx(volume[index], rel=0.005)
     assert made.estimate.layers == cli.layers.count
     assert made.estimate.part_volume_mm3 == pytest.approx(sum(volume))
@@ -406,7 +385,7 @@ def test_parts_stand_on_the_plate_inside_the_machine_and_apart(build: tuple[Chec
     for part, placement in zip(checked.device.parts, made.placements, strict=True):
         placed = part.mesh.moved(placement.pose).vertices_mm
         low, high = placed.min(axis=0), placed.max(axis=0)
-        assert low[2] == pytest.approx(0.0, abs=1e-9)
+        assert low[2] == pytest.approx(lift_mm(process), abs=1e-9)
         assert np.all(low[:2] >= margin - 1e-9)
         assert np.all(high <= np.array(MACHINE.envelope_mm) - (margin - 1e-9, margin - 1e-9, 0))
         boxes.append((low, high))
@@ -416,7 +395,7 @@ def test_parts_stand_on_the_plate_inside_the_machine_and_apart(build: tuple[Chec
 
 def test_part_files_are_in_the_patient_frame_and_the_plate_in_the_machine_frame(build: tuple[CheckedDevice, Build]) -> None:
     checked, made = build
-    plate = read_3mf(made.plate_3mf)
+    plate = read_3mf(made.plate_3mf)[: len(made.placements)]
     for part, (_, data), item, placement in zip(checked.device.parts, made.part_3mf, plate, made.placements, strict=True):
         (single,) = read_3mf(data)
         np.testing.assert_array_equal(single.pose, np.eye(4))

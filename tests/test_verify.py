@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import manifold3d
@@ -49,6 +50,7 @@ from batchone.pipeline.values import (
 )
 from batchone.slicer.make import slice_device
 from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.threemf import read_3mf, write_3mf
 
 RECORD = SeriesRecord("CT", "Maker", "Model", "H30", "HFS", 4, 1.0, 1.0, (1.0, 1.0), 0.0, "1.2.840.10008.1.2.1", "ab" * 32)
 
@@ -90,12 +92,26 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job folder with real meshes, layers and manifest; its papers are stand-ins."""
+    folder = tmp_path_factory.mktemp("case") / "job"
+    _make(folder, keys, "pa12-sls")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def standing(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a process that needs supports."""
+    folder = tmp_path_factory.mktemp("case") / "job"
+    _make(folder, keys, "ti64-lpbf")
+    return folder
+
+
+def _make(folder: Path, keys: Path, process_name: str) -> None:
     mesh = _box_with_a_hole()
     part = Part("implant", mesh, np.zeros(len(mesh.faces), np.int16), ("body",))
     checked = CheckedDevice(Device("cranial-implant", (part,)), ())
     time = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
     approval = sign_approval(Approval("reviewer", time, "released", "cd" * 32, ""), approval_key(keys, "reviewer"))
-    process, machine = load_process("pa12-sls"), load_machine("sim-01")
+    process, machine = load_process(process_name), load_machine("sim-01")
     build = slice_device(checked, approval, process, machine)
     scan = Scan(np.zeros((4, 4, 4), np.int16), np.eye(4), RECORD)
     anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
@@ -125,9 +141,7 @@ def whole(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     figures = {"implant": measure_triangles(stl_corners(files["parts/implant.stl"]))}
     digests = {name: sha256(data) for name, data in files.items()}
     files["job.json"] = describe(case, figures, layers=cli_figures(build.layers_cli), digests=digests).to_bytes()
-    folder = tmp_path_factory.mktemp("case") / "job"
     _write(folder, files, release_key(keys))
-    return folder
 
 
 @pytest.fixture
@@ -265,6 +279,31 @@ def test_layers_that_differ_from_the_manifest_are_off_even_when_signed(job: Path
     _swap_manifest(job, change)
     _seal(job, release_key(keys))
     assert _kinds(verify_job(job, signers=keys)) == {("off", "build/layers.cli")}
+
+
+def test_a_job_on_supports_verifies_and_names_them(standing: Path, keys: Path) -> None:
+    assert verify_job(standing, signers=keys).ok
+    (entry,) = read_manifest((standing / "job.json").read_bytes()).build.supports
+    assert entry.part == "implant"
+    assert entry.volume_mm3 == pytest.approx(entry.figures.volume_mm3, rel=1e-6)
+    assert 0.0 < entry.contact_mm2 < entry.figures.area_mm2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [("missing", "bodies are implant; must be"), ("moved", "box"), ("renamed", "bodies are")]
+)
+def test_supports_that_are_missing_or_changed_are_off_even_when_signed(
+    change: str, said: str, standing: Path, keys: Path, tmp_path: Path
+) -> None:
+    job = Path(shutil.copytree(standing, tmp_path / "job"))
+    part, support = read_3mf((job / "build/plate.3mf").read_bytes())
+    moved = replace(support, mesh=Mesh(support.mesh.vertices_mm + np.array([0.0, 0.0, 0.05]), support.mesh.faces))
+    items = {"missing": [part], "moved": [part, moved], "renamed": [part, replace(support, name="supports-other")]}[change]
+    (job / "build/plate.3mf").write_bytes(write_3mf(items, title="plate", notes={}))
+    _seal(job, release_key(keys))
+    problems = verify_job(job, signers=keys).problems
+    assert [(p.kind, p.file) for p in problems] == [("off", "build/plate.3mf")] * len(problems) != []
+    assert said in problems[0].text
 
 
 def test_a_changed_approval_is_named_even_when_the_folder_is_signed_anew(job: Path, keys: Path) -> None:

@@ -50,8 +50,12 @@ def annotated(
     title: str,
     ink: Colour = (20, 20, 20),
     colours: Colours = "all",
+    letters: bool = True,
 ) -> bytes:
-    """Annotate a (rows, columns, 3) picture whose screen axes are ``right`` and ``up`` in LPS; return PNG bytes."""
+    """Annotate a (rows, columns, 3) picture whose screen axes are ``right`` and ``up`` in LPS; return PNG bytes.
+
+    ``letters=False`` leaves the letters of the patient's directions out: what is shown stands in another frame.
+    """
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
     width, height = picture.size
@@ -62,7 +66,7 @@ def annotated(
         (up, (width / 2, _MARGIN_PX), "mt"),
         (-up, (width / 2, height - _MARGIN_PX), "mb"),
     )
-    for direction, place, anchor in places:
+    for direction, place, anchor in places if letters else ():
         pen.text(
             place, direction_letters(direction), font=large, fill=ink, anchor=anchor, stroke_width=2, stroke_fill=_behind(ink)
         )

@@ -25,11 +25,12 @@ from batchone.pipeline.job.manifest import (
     PartEntry,
     PlacementEntry,
     Row,
+    SupportEntry,
     ToolpathEntry,
     WaiverEntry,
     canonical_json,
 )
-from batchone.pipeline.job.measure import MeshFigures
+from batchone.pipeline.job.measure import MeshFigures, measure_mesh
 from batchone.pipeline.job.signature import SiteKey
 from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.toolpath import toolpath_figures
@@ -189,6 +190,17 @@ def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
     build, process = case.build, case.process
     estimate = build.estimate
     placements = tuple(PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion) for p in build.placements)
+    supports = tuple(
+        SupportEntry(
+            part=support.part,
+            kind=", ".join(support.kinds),
+            volume_mm3=support.volume_mm3,
+            contact_mm2=support.contact_mm2,
+            bodies=support.bodies,
+            figures=measure_mesh(support.mesh),
+        )
+        for support in build.supports
+    )
     return BuildEntry(
         layers=estimate.layers,
         layer_mm=process.layer_mm,
@@ -206,6 +218,7 @@ def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
         placements=placements,
         toolpath=_toolpath_entry(build),
         images=_images_entry(build, case.machine),
+        supports=supports,
     )
 
 

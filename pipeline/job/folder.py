@@ -26,6 +26,7 @@ from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.sections import ct_sections
 from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval, verify_waivers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
+from batchone.pipeline.job.support_picture import support_picture
 from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
@@ -88,6 +89,7 @@ def package(
             *make_pictures(anatomy, checked.device, plan),
             *gap_pictures(anatomy, checked.device, plan),
             *seat_pictures(anatomy, checked.device, plan),
+            *support_picture(case.build, checked.device),
             *closeups(shown(checked.findings, approval.waivers), checked.device),
         )
         for picture in pictures:

@@ -100,6 +100,17 @@ class ImagesEntry(Model):
     figures: ImageFigures
 
 
+class SupportEntry(Model):
+    """The supports of one part, the body ``supports-<part>`` of ``build/plate.3mf``; figures in the plate frame, mm."""
+
+    part: str
+    kind: str
+    volume_mm3: float
+    contact_mm2: float
+    bodies: int
+    figures: MeshFigures
+
+
 class BuildEntry(Model):
     """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``.
 
@@ -122,6 +133,7 @@ class BuildEntry(Model):
     placements: tuple[PlacementEntry, ...]
     toolpath: ToolpathEntry | None = None
     images: ImagesEntry | None = None
+    supports: tuple[SupportEntry, ...] = ()
 
 
 class FindingEntry(Model):

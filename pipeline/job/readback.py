@@ -67,18 +67,20 @@ def reread_3mf(part: Part, data: bytes) -> None:
 
 
 def reread_plate(build: Build, parts: tuple[Part, ...]) -> None:
-    """Read the plate with lib3mf: every placed part is there, where its placement says.
+    """Read the plate with lib3mf: every placed part is there, where its placement says, and what carries it.
 
     Raises
     ------
     MachineError
-        A part is missing, too many, or off.
+        A body is missing, too many, or off.
     """
     items = read_3mf(build.plate_3mf)
-    if len(items) != len(build.placements):
-        raise MachineError(f"build/plate.3mf has {len(items)} parts, must be {len(build.placements)}", hint=_AGAIN)
+    bodies = len(build.placements) + len(build.supports)
+    if len(items) != bodies:
+        raise MachineError(f"build/plate.3mf has {len(items)} bodies, must be {bodies}", hint=_AGAIN)
     meshes = {part.name: part.mesh for part in parts}
     placed = [measure_mesh(meshes[p.part].moved(p.pose)) for p in build.placements]
+    placed += [measure_mesh(support.mesh) for support in build.supports]
     found = [measure_mesh(item.mesh.moved(item.pose)) for item in items]
     for wanted, figures in zip(sorted(placed, key=_order), sorted(found, key=_order), strict=True):
         _refuse("build/plate.3mf", wanted, figures)
@@ -99,8 +101,11 @@ def reread_layers(data: bytes, build: Build, parts: tuple[Part, ...], process: P
         raise MachineError(f"{name} has {figures.layers} layers, must be {build.estimate.layers}", hint=_AGAIN)
     meshes = {part.name: part.mesh for part in parts}
     wanted = sum(measure_mesh(meshes[p.part]).volume_mm3 for p in build.placements)
+    wanted += sum(support.volume_mm3 for support in build.supports)
     # each part's last layer is written full, however little of it the part fills
-    last = sum(_top_area_mm2(read.layers, index) for index in range(len(build.placements))) * process.layer_mm
+    last = (
+        sum(_top_area_mm2(read.layers, index) for index in range(len(build.placements) + len(build.supports))) * process.layer_mm
+    )
     low, high = wanted * (1.0 - _LAYER_RELATIVE), wanted * (1.0 + _LAYER_RELATIVE) + last
     if not low <= figures.volume_mm3 <= high:
         raise MachineError(f"{name} has {figures.volume_mm3:.1f} mm3, must be {low:.1f} to {high:.1f} mm3", hint=_AGAIN)

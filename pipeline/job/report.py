@@ -42,7 +42,7 @@ def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapp
     files
         Relative path -> SHA-256 of the files to print from.
     """
-    shown = [p for p in pictures if p.name.startswith(("fit-", "device-", "finding-"))]
+    shown = [p for p in pictures if p.name.startswith(("fit-", "device-", "supports", "finding-"))]
     lead, rest = _split(shown, ("fit-outside.png", "device-oblique.png", "device-front.png", "device-left.png"))
     data = {
         **_head(manifest, "Build report"),
@@ -183,6 +183,13 @@ def _estimate_rows(manifest: JobManifest) -> list[list[str]]:
         ["time", f"{_hours(build.seconds)}, between {_hours(build.seconds_low)} and {_hours(build.seconds_high)}"],
         ["material", f"{build.material_g:.1f} g, part volume {build.part_volume_mm3:.1f} mm³"],
         ["basis", build.basis],
+        *(
+            [
+                f"supports of {one.part}",
+                f"{one.kind}; {one.volume_mm3:.0f} mm³ in {one.bodies} bodies, contact {one.contact_mm2:.1f} mm²",
+            ]
+            for one in build.supports
+        ),
     ]
 
 

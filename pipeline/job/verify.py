@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.archive import threemf_corners
+from batchone.pipeline.job.archive import threemf_bodies, threemf_corners
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.images import ImageFigures, image_figures
@@ -40,9 +40,10 @@ Kind = Literal["missing", "extra", "changed", "off", "signature", "unsafe"]
 
 MANIFEST = "job.json"
 LAYERS = "build/layers.cli"
+PLATE = "build/plate.3mf"
 TOOLPATH = "build/toolpath.gcode"
 IMAGES = "build/layers.sl1"
-REQUIRED = (MANIFEST, "build-report.pdf", "build/plate.3mf", LAYERS)
+REQUIRED = (MANIFEST, "build-report.pdf", PLATE, LAYERS)
 _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
@@ -225,7 +226,7 @@ def _check_contents(
             found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
         if name in meshes:
             _check_mesh(name, data, meshes[name], found)
-        elif name in (LAYERS, TOOLPATH, IMAGES) and manifest is not None:
+        elif name in (PLATE, LAYERS, TOOLPATH, IMAGES) and manifest is not None:
             _check_machine_file(name, data, manifest, found)
         elif name in objects and manifest is not None:
             for text in check_object(name, data, manifest=manifest, listed=listed):
@@ -257,6 +258,26 @@ def _check_mesh(name: str, data: bytes, part: PartEntry, found: Found) -> None:
         return
     for text in differences(part.figures, figures, is_stl=is_stl):
         found.add("off", name, text)
+
+
+def _check_plate(data: bytes, manifest: JobManifest, found: Found) -> None:
+    """The bodies of the plate by name: parts, then supports, and these as they were measured."""
+    try:
+        bodies = threemf_bodies(data)
+    except MachineError as error:
+        found.add("off", PLATE, str(error))
+        return
+    supports = {f"supports-{entry.part}": entry.figures for entry in manifest.build.supports}
+    wanted = [*(placement.part for placement in manifest.build.placements), *supports]
+    names = [body.name for body in bodies]
+    if names != wanted:
+        found.add("off", PLATE, f"bodies are {', '.join(names)}; must be {', '.join(wanted)}")
+        return
+    for body in bodies:
+        if body.name in supports:
+            placed = body.vertices_mm @ body.pose[:3, :3].T + body.pose[:3, 3]
+            for text in differences(supports[body.name], measure_triangles(placed[body.triangles]), is_stl=False):
+                found.add("off", PLATE, f"{body.name}: {text}")
 
 
 def differences(wanted: MeshFigures, figures: MeshFigures, *, is_stl: bool) -> tuple[str, ...]:
@@ -309,8 +330,8 @@ def _machine_files(manifest: JobManifest | None) -> dict[str, ToolpathFigures | 
 
 
 def _check_machine_file(name: str, data: bytes, manifest: JobManifest, found: Found) -> None:
-    if name == LAYERS:
-        _check_layers(data, manifest, found)
+    if name in (PLATE, LAYERS):
+        (_check_plate if name == PLATE else _check_layers)(data, manifest, found)
         return
     wanted = _machine_files(manifest).get(name)
     if wanted is None:

@@ -171,12 +171,10 @@ def _of_form() -> list[Fault]:
             Fault("hole of 1.4 mm", device, "openings", what, hole(1.4, 0, label)),
             Fault("hole of 1.55 mm", device, "openings", what, hole(1.55, 0, label), sound=True),
         ]
-    area, air, low = "a cup seals", "begin in the air", "functional area"
+    area, air = "a cup seals", "lie on nothing"
     found += [
-        Fault("knobs that carry", RESIN, "orient.islands", air, misshapen.knobs("contact"), verdict="warn"),
-        Fault("knobs that carry", RESIN, "orient.functional_overhang", low, misshapen.knobs("contact"), verdict="warn"),
-        Fault("knobs that carry nothing", RESIN, "orient.islands", air, misshapen.knobs("knob"), sound=True),
-        Fault("knobs that carry nothing", RESIN, "orient.functional_overhang", low, misshapen.knobs("knob"), sound=True),
+        Fault("knobs that carry", RESIN, "supports.islands", air, misshapen.knobs("contact")),
+        Fault("knobs that carry nothing", RESIN, "supports.islands", air, misshapen.knobs("knob"), sound=True),
     ]
     found += [
         Fault("cups both ways, 8 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(4.0)),

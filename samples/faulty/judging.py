@@ -19,12 +19,14 @@ from batchone.design.make import check
 from batchone.design.model import checks as model
 from batchone.design.osteotomy import checks as osteotomy
 from batchone.design.pedicle import checks as pedicle
-from batchone.pipeline.values import Finding
+from batchone.pipeline.values import Finding, Placement
 from batchone.samples.faulty.case import Fault, Seeded
 from batchone.slicer.cups import without_cups
+from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import stances
 from batchone.slicer.plate import usable_box_mm
-from batchone.slicer.supports import support_findings
+from batchone.slicer.supports.bodies import carried_way, upright
+from batchone.slicer.supports.findings import support_findings
 
 Measure = Callable[[Checked], tuple[Finding, ...]]
 
@@ -32,7 +34,7 @@ _OWN: dict[str, ModuleType] = {
     "pedicle-guide": pedicle, "osteotomy-guide": osteotomy, "cranial-implant": cranial, "anatomical-model": model,
 }  # fmt: skip
 # findings that bear another name than their check
-_WITHIN = {"envelope": "placement", "orient.functional_overhang": "supports", "orient.islands": "supports"}
+_WITHIN = {"envelope": "placement", "supports.islands": "supports"}
 _TUPLES = ("CHECKS", "RELEASE_CHECKS")
 
 
@@ -57,10 +59,16 @@ def _cups(case: Checked) -> tuple[Finding, ...]:
 
 
 def _supports(case: Checked) -> tuple[Finding, ...]:
-    """What needs supports as each part stands in a vat."""
-    box_mm, parts = usable_box_mm(case.machine), case.device.parts
-    standing = [without_cups(part, stances(part, case.process, box_mm=box_mm), case.process)[0] for part in parts]
-    return tuple(support_findings(parts, standing, case.process))
+    """What nothing carries of each part as it stands in a vat on its supports, and what these touch."""
+    box_mm, process = usable_box_mm(case.machine), case.process
+    findings: list[Finding] = []
+    for part in case.device.parts:
+        stance = without_cups(part, stances(part, process, box_mm=box_mm), process)[0]
+        _, made = carried_way(part, [stance], process)
+        placement = Placement(part.name, upright(part, stance, process), stance.criterion)
+        bodies = [part.mesh.moved(placement.pose), *([made.support.mesh] if made.support else [])]
+        findings += support_findings([placement], [made], slice_parts(bodies, process.layer_mm), process)
+    return tuple(findings)
 
 
 VAT_CHECKS: dict[str, Measure] = {"cups": _cups, "supports": _supports}

@@ -1,0 +1,213 @@
+"""The supports of one part: which places are carried by what, the body that results, and what of the part it touches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
+
+import manifold3d
+import numpy as np
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.process import Process, Supports
+from batchone.pipeline.values import FloatArray, Mesh, Part, Support
+from batchone.slicer.layers import slice_parts
+from batchone.slicer.orient import Stance
+from batchone.slicer.supports.block import walls
+from batchone.slicer.supports.check import carried
+from batchone.slicer.supports.columns import STEP_MM, Columns, Obstacles, columns_of, obstacles
+from batchone.slicer.supports.needs import Numbers, Underside, protected_faces, underside
+from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
+
+_TRIES: Final = 12  # ways up that are looked at, the cheapest first; project default
+_LEVEL: Final = 0.05  # numerical: of a layer, within which places lie as low as the lowest
+_WELD_MM: Final = 1e-4  # numerical: edges shorter than this are closed up, so that files can hold the body
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Supported:
+    """A part's supports, and what of its functional faces they touch, mm2 (must be 0); ``support`` is None without any."""
+
+    support: Support | None
+    functional_mm2: float
+
+    def moved(self, to_mm: FloatArray) -> Supported:
+        """The same, moved (3,) with the part."""
+        if self.support is None:
+            return self
+        mesh = Mesh(self.support.mesh.vertices_mm + to_mm, self.support.mesh.faces)
+        return replace(self, support=replace(self.support, mesh=mesh))
+
+
+def lift_mm(process: Process) -> float:
+    """How far parts stand above the plate, in whole layers: what is cut off with the plate, or room for supports."""
+    if not process.needs_supports or process.supports is None:
+        return 0.0
+    return math.ceil(process.supports.lift_mm / process.layer_mm - 1e-9) * process.layer_mm
+
+
+def upright(part: Part, stance: Stance, process: Process) -> FloatArray:
+    """(4, 4) patient LPS to where the part stands: its box in the corner of the plate, above it by the lift."""
+    low = (part.mesh.vertices_mm @ stance.rotation.T).min(axis=0)
+    pose: FloatArray = np.eye(4)
+    pose[:3, :3] = stance.rotation
+    pose[:3, 3] = np.array([0.0, 0.0, lift_mm(process)]) - low
+    return pose
+
+
+def carried_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[Stance, Supported]:
+    """The first of several ways up (at least one) in which no piece of a layer lies on nothing, or the first; its supports."""
+    first: tuple[Stance, Supported] | None = None
+    for stance in islice(ways, _TRIES):
+        placed = part.mesh.moved(upright(part, stance, process))
+        made = supported(part, placed, process)
+        first = first or (stance, made)
+        if process.supports is None or not process.needs_supports:
+            break
+        bodies = [placed, made.support.mesh] if made.support else [placed]
+        if not carried(slice_parts(bodies, process.layer_mm), process).islands_of(process.supports.least_island_mm2).size:
+            return stance, made
+    assert first is not None
+    return first
+
+
+def supported(part: Part, placed: Mesh, process: Process) -> Supported:
+    """Make the supports of a part.
+
+    Parameters
+    ----------
+    part
+        Its faces: the functional ones are kept free.
+    placed
+        Its mesh as it stands above the plate, mm.
+    process
+        ``supports``: how they are made; without them there are none.
+
+    Raises
+    ------
+    MachineError
+        The bodies do not make a valid solid.
+    """
+    made = process.supports
+    if not process.needs_supports or made is None:
+        return Supported(None, 0.0)
+    columns = columns_of(placed, margin_mm=0.5 * process.part_spacing_mm)
+    protected = protected_faces(part)
+    around = obstacles(placed, protected, columns)
+    under = underside(
+        placed, columns, max_overhang_deg=process.max_overhang_deg, free_mm=made.free_overhang_mm, dip_mm=0.5 * process.layer_mm
+    )
+    bodies, kinds = _bodies(under, columns, around, made, level_mm=_LEVEL * process.layer_mm)
+    if not bodies:
+        return Supported(None, 0.0)
+    solid = manifold3d.Manifold.batch_boolean(bodies, manifold3d.OpType.Add).simplify(_WELD_MM)
+    if solid.status() != manifold3d.Error.NoError or solid.volume() <= 0.0:
+        raise MachineError(
+            f"supports of {part.name!r} have {solid.volume():.3f} mm3, must be above 0: {solid.status()}",
+            hint="stand the part another way",
+        )
+    contact, functional = _touched(placed, protected, solid)
+    out = solid.to_mesh64()
+    mesh = Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts).astype(np.int32))
+    support = Support(part.name, kinds, mesh, float(solid.volume()), contact, len(solid.decompose()))
+    return Supported(support, functional)
+
+
+def _bodies(
+    under: Underside, columns: Columns, around: Obstacles, supports: Supports, *, level_mm: float
+) -> tuple[list[manifold3d.Manifold], tuple[str, ...]]:
+    """Carry the underside from the lowest place up, by blocks where an overhang is wide enough, by trees elsewhere."""
+    reach = under.reach_mm()
+    places_mm = columns.at_mm(under.cell)
+    upward = np.argsort(under.top_mm, kind="stable")
+    tried = ~tips_free(places_mm, under.top_mm, under.foot_mm, around, supports)
+    blocks: list[manifold3d.Manifold] = []
+    trunks: list[Trunk] = []
+    may = _may_block(under, around, supports)
+    least_mm2 = supports.block.least_mm2 if supports.block else math.inf
+    wide = np.bincount(under.region[under.region >= 0], minlength=1) * STEP_MM**2 >= least_mm2
+    wide_enough = (under.region >= 0) & wide[under.region]
+    done: set[int] = set()
+    while True:
+        upward = upward[reach[upward] > supports.free_overhang_mm]
+        open_ = ~tried[upward] | (wide_enough[upward] & ~np.isin(under.region[upward], list(done)))
+        if not open_.any():
+            break
+        place = int(upward[int(np.argmax(open_))])
+        region = int(under.region[place])
+        if wide_enough[place] and region not in done:
+            done.add(region)
+            made, carried = _block(under, np.flatnonzero((under.region == region) & may), columns, supports)
+            blocks += made
+            under.carry(reach, carried)
+            continue
+        place = _midst(
+            place, upward[~tried[upward]], under.top_mm, places_mm, level_mm=level_mm, about_mm=supports.free_overhang_mm
+        )
+        x, y = places_mm[place].tolist()
+        trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), around, supports)
+        if trunk is None:
+            tried |= np.hypot(*(places_mm - places_mm[place]).T) <= supports.tip_mm  # what lies so near has no other way either
+            continue
+        trunks.append(trunk)
+        under.carry(reach, np.array([place]))
+    kinds = (*(("block",) if blocks else ()), *(("tree",) if trunks else ()))
+    return blocks + bodies_of(trunks, around, supports), kinds
+
+
+def _midst(place: int, open_: Numbers, top_mm: FloatArray, places_mm: FloatArray, *, level_mm: float, about_mm: float) -> int:
+    """The middle one of the open places about the lowest that lie as low: a tip on a rim would stand half beside it."""
+    away = np.hypot(*(places_mm[open_] - places_mm[place]).T)
+    level = open_[(away <= about_mm) & (top_mm[open_] <= top_mm[place] + level_mm)]
+    return int(level[np.argmin(np.hypot(*(places_mm[level] - places_mm[level].mean(axis=0)).T))])
+
+
+def _may_block(under: Underside, around: Obstacles, supports: Supports) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """(n,) where a wall may stand: clear of protected faces, and of the part but where it begins and ends."""
+    if supports.block is None:
+        return np.zeros(len(under.cell), dtype=np.bool_)
+    half = 0.5 * supports.block.wall_mm
+    radius = half + supports.side_gap_mm
+    protected = half + supports.gap_mm
+    found = np.zeros(len(under.cell), dtype=np.bool_)
+    over = np.flatnonzero(under.region >= 0)
+    found[over] = around.free(
+        around.part.at_mm(under.cell[over]),
+        under.foot_mm[over],
+        under.top_mm[over],
+        part_mm=radius,
+        protected_mm=protected,
+        slack_mm=2.0 * radius,
+    )
+    return found
+
+
+def _block(under: Underside, places: Numbers, columns: Columns, supports: Supports) -> tuple[list[manifold3d.Manifold], Numbers]:
+    assert supports.block is not None
+    return walls(under, places, columns, supports.block) if len(places) else ([], places)
+
+
+def _touched(
+    placed: Mesh, protected: np.ndarray[tuple[int], np.dtype[np.bool_]], solid: manifold3d.Manifold
+) -> tuple[float, float]:
+    """Area of the part's surface inside the supports, and of its protected faces, mm2."""
+    number = manifold3d.Manifold.reserve_ids(1)
+    mesh = manifold3d.Mesh64(
+        placed.vertices_mm, placed.faces.astype(np.uint64), face_id=protected.astype(np.uint64),
+        run_original_id=np.array([number], dtype=np.uint32),
+        run_index=np.array([0, 3 * len(placed.faces)], dtype=np.uint64),
+    )  # fmt: skip
+    part = manifold3d.Manifold(mesh)
+    common = (part ^ solid).to_mesh64()
+    run, face = np.array(common.run_original_id), np.array(common.face_id)
+    corners = np.array(common.vert_properties[:, :3])[np.array(common.tri_verts).astype(np.int64)]
+    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    own = np.zeros(len(area), dtype=np.bool_)
+    bounds = np.array(common.run_index).astype(np.int64) // 3
+    for k, original in enumerate(run.tolist()):
+        if original == number:
+            own[bounds[k] : bounds[k + 1]] = True
+    return float(area[own].sum()), float(area[own & (face == 1)].sum())

@@ -1,0 +1,211 @@
+"""Compiled kernels of the check by layer: layers as runs of material along rows, what overlaps what, and how far it reaches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from batchone.pipeline.values import FloatArray, IntArray
+
+
+@njit("Tuple((i8[::1], f8[:, ::1]))(i8[::1], f8[::1], i1[::1])", cache=True)
+def _merged(
+    start: npt.NDArray[np.int64], cross_x: FloatArray, cross_way: npt.NDArray[np.int8]
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Crossings of each row, ascending, to runs of material: where more contours were entered than left."""
+    slots = start.shape[0] - 1
+    first = np.zeros(slots + 1, np.int64)
+    runs = np.empty((cross_x.shape[0] // 2 + 1, 2), np.float64)
+    count = 0
+    for slot in range(slots):
+        winding = 0
+        for k in range(start[slot], start[slot + 1]):
+            was = winding
+            winding += cross_way[k]
+            if was <= 0 < winding:
+                runs[count, 0] = cross_x[k]
+            elif winding <= 0 < was and cross_x[k] > runs[count, 0]:
+                runs[count, 1] = cross_x[k]
+                count += 1
+        first[slot + 1] = count
+    return first, runs[:count].copy()
+
+
+@njit("Tuple((i8[::1], f8[:, ::1]))(f8[:, ::1], i8[::1], i4[::1], i8, f8, f8, i8)", cache=True)
+def runs_of(
+    points_mm: FloatArray,
+    loop_start: npt.NDArray[np.int64],
+    loop_layer: IntArray,
+    layers: int,
+    y_mm: float,
+    row_mm: float,
+    rows: int,
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Material along the rows ``y_mm + row * row_mm`` of each layer, whatever contours overlap.
+
+    Returns
+    -------
+    start
+        (layers * rows + 1,) int64 offsets.
+    runs
+        (n, 2) from x to x, mm, ascending and apart in each row.
+    """
+    start = np.zeros(layers * rows + 1, np.int64)
+    place = np.empty(points_mm.shape[0], np.float64)
+    for p in range(points_mm.shape[0]):
+        place[p] = (points_mm[p, 1] - y_mm) / row_mm
+    cross_x = np.empty(0, np.float64)
+    cross_way = np.empty(0, np.int8)
+    at = start
+    for turn in range(2):  # first crossings are counted, then written
+        for i in range(loop_start.shape[0] - 1):
+            base = loop_layer[i] * rows
+            last = loop_start[i + 1] - 1
+            before = last
+            for p in range(loop_start[i], last + 1):
+                one, other = place[before], place[p]
+                low, high = math.ceil(min(one, other)), math.ceil(max(one, other))
+                for row in range(max(low, 0), min(high, rows)):
+                    if turn == 0:
+                        start[base + row + 1] += 1
+                        continue
+                    share = (row - one) / (other - one)
+                    x = points_mm[before, 0] + share * (points_mm[p, 0] - points_mm[before, 0])
+                    k = at[base + row]
+                    while k > start[base + row] and cross_x[k - 1] > x:
+                        cross_x[k], cross_way[k] = cross_x[k - 1], cross_way[k - 1]
+                        k -= 1
+                    cross_x[k] = x
+                    cross_way[k] = -1 if other > one else 1
+                    at[base + row] += 1
+                before = p
+        if turn == 0:
+            for slot in range(layers * rows):
+                start[slot + 1] += start[slot]
+            cross_x = np.empty(start[-1], np.float64)
+            cross_way = np.empty(start[-1], np.int8)
+            at = start[:-1].copy()
+    return _merged(start, cross_x, cross_way)
+
+
+@njit("i8(i8[::1], i8)", cache=True)
+def _root(parent: npt.NDArray[np.int64], n: int) -> int:
+    while parent[n] != n:
+        parent[n] = parent[parent[n]]
+        n = parent[n]
+    return n
+
+
+@njit("void(i8[::1], f8[:, ::1], i8, i8, b1, i8[::1], b1[::1])", cache=True)
+def _meet(
+    start: npt.NDArray[np.int64], runs: FloatArray, slot: int, beside: int, join: bool,
+    parent: npt.NDArray[np.int64], carried: npt.NDArray[np.bool_],
+) -> None:  # fmt: skip
+    """Walk two rows together: runs that overlap are joined to one piece, or else those of the first are carried."""
+    k, n = start[slot], start[beside]
+    while k < start[slot + 1] and n < start[beside + 1]:
+        if min(runs[k, 1], runs[n, 1]) > max(runs[k, 0], runs[n, 0]):
+            if join:
+                a, b = _root(parent, k), _root(parent, n)
+                parent[max(a, b)] = min(a, b)
+            else:
+                carried[k] = True
+        if runs[n, 1] < runs[k, 1]:
+            n += 1
+        else:
+            k += 1
+
+
+@njit("f8[:, ::1](i8[::1], f8[:, ::1], i8, i8, f8, f8)", cache=True)
+def islands_of(start: npt.NDArray[np.int64], runs: FloatArray, layers: int, rows: int, y_mm: float, row_mm: float) -> FloatArray:
+    """Pieces of a layer, the first one apart, that overlap nothing of the layer below: (n, 4) layer, x, y mm, area mm2."""
+    parent = np.arange(runs.shape[0])
+    carried = np.zeros(runs.shape[0], np.bool_)
+    for layer in range(layers):
+        for row in range(rows):
+            slot = layer * rows + row
+            for turn in range(2):
+                if (row, layer)[turn] == 0:
+                    continue
+                beside = slot - 1 if turn == 0 else slot - rows
+                _meet(start, runs, slot, beside, turn == 0, parent, carried)
+    area = np.zeros(runs.shape[0], np.float64)
+    for k in range(runs.shape[0]):
+        root = _root(parent, k)
+        carried[root] |= carried[k]
+        area[root] += (runs[k, 1] - runs[k, 0]) * row_mm
+    found = np.empty((runs.shape[0], 4), np.float64)
+    count = 0
+    for slot in range(rows, layers * rows):
+        for k in range(start[slot], start[slot + 1]):
+            if parent[k] == k and not carried[k]:
+                found[count, 0] = slot // rows
+                found[count, 1] = 0.5 * (runs[k, 0] + runs[k, 1])
+                found[count, 2] = y_mm + (slot % rows) * row_mm
+                found[count, 3] = area[k]
+                count += 1
+    return found[:count].copy()
+
+
+@njit("void(f4[:, ::1], b1[:, ::1], f4)", cache=True)
+def _spread(reach: npt.NDArray[np.float32], filled: npt.NDArray[np.bool_], cell: float) -> None:
+    """Let distances (chamfer 1 : sqrt 2) run through the material, forward and back."""
+    rows, columns = reach.shape
+    aslant = np.float32(cell * math.sqrt(2.0))
+    straight = np.float32(cell)
+    for j in range(1, rows - 1):
+        for i in range(1, columns - 1):
+            if filled[j, i]:
+                near = min(reach[j, i - 1], reach[j - 1, i]) + straight
+                across = min(reach[j - 1, i - 1], reach[j - 1, i + 1]) + aslant
+                reach[j, i] = min(reach[j, i], near, across)
+    for j in range(rows - 2, 0, -1):
+        for i in range(columns - 2, 0, -1):
+            if filled[j, i]:
+                near = min(reach[j, i + 1], reach[j + 1, i]) + straight
+                across = min(reach[j + 1, i + 1], reach[j + 1, i - 1]) + aslant
+                reach[j, i] = min(reach[j, i], near, across)
+
+
+@njit("f8[:, ::1](i8[::1], f8[:, ::1], i8[::1], i8, f8, f8, f8, f8, i8, f8)", cache=True)
+def reaches_of(
+    start: npt.NDArray[np.int64], runs: FloatArray, chosen: npt.NDArray[np.int64], rows: int,
+    x_mm: float, y_mm: float, row_mm: float, free_slope: float, columns: int, layer_mm: float,
+) -> FloatArray:  # fmt: skip
+    """How far material reaches beyond what is carried, in some ascending layers: (k, 3) the farthest, mm, and where, x and y mm.
+
+    What lies on a carried cell is carried; from there on the distance within the material counts, less what a slope of
+    ``free_slope`` (mm along per mm up) allows. Pieces that nothing carries count as carried: they are islands.
+    """
+    none = np.float32(1.0e9)
+    below = np.zeros((rows + 2, columns + 2), np.float32)
+    here = np.full((rows + 2, columns + 2), none, np.float32)
+    filled = np.zeros((rows + 2, columns + 2), np.bool_)
+    found = np.zeros((chosen.shape[0], 3), np.float64)
+    for n in range(chosen.shape[0]):
+        filled[:] = False
+        here[:] = none
+        for row in range(rows):
+            slot = chosen[n] * rows + row
+            for k in range(start[slot], start[slot + 1]):
+                left = max(0, math.floor((runs[k, 0] - x_mm) / row_mm))
+                right = min(columns - 1, math.floor((runs[k, 1] - x_mm) / row_mm))
+                for column in range(left, right + 1):
+                    filled[row + 1, column + 1] = True
+                    here[row + 1, column + 1] = below[row + 1, column + 1]
+        if n > 0:
+            for _ in range(2):
+                _spread(here, filled, np.float32(row_mm))
+        allowed = np.float32(free_slope * layer_mm * (chosen[n] - chosen[n - 1])) if n > 0 else np.float32(0.0)
+        for row in range(1, rows + 1):
+            for column in range(1, columns + 1):
+                far = here[row, column]
+                if filled[row, column]:
+                    far = np.float32(0.0) if far >= none else max(np.float32(0.0), far - allowed)
+                    if far > found[n, 0]:
+                        found[n, 0], found[n, 1], found[n, 2] = far, x_mm + (column - 0.5) * row_mm, y_mm + (row - 1) * row_mm
+                below[row, column] = far
+    return found

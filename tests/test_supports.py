@@ -1,0 +1,293 @@
+"""Supports: where they stand, what they touch, what they keep off, and the check of the layers that knows nothing of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import replace
+
+import manifold3d
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchone.design.nearest import nearest_points
+from batchone.pipeline.errors import CheckFailed
+from batchone.pipeline.job.support_picture import support_picture
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Approval, CheckedDevice, Device, FunctionalFace, Mesh, Part
+from batchone.slicer.cli_format import read_cli
+from batchone.slicer.layers import slice_parts
+from batchone.slicer.make import slice_device
+from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, supported
+from batchone.slicer.supports.check import ROW_MM, Carried, carried
+from batchone.slicer.sweep import half_edge_twins
+from batchone.slicer.threemf import read_3mf
+
+Solid = manifold3d.Manifold
+TI, RESIN, POWDER = (load_process(name) for name in ("ti64-lpbf", "guide-resin", "pa12-sls"))
+COARSE = TI.model_copy(update={"layer_mm": 0.1})  # the same supports in a third of the layers
+APPROVAL = Approval("TEST^ALPHA", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "release", "ab" * 32, "")
+MACHINE = load_machine("sim-01")
+
+
+def part_of(solid: Solid, protected: tuple[float, float, float, float] | None = None) -> Part:
+    """A part; ``protected``: x, y, z of a normal and how far along it lie the faces that are functional."""
+    out = solid.to_mesh64()
+    mesh = Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts).astype(np.int32))
+    labels = np.zeros(len(mesh.faces), dtype=np.int16)
+    if protected is not None:
+        corners = mesh.vertices_mm[mesh.faces]
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normal = np.array(protected[:3])
+        there = np.abs(corners @ normal - protected[3]).max(axis=1) < 1e-6
+        labels[there & (cross @ normal > 0.99 * np.linalg.norm(cross, axis=1))] = 1
+        assert labels.any()
+    return Part("part", mesh, labels, ("rest", "contact"), (FunctionalFace("contact", "fit", 0.1),))
+
+
+def both(part: Part, made: Supported, process: Process) -> Carried:
+    bodies = [part.mesh, *([made.support.mesh] if made.support else [])]
+    return carried(slice_parts(bodies, process.layer_mm), process)
+
+
+def table(height_mm: float = 12.0) -> Solid:
+    return Solid.cube((6, 6, height_mm), True).translate((0, 0, 0.5 * height_mm)) + Solid.cube((30, 30, 2), True).translate(
+        (0, 0, height_mm + 1.0)
+    )
+
+
+def hanging() -> Solid:
+    """A ball at the end of an arm, lower than the arm: it begins in the air."""
+    ball = Solid.sphere(3.0, 48).translate((15.0, 0.0, 9.0))
+    return Solid.cube((6, 6, 20), True).translate((0, 0, 10)) + Solid.cube((15, 2, 2)).translate((0, -1, 10)) + ball
+
+
+def leaning(angle_deg: float) -> Solid:
+    """A slab that leans by an angle from the vertical, on a foot."""
+    shift = 15.0 * math.tan(math.radians(angle_deg))
+    outline = np.array([[0.0, 0.0], [4.0, 0.0], [4.0 + shift, 15.0], [shift, 15.0]])
+    return Solid.extrude(manifold3d.CrossSection([outline]), 10.0).rotate((90.0, 0.0, 0.0))
+
+
+SHAPES = {"table": table(), "ball": Solid.sphere(6.0, 64).translate((0, 0, 8)), "hanging": hanging(), "leaning": leaning(60.0)}
+
+
+@pytest.mark.parametrize("process", [COARSE, RESIN], ids=["lpbf", "resin"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_hangs_over_is_carried_by_closed_bodies(shape: str, process: Process) -> None:
+    part = part_of(SHAPES[shape].translate((0, 0, lift_mm(process))))
+    made = supported(part, part.mesh, process)
+    assert made.support is not None
+    assert process.supports is not None
+    _, open_edges, crowded = half_edge_twins(made.support.mesh.faces, len(made.support.mesh.vertices_mm))
+    assert (open_edges, crowded) == (0, 0)
+    assert made.support.volume_mm3 > 0.0
+    assert made.support.contact_mm2 > 0.0
+    assert made.support.mesh.vertices_mm[:, 2].min() == pytest.approx(0.0, abs=1e-9)
+    before, after = both(part, Supported(None, 0.0), process), both(part, made, process)
+    assert before.reach_mm > process.supports.free_overhang_mm + ROW_MM or len(
+        before.islands_of(process.supports.least_island_mm2)
+    )
+    assert after.reach_mm <= process.supports.free_overhang_mm + ROW_MM
+    assert len(after.islands_of(process.supports.least_island_mm2)) == 0
+
+
+def test_a_table_is_carried_all_around_by_a_block_and_its_column_is_not() -> None:
+    part = part_of(table())
+    made = supported(part, part.mesh, COARSE)
+    assert made.support is not None
+    assert made.support.kinds[0] == "block"
+    low, high = made.support.mesh.vertices_mm.min(axis=0), made.support.mesh.vertices_mm.max(axis=0)
+    assert np.all(low[:2] < -13.0)
+    assert np.all(high[:2] > 13.0)
+    assert high[2] == pytest.approx(12.0 + 0.2, abs=1e-6)  # teeth reach 0.2 mm into the plate
+    inside = (np.abs(made.support.mesh.vertices_mm[:, :2]) < 3.0 + 0.1).all(axis=1)
+    assert not inside.any()
+
+
+@pytest.mark.parametrize(("angle_deg", "wanted"), [(40.0, False), (55.0, True)])
+def test_an_overhang_just_outside_the_limit_is_carried_and_one_inside_carries_itself(angle_deg: float, wanted: bool) -> None:
+    part = part_of(leaning(angle_deg))
+    made = supported(part, part.mesh, COARSE)
+    assert (made.support is not None) == wanted
+    assert both(part, made, COARSE).reach_mm <= 2.2
+    assert (both(part, Supported(None, 0.0), COARSE).reach_mm > 2.2) == wanted
+
+
+def test_a_short_overhang_needs_nothing_and_a_longer_one_does() -> None:
+    for reach, wanted in ((1.6, False), (3.0, True)):
+        solid = Solid.cube((6, 10, 10)) + Solid.cube((6 + reach, 10, 2)).translate((0, 0, 8))
+        assert (supported(part_of(solid), part_of(solid).mesh, COARSE).support is not None) == wanted
+
+
+def test_a_protected_bridge_carries_nothing_and_is_reported() -> None:
+    arch = Solid.cube((24, 8, 12)) - Solid.cube((16, 10, 9)).translate((4, -1, 0))
+    part = part_of(arch, (0.0, 0.0, -1.0, -9.0))
+    made = supported(part, part.mesh, COARSE)
+    assert made.support is None
+    assert both(part, made, COARSE).reach_mm == pytest.approx(8.0, abs=0.5)  # half of the bridge
+    assert supported(part_of(arch), part.mesh, COARSE).support is not None
+
+
+def test_over_the_part_supports_stand_on_it_and_over_a_protected_face_they_go_around() -> None:
+    solid = Solid.cube((20, 20, 3)) + Solid.cube((4, 20, 20)) + Solid.cube((12, 20, 2)).translate((0, 0, 18))
+    part = part_of(solid)
+    made = supported(part, part.mesh, COARSE)
+    assert made.support is not None
+    assert made.support.mesh.vertices_mm[:, 2].min() == pytest.approx(3.0 - 0.2, abs=1e-6)
+    assert both(part, made, COARSE).reach_mm <= 2.2
+    kept = part_of(solid, (0.0, 0.0, 1.0, 3.0))
+    other = supported(kept, kept.mesh, COARSE)
+    assert other.functional_mm2 == 0.0
+    if other.support is not None:
+        assert distance_mm(other, kept) >= 0.5 - 1e-6
+
+
+def test_a_narrow_protected_ledge_is_gone_around_by_a_trunk_from_the_plate() -> None:
+    post = Solid.cube((4, 12, 24)) + Solid.cube((8, 12, 2)).translate((0, 0, 6)) + Solid.cube((8, 12, 2)).translate((0, 0, 22))
+    part = part_of(post + Solid.cube((0.5, 0.5, 0.5)).translate((13, 6, 0)), (0.0, 0.0, 1.0, 8.0))
+    made = supported(part, part.mesh, COARSE)
+    assert made.support is not None
+    assert "tree" in made.support.kinds
+    assert made.functional_mm2 == 0.0
+    assert made.support.mesh.vertices_mm[:, 2].max() > 22.0
+    assert made.support.mesh.vertices_mm[:, 0].max() > 8.0
+    assert distance_mm(made, part) >= 0.5 - 1e-6
+
+
+def test_the_contact_is_that_of_the_tip_where_it_meets_the_face() -> None:
+    block = TI.supports.model_copy(update={"block": None, "free_overhang_mm": 20.0}) if TI.supports else None
+    process = COARSE.model_copy(update={"supports": block})
+    part = part_of(Solid.cube((3, 3, 3)).translate((0, 0, 10)))
+    made = supported(part, part.mesh, process)
+    assert made.support is not None
+    assert block is not None
+    at_face = 0.5 * block.tip_mm + 0.5 * (block.trunk_mm - block.tip_mm) * block.penetration_mm / (
+        block.tip_height_mm + block.penetration_mm
+    )
+    inside = 0.5 * block.tip_mm
+    sides = 12
+    polygon = 0.5 * sides * math.sin(2.0 * math.pi / sides)
+    assert inside < at_face
+    assert made.support.contact_mm2 == pytest.approx(polygon * at_face**2, rel=1e-6)
+
+
+def test_powder_carries_parts_by_itself() -> None:
+    part = part_of(table())
+    assert supported(part, part.mesh, POWDER).support is None
+    assert lift_mm(POWDER) == 0.0
+    made = slice_device(CheckedDevice(Device("anatomical-model", (part,)), ()), APPROVAL, POWDER, MACHINE)
+    assert made.supports == ()
+    assert not [finding for finding in made.findings if finding.check.startswith("supports")]
+    assert support_picture(made, Device("anatomical-model", (part,))) == ()
+
+
+def test_a_resin_part_is_lifted_off_a_raft_and_all_of_it_is_in_the_files() -> None:
+    device = Device("anatomical-model", (part_of(SHAPES["ball"]),))
+    made = slice_device(CheckedDevice(device, ()), APPROVAL, RESIN, MACHINE)
+    (support,) = made.supports
+    assert RESIN.supports is not None
+    placed = device.parts[0].mesh.moved(made.placements[0].pose)
+    assert placed.vertices_mm[:, 2].min() == pytest.approx(RESIN.supports.lift_mm)
+    cli = read_cli(made.layers_cli)
+    assert cli.labels == ("part", "supports-part")
+    raft = cli.layers.area_mm2(1)[: round(RESIN.supports.raft_mm / RESIN.layer_mm)]
+    np.testing.assert_allclose(raft, raft[0], rtol=0.01)
+    assert raft[0] > 2.0 * cli.layers.area_mm2(1)[len(raft) + 2]
+    assert [item.name for item in read_3mf(made.plate_3mf)] == ["part", "supports-part"]
+    assert made.estimate.material_g == pytest.approx(
+        (made.estimate.part_volume_mm3 + support.volume_mm3) * RESIN.density_g_per_mm3, rel=1e-6
+    )
+    (picture,) = support_picture(made, device)
+    assert (picture.name, picture.png[:4]) == ("supports.png", b"\x89PNG")
+
+
+def test_a_functional_ball_that_begins_in_the_air_is_not_sliced() -> None:
+    twins = [hanging().rotate(turn).translate((60.0 * k, 0.0, 0.0)) for k, turn in enumerate([(0, 0, 0), (180, 0, 0)])]
+    solid = twins[0] + twins[1] + Solid.cube((70, 2, 2), True).translate((30, 0, 1))
+    part = part_of(solid)
+    middles = part.mesh.vertices_mm[part.mesh.faces].mean(axis=1)
+    round_ = np.zeros(len(middles), dtype=bool)
+    for centre in ([15.0, 0.0, 9.0], [75.0, 0.0, -9.0]):
+        round_ |= np.abs(np.linalg.norm(middles - centre, axis=1) - 3.0) < 0.05
+    part = replace(part, face_labels=round_.astype(np.int16))
+    made = supported(part, part.mesh, COARSE)
+    assert made.functional_mm2 == 0.0
+    found = both(part, made, COARSE)
+    assert len(found.islands_of(0.5)) >= 1
+    everywhere = replace(part, face_labels=np.ones(len(middles), dtype=np.int16))
+    with pytest.raises(CheckFailed, match="lie on nothing"):
+        slice_device(CheckedDevice(Device("anatomical-model", (everywhere,)), ()), APPROVAL, COARSE, MACHINE)
+
+
+def test_another_way_up_is_taken_where_the_cheapest_leaves_an_island() -> None:
+    from batchone.slicer.orient import Stance
+
+    part = part_of(Solid.cube((10, 10, 4)), (0.0, 0.0, -1.0, 0.0))
+    down = Stance(np.eye(3), (10.0, 10.0, 4.0), 0.0, 100.0, "contact down")
+    up = Stance(np.diag([1.0, -1.0, -1.0]), (10.0, 10.0, 4.0), 100.0, 0.0, "contact up")
+    stance, made = carried_way(part, [down, up], COARSE)
+    assert stance is up
+    assert made.support is not None
+
+
+def test_pieces_in_the_air_are_found_by_the_layers_alone() -> None:
+    alone = Solid.cube((2, 2, 2)).translate((10, 0, 5))
+    layers = slice_parts([part_of(Solid.cube((5, 5, 10)) + alone).mesh], 0.1)
+    found = carried(layers, COARSE)
+    ((layer, x, y, area),) = found.islands.tolist()
+    assert layer == 50
+    assert area == pytest.approx(4.0, rel=1e-6)
+    assert 10.0 <= x <= 12.0
+    assert 0.0 <= y <= 2.0
+    assert found.islands_of(3.9).shape == (1, 4)
+    assert found.islands_of(4.1).shape == (0, 4)
+
+
+def test_a_piece_that_only_touches_the_one_below_by_its_side_lies_on_nothing_and_one_that_overlaps_it_does() -> None:
+    for x, count in ((5.0, 1), (4.9, 0)):
+        solid = Solid.batch_boolean([Solid.cube((5, 5, 5)), Solid.cube((4, 5, 5)).translate((x, 0, 5))], manifold3d.OpType.Add)
+        assert len(carried(slice_parts([part_of(solid).mesh], 0.1), COARSE).islands) == count
+
+
+def test_the_same_part_has_the_same_supports() -> None:
+    part = part_of(SHAPES["hanging"].translate((0, 0, 2)))
+    one, other = (supported(part, part.mesh, COARSE).support for _ in range(2))
+    assert one is not None
+    assert other is not None
+    np.testing.assert_array_equal(one.mesh.vertices_mm, other.mesh.vertices_mm)
+    np.testing.assert_array_equal(one.mesh.faces, other.mesh.faces)
+
+
+def distance_mm(made: Supported, part: Part) -> float:
+    """Least distance from the supports' corners and middles to the protected faces."""
+    assert made.support is not None
+    mesh = made.support.mesh
+    corners = mesh.vertices_mm[mesh.faces]
+    points = np.concatenate(
+        [mesh.vertices_mm, corners.mean(axis=1), 0.5 * (corners + np.roll(corners, 1, axis=1)).reshape(-1, 3)]
+    )
+    protected = Mesh(part.mesh.vertices_mm, np.ascontiguousarray(part.mesh.faces[part.face_labels == 1]))
+    return float(nearest_points(points, protected)[0].min())
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(st.tuples(st.floats(-180, 180), st.floats(-90, 90), st.floats(-180, 180)), st.sampled_from([COARSE, RESIN]))
+def test_no_support_comes_near_a_protected_face_whichever_way_is_up(turn: tuple[float, float, float], process: Process) -> None:
+    solid = Solid.cube((14, 10, 3)) + Solid.cube((3, 10, 12)) - Solid.cylinder(9, 2, 2, 32).translate((9, 5, -1))
+    part = part_of(solid, (0.0, 0.0, -1.0, 0.0))
+    x, y, z = np.radians(turn)
+    about_x = np.array([[1, 0, 0], [0, math.cos(x), -math.sin(x)], [0, math.sin(x), math.cos(x)]])
+    about_y = np.array([[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]])
+    about_z = np.array([[math.cos(z), -math.sin(z), 0], [math.sin(z), math.cos(z), 0], [0, 0, 1]])
+    turned = part.mesh.vertices_mm @ (about_z @ about_y @ about_x).T
+    turned -= [0.0, 0.0, float(turned[:, 2].min()) - lift_mm(process)]
+    part = replace(part, mesh=Mesh(turned, part.mesh.faces))
+    made = supported(part, part.mesh, process)
+    assert made.functional_mm2 == 0.0
+    if made.support is not None:
+        assert process.supports is not None
+        assert distance_mm(made, part) >= process.supports.gap_mm - 1e-6
