@@ -44,8 +44,10 @@ class Process(Model):
     """Limits and rates of one process with one material.
 
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
-    that nobody has confirmed. ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is
-    in it; ``recoat_s`` is the time of a layer apart from that.
+    that nobody has confirmed. Of what overhangs beyond ``max_overhang_deg``, ``free_ledge_mm`` may stand out and
+    ``free_bridge_mm`` may lie between two sides without a support, as may the roof of a hole of ``free_hole_mm``.
+    ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is in it; ``recoat_s`` is the
+    time of a layer apart from that.
     """
 
     name: str
@@ -63,6 +65,9 @@ class Process(Model):
     engrave_depth_mm: Positive
     font_height_mm: Positive
     max_overhang_deg: Annotated[float, Field(ge=0, le=90)]
+    free_ledge_mm: Annotated[float, Field(ge=0)] = 0.0
+    free_bridge_mm: Annotated[float, Field(ge=0)] = 0.0
+    free_hole_mm: Annotated[float, Field(ge=0)] = 0.0
     needs_supports: bool
     tolerance_mm: Positive
     part_spacing_mm: Positive

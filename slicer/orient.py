@@ -24,6 +24,8 @@ import numpy as np
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import FloatArray, Part
+from batchone.slicer.overhang import overhang_needing_support as overhang_needing_support
+from batchone.slicer.overhang import protected as protected
 
 _DIRECTIONS: Final = 300  # on the whole sphere: neighbours are about 11 deg apart
 _NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg; exact normals give the reported areas
