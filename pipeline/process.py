@@ -45,7 +45,8 @@ class Process(Model):
 
     ``sources`` maps each field name to where its number was read; a text that starts with ``unverified`` marks a default
     that nobody has confirmed. Of what overhangs beyond ``max_overhang_deg``, ``free_ledge_mm`` may stand out and
-    ``free_bridge_mm`` may lie between two sides without a support, as may the roof of a hole of ``free_hole_mm``.
+    ``free_bridge_mm`` may lie between two sides without a support, as may the roof of a hole of ``free_hole_mm``;
+    a region of less than ``least_support_mm2`` that hangs on the part gets none.
     ``scan`` is None where no laser draws lines, and the time of a layer does not depend on what is in it; ``recoat_s`` is the
     time of a layer apart from that.
     """
@@ -68,6 +69,7 @@ class Process(Model):
     free_ledge_mm: Annotated[float, Field(ge=0)] = 0.0
     free_bridge_mm: Annotated[float, Field(ge=0)] = 0.0
     free_hole_mm: Annotated[float, Field(ge=0)] = 0.0
+    least_support_mm2: Annotated[float, Field(ge=0)] = 0.0
     needs_supports: bool
     tolerance_mm: Positive
     part_spacing_mm: Positive

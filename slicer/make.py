@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 
-from batchone.pipeline.errors import CheckFailed, MachineError
+from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.machine import Machine
+from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, judge
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, Part, Placement, Vector, judge
 from batchone.slicer.cli_format import write_cli
 from batchone.slicer.cups import without_cups
 from batchone.slicer.estimate import estimate, scanned_s
 from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import slice_parts
-from batchone.slicer.orient import Stance, stances, stand
+from batchone.slicer.orient import Stance, functional_finding, stances, stand
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, volume_mm3
 from batchone.slicer.supports import support_findings
@@ -25,7 +27,9 @@ from batchone.slicer.threemf import Item, write_3mf
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
 
 
-def slice_device(checked: CheckedDevice, approval: Approval, process: Process, machine: Machine) -> Build:
+def slice_device(
+    checked: CheckedDevice, approval: Approval, process: Process, machine: Machine, order: Order | None = None
+) -> Build:
     """Orient, place and slice an approved device, write its files, and read them back.
 
     Parameters
@@ -36,11 +40,14 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         The signed word on it; that its digest is the device's is verified by the caller.
     process, machine
         Profiles.
+    order
+        Where a person fixed which way up a part is built.
 
     Raises
     ------
     CheckFailed
-        A finding of the device failed and was not waived, or a vat would seal a cup whichever way up the part is made.
+        A finding of the device failed and was not waived, a functional face needs a support whichever way up the part is made,
+        or a vat would seal a cup.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -54,7 +61,9 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         )
     _refuse_mismatch(process, machine)
     parts = checked.device.parts
-    stances, cups = _stances(parts, process, machine)
+    stances, cups = _stances(parts, process, machine, order.build.up if order else {})
+    functional = [functional_finding(part, stance, process) for part, stance in zip(parts, stances, strict=True)]
+    _refuse_supports_on_functional(checked, functional)
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
             f"a vat seals cups of {', '.join(part.name for part, cup in zip(parts, cups, strict=True) if cup.verdict == 'fail')}",
@@ -89,18 +98,34 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
             volume_mm3=volume,
             scanned_s=scanned_s(layers, lines, process.scan) if lines and process.scan else None,
         ),
-        findings=(*findings, *cups, *support_findings(parts, stances, process), *_image_findings(process)),
+        findings=(*findings, *functional, *cups, *support_findings(parts, stances, process), *_image_findings(process)),
         part_3mf=part_3mf,
     )
 
 
-def _stances(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[Stance], list[Finding]]:
+def _stances(
+    parts: tuple[Part, ...], process: Process, machine: Machine, up: Mapping[str, Vector]
+) -> tuple[list[Stance], list[Finding]]:
     """How each part stands; in a vat so that no cup is sealed, and what is sealed of each."""
     box_mm = usable_box_mm(machine)
+    if unknown := sorted(set(up) - {part.name for part in parts}):
+        raise OrderError(
+            f"build.up names {', '.join(map(repr, unknown))}; the parts are {', '.join(part.name for part in parts)}",
+            hint="give the direction of a part of this device",
+        )
     if process.kind != "vat":
-        return [stand(part, process, box_mm=box_mm) for part in parts], []
-    found = [without_cups(part, stances(part, process, box_mm=box_mm), process) for part in parts]
+        return [stand(part, process, box_mm=box_mm, up=up.get(part.name)) for part in parts], []
+    found = [without_cups(part, stances(part, process, box_mm=box_mm, up=up.get(part.name)), process) for part in parts]
     return [stance for stance, _ in found], [finding for _, finding in found]
+
+
+def _refuse_supports_on_functional(checked: CheckedDevice, findings: Sequence[Finding]) -> None:
+    failed = [finding for finding in findings if finding.verdict == "fail"]
+    if failed:
+        said = "; ".join(f"{finding.what} is {finding.value:.1f} mm2, at most 0 mm2" for finding in failed)
+        raise CheckFailed(
+            f"no way up keeps functional faces free of supports: {said}", (*checked.findings, *findings), hint=failed[0].hint
+        )
 
 
 def _refuse_mismatch(process: Process, machine: Machine) -> None:

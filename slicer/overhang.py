@@ -4,7 +4,8 @@ A patch of overhanging faces leans on those of its edges from which the part goe
 
 * a ledge: what lies within ``free_ledge_mm`` of such an edge, seen from above;
 * a bridge: what lies between two such edges at most ``free_bridge_mm`` apart;
-* the roof of a hole: the same, of ``free_hole_mm`` across, where it is curved (its flat middle is a bridge).
+* the roof of a hole: the same, of ``free_hole_mm`` across, where it is curved (its flat middle is a bridge);
+* what is left of a patch, of its protected faces and of the others, where it is less than ``least_support_mm2`` in all.
 
 Whatever leans on an edge must not lie lower than it. What begins in the air, a tip with nothing below it, is never free.
 """
@@ -17,7 +18,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, prange
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -137,14 +138,19 @@ def _hanging(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray, p
     plane = _across(up)
     edges_at, edge = _along(mesh.vertices_mm[start], mesh.vertices_mm[end])
     roofs = np.flatnonzero(roof)
-    places, place = _over(mesh.vertices_mm[mesh.faces[roofs]])
+    places, place = middles_of(mesh.vertices_mm[mesh.faces[roofs]], _SAMPLE_MM)
     anchors = np.column_stack([edges_at @ plane.T, edges_at @ up])
     points = np.column_stack([places @ plane.T, places @ up])
     at, on = patch_of[edge], patch[roofs[place]]
-    order, first = np.argsort(at, kind="stable"), np.searchsorted(np.sort(at), np.arange(int(patch.max(initial=0)) + 2))
+    order, first = np.lexsort((anchors[:, 0], at)), np.searchsorted(np.sort(at), np.arange(int(patch.max(initial=0)) + 2))
     free = _free(points, on, anchors[order], first, process.free_ledge_mm, span_mm, process.layer_mm)
+    share = np.bincount(place, ~free, len(roofs)) / np.bincount(place, minlength=len(roofs))
+    region = 2 * patch[roofs] + of.protected[roofs]
+    region_mm2 = np.bincount(region, of.areas_mm2[roofs] * share)
+    held = np.isin(patch[roofs], at)
+    share[held & (region_mm2[region] < process.least_support_mm2)] = 0.0
     hanging = np.zeros(len(roof))
-    hanging[roofs] = np.bincount(place, ~free, len(roofs)) / np.bincount(place, minlength=len(roofs))
+    hanging[roofs] = share
     return hanging
 
 
@@ -173,10 +179,10 @@ def _along(start: FloatArray, end: FloatArray) -> tuple[FloatArray, npt.NDArray[
     return start[edge] * (1.0 - share) + end[edge] * share, edge
 
 
-def _over(corners: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Places all over triangles (k, 3, 3), the middles of equal parts of each, and the triangle of each."""
+def middles_of(corners: FloatArray, apart_mm: float) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Places all over triangles (k, 3, 3) at most so far apart, the middles of equal parts of each, and the triangle of each."""
     longest = np.sqrt(((corners - np.roll(corners, 1, axis=1)) ** 2).sum(axis=2)).max(axis=1, initial=0.0)
-    cuts = np.maximum(np.ceil(longest / _SAMPLE_MM), 1).astype(np.int64)
+    cuts = np.maximum(np.ceil(longest / apart_mm), 1).astype(np.int64)
     places, faces = [], []
     for count in np.unique(cuts).tolist():
         chosen = np.flatnonzero(cuts == count)
@@ -195,32 +201,45 @@ def _over(corners: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     return np.concatenate(places), np.concatenate(faces)
 
 
-@njit("b1[::1](f8[:, ::1], i8[::1], f8[:, ::1], i8[::1], f8, f8, f8)", cache=True)
+@njit("b1(f8[::1], f8[:, ::1], f8, f8, f8)", cache=True)
+def _leans(point: FloatArray, anchors: FloatArray, ledge_mm: float, span_mm: float, layer_mm: float) -> bool:
+    """Whether a place (x, y, height) leans on anchors (a, 3), by rising x: a ledge from one, or a bridge between two."""
+    reach_mm = max(ledge_mm, span_mm)
+    nearest = np.full(_SECTORS, np.inf)
+    lower = np.full(_SECTORS, np.inf)
+    for a in range(np.searchsorted(anchors[:, 0], point[0] - reach_mm), anchors.shape[0]):
+        x, y = anchors[a, 0] - point[0], anchors[a, 1] - point[1]
+        if x > reach_mm:
+            break
+        square = x * x + y * y
+        if square > reach_mm * reach_mm:
+            continue
+        low = anchors[a, 2] <= point[2] + layer_mm
+        if low and square <= ledge_mm * ledge_mm:
+            return True
+        sector = int((math.atan2(y, x) / (2.0 * math.pi) + 1.0) * _SECTORS) % _SECTORS
+        nearest[sector] = min(nearest[sector], square)
+        if low:
+            lower[sector] = min(lower[sector], square)
+    for sector in range(_SECTORS):
+        if lower[sector] == np.inf:
+            continue
+        opposite = sector + _SECTORS // 2
+        over = min(nearest[(opposite - 1) % _SECTORS], nearest[opposite % _SECTORS], nearest[(opposite + 1) % _SECTORS])
+        if math.sqrt(lower[sector]) + math.sqrt(over) <= span_mm:
+            return True
+    return False
+
+
+@njit("b1[::1](f8[:, ::1], i8[::1], f8[:, ::1], i8[::1], f8, f8, f8)", cache=True, parallel=True)
 def _free(
     points: FloatArray, patch: IntArray, anchors: FloatArray, first: IntArray, ledge_mm: float, span_mm: float, layer_mm: float
 ) -> BoolArray:
-    """(p,) which places (x, y, height) lean on the anchors of their patch, ``first[k]`` to ``first[k + 1]``."""
+    """(p,) which places lean on the anchors of their patch, ``first[k]`` to ``first[k + 1]``."""
     free = np.zeros(points.shape[0], np.bool_)
-    nearest = np.empty(_SECTORS, np.float64)
-    lower = np.empty(_SECTORS, np.float64)
-    for p in range(points.shape[0]):
-        nearest[:] = np.inf
-        lower[:] = np.inf
-        for a in range(first[patch[p]], first[patch[p] + 1]):
-            x, y = anchors[a, 0] - points[p, 0], anchors[a, 1] - points[p, 1]
-            away = math.sqrt(x * x + y * y)
-            if away > span_mm and away > ledge_mm:
-                continue
-            sector = int((math.atan2(y, x) / (2.0 * math.pi) + 1.0) * _SECTORS) % _SECTORS
-            nearest[sector] = min(nearest[sector], away)
-            if anchors[a, 2] <= points[p, 2] + layer_mm:
-                lower[sector] = min(lower[sector], away)
-        for sector in range(_SECTORS):
-            opposite = sector + _SECTORS // 2
-            over = min(nearest[(opposite - 1) % _SECTORS], nearest[opposite % _SECTORS], nearest[(opposite + 1) % _SECTORS])
-            if lower[sector] <= ledge_mm or lower[sector] + over <= span_mm:
-                free[p] = True
-                break
+    for p in prange(points.shape[0]):
+        mine = anchors[first[patch[p]] : first[patch[p] + 1]]
+        free[p] = _leans(points[p], mine, ledge_mm, span_mm, layer_mm)
     return free
 
 

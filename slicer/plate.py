@@ -43,7 +43,7 @@ def place(parts: Sequence[Part], stances: Sequence[Stance], *, process: Process,
         pose: FloatArray = np.eye(4)
         pose[:3, :3] = stance.rotation
         pose[:3, 3] = np.array([corner[0] + machine.plate_margin_mm, corner[1] + machine.plate_margin_mm, 0.0]) - low
-        placements.append(Placement(part.name, pose, stance.criterion))
+        placements.append(Placement(part.name, pose, stance.criterion, stance.orientation))
     return tuple(placements)
 
 
