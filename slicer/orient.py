@@ -35,6 +35,7 @@ _ROUND: Final = 0.2  # the same across it: a bore has more, about half
 _COST_DIGITS: Final = 6  # numerical: costs that agree this far are ties
 _LOOKED_AT: Final = 24  # cheapest directions whose overhangs are looked at face by face; project default
 _MORE: Final = 48  # where none of them keeps functional faces free: those in which least of them overhangs; project default
+_ALIKE_DEG: Final = 10.0  # of directions closer than this the cheapest is looked at first; project default
 _APART_DEG: Final = 20.0  # directions closer than this are one to a reader; project default
 _SHOWN: Final = 5  # next best directions that are shown; project default
 
@@ -107,7 +108,8 @@ def stand(part: Part, process: Process, *, box_mm: tuple[float, float, float], u
 def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float], up: Vector | None = None) -> Iterator[Stance]:
     """How a part may stand, the best first: where it fits, turned to the smallest rectangle on the plate.
 
-    Those in which no functional face needs a support come first, in the order of their cost, the others after all of them.
+    Those in which no functional face needs a support come first, by cost, the neighbours of cheaper ones later; the others after
+    all of them.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
         The part fits in none of the directions tried.
     """
     scored = _scored(part, process, up)
-    standing = _fitting(scored, np.argsort(scored.costs, kind="stable"), box_mm, part.name)
+    standing = _fitting(scored, _apart_first(scored), box_mm, part.name)
     if not process.needs_supports:
         for index, rotation, size in standing:
             yield _stance(scored, index, rotation, size)
@@ -187,13 +189,25 @@ def _costs(measures: FloatArray, area_mm2: float, extent_mm: float, process: Pro
     return cost
 
 
+def _apart_first(scored: _Scored) -> list[int]:
+    """The directions by cost, but those close to a cheaper one last: what blocks one blocks its neighbours."""
+    order = np.argsort(scored.costs, kind="stable")
+    taken = np.zeros(len(order), dtype=np.bool_)
+    near = np.zeros(len(order), dtype=np.bool_)
+    for index in order.tolist():
+        if not near[index]:
+            taken[index] = True
+            near |= scored.directions @ scored.directions[index] > math.cos(math.radians(_ALIKE_DEG))
+    return [*order[taken[order]].tolist(), *order[~taken[order]].tolist()]
+
+
 def _fitting(
-    scored: _Scored, order: np.ndarray, box_mm: tuple[float, float, float], name: str
+    scored: _Scored, order: list[int], box_mm: tuple[float, float, float], name: str
 ) -> Iterator[tuple[int, FloatArray, tuple[float, float, float]]]:
     """Directions in which the part fits, in that order: index, rotation, size; raises where there is none."""
     smallest: tuple[float, float, float] | None = None
     fits = False
-    for index in order.tolist():
+    for index in order:
         for turned, size in _turned(scored.hull_mm, scored.directions[index]):
             if all(side <= limit for side, limit in zip(size, box_mm, strict=True)):
                 fits = True

@@ -17,9 +17,11 @@ from batchone.pipeline.job.manifest import (
     ApprovalEntry,
     BuildEntry,
     DicomEntry,
+    DirectionEntry,
     FaceEntry,
     FindingEntry,
     JobManifest,
+    OrientationEntry,
     PartEntry,
     PlacementEntry,
     Row,
@@ -32,7 +34,7 @@ from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Part, Plan, Scan
+from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Orientation, Part, Plan, Scan
 
 _LIBRARIES = (
     "batchone",
@@ -183,7 +185,10 @@ def _labelled_area(part: Part, label: str) -> float:
 
 def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildEntry:
     estimate = build.estimate
-    placements = tuple(PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion) for p in build.placements)
+    placements = tuple(
+        PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion, orientation=_orientation_entry(p.orientation))
+        for p in build.placements
+    )
     return BuildEntry(
         layers=estimate.layers,
         layer_mm=process.layer_mm,
@@ -198,6 +203,23 @@ def _build_entry(build: Build, process: Process, layers: LayerFigures) -> BuildE
         basis=estimate.basis,
         placements=placements,
     )
+
+
+def _orientation_entry(orientation: Orientation | None) -> OrientationEntry | None:
+    if orientation is None:
+        return None
+    return OrientationEntry(
+        fixed=orientation.fixed,
+        directions=len(orientation.directions),
+        chosen=_direction_entry(orientation, orientation.chosen),
+        next_best=tuple(_direction_entry(orientation, index) for index in orientation.next_best),
+    )
+
+
+def _direction_entry(orientation: Orientation, index: int) -> DirectionEntry:
+    x, y, z = orientation.directions[index].tolist()
+    measures = dict(zip(orientation.names, orientation.measures[index].tolist(), strict=True))
+    return DirectionEntry(up=(x, y, z), cost=float(orientation.costs[index]), measures=measures)
 
 
 def _rows(pose: FloatArray) -> tuple[Row, Row, Row, Row]:

@@ -18,6 +18,7 @@ from batchone.pipeline.job.dicom_out import frame_of, report, shapes
 from batchone.pipeline.job.gaps import gap_pictures
 from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
+from batchone.pipeline.job.orientation_picture import orientation_pictures
 from batchone.pipeline.job.pictures import make_pictures
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
 from batchone.pipeline.job.report import build_report, clinical_report
@@ -86,6 +87,7 @@ def package(
             *make_pictures(anatomy, checked.device, plan),
             *gap_pictures(anatomy, checked.device, plan),
             *seat_pictures(anatomy, checked.device, plan),
+            *orientation_pictures(build),
             *closeups(shown(checked.findings, approval.waivers), checked.device),
         )
         for picture in pictures:
