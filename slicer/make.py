@@ -63,7 +63,7 @@ def slice_device(
     parts = checked.device.parts
     stances, cups = _stances(parts, process, machine, order.build.up if order else {})
     functional = [functional_finding(part, stance, process) for part, stance in zip(parts, stances, strict=True)]
-    _refuse_supports_on_functional(checked, functional)
+    _refuse_supports_on_functional(checked, functional, fixed=bool(order and order.build.up))
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
             f"a vat seals cups of {', '.join(part.name for part, cup in zip(parts, cups, strict=True) if cup.verdict == 'fail')}",
@@ -119,13 +119,12 @@ def _stances(
     return [stance for stance, _ in found], [finding for _, finding in found]
 
 
-def _refuse_supports_on_functional(checked: CheckedDevice, findings: Sequence[Finding]) -> None:
+def _refuse_supports_on_functional(checked: CheckedDevice, findings: Sequence[Finding], *, fixed: bool) -> None:
     failed = [finding for finding in findings if finding.verdict == "fail"]
     if failed:
         said = "; ".join(f"{finding.what} is {finding.value:.1f} mm2, at most 0 mm2" for finding in failed)
-        raise CheckFailed(
-            f"no way up keeps functional faces free of supports: {said}", (*checked.findings, *findings), hint=failed[0].hint
-        )
+        hint = "give another direction in [build] up of the order, or none" if fixed else failed[0].hint
+        raise CheckFailed(f"supports would touch functional faces: {said}", (*checked.findings, *findings), hint=hint)
 
 
 def _refuse_mismatch(process: Process, machine: Machine) -> None:
