@@ -109,11 +109,15 @@ class PlanPlane(Model):
 
     @model_validator(mode="after")
     def _normal_has_length_one(self) -> PlanPlane:
-        length = math.hypot(*self.normal)
-        if abs(length - 1.0) > UNIT_TOLERANCE:
-            unit = "" if length < UNIT_TOLERANCE else f"; write {[round(part / length, 9) for part in self.normal]}"
-            raise ValueError(f"normal of plane {self.name!r} has length {length:.9g}, must be 1 within {UNIT_TOLERANCE:g}{unit}")
+        _check_unit(f"normal of plane {self.name!r}", self.normal)
         return self
+
+
+def _check_unit(what: str, vector: tuple[float, float, float]) -> None:
+    length = math.hypot(*vector)
+    if abs(length - 1.0) > UNIT_TOLERANCE:
+        unit = "" if length < UNIT_TOLERANCE else f"; write {[round(part / length, 9) for part in vector]}"
+        raise ValueError(f"{what} has length {length:.9g}, must be 1 within {UNIT_TOLERANCE:g}{unit}")
 
 
 class PlanPoint(Model):
@@ -179,6 +183,22 @@ def _named(drawn: Sequence[DrawnT], name: str) -> DrawnT | None:
     return next((one for one in drawn if one.name == name), None)
 
 
+Direction = Annotated[tuple[UnitPart, UnitPart, UnitPart], Field(strict=False)]
+
+
+class BuildWishes(Model):
+    """How a person wants parts built: ``up`` gives, by the name of a part, the unit vector in patient LPS that is up."""
+
+    up: Annotated[dict[Code, Direction], Field(max_length=64)] = {}
+
+    @field_validator("up")
+    @classmethod
+    def _directions_have_length_one(cls, up: dict[str, tuple[float, float, float]]) -> dict[str, tuple[float, float, float]]:
+        for name, direction in up.items():
+            _check_unit(f"up of part {name!r}", direction)
+        return up
+
+
 class Instruments(Model):
     """What the theatre has: by name from the tables of instruments, or by a number where that is all there is to know."""
 
@@ -215,6 +235,7 @@ class Order(Model):
     target: Target = Target()
     plan: PlanInput = PlanInput()
     instruments: Instruments = Instruments()
+    build: BuildWishes = BuildWishes()
     parameters: SerializeAsAny[Parameters] = Parameters()
 
     @field_validator("due")

@@ -109,7 +109,9 @@ class Process(Model):
     in it; ``recoat_s`` is the time of a layer apart from that. An estimate of time lies within the share
     ``time_within`` of what the machine takes. Toolpaths of ``fff`` are made by a foreign program with the
     configuration of the process's name (``slicer/prusa/*.ini``); their time is that of the moves. ``supports`` is None where
-    none are made here.
+    none are made here. Of what overhangs beyond ``max_overhang_deg``, ``free_ledge_mm`` may stand out and
+    ``free_bridge_mm`` may lie between two sides without a support, as may the roof of a hole of ``free_hole_mm``;
+    a region of less than ``least_support_mm2`` that hangs on the part gets none.
     """
 
     name: str
@@ -127,6 +129,10 @@ class Process(Model):
     engrave_depth_mm: Positive
     font_height_mm: Positive
     max_overhang_deg: Annotated[float, Field(ge=0, le=90)]
+    free_ledge_mm: Annotated[float, Field(ge=0)] = 0.0
+    free_bridge_mm: Annotated[float, Field(ge=0)] = 0.0
+    free_hole_mm: Annotated[float, Field(ge=0)] = 0.0
+    least_support_mm2: Annotated[float, Field(ge=0)] = 0.0
     needs_supports: bool
     tolerance_mm: Positive
     part_spacing_mm: Positive

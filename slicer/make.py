@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from batchone.pipeline.errors import CheckFailed, MachineError
+from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.machine import Machine
+from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Finding, FloatArray, Mesh, Part, Placement, Support
+from batchone.pipeline.values import (
+    Approval,
+    Build,
+    CheckedDevice,
+    Finding,
+    FloatArray,
+    Mesh,
+    Part,
+    Placement,
+    Support,
+    Vector,
+)
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import without_cups
 from batchone.slicer.estimate import estimate, toolpath_estimate
@@ -22,7 +35,7 @@ from batchone.slicer.images import image_findings, no_images, write_sl1
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.motion import simulate
 from batchone.slicer.moves import read_moves
-from batchone.slicer.orient import Stance, stances
+from batchone.slicer.orient import Stance, functional_finding, stances
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
 from batchone.slicer.scan_time import drawn_s
@@ -35,7 +48,9 @@ from batchone.slicer.toolpath import toolpath_findings
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
 
 
-def slice_device(checked: CheckedDevice, approval: Approval, process: Process, machine: Machine) -> Build:
+def slice_device(
+    checked: CheckedDevice, approval: Approval, process: Process, machine: Machine, order: Order | None = None
+) -> Build:
     """Orient, place and slice an approved device, write its files, and read them back.
 
     Parameters
@@ -46,12 +61,16 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         The signed word on it; that its digest is the device's is verified by the caller.
     process, machine
         Profiles.
+    order
+        Where a person fixed which way up a part is built.
 
     Raises
     ------
     CheckFailed
-        A finding of the device failed and was not waived, a vat would seal a cup whichever way up the part is made, a piece of a
-        layer lies on nothing, or a support touches a functional face.
+        A finding of the device failed and was not waived, a functional face needs a support whichever way up the part is made, a
+        vat would seal a cup, a piece of a layer lies on nothing, or a support touches a functional face.
+        A finding of the device failed and was not waived, a functional face needs a support whichever way up the part is made,
+        or a vat would seal a cup.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -65,7 +84,10 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
         )
     _refuse_mismatch(process, machine)
     parts = checked.device.parts
-    ways, cups = _ways(parts, process, machine)
+    fixed = order.build.up if order else {}
+    ways, cups = _ways(parts, process, machine, fixed)
+    functional = [functional_finding(part, stance, process) for part, (stance, _) in zip(parts, ways, strict=True)]
+    _refuse_supports_on_functional(checked, functional, fixed=bool(fixed))
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
             f"a vat seals cups of {', '.join(part.name for part, cup in zip(parts, cups, strict=True) if cup.verdict == 'fail')}",
@@ -107,7 +129,7 @@ def slice_device(checked: CheckedDevice, approval: Approval, process: Process, m
             support_mm3=sum(support.volume_mm3 for support in supports),
             scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
         ),
-        findings=(*findings, *cups, *carrying),
+        findings=(*findings, *functional, *cups, *carrying),
         part_3mf=part_3mf,
         supports=supports,
     )
@@ -153,13 +175,21 @@ def _with_images(build: Build, layers: Layers, machine: Machine) -> Build:
     return replace(build, images=images, findings=(*build.findings, *findings))
 
 
-def _ways(parts: tuple[Part, ...], process: Process, machine: Machine) -> tuple[list[tuple[Stance, Supported]], list[Finding]]:
+def _ways(
+    parts: tuple[Part, ...], process: Process, machine: Machine, up: Mapping[str, Vector]
+) -> tuple[list[tuple[Stance, Supported]], list[Finding]]:
     """How each part stands and what carries it; in a vat so that no cup is sealed, and what is sealed of each."""
     width, depth, height = usable_box_mm(machine)
     box_mm = (width, depth, height - lift_mm(process))
+    if unknown := sorted(set(up) - {part.name for part in parts}):
+        raise OrderError(
+            f"build.up names {', '.join(map(repr, unknown))}; the parts are {', '.join(part.name for part in parts)}",
+            hint="give the direction of a part of this device",
+        )
+    standing = [stances(part, process, box_mm=box_mm, up=up.get(part.name)) for part in parts]
     if process.kind != "vat":
-        return [carried_way(part, stances(part, process, box_mm=box_mm), process) for part in parts], []
-    found = [without_cups(part, stances(part, process, box_mm=box_mm), process) for part in parts]
+        return [carried_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)], []
+    found = [without_cups(part, ways, process) for part, ways in zip(parts, standing, strict=True)]
     ways = [carried_way(part, [stance], process) for part, (stance, _) in zip(parts, found, strict=True)]
     return ways, [finding for _, finding in found]
 
@@ -175,6 +205,14 @@ def _refuse_failed(checked: CheckedDevice, findings: tuple[Finding, ...]) -> Non
     if failed:
         text = "; ".join(f"{f.what}: {f.value:g} {f.unit}".rstrip() + f", {f.limit}" for f in failed)
         raise CheckFailed(f"the part cannot be carried as it stands: {text}", (*checked.findings, *findings), hint=failed[0].hint)
+
+
+def _refuse_supports_on_functional(checked: CheckedDevice, findings: Sequence[Finding], *, fixed: bool) -> None:
+    failed = [finding for finding in findings if finding.verdict == "fail"]
+    if failed:
+        said = "; ".join(f"{finding.what} is {finding.value:.1f} mm2, at most 0 mm2" for finding in failed)
+        hint = "give another direction in [build] up of the order, or none" if fixed else failed[0].hint
+        raise CheckFailed(f"supports would touch functional faces: {said}", (*checked.findings, *findings), hint=hint)
 
 
 def _refuse_mismatch(process: Process, machine: Machine) -> None:

@@ -1,12 +1,8 @@
 """Which way up a part is built.
 
-Directions are scored with a dimensionless cost, the lowest wins, ties go to the first:
-
-* ``lpbf``, ``vat``: (10 x functional area + other area that overhangs beyond the limit) / whole area
-  + 0.25 x height / largest extent.
-  Supports touch what overhangs: functional faces must stay free of them, the rest costs finishing, height costs time.
-* ``sls``: height / largest extent + (functional area + other area within 15 deg of the layers) / whole area.
-  Powder carries the part; height costs time, and flat faces parallel to the layers curl and show stair-steps.
+Some 1,000 directions are scored by what is measured in each (:mod:`batchone.slicer.directions`); the cost is the sum of weighted
+shares of those measures, the lowest wins, ties go to the first. In the cheapest, what overhangs is then looked at face by face
+(:mod:`batchone.slicer.overhang`): directions in which a functional face needs a support come last; the caller refuses them.
 
 An overhang angle is measured from the vertical: 0 deg is a wall, 90 deg a ceiling.
 """
@@ -16,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import manifold3d
@@ -23,16 +20,43 @@ import numpy as np
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import FloatArray, Part
+from batchone.pipeline.values import Finding, FloatArray, Orientation, Part, Vector, judge
+from batchone.slicer.directions import MEASURES, hull_of, scores
+from batchone.slicer.overhang import Overhang, Surface, overhang, surface
+from batchone.slicer.overhang import overhang_needing_support as overhang_needing_support
+from batchone.slicer.overhang import protected as protected
 
-_DIRECTIONS: Final = 300  # on the whole sphere: neighbours are about 11 deg apart
-_NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg; exact normals give the reported areas
+_DIRECTIONS: Final = 1000  # on the whole sphere: neighbours are about 6 deg apart
+_NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg, to find the planes of a part
 _FLAT_FACES: Final = 12  # the largest planes of the part that are tried as directions
 _FLAT_SHARE: Final = 0.01  # of the whole area, from which a plane counts as one of the part's own
-_FUNCTIONAL_WEIGHT: Final = 10.0  # project default: a functional face is worth ten others
-_HEIGHT_WEIGHT: Final = 0.25  # project default, lpbf and vat
-_FLAT_DEG: Final = 15.0  # project default, unverified: faces this close to the layer plane curl and show steps (sls)
+_STRAIGHT: Final = 0.02  # of a functional face's area, squared normals along its axis: a bore has less
+_ROUND: Final = 0.2  # the same across it: a bore has more, about half
 _COST_DIGITS: Final = 6  # numerical: costs that agree this far are ties
+_LOOKED_AT: Final = 24  # cheapest directions whose overhangs are looked at face by face; project default
+_MORE: Final = 48  # where none of them keeps functional faces free: those in which least of them overhangs; project default
+_ALIKE_DEG: Final = 10.0  # of directions closer than this the cheapest is looked at first; project default
+_APART_DEG: Final = 20.0  # directions closer than this are one to a reader; project default
+_SHOWN: Final = 5  # next best directions that are shown; project default
+
+# weight of each measure, as a share of: the part's whole area (mm2), that area x its largest extent (mm3), that extent (height),
+# the height of a layer (stair); project defaults, unverified: a functional face is worth ten others, a carried one four of height
+_WEIGHTS: Final = {
+    "lpbf": {
+        "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "height_mm": 0.25,
+        "stair_mm": 0.02, "jump_mm2": 0.1, "shrink_mm2": 0.1,
+    },
+    "vat": {
+        "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "height_mm": 0.25,
+        "stair_mm": 0.02, "jump_mm2": 0.1, "section_mm2": 0.1,
+    },
+    "sls": {"height_mm": 1.0, "flat_mm2": 1.0, "stair_mm": 0.02, "shrink_mm2": 0.1},
+}  # fmt: skip
+_AGAINST: Final = {  # what a lower value of is worth a higher one of another: the front that is shown
+    "lpbf": ("height_mm", "support_mm3", "functional_mm2"),
+    "vat": ("height_mm", "support_mm3", "functional_mm2"),
+    "sls": ("height_mm", "flat_mm2", "stair_mm"),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +72,11 @@ class Stance:
     overhang_mm2
         Area beyond the overhang limit that is not functional.
     functional_overhang_mm2
-        Functional area beyond the overhang limit.
+        Functional area that needs a support.
     criterion
         In words: what was minimised and what came out.
+    orientation
+        All directions and their measures, this one marked.
     """
 
     rotation: FloatArray
@@ -58,57 +84,134 @@ class Stance:
     overhang_mm2: float
     functional_overhang_mm2: float
     criterion: str
+    orientation: Orientation | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Facets:
-    """Area per direction: unit normals (k, 3), area of functional faces (k,) and of the others (k,), mm2."""
+class _Scored:
+    """A part's surface, the corners of its hull (h, 3), and the directions (k, 3) with measures (k, n) and costs (k,)."""
 
-    normals: FloatArray
-    functional_mm2: FloatArray
-    other_mm2: FloatArray
+    of: Surface
+    hull_mm: FloatArray
+    directions: FloatArray
+    measures: FloatArray
+    costs: FloatArray
+    process: Process
+    fixed: bool
 
-    @property
-    def whole_mm2(self) -> float:
-        return float(self.functional_mm2.sum() + self.other_mm2.sum())
 
-
-def stand(part: Part, process: Process, *, box_mm: tuple[float, float, float]) -> Stance:
+def stand(part: Part, process: Process, *, box_mm: tuple[float, float, float], up: Vector | None = None) -> Stance:
     """Choose how a part stands: the first of :func:`stances`, which raises when there is none."""
-    return next(stances(part, process, box_mm=box_mm))
+    return next(stances(part, process, box_mm=box_mm, up=up))
 
 
-def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float]) -> Iterator[Stance]:
-    """How a part may stand, the cheapest direction first: where it fits, turned to the smallest rectangle on the plate.
+def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float], up: Vector | None = None) -> Iterator[Stance]:
+    """How a part may stand, the best first: where it fits, turned to the smallest rectangle on the plate.
+
+    Those in which no functional face needs a support come first, by cost, the neighbours of cheaper ones later; the others after
+    all of them.
 
     Parameters
     ----------
     part
         In patient LPS mm.
     process
-        Kind and overhang limit.
+        Kind, overhang limit, and what may hang freely.
     box_mm
         Usable width, depth and height.
+    up
+        A person's choice, patient LPS: the only direction then.
 
     Raises
     ------
     MachineError
         The part fits in none of the directions tried.
     """
-    vertices = part.mesh.vertices_mm
-    exact = _facets(part)
-    pooled = _pooled(exact)
-    directions = _directions(part, pooled)
-    extents, rim = _reach(vertices, directions)
-    costs = np.round(_costs(pooled, directions, extents, process), _COST_DIGITS)
+    scored = _scored(part, process, up)
+    standing = _fitting(scored, _apart_first(scored), box_mm, part.name)
+    if not process.needs_supports:
+        for index, rotation, size in standing:
+            yield _stance(scored, index, rotation, size)
+        return
+    blocked = []
+    for one in islice(standing, _LOOKED_AT):
+        stance = _stance(scored, *one)
+        if stance.functional_overhang_mm2 == 0.0:
+            yield stance
+        else:
+            blocked.append(stance)
+    rest = list(standing)
+    if len(blocked) == _LOOKED_AT:
+        rest.sort(key=lambda one: float(scored.measures[one[0], MEASURES.index("functional_mm2")]))
+    for one in rest[:_MORE]:
+        stance = _stance(scored, *one)
+        if stance.functional_overhang_mm2 == 0.0:
+            yield stance
+        else:
+            blocked.append(stance)
+    yield from sorted(blocked, key=lambda stance: stance.functional_overhang_mm2)
+
+
+def functional_finding(part: Part, stance: Stance, process: Process) -> Finding:
+    """Judge how much of a part's functional faces needs a support as it stands: none may, for none can be there."""
+    of = surface(part)
+    found = overhang(of, stance.rotation[2], process)
+    area = found.needing_mm2 * found.functional
+    label = [float(area[part.face_labels == k].sum()) for k in range(len(part.labels))]
+    worst = [part.labels[k] for k in sorted(range(len(label)), key=lambda k: -label[k]) if label[k] > 0.0]
+    where = part.mesh.vertices_mm[part.mesh.faces[int(np.argmax(area))]].mean(axis=0) if worst else None
+    named = f" ({', '.join(worst[:3])})" if worst else ""
+    return judge(
+        "orient.functional", f"{part.name}: area of functional faces that needs a support{named}", float(area.sum()), "mm2",
+        high=0.0, hint="turn these faces to the side or up, make their overhang narrower, or choose a process without supports",
+        source=f"beyond {process.max_overhang_deg:g} deg ({process.sources.get('max_overhang_deg', '')}); free are ledges of "
+        f"{process.free_ledge_mm:g} mm, bridges of {process.free_bridge_mm:g} mm, holes of {process.free_hole_mm:g} mm",
+        where_mm=None if where is None else (float(where[0]), float(where[1]), float(where[2])),
+    )  # fmt: skip
+
+
+def _scored(part: Part, process: Process, up: Vector | None) -> _Scored:
+    of = surface(part)
+    directions = _directions(of) if up is None else np.array([up]) / np.linalg.norm(up)
+    measures = scores(of, directions, process)
+    hull = hull_of(part.mesh.vertices_mm)
+    extent = max(float(measures[:, MEASURES.index("height_mm")].max()), float(np.ptp(hull, axis=0).max()))
+    costs = np.round(_costs(measures, float(of.areas_mm2.sum()), extent, process), _COST_DIGITS)
+    return _Scored(of, hull, directions, measures, costs, process, up is not None)
+
+
+def _costs(measures: FloatArray, area_mm2: float, extent_mm: float, process: Process) -> FloatArray:
+    shares = {"mm": extent_mm, "mm2": area_mm2, "mm3": area_mm2 * extent_mm}
+    cost = np.zeros(len(measures))
+    for name, weight in _WEIGHTS[process.kind].items():
+        share = process.layer_mm if name == "stair_mm" else shares[name.rpartition("_")[2]]
+        cost += weight * measures[:, MEASURES.index(name)] / share
+    return cost
+
+
+def _apart_first(scored: _Scored) -> list[int]:
+    """The directions by cost, but those close to a cheaper one last: what blocks one blocks its neighbours."""
+    order = np.argsort(scored.costs, kind="stable")
+    taken = np.zeros(len(order), dtype=np.bool_)
+    near = np.zeros(len(order), dtype=np.bool_)
+    for index in order.tolist():
+        if not near[index]:
+            taken[index] = True
+            near |= scored.directions @ scored.directions[index] > math.cos(math.radians(_ALIKE_DEG))
+    return [*order[taken[order]].tolist(), *order[~taken[order]].tolist()]
+
+
+def _fitting(
+    scored: _Scored, order: list[int], box_mm: tuple[float, float, float], name: str
+) -> Iterator[tuple[int, FloatArray, tuple[float, float, float]]]:
+    """Directions in which the part fits, in that order: index, rotation, size; raises where there is none."""
     smallest: tuple[float, float, float] | None = None
     fits = False
-    for index in np.argsort(costs, kind="stable"):
-        up = directions[index]
-        for turned, size in _turned(vertices, rim, up, box_mm):
+    for index in order:
+        for turned, size in _turned(scored.hull_mm, scored.directions[index]):
             if all(side <= limit for side, limit in zip(size, box_mm, strict=True)):
                 fits = True
-                yield _stance(turned, size, exact, process, float(costs[index]))
+                yield index, turned, size
                 break
             if smallest is None or math.prod(size) < math.prod(smallest):
                 smallest = size
@@ -116,65 +219,48 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float])
         return
     assert smallest is not None
     raise MachineError(
-        f"part {part.name!r} is {_sizes(smallest)} mm at its most compact, the machine's usable box is {_sizes(box_mm)} mm",
+        f"part {name!r} is {_sizes(smallest)} mm at its most compact, the machine's usable box is {_sizes(box_mm)} mm",
         hint="choose a larger machine, or order the part in pieces",
     )
 
 
-def overhanging(normals: FloatArray, up: FloatArray, max_overhang_deg: float) -> FloatArray:
-    """1.0 where a face overhangs beyond the limit, else 0.0.
-
-    Parameters
-    ----------
-    normals
-        (n, 3) unit normals.
-    up
-        (3,) or (3, k): one or more build directions, as columns.
-    max_overhang_deg
-        From the vertical.
-    """
-    # numerical: a face exactly at the limit is allowed, whatever the rounding
-    limit = math.sin(math.radians(max_overhang_deg)) + 1e-9
-    return np.asarray((-(normals @ up) > limit).astype(np.float64))
-
-
-def _facets(part: Part) -> _Facets:
-    corners = part.mesh.vertices_mm[part.mesh.faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    twice = np.sqrt((cross**2).sum(axis=1))
-    normals = cross / np.where(twice > 0, twice, 1.0)[:, None]
-    names = {face.label for face in part.functional_faces}
-    wanted = np.array([label in names for label in part.labels] or [False])
-    functional = wanted[part.face_labels] if len(part.labels) else np.zeros(len(cross), dtype=bool)
-    return _Facets(normals, 0.5 * twice * functional, 0.5 * twice * ~functional)
-
-
-def _pooled(exact: _Facets) -> _Facets:
-    """Faces of about the same direction taken together."""
-    cell = np.rint(exact.normals * _NORMAL_CELLS).astype(np.int64) + _NORMAL_CELLS
-    side = 2 * _NORMAL_CELLS + 1
-    _, inverse = np.unique((cell[:, 0] * side + cell[:, 1]) * side + cell[:, 2], return_inverse=True)
-    count = int(inverse.max()) + 1
-    area = exact.functional_mm2 + exact.other_mm2
-    mean = np.stack([np.bincount(inverse, exact.normals[:, axis] * area, count) for axis in range(3)], axis=1)
-    length = np.linalg.norm(mean, axis=1)
-    normals = mean / np.where(length > 0, length, 1.0)[:, None]
-    functional, other = (np.bincount(inverse, weights, count) for weights in (exact.functional_mm2, exact.other_mm2))
-    return _Facets(normals, functional.astype(np.float64), other.astype(np.float64))
-
-
-def _directions(part: Part, pooled: _Facets) -> FloatArray:
-    """Build directions to try, (k, 3): the principal axes, the part's own planes, and a sphere turned with the axes."""
-    axes = _principal_axes(part)
-    area = pooled.functional_mm2 + pooled.other_mm2
-    largest = np.argsort(-area, kind="stable")[:_FLAT_FACES]
-    planes = pooled.normals[largest[area[largest] >= _FLAT_SHARE * pooled.whole_mm2]]
+def _directions(of: Surface) -> FloatArray:
+    """Build directions to try, (k, 3): principal axes, the part's planes and bores, and a sphere turned with the axes."""
+    axes = _principal_axes(of.part)
     step = np.arange(_DIRECTIONS) + 0.5  # Fibonacci sphere
     height = 1.0 - 2.0 * step / _DIRECTIONS
     turn = step * math.pi * (3.0 - math.sqrt(5.0))
     ring = np.sqrt(1.0 - height**2)
     sphere = np.stack([ring * np.cos(turn), ring * np.sin(turn), height], axis=1)
-    return np.concatenate([axes.T, -axes.T, -planes, planes, sphere @ axes.T])
+    own = np.concatenate([axes.T, _planes(of), _bores(of)])
+    return np.concatenate([own, -own, sphere @ axes.T])
+
+
+def _planes(of: Surface) -> FloatArray:
+    """(k, 3) normals of the largest planes of a part."""
+    cell = np.rint(of.normals * _NORMAL_CELLS).astype(np.int64) + _NORMAL_CELLS
+    side = 2 * _NORMAL_CELLS + 1
+    _, which = np.unique((cell[:, 0] * side + cell[:, 1]) * side + cell[:, 2], return_inverse=True)
+    area = np.bincount(which, of.areas_mm2)
+    mean = np.stack([np.bincount(which, of.normals[:, axis] * of.areas_mm2) for axis in range(3)], axis=1)
+    largest = np.argsort(-area, kind="stable")[:_FLAT_FACES]
+    largest = largest[area[largest] >= _FLAT_SHARE * area.sum()]
+    return np.asarray(mean[largest] / np.linalg.norm(mean[largest], axis=1)[:, None])
+
+
+def _bores(of: Surface) -> FloatArray:
+    """(k, 3) axes of the functional faces that are round about one."""
+    part = of.part
+    names = {face.label for face in part.functional_faces}
+    found = []
+    for index in [k for k, label in enumerate(part.labels) if label in names]:
+        mine = part.face_labels == index
+        spread = np.einsum("n,ni,nj->ij", of.areas_mm2[mine], of.normals[mine], of.normals[mine])
+        if np.trace(spread) > 0.0:
+            values, axes = np.linalg.eigh(spread / np.trace(spread))
+            if values[0] < _STRAIGHT and values[1] > _ROUND:
+                found.append(axes[:, 0] * (1.0 if axes[np.argmax(np.abs(axes[:, 0])), 0] > 0.0 else -1.0))
+    return np.array(found).reshape(-1, 3)
 
 
 def _principal_axes(part: Part) -> FloatArray:
@@ -192,47 +278,13 @@ def _principal_axes(part: Part) -> FloatArray:
     return np.asarray(axes)
 
 
-def _reach(points: FloatArray, directions: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Extent of the points along each direction, (k,) mm, and the points that are outermost in some direction, (n, 3)."""
-    extents = np.empty(len(directions))
-    outermost: set[int] = set()
-    for begin in range(0, len(directions), 16):  # in blocks: memory stays at 16 numbers a vertex
-        along = directions[begin : begin + 16] @ points.T
-        low, high = along.argmin(axis=1), along.argmax(axis=1)
-        row = np.arange(len(along))
-        extents[begin : begin + 16] = along[row, high] - along[row, low]
-        outermost.update(low.tolist(), high.tolist())
-    return extents, points[sorted(outermost)]
-
-
-def _costs(facets: _Facets, directions: FloatArray, extents: FloatArray, process: Process) -> FloatArray:
-    height = extents / extents.max()
-    along = facets.normals @ directions.T
-    if process.kind == "sls":
-        bad = (np.abs(along) > math.cos(math.radians(_FLAT_DEG))).astype(np.float64)
-        area = (facets.functional_mm2 + facets.other_mm2)[:, None]
-        return np.asarray(height + (bad * area).sum(axis=0) / facets.whole_mm2)
-    bad = overhanging(facets.normals, directions.T, process.max_overhang_deg)
-    weighted = (_FUNCTIONAL_WEIGHT * facets.functional_mm2 + facets.other_mm2)[:, None]
-    return np.asarray((bad * weighted).sum(axis=0) / facets.whole_mm2 + _HEIGHT_WEIGHT * height)
-
-
-def _turned(
-    vertices: FloatArray, rim: FloatArray, up: FloatArray, box_mm: tuple[float, float, float]
-) -> Iterator[tuple[FloatArray, tuple[float, float, float]]]:
-    """The rotation that stands ``up`` and lays the smallest rectangle along x, then along y, with the size that results.
-
-    When the few ``rim`` points alone do not fit, neither does the part: then the rim's size is given.
-    """
+def _turned(points: FloatArray, up: FloatArray) -> Iterator[tuple[FloatArray, tuple[float, float, float]]]:
+    """The rotation that stands ``up`` and lays the smallest rectangle along x, then along y, with the size that results."""
     axis = np.eye(3)[int(np.argmin(np.abs(up)))]
     x = np.cross(axis, up)
     x /= np.linalg.norm(x)
     upright = np.stack([x, np.cross(up, x), up])
     quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    points = rim
-    rough = _smallest_rectangle(rim @ upright.T) @ upright
-    if _fits(rim, rough, box_mm) or _fits(rim, quarter @ rough, box_mm):
-        points = vertices
     rotation = _smallest_rectangle(points @ upright.T) @ upright
     for turned in (rotation, quarter @ rotation):
         yield turned, _size(points, turned)
@@ -257,25 +309,36 @@ def _size(points: FloatArray, rotation: FloatArray) -> tuple[float, float, float
     return (float(size[0]), float(size[1]), float(size[2]))
 
 
-def _fits(points: FloatArray, rotation: FloatArray, box_mm: tuple[float, float, float]) -> bool:
-    return all(side <= limit for side, limit in zip(_size(points, rotation), box_mm, strict=True))
-
-
-def _stance(rotation: FloatArray, size: tuple[float, float, float], exact: _Facets, process: Process, cost: float) -> Stance:
-    bad = overhanging(exact.normals, rotation[2], process.max_overhang_deg)
-    functional = float((bad * exact.functional_mm2).sum())
-    other = float((bad * exact.other_mm2).sum())
-    if process.kind == "sls":
-        rule = f"least (height / largest extent + share of area within {_FLAT_DEG:g} deg of the layers)"
-    else:
-        rule = (
-            f"least (share of area that overhangs beyond {process.max_overhang_deg:g} deg, functional faces "
-            f"{_FUNCTIONAL_WEIGHT:g} times, + {_HEIGHT_WEIGHT:g} x height / largest extent)"
-        )
+def _stance(scored: _Scored, index: int, rotation: FloatArray, size: tuple[float, float, float]) -> Stance:
+    process, of = scored.process, scored.of
+    found: Overhang = overhang(of, rotation[2], process)
+    other = float(of.areas_mm2[found.beyond & ~of.protected].sum())
+    functional = float((found.needing_mm2 * found.functional).sum())
+    rule = " + ".join(f"{weight:g} {name.rpartition('_')[0]}" for name, weight in _WEIGHTS[process.kind].items())
+    how = "as ordered" if scored.fixed else f"least of {len(scored.directions)} directions"
+    measured = dict(zip(MEASURES, scored.measures[index].tolist(), strict=True))
     criterion = (
-        f"{rule}: cost {cost:.4f}, height {size[2]:.2f} mm, overhang {other:.1f} mm2, on functional faces {functional:.1f} mm2"
+        f"{how} by shares of {rule}: cost {scored.costs[index]:.4f}, height {size[2]:.2f} mm, overhang {other:.1f} mm2, "
+        f"supports about {measured['support_mm3']:.0f} mm3, functional faces that need one {functional:.1f} mm2"
     )
-    return Stance(rotation, size, other, functional, criterion)
+    orientation = Orientation(
+        scored.fixed, MEASURES, scored.directions, scored.measures, scored.costs, index, _front(scored, index)
+    )
+    return Stance(rotation, size, other, functional, criterion, orientation)
+
+
+def _front(scored: _Scored, chosen: int) -> tuple[int, ...]:
+    """The next best directions: none other is better in all that is weighed up, and they lie apart; cheapest first."""
+    table = scored.measures[:, [MEASURES.index(name) for name in _AGAINST[scored.process.kind]]]
+    shown = [chosen]
+    for index in np.argsort(scored.costs, kind="stable").tolist():
+        near = scored.directions[shown] @ scored.directions[index] > math.cos(math.radians(_APART_DEG))
+        better = np.all(table <= table[index], axis=1) & np.any(table < table[index], axis=1)
+        if not near.any() and not better.any():
+            shown.append(index)
+        if len(shown) > _SHOWN:
+            break
+    return tuple(shown[1:])
 
 
 def _sizes(box: tuple[float, float, float]) -> str:

@@ -45,7 +45,7 @@ def place(
         pose: FloatArray = np.eye(4)
         pose[:3, :3] = stance.rotation
         pose[:3, 3] = np.array([corner[0] + machine.plate_margin_mm, corner[1] + machine.plate_margin_mm, lift_mm]) - low
-        placements.append(Placement(part.name, pose, stance.criterion))
+        placements.append(Placement(part.name, pose, stance.criterion, stance.orientation))
     return tuple(placements)
 
 

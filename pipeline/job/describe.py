@@ -18,10 +18,12 @@ from batchone.pipeline.job.manifest import (
     ApprovalEntry,
     BuildEntry,
     DicomEntry,
+    DirectionEntry,
     FaceEntry,
     FindingEntry,
     ImagesEntry,
     JobManifest,
+    OrientationEntry,
     PartEntry,
     PlacementEntry,
     Row,
@@ -37,7 +39,7 @@ from batchone.pipeline.job.toolpath import toolpath_figures
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Part, Plan, Scan
+from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Orientation, Part, Plan, Scan
 
 _LIBRARIES = (
     "batchone",
@@ -189,7 +191,6 @@ def _labelled_area(part: Part, label: str) -> float:
 def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
     build, process = case.build, case.process
     estimate = build.estimate
-    placements = tuple(PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion) for p in build.placements)
     supports = tuple(
         SupportEntry(
             part=support.part,
@@ -200,6 +201,10 @@ def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
             figures=measure_mesh(support.mesh),
         )
         for support in build.supports
+    )
+    placements = tuple(
+        PlacementEntry(part=p.part, pose=_rows(p.pose), criterion=p.criterion, orientation=_orientation_entry(p.orientation))
+        for p in build.placements
     )
     return BuildEntry(
         layers=estimate.layers,
@@ -234,6 +239,23 @@ def _images_entry(build: Build, machine: Machine) -> ImagesEntry | None:
         return None
     mask = machine.mask
     return ImagesEntry(pixel_mm=mask.pixel_mm, corner_mm=mask.corner_mm, figures=image_figures(build.images))
+
+
+def _orientation_entry(orientation: Orientation | None) -> OrientationEntry | None:
+    if orientation is None:
+        return None
+    return OrientationEntry(
+        fixed=orientation.fixed,
+        directions=len(orientation.directions),
+        chosen=_direction_entry(orientation, orientation.chosen),
+        next_best=tuple(_direction_entry(orientation, index) for index in orientation.next_best),
+    )
+
+
+def _direction_entry(orientation: Orientation, index: int) -> DirectionEntry:
+    x, y, z = orientation.directions[index].tolist()
+    measures = dict(zip(orientation.names, orientation.measures[index].tolist(), strict=True))
+    return DirectionEntry(up=(x, y, z), cost=float(orientation.costs[index]), measures=measures)
 
 
 def _rows(pose: FloatArray) -> tuple[Row, Row, Row, Row]:

@@ -19,6 +19,7 @@ from batchone.pipeline.job.gaps import gap_pictures
 from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.medical import medical_blocks
+from batchone.pipeline.job.orientation_picture import orientation_pictures
 from batchone.pipeline.job.pictures import make_pictures
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
 from batchone.pipeline.job.report import build_report, clinical_report
@@ -90,6 +91,7 @@ def package(
             *gap_pictures(anatomy, checked.device, plan),
             *seat_pictures(anatomy, checked.device, plan),
             *support_picture(case.build, checked.device),
+            *orientation_pictures(build),
             *closeups(shown(checked.findings, approval.waivers), checked.device),
         )
         for picture in pictures:

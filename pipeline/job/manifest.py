@@ -76,12 +76,30 @@ class ApprovalEntry(Model):
     waivers: tuple[WaiverEntry, ...] = ()
 
 
+class DirectionEntry(Model):
+    """A direction in which a part may be built: ``up`` in patient LPS, its cost, and what was measured, units in the names."""
+
+    up: Vector
+    cost: float
+    measures: dict[str, float]
+
+
+class OrientationEntry(Model):
+    """Which way up a part is built: ``fixed`` by a person or chosen among ``directions``; and the next best, cheapest first."""
+
+    fixed: bool
+    directions: int
+    chosen: DirectionEntry
+    next_best: tuple[DirectionEntry, ...]
+
+
 class PlacementEntry(Model):
     """Where a part stands: ``pose`` maps patient LPS to the machine's plate frame, mm."""
 
     part: str
     pose: tuple[Row, Row, Row, Row]
     criterion: str
+    orientation: OrientationEntry | None = None
 
 
 class ToolpathEntry(Model):

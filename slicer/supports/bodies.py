@@ -16,10 +16,11 @@ from batchone.pipeline.process import Process, Supports
 from batchone.pipeline.values import FloatArray, Mesh, Part, Support
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance
+from batchone.slicer.overhang import protected
 from batchone.slicer.supports.block import walls
 from batchone.slicer.supports.check import carried
 from batchone.slicer.supports.columns import STEP_MM, Columns, Obstacles, columns_of, obstacles
-from batchone.slicer.supports.needs import Numbers, Underside, protected_faces, underside
+from batchone.slicer.supports.needs import Numbers, Underside, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
 
 _TRIES: Final = 12  # ways up that are looked at, the cheapest first; project default
@@ -95,8 +96,8 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
     if not process.needs_supports or made is None:
         return Supported(None, 0.0)
     columns = columns_of(placed, margin_mm=0.5 * process.part_spacing_mm)
-    protected = protected_faces(part)
-    around = obstacles(placed, protected, columns)
+    kept_free = protected(part)
+    around = obstacles(placed, kept_free, columns)
     under = underside(
         placed, columns, max_overhang_deg=process.max_overhang_deg, free_mm=made.free_overhang_mm, dip_mm=0.5 * process.layer_mm
     )
@@ -109,7 +110,7 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
             f"supports of {part.name!r} have {solid.volume():.3f} mm3, must be above 0: {solid.status()}",
             hint="stand the part another way",
         )
-    contact, functional = _touched(placed, protected, solid)
+    contact, functional = _touched(placed, kept_free, solid)
     out = solid.to_mesh64()
     mesh = Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts).astype(np.int32))
     support = Support(part.name, kinds, mesh, float(solid.volume()), contact, len(solid.decompose()))

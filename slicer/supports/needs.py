@@ -13,9 +13,9 @@ from numba import njit
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from batchone.pipeline.values import FloatArray, Mesh, Part
-from batchone.slicer.orient import overhanging
-from batchone.slicer.supports.columns import STEP_MM, Columns, Flags
+from batchone.pipeline.values import FloatArray, Mesh
+from batchone.slicer.overhang import beyond_limit
+from batchone.slicer.supports.columns import STEP_MM, Columns
 
 _ON_PLATE_MM: Final = 1e-3  # numerical: what lies so near to the plate stands on it
 _LINK_MM: Final = 2.0 * STEP_MM  # numerical: neighbours of one overhang differ by no more in height
@@ -59,12 +59,6 @@ class Underside:
         _carry(self.start, self.beside, self.cost_mm, reach_mm, places)
 
 
-def protected_faces(part: Part) -> Flags:
-    """(m,) triangles of functional faces: no support may touch them."""
-    names = {face.label for face in part.functional_faces}
-    return np.isin(part.face_labels, [k for k, label in enumerate(part.labels) if label in names])
-
-
 def underside(mesh: Mesh, columns: Columns, *, max_overhang_deg: float, free_mm: float, dip_mm: float) -> Underside:
     """Look at a closed mesh from below, as it stands on or above the plate.
 
@@ -81,7 +75,7 @@ def underside(mesh: Mesh, columns: Columns, *, max_overhang_deg: float, free_mm:
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.sqrt((cross**2).sum(axis=1))
     normals = cross / np.where(length > 0.0, length, 1.0)[:, None]
-    hangs = overhanging(normals, np.array([0.0, 0.0, 1.0]), max_overhang_deg) > 0.0
+    hangs = beyond_limit(normals, np.array([0.0, 0.0, 1.0]), max_overhang_deg)
     position = np.arange(len(columns.height_mm)) - np.repeat(columns.start[:-1], np.diff(columns.start))
     into = np.flatnonzero(position % 2 == 0)
     number = np.full(len(columns.height_mm), -1, dtype=np.int64)

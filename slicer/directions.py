@@ -1,0 +1,208 @@
+"""What a part costs in each of many build directions: areas by its triangles, volumes and sections by pooled surface elements.
+
+Elements are what of the surface lies in one cell of a grid and faces about the same way: their areas as vectors add up exactly,
+so the section at a height, which is the flux through what lies below, is right to within a cell. Supports are seen in columns of
+a cell's width: from what overhangs down to the highest face below it that looks up, else to the plate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import manifold3d
+import numpy as np
+from numba import njit, prange
+
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import FloatArray
+from batchone.slicer.overhang import Surface, middles_of
+
+MEASURES: Final = (
+    "overhang_mm2", "functional_mm2", "flat_mm2", "stair_mm", "height_mm",
+    "support_mm3", "contact_mm2", "section_mm2", "jump_mm2", "shrink_mm2",
+)  # fmt: skip
+FLAT_DEG: Final = 15.0  # project default, unverified: faces this close to the layer plane curl and show steps (sls)
+_CELLS: Final = 48  # numerical: cells along the largest extent, 1 to 4 mm for devices of 50 to 200 mm
+_FACING: Final = 6  # numerical: elements face the same way within 1/6, about 10 deg
+_RUN: Final = 2048  # triangles at a time, so that they stay in the processor's cache
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Elements:
+    """Surface elements: middles (e, 3) mm, areas as vectors (e, 3) mm2; and the width of a cell, mm."""
+
+    middles_mm: FloatArray
+    areas_mm2: FloatArray
+    cell_mm: float
+
+
+def scores(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
+    """Measures of a part in build directions.
+
+    Parameters
+    ----------
+    of
+        The part's surface, patient LPS mm, closed.
+    directions
+        (k, 3) unit vectors that are up, patient LPS.
+    process
+        Overhang limit and height of a layer.
+
+    Returns
+    -------
+    FloatArray
+        (k, 10), the columns of ``MEASURES``: area beyond the overhang limit that is not functional, and that is (before what may
+        hang freely); area within 15 deg of the layers; root mean square of layer x cosine over functional faces; height; volume
+        of supports, and area where they touch the part, seen from above; the largest layer, the largest change of a layer
+        within a cell, and the mean layer that a place of the part lies in, which shrinks at once.
+    """
+    directions = np.ascontiguousarray(directions)
+    limit = math.sin(math.radians(process.max_overhang_deg)) + 1e-9  # as in beyond_limit
+    along = of.normals.T.copy()
+    functional = of.areas_mm2 * of.protected
+    areas = _areas(along, of.areas_mm2 - functional, functional, directions, limit, math.cos(math.radians(FLAT_DEG)))
+    areas[:, 3] = process.layer_mm * np.sqrt(areas[:, 3] / max(float(functional.sum()), np.finfo(np.float64).tiny))
+    low, high = reach(of.part.mesh.vertices_mm, directions)
+    elements = _elements(of)
+    rest = _columns(elements.middles_mm, elements.areas_mm2, directions, low, high, limit, elements.cell_mm)
+    return np.column_stack([areas, high - low, rest])
+
+
+def reach(points_mm: FloatArray, directions: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest of points (n, 3) along each direction: (k,), (k,) mm."""
+    along = hull_of(points_mm) @ directions.T
+    return along.min(axis=0), along.max(axis=0)
+
+
+def hull_of(points_mm: FloatArray) -> FloatArray:
+    """The corners (h, 3) of the convex hull of points, mm; the points themselves where they span no volume."""
+    hull = manifold3d.Manifold.hull_points(np.ascontiguousarray(points_mm)).to_mesh64().vert_properties[:, :3]
+    return np.asarray(hull if len(hull) else points_mm, dtype=np.float64)
+
+
+@njit("f8[:, ::1](f8[:, ::1], f8[::1], f8[::1], f8[:, ::1], f8, f8)", cache=True, parallel=True, fastmath=True)
+def _areas(normals, other, functional, directions, limit, flat):  # type: ignore[no-untyped-def]
+    """(k, 4) sums over triangles: other and functional area beyond the limit, area that is flat, functional area x cosine^2."""
+    count = directions.shape[0]
+    found = np.zeros((count, 4))
+    for k in prange(count):
+        x, y, z = directions[k, 0], directions[k, 1], directions[k, 2]
+        for begin in range(0, normals.shape[1], _RUN):
+            end = min(begin + _RUN, normals.shape[1])
+            a = b = c = d = 0.0
+            for t in range(begin, end):
+                cosine = normals[0, t] * x + normals[1, t] * y + normals[2, t] * z
+                hangs = -cosine > limit
+                a += other[t] if hangs else 0.0
+                b += functional[t] if hangs else 0.0
+                c += other[t] + functional[t] if abs(cosine) > flat else 0.0
+                d += functional[t] * cosine * cosine
+            found[k, 0] += a
+            found[k, 1] += b
+            found[k, 2] += c
+            found[k, 3] += d
+    return found
+
+
+def _elements(of: Surface) -> _Elements:
+    vertices = of.part.mesh.vertices_mm
+    cell = float(np.ptp(hull_of(vertices), axis=0).max()) / _CELLS
+    middles, face = middles_of(vertices[of.part.mesh.faces], cell)
+    area = (of.areas_mm2 / np.bincount(face, minlength=len(of.areas_mm2)))[face]
+    place = np.floor((middles - vertices.min(axis=0)) / cell).astype(np.int64)
+    facing = np.rint(of.normals[face] * _FACING).astype(np.int64) + _FACING
+    key = np.zeros(len(face), dtype=np.int64)
+    for column, size in [*((place[:, i], 2 * _CELLS) for i in range(3)), *((facing[:, i], 2 * _FACING + 1) for i in range(3))]:
+        key = key * size + column
+    _, which = np.unique(key, return_inverse=True)
+    pooled = [np.bincount(which, weight) for weight in (area, *(area * middles.T), *(area * of.normals[face].T))]
+    whole = np.maximum(pooled[0], np.finfo(np.float64).tiny)
+    return _Elements(np.stack(pooled[1:4], axis=1) / whole[:, None], np.stack(pooled[4:], axis=1), cell)
+
+
+@njit("Tuple((i8[::1], i8))(f8[:, ::1], f8[::1], f8)", cache=True)
+def _column_of(middles, up, cell_mm):  # type: ignore[no-untyped-def]
+    """The column (e,) that each element stands in, seen from above, and how many there are."""
+    across = np.zeros(3)
+    across[np.argmin(np.abs(up))] = 1.0
+    first = np.cross(across, up)
+    first /= np.sqrt((first**2).sum())
+    second = np.cross(up, first)
+    v = np.empty(middles.shape[0])
+    w = np.empty(middles.shape[0])
+    for e in range(middles.shape[0]):
+        v[e] = middles[e, 0] * first[0] + middles[e, 1] * first[1] + middles[e, 2] * first[2]
+        w[e] = middles[e, 0] * second[0] + middles[e, 1] * second[1] + middles[e, 2] * second[2]
+    low_v, low_w = v.min(), w.min()
+    rows = int((w.max() - low_w) / cell_mm) + 1
+    column = np.empty(middles.shape[0], np.int64)
+    for e in range(middles.shape[0]):
+        column[e] = int((v[e] - low_v) / cell_mm) * rows + int((w[e] - low_w) / cell_mm)
+    return column, column.max() + 1
+
+
+@njit("UniTuple(f8, 2)(f8[:, ::1], f8[::1], f8[::1], i8[::1], i8, f8, f8)", cache=True)
+def _supports(areas, height, rise, column, count, limit, cell_mm):  # type: ignore[no-untyped-def]
+    """Volume below what overhangs, and its area seen from above with that of what it stands on where that is the part."""
+    begin = np.zeros(count + 1, np.int64)
+    for e in range(column.shape[0]):
+        begin[column[e] + 1] += 1 if rise[e] > 0.0 else 0
+    for c in range(count):
+        begin[c + 1] += begin[c]
+    tops = np.empty(begin[count])
+    filled = begin.copy()
+    for e in range(column.shape[0]):
+        if rise[e] > 0.0:
+            tops[filled[column[e]]] = height[e]
+            filled[column[e]] += 1
+    volume = contact = 0.0
+    for e in range(column.shape[0]):
+        size = math.sqrt(areas[e, 0] ** 2 + areas[e, 1] ** 2 + areas[e, 2] ** 2)
+        if -rise[e] <= limit * size:
+            continue
+        # the upper side of a sheet that slopes as the element does is not below it, though it may be in its column
+        own = cell_mm * math.sqrt(max(size * size - rise[e] * rise[e], 0.0)) / -rise[e]
+        floor = 0.0
+        for i in range(begin[column[e]], begin[column[e] + 1]):
+            if floor < tops[i] < height[e] - own:
+                floor = tops[i]
+        volume -= rise[e] * (height[e] - floor)
+        contact -= rise[e] * (2.0 if floor > 0.0 else 1.0)
+    return volume, contact
+
+
+@njit("UniTuple(f8, 3)(f8[::1], f8[::1], i8, f8)", cache=True)
+def _sections(height, rise, levels, cell_mm):  # type: ignore[no-untyped-def]
+    """Largest section, largest change of it from level to level, and the mean section of the material."""
+    flux = np.zeros(levels)
+    for e in range(height.shape[0]):
+        flux[min(int(height[e] / cell_mm), levels - 1)] -= rise[e]
+    section = largest = change = whole = squares = 0.0
+    for level in range(levels):
+        section += flux[level]
+        largest = max(largest, section)
+        change = max(change, abs(flux[level]))
+        whole += max(section, 0.0)
+        squares += section * section
+    return largest, change, squares / whole if whole > 0.0 else 0.0
+
+
+@njit("f8[:, ::1](f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[::1], f8[::1], f8, f8)", cache=True, parallel=True)
+def _columns(middles, areas, directions, low, high, limit, cell_mm):  # type: ignore[no-untyped-def]
+    """(k, 5) volume and contact of supports, largest section, largest change of it, and mean section of the material."""
+    found = np.zeros((directions.shape[0], 5))
+    for k in prange(directions.shape[0]):
+        height = np.empty(middles.shape[0])
+        rise = np.empty(middles.shape[0])
+        for e in range(middles.shape[0]):
+            height[e] = -low[k]
+            rise[e] = 0.0
+            for i in range(3):
+                height[e] += middles[e, i] * directions[k, i]
+                rise[e] += areas[e, i] * directions[k, i]
+        column, count = _column_of(middles, directions[k], cell_mm)
+        found[k, 0], found[k, 1] = _supports(areas, height, rise, column, count, limit, cell_mm)
+        found[k, 2], found[k, 3], found[k, 4] = _sections(height, rise, int((high[k] - low[k]) / cell_mm) + 1, cell_mm)
+    return found

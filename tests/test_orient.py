@@ -1,0 +1,235 @@
+"""Which way up: what of an overhang needs a support, measures against known bodies, the choice, a person's word."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import replace
+
+import manifold3d
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchone.design.families import load_families
+from batchone.pipeline.errors import CheckFailed, OrderError
+from batchone.pipeline.job.orientation_picture import orientation_png
+from batchone.pipeline.order import BuildWishes, Order, parse_order
+from batchone.pipeline.values import Approval, CheckedDevice, Device, FloatArray, FunctionalFace, Mesh, Part
+from batchone.slicer.directions import MEASURES, scores
+from batchone.slicer.make import slice_device
+from batchone.slicer.orient import functional_finding, overhang_needing_support, protected, stances, stand
+from batchone.slicer.overhang import overhang, surface
+from batchone.slicer.profiles import load_machine, load_process
+
+Solid = manifold3d.Manifold
+TI, RESIN, POWDER = load_process("ti64-lpbf"), load_process("guide-resin"), load_process("pa12-sls")
+BOX_MM = (240.0, 240.0, 325.0)
+UP = np.array([0.0, 0.0, 1.0])
+STRICT = TI.model_copy(update={"least_support_mm2": 0.0})
+
+
+def part_of(solid: Solid, *, functional: tuple[float, float, float] | None = None) -> Part:
+    """A part; its faces with that normal are functional."""
+    out = solid.to_mesh64()
+    mesh = Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts).astype(np.int32))
+    corners = mesh.vertices_mm[mesh.faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    wanted = np.array(functional or (0.0, 0.0, 0.0))
+    facing = cross @ wanted > 0.999 * np.linalg.norm(cross, axis=1) if functional else np.zeros(len(cross), dtype=np.bool_)
+    return Part("part", mesh, facing.astype(np.int16), ("rest", "contact"), (FunctionalFace("contact", "fit", 0.1),))
+
+
+def in_need(solid: Solid, process: object, up: FloatArray = UP) -> float:
+    """Area above the bottom that needs a support, mm2: what lies on the plate always does."""
+    part = part_of(solid)
+    found = overhang(surface(part), up, process)  # type: ignore[arg-type]
+    middles = part.mesh.vertices_mm[part.mesh.faces].mean(axis=1) @ up
+    return float(found.needing_mm2[middles > middles.min() + 0.5].sum())
+
+
+def holed(diameter_mm: float) -> Solid:
+    return Solid.cube((20, 20, 20), True) - Solid.cylinder(60, diameter_mm / 2, diameter_mm / 2, 96, True).rotate((0, 90, 0))
+
+
+def slotted(width_mm: float) -> Solid:
+    return Solid.cube((60, 20, 20), True) - Solid.cube((width_mm, 40, 5), True)
+
+
+def shelf(width_mm: float) -> Solid:
+    return Solid.cube((10, 10, 20), True) + Solid.cube((width_mm, 10, 2)).translate((5, -5, 3))
+
+
+@pytest.mark.parametrize(
+    ("body", "process", "inside_mm", "outside_mm"),
+    [
+        (holed, STRICT, 5.9, 6.2), (slotted, STRICT, 1.9, 2.1), (shelf, STRICT, 0.45, 0.6),
+        (slotted, RESIN, 20.9, 21.3), (shelf, RESIN, 0.95, 1.1),
+    ],
+)  # fmt: skip
+def test_holes_bridges_and_ledges_are_free_up_to_their_limit(body, process, inside_mm, outside_mm) -> None:  # type: ignore[no-untyped-def]
+    assert in_need(body(inside_mm), process) == 0.0
+    assert in_need(body(outside_mm), process) > 0.0
+
+
+@pytest.mark.parametrize("tilt", [(0.0, 5.0, 0.0), (0.0, 30.0, 0.0), (30.0, 0.0, 0.0)])
+def test_a_small_hole_is_free_however_it_slopes(tilt: tuple[float, float, float]) -> None:
+    found = overhang(surface(part_of(holed(2.0).rotate(tilt))), UP, STRICT)
+    assert found.needing_mm2.sum() == pytest.approx(400.0)  # the block's lower side alone
+
+
+@pytest.mark.parametrize(("slope_deg", "needs"), [(44.9, False), (45.1, True)])
+def test_a_slope_needs_a_support_beyond_the_limit(slope_deg: float, needs: bool) -> None:
+    reach = 10.0 * math.tan(math.radians(slope_deg))
+    corbel = manifold3d.CrossSection([[(0, 0), (5, 0), (5, 10), (5 + reach, 20), (0, 20)]])
+    solid = Solid.extrude(corbel, 10.0).rotate((90, 0, 0))
+    assert (in_need(solid, TI) > 0.0) is needs
+
+
+def test_a_ball_needs_its_cap_of_closed_form_and_a_table_all_but_a_ledge_about_its_leg() -> None:
+    found = overhang(surface(part_of(Solid.sphere(5, 192))), UP, TI)
+    assert found.needing_mm2.sum() == pytest.approx(2 * math.pi * 25 * (1 - math.sin(math.pi / 4)), rel=0.01)  # faceting
+    table = Solid.cube((4, 4, 20), True).translate((0, 0, -9)) + Solid.cube((20, 20, 2), True).translate((0, 0, 2))
+    ledge = 5.0**2 - 4.0**2  # 0.5 mm all round, rounded at the corners
+    assert in_need(table, TI) == pytest.approx(400 - 16 - ledge, abs=2.0)
+
+
+def test_a_tip_that_begins_in_the_air_needs_a_support_however_steep_it_is() -> None:
+    def hanging(low_mm: float) -> Solid:
+        cone = Solid.cylinder(6, 0.0, 1.0, 48).translate((20, 0, low_mm))
+        return Solid.cube((6, 6, 30), True).translate((0, 0, 15)) + Solid.cube((20, 1, 1)).translate((0, -0.5, low_mm + 5)) + cone
+
+    part = part_of(hanging(10.0))
+    needing, _ = overhang_needing_support(part, np.eye(3), RESIN)
+    tip = np.flatnonzero(np.all(np.abs(part.mesh.vertices_mm - [20, 0, 10]) < 1e-6, axis=1))
+    assert needing[np.isin(part.mesh.faces, tip).any(axis=1)].all()
+
+
+def test_nothing_needs_a_support_in_powder_and_only_functional_faces_are_protected() -> None:
+    part = part_of(Solid.cube((30, 20, 6)), functional=(0.0, 0.0, -1.0))
+    needing, functional = overhang_needing_support(part, np.eye(3), POWDER)
+    assert not needing.any()
+    assert not functional.any()
+    needing, functional = overhang_needing_support(part, np.eye(3), TI)
+    assert np.array_equal(functional, protected(part))
+    assert functional.sum() == 2
+    assert np.array_equal(needing, functional)
+
+
+# measures of a direction
+
+
+def measured(solid: Solid, up: FloatArray = UP) -> dict[str, float]:
+    return dict(zip(MEASURES, scores(surface(part_of(solid)), up[None], TI)[0].tolist(), strict=True))
+
+
+def test_supports_reach_to_the_plate_or_to_the_part_below() -> None:
+    table = measured(Solid.cube((4, 4, 20), True).translate((0, 0, -9)) + Solid.cube((20, 20, 2), True).translate((0, 0, 2)))
+    assert table["support_mm3"] == pytest.approx((400 - 16) * 20, rel=1e-6)
+    assert table["section_mm2"] == pytest.approx(400, rel=1e-6)
+    assert table["height_mm"] == pytest.approx(22, rel=1e-9)
+    window = measured(Solid.cube((40, 20, 30)) - Solid.cube((20, 30, 10)).translate((10, -5, 10)))
+    assert window["support_mm3"] == pytest.approx(20 * 20 * 10, rel=1e-6)
+    assert window["contact_mm2"] == pytest.approx(800 + 2 * 400, rel=1e-6)  # bottom, and the window's roof and floor
+    assert window["section_mm2"] == pytest.approx(800, rel=1e-6)
+
+
+def test_a_ball_has_its_closed_forms_in_every_direction() -> None:
+    directions = np.random.default_rng(3).normal(size=(40, 3))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    table = scores(surface(part_of(Solid.sphere(20, 128))), directions, TI)
+    limit = math.sin(math.pi / 4)
+    wanted = {
+        "overhang_mm2": 2 * math.pi * 400 * (1 - limit),
+        "section_mm2": math.pi * 400,
+        "shrink_mm2": 0.8 * math.pi * 400,  # integral of A^2 over that of A
+        "support_mm3": math.pi * 20**3 * ((1 - limit**2) - 2 / 3 * (1 - limit**3)),
+    }
+    for name, value in wanted.items():
+        np.testing.assert_allclose(table[:, MEASURES.index(name)], value, rtol=0.06, err_msg=name)  # cells of 1/48
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda v: math.hypot(*v) > 0.1), st.integers(0, 5))
+def test_measures_move_with_the_part(axis: tuple[float, float, float], quarter: int) -> None:
+    up = np.array(axis) / math.hypot(*axis)
+    part = part_of(Solid.cube((30, 20, 6)) + Solid.cylinder(20, 4, 3, 24).translate((8, 8, 0)))
+    turn = np.linalg.qr(np.random.default_rng(quarter).normal(size=(3, 3)))[0]
+    turn *= np.linalg.det(turn)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn, (5.0, -80.0, 30.0)
+    moved = replace(part, mesh=part.mesh.moved(pose))
+    one, other = scores(surface(part), up[None], TI)[0], scores(surface(moved), (turn @ up)[None], TI)[0]
+    exact = [MEASURES.index(name) for name in ("overhang_mm2", "functional_mm2", "stair_mm", "height_mm")]
+    np.testing.assert_allclose(other[exact], one[exact], rtol=1e-6, atol=1e-6)
+
+
+# the choice
+
+
+def test_the_table_of_directions_goes_with_the_stance_and_the_next_best_are_not_beaten() -> None:
+    stance = stand(part_of(Solid.cube((30, 20, 6)), functional=(0.0, 0.0, -1.0)), TI, box_mm=BOX_MM)
+    of = stance.orientation
+    assert of is not None
+    assert not of.fixed
+    assert len(of.costs) >= 1000
+    np.testing.assert_allclose(stance.rotation[2], of.directions[of.chosen], atol=1e-12)
+    table = of.measures[:, [of.names.index(name) for name in ("height_mm", "support_mm3", "functional_mm2")]]
+    for index in of.next_best:
+        assert not (np.all(table <= table[index], axis=1) & np.any(table < table[index], axis=1)).any()
+    first, second = orientation_png("part", of), orientation_png("part", of)
+    assert first == second
+    assert first.startswith(b"\x89PNG")
+
+
+def test_a_way_up_that_protects_comes_before_one_that_does_not() -> None:
+    part = part_of(Solid.cube((30, 20, 6)), functional=(0.0, 0.0, -1.0))
+    areas = [stance.functional_overhang_mm2 for stance in stances(part, TI, box_mm=(30.1, 20.1, 6.1))]
+    assert areas[0] == 0.0
+    assert areas[-1] == pytest.approx(600.0)
+    assert areas == sorted(areas)
+
+
+def checked(part: Part) -> CheckedDevice:
+    return CheckedDevice(Device("anatomical-model", (part,)), ())
+
+
+def order_with(up: dict[str, tuple[float, float, float]]) -> Order:
+    model = {"case": "c-1", "device": "anatomical-model", "side": "left", "process": "ti64-lpbf", "machine": "sim-01"}
+    table = {**model, "due": dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "prescription": {"prescriber": "c"}, "build": {"up": up}}
+    return parse_order(table, {name: family.parameters for name, family in load_families().items()})
+
+
+def test_a_person_fixes_the_direction_and_is_refused_where_functional_faces_would_need_supports() -> None:
+    approval = Approval("TEST^ALPHA", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "release", "ab" * 32, "")
+    machine = load_machine("sim-01")
+    part = part_of(Solid.cube((30, 20, 6)), functional=(0.0, 0.0, -1.0))
+    build = slice_device(checked(part), approval, TI, machine, order_with({"part": (0.0, 0.6, 0.8)[::-1]}))
+    placed = build.placements[0]
+    assert placed.orientation is not None
+    assert placed.orientation.fixed
+    np.testing.assert_allclose(placed.pose[2, :3], [0.8, 0.6, 0.0], atol=1e-9)
+    with pytest.raises(CheckFailed, match=r"contact\) is 600\.0 mm2, at most 0 mm2") as refused:
+        slice_device(checked(part), approval, TI, machine, order_with({"part": (0.0, 0.0, 1.0)}))
+    assert refused.value.exit_code == 4
+    assert "another direction" in refused.value.hint
+    with pytest.raises(OrderError, match="'lid'; the parts are part"):
+        slice_device(checked(part), approval, TI, machine, order_with({"lid": (0.0, 0.0, 1.0)}))
+
+
+def test_a_device_all_of_whose_sides_are_functional_is_refused() -> None:
+    part = part_of(Solid.cube((30, 20, 6)))
+    part = replace(part, face_labels=np.ones(len(part.face_labels), np.int16))
+    stance = stand(part, TI, box_mm=BOX_MM)
+    finding = functional_finding(part, stance, TI)
+    assert finding.verdict == "fail"
+    assert finding.value == stance.functional_overhang_mm2 > 5.0
+    assert functional_finding(part, stand(part, POWDER, box_mm=BOX_MM), POWDER).verdict == "pass"
+
+
+@pytest.mark.parametrize("length", [1.0 - 2e-6, 0.5, 0.0])
+def test_a_fixed_direction_has_length_one(length: float) -> None:
+    with pytest.raises(OrderError, match=r"up of part 'part' has length .* must be 1 within 1e-06"):
+        order_with({"part": (0.0, 0.0, length)})
+    assert BuildWishes(up={"part": (0.0, 0.0, 1.0 + 5e-7)}).up["part"][2] > 1.0
