@@ -1,0 +1,331 @@
+"""Writes the build folder: jobs verified, nested, sliced, read back, then the list of digests and its signature."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from batchone.pipeline.build.manifest import (
+    SUPPORTS,
+    BuildManifest,
+    ClearancesEntry,
+    GapEntry,
+    Instance,
+    LayersEntry,
+    LeftOut,
+    PlateEntry,
+    body_figures,
+    mesh_sha256,
+    read_build_manifest,
+)
+from batchone.pipeline.build.map_picture import colour_of, map_png
+from batchone.pipeline.build.plate_pictures import plate_pictures
+from batchone.pipeline.build.released import CARRIED, Released, engraved, in_order, read_released, refuse_strangers
+from batchone.pipeline.build.verify import BUILD_MANIFEST, LAYERS, MAP, PLATE, verify_build
+from batchone.pipeline.disk import reported, write_bytes
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.archive import Body
+from batchone.pipeline.job.contours import LayerFigures, cli_figures
+from batchone.pipeline.job.manifest import Row
+from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign
+from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.process import Process
+from batchone.pipeline.store import flush_tree, replace_folder
+from batchone.pipeline.values import Estimate, FloatArray, Mesh, Part, Placement, Vector
+from batchone.slicer.clearances import Gap, check_clearances, shadow
+from batchone.slicer.cli_format import label_text, write_cli
+from batchone.slicer.estimate import estimate, scanned_s
+from batchone.slicer.hatch import hatch
+from batchone.slicer.layers import slice_parts
+from batchone.slicer.nest import Nest, Unit, nest
+from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.readback import read_back, volume_mm3
+from batchone.slicer.threemf import POSE_DIGITS, Item, write_3mf
+
+BUILDS = "builds"
+_READERS = 2  # job folders verified at a time
+_RULES = "1"  # counts up when the same jobs are nested otherwise than before
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFolder:
+    """A build that was written: its manifest and its place."""
+
+    manifest: BuildManifest
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placed:
+    """A body of a job, on the plate."""
+
+    job: Released
+    body: Body
+    unit: int
+    pose: FloatArray
+
+    @property
+    def mesh(self) -> Mesh:
+        return Mesh(self.body.vertices_mm, self.body.triangles.astype(np.int32)).moved(self.pose)
+
+
+def nest_jobs(
+    folders: Sequence[Path], *, machine: str, site: Path, leave_out: bool = False, signers: Path | None = None
+) -> BuildFolder:
+    """Nest released jobs into ``<site>/builds/<build-id>/``; the same jobs give the same bytes.
+
+    Parameters
+    ----------
+    folders
+        Job folders.
+    machine
+        Name of the machine's profile.
+    site
+        Its release key signs; the folder appears whole or not at all.
+    leave_out
+        Leave out jobs for which there is no room, those that are due last first, rather than refuse.
+    signers
+        Who may have released the jobs; None: their wholeness is proved, their origin is not.
+
+    Raises
+    ------
+    MachineError
+        A job does not verify, jobs do not go together, there is no room, or a file reads back wrong.
+    """
+    profile = load_machine(machine)
+    with ThreadPoolExecutor(_READERS) as pool:
+        jobs = in_order(list(pool.map(partial(read_released, signers=signers), folders)))
+    if not jobs:
+        raise MachineError("0 jobs to nest, at least 1", hint="name the job folders")
+    process = load_process(jobs[0].manifest.process)
+    refuse_strangers(jobs, process, profile)
+    build = _build_id(jobs, process, profile, leave_out=leave_out)
+    place = site / BUILDS / build
+    staging = place.with_name(f".{build}.part")
+    with reported("build folder"):
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+    try:
+        manifest = _write(build, jobs, process, profile, staging, leave_out=leave_out, key=release_key(site / "keys"))
+        with reported("build folder"):
+            flush_tree(staging)
+            replace_folder(staging, place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return BuildFolder(manifest, place)
+
+
+def _build_id(jobs: Sequence[Released], process: Process, machine: Machine, *, leave_out: bool) -> str:
+    words = [_RULES, version("batchone"), process.model_dump_json(), machine.model_dump_json(), str(leave_out)]
+    words += [f"{one.manifest.job} {one.sums_sha256}" for one in jobs]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+def _write(
+    build: str,
+    jobs: Sequence[Released],
+    process: Process,
+    machine: Machine,
+    into: Path,
+    *,
+    leave_out: bool,
+    key: SiteKey,
+) -> BuildManifest:
+    units, members = _units(jobs)
+    nested = nest(units, process=process, machine=machine, leave_out=leave_out)
+    placed = _placed(members, nested)
+    meshes = [one.mesh for one in placed]
+    by_unit = {
+        unit: [m for m, one in zip(meshes, placed, strict=True) if one.unit == unit] for unit in {p.unit: 0 for p in placed}
+    }
+    names = {unit: units[unit].name for unit in by_unit}
+    gaps = check_clearances(list(by_unit.values()), list(names.values()), process=process, machine=machine)
+    labels = [label_text(f"{number:02d}-{one.job.manifest.case}-{one.body.name}") for number, one in enumerate(placed, start=1)]
+    layers_cli, guess = _layers(meshes, labels, process)
+    plate_3mf = _plate(build, placed, labels)
+    _reread(placed, labels, layers_cli, plate_3mf, process, machine)
+    shadows = [shadow([mesh]) for mesh in meshes]
+    instances = _instances(placed, meshes, labels, cli_figures(layers_cli))
+    made = BuildManifest(
+        build=build,
+        machine=machine.name,
+        process=process.name,
+        material=process.material,
+        profiles_sha256=sha256(f"{process.model_dump_json()}\n{machine.model_dump_json()}".encode()),
+        plate=_plate_entry(guess, process, machine, shadows),
+        clearances=_clearances(gaps, nested, placed, list(by_unit), process),
+        instances=instances,
+        left_out=tuple(
+            LeftOut(job=one.manifest.job, case=one.manifest.case, due=one.manifest.due)
+            for one in jobs
+            if one.manifest.job in nested.left_out
+        ),
+        after_printing=process.after_printing,
+        versions={"batchone": version("batchone")},
+    )
+    manifest = read_build_manifest(made.to_bytes())  # the map is drawn from what the file says
+    files = {
+        BUILD_MANIFEST: made.to_bytes(),
+        PLATE: plate_3mf,
+        LAYERS: layers_cli,
+        MAP: map_png(manifest, shadows, machine),
+        **plate_pictures(meshes, [colour_of(k) for k in range(len(meshes))], machine),
+    }
+    for one in jobs:
+        if one.manifest.job not in nested.left_out:
+            files |= {f"jobs/{one.manifest.job}/{name}": data for name, data in zip(CARRIED, one.carried, strict=True)}
+    for name, data in files.items():
+        write_bytes(into / name, data)
+    sums = sums_bytes({name: sha256(data) for name, data in files.items()})
+    write_bytes(into / SUMS, sums)
+    write_bytes(into / SUMS_SIGNATURE, sign(key, sums, namespace=RELEASE).encode("ascii"))
+    report = verify_build(into, signers=None)
+    if not report.ok:
+        first = report.problems[0]
+        raise MachineError(f"build folder does not verify: {first.file}: {first.text}", hint="nest again")
+    return manifest
+
+
+def _units(jobs: Sequence[Released]) -> tuple[list[Unit], list[tuple[Released, tuple[Body, ...]]]]:
+    """A unit for each part with its supports, as they stand in their job, and the bodies that it is made of."""
+    units, members = [], []
+    for job in jobs:
+        for body in job.bodies:
+            if body.name.startswith(SUPPORTS):
+                continue
+            own = (body, *(other for other in job.bodies if other.name == SUPPORTS + body.name))
+            standing = tuple(Mesh(b.vertices_mm, b.triangles.astype(np.int32)).moved(b.pose) for b in own)
+            units.append(Unit(f"{body.name} of {job.manifest.case}", job.manifest.job, standing))
+            members.append((job, own))
+    return units, members
+
+
+def _placed(members: Sequence[tuple[Released, tuple[Body, ...]]], nested: Nest) -> list[_Placed]:
+    return [
+        _Placed(job, body, unit, _as_written(move @ body.pose))
+        for unit, ((job, bodies), move) in enumerate(zip(members, nested.moves, strict=True))
+        if move is not None
+        for body in bodies
+    ]
+
+
+def _as_written(pose: FloatArray) -> FloatArray:
+    """A pose with the digits that ``plate.3mf`` holds: what is drawn and measured is what the file says."""
+    return np.array([[float(f"{value:.{POSE_DIGITS}g}") for value in row] for row in pose.tolist()])
+
+
+def _layers(meshes: Sequence[Mesh], labels: Sequence[str], process: Process) -> tuple[bytes, Estimate]:
+    layers = slice_parts(meshes, process.layer_mm)
+    lines = hatch(layers, process.scan) if process.scan else None
+    guess = estimate(
+        process,
+        layers=layers.count,
+        volume_mm3=sum(volume_mm3(mesh) for mesh in meshes),
+        scanned_s=scanned_s(layers, lines, process.scan) if lines and process.scan else None,
+    )
+    return write_cli(layers, labels, lines), guess
+
+
+def _plate(build: str, placed: Sequence[_Placed], labels: Sequence[str]) -> bytes:
+    items = [
+        Item(label, Mesh(one.body.vertices_mm, one.body.triangles.astype(np.int32)), one.pose)
+        for one, label in zip(placed, labels, strict=True)
+    ]
+    frame = "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
+    return write_3mf(items, title=f"build {build}", notes={"frame": frame, "build": build})
+
+
+def _reread(
+    placed: Sequence[_Placed], labels: Sequence[str], layers_cli: bytes, plate_3mf: bytes, process: Process, machine: Machine
+) -> None:
+    """Measure both files against the meshes, as those of a single job are."""
+    parts, placements = [], []
+    for one, label in zip(placed, labels, strict=True):
+        mesh = Mesh(one.body.vertices_mm, one.body.triangles.astype(np.int32))
+        parts.append(Part(label, mesh, np.zeros(len(mesh.faces), dtype=np.int16), ("all",)))
+        placements.append(Placement(label, one.pose, ""))
+    read_back(parts, placements, layers_cli=layers_cli, plate_3mf=plate_3mf, process=process, machine=machine)
+
+
+def _instances(
+    placed: Sequence[_Placed], meshes: Sequence[Mesh], labels: Sequence[str], measured: LayerFigures
+) -> tuple[Instance, ...]:
+    instances = []
+    for number, (one, mesh, label, figures) in enumerate(zip(placed, meshes, labels, measured.labels, strict=True), start=1):
+        manifest = one.job.manifest
+        supports = one.body.name.startswith(SUPPORTS)
+        part = one.body.name.removeprefix(SUPPORTS)
+        instances.append(
+            Instance(
+                number=number,
+                label=label,
+                kind="supports" if supports else "part",
+                job=manifest.job,
+                sums_sha256=one.job.sums_sha256,
+                case=manifest.case,
+                device=manifest.device,
+                part=part,
+                engraved="" if supports else engraved(manifest, part),
+                due=manifest.due,
+                transform=_rows(one.pose),
+                box_low_mm=_point(mesh.vertices_mm.min(axis=0)),
+                box_high_mm=_point(mesh.vertices_mm.max(axis=0)),
+                figures=body_figures(one.body),
+                mesh_sha256=mesh_sha256(one.body),
+                layers=LayersEntry.of(figures),
+            )
+        )
+    return tuple(instances)
+
+
+def _plate_entry(guess: Estimate, process: Process, machine: Machine, shadows: Sequence[shapely.Geometry]) -> PlateEntry:
+    width, depth = (side - 2.0 * machine.plate_margin_mm for side in machine.envelope_mm[:2])
+    if process.kind == "sls":
+        share = guess.part_volume_mm3 / (width * depth * guess.height_mm)
+    else:
+        share = float(shapely.union_all(list(shadows)).area) / (width * depth)
+    return PlateEntry(
+        layers=guess.layers,
+        layer_mm=process.layer_mm,
+        height_mm=guess.height_mm,
+        seconds=guess.seconds,
+        material_g=guess.material_g,
+        part_volume_mm3=guess.part_volume_mm3,
+        basis=guess.basis,
+        utilisation=share,
+    )
+
+
+def _clearances(
+    gaps: Sequence[Gap], nested: Nest, placed: Sequence[_Placed], units: Sequence[int], process: Process
+) -> ClearancesEntry:
+    first_of = {unit: 1 + [one.unit for one in placed].index(unit) for unit in units}
+    near = tuple(
+        GapEntry(first=first_of[units[gap.first]], second=first_of[units[gap.second]], gap_mm=gap.gap_mm) for gap in gaps
+    )
+    return ClearancesEntry(
+        required_mm=process.part_spacing_mm,
+        nested_mm=nested.spacing_mm,
+        measured="surfaces" if process.kind == "sls" else "shadows",
+        near=near,
+    )
+
+
+def _rows(pose: FloatArray) -> tuple[Row, Row, Row, Row]:
+    (a, b, c, d), (e, f, g, h), (i, j, k, m), (n, o, p, q) = pose.tolist()
+    return ((a, b, c, d), (e, f, g, h), (i, j, k, m), (n, o, p, q))
+
+
+def _point(point: FloatArray) -> Vector:
+    x, y, z = point.tolist()
+    return (x, y, z)

@@ -1,0 +1,165 @@
+"""``build.json``: what stands on a plate of many jobs, in numbers, so that a swapped or moved part is caught by value."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.archive import Body
+from batchone.pipeline.job.contours import LabelFigures
+from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, JobId, Row, canonical_json
+from batchone.pipeline.job.measure import MeshFigures, measure_triangles
+from batchone.pipeline.order import Model
+from batchone.pipeline.values import Vector
+
+SCHEMA: Literal["batchone-build/1"] = "batchone-build/1"
+SUPPORTS = "supports-"  # a body of this name and a part's belongs to that part
+_PER_MM = 1e6  # 3MF files hold coordinates to 1e-6 mm
+
+Kind = Literal["part", "supports"]
+
+
+class LayersEntry(Model):
+    """The layers of one body, as measured on ``layers.cli``; layer 0 lies on the plate."""
+
+    first_layer: int
+    last_layer: int
+    volume_mm3: float
+    box_low_mm: tuple[float, float]
+    box_high_mm: tuple[float, float]
+    contours: int
+    hatches: int
+    hatches_mm: float
+    areas_sha256: Digest
+
+    @classmethod
+    def of(cls, figures: LabelFigures) -> LayersEntry:
+        """Copy what was measured."""
+        return cls(**{name: getattr(figures, name) for name in cls.model_fields})
+
+
+class Instance(Model):
+    """One body on the plate.
+
+    ``label`` names it in ``plate.3mf`` and ``layers.cli``; ``engraved`` is the text on the part itself, "" where there is none.
+    ``transform`` maps its own frame (patient LPS, mm) to the machine's plate frame; ``figures`` are in its own frame, ``box``
+    is on the plate. ``mesh_sha256`` is over its vertices, in 1e-6 mm, and its triangles.
+    """
+
+    number: int
+    label: str
+    kind: Kind
+    job: JobId
+    sums_sha256: Digest
+    case: str
+    device: str
+    part: FileName
+    engraved: str
+    due: dt.datetime
+    transform: tuple[Row, Row, Row, Row]
+    box_low_mm: Vector
+    box_high_mm: Vector
+    figures: MeshFigures
+    mesh_sha256: Digest
+    layers: LayersEntry
+
+
+class GapEntry(Model):
+    """The least distance of two parts, by the numbers of their instances."""
+
+    first: int
+    second: int
+    gap_mm: float
+
+
+class ClearancesEntry(Model):
+    """What was required, what was nested for, and every pair that is nearer than 1.25 times what is required."""
+
+    required_mm: float
+    nested_mm: float
+    measured: Literal["shadows", "surfaces"]
+    near: tuple[GapEntry, ...]
+
+
+class PlateEntry(Model):
+    """The plate as a whole; ``utilisation`` is the share of the usable plate that is covered, or of the cake that is filled."""
+
+    layers: int
+    layer_mm: float
+    height_mm: float
+    seconds: float
+    material_g: float
+    part_volume_mm3: float
+    basis: str
+    utilisation: float
+
+
+class LeftOut(Model):
+    """A job that had no room."""
+
+    job: JobId
+    case: str
+    due: dt.datetime
+
+
+class BuildManifest(Model):
+    """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of machine and process."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_name: Annotated[Literal["batchone-build/1"], Field(alias="schema")] = SCHEMA
+    build: JobId
+    machine: str
+    process: str
+    material: str
+    profiles_sha256: Digest
+    plate: PlateEntry
+    clearances: ClearancesEntry
+    instances: Annotated[tuple[Instance, ...], Field(min_length=1)]
+    left_out: tuple[LeftOut, ...] = ()
+    after_printing: tuple[str, ...]
+    versions: dict[str, str]
+    disclaimer: str = DISCLAIMER
+
+    def to_bytes(self) -> bytes:
+        """Write as canonical JSON."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True))
+
+
+def read_build_manifest(data: bytes) -> BuildManifest:
+    """Read ``build.json``; only the one canonical spelling is taken.
+
+    Raises
+    ------
+    MachineError
+        Not valid, of another version, or not canonical.
+    """
+    try:
+        manifest = BuildManifest.model_validate_json(data)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise MachineError(
+            f"build.json is not valid: {where}: {fault['msg']}", hint="read it with the version that wrote it"
+        ) from error
+    if manifest.to_bytes() != data:
+        raise MachineError("build.json is not in its canonical spelling", hint="fetch the build folder again")
+    return manifest
+
+
+def mesh_sha256(body: Body) -> str:
+    """The digest of a body's own mesh, wherever it is placed."""
+    digest = hashlib.sha256(f"{len(body.vertices_mm)} {len(body.triangles)}\n".encode())
+    digest.update(np.round(body.vertices_mm * _PER_MM).astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(body.triangles, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def body_figures(body: Body) -> MeshFigures:
+    """What a body measures in its own frame."""
+    return measure_triangles(body.vertices_mm[body.triangles])

@@ -1,0 +1,126 @@
+"""Released jobs on their way to a plate: verified, re-measured, and refused when they do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchone.pipeline.build.manifest import SUPPORTS, body_figures, mesh_sha256
+from batchone.pipeline.disk import reported
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.findings import LABEL, label_said
+from batchone.pipeline.job.archive import Body, threemf_bodies
+from batchone.pipeline.job.manifest import JobManifest, read_manifest
+from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256
+from batchone.pipeline.job.verify import MANIFEST, differences, verify_job
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.process import Process
+
+CARRIED = (MANIFEST, SUMS, SUMS_SIGNATURE)  # what a build keeps of each job: its word, and the proof of it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Released:
+    """A verified job: its manifest, the files that a build carries on, and its bodies as they stand in ``build/plate.3mf``."""
+
+    manifest: JobManifest
+    carried: tuple[bytes, ...]
+    bodies: tuple[Body, ...]
+
+    @property
+    def sums_sha256(self) -> str:
+        """The digest of its SHA256SUMS: of everything in it."""
+        return sha256(self.carried[CARRIED.index(SUMS)])
+
+
+def read_released(folder: Path, *, signers: Path | None) -> Released:
+    """Verify a job folder and read what is to be built of it.
+
+    Raises
+    ------
+    MachineError
+        It does not verify, or its plate holds other bodies than its parts.
+    """
+    report = verify_job(folder, signers=signers)
+    if not report.ok:
+        first = report.problems[0]
+        raise MachineError(
+            f"job {report.job_id or folder.name} does not verify: {len(report.problems)} problems, at most 0; "
+            f"{first.kind}: {first.file}: {first.text}",
+            hint="fetch the job folder again, and see `batchone verify`",
+        )
+    with reported(f"job {report.job_id}"):
+        carried = tuple((folder / name).read_bytes() for name in CARRIED)
+        plate = (folder / "build" / "plate.3mf").read_bytes()
+        manifest = read_manifest(carried[0])
+        singles = {part.name: (folder / "parts" / f"{part.name}.3mf").read_bytes() for part in manifest.parts}
+    bodies = threemf_bodies(plate)
+    _check_bodies(manifest, bodies, singles)
+    return Released(manifest, carried, bodies)
+
+
+def _check_bodies(manifest: JobManifest, bodies: Sequence[Body], singles: dict[str, bytes]) -> None:
+    """The plate holds each part once, triangle by triangle that of its own file, and supports of those parts alone."""
+    names = [body.name for body in bodies]
+    wanted = [part.name for part in manifest.parts]
+    parts = [name for name in names if name in wanted]
+    strange = [name for name in names if name not in wanted and name.removeprefix(SUPPORTS) not in wanted]
+    if sorted(parts) != sorted(wanted) or strange or len(set(names)) != len(names):
+        raise MachineError(
+            f"plate of job {manifest.job} holds {', '.join(names)}; its parts are {', '.join(wanted)}",
+            hint="fetch the job folder again",
+        )
+    for part in manifest.parts:
+        body = bodies[names.index(part.name)]
+        (single,) = threemf_bodies(singles[part.name])
+        off = list(differences(part.figures, body_figures(body), is_stl=False))
+        if mesh_sha256(single) != mesh_sha256(body):
+            off.append("its triangles are not those of its own file")
+        if off:
+            raise MachineError(
+                f"part {part.name} on the plate of job {manifest.job}: {'; '.join(off)}", hint="fetch the job folder again"
+            )
+
+
+def engraved(manifest: JobManifest, part: str) -> str:
+    """The text that is engraved on a part, as read back when it was checked; "" where there is none."""
+    said = (label_said(part, entry.what) for entry in manifest.findings if entry.check == LABEL)
+    return next((text for text in said if text is not None), "")
+
+
+def in_order(jobs: Sequence[Released]) -> list[Released]:
+    """The most urgent first."""
+    return sorted(jobs, key=lambda one: (one.manifest.due, one.manifest.job))
+
+
+def refuse_strangers(jobs: Sequence[Released], process: Process, machine: Machine) -> None:
+    """Jobs go together: each once, one process and material, which the machine runs.
+
+    Raises
+    ------
+    MachineError
+        They do not; the message names the job.
+    """
+    ids = [one.manifest.job for one in jobs]
+    for one in jobs:
+        manifest = one.manifest
+        said = f"job {manifest.job} of case {manifest.case}"
+        if ids.count(manifest.job) > 1:
+            raise MachineError(f"{said} was given {ids.count(manifest.job)} times, at most once", hint="give each job once")
+        if manifest.process != process.name:
+            raise MachineError(
+                f"{said} is made by {manifest.process}, the others by {process.name}", hint="nest them on another plate"
+            )
+        materials = sorted({part.material for part in manifest.parts})
+        if materials != [process.material] or manifest.build.layer_mm != process.layer_mm:
+            raise MachineError(
+                f"{said} is of {', '.join(materials)} in layers of {manifest.build.layer_mm:g} mm; {process.name} now makes "
+                f"{process.material} in layers of {process.layer_mm:g} mm",
+                hint="run the case again with the profile of today",
+            )
+    if process.name not in machine.processes:
+        raise MachineError(
+            f"machine {machine.name} does not run {process.name}; it runs {', '.join(machine.processes)}",
+            hint="name another machine",
+        )
