@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from batchone.pipeline.build.folder import BuildFolder, nest_jobs
-from batchone.pipeline.build.manifest import read_build_manifest
+from batchone.pipeline.build.manifest import BuildManifest, read_build_manifest
 from batchone.pipeline.build.map_picture import map_png
 from batchone.pipeline.build.verify import verify_build
 from batchone.pipeline.errors import MachineError
@@ -525,3 +525,8 @@ def test_a_rotated_job_is_nested_as_well(site: Path, tmp_path: Path) -> None:
     job = _job(tmp_path / "job", site / "keys", "case-r", {"guide": _hook().moved(turn)})
     built = nest_jobs([job], machine="sim-01", site=tmp_path)
     assert verify_build(built.folder, signers=tmp_path / "keys").ok
+
+
+def test_the_shipped_schema_of_the_build_file_is_that_of_the_model() -> None:
+    shipped = json.loads((SCHEMAS / "build.schema.json").read_text())
+    assert shipped == json.loads(json.dumps(BuildManifest.model_json_schema(by_alias=True)))

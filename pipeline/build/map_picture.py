@@ -117,5 +117,5 @@ def _words(one: Instance) -> str:
 
 
 def _rgb(colour: tuple[float, float, float]) -> Colour:
-    red, green, blue = (int(round(255.0 * value)) for value in colour)
+    red, green, blue = (round(255.0 * value) for value in colour)
     return (red, green, blue)
