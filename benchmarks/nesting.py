@@ -1,4 +1,4 @@
-"""A plate of 24 guides of 12 patients: seconds of each step, peak memory, utilisation beside other arrangers.
+"""A plate of 24 guides of 12 patients: seconds, peak memory, utilisation beside other arrangers.
 
     python -m benchmarks.nesting [--job FOLDER] [--patients 12]
 
@@ -127,7 +127,7 @@ def released(folder: Path, keys: Path, patient: int, patients: int, mesh: Mesh) 
 
 
 def nested(jobs: Sequence[Path], site: Path) -> dict[str, object]:
-    """Run the command, with the seconds of its steps; prints the whole of it and its peak memory."""
+    """Run the command; prints its seconds and its peak memory."""
     command = [sys.executable, "-m", "batchone.pipeline", "nest", *map(str, jobs), "--machine", "sim-01", "--out", str(site)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
@@ -136,8 +136,6 @@ def nested(jobs: Sequence[Path], site: Path) -> dict[str, object]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cores_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     tree: dict[str, object] = json.loads(done.stdout)
-    for name, seconds in tree.pop("steps_s", {}).items():
-        print(f"  {name:28} {seconds:6.1f} s")
     print(
         f"batchone nest: {taken:.1f} s, {cores_s:.1f} s of cores, peak {after.ru_maxrss / 1024.0:.0f} MB (of all children so far)"
     )
@@ -145,7 +143,7 @@ def nested(jobs: Sequence[Path], site: Path) -> dict[str, object]:
 
 
 def rectangles(build: Path) -> None:
-    """How many layers of boxes the same guides would need side by side, were they packed as rectangles."""
+    """How high the same guides are in floors of rectangles, each floor as high as its highest guide."""
     if find_spec("rectpack") is None:
         print("rectpack: not installed")
         return

@@ -29,6 +29,7 @@ NAMESPACE: Final = "urn:batchone:3mf:1"  # of our own metadata names
 _UUID_SPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, NAMESPACE)
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first date an archive can hold: outputs carry no clock
 _COMPRESSION: Final = 3  # of 1 to 9: within 10 % of the smallest at a third of the time
+POSE_DIGITS: Final = 9  # significant digits of a transform: those of float32
 _RIGID: Final = 1e-5  # numerical: float32 rotation
 
 _CORE: Final = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
@@ -86,7 +87,7 @@ def write_3mf(
     identity = sha256()
     for number, item in enumerate(items, start=1):
         text = mesh_text(item.mesh)
-        transform = " ".join(f"{value:.9g}" for value in item.pose[:3, :].T.ravel())  # row vectors, as 3MF has them
+        transform = " ".join(f"{value:.{POSE_DIGITS}g}" for value in item.pose[:3, :].T.ravel())  # row vectors, as 3MF has them
         digest = sha256(f"{number} {item.name} {transform}\n".encode() + text).hexdigest()
         identity.update(digest.encode())
         name = quoteattr(item.name)

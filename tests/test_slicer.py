@@ -575,7 +575,7 @@ def without(layers: Layers, drop: np.ndarray) -> Layers:
 
 
 def test_a_blank_layer_is_seen(job: Job) -> None:
-    with pytest.raises(MachineError, match="blank layers between plate and top is 1, limit at most 0"):
+    with pytest.raises(MachineError, match="blank layers where there is a part is 1, limit at most 0"):
         job.read(layers_cli=write_cli(without(job.layers, job.layers.loop_layer == 17), ["part"]))
 
 

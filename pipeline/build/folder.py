@@ -33,7 +33,7 @@ from batchone.pipeline.build.released import CARRIED, Released, engraved, in_ord
 from batchone.pipeline.build.verify import BUILD_MANIFEST, LAYERS, MAP, PLATE, verify_build
 from batchone.pipeline.disk import reported, write_bytes
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.archive import Body, threemf_bodies
+from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
 from batchone.pipeline.job.manifest import Row
 from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign
@@ -52,7 +52,7 @@ from batchone.slicer.nest import Nest, Unit, nest
 from batchone.slicer.profiles import load_machine, load_process
 from batchone.slicer.readback import read_back, volume_mm3
 from batchone.slicer.scan_time import drawn_s
-from batchone.slicer.threemf import Item, write_3mf
+from batchone.slicer.threemf import POSE_DIGITS, Item, write_3mf
 
 BUILDS = "builds"
 _READERS = 2  # job folders verified at a time
@@ -156,7 +156,6 @@ def _write(
     layers_cli, guess = _layers(meshes, labels, process)
     plate_3mf = _plate(build, placed, labels)
     _reread(placed, labels, layers_cli, plate_3mf, process, machine)
-    meshes = _meshes_on(plate_3mf)
     shadows = [shadow([mesh]) for mesh in meshes]
     instances = _instances(placed, meshes, labels, cli_figures(layers_cli))
     made = BuildManifest(
@@ -215,11 +214,16 @@ def _units(jobs: Sequence[Released]) -> tuple[list[Unit], list[tuple[Released, t
 
 def _placed(members: Sequence[tuple[Released, tuple[Body, ...]]], nested: Nest) -> list[_Placed]:
     return [
-        _Placed(job, body, unit, move @ body.pose)
+        _Placed(job, body, unit, _as_written(move @ body.pose))
         for unit, ((job, bodies), move) in enumerate(zip(members, nested.moves, strict=True))
         if move is not None
         for body in bodies
     ]
+
+
+def _as_written(pose: FloatArray) -> FloatArray:
+    """A pose with the digits that ``plate.3mf`` holds: what is drawn and measured is what the file says."""
+    return np.array([[float(f"{value:.{POSE_DIGITS}g}") for value in row] for row in pose.tolist()])
 
 
 def _layers(meshes: Sequence[Mesh], labels: Sequence[str], process: Process) -> tuple[bytes, Estimate]:
@@ -241,12 +245,6 @@ def _plate(build: str, placed: Sequence[_Placed], labels: Sequence[str]) -> byte
     ]
     frame = "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
     return write_3mf(items, title=f"build {build}", notes={"frame": frame, "build": build})
-
-
-def _meshes_on(plate_3mf: bytes) -> list[Mesh]:
-    """The placed bodies of a plate, as its file holds them."""
-    bodies = threemf_bodies(plate_3mf)
-    return [Mesh(body.vertices_mm, body.triangles.astype(np.int32)).moved(body.pose) for body in bodies]
 
 
 def _reread(

@@ -60,8 +60,9 @@ def map_png(manifest: BuildManifest, shadows: Sequence[shapely.Geometry], machin
     low_first = sorted(range(len(shadows)), key=lambda k: (manifest.instances[k].box_low_mm[2], k))
     for k in low_first:  # what lies higher is drawn over what lies below
         _draw_shadow(pen, at, shadows[k], _rgb(colour_of(k)))
-    for k in low_first:
-        (place,) = at(shapely.get_coordinates(shapely.point_on_surface(shadows[k])))
+    for rank, k in enumerate(low_first):
+        seen = shapely.difference(shadows[k], shapely.union_all([shadows[higher] for higher in low_first[rank + 1 :]]))
+        (place,) = at(shapely.get_coordinates(shapely.point_on_surface(shadows[k] if seen.is_empty else _largest(seen))))
         number = str(manifest.instances[k].number)
         pen.text(place, number, font=font(_TIMES * 24, bold=True), fill=_INK, anchor="mm", stroke_width=6, stroke_fill=_PAPER)
     _draw_legend(pen, manifest, (int(width_mm * scale) + 2 * edge, edge), line_px)
@@ -73,6 +74,11 @@ def map_png(manifest: BuildManifest, shadows: Sequence[shapely.Geometry], machin
         anchor="lm",
     )
     return png_bytes(picture.resize((width // _TIMES, height // _TIMES), Image.Resampling.LANCZOS))
+
+
+def _largest(shape: shapely.Geometry) -> shapely.Geometry:
+    pieces = shapely.get_parts(shape)
+    return pieces[int(np.argmax(shapely.area(pieces)))]
 
 
 def _draw_shadow(pen: ImageDraw.ImageDraw, at: object, shadow: shapely.Geometry, colour: Colour) -> None:
