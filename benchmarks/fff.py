@@ -1,7 +1,7 @@
 """Toolpaths of real device parts by PrusaSlicer: our time of the moves against the program's own, and what each step takes.
 
-Usage: ``python -m benchmarks.fff [JOB ...]`` with job folders, whose parts are printed in every FFF process; without any a cube and
-sixteen pins, which are mostly travel. Needs the program ``prusa-slicer``.
+Usage: ``python -m benchmarks.fff [JOB ...]`` with job folders, whose parts are printed in every FFF process; without any a cube
+and sixteen pins, which are mostly travel. Needs the program ``prusa-slicer``.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from batchone.pipeline.values import Finding, FloatArray, IntArray, Part, Vector
 from batchone.slicer.orient import Stance
 
 _HINT = "add supports in the machine's own preparation, not on the functional faces"
+_UNSUPPORTED = "look at these faces after printing: nothing held them up"
 
 
 def support_findings(parts: tuple[Part, ...], stances: list[Stance], process: Process) -> list[Finding]:
@@ -42,7 +43,8 @@ def islands(part: Part, stance: Stance, *, layer_mm: float) -> IntArray:
 
 
 def _findings(part: Part, stance: Stance, process: Process) -> tuple[Finding, ...]:
-    limit = f"beyond {process.max_overhang_deg:g} deg: supports are not in the files"
+    where = "in the toolpath, off functional faces" if process.kind == "fff" else "not in the files"
+    limit = f"beyond {process.max_overhang_deg:g} deg: supports are {where}"
     alone = islands(part, stance, layer_mm=process.layer_mm)
     functional_mm2 = stance.functional_overhang_mm2
     first = _vector(part.mesh.vertices_mm[alone[0]]) if len(alone) else None
@@ -52,8 +54,11 @@ def _findings(part: Part, stance: Stance, process: Process) -> tuple[Finding, ..
         ("orient.islands", f"places of functional faces of {part.name} that begin in the air", len(alone), "", first),
     )
     source = process.sources.get("max_overhang_deg", "project default")
+    if process.kind == "fff":  # the rest has its supports
+        measured = measured[1:]
+    hint = _UNSUPPORTED if process.kind == "fff" else _HINT
     return tuple(
-        judge(check, what, value, unit, high=0.0, gate=False, hint=_HINT, source=source, where_mm=place)
+        judge(check, what, value, unit, high=0.0, gate=False, hint=hint, source=source, where_mm=place)
         for check, what, value, unit, place in measured
     )
 
