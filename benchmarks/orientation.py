@@ -3,7 +3,7 @@
     python -m benchmarks.orientation [--triangles 300000] [--directions 1000]
 
 The body is the synthetic vertebra, its upper tenth functional. The numpy way forms areas and supports down to the plate from all
-triangles of each direction; it does not look for the part below an overhang, nor for sections. It is timed on every 20th direction.
+triangles of each direction; it does not look for the part below an overhang, nor for sections. Every 20th direction is timed.
 """
 
 from __future__ import annotations

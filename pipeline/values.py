@@ -27,6 +27,7 @@ from batchone.pipeline.labels import Side as Side
 from batchone.pipeline.labels import VoxelLabels as VoxelLabels
 from batchone.pipeline.landmarks import Landmark as Landmark
 from batchone.pipeline.landmarks import Reference as Reference
+from batchone.pipeline.toolpath import Toolpath as Toolpath
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
@@ -479,15 +480,6 @@ class Estimate:
     material_g: float
     part_volume_mm3: float
     basis: str
-
-
-@dataclass(frozen=True, slots=True)
-class Toolpath:
-    """G-code without clocks, the program that made it, and the SHA-256 of the configuration that it was given."""
-
-    gcode: bytes
-    program: str
-    config_sha256: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,6 +39,7 @@ VOCABULARY = tuple(
         "waiver",
         "side_by_side",
         "program",
+        "toolpath",
     )
 )
 UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.hospital", "pipeline.editing", "pipeline.markups")

@@ -15,6 +15,7 @@ import manifold3d
 import numpy as np
 import pytest
 
+from batchone.pipeline.diagnosis import diagnose
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.toolpath import toolpath_figures
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FunctionalFace, Mesh, Part, Placement
@@ -250,6 +251,37 @@ def test_output_that_is_cut_short_or_of_another_program_is_refused(peek: Made) -
     ):
         with pytest.raises(MachineError, match=what):
             without_clock(data)
+
+
+@needs_program
+def test_the_core_installation_measures_a_toolpath_again(peek: Made) -> None:
+    good = peek.toolpath.gcode
+    whole = toolpath_figures(good)
+    assert whole == toolpath_figures(good)
+    box = np.array([whole.low_mm, whole.high_mm])
+    assert (box >= 0.0).all()
+    assert (box <= MACHINE.envelope_mm).all()
+    for other in (
+        edited(good, lambda line, layer: b"" if layer == 9 else line),
+        edited(good, lambda line, _: moved(line, b"E", lambda e: 1.001 * e)),
+        edited(good, lambda line, _: moved(line, b"Z", lambda z: z + 0.2)),
+        good.replace(b"\nG1 X", b"\nG1 X1 Y1 F600\nG1 X", 1),
+    ):
+        assert toolpath_figures(other) != whole
+    for hostile in (b"", b"M83\n", good.replace(b"M83", b"M82"), good + b"G91\n", b"M83\nG1 X\xff Y1 Z1 E1\n"):
+        with pytest.raises(MachineError):
+            toolpath_figures(hostile)
+
+
+def test_doctor_says_whether_the_program_is_there(
+    instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    instead("echo PrusaSlicer-2.7.4 based on Slic3r")
+    assert "prusa-slicer: ok (2.7.4)" in diagnose(warm=False)[0]
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    lines, healthy = diagnose(warm=False)
+    assert "prusa-slicer: not there; for FFF: apt-get install prusa-slicer" in lines
+    assert healthy  # everything else works without
 
 
 # the program is not there, or fails

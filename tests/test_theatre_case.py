@@ -97,7 +97,10 @@ def test_a_case_in_guide_resin_runs_to_its_job_folder_with_the_instruments_of_th
     assert (job.process, job.parts[0].material) == ("guide-resin", "guide resin")
     assert (folder / "build" / "layers.cli").stat().st_size > 0
     warned = {finding.check for finding in job.findings if finding.stage == "slice" and finding.verdict == "warn"}
-    assert "layers.images" in warned
+    assert "layers.images" not in warned
+    assert job.build.images is not None
+    assert job.build.images.figures.images == job.build.layers
+    assert (folder / "build" / "layers.sl1").stat().st_size > 0
     assert any("121 C" in step for step in job.after_printing)
 
     # a changed table is a changed input: the stages that take it run again; what they give is the same, so the approval stands
