@@ -151,7 +151,7 @@ STAGES = (
     ),
     Stage("review", "gate", "", ("CheckedDevice",), "Approval", 2, 0.0),
     Stage(
-        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 4, 1.5
+        "slice", "pure", "batchone.slicer.make:slice_device", ("CheckedDevice", "Approval", "Process", "Machine"), "Build", 5, 3.0
     ),
     Stage(
         "package",
