@@ -27,6 +27,8 @@ from batchone.pipeline.labels import Side as Side
 from batchone.pipeline.labels import VoxelLabels as VoxelLabels
 from batchone.pipeline.landmarks import Landmark as Landmark
 from batchone.pipeline.landmarks import Reference as Reference
+from batchone.pipeline.source_images import Identity as Identity
+from batchone.pipeline.source_images import SourceImages as SourceImages
 from batchone.pipeline.toolpath import Toolpath as Toolpath
 
 FloatArray = npt.NDArray[np.float64]
@@ -71,20 +73,6 @@ class Mesh:
     def moved(self, pose: FloatArray) -> Mesh:
         """Return the same surface under a rigid motion."""
         return Mesh(moved_points(pose, self.vertices_mm), self.faces)
-
-
-@dataclass(frozen=True, slots=True)
-class SourceImages:
-    """The images that a scan was made of, under pseudonyms: what DICOM objects made from it refer to.
-
-    ``instance_uids`` rise with the position along the slice normal; a multi-frame object is one instance.
-    """
-
-    study_uid: str
-    series_uid: str
-    frame_of_reference_uid: str
-    sop_class_uid: str
-    instance_uids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +126,6 @@ class Scan:
         """Distance between neighbours along (column, row, slice), mm."""
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
         return (float(lengths[0]), float(lengths[1]), float(lengths[2]))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Identity:
-    """Who the patient is, under the names that came in: stays in ``intake/identity.json`` and goes nowhere else.
-
-    ``instance_uids`` stand in the order of :attr:`SourceImages.instance_uids`.
-    """
-
-    patient_name: str
-    patient_id: str
-    birth_date: str
-    sex: str
-    study_instance_uid: str
-    series_instance_uid: str
-    frame_of_reference_uid: str
-    accession_number: str
-    study_date: str
-    instance_uids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,6 +30,7 @@ VOCABULARY = tuple(
         "findings",
         "labels",
         "landmarks",
+        "source_images",
         "errors",
         "limits",
         "order",

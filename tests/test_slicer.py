@@ -441,7 +441,7 @@ def test_a_part_with_nothing_between_two_heights_is_refused() -> None:
     corner = Solid.cube((5, 5, 5))
     gap = part_of(Solid.compose([corner] + [corner.translate(at) for at in ((60, 0, 0), (0, 60, 0), (0, 0, 60))]))
     with pytest.raises(MachineError, match="blank layers"):
-        slice_device(device_of(gap), APPROVAL, load_process("ti64-lpbf"), MACHINE)
+        slice_device(device_of(gap), APPROVAL, load_process("pa12-sls"), MACHINE)
 
 
 def test_an_unreleased_device_is_not_sliced() -> None:

@@ -24,6 +24,7 @@ from batchone.slicer.supports.needs import Numbers, Underside, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
 
 _TRIES: Final = 12  # ways up that are looked at, the cheapest first; project default
+_TIPS: Final = 2000  # numerical: places at a time for which it is asked whether a tip may touch there
 _LEVEL: Final = 0.05  # numerical: of a layer, within which places lie as low as the lowest
 _WELD_MM: Final = 1e-4  # numerical: edges shorter than this are closed up, so that files can hold the body
 
@@ -124,7 +125,7 @@ def _bodies(
     reach = under.reach_mm()
     places_mm = columns.at_mm(under.cell)
     upward = np.argsort(under.top_mm, kind="stable")
-    tried = ~tips_free(places_mm, under.top_mm, under.foot_mm, around, supports)
+    tried, tested = np.zeros(len(reach), dtype=np.bool_), np.zeros(len(reach), dtype=np.bool_)
     blocks: list[manifold3d.Manifold] = []
     trunks: list[Trunk] = []
     may = _may_block(under, around, supports)
@@ -145,9 +146,13 @@ def _bodies(
             blocks += made
             under.carry(reach, carried)
             continue
-        place = _midst(
-            place, upward[~tried[upward]], under.top_mm, places_mm, level_mm=level_mm, about_mm=supports.free_overhang_mm
-        )
+        if not tested[place]:
+            some = upward[~tested[upward]][:_TIPS]
+            tested[some] = True
+            tried[some] |= ~tips_free(places_mm[some], under.top_mm[some], under.foot_mm[some], around, supports)
+            continue
+        ready = upward[~tried[upward] & tested[upward]]
+        place = _midst(place, ready, under.top_mm, places_mm, level_mm=level_mm, about_mm=supports.free_overhang_mm)
         x, y = places_mm[place].tolist()
         trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), around, supports)
         if trunk is None:

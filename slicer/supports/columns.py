@@ -217,6 +217,9 @@ def _free(
             cell = (row + dj) * columns + column + di
             if apart <= part_cells and _within(start, height, cell, low[n] + slack, high[n] - slack):
                 clear = False
+                break
+            if (apart - 1.0) * step > protected_mm:
+                continue
             for k in range(point_start[cell], point_start[cell + 1]):
                 x, y, z = points[k, 0] - places[n, 0], points[k, 1] - places[n, 1], points[k, 2]
                 if x * x + y * y < protected_mm**2 and low[n] - protected_mm < z < high[n] + protected_mm:
