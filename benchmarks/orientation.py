@@ -2,8 +2,8 @@
 
     python -m benchmarks.orientation [--triangles 300000] [--directions 1000]
 
-The body is the synthetic vertebra, its upper tenth functional. The numpy way forms areas and supports down to the
-plate from all triangles of each direction; it does not look for the part below an overhang, nor for sections. It is timed on every 20th direction.
+The body is the synthetic vertebra, its upper tenth functional. The numpy way forms areas and supports down to the plate from all
+triangles of each direction; it does not look for the part below an overhang, nor for sections. It is timed on every 20th one.
 """
 
 from __future__ import annotations
