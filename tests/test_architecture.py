@@ -30,6 +30,7 @@ VOCABULARY = tuple(
         "findings",
         "labels",
         "landmarks",
+        "orientation",
         "errors",
         "limits",
         "order",
