@@ -27,6 +27,7 @@ from batchone.pipeline.labels import Side as Side
 from batchone.pipeline.labels import VoxelLabels as VoxelLabels
 from batchone.pipeline.landmarks import Landmark as Landmark
 from batchone.pipeline.landmarks import Reference as Reference
+from batchone.pipeline.orientation import Orientation as Orientation
 from batchone.pipeline.source_images import Identity as Identity
 from batchone.pipeline.source_images import SourceImages as SourceImages
 from batchone.pipeline.toolpath import Toolpath as Toolpath
@@ -363,37 +364,6 @@ class CheckedDevice:
     def failed(self, waivers: tuple[Waiver, ...] = ()) -> tuple[Finding, ...]:
         """What failed and is not waived: such a device is not released."""
         return tuple(f for f in self.findings if f.verdict == "fail" and not any(waiver.covers(f) for waiver in waivers))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Orientation:
-    """Which way up a part is built, among all that were tried.
-
-    Attributes
-    ----------
-    fixed
-        A person chose it.
-    names
-        What was measured in each direction, the unit in the name.
-    directions
-        (k, 3) float64 unit vectors that are up, patient LPS.
-    measures
-        (k, n) float64.
-    costs
-        (k,) float64, dimensionless: the lower the better.
-    chosen
-        The direction in which it is built.
-    next_best
-        Others, the cheapest first: none that was tried is better in all that is weighed up.
-    """
-
-    fixed: bool
-    names: tuple[str, ...]
-    directions: FloatArray
-    measures: FloatArray
-    costs: FloatArray
-    chosen: int
-    next_best: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

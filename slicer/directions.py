@@ -26,7 +26,8 @@ MEASURES: Final = (
 FLAT_DEG: Final = 15.0  # project default, unverified: faces this close to the layer plane curl and show steps (sls)
 _CELLS: Final = 48  # numerical: cells along the largest extent, 1 to 4 mm for devices of 50 to 200 mm
 _FACING: Final = 6  # numerical: elements face the same way within 1/6, about 10 deg
-_RUN: Final = 2048  # triangles at a time, so that they stay in the processor's cache
+_RUN: Final = 2048  # numerical: triangles at a time, so that they stay in the processor's cache
+_TOGETHER: Final = 32  # numerical: directions that look at them before the next
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,24 +86,25 @@ def hull_of(points_mm: FloatArray) -> FloatArray:
 @njit("f8[:, ::1](f8[:, ::1], f8[::1], f8[::1], f8[:, ::1], f8, f8)", cache=True, parallel=True, fastmath=True)
 def _areas(normals, other, functional, directions, limit, flat):  # type: ignore[no-untyped-def]
     """(k, 4) sums over triangles: other and functional area beyond the limit, area that is flat, functional area x cosine^2."""
-    count = directions.shape[0]
-    found = np.zeros((count, 4))
-    for k in prange(count):
-        x, y, z = directions[k, 0], directions[k, 1], directions[k, 2]
+    found = np.zeros((directions.shape[0], 4))
+    for some in prange((directions.shape[0] + _TOGETHER - 1) // _TOGETHER):
         for begin in range(0, normals.shape[1], _RUN):
             end = min(begin + _RUN, normals.shape[1])
-            a = b = c = d = 0.0
-            for t in range(begin, end):
-                cosine = normals[0, t] * x + normals[1, t] * y + normals[2, t] * z
-                hangs = -cosine > limit
-                a += other[t] if hangs else 0.0
-                b += functional[t] if hangs else 0.0
-                c += other[t] + functional[t] if abs(cosine) > flat else 0.0
-                d += functional[t] * cosine * cosine
-            found[k, 0] += a
-            found[k, 1] += b
-            found[k, 2] += c
-            found[k, 3] += d
+            for k in range(some * _TOGETHER, min((some + 1) * _TOGETHER, directions.shape[0])):
+                x, y, z = directions[k, 0], directions[k, 1], directions[k, 2]
+                a = b = c = d = 0.0
+                for t in range(begin, end):
+                    cosine = normals[0, t] * x + normals[1, t] * y + normals[2, t] * z
+                    hangs = 1.0 if -cosine > limit else 0.0
+                    lies = 1.0 if abs(cosine) > flat else 0.0
+                    a += other[t] * hangs
+                    b += functional[t] * hangs
+                    c += (other[t] + functional[t]) * lies
+                    d += functional[t] * cosine * cosine
+                found[k, 0] += a
+                found[k, 1] += b
+                found[k, 2] += c
+                found[k, 3] += d
     return found
 
 

@@ -50,11 +50,15 @@ _WEIGHTS: Final = {
         "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "height_mm": 0.25,
         "stair_mm": 0.02, "jump_mm2": 0.1, "section_mm2": 0.1,
     },
+    "fff": {
+        "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "height_mm": 0.25, "stair_mm": 0.02,
+    },
     "sls": {"height_mm": 1.0, "flat_mm2": 1.0, "stair_mm": 0.02, "shrink_mm2": 0.1},
 }  # fmt: skip
 _AGAINST: Final = {  # what a lower value of is worth a higher one of another: the front that is shown
     "lpbf": ("height_mm", "support_mm3", "functional_mm2"),
     "vat": ("height_mm", "support_mm3", "functional_mm2"),
+    "fff": ("height_mm", "support_mm3", "functional_mm2"),
     "sls": ("height_mm", "flat_mm2", "stair_mm"),
 }
 

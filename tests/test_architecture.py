@@ -31,6 +31,7 @@ VOCABULARY = tuple(
         "labels",
         "landmarks",
         "source_images",
+        "orientation",
         "errors",
         "limits",
         "order",
