@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -126,7 +127,7 @@ def released(folder: Path, keys: Path, patient: int, patients: int, mesh: Mesh) 
     return folder
 
 
-def nested(jobs: Sequence[Path], site: Path) -> dict[str, object]:
+def nested(jobs: Sequence[Path], site: Path) -> dict[str, Any]:
     """Run the command; prints its seconds and its peak memory."""
     command = [sys.executable, "-m", "batchone.pipeline", "nest", *map(str, jobs), "--machine", "sim-01", "--out", str(site)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -135,7 +136,7 @@ def nested(jobs: Sequence[Path], site: Path) -> dict[str, object]:
     taken = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cores_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    tree: dict[str, object] = json.loads(done.stdout)
+    tree: dict[str, Any] = json.loads(done.stdout)
     print(
         f"batchone nest: {taken:.1f} s, {cores_s:.1f} s of cores, peak {after.ru_maxrss / 1024.0:.0f} MB (of all children so far)"
     )
@@ -147,7 +148,7 @@ def rectangles(build: Path) -> None:
     if find_spec("rectpack") is None:
         print("rectpack: not installed")
         return
-    import rectpack
+    import rectpack  # type: ignore[import-not-found]
 
     manifest = json.loads((build / "build.json").read_text())
     process, machine = load_process(manifest["process"]), load_machine(manifest["machine"])

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Final
 
+import manifold3d
 import numpy as np
 import shapely
 
@@ -113,7 +114,7 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
         data = [files.read(name) for name in names]
     with ThreadPoolExecutor(_WORKERS) as pool:
         areas = np.array(list(pool.map(lambda one: _area_mm2(one, mask), data)))
-    wanted = layers.area_mm2()
+    wanted = _covered_mm2(layers)
     same = len(areas) == layers.count
     off = np.maximum(np.abs(areas - wanted) - _AREA_PIXELS * mask.pixel_mm**2, 0.0) if same else np.array([np.inf])
     percent = float((100.0 * off / np.maximum(wanted, mask.pixel_mm**2)).max()) if same else math.inf
@@ -128,6 +129,18 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
         judge("layers.images_outline", "mean distance of the edges of images from contours, in the worst of some layers", edges,
               "pixels", high=_OUTLINE_PIXELS, hint=_HINT, source=_SOURCE),
     ]  # fmt: skip
+
+
+def _covered_mm2(layers: Layers) -> FloatArray:
+    """(layers,) area that the contours of all bodies cover; supports reach into their parts."""
+    area = layers.area_mm2()
+    first = np.searchsorted(layers.loop_layer, np.arange(layers.count + 1))
+    for layer in range(layers.count):
+        loops = range(int(first[layer]), int(first[layer + 1]))
+        if len(np.unique(layers.loop_part[loops.start : loops.stop])) > 1:
+            contours = [layers.points_mm[layers.loop_start[i] : layers.loop_start[i + 1]] for i in loops]
+            area[layer] = manifold3d.CrossSection(contours, manifold3d.FillRule.Positive).area()
+    return area
 
 
 def no_images() -> Finding:
@@ -236,8 +249,8 @@ def _outline_pixels(data: Sequence[bytes], layers: Layers, mask: Mask) -> float:
     """Pixels that are lit and should not be, or the other way round, per length of the outlines, both in pixels."""
     worst = 0.0
     for layer in sorted({min(layers.count - 1, int(share * layers.count)) for share in _SHARES}):
-        rings = [loop for part in range(int(layers.loop_part.max()) + 1) for loop in layers.loops(layer, part)]
-        solid = shapely.make_valid(_even(rings))
+        bodies = [_even(layers.loops(layer, part)) for part in range(int(layers.loop_part.max()) + 1)]
+        solid = shapely.make_valid(shapely.union_all(bodies))
         lit = read_png(data[layer]) > 127
         low, high = _pixel(solid.bounds[:2], mask), _pixel(solid.bounds[2:], mask)
         columns, rows = np.arange(max(low[0] - 1, 0), high[0] + 2), np.arange(max(high[1] - 1, 0), low[1] + 2)
