@@ -69,15 +69,17 @@ class BlockSupports(Model):
 class Supports(Model):
     """What carries a part while it is made.
 
-    Parts stand ``lift_mm`` above the plate. Undersides beyond the overhang limit may reach ``free_overhang_mm`` from what
-    carries them; pieces of a layer below ``least_island_mm2`` need nothing below them. Supports keep ``gap_mm`` off functional
-    faces and ``side_gap_mm`` off what else they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm``
-    long, that reaches ``penetration_mm`` into the part; where something is in the way it stands up to ``aside_mm`` aside and
-    leans by ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none.
+    Parts stand ``lift_mm`` above the plate. Undersides beyond ``from_deg`` from the vertical are carried where they can be; those
+    beyond the overhang limit may reach ``free_overhang_mm`` from what carries them; pieces of a layer below
+    ``least_island_mm2`` need nothing below them. Supports keep ``gap_mm`` off functional faces and ``side_gap_mm`` off what else
+    they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm`` long, that reaches ``penetration_mm`` into
+    the part; where something is in the way it stands up to ``aside_mm`` aside and leans by ``lean_deg``. Trunks up to
+    ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none.
     ``hatched``: a laser fills them with lines, not with contours alone.
     """
 
     lift_mm: Annotated[float, Field(ge=0)]
+    from_deg: Annotated[float, Field(gt=0, le=90)]
     free_overhang_mm: Positive
     least_island_mm2: Annotated[float, Field(ge=0)]
     gap_mm: Positive

@@ -100,7 +100,11 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
     kept_free = protected(part)
     around = obstacles(placed, kept_free, columns)
     under = underside(
-        placed, columns, max_overhang_deg=process.max_overhang_deg, free_mm=made.free_overhang_mm, dip_mm=0.5 * process.layer_mm
+        placed,
+        columns,
+        max_overhang_deg=min(made.from_deg, process.max_overhang_deg),
+        free_mm=made.free_overhang_mm,
+        dip_mm=0.5 * process.layer_mm,
     )
     bodies, kinds = _bodies(under, columns, around, made, level_mm=_LEVEL * process.layer_mm)
     if not bodies:
