@@ -145,3 +145,9 @@ class Process(Model):
     sources: dict[str, str]
     scan: ScanStrategy | None = None
     supports: Supports | None = None
+
+    @model_validator(mode="after")
+    def _supports_where_they_are_needed(self) -> Process:
+        if self.needs_supports and self.kind != "fff" and self.supports is None:
+            raise ValueError(f"a process of kind {self.kind} that needs supports has a table [supports]")
+        return self

@@ -7,7 +7,7 @@ is being made is sealed by the film, and sucks at it. The area of the film that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -25,16 +25,26 @@ _MOST_CELLS: Final = 12_000_000  # numerical: larger parts are looked at more co
 _TRIES: Final = 24  # ways up that are looked at, the cheapest first; project default
 
 
-def without_cups(part: Part, stances: Iterable[Stance], process: Process) -> tuple[Stance, Finding]:
-    """The first of several ways up (at least one) in which nothing is sealed, or else that which seals least; and what is."""
-    found: list[tuple[float, Stance, Finding]] = []
+def uncupped(part: Part, stances: Iterable[Stance], process: Process) -> Iterator[tuple[Stance, Finding]]:
+    """Of several ways up (at least one) those in which nothing is sealed, or else the one that seals least; and what is.
+
+    Ways in which a functional face needs a support are left out once there is another.
+    """
+    sealing: list[tuple[float, Stance, Finding]] = []
+    none, unblocked = True, False
     for stance in islice(stances, _TRIES):
+        if unblocked and stance.functional_overhang_mm2 > 0.0:
+            break
+        unblocked |= stance.functional_overhang_mm2 == 0.0
         finding = cup_finding(part, stance, process)
         if finding.verdict == "pass":
-            return stance, finding
-        found.append((finding.value, stance, finding))
-    _, stance, finding = min(found, key=lambda one: one[0])
-    return stance, finding
+            none = False
+            yield stance, finding
+        else:
+            sealing.append((finding.value, stance, finding))
+    if none:
+        _, stance, finding = min(sealing, key=lambda one: one[0])
+        yield stance, finding
 
 
 def cup_finding(part: Part, stance: Stance, process: Process) -> Finding:

@@ -26,6 +26,7 @@ from batchone.pipeline.machine import Mask
 from batchone.pipeline.values import Finding, FloatArray, judge
 from batchone.slicer.layers import Layers
 from batchone.slicer.mask import Grey, shade
+from batchone.slicer.readback import solid_of
 
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first date an archive can hold: outputs carry no clock
 _WORKERS: Final = 2  # images made or read at a time; each is its own, whichever thread makes it
@@ -249,8 +250,7 @@ def _outline_pixels(data: Sequence[bytes], layers: Layers, mask: Mask) -> float:
     """Pixels that are lit and should not be, or the other way round, per length of the outlines, both in pixels."""
     worst = 0.0
     for layer in sorted({min(layers.count - 1, int(share * layers.count)) for share in _SHARES}):
-        bodies = [_even(layers.loops(layer, part)) for part in range(int(layers.loop_part.max()) + 1)]
-        solid = shapely.make_valid(shapely.union_all(bodies))
+        solid = solid_of([loop for part in range(int(layers.loop_part.max()) + 1) for loop in layers.loops(layer, part)])
         lit = read_png(data[layer]) > 127
         low, high = _pixel(solid.bounds[:2], mask), _pixel(solid.bounds[2:], mask)
         columns, rows = np.arange(max(low[0] - 1, 0), high[0] + 2), np.arange(max(high[1] - 1, 0), low[1] + 2)
@@ -262,20 +262,6 @@ def _outline_pixels(data: Sequence[bytes], layers: Layers, mask: Mask) -> float:
         wrong += np.count_nonzero(lit) - np.count_nonzero(lit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
         worst = max(worst, wrong * mask.pixel_mm / solid.length)
     return worst
-
-
-def _even(rings: Sequence[FloatArray]) -> shapely.Geometry:
-    """Loops as areas; inner ones are taken away from those around them."""
-    outer, holes = (
-        shapely.union_all([shapely.make_valid(shapely.Polygon(ring)) for ring in rings if (_signed(ring) > 0.0) == filled])
-        for filled in (True, False)
-    )
-    return outer.difference(holes)
-
-
-def _signed(ring: FloatArray) -> float:
-    x, y = (ring - ring[0]).T
-    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
 
 
 def _pixel(point: Sequence[float], mask: Mask) -> tuple[int, int]:

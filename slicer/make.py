@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -27,7 +27,7 @@ from batchone.pipeline.values import (
     Vector,
 )
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.cups import without_cups
+from batchone.slicer.cups import uncupped
 from batchone.slicer.estimate import estimate, toolpath_estimate
 from batchone.slicer.gcode import config_text, make_toolpath, setting
 from batchone.slicer.hatch import hatch
@@ -69,8 +69,6 @@ def slice_device(
     CheckFailed
         A finding of the device failed and was not waived, a functional face needs a support whichever way up the part is made, a
         vat would seal a cup, a piece of a layer lies on nothing, or a support touches a functional face.
-        A finding of the device failed and was not waived, a functional face needs a support whichever way up the part is made,
-        or a vat would seal a cup.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -87,7 +85,7 @@ def slice_device(
     fixed = order.build.up if order else {}
     ways, cups = _ways(parts, process, machine, fixed)
     functional = [functional_finding(part, stance, process) for part, (stance, _) in zip(parts, ways, strict=True)]
-    _refuse_supports_on_functional(checked, functional, fixed=bool(fixed))
+    _refuse_supports_on_functional(checked, functional, fixed)
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
             f"a vat seals cups of {', '.join(part.name for part, cup in zip(parts, cups, strict=True) if cup.verdict == 'fail')}",
@@ -189,9 +187,21 @@ def _ways(
     standing = [stances(part, process, box_mm=box_mm, up=up.get(part.name)) for part in parts]
     if process.kind != "vat":
         return [carried_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)], []
-    found = [without_cups(part, ways, process) for part, ways in zip(parts, standing, strict=True)]
-    ways = [carried_way(part, [stance], process) for part, (stance, _) in zip(parts, found, strict=True)]
-    return ways, [finding for _, finding in found]
+    found = [_vat_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)]
+    return [way for way, _ in found], [cup for _, cup in found]
+
+
+def _vat_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[tuple[Stance, Supported], Finding]:
+    """The first way up in which no cup is sealed and no piece of a layer lies on nothing, and what is said of cups."""
+    cups: list[tuple[Stance, Finding]] = []
+
+    def open_ways() -> Iterator[Stance]:
+        for stance, cup in uncupped(part, ways, process):
+            cups.append((stance, cup))
+            yield stance
+
+    way = carried_way(part, open_ways(), process)
+    return way, next(cup for stance, cup in cups if stance is way[0])
 
 
 def _corner_mm(placed: Mesh) -> FloatArray:
@@ -207,9 +217,11 @@ def _refuse_failed(checked: CheckedDevice, findings: tuple[Finding, ...]) -> Non
         raise CheckFailed(f"the part cannot be carried as it stands: {text}", (*checked.findings, *findings), hint=failed[0].hint)
 
 
-def _refuse_supports_on_functional(checked: CheckedDevice, findings: Sequence[Finding], *, fixed: bool) -> None:
+def _refuse_supports_on_functional(checked: CheckedDevice, findings: Sequence[Finding], up: Mapping[str, Vector]) -> None:
     failed = [finding for finding in findings if finding.verdict == "fail"]
     if failed:
+        of = [part.name for part, one in zip(checked.device.parts, findings, strict=True) if one.verdict == "fail"]
+        fixed = any(name in up for name in of)
         said = "; ".join(f"{finding.what} is {finding.value:.1f} mm2, at most 0 mm2" for finding in failed)
         hint = "give another direction in [build] up of the order, or none" if fixed else failed[0].hint
         raise CheckFailed(f"supports would touch functional faces: {said}", (*checked.findings, *findings), hint=hint)

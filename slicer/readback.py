@@ -233,7 +233,7 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
         own = np.unique(cli.layers.loop_layer[cli.layers.loop_part == index])
         nearer = drawn = least = most = thin_mm2 = whole_mm2 = 0.0
         for layer in sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in _HEIGHTS}):
-            solid, lines = _solid(cli.layers.loops(layer, index)), cli.hatches.of(layer, index)
+            solid, lines = solid_of(cli.layers.loops(layer, index)), cli.hatches.of(layer, index)
             nearer = max(nearer, inset_mm - _least_inside_mm(solid, lines))
             drawn += float(np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1]).sum())
             shorter, longer = _expected_mm(solid, layer, process.scan)
@@ -256,7 +256,7 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
     return findings
 
 
-def _solid(loops: Sequence[FloatArray]) -> shapely.MultiPolygon:
+def solid_of(loops: Sequence[FloatArray]) -> shapely.MultiPolygon:
     """The material of a layer, whatever rounding has made of its contours."""
     pieces = manifold3d.CrossSection(list(loops), manifold3d.FillRule.Positive).decompose()
     rings = [sorted(piece.to_polygons(), key=lambda ring: -shapely.Polygon(ring).area) for piece in pieces]

@@ -123,6 +123,12 @@ def test_an_archive_is_measured_and_holds_what_was_asked_for() -> None:
     assert figures.lit == pytest.approx(layers.area_mm2().sum() / 0.01, rel=1e-3)
 
 
+def test_a_post_in_a_hole_is_no_fault_of_the_image() -> None:
+    tube = Solid.cylinder(1, 8, 8, 64) - Solid.cylinder(3, 6, 6, 64).translate((0, 0, -1))
+    layers = slice_parts([placed((tube + Solid.cylinder(1, 2, 2, 64)).translate((20, 20, 0)))], 0.05)
+    assert {finding.verdict for finding in image_findings(archive_of(layers), layers, MASK)} == {"pass"}
+
+
 def changed(archive: bytes, layer: int, picture: FloatArray) -> bytes:
     """The archive with another image of the same form in one place, written as ours are."""
     lines = np.zeros((picture.shape[0], picture.shape[1] + 1), dtype=np.uint8)

@@ -21,7 +21,7 @@ from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FunctionalFace, Mesh, Part, judge
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.cups import sealed_area, without_cups
+from batchone.slicer.cups import sealed_area, uncupped
 from batchone.slicer.estimate import estimate
 from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import Layers, layer_count, section_heights, sections, slice_parts
@@ -135,6 +135,7 @@ def test_a_sites_own_profiles_add_to_the_shipped_ones_or_take_their_place(tmp_pa
         ("layer_mm = 0.1", "layer_mm = 0.1\nlayers_mm = 0.1", "layers_mm is 0.1"),
         ("layer_mm = 0.1", "layer_mm 0.1", "cannot be read as TOML"),
         ('name = "pa12-sls"', 'name = "other"', "names itself 'other'"),
+        ("needs_supports = false", "needs_supports = true", "has a table [supports]"),
     ],
 )
 def test_a_profile_with_an_impossible_number_is_refused_by_file_key_and_value(
@@ -653,10 +654,10 @@ def test_a_hole_that_stands_on_the_platform_is_closed_by_it_and_one_on_supports_
 def test_a_part_stands_so_that_a_vat_seals_no_cup_and_the_place_of_one_is_in_patient_space() -> None:
     resin = load_process("guide-resin")
     part = part_of(blind().rotate((25.0, 40.0, 10.0)).translate((100.0, -50.0, 30.0)))
-    stance, finding = without_cups(part, stances(part, resin, box_mm=BOX_MM), resin)
+    stance, finding = next(uncupped(part, stances(part, resin, box_mm=BOX_MM), resin))
     assert (finding.verdict, finding.value) == ("pass", 0.0)
     upside_down = replace(stance, rotation=np.diag([1.0, -1.0, -1.0]) @ stance.rotation)
-    _, other = without_cups(part, [upside_down], resin)
+    _, other = next(uncupped(part, [upside_down], resin))
     assert other.verdict == "fail"
     place = mesh_of(Solid.cube((1, 1, 1)).translate((14.5, 14.5, 8.5)).rotate((25.0, 40.0, 10.0)).translate((100.0, -50.0, 30.0)))
     assert np.linalg.norm(np.array(other.where_mm) - place.vertices_mm.mean(axis=0)) < 7.0

@@ -291,3 +291,21 @@ def test_no_support_comes_near_a_protected_face_whichever_way_is_up(turn: tuple[
     if made.support is not None:
         assert process.supports is not None
         assert distance_mm(made, part) >= process.supports.gap_mm - 1e-6
+
+
+def rod(radius_mm: float, low_mm: float, high_mm: float) -> Solid:
+    return Solid.cylinder(high_mm - low_mm, radius_mm, radius_mm, 96).translate((0.0, 0.0, low_mm))
+
+
+@pytest.mark.parametrize("inner_mm", [9.0, 5.0])
+def test_a_ring_about_a_post_that_begins_in_the_air_is_an_island(inner_mm: float) -> None:
+    mushroom = rod(2, 0, 20) + rod(10, 15, 20)
+    bell = mushroom + (rod(10, 8, 16) - rod(inner_mm, 7, 16))
+    for solid, islands in ((mushroom, 0), (bell, 1)):
+        mesh = part_of(solid).mesh
+        low = mesh.vertices_mm.min(axis=0)
+        layers = slice_parts([Mesh(mesh.vertices_mm - low + np.array([5.0, 5.0, 0.0]), mesh.faces)], TI.layer_mm)
+        found = carried(layers, TI).islands_of(0.5)
+        assert len(found) == islands
+        if islands:
+            assert found[0, 3] == pytest.approx(math.pi * (10.0**2 - inner_mm**2), rel=0.01)

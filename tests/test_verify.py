@@ -50,7 +50,7 @@ from batchone.pipeline.values import (
 )
 from batchone.slicer.make import slice_device
 from batchone.slicer.profiles import load_machine, load_process
-from batchone.slicer.threemf import read_3mf, write_3mf
+from batchone.slicer.threemf import Item, read_3mf, write_3mf
 
 RECORD = SeriesRecord("CT", "Maker", "Model", "H30", "HFS", 4, 1.0, 1.0, (1.0, 1.0), 0.0, "1.2.840.10008.1.2.1", "ab" * 32)
 
@@ -249,6 +249,20 @@ def test_a_mesh_swapped_by_one_who_holds_the_key_is_caught_by_value(job: Path, k
     texts = " ".join(problem.text for problem in report.problems)
     assert "volume is" in texts
     assert "box high is" in texts
+
+
+@pytest.mark.parametrize("change", ["moved", "mirrored", "scaled"])
+def test_a_part_that_is_changed_on_the_plate_alone_is_caught_by_value(job: Path, keys: Path, change: str) -> None:
+    (item, *others) = read_3mf((job / "build/plate.3mf").read_bytes())
+    pose, mesh = item.pose.copy(), item.mesh
+    if change == "moved":
+        pose[0, 3] += 0.01
+    else:
+        points = mesh.vertices_mm * (np.array([-1.0, 1.0, 1.0]) if change == "mirrored" else 1.001)
+        mesh = Mesh(points, np.ascontiguousarray(mesh.faces[:, ::-1]) if change == "mirrored" else mesh.faces)
+    (job / "build/plate.3mf").write_bytes(write_3mf([Item(item.name, mesh, pose), *others], title="t", notes={}))
+    _seal(job, release_key(keys))
+    assert _kinds(verify_job(job, signers=keys)) == {("off", "build/plate.3mf")}
 
 
 def test_a_mirrored_mesh_is_caught_by_value(job: Path, keys: Path) -> None:

@@ -19,7 +19,7 @@ _HEADER = re.compile(rb"\$\$HEADERSTART\s.*?\$\$HEADEREND", re.DOTALL)
 _UNITS = re.compile(rb"\$\$UNITS/(\d{1,6}\.\d{1,12})")
 _LABEL = re.compile(rb'\$\$LABEL/(\d{1,5}),"([A-Za-z0-9 ._-]{1,80})"')
 _LAYERS = re.compile(rb"\$\$LAYERS/(\d{1,7})")
-_MAX_HEADER_BYTES = 65_536
+_MAX_HEADER_BYTES = 262_144  # as the slicer's own reader takes
 _LONG_LAYER, _SHORT_LAYER, _SHORT_LINE, _LONG_LINE, _SHORT_HATCHES, _LONG_HATCHES = 127, 128, 129, 130, 131, 132  # CLI 2.0
 
 

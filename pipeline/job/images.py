@@ -15,7 +15,7 @@ from batchone.pipeline.errors import MachineError
 _HEAD = struct.Struct(">8sI4sIIBBBBBI")
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_IMAGES = 100_000
-_MAX_BYTES = 100_000_000  # of one image, packed or not
+_MAX_BYTES = 100_000_000  # of one image, packed or not; and of all images as they stand in the archive ten times as much
 _LOOKED_AT = 40  # images whose pixels are added up, evenly spread: each takes a hundredth of a second, and all have digests
 
 
@@ -42,8 +42,11 @@ def image_figures(data: bytes) -> ImageFigures:
             infos = sorted(
                 (info for info in archive.infolist() if info.filename.endswith(".png")), key=lambda info: info.filename
             )
-            if not 0 < len(infos) <= _MAX_IMAGES or max(info.file_size for info in infos) > _MAX_BYTES:
-                raise ValueError(f"{len(infos)} images")
+            sizes = [info.file_size for info in infos]
+            if not 0 < len(infos) <= _MAX_IMAGES or max(sizes) > _MAX_BYTES or sum(sizes) > 10 * _MAX_BYTES:
+                raise ValueError(f"{len(infos)} images of {sum(sizes)} bytes")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+                raise ValueError("images are packed twice")
             files = [archive.read(info) for info in infos]
         columns, rows = _size(files[0])
         if any(_size(file) != (columns, rows) for file in files) or (columns + 1) * rows > _MAX_BYTES:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import numpy as np
+
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import threemf_bodies, threemf_corners
 from batchone.pipeline.job.contours import cli_figures
@@ -47,6 +49,7 @@ REQUIRED = (MANIFEST, "build-report.pdf", PLATE, LAYERS)
 _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
+_POSE = 1e-4  # nine digits of a transform: rounding only, in mm and in the entries of a rotation
 THREEMF_LENGTH_MM, THREEMF_RELATIVE = 0.01, 1e-4  # decimal text of a 3MF against the STL: one hundredth of a layer
 
 
@@ -261,7 +264,7 @@ def _check_mesh(name: str, data: bytes, part: PartEntry, found: Found) -> None:
 
 
 def _check_plate(data: bytes, manifest: JobManifest, found: Found) -> None:
-    """The bodies of the plate by name: parts, then supports, and these as they were measured."""
+    """The bodies of the plate by name: parts, then supports, each as it was measured and where it was placed."""
     try:
         bodies = threemf_bodies(data)
     except MachineError as error:
@@ -273,7 +276,15 @@ def _check_plate(data: bytes, manifest: JobManifest, found: Found) -> None:
     if names != wanted:
         found.add("off", PLATE, f"bodies are {', '.join(names)}; must be {', '.join(wanted)}")
         return
+    figures = {part.name: part.figures for part in manifest.parts}
+    poses = {placement.part: np.array(placement.pose) for placement in manifest.build.placements}
     for body in bodies:
+        if body.name in figures:
+            for text in differences(figures[body.name], measure_triangles(body.vertices_mm[body.triangles]), is_stl=False):
+                found.add("off", PLATE, f"{body.name}: {text}")
+            off = float(np.abs(body.pose - poses[body.name]).max())
+            if off > _POSE:
+                found.add("off", PLATE, f"{body.name}: its place is off by {off:.6f} (mm, or in its rotation), at most {_POSE:g}")
         if body.name in supports:
             placed = body.vertices_mm @ body.pose[:3, :3].T + body.pose[:3, 3]
             for text in differences(supports[body.name], measure_triangles(placed[body.triangles]), is_stl=False):

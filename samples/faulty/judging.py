@@ -21,7 +21,7 @@ from batchone.design.osteotomy import checks as osteotomy
 from batchone.design.pedicle import checks as pedicle
 from batchone.pipeline.values import Finding, Placement
 from batchone.samples.faulty.case import Fault, Seeded
-from batchone.slicer.cups import without_cups
+from batchone.slicer.cups import uncupped
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import stances
 from batchone.slicer.plate import usable_box_mm
@@ -55,7 +55,8 @@ def measures(case: Checked) -> dict[str, Measure]:
 def _cups(case: Checked) -> tuple[Finding, ...]:
     """What a vat seals of each part as it stands; measured when it is sliced, for no other stage knows which way is up."""
     box_mm = usable_box_mm(case.machine)
-    return tuple(without_cups(part, stances(part, case.process, box_mm=box_mm), case.process)[1] for part in case.device.parts)
+    ways = (uncupped(part, stances(part, case.process, box_mm=box_mm), case.process) for part in case.device.parts)
+    return tuple(next(way)[1] for way in ways)
 
 
 def _supports(case: Checked) -> tuple[Finding, ...]:
@@ -63,8 +64,8 @@ def _supports(case: Checked) -> tuple[Finding, ...]:
     box_mm, process = usable_box_mm(case.machine), case.process
     findings: list[Finding] = []
     for part in case.device.parts:
-        stance = without_cups(part, stances(part, process, box_mm=box_mm), process)[0]
-        _, made = carried_way(part, [stance], process)
+        open_ways = (stance for stance, _ in uncupped(part, stances(part, process, box_mm=box_mm), process))
+        stance, made = carried_way(part, open_ways, process)
         placement = Placement(part.name, upright(part, stance, process), stance.criterion)
         bodies = [part.mesh.moved(placement.pose), *([made.support.mesh] if made.support else [])]
         findings += support_findings([placement], [made], slice_parts(bodies, process.layer_mm), process)

@@ -64,6 +64,8 @@ def carried_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[S
     """The first of several ways up (at least one) in which no piece of a layer lies on nothing, or the first; its supports."""
     first: tuple[Stance, Supported] | None = None
     for stance in islice(ways, _TRIES):
+        if first is not None and stance.functional_overhang_mm2 > first[0].functional_overhang_mm2 == 0.0:
+            break  # those in which a functional face needs a support come last
         placed = part.mesh.moved(upright(part, stance, process))
         made = supported(part, placed, process)
         first = first or (stance, made)

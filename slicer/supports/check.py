@@ -61,30 +61,29 @@ def carried(layers: Layers, process: Process) -> Carried:
 
 
 def _measured(islands: FloatArray, layers: Layers) -> FloatArray:
-    """Those islands that are whole contours, with their area: a neck narrower than a row joins others to what is carried."""
-    whole: dict[int, list[FloatArray]] = {}
-    for island in islands:
-        layer, x, y, _ = island.tolist()
-        low, high = np.searchsorted(layers.loop_layer, (layer, layer + 1))
-        around = [i for i in range(int(low), int(high)) if layers.loop_area_mm2[i] > 0.0 and _inside(_loop(layers, i), x, y)]
-        if around:
-            whole.setdefault(min(around, key=lambda i: float(layers.loop_area_mm2[i])), []).append(island)
+    """Those islands that are whole pieces of their layer, with their area: a neck narrower than a row joins others to what is
+    carried. A piece is what a contour holds less its holes: a ring about a post that is carried is not carried by it."""
     found = []
-    for loop, seen in whole.items():
-        area = float(layers.loop_area_mm2[loop])
-        if sum(float(island[3]) for island in seen) >= 0.5 * area and not _overlaps_below(layers, loop):
-            found.append([*seen[0][:3].tolist(), area])
+    for layer in np.unique(islands[:, 0]).astype(np.int64).tolist():
+        here, below = _material(layers, layer), _material(layers, layer - 1)
+        pieces = [(piece, piece.to_polygons()) for piece in here.decompose()]
+        seen: dict[int, list[list[float]]] = {}
+        for island in islands[islands[:, 0] == layer].tolist():
+            for number, (_, rings) in enumerate(pieces):
+                if sum(_inside(ring, island[1], island[2]) for ring in rings) % 2:
+                    seen.setdefault(number, []).append(island)
+        for number, those in seen.items():
+            piece = pieces[number][0]
+            if sum(one[3] for one in those) >= 0.5 * piece.area() and (piece ^ below).area() <= 0.0:
+                found.append([*those[0][:3], piece.area()])
     return np.array(found, dtype=np.float64).reshape(-1, 4)
 
 
-def _overlaps_below(layers: Layers, index: int) -> bool:
-    low, high = np.searchsorted(layers.loop_layer, (layers.loop_layer[index] - 1, layers.loop_layer[index]))
-    below = manifold3d.CrossSection([_loop(layers, i) for i in range(int(low), int(high))], manifold3d.FillRule.Positive)
-    return bool((manifold3d.CrossSection([_loop(layers, index)]) ^ below).area() > 0.0)
-
-
-def _loop(layers: Layers, index: int) -> FloatArray:
-    return layers.points_mm[layers.loop_start[index] : layers.loop_start[index + 1]]
+def _material(layers: Layers, layer: int) -> manifold3d.CrossSection:
+    """All that a layer fills, parts and supports."""
+    first, last = np.searchsorted(layers.loop_layer, (layer, layer + 1)).tolist()
+    loops = [layers.points_mm[layers.loop_start[i] : layers.loop_start[i + 1]] for i in range(first, last)]
+    return manifold3d.CrossSection(loops, manifold3d.FillRule.Positive)
 
 
 def _inside(loop: FloatArray, x: float, y: float) -> bool:

@@ -46,12 +46,13 @@ def support_findings(
     findings = [
         judge(
             "supports.islands", f"pieces of a layer of at least {least_mm2:g} mm2 that lie on nothing, {rows}", len(islands), "",
-            high=0, hint=_TURN, source=source["least_island_mm2"], where_mm=_in_patient(where, placements, layers),
+            high=0, hint=_TURN, source=source.get("least_island_mm2", ""), where_mm=_in_patient(where, placements, layers),
         ),
         judge(
             "supports.unsupported",
             f"reach of undersides beyond {process.max_overhang_deg:g} deg from what carries them, in cells of {ROW_MM:g} mm",
-            found.reach_mm, "mm", high=limit + ROW_MM, gate=False, hint=_TURN, source=f"{source['free_overhang_mm']}; {_REACH}",
+            found.reach_mm, "mm", high=limit + ROW_MM, gate=False, hint=_TURN,
+            source=f"{source.get('free_overhang_mm', '')}; {_REACH}",
             where_mm=_in_patient(found.where_mm, placements, layers) if found.reach_mm > 0.0 else None,
         ),
     ]  # fmt: skip
