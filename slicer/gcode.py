@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
@@ -24,6 +23,7 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.program import SLICING_PROGRAM, Program, run_program
 from batchone.pipeline.values import Mesh, Part, Placement, Toolpath
 from batchone.slicer.mesh_text import mesh_text
+from batchone.slicer.overhang import protected
 from batchone.slicer.threemf import packed_model
 
 OLDEST, NEWEST = (2, 5), (2, 9)  # the versions whose keys and output are those described here
@@ -141,16 +141,10 @@ def painted_3mf(parts: Sequence[Part], placements: Sequence[Placement]) -> bytes
     return packed_model(model)
 
 
-def functional(part: Part) -> npt.NDArray[np.bool_]:
-    """(m,) triangles of functional faces."""
-    names = {face.label for face in part.functional_faces}
-    return np.isin(part.face_labels, [k for k, label in enumerate(part.labels) if label in names])
-
-
 def _painted(part: Part, placement: Placement) -> bytes:
     mesh = part.mesh.moved(placement.pose)
     vertices, _, triangles = mesh_text(Mesh(mesh.vertices_mm, mesh.faces)).partition(b"<triangles>\n")
     lines = triangles.split(b"\n")
-    for index in np.flatnonzero(functional(part)).tolist():
+    for index in np.flatnonzero(protected(part)).tolist():
         lines[index] = lines[index].replace(b'"/>', _PAINT)
     return vertices + b"<triangles>\n" + b"\n".join(lines)

@@ -23,8 +23,6 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Orientation, Part, Vector, judge
 from batchone.slicer.directions import MEASURES, hull_of, scores
 from batchone.slicer.overhang import Overhang, Surface, overhang, surface
-from batchone.slicer.overhang import overhang_needing_support as overhang_needing_support
-from batchone.slicer.overhang import protected as protected
 
 _DIRECTIONS: Final = 1000  # on the whole sphere: neighbours are about 6 deg apart
 _NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg, to find the planes of a part

@@ -66,22 +66,6 @@ def protected(part: Part) -> BoolArray:
     return np.isin(part.face_labels, [k for k, label in enumerate(part.labels) if label in names])
 
 
-def overhang_needing_support(part: Part, rotation: FloatArray, process: Process) -> tuple[BoolArray, BoolArray]:
-    """(m,) faces that need a support as the part stands, and those of them that are protected, so that none may be there.
-
-    Parameters
-    ----------
-    part
-        In patient LPS mm, closed.
-    rotation
-        (3, 3) patient LPS to plate axes, z up.
-    process
-        Overhang limit, and what may hang freely; nothing needs a support in a process without supports.
-    """
-    found = overhang(surface(part), rotation[2], process)
-    return found.needing, found.functional
-
-
 def surface(part: Part) -> Surface:
     """What :func:`overhang` needs of a part."""
     corners = part.mesh.vertices_mm[part.mesh.faces]

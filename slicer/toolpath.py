@@ -14,10 +14,11 @@ import shapely
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Part, Placement, judge
-from batchone.slicer.gcode import functional, setting
+from batchone.slicer.gcode import setting
 from batchone.slicer.layers import Layers
 from batchone.slicer.motion import Motion
 from batchone.slicer.moves import OUTLINE, PART, SUPPORT, E, Moves, X, Y, Z
+from batchone.slicer.overhang import protected
 
 _NEAR_MM: Final = 2.0  # numerical: a line belongs to the part in whose box, so much wider, it lies
 _VOLUME_PERCENT: Final = (90.0, 106.0)  # requirement, of filled parts: rounding of lines to whole ones; project default
@@ -159,7 +160,7 @@ def _support_findings(lines: _Lines, part: Part, placed: FloatArray, process: Pr
     """Supports right below functional faces, which would carry them, and what is left without; nothing where there are none."""
     if not part.functional_faces:
         return []
-    corners = placed[part.mesh.faces[functional(part)]]
+    corners = placed[part.mesh.faces[protected(part)]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     down = corners[-normals[:, 2] > np.sin(np.radians(process.max_overhang_deg)) * np.linalg.norm(normals, axis=1)]
     supports = lines.role == SUPPORT

@@ -19,8 +19,8 @@ from batchone.pipeline.order import BuildWishes, Order, parse_order
 from batchone.pipeline.values import Approval, CheckedDevice, Device, FloatArray, FunctionalFace, Mesh, Part
 from batchone.slicer.directions import MEASURES, scores
 from batchone.slicer.make import slice_device
-from batchone.slicer.orient import functional_finding, overhang_needing_support, protected, stances, stand
-from batchone.slicer.overhang import overhang, surface
+from batchone.slicer.orient import functional_finding, stances, stand
+from batchone.slicer.overhang import overhang, protected, surface
 from batchone.slicer.profiles import load_machine, load_process
 
 Solid = manifold3d.Manifold
@@ -101,20 +101,20 @@ def test_a_tip_that_begins_in_the_air_needs_a_support_however_steep_it_is() -> N
         return Solid.cube((6, 6, 30), True).translate((0, 0, 15)) + Solid.cube((20, 1, 1)).translate((0, -0.5, low_mm + 5)) + cone
 
     part = part_of(hanging(10.0))
-    needing, _ = overhang_needing_support(part, np.eye(3), RESIN)
+    needing = overhang(surface(part), UP, RESIN).needing
     tip = np.flatnonzero(np.all(np.abs(part.mesh.vertices_mm - [20, 0, 10]) < 1e-6, axis=1))
     assert needing[np.isin(part.mesh.faces, tip).any(axis=1)].all()
 
 
 def test_nothing_needs_a_support_in_powder_and_only_functional_faces_are_protected() -> None:
     part = part_of(Solid.cube((30, 20, 6)), functional=(0.0, 0.0, -1.0))
-    needing, functional = overhang_needing_support(part, np.eye(3), POWDER)
-    assert not needing.any()
-    assert not functional.any()
-    needing, functional = overhang_needing_support(part, np.eye(3), TI)
-    assert np.array_equal(functional, protected(part))
-    assert functional.sum() == 2
-    assert np.array_equal(needing, functional)
+    found = overhang(surface(part), UP, POWDER)
+    assert not found.needing.any()
+    assert not found.functional.any()
+    found = overhang(surface(part), UP, TI)
+    assert np.array_equal(found.functional, protected(part))
+    assert found.functional.sum() == 2
+    assert np.array_equal(found.needing, found.functional)
 
 
 # measures of a direction

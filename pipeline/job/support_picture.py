@@ -8,6 +8,7 @@ from batchone.pipeline.job.annotate import annotated
 from batchone.pipeline.job.pictures import Picture, fitting_camera
 from batchone.pipeline.job.raster import Body, Canvas, Rgb, make_body
 from batchone.pipeline.values import Build, Device, Mesh, Part, Vector
+from batchone.slicer.overhang import protected
 
 _PART: Rgb = (0.72, 0.72, 0.72)
 _PROTECTED: Rgb = (0.20, 0.42, 0.80)
@@ -37,9 +38,8 @@ def support_picture(build: Build, device: Device) -> tuple[Picture, ...]:
 
 def _bodies(part: Part, pose: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> list[Body]:
     placed = part.mesh.moved(pose)
-    names = {face.label for face in part.functional_faces}
-    protected = np.isin(part.face_labels, [k for k, label in enumerate(part.labels) if label in names])
-    pieces = ((~protected, _PART), (protected, _PROTECTED))
+    kept_free = protected(part)
+    pieces = ((~kept_free, _PART), (kept_free, _PROTECTED))
     return [
         make_body(Mesh(placed.vertices_mm, np.ascontiguousarray(placed.faces[chosen])), tone)
         for chosen, tone in pieces
