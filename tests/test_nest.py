@@ -249,13 +249,28 @@ def test_above_one_another_is_apart_in_a_cake_and_not_on_a_plate() -> None:
 # build folders
 
 
-def _job(folder: Path, keys: Path, case: str, meshes: dict[str, Mesh], *, process: str = "pa12-sls", hours: int = 0) -> Path:
-    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts are engraved with their case."""
+def _job(
+    folder: Path,
+    keys: Path,
+    case: str,
+    meshes: dict[str, Mesh],
+    *,
+    process: str = "pa12-sls",
+    hours: int = 0,
+    demonstration: bool = False,
+    bare: tuple[str, ...] = (),
+) -> Path:
+    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts that are not bare are engraved."""
     parts = tuple(Part(name, mesh, np.zeros(len(mesh.faces), np.int16), ("body",)) for name, mesh in meshes.items())
-    said = [judge(LABEL, label_words(name, f"{case} / {name}"), 0.0, "", high=0.0, source="test") for name in meshes]
+    said = [
+        judge(LABEL, label_words(name, f"{case} / {name}"), 0.0, "", high=0.0, source="test")
+        for name in meshes
+        if name not in bare
+    ]
     checked = CheckedDevice(Device("cranial-implant", parts), tuple(said))
     time = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
-    approval = sign_approval(Approval("reviewer", time, "released", sha256(case.encode()), ""), approval_key(keys, "reviewer"))
+    word = Approval("reviewer", time, "released", sha256(case.encode()), "", demonstration=demonstration)
+    approval = sign_approval(word, approval_key(keys, "reviewer"))
     used = load_process(process)
     build = slice_device(checked, approval, used, MACHINE)
     due = DUE + dt.timedelta(hours=hours)
@@ -266,6 +281,8 @@ def _job(folder: Path, keys: Path, case: str, meshes: dict[str, Mesh], *, proces
     values = Case(scan, anatomy, plan, checked, approval, build, order, used, MACHINE, release_key(keys))
     files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": build.layers_cli}
     files |= {"build-report.pdf": b"report", "clinical-report.pdf": b"report"}
+    if build.images:
+        files["build/layers.sl1"] = build.images
     for part in parts:
         files[f"parts/{part.name}.stl"] = stl_bytes(part.mesh)
         files[f"parts/{part.name}.3mf"] = dict(build.part_3mf)[part.name]
@@ -313,6 +330,27 @@ def jobs(site: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def built(site: Path, jobs: list[Path]) -> BuildFolder:
     return nest_jobs(jobs, machine="sim-01", site=site, signers=site / "keys")
+
+
+def _table() -> Mesh:
+    """Two plates on a column: whichever way up it is made, something carries it."""
+    plate = Solid.cube((14.0, 16.0, 2.0)).translate((-5.0, -6.0, 0.0))
+    return _mesh(Solid.cube((4.0, 4.0, 6.0)) + plate.translate((0.0, 0.0, -2.0)) + plate.translate((0.0, 0.0, 6.0)))
+
+
+@pytest.fixture(scope="module")
+def metal_jobs(site: Path) -> list[Path]:
+    """Two patients' parts of titanium, which stand on supports; the first has two parts."""
+    keys, ball = site / "keys", _mesh(Solid.sphere(4.0, 24))
+    return [
+        _job(site / "jobs" / "m", keys, "case-m", {"guide": _table(), "model": ball}, process="ti64-lpbf"),
+        _job(site / "jobs" / "n", keys, "case-n", {"guide": ball}, process="ti64-lpbf", hours=2),
+    ]
+
+
+@pytest.fixture(scope="module")
+def metal(site: Path, metal_jobs: list[Path]) -> BuildFolder:
+    return nest_jobs(metal_jobs, machine="sim-01", site=site, signers=site / "keys")
 
 
 @pytest.fixture
@@ -375,6 +413,21 @@ def test_the_same_jobs_in_any_order_give_the_same_bytes(built: BuildFolder, site
     assert names == sorted(p.relative_to(again.folder) for p in again.folder.rglob("*") if p.is_file())
     assert all((built.folder / name).read_bytes() == (again.folder / name).read_bytes() for name in names)
     assert again.folder.name == built.folder.name
+
+
+def test_supports_come_after_the_parts_and_are_filled_as_in_their_job(metal: BuildFolder, metal_jobs: list[Path]) -> None:
+    instances = metal.manifest.instances
+    assert [one.kind for one in instances] == ["part"] * 3 + ["supports"] * 3
+    assert all((one.layers.hatches == 0) == (one.kind == "supports") for one in instances)
+    jobs = [read_manifest((job / "job.json").read_bytes()) for job in metal_jobs]
+    for one in instances[3:]:
+        (support,) = (s for job in jobs for s in job.build.supports if (job.case, s.part) == (one.case, one.part))
+        assert one.figures.volume_mm3 == pytest.approx(support.figures.volume_mm3, rel=1e-5)
+    plate = metal.manifest.plate
+    parts_mm3 = sum(one.figures.volume_mm3 for one in instances[:3])
+    supports_mm3 = sum(s.volume_mm3 for job in jobs for s in job.build.supports)
+    assert plate.part_volume_mm3 == pytest.approx(parts_mm3, rel=1e-5)
+    assert plate.material_g == pytest.approx((parts_mm3 + supports_mm3) * LPBF.density_g_per_mm3, rel=1e-5)
 
 
 def _rewrite_plate(copy: Path, change: Callable[[list[Item]], list[Item]]) -> None:

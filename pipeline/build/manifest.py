@@ -16,6 +16,7 @@ from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, JobId, 
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Vector
+from batchone.slicer.cli_header import label_text
 
 SCHEMA: Literal["batchone-build/1"] = "batchone-build/1"
 SUPPORTS = "supports-"  # a body of this name and a part's belongs to that part
@@ -47,8 +48,9 @@ class Instance(Model):
     """One body on the plate.
 
     ``label`` names it in ``plate.3mf`` and ``layers.cli``; ``engraved`` is the text on the part itself, "" where there is none.
-    ``transform`` maps its own frame (patient LPS, mm) to the machine's plate frame; ``figures`` are in its own frame, ``box``
-    is on the plate. ``mesh_sha256`` is over its vertices, in 1e-6 mm, and its triangles.
+    ``transform`` maps its own frame to the machine's plate frame, mm: of a part patient LPS, of supports the plate frame of their
+    job. ``figures`` are in its own frame, ``box`` is on the plate. ``mesh_sha256`` is over its vertices, in 1e-6 mm, and its
+    triangles.
     """
 
     number: int
@@ -150,6 +152,11 @@ def read_build_manifest(data: bytes) -> BuildManifest:
     if manifest.to_bytes() != data:
         raise MachineError("build.json is not in its canonical spelling", hint="fetch the build folder again")
     return manifest
+
+
+def label_of(number: int, case: str, kind: Kind, part: str) -> str:
+    """The name of a body in ``plate.3mf`` and ``layers.cli``."""
+    return label_text(f"{number:02d}-{case}-{SUPPORTS if kind == 'supports' else ''}{part}")
 
 
 def mesh_sha256(body: Body) -> str:

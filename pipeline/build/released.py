@@ -61,16 +61,19 @@ def read_released(folder: Path, *, signers: Path | None) -> Released:
 
 
 def _check_bodies(manifest: JobManifest, bodies: Sequence[Body], singles: dict[str, bytes]) -> None:
-    """The plate holds each part once, triangle by triangle that of its own file, and supports of those parts alone."""
+    """The plate holds each part once, triangle by triangle that of its own file, and the supports that its job names."""
     names = [body.name for body in bodies]
-    wanted = [part.name for part in manifest.parts]
-    parts = [name for name in names if name in wanted]
-    strange = [name for name in names if name not in wanted and name.removeprefix(SUPPORTS) not in wanted]
-    if sorted(parts) != sorted(wanted) or strange or len(set(names)) != len(names):
+    supports = {SUPPORTS + entry.part: entry for entry in manifest.build.supports}
+    wanted = [*(part.name for part in manifest.parts), *supports]
+    if sorted(names) != sorted(wanted):
         raise MachineError(
-            f"plate of job {manifest.job} holds {', '.join(names)}; its parts are {', '.join(wanted)}",
+            f"plate of job {manifest.job} holds {', '.join(names)}; must hold {', '.join(wanted)}",
             hint="fetch the job folder again",
         )
+    for name, entry in supports.items():
+        off = list(differences(entry.figures, body_figures(bodies[names.index(name)]), is_stl=False))
+        if off:
+            raise MachineError(f"{name} on the plate of job {manifest.job}: {'; '.join(off)}", hint="fetch the job folder again")
     for part in manifest.parts:
         body = bodies[names.index(part.name)]
         (single,) = threemf_bodies(singles[part.name])
