@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from batchone.pipeline.build.machine_files import Placed, machine_files
+from batchone.pipeline.build.machine_files import MachineFiles, Placed, machine_files, no_images
 from batchone.pipeline.build.manifest import (
     SUPPORTS,
     BuildManifest,
@@ -32,13 +32,14 @@ from batchone.pipeline.build.manifest import (
 from batchone.pipeline.build.map_picture import colour_of, map_png
 from batchone.pipeline.build.plate_pictures import plate_pictures
 from batchone.pipeline.build.released import CARRIED, Released, engraved, in_order, read_released, refuse_strangers
-from batchone.pipeline.build.verify import BUILD_MANIFEST, LAYERS, MAP, PLATE, verify_build
+from batchone.pipeline.build.verify import BUILD_MANIFEST, IMAGES, LAYERS, MAP, PLATE, verify_build
 from batchone.pipeline.disk import reported, write_bytes
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
-from batchone.pipeline.job.manifest import Row
-from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign
+from batchone.pipeline.job.images import image_figures
+from batchone.pipeline.job.manifest import ImagesEntry, Row, profiles_digest
+from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
@@ -78,7 +79,7 @@ def nest_jobs(
     leave_out
         Leave out jobs for which there is no room, those that are due last first, rather than refuse.
     signers
-        Who may have released the jobs; None: their wholeness is proved, their origin is not.
+        Who may have released the jobs: an ``allowed_signers`` file or a key folder; None: the site's own keys.
 
     Raises
     ------
@@ -86,8 +87,11 @@ def nest_jobs(
         A job does not verify, jobs do not go together, there is no room, or a file reads back wrong.
     """
     profile = load_machine(machine, site)
+    key = release_key(site / "keys")
+    allowed = site / "keys" if signers is None else signers
+    allowed = write_allowed_signers(allowed) if allowed.is_dir() else allowed
     with ThreadPoolExecutor(_READERS) as pool:
-        jobs = in_order(list(pool.map(partial(read_released, signers=signers), folders)))
+        jobs = in_order(list(pool.map(partial(read_released, signers=allowed), folders)))
     if not jobs:
         raise MachineError("0 jobs to nest, at least 1", hint="name the job folders")
     process = load_process(jobs[0].manifest.process, site)
@@ -99,7 +103,7 @@ def nest_jobs(
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
     try:
-        manifest = _write(build, jobs, process, profile, staging, leave_out=leave_out, key=release_key(site / "keys"))
+        manifest = _write(build, jobs, process, profile, staging, leave_out=leave_out, key=key)
         with reported("build folder"):
             flush_tree(staging)
             replace_folder(staging, place)
@@ -142,7 +146,7 @@ def _write(
         machine=machine.name,
         process=process.name,
         material=process.material,
-        profiles_sha256=sha256(f"{process.model_dump_json()}\n{machine.model_dump_json()}".encode()),
+        profiles_sha256=profiles_digest(process, machine),
         plate=_plate_entry(made_of.estimate, process, machine, shadows),
         clearances=_clearances(gaps, nested, placed, list(by_unit), process),
         instances=instances,
@@ -151,6 +155,9 @@ def _write(
             for one in jobs
             if one.manifest.job in nested.left_out
         ),
+        demonstration=all(one.manifest.approval.demonstration for one in jobs),
+        images=_images_entry(made_of, machine),
+        notes=_notes(instances, process, machine),
         after_printing=process.after_printing,
         versions={"batchone": version("batchone")},
     )
@@ -159,6 +166,7 @@ def _write(
         BUILD_MANIFEST: made.to_bytes(),
         PLATE: made_of.plate_3mf,
         LAYERS: made_of.layers_cli,
+        **({IMAGES: made_of.images} if made_of.images else {}),
         MAP: map_png(manifest, shadows, machine),
         **plate_pictures(meshes, [colour_of(k) for k in range(len(meshes))], machine),
     }
@@ -234,6 +242,20 @@ def _instances(
             )
         )
     return tuple(instances)
+
+
+def _images_entry(files: MachineFiles, machine: Machine) -> ImagesEntry | None:
+    if not files.images or machine.mask is None:
+        return None
+    mask = machine.mask
+    return ImagesEntry(pixel_mm=mask.pixel_mm, corner_mm=mask.corner_mm, figures=image_figures(files.images))
+
+
+def _notes(instances: Sequence[Instance], process: Process, machine: Machine) -> tuple[str, ...]:
+    """What people must know who print and sort the parts."""
+    bare = [one.label for one in instances if one.kind == "part" and not one.engraved]
+    engraving = f"without engraved text, to be told apart by the map: {', '.join(bare)}" if bare else ""
+    return tuple(note for note in (no_images(process, machine), engraving) if note)
 
 
 def _plate_entry(guess: Estimate, process: Process, machine: Machine, shadows: Sequence[shapely.Geometry]) -> PlateEntry:

@@ -121,6 +121,13 @@ def machine_files(
     return MachineFiles(plate_3mf, layers_cli, _images(layers, process, machine, guess.seconds), guess)
 
 
+def no_images(process: Process, machine: Machine) -> str:
+    """What is to be said where a mask shows the layers and no file can hold them; else ""."""
+    if process.kind != "vat" or machine.mask is not None:
+        return ""
+    return f"no images of layers: the profile of {machine.name} has no mask; let its own preparation make them of plate.3mf"
+
+
 def _images(layers: Layers, process: Process, machine: Machine, seconds: float) -> bytes:
     if process.kind != "vat" or machine.mask is None:
         return b""

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LabelFigures
-from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, JobId, Row, canonical_json
+from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, ImagesEntry, JobId, Row, canonical_json
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Vector
@@ -20,6 +20,7 @@ from batchone.slicer.cli_header import label_text
 
 SCHEMA: Literal["batchone-build/1"] = "batchone-build/1"
 SUPPORTS = "supports-"  # a body of this name and a part's belongs to that part
+DEMONSTRATION = "Approved for demonstration only"
 _PER_MM = 1e6  # 3MF files hold coordinates to 1e-6 mm
 
 Kind = Literal["part", "supports"]
@@ -110,7 +111,11 @@ class LeftOut(Model):
 
 
 class BuildManifest(Model):
-    """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of machine and process."""
+    """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of process and machine.
+
+    ``demonstration``: all its jobs are approved for demonstration only. ``images`` is there where a mask shows layers; ``notes``
+    are what people must know.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -124,6 +129,9 @@ class BuildManifest(Model):
     clearances: ClearancesEntry
     instances: Annotated[tuple[Instance, ...], Field(min_length=1)]
     left_out: tuple[LeftOut, ...] = ()
+    demonstration: bool = False
+    images: ImagesEntry | None = None
+    notes: tuple[str, ...] = ()
     after_printing: tuple[str, ...]
     versions: dict[str, str]
     disclaimer: str = DISCLAIMER
