@@ -350,9 +350,11 @@ def _table() -> Mesh:
 @pytest.fixture(scope="module")
 def metal_jobs(site: Path) -> list[Path]:
     """Two patients' parts of titanium, which stand on supports; the first has two parts."""
-    keys, ball = site / "keys", _mesh(Solid.sphere(4.0, 24))
+    keys, ball, table = site / "keys", _mesh(Solid.sphere(4.0, 24)), _table()
+    turn = Rotation.from_euler("xyz", (25.0, -40.0, 70.0), degrees=True)
+    away = turn.apply(table.vertices_mm) + np.array([90.0, -220.0, 650.0])
     return [
-        _job(site / "jobs" / "m", keys, "case-m", {"guide": _table(), "model": ball}, process="ti64-lpbf"),
+        _job(site / "jobs" / "m", keys, "case-m", {"guide": Mesh(away, table.faces), "model": ball}, process="ti64-lpbf"),
         _job(site / "jobs" / "n", keys, "case-n", {"guide": ball}, process="ti64-lpbf", hours=2),
     ]
 
@@ -491,7 +493,7 @@ def test_a_support_exchanged_for_that_of_another_part_is_named(metal: BuildFolde
 def test_supports_that_no_longer_carry_their_part_are_named(metal: BuildFolder, site: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(metal.folder, tmp_path / "build"))
     tree = json.loads((copy / "build.json").read_bytes())
-    for off_mm, named in ((0.004, False), (0.006, True)):
+    for off_mm, named in ((0.003, False), (0.007, True)):
         changed = json.loads(json.dumps(tree))
         changed["instances"][3]["transform"][0][3] = round(changed["instances"][3]["transform"][0][3] + off_mm, 6)
         _write_tree(copy, changed)

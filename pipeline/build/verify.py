@@ -240,8 +240,6 @@ def _check_against_job(one: Instance, manifest: BuildManifest, job: JobManifest,
     text = engraved(job, one.part) if one.kind == "part" else ""
     if said != (job.job, job.case, job.device, job.due, text):
         found.add("off", BUILD_MANIFEST, f"{one.label}: job, case, device, due or engraved text is not that of its job.json")
-    if job.approval.demonstration != manifest.demonstration:
-        found.add("off", BUILD_MANIFEST, f"demonstration is {manifest.demonstration}, job {job.job} says otherwise")
     figures = part.figures
     if one.kind == "supports":
         carrying = next((entry for entry in job.build.supports if entry.part == one.part), None)
@@ -268,7 +266,9 @@ def _move_faults(one: Instance, manifest: BuildManifest, job: JobManifest) -> li
 
 
 def _check_whole(manifest: BuildManifest, job: JobManifest, file: str, found: Found) -> None:
-    """Every part of a job stands on the plate once, and so do its supports."""
+    """Every part of a job stands on the plate once, and so do its supports; a demonstration is called one."""
+    if job.approval.demonstration != manifest.demonstration:
+        found.add("off", BUILD_MANIFEST, f"demonstration is {manifest.demonstration}, job {job.job} says otherwise")
     built = sorted((one.kind, one.part) for one in manifest.instances if one.job == job.job)
     wanted = sorted([*(("part", part.name) for part in job.parts), *(("supports", entry.part) for entry in job.build.supports)])
     if built != wanted:
