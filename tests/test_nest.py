@@ -292,6 +292,8 @@ def _job(
     files |= {"build-report.pdf": b"report", "clinical-report.pdf": b"report"}
     if build.images:
         files["build/layers.sl1"] = build.images
+    if build.toolpath is not None:
+        files["build/toolpath.gcode"] = build.toolpath.gcode
     for part in parts:
         files[f"parts/{part.name}.stl"] = stl_bytes(part.mesh)
         files[f"parts/{part.name}.3mf"] = dict(build.part_3mf)[part.name]
