@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from batchone import slicer
 from batchone.pipeline.build.folder import BuildFolder, nest_jobs
 from batchone.pipeline.build.manifest import BuildManifest, read_build_manifest
 from batchone.pipeline.build.map_picture import map_png
+from batchone.pipeline.build.released import Released, refuse_strangers
 from batchone.pipeline.build.verify import verify_build
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.findings import LABEL, label_said, label_words
@@ -33,6 +37,7 @@ from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.signature import RELEASE, approval_key, release_key, sign, sign_approval, write_allowed_signers
 from batchone.pipeline.job.sums import sha256, sums_bytes
+from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import (
     Anatomy,
@@ -50,6 +55,8 @@ from batchone.pipeline.values import (
 from batchone.slicer.clearances import check_clearances, shadow, solid_of
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.columns import columns_of, swollen
+from batchone.slicer.images import image_findings
+from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.nest import Nest, Unit, nest
 from batchone.slicer.profiles import load_machine, load_process
@@ -249,23 +256,44 @@ def test_above_one_another_is_apart_in_a_cake_and_not_on_a_plate() -> None:
 # build folders
 
 
-def _job(folder: Path, keys: Path, case: str, meshes: dict[str, Mesh], *, process: str = "pa12-sls", hours: int = 0) -> Path:
-    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts are engraved with their case."""
+def _job(
+    folder: Path,
+    keys: Path,
+    case: str,
+    meshes: dict[str, Mesh],
+    *,
+    process: str = "pa12-sls",
+    hours: int = 0,
+    demonstration: bool = False,
+    bare: tuple[str, ...] = (),
+    machine: Machine = MACHINE,
+    revision: str = "",
+) -> Path:
+    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts that are not bare are engraved."""
     parts = tuple(Part(name, mesh, np.zeros(len(mesh.faces), np.int16), ("body",)) for name, mesh in meshes.items())
-    said = [judge(LABEL, label_words(name, f"{case} / {name}"), 0.0, "", high=0.0, source="test") for name in meshes]
+    said = [
+        judge(LABEL, label_words(name, f"{case} / {name}"), 0.0, "", high=0.0, source="test")
+        for name in meshes
+        if name not in bare
+    ]
     checked = CheckedDevice(Device("cranial-implant", parts), tuple(said))
     time = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
-    approval = sign_approval(Approval("reviewer", time, "released", sha256(case.encode()), ""), approval_key(keys, "reviewer"))
+    word = Approval("reviewer", time, "released", sha256((case + revision).encode()), "", demonstration=demonstration)
+    approval = sign_approval(word, approval_key(keys, "reviewer"))
     used = load_process(process)
-    build = slice_device(checked, approval, used, MACHINE)
+    build = slice_device(checked, approval, used, machine)
     due = DUE + dt.timedelta(hours=hours)
     order = Order(case=case, device="cranial-implant", side="left", process=process, machine="sim-01", due=due)
     scan = Scan(np.zeros((4, 4, 4), np.int16), np.eye(4), RECORD)
     plan = Plan("cranial-implant", True, "left")
     anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
-    values = Case(scan, anatomy, plan, checked, approval, build, order, used, MACHINE, release_key(keys))
+    values = Case(scan, anatomy, plan, checked, approval, build, order, used, machine, release_key(keys))
     files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": build.layers_cli}
     files |= {"build-report.pdf": b"report", "clinical-report.pdf": b"report"}
+    if build.images:
+        files["build/layers.sl1"] = build.images
+    if build.toolpath is not None:
+        files["build/toolpath.gcode"] = build.toolpath.gcode
     for part in parts:
         files[f"parts/{part.name}.stl"] = stl_bytes(part.mesh)
         files[f"parts/{part.name}.3mf"] = dict(build.part_3mf)[part.name]
@@ -313,6 +341,29 @@ def jobs(site: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def built(site: Path, jobs: list[Path]) -> BuildFolder:
     return nest_jobs(jobs, machine="sim-01", site=site, signers=site / "keys")
+
+
+def _table() -> Mesh:
+    """Two plates on a column: whichever way up it is made, something carries it."""
+    plate = Solid.cube((14.0, 16.0, 2.0)).translate((-5.0, -6.0, 0.0))
+    return _mesh(Solid.cube((4.0, 4.0, 6.0)) + plate.translate((0.0, 0.0, -2.0)) + plate.translate((0.0, 0.0, 6.0)))
+
+
+@pytest.fixture(scope="module")
+def metal_jobs(site: Path) -> list[Path]:
+    """Two patients' parts of titanium, which stand on supports; the first has two parts."""
+    keys, ball, table = site / "keys", _mesh(Solid.sphere(4.0, 24)), _table()
+    turn = Rotation.from_euler("xyz", (25.0, -40.0, 70.0), degrees=True)
+    away = turn.apply(table.vertices_mm) + np.array([90.0, -220.0, 650.0])
+    return [
+        _job(site / "jobs" / "m", keys, "case-m", {"guide": Mesh(away, table.faces), "model": ball}, process="ti64-lpbf"),
+        _job(site / "jobs" / "n", keys, "case-n", {"guide": ball}, process="ti64-lpbf", hours=2),
+    ]
+
+
+@pytest.fixture(scope="module")
+def metal(site: Path, metal_jobs: list[Path]) -> BuildFolder:
+    return nest_jobs(metal_jobs, machine="sim-01", site=site, signers=site / "keys")
 
 
 @pytest.fixture
@@ -377,8 +428,98 @@ def test_the_same_jobs_in_any_order_give_the_same_bytes(built: BuildFolder, site
     assert again.folder.name == built.folder.name
 
 
+def test_supports_come_after_the_parts_and_are_filled_as_in_their_job(metal: BuildFolder, metal_jobs: list[Path]) -> None:
+    instances = metal.manifest.instances
+    assert [one.kind for one in instances] == ["part"] * 3 + ["supports"] * 3
+    assert all((one.layers.hatches == 0) == (one.kind == "supports") for one in instances)
+    jobs = [read_manifest((job / "job.json").read_bytes()) for job in metal_jobs]
+    for one in instances[3:]:
+        (support,) = (s for job in jobs for s in job.build.supports if (job.case, s.part) == (one.case, one.part))
+        assert one.figures.volume_mm3 == pytest.approx(support.figures.volume_mm3, rel=1e-5)
+    plate = metal.manifest.plate
+    parts_mm3 = sum(one.figures.volume_mm3 for one in instances[:3])
+    supports_mm3 = sum(s.volume_mm3 for job in jobs for s in job.build.supports)
+    assert plate.part_volume_mm3 == pytest.approx(parts_mm3, rel=1e-5)
+    assert plate.material_g == pytest.approx((parts_mm3 + supports_mm3) * LPBF.density_g_per_mm3, rel=1e-5)
+
+
+def test_the_plate_holds_what_must_be_kept_of_it_and_a_thumbnail(metal: BuildFolder) -> None:
+    with zipfile.ZipFile(metal.folder / "plate.3mf") as archive:
+        kept = json.loads(archive.read("Metadata/batchone.json"))
+        assert "mustpreserve" in archive.read("3D/_rels/3dmodel.model.rels").decode() + archive.read("_rels/.rels").decode()
+        with Image.open(archive.open("Metadata/thumbnail.png")) as picture:
+            assert picture.size == (256, 256)
+    assert (kept["build"], kept["process"], kept["layer_mm"]) == (metal.manifest.build, "ti64-lpbf", LPBF.layer_mm)
+    told = [(one["label"], one["job"], one["kind"], one["part"]) for one in kept["parts"]]
+    assert told == [(one.label, one.job, one.kind, one.part) for one in metal.manifest.instances]
+
+
+def _write_tree(folder: Path, tree: object) -> None:
+    (folder / "build.json").write_bytes((json.dumps(tree, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def test_a_removed_support_is_named(metal: BuildFolder, site: Path, tmp_path: Path) -> None:
+    """Taken out of all three files, so that they agree with one another."""
+    copy = Path(shutil.copytree(metal.folder, tmp_path / "build"))
+    last = metal.manifest.instances[-1]
+    tree = json.loads((copy / "build.json").read_bytes())
+    _write_tree(copy, {**tree, "instances": tree["instances"][:-1]})
+    _rewrite_plate(copy, lambda items: items[:-1])
+    read = read_cli((copy / "layers.cli").read_bytes())
+    (copy / "layers.cli").write_bytes(write_cli(read.layers.of_first(len(read.labels) - 1), read.labels[:-1], read.hatches))
+    _seal(copy, site / "keys")
+    problems = verify_build(copy, signers=site / "keys").problems
+    words = f"its bodies are {last.part}, supports of {last.part}; the build holds {last.part}"
+    assert [(p.file, p.text) for p in problems] == [(f"jobs/{last.job}/job.json", words)]
+
+
+def test_a_support_exchanged_for_that_of_another_part_is_named(metal: BuildFolder, site: Path, tmp_path: Path) -> None:
+    """In all three files, each under the label of the other."""
+    copy = Path(shutil.copytree(metal.folder, tmp_path / "build"))
+    tree = json.loads((copy / "build.json").read_bytes())
+    first, second = tree["instances"][3:5]
+    names = ("transform", "box_low_mm", "box_high_mm", "figures", "mesh_sha256", "layers")
+    exchanged = [{**first, **{n: second[n] for n in names}}, {**second, **{n: first[n] for n in names}}]
+    _write_tree(copy, {**tree, "instances": [*tree["instances"][:3], *exchanged, *tree["instances"][5:]]})
+    labels = {first["label"]: second["label"], second["label"]: first["label"]}
+    _rewrite_plate(copy, lambda items: [replace(item, name=labels.get(item.name, item.name)) for item in items])
+    read = read_cli((copy / "layers.cli").read_bytes())
+    (copy / "layers.cli").write_bytes(write_cli(read.layers, [labels.get(name, name) for name in read.labels], read.hatches))
+    _seal(copy, site / "keys")
+    problems = verify_build(copy, signers=site / "keys").problems
+    assert {p.file for p in problems} == {"build.json"}
+    for one in (first, second):
+        assert any(p.text.startswith(f"{one['label']}: volume is") and "by its job.json" in p.text for p in problems), problems
+
+
+def test_supports_that_no_longer_carry_their_part_are_named(metal: BuildFolder, site: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(metal.folder, tmp_path / "build"))
+    tree = json.loads((copy / "build.json").read_bytes())
+    for off_mm, named in ((0.003, False), (0.007, True)):
+        changed = json.loads(json.dumps(tree))
+        changed["instances"][3]["transform"][0][3] = round(changed["instances"][3]["transform"][0][3] + off_mm, 6)
+        _write_tree(copy, changed)
+        _seal(copy, site / "keys")
+        problems = verify_build(copy, signers=site / "keys").problems
+        assert any("from where it carries its part" in p.text for p in problems) == named, problems
+
+
+def test_labels_and_numbers_are_rebuilt(copy: Path, site: Path) -> None:
+    tree = json.loads((copy / "build.json").read_bytes())
+    first, second = tree["instances"][:2]
+    for changed, words in (
+        ([{**first, "label": second["label"]}, {**second, "label": first["label"]}], f"its label must be {first['label']}"),
+        ([{**first, "number": 7}, second], "numbers are 7, 2, 3, 4; must be 1 to 4"),
+    ):
+        _write_tree(copy, {**tree, "instances": [*changed, *tree["instances"][2:]]})
+        _seal(copy, site / "keys")
+        problems = verify_build(copy, signers=site / "keys").problems
+        assert any(p.file == "build.json" and words in p.text for p in problems), problems
+
+
 def _rewrite_plate(copy: Path, change: Callable[[list[Item]], list[Item]]) -> None:
-    items = change(list(read_3mf((copy / "plate.3mf").read_bytes())))
+    bodies = threemf_bodies((copy / "plate.3mf").read_bytes())  # to the last digit; lib3mf reads 32-bit numbers
+    items = change([Item(one.name, Mesh(one.vertices_mm, one.triangles.astype(np.int32)), one.pose) for one in bodies])
     (copy / "plate.3mf").write_bytes(write_3mf(items, title="build", notes={}))
 
 
@@ -472,15 +613,110 @@ def test_jobs_that_do_not_go_together_are_refused_by_name(site: Path, jobs: list
         assert caught.value.hint
         assert not list((tmp_path / "builds").glob("*")) if (tmp_path / "builds").exists() else True
 
+    shutil.copytree(site / "keys", tmp_path / "keys")
     refused([jobs[0], jobs[1], jobs[0]], "of case case-a was given 2 times, at most once")
     titanium = _job(tmp_path / "ti", site / "keys", "case-t", {"implant": _hook()}, process="ti64-lpbf", hours=20)
     refused([jobs[0], titanium], "of case case-t is made by ti64-lpbf, the others by pa12-sls")
+    revised = _job(tmp_path / "new", site / "keys", "case-b", {"guide": _hook(50.0)}, hours=20, revision="2")
+    refused([jobs[1], revised], "of case case-b makes guide of cranial-implant, and so does job")
+    shown = _job(tmp_path / "shown", site / "keys", "case-d", {"guide": _hook()}, demonstration=True)
+    refused([jobs[1], shown], "of case case-d is approved for demonstration only; of 2 jobs 1 are not")
     broken = Path(shutil.copytree(jobs[0], tmp_path / "broken"))
     (broken / "parts/guide.stl").unlink()
     refused([broken, jobs[1]], "does not verify.*parts/guide.stl")
     strangers = tmp_path / "other"
     release_key(strangers)
     refused(jobs, "does not verify.*SHA256SUMS.sig", signers=write_allowed_signers(strangers))
+
+
+def test_a_job_released_elsewhere_needs_its_signers_named(site: Path, jobs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"does not verify.*SHA256SUMS\.sig.*not allowed") as caught:
+        nest_jobs([jobs[2]], machine="sim-01", site=tmp_path)
+    assert "--signers" in caught.value.hint
+    assert nest_jobs([jobs[2]], machine="sim-01", site=tmp_path, signers=site / "keys").manifest.instances
+
+
+def test_a_job_of_another_profile_or_machine_than_todays_is_refused(site: Path, jobs: list[Path], tmp_path: Path) -> None:
+    """Its layers, places and hatches were approved by numbers that the plate would not be made with."""
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    folder = Path(slicer.__file__ or "").parent
+    for kind, name, old, new in (
+        ("processes", "pa12-sls", "part_spacing_mm = 5.0", "part_spacing_mm = 5.5"),
+        ("machines", "sim-01", "plate_margin_mm = 5.0", "plate_margin_mm = 6.0"),
+    ):
+        text = (folder / kind / f"{name}.toml").read_text()
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / f"{name}.toml").write_text(text.replace(old, new))
+        with pytest.raises(
+            MachineError, match=r"case-c was made by profiles \w{12}\.\.\.; pa12-sls and sim-01 are now"
+        ) as caught:
+            nest_jobs([jobs[2]], machine="sim-01", site=tmp_path)
+        assert (caught.value.exit_code, caught.value.hint) == (5, "run the case again with the profiles of today")
+        shutil.rmtree(tmp_path / kind)
+    text = (folder / "machines/sim-01.toml").read_text().replace('"sim-01"', '"other"')
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines/other.toml").write_text(text)
+    with pytest.raises(MachineError, match="case-c was made for machine sim-01, the plate is for other"):
+        nest_jobs([jobs[2]], machine="other", site=tmp_path)
+
+
+def test_a_job_whose_toolpath_is_its_own_is_refused(jobs: list[Path]) -> None:
+    manifest = read_manifest((jobs[2] / "job.json").read_bytes())
+    printed = Released(manifest.model_copy(update={"process": "pla-fff"}), (), ())
+    with pytest.raises(MachineError, match="case-c is made by pla-fff: its toolpath is its own and cannot be nested") as caught:
+        refuse_strangers([printed], load_process("pla-fff"), MACHINE)
+    assert "print each job alone" in caught.value.hint
+
+
+def test_a_build_of_demonstrations_says_so_and_names_parts_without_engraving(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    job = _job(tmp_path / "job", site / "keys", "case-d", {"guide": _hook()}, demonstration=True, bare=("guide",))
+    command = [sys.executable, "-m", "batchone.pipeline", "nest", str(job), "--machine", "sim-01", "--out", str(tmp_path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "Approved for demonstration only" in said.stdout.splitlines()
+    assert "without engraved text" in said.stderr
+    (folder,) = (tmp_path / "builds").iterdir()
+    manifest = read_build_manifest((folder / "build.json").read_bytes())
+    assert manifest.demonstration
+    assert manifest.notes == ("without engraved text, to be told apart by the map: 01-case-d-guide",)
+    with Image.open(folder / "map.png") as picture:
+        red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(int), -1, 0)
+    assert ((red > 180) & (green < 60) & (blue < 60)).sum() > 100
+    tree = json.loads((folder / "build.json").read_bytes())
+    _write_tree(folder, {**tree, "demonstration": False})
+    _seal(folder, tmp_path / "keys")
+    assert any("demonstration is False" in problem.text for problem in verify_build(folder, signers=None).problems)
+
+
+def test_a_plate_of_resin_holds_the_images_of_its_layers(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    block = _mesh(Solid.cube((6.0, 5.0, 1.0)))
+    job = _job(tmp_path / "job", site / "keys", "case-v", {"guide": block}, process="guide-resin")
+    made = nest_jobs([job], machine="sim-01", site=tmp_path)
+    bodies = threemf_bodies((made.folder / "plate.3mf").read_bytes())
+    meshes = [Mesh(one.vertices_mm, one.triangles.astype(np.int32)).moved(one.pose) for one in bodies]
+    layers = slice_parts(meshes, made.manifest.plate.layer_mm)
+    images = (made.folder / "layers.sl1").read_bytes()
+    assert MACHINE.mask is not None
+    assert all(finding.verdict == "pass" for finding in image_findings(images, layers, MACHINE.mask))
+    assert made.manifest.images is not None
+    assert made.manifest.images.figures.images == made.manifest.plate.layers
+    (made.folder / "layers.sl1").unlink()
+    _seal(made.folder, tmp_path / "keys")
+    assert ("missing", "layers.sl1") in {(p.kind, p.file) for p in verify_build(made.folder, signers=None).problems}
+
+
+def test_a_plate_of_resin_without_a_mask_says_that_it_has_no_images(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    text = (Path(slicer.__file__ or "").parent / "machines/sim-01.toml").read_text()
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines/sim-01.toml").write_text(text[: text.index("[mask]")])
+    blind, block = load_machine("sim-01", tmp_path), _mesh(Solid.cube((6.0, 5.0, 1.0)))
+    job = _job(tmp_path / "job", site / "keys", "case-v", {"guide": block}, process="guide-resin", machine=blind)
+    made = nest_jobs([job], machine="sim-01", site=tmp_path)
+    assert not (made.folder / "layers.sl1").exists()
+    assert [note for note in made.manifest.notes if "no images of layers: the profile of sim-01 has no mask" in note]
+    assert verify_build(made.folder, signers=tmp_path / "keys").ok
 
 
 def test_the_command_writes_the_build_and_verify_knows_it(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from batchone.pipeline.build.machine_files import MachineFiles, Placed, machine_files, no_images
 from batchone.pipeline.build.manifest import (
     SUPPORTS,
     BuildManifest,
@@ -24,39 +25,34 @@ from batchone.pipeline.build.manifest import (
     LeftOut,
     PlateEntry,
     body_figures,
+    label_of,
     mesh_sha256,
     read_build_manifest,
 )
 from batchone.pipeline.build.map_picture import colour_of, map_png
 from batchone.pipeline.build.plate_pictures import plate_pictures
 from batchone.pipeline.build.released import CARRIED, Released, engraved, in_order, read_released, refuse_strangers
-from batchone.pipeline.build.verify import BUILD_MANIFEST, LAYERS, MAP, PLATE, verify_build
+from batchone.pipeline.build.verify import BUILD_MANIFEST, IMAGES, LAYERS, MAP, PLATE, verify_build
 from batchone.pipeline.disk import reported, write_bytes
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
-from batchone.pipeline.job.manifest import Row
-from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign
+from batchone.pipeline.job.images import image_figures
+from batchone.pipeline.job.manifest import ImagesEntry, Row, profiles_digest
+from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.store import flush_tree, replace_folder
-from batchone.pipeline.values import Estimate, FloatArray, Mesh, Part, Placement, Vector
+from batchone.pipeline.values import Estimate, FloatArray, Mesh, Vector
 from batchone.slicer.clearances import Gap, check_clearances, shadow
-from batchone.slicer.cli_format import write_cli
-from batchone.slicer.cli_header import label_text
-from batchone.slicer.estimate import estimate
-from batchone.slicer.hatch import hatch
-from batchone.slicer.layers import slice_parts
 from batchone.slicer.nest import Nest, Unit, nest
 from batchone.slicer.profiles import load_machine, load_process
-from batchone.slicer.readback import read_back, volume_mm3
-from batchone.slicer.scan_time import drawn_s
-from batchone.slicer.threemf import POSE_DIGITS, Item, write_3mf
+from batchone.slicer.threemf import POSE_DIGITS
 
 BUILDS = "builds"
 _READERS = 2  # job folders verified at a time
-_RULES = "1"  # counts up when the same jobs are nested otherwise than before
+_RULES = "2"  # counts up when the same jobs are nested otherwise than before
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +61,6 @@ class BuildFolder:
 
     manifest: BuildManifest
     folder: Path
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Placed:
-    """A body of a job, on the plate."""
-
-    job: Released
-    body: Body
-    unit: int
-    pose: FloatArray
-
-    @property
-    def mesh(self) -> Mesh:
-        return Mesh(self.body.vertices_mm, self.body.triangles.astype(np.int32)).moved(self.pose)
 
 
 def nest_jobs(
@@ -97,7 +79,7 @@ def nest_jobs(
     leave_out
         Leave out jobs for which there is no room, those that are due last first, rather than refuse.
     signers
-        Who may have released the jobs; None: their wholeness is proved, their origin is not.
+        Who may have released the jobs: an ``allowed_signers`` file or a key folder; None: the site's own keys.
 
     Raises
     ------
@@ -105,8 +87,11 @@ def nest_jobs(
         A job does not verify, jobs do not go together, there is no room, or a file reads back wrong.
     """
     profile = load_machine(machine, site)
+    key = release_key(site / "keys")
+    allowed = site / "keys" if signers is None else signers
+    allowed = write_allowed_signers(allowed) if allowed.is_dir() else allowed
     with ThreadPoolExecutor(_READERS) as pool:
-        jobs = in_order(list(pool.map(partial(read_released, signers=signers), folders)))
+        jobs = in_order(list(pool.map(partial(read_released, signers=allowed), folders)))
     if not jobs:
         raise MachineError("0 jobs to nest, at least 1", hint="name the job folders")
     process = load_process(jobs[0].manifest.process, site)
@@ -118,7 +103,7 @@ def nest_jobs(
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
     try:
-        manifest = _write(build, jobs, process, profile, staging, leave_out=leave_out, key=release_key(site / "keys"))
+        manifest = _write(build, jobs, process, profile, staging, leave_out=leave_out, key=key)
         with reported("build folder"):
             flush_tree(staging)
             replace_folder(staging, place)
@@ -152,19 +137,17 @@ def _write(
     }
     names = {unit: units[unit].name for unit in by_unit}
     gaps = check_clearances(list(by_unit.values()), list(names.values()), process=process, machine=machine)
-    labels = [label_text(f"{number:02d}-{one.job.manifest.case}-{one.body.name}") for number, one in enumerate(placed, start=1)]
-    layers_cli, guess = _layers(meshes, labels, process)
-    plate_3mf = _plate(build, placed, labels)
-    _reread(placed, labels, layers_cli, plate_3mf, process, machine)
+    labels = [label_of(number, one.job.manifest.case, one.kind, one.part) for number, one in enumerate(placed, start=1)]
+    made_of = machine_files(build, placed, meshes, labels, process=process, machine=machine)
     shadows = [shadow([mesh]) for mesh in meshes]
-    instances = _instances(placed, meshes, labels, cli_figures(layers_cli))
+    instances = _instances(placed, meshes, labels, cli_figures(made_of.layers_cli))
     made = BuildManifest(
         build=build,
         machine=machine.name,
         process=process.name,
         material=process.material,
-        profiles_sha256=sha256(f"{process.model_dump_json()}\n{machine.model_dump_json()}".encode()),
-        plate=_plate_entry(guess, process, machine, shadows),
+        profiles_sha256=profiles_digest(process, machine),
+        plate=_plate_entry(made_of.estimate, process, machine, shadows),
         clearances=_clearances(gaps, nested, placed, list(by_unit), process),
         instances=instances,
         left_out=tuple(
@@ -172,14 +155,18 @@ def _write(
             for one in jobs
             if one.manifest.job in nested.left_out
         ),
+        demonstration=all(one.manifest.approval.demonstration for one in jobs),
+        images=_images_entry(made_of, machine),
+        notes=_notes(instances, process, machine),
         after_printing=process.after_printing,
         versions={"batchone": version("batchone")},
     )
     manifest = read_build_manifest(made.to_bytes())  # the map is drawn from what the file says
     files = {
         BUILD_MANIFEST: made.to_bytes(),
-        PLATE: plate_3mf,
-        LAYERS: layers_cli,
+        PLATE: made_of.plate_3mf,
+        LAYERS: made_of.layers_cli,
+        **({IMAGES: made_of.images} if made_of.images else {}),
         MAP: map_png(manifest, shadows, machine),
         **plate_pictures(meshes, [colour_of(k) for k in range(len(meshes))], machine),
     }
@@ -212,13 +199,15 @@ def _units(jobs: Sequence[Released]) -> tuple[list[Unit], list[tuple[Released, t
     return units, members
 
 
-def _placed(members: Sequence[tuple[Released, tuple[Body, ...]]], nested: Nest) -> list[_Placed]:
-    return [
-        _Placed(job, body, unit, _as_written(move @ body.pose))
+def _placed(members: Sequence[tuple[Released, tuple[Body, ...]]], nested: Nest) -> list[Placed]:
+    """Every body that has its place: parts, then supports, as on a job's own plate."""
+    placed = [
+        Placed(job, body, unit, _as_written(move @ body.pose))
         for unit, ((job, bodies), move) in enumerate(zip(members, nested.moves, strict=True))
         if move is not None
         for body in bodies
     ]
+    return sorted(placed, key=lambda one: one.kind == "supports")
 
 
 def _as_written(pose: FloatArray) -> FloatArray:
@@ -226,58 +215,23 @@ def _as_written(pose: FloatArray) -> FloatArray:
     return np.array([[float(f"{value:.{POSE_DIGITS}g}") for value in row] for row in pose.tolist()])
 
 
-def _layers(meshes: Sequence[Mesh], labels: Sequence[str], process: Process) -> tuple[bytes, Estimate]:
-    layers = slice_parts(meshes, process.layer_mm)
-    lines = hatch(layers, process.scan) if process.scan else None
-    guess = estimate(
-        process,
-        layers=layers.count,
-        volume_mm3=sum(volume_mm3(mesh) for mesh in meshes),
-        scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
-    )
-    return write_cli(layers, labels, lines), guess
-
-
-def _plate(build: str, placed: Sequence[_Placed], labels: Sequence[str]) -> bytes:
-    items = [
-        Item(label, Mesh(one.body.vertices_mm, one.body.triangles.astype(np.int32)), one.pose)
-        for one, label in zip(placed, labels, strict=True)
-    ]
-    frame = "objects in patient LPS, mm; build items in the machine's plate frame, mm, origin at the corner, z up"
-    return write_3mf(items, title=f"build {build}", notes={"frame": frame, "build": build})
-
-
-def _reread(
-    placed: Sequence[_Placed], labels: Sequence[str], layers_cli: bytes, plate_3mf: bytes, process: Process, machine: Machine
-) -> None:
-    """Measure both files against the meshes, as those of a single job are."""
-    parts, placements = [], []
-    for one, label in zip(placed, labels, strict=True):
-        mesh = Mesh(one.body.vertices_mm, one.body.triangles.astype(np.int32))
-        parts.append(Part(label, mesh, np.zeros(len(mesh.faces), dtype=np.int16), ("all",)))
-        placements.append(Placement(label, one.pose, ""))
-    read_back(parts, placements, layers_cli=layers_cli, plate_3mf=plate_3mf, process=process, machine=machine)
-
-
 def _instances(
-    placed: Sequence[_Placed], meshes: Sequence[Mesh], labels: Sequence[str], measured: LayerFigures
+    placed: Sequence[Placed], meshes: Sequence[Mesh], labels: Sequence[str], measured: LayerFigures
 ) -> tuple[Instance, ...]:
     instances = []
     for number, (one, mesh, label, figures) in enumerate(zip(placed, meshes, labels, measured.labels, strict=True), start=1):
         manifest = one.job.manifest
-        supports = one.body.name.startswith(SUPPORTS)
-        part = one.body.name.removeprefix(SUPPORTS)
         instances.append(
             Instance(
                 number=number,
                 label=label,
-                kind="supports" if supports else "part",
+                kind=one.kind,
                 job=manifest.job,
                 sums_sha256=one.job.sums_sha256,
                 case=manifest.case,
                 device=manifest.device,
-                part=part,
-                engraved="" if supports else engraved(manifest, part),
+                part=one.part,
+                engraved=engraved(manifest, one.part) if one.kind == "part" else "",
                 due=manifest.due,
                 transform=_rows(one.pose),
                 box_low_mm=_point(mesh.vertices_mm.min(axis=0)),
@@ -288,6 +242,20 @@ def _instances(
             )
         )
     return tuple(instances)
+
+
+def _images_entry(files: MachineFiles, machine: Machine) -> ImagesEntry | None:
+    if not files.images or machine.mask is None:
+        return None
+    mask = machine.mask
+    return ImagesEntry(pixel_mm=mask.pixel_mm, corner_mm=mask.corner_mm, figures=image_figures(files.images))
+
+
+def _notes(instances: Sequence[Instance], process: Process, machine: Machine) -> tuple[str, ...]:
+    """What people must know who print and sort the parts."""
+    bare = [one.label for one in instances if one.kind == "part" and not one.engraved]
+    engraving = f"without engraved text, to be told apart by the map: {', '.join(bare)}" if bare else ""
+    return tuple(note for note in (no_images(process, machine), engraving) if note)
 
 
 def _plate_entry(guess: Estimate, process: Process, machine: Machine, shadows: Sequence[shapely.Geometry]) -> PlateEntry:
@@ -309,7 +277,7 @@ def _plate_entry(guess: Estimate, process: Process, machine: Machine, shadows: S
 
 
 def _clearances(
-    gaps: Sequence[Gap], nested: Nest, placed: Sequence[_Placed], units: Sequence[int], process: Process
+    gaps: Sequence[Gap], nested: Nest, placed: Sequence[Placed], units: Sequence[int], process: Process
 ) -> ClearancesEntry:
     first_of = {unit: 1 + [one.unit for one in placed].index(unit) for unit in units}
     near = tuple(

@@ -12,13 +12,15 @@ from pydantic import ConfigDict, Field, ValidationError
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LabelFigures
-from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, JobId, Row, canonical_json
+from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, ImagesEntry, JobId, Row, canonical_json
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Vector
+from batchone.slicer.cli_header import label_text
 
 SCHEMA: Literal["batchone-build/1"] = "batchone-build/1"
 SUPPORTS = "supports-"  # a body of this name and a part's belongs to that part
+DEMONSTRATION = "Approved for demonstration only"
 _PER_MM = 1e6  # 3MF files hold coordinates to 1e-6 mm
 
 Kind = Literal["part", "supports"]
@@ -47,8 +49,9 @@ class Instance(Model):
     """One body on the plate.
 
     ``label`` names it in ``plate.3mf`` and ``layers.cli``; ``engraved`` is the text on the part itself, "" where there is none.
-    ``transform`` maps its own frame (patient LPS, mm) to the machine's plate frame; ``figures`` are in its own frame, ``box``
-    is on the plate. ``mesh_sha256`` is over its vertices, in 1e-6 mm, and its triangles.
+    ``transform`` maps its own frame to the machine's plate frame, mm: of a part patient LPS, of supports the plate frame of their
+    job. ``figures`` are in its own frame, ``box`` is on the plate. ``mesh_sha256`` is over its vertices, in 1e-6 mm, and its
+    triangles.
     """
 
     number: int
@@ -108,7 +111,11 @@ class LeftOut(Model):
 
 
 class BuildManifest(Model):
-    """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of machine and process."""
+    """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of process and machine.
+
+    ``demonstration``: all its jobs are approved for demonstration only. ``images`` is there where a mask shows layers; ``notes``
+    are what people must know.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -122,6 +129,9 @@ class BuildManifest(Model):
     clearances: ClearancesEntry
     instances: Annotated[tuple[Instance, ...], Field(min_length=1)]
     left_out: tuple[LeftOut, ...] = ()
+    demonstration: bool = False
+    images: ImagesEntry | None = None
+    notes: tuple[str, ...] = ()
     after_printing: tuple[str, ...]
     versions: dict[str, str]
     disclaimer: str = DISCLAIMER
@@ -150,6 +160,11 @@ def read_build_manifest(data: bytes) -> BuildManifest:
     if manifest.to_bytes() != data:
         raise MachineError("build.json is not in its canonical spelling", hint="fetch the build folder again")
     return manifest
+
+
+def label_of(number: int, case: str, kind: Kind, part: str) -> str:
+    """The name of a body in ``plate.3mf`` and ``layers.cli``."""
+    return label_text(f"{number:02d}-{case}-{SUPPORTS if kind == 'supports' else ''}{part}")
 
 
 def mesh_sha256(body: Body) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from PIL import Image, ImageDraw
 
-from batchone.pipeline.build.manifest import BuildManifest, Instance
+from batchone.pipeline.build.manifest import DEMONSTRATION, BuildManifest, Instance
 from batchone.pipeline.job.annotate import Colour, font, png_bytes
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.values import FloatArray
@@ -20,7 +20,7 @@ _LEGEND_PX = 900
 _LINE_PX = 30
 _TIMES = 2  # drawn so many times larger and reduced
 _GOLDEN = 0.618033988749895  # turns of hue from one to the next: neighbours in number differ most
-_PAPER, _INK, _RULE = (255, 255, 255), (20, 24, 28), (150, 156, 162)
+_PAPER, _INK, _RULE, _RED = (255, 255, 255), (20, 24, 28), (150, 156, 162), (200, 16, 16)
 
 
 def colour_of(index: int) -> tuple[float, float, float]:
@@ -98,6 +98,8 @@ def _draw_legend(pen: ImageDraw.ImageDraw, manifest: BuildManifest, corner: tupl
     pen.text((x, y), head, font=font(_TIMES * 24, bold=True), fill=_INK, anchor="lm")
     what = f"{manifest.machine}, {manifest.process}, {plate.layers} layers, {plate.height_mm:.1f} mm high"
     pen.text((x, y + line_px), what, font=font(_TIMES * 18, bold=False), fill=_INK, anchor="lm")
+    if manifest.demonstration:
+        pen.text((x, y + 2 * line_px), DEMONSTRATION, font=font(_TIMES * 24, bold=True), fill=_RED, anchor="lm")
     y += 3 * line_px
     for k, one in enumerate(manifest.instances):
         box = (x, y - 0.38 * line_px, x + 0.9 * line_px, y + 0.38 * line_px)

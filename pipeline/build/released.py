@@ -11,7 +11,7 @@ from batchone.pipeline.disk import reported
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.findings import LABEL, label_said
 from batchone.pipeline.job.archive import Body, threemf_bodies
-from batchone.pipeline.job.manifest import JobManifest, read_manifest
+from batchone.pipeline.job.manifest import JobManifest, profiles_digest, read_manifest
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256
 from batchone.pipeline.job.verify import MANIFEST, differences, verify_job
 from batchone.pipeline.machine import Machine
@@ -48,7 +48,9 @@ def read_released(folder: Path, *, signers: Path | None) -> Released:
         raise MachineError(
             f"job {report.job_id or folder.name} does not verify: {len(report.problems)} problems, at most 0; "
             f"{first.kind}: {first.file}: {first.text}",
-            hint="fetch the job folder again, and see `batchone verify`",
+            hint="name who released it with --signers, if it is another site"
+            if any(problem.kind == "signature" for problem in report.problems)
+            else "fetch the job folder again, and see `batchone verify`",
         )
     with reported(f"job {report.job_id}"):
         carried = tuple((folder / name).read_bytes() for name in CARRIED)
@@ -61,16 +63,19 @@ def read_released(folder: Path, *, signers: Path | None) -> Released:
 
 
 def _check_bodies(manifest: JobManifest, bodies: Sequence[Body], singles: dict[str, bytes]) -> None:
-    """The plate holds each part once, triangle by triangle that of its own file, and supports of those parts alone."""
+    """The plate holds each part once, triangle by triangle that of its own file, and the supports that its job names."""
     names = [body.name for body in bodies]
-    wanted = [part.name for part in manifest.parts]
-    parts = [name for name in names if name in wanted]
-    strange = [name for name in names if name not in wanted and name.removeprefix(SUPPORTS) not in wanted]
-    if sorted(parts) != sorted(wanted) or strange or len(set(names)) != len(names):
+    supports = {SUPPORTS + entry.part: entry for entry in manifest.build.supports}
+    wanted = [*(part.name for part in manifest.parts), *supports]
+    if sorted(names) != sorted(wanted):
         raise MachineError(
-            f"plate of job {manifest.job} holds {', '.join(names)}; its parts are {', '.join(wanted)}",
+            f"plate of job {manifest.job} holds {', '.join(names)}; must hold {', '.join(wanted)}",
             hint="fetch the job folder again",
         )
+    for name, entry in supports.items():
+        off = list(differences(entry.figures, body_figures(bodies[names.index(name)]), is_stl=False))
+        if off:
+            raise MachineError(f"{name} on the plate of job {manifest.job}: {'; '.join(off)}", hint="fetch the job folder again")
     for part in manifest.parts:
         body = bodies[names.index(part.name)]
         (single,) = threemf_bodies(singles[part.name])
@@ -95,7 +100,7 @@ def in_order(jobs: Sequence[Released]) -> list[Released]:
 
 
 def refuse_strangers(jobs: Sequence[Released], process: Process, machine: Machine) -> None:
-    """Jobs go together: each once, one process and material, which the machine runs.
+    """Jobs go together: each once, one process and material, which the machine runs, by the profiles of today.
 
     Raises
     ------
@@ -104,23 +109,81 @@ def refuse_strangers(jobs: Sequence[Released], process: Process, machine: Machin
     """
     ids = [one.manifest.job for one in jobs]
     for one in jobs:
-        manifest = one.manifest
-        said = f"job {manifest.job} of case {manifest.case}"
-        if ids.count(manifest.job) > 1:
-            raise MachineError(f"{said} was given {ids.count(manifest.job)} times, at most once", hint="give each job once")
-        if manifest.process != process.name:
+        if ids.count(one.manifest.job) > 1:
             raise MachineError(
-                f"{said} is made by {manifest.process}, the others by {process.name}", hint="nest them on another plate"
+                f"{_said(one)} was given {ids.count(one.manifest.job)} times, at most once", hint="give each job once"
             )
-        materials = sorted({part.material for part in manifest.parts})
-        if materials != [process.material] or manifest.build.layer_mm != process.layer_mm:
-            raise MachineError(
-                f"{said} is of {', '.join(materials)} in layers of {manifest.build.layer_mm:g} mm; {process.name} now makes "
-                f"{process.material} in layers of {process.layer_mm:g} mm",
-                hint="run the case again with the profile of today",
-            )
+        _refuse_process(one, process)
     if process.name not in machine.processes:
         raise MachineError(
             f"machine {machine.name} does not run {process.name}; it runs {', '.join(machine.processes)}",
             hint="name another machine",
         )
+    for one in jobs:
+        _refuse_profiles(one, process, machine)
+    _refuse_mixed(jobs)
+    _refuse_twice(jobs)
+
+
+def _said(one: Released) -> str:
+    return f"job {one.manifest.job} of case {one.manifest.case}"
+
+
+def _refuse_process(one: Released, process: Process) -> None:
+    manifest = one.manifest
+    if manifest.process != process.name:
+        raise MachineError(
+            f"{_said(one)} is made by {manifest.process}, the others by {process.name}", hint="nest them on another plate"
+        )
+    if process.kind == "fff":
+        raise MachineError(
+            f"{_said(one)} is made by {process.name}: its toolpath is its own and cannot be nested",
+            hint="print each job alone, by its build/toolpath.gcode",
+        )
+    materials = sorted({part.material for part in manifest.parts})
+    if materials != [process.material] or manifest.build.layer_mm != process.layer_mm:
+        raise MachineError(
+            f"{_said(one)} is of {', '.join(materials)} in layers of {manifest.build.layer_mm:g} mm; {process.name} now makes "
+            f"{process.material} in layers of {process.layer_mm:g} mm",
+            hint="run the case again with the profile of today",
+        )
+
+
+def _refuse_profiles(one: Released, process: Process, machine: Machine) -> None:
+    manifest, now = one.manifest, profiles_digest(process, machine)
+    if manifest.machine != machine.name:
+        raise MachineError(
+            f"{_said(one)} was made for machine {manifest.machine}, the plate is for {machine.name}",
+            hint=f"nest for {manifest.machine}, or run the case again with {machine.name} in its order",
+        )
+    if manifest.build.profiles_sha256 != now:
+        then = manifest.build.profiles_sha256
+        raise MachineError(
+            f"{_said(one)} was made by {f'profiles {then[:12]}...' if then else 'profiles that it does not name'}; "
+            f"{process.name} and {machine.name} are now {now[:12]}...",
+            hint="run the case again with the profiles of today",
+        )
+
+
+def _refuse_mixed(jobs: Sequence[Released]) -> None:
+    """Jobs that were approved for demonstration only stay among themselves."""
+    shown = [one for one in jobs if one.manifest.approval.demonstration]
+    if shown and len(shown) < len(jobs):
+        raise MachineError(
+            f"{_said(shown[0])} is approved for demonstration only; of {len(jobs)} jobs {len(jobs) - len(shown)} are not",
+            hint="nest demonstrations on a plate of their own",
+        )
+
+
+def _refuse_twice(jobs: Sequence[Released]) -> None:
+    """A part of a patient's device stands on a plate once: two jobs that make it are two revisions."""
+    seen: dict[tuple[str, str, str], Released] = {}
+    for one in jobs:
+        for part in one.manifest.parts:
+            key = (one.manifest.case, one.manifest.device, part.name)
+            if key in seen:
+                raise MachineError(
+                    f"{_said(one)} makes {part.name} of {one.manifest.device}, and so does job {seen[key].manifest.job}",
+                    hint="nest the one of them that is to be used",
+                )
+            seen[key] = one

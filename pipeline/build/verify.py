@@ -17,6 +17,7 @@ from batchone.pipeline.build.manifest import (
     Instance,
     LayersEntry,
     body_figures,
+    label_of,
     mesh_sha256,
     read_build_manifest,
 )
@@ -24,6 +25,7 @@ from batchone.pipeline.build.released import CARRIED, engraved
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body, threemf_bodies
 from batchone.pipeline.job.contours import LabelFigures, cli_figures
+from batchone.pipeline.job.images import image_figures
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.signature import RELEASE, Signer, embedded_signer, verify
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, UNLISTED, read_sums, sha256
@@ -38,9 +40,10 @@ from batchone.pipeline.job.verify import (
     read_plain,
 )
 
-BUILD_MANIFEST, PLATE, LAYERS, MAP = "build.json", "plate.3mf", "layers.cli", "map.png"
+BUILD_MANIFEST, PLATE, LAYERS, IMAGES, MAP = "build.json", "plate.3mf", "layers.cli", "layers.sl1", "map.png"
 REQUIRED = (BUILD_MANIFEST, PLATE, LAYERS, MAP)
 _LENGTH_MM, _RELATIVE = 1e-4, 1e-6  # the same decimals read again on another processor: rounding only
+_MOVE_MM = 5e-3  # job.json holds poses to 1e-6 as well: of a lever of 1 m in a scan
 _POSE_MM = 1e-3  # build.json holds transforms to 1e-6: of a lever of 600 mm
 _AREA_SHARE = 5e-3  # requirement: volume of the layers against the body; project default, as for a job
 _OUTLINE_MM = 0.02  # a file of layers rounds to 0.005 mm, float32 to less
@@ -70,7 +73,7 @@ def verify_build(folder: Path, *, signers: Path | None) -> VerifyReport:
         content = read_plain(folder, name, found)
         if name in listed and sha256(content) != listed[name]:
             found.add("changed", name, f"SHA-256 is {sha256(content)[:12]}..., must be {listed[name][:12]}...")
-        if name in (BUILD_MANIFEST, PLATE, LAYERS) or (name.startswith("jobs/") and len(content) <= MAX_TEXT_BYTES):
+        if name in (BUILD_MANIFEST, PLATE, LAYERS, IMAGES) or (name.startswith("jobs/") and len(content) <= MAX_TEXT_BYTES):
             data[name] = content
     build = _check_contents(data, allowed, found)
     return found.report(build, signer, allowed)
@@ -86,6 +89,8 @@ def _check_contents(data: dict[str, bytes], allowed: tuple[Signer, ...] | None, 
         return ""
     _check_plate(manifest, data.get(PLATE, b""), found)
     _check_layers(manifest, data.get(LAYERS, b""), found)
+    _check_images(manifest, data.get(IMAGES), found)
+    _check_names(manifest, found)
     jobs: dict[str, JobManifest] = {}
     for one in manifest.instances:
         if one.job not in jobs:
@@ -93,7 +98,7 @@ def _check_contents(data: dict[str, bytes], allowed: tuple[Signer, ...] | None, 
             if carried is None:
                 continue
             jobs[one.job] = carried
-        _check_against_job(one, jobs[one.job], found)
+        _check_against_job(one, manifest, jobs[one.job], found)
     for job, carried in jobs.items():
         _check_whole(manifest, carried, f"jobs/{job}/{MANIFEST}", found)
     return manifest.build
@@ -176,6 +181,33 @@ def _layer_faults(one: Instance, figures: LabelFigures, layer_mm: float) -> list
     return faults
 
 
+def _check_images(manifest: BuildManifest, data: bytes | None, found: Found) -> None:
+    if data is None or manifest.images is None:
+        if data is not None:
+            found.add("off", IMAGES, f"{BUILD_MANIFEST} names no such file")
+        elif manifest.images is not None:
+            found.add("missing", IMAGES, f"{BUILD_MANIFEST} names the file")
+        return
+    try:
+        figures = image_figures(data)
+    except MachineError as error:
+        found.add("off", IMAGES, str(error))
+        return
+    if figures != manifest.images.figures:
+        found.add("off", IMAGES, f"measures {figures}; must be {manifest.images.figures}")
+
+
+def _check_names(manifest: BuildManifest, found: Found) -> None:
+    """Numbers count from 1, and each label says number, case and part."""
+    numbers = [one.number for one in manifest.instances]
+    if numbers != list(range(1, len(numbers) + 1)):
+        found.add("off", BUILD_MANIFEST, f"numbers are {', '.join(map(str, numbers))}; must be 1 to {len(numbers)}")
+    for one in manifest.instances:
+        wanted = label_of(one.number, one.case, one.kind, one.part)
+        if one.label != wanted:
+            found.add("off", BUILD_MANIFEST, f"{one.label}: its label must be {wanted}")
+
+
 def _carried(one: Instance, data: dict[str, bytes], allowed: tuple[Signer, ...] | None, found: Found) -> JobManifest | None:
     """The ``job.json`` that a build carries: by its own list of digests, which its site signed."""
     names = {name: f"jobs/{one.job}/{name}" for name in CARRIED}
@@ -198,7 +230,7 @@ def _carried(one: Instance, data: dict[str, bytes], allowed: tuple[Signer, ...] 
         return None
 
 
-def _check_against_job(one: Instance, job: JobManifest, found: Found) -> None:
+def _check_against_job(one: Instance, manifest: BuildManifest, job: JobManifest, found: Found) -> None:
     """What ``build.json`` says of a body is what ``job.json`` says."""
     part = next((part for part in job.parts if part.name == one.part), None)
     if part is None:
@@ -208,14 +240,40 @@ def _check_against_job(one: Instance, job: JobManifest, found: Found) -> None:
     text = engraved(job, one.part) if one.kind == "part" else ""
     if said != (job.job, job.case, job.device, job.due, text):
         found.add("off", BUILD_MANIFEST, f"{one.label}: job, case, device, due or engraved text is not that of its job.json")
-    if one.kind == "part":
-        for fault in differences(part.figures, one.figures, is_stl=False):
-            found.add("off", BUILD_MANIFEST, f"{one.label}: {fault}, by its job.json")
+    figures = part.figures
+    if one.kind == "supports":
+        carrying = next((entry for entry in job.build.supports if entry.part == one.part), None)
+        if carrying is None:
+            found.add("off", BUILD_MANIFEST, f"{one.label}: job {one.job} has no supports of {one.part}")
+            return
+        figures = carrying.figures
+        for fault in _move_faults(one, manifest, job):
+            found.add("off", BUILD_MANIFEST, f"{one.label}: {fault}")
+    for fault in differences(figures, one.figures, is_stl=False):
+        found.add("off", BUILD_MANIFEST, f"{one.label}: {fault}, by its job.json")
+
+
+def _move_faults(one: Instance, manifest: BuildManifest, job: JobManifest) -> list[str]:
+    """Supports stand in their job's plate frame: moved as they are, the part that they carry lies where it was placed."""
+    pose = next((np.array(placed.pose) for placed in job.build.placements if placed.part == one.part), None)
+    parts = [other for other in manifest.instances if (other.job, other.part, other.kind) == (one.job, one.part, "part")]
+    if pose is None or len(parts) != 1:
+        return [f"the part that it carries is there {len(parts)} times, must be once"]
+    low, high = parts[0].figures.box_low_mm, parts[0].figures.box_high_mm
+    corners = np.array([(x, y, z, 1.0) for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+    off_mm = float(np.abs(corners @ (np.array(parts[0].transform) - np.array(one.transform) @ pose).T).max())
+    return [] if off_mm <= _MOVE_MM else [f"it stands {off_mm:.3f} mm from where it carries its part, at most {_MOVE_MM:g} mm"]
 
 
 def _check_whole(manifest: BuildManifest, job: JobManifest, file: str, found: Found) -> None:
-    """Every part of a job stands on the plate once."""
-    built = sorted(one.part for one in manifest.instances if one.job == job.job and one.kind == "part")
-    wanted = sorted(part.name for part in job.parts)
+    """Every part of a job stands on the plate once, and so do its supports; a demonstration is called one."""
+    if job.approval.demonstration != manifest.demonstration:
+        found.add("off", BUILD_MANIFEST, f"demonstration is {manifest.demonstration}, job {job.job} says otherwise")
+    built = sorted((one.kind, one.part) for one in manifest.instances if one.job == job.job)
+    wanted = sorted([*(("part", part.name) for part in job.parts), *(("supports", entry.part) for entry in job.build.supports)])
     if built != wanted:
-        found.add("off", file, f"its parts are {', '.join(wanted)}; the build holds {', '.join(built) or 'none of them'}")
+        found.add("off", file, f"its bodies are {_listed(wanted)}; the build holds {_listed(built)}")
+
+
+def _listed(bodies: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{'supports of ' if kind == 'supports' else ''}{part}" for kind, part in bodies) or "none of them"

@@ -14,15 +14,19 @@ def nest(
     machine: Annotated[str, typer.Option("--machine", help="Machine profile.")],
     out: Annotated[Path, typer.Option("--out", help="Site folder; the build goes to builds/<build-id> in it.")],
     partial: Annotated[bool, typer.Option("--partial", help="Leave out what has no room, due last first.")] = False,
-    signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the jobs' sites.")] = None,
+    signers: Annotated[
+        Path | None, typer.Option("--signers", help="allowed_signers of the jobs' sites; else the site's own.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, the rest on stderr.")] = False,
 ) -> None:
     """Verify released jobs, nest them, slice the whole, and write a signed build folder (exit 5 when they do not go together)."""
     from batchone.pipeline.build.folder import nest_jobs
+    from batchone.pipeline.build.manifest import DEMONSTRATION
 
     made = nest_jobs(jobs, machine=machine, site=out, leave_out=partial, signers=signers)
     manifest = made.manifest
-    notes = [] if signers else ["signers of the jobs not checked: no allowed_signers given"]
+    for note in manifest.notes:
+        typer.echo(note, err=True)
     left_out = [one.model_dump(mode="json") for one in manifest.left_out]
     if as_json:
         tree = {
@@ -35,7 +39,8 @@ def nest(
             "seconds": manifest.plate.seconds,
             "utilisation": manifest.plate.utilisation,
             "left_out": left_out,
-            "notes": notes,
+            "demonstration": manifest.demonstration,
+            "notes": list(manifest.notes),
         }
         typer.echo(json.dumps(tree, indent=1, ensure_ascii=False))
         return
@@ -47,6 +52,6 @@ def nest(
     plate = manifest.plate
     share = f"{100.0 * plate.utilisation:.1f} % of the {'cake' if manifest.clearances.measured == 'surfaces' else 'plate'}"
     typer.echo(f"{plate.layers} layers, {plate.height_mm:.1f} mm high, {share}, about {plate.seconds / 3600.0:.1f} h")
-    for note in notes:
-        typer.echo(note, err=True)
+    if manifest.demonstration:
+        typer.echo(DEMONSTRATION)
     typer.echo(f"Build folder: {made.folder}")

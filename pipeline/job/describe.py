@@ -31,6 +31,7 @@ from batchone.pipeline.job.manifest import (
     ToolpathEntry,
     WaiverEntry,
     canonical_json,
+    profiles_digest,
 )
 from batchone.pipeline.job.measure import MeshFigures, measure_mesh
 from batchone.pipeline.job.signature import SiteKey
@@ -224,6 +225,7 @@ def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
         toolpath=_toolpath_entry(build),
         images=_images_entry(build, case.machine),
         supports=supports,
+        profiles_sha256=profiles_digest(process, case.machine),
     )
 
 

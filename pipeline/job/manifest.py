@@ -12,8 +12,11 @@ from pydantic import ConfigDict, Field, ValidationError
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.images import ImageFigures
 from batchone.pipeline.job.measure import MeshFigures
+from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.toolpath import ToolpathFigures
+from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model
+from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, Vector
 
 SCHEMA: Literal["batchone-job/2"] = "batchone-job/2"
@@ -132,7 +135,7 @@ class SupportEntry(Model):
 class BuildEntry(Model):
     """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``.
 
-    ``toolpath`` is there where a nozzle prints, ``images`` where a mask does.
+    ``toolpath`` is there where a nozzle prints, ``images`` where a mask does. ``profiles_sha256`` is that of process and machine.
     """
 
     layers: int
@@ -152,6 +155,7 @@ class BuildEntry(Model):
     toolpath: ToolpathEntry | None = None
     images: ImagesEntry | None = None
     supports: tuple[SupportEntry, ...] = ()
+    profiles_sha256: str = ""
 
 
 class FindingEntry(Model):
@@ -272,6 +276,11 @@ def read_manifest(data: bytes) -> JobManifest:
     if manifest.to_bytes() != data:
         raise MachineError("job.json is not in its canonical spelling", hint="fetch the job folder again")
     return manifest
+
+
+def profiles_digest(process: Process, machine: Machine) -> str:
+    """SHA-256 of both profiles: whatever was changed in one of them, their name may have stayed."""
+    return sha256(f"{process.model_dump_json()}\n{machine.model_dump_json()}".encode())
 
 
 def canonical_json(value: Any) -> bytes:
