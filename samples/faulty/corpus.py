@@ -171,10 +171,10 @@ def _of_form() -> list[Fault]:
             Fault("hole of 1.4 mm", device, "openings", what, hole(1.4, 0, label)),
             Fault("hole of 1.55 mm", device, "openings", what, hole(1.55, 0, label), sound=True),
         ]
-    area, air = "a cup seals", "lie on nothing"
+    area, air = "a cup seals", "needs a support"
     found += [
-        Fault("knobs that carry", RESIN, "supports.islands", air, misshapen.knobs("contact")),
-        Fault("knobs that carry nothing", RESIN, "supports.islands", air, misshapen.knobs("knob"), sound=True),
+        Fault("knobs that carry", RESIN, "orient.functional", air, misshapen.knobs("contact")),
+        Fault("knobs that carry nothing", RESIN, "orient.functional", air, misshapen.knobs("knob"), sound=True),
     ]
     found += [
         Fault("cups both ways, 8 mm wide", RESIN, "cups", area, misshapen.cups_both_ways(4.0)),

@@ -23,7 +23,7 @@ from batchone.pipeline.values import Finding, Placement
 from batchone.samples.faulty.case import Fault, Seeded
 from batchone.slicer.cups import uncupped
 from batchone.slicer.layers import slice_parts
-from batchone.slicer.orient import stances
+from batchone.slicer.orient import functional_finding, stances
 from batchone.slicer.plate import usable_box_mm
 from batchone.slicer.supports.bodies import carried_way, upright
 from batchone.slicer.supports.findings import support_findings
@@ -34,7 +34,7 @@ _OWN: dict[str, ModuleType] = {
     "pedicle-guide": pedicle, "osteotomy-guide": osteotomy, "cranial-implant": cranial, "anatomical-model": model,
 }  # fmt: skip
 # findings that bear another name than their check
-_WITHIN = {"envelope": "placement", "supports.islands": "supports"}
+_WITHIN = {"envelope": "placement", "orient.functional": "supports"}
 _TUPLES = ("CHECKS", "RELEASE_CHECKS")
 
 
@@ -60,12 +60,13 @@ def _cups(case: Checked) -> tuple[Finding, ...]:
 
 
 def _supports(case: Checked) -> tuple[Finding, ...]:
-    """What nothing carries of each part as it stands in a vat on its supports, and what these touch."""
+    """What needs a support and may have none, of each part as it stands in a vat; what nothing carries, what supports touch."""
     box_mm, process = usable_box_mm(case.machine), case.process
     findings: list[Finding] = []
     for part in case.device.parts:
         open_ways = (stance for stance, _ in uncupped(part, stances(part, process, box_mm=box_mm), process))
         stance, made = carried_way(part, open_ways, process)
+        findings.append(functional_finding(part, stance, process))
         placement = Placement(part.name, upright(part, stance, process), stance.criterion)
         bodies = [part.mesh.moved(placement.pose), *([made.support.mesh] if made.support else [])]
         findings += support_findings([placement], [made], slice_parts(bodies, process.layer_mm), process)
