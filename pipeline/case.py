@@ -7,8 +7,8 @@ import datetime as dt
 import importlib
 import json
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ from batchone.pipeline import codec
 from batchone.pipeline.approval import shown
 from batchone.pipeline.case_waivers import waive, waivers_of
 from batchone.pipeline.config import protocol_at, read_site_settings
-from batchone.pipeline.disk import reported
-from batchone.pipeline.editing.export import labels_file
-from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit, put_edit, read_edit, remove_edit
+from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
 from batchone.pipeline.findings import LEVEL_CONFIRMED
@@ -35,12 +33,11 @@ from batchone.pipeline.job.signature import (
     write_allowed_signers,
 )
 from batchone.pipeline.markups.order_file import read_order_file
-from batchone.pipeline.order import Order, order_text, with_word, without_word
+from batchone.pipeline.order import Order, order_text
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
 from batchone.pipeline.store import CaseFolder, write_atomic
-from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder, Waiver
-from batchone.segment.confirmed import from_above, with_levels
+from batchone.pipeline.values import Approval, CheckedDevice, Finding, Waiver
 from batchone.slicer.profiles import load_machine, load_process
 
 MEANING = "I have reviewed this device against its findings and release it for manufacture"
@@ -58,23 +55,6 @@ class Result:
     findings: tuple[Finding, ...]
     peak_mb: float
     kept: tuple[str, ...] = ()
-
-
-@dataclass
-class _Tally:
-    outcomes: list[Outcome] = field(default_factory=list)
-    waivers: tuple[Waiver, ...] = ()
-
-    @property
-    def unnamed(self) -> bool:
-        """Whether a person must still say which level of the spine is meant."""
-        return any(f.check == LEVEL_CONFIRMED and f.verdict == "fail" for o in self.outcomes for f in o.findings)
-
-    def result(self, case: str, status: str, job: Path | None) -> Result:
-        findings = shown(tuple(f for o in self.outcomes for f in o.findings), self.waivers)
-        seconds = {o.stage: (0.0 if o.kept else o.seconds) for o in self.outcomes}
-        peak = max((o.peak_mb for o in self.outcomes), default=0.0)
-        return Result(case, status, job, seconds, findings, peak, tuple(o.stage for o in self.outcomes if o.kept))
 
 
 def read_case_order(path: Path) -> Order:
@@ -121,37 +101,101 @@ def run_case(
     BatchoneError
         Stamped with case and stage.
     """
+    with opened_case(order, study, site=site, progress=progress) as run:
+        for stage in STAGES:
+            stopped = run.advance(stage, approve_as=approve_as, demonstration=demonstration)
+            if stopped is not None:
+                return run.result(stopped)
+            if stage.name == until:
+                return run.result("awaiting-level" if run.unnamed else "awaiting-approval")
+        return run.result("done")
+
+
+@contextlib.contextmanager
+def opened_case(
+    order: Order, study: Path | None, *, site: Path, progress: Progress = lambda stage, outcome: None
+) -> Iterator[CaseRun]:
+    """Hold a case for one process, to run its stages one at a time.
+
+    Raises
+    ------
+    BatchoneError
+        Stamped with the case: another process holds it, its order is another, or what it needs is not there.
+    """
     case = CaseFolder(case_folder(site, order.case))
     with case.locked():
         _same_order(case, order)
-        inputs = _inputs(case, order, study, site)
-        tally = _Tally()
-        for stage in STAGES:
-            progress(stage.name, None)
-            if stage.kind == "gate" and tally.unnamed:
-                return tally.result(order.case, "awaiting-level", None)
-            if stage.kind == "gate":
-                approval = _gate(case, stage, inputs, tally.waivers, approve_as, demonstration, site)
-                if approval is None:
-                    return tally.result(order.case, "awaiting-approval", None)
-                continue
-            outcome = run_stage(stage, case, inputs)
-            tally.outcomes.append(outcome)
-            progress(stage.name, outcome)
-            if not outcome.kept:
-                if stage.gives == "Scan":
-                    threading.Thread(target=_import_ahead).start()
-                _event(case, "batchone", f"{stage.name} done", digest=inputs.digests[stage.gives])
-            if stage.gives == "Anatomy" and tally.unnamed and not inputs["Anatomy"].bones:
-                return tally.result(order.case, "awaiting-level", None)
-            if stage.gives == "CheckedDevice":
-                waivers = waivers_of(case, inputs.digests["CheckedDevice"], site / "keys")
-                _require_release(inputs["CheckedDevice"], waivers, order.case)
-                tally.waivers = waivers
-            if stage.name == until:
-                return tally.result(order.case, "awaiting-level" if tally.unnamed else "awaiting-approval", None)
-        job: JobFolder = inputs["JobFolder"]
-        return tally.result(order.case, "done", case.path / job.folder)
+        yield CaseRun(case, order.case, _inputs(case, order, study, site), site, progress)
+
+
+class CaseRun:
+    """A case that one process holds: its stages, one at a time, in the order of the table."""
+
+    def __init__(self, case: CaseFolder, case_id: str, inputs: Inputs, site: Path, progress: Progress) -> None:
+        self._case, self._id, self._inputs, self._site, self._progress = case, case_id, inputs, site, progress
+        self._outcomes: list[Outcome] = []
+        self._waivers: tuple[Waiver, ...] = ()
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether a person must still say which level of the spine is meant."""
+        return any(f.check == LEVEL_CONFIRMED and f.verdict == "fail" for o in self._outcomes for f in o.findings)
+
+    def advance(self, stage: Stage, *, approve_as: str | None = None, demonstration: bool = False) -> str | None:
+        """Run one stage, or keep its earlier result; the earlier stages must have been advanced before.
+
+        Returns
+        -------
+        str or None
+            None while the case goes on; else what it waits for: ``awaiting-level``, ``awaiting-approval``.
+
+        Raises
+        ------
+        BatchoneError
+            Stamped with case and stage; told in the events.
+        """
+        try:
+            return self._advance(stage, approve_as, demonstration)
+        except BatchoneError as error:
+            with contextlib.suppress(BatchoneError, OSError):  # where the disk is what failed, the error itself is what is told
+                record_event(self._case, "batchone", f"{stage.name} failed: {error}", meaning=error.hint)
+            raise
+
+    def _advance(self, stage: Stage, approve_as: str | None, demonstration: bool) -> str | None:
+        case, inputs = self._case, self._inputs
+        self._progress(stage.name, None)
+        if stage.kind == "gate":
+            if self.unnamed:
+                return "awaiting-level"
+            approval = _gate(case, stage, inputs, self._waivers, approve_as, demonstration, self._site)
+            return "awaiting-approval" if approval is None else None
+        outcome = run_stage(stage, case, inputs)
+        self._outcomes.append(outcome)
+        self._progress(stage.name, outcome)
+        if not outcome.kept:
+            if stage.gives == "Scan":
+                threading.Thread(target=_import_ahead).start()
+            record_event(case, "batchone", f"{stage.name} done", digest=inputs.digests[stage.gives])
+        if stage.gives == "Anatomy" and self.unnamed and not inputs["Anatomy"].bones:
+            return "awaiting-level"
+        if stage.gives == "CheckedDevice":
+            waivers = waivers_of(case, inputs.digests["CheckedDevice"], self._site / "keys")
+            _require_release(inputs["CheckedDevice"], waivers, self._id)
+            self._waivers = waivers
+        return None
+
+    def digest(self, stage: Stage) -> str:
+        """Digest of what a stage that was advanced gave."""
+        return self._inputs.digests[stage.gives]
+
+    def result(self, status: str) -> Result:
+        """What is reported of the run so far; with its job folder when ``status`` is ``done``."""
+        findings = shown(tuple(f for o in self._outcomes for f in o.findings), self._waivers)
+        seconds = {o.stage: (0.0 if o.kept else o.seconds) for o in self._outcomes}
+        peak = max((o.peak_mb for o in self._outcomes), default=0.0)
+        kept = tuple(o.stage for o in self._outcomes if o.kept)
+        job = self._case.path / self._inputs["JobFolder"].folder if status == "done" else None
+        return Result(self._id, status, job, seconds, findings, peak, kept)
 
 
 def _import_ahead() -> None:
@@ -170,102 +214,13 @@ def _same_order(case: CaseFolder, order: Order) -> None:
         )
     if not path.exists():
         write_atomic(path, order_text(order).encode())
-        _event(case, "batchone", "order received")
+        record_event(case, "batchone", "order received")
 
 
 def replace_order(case: CaseFolder, order: Order, who: str) -> None:
     """Put a changed order in place and say so in the events."""
     write_atomic(case.path / "order.toml", order_text(order).encode())
-    _event(case, who, "order changed", digest=codec.tree_digest(json.loads(order.model_dump_json())))
-
-
-def confirm_levels(site: Path, order: Order, settings: Sequence[str], *, who: str) -> Order:
-    """Take a person's word on the level of counted vertebrae (``vertebra-4=T9``) into a case's order and its events.
-
-    Raises
-    ------
-    InputError
-        The case has no labels yet, or the word contradicts itself or what the scan shows.
-    """
-    case = CaseFolder(case_folder(site, order.case))
-    with case.locked(), in_stage(order.case, "segment"):
-        record = case.record("segment")
-        labels = None if record is None else case.load("segment").labels
-        if record is None or labels is None:
-            raise InputError("the case has no labels yet", hint="run it with --study: it stops with the numbered picture")
-        if record["taken"].get("Edit") != (edit_digest(case) or codec.digest(NEVER)):
-            raise InputError("the labels are newer than the numbered picture", hint="run `batchone segment CASE` and look again")
-        changed = with_word(order, settings, counted=len(from_above(labels)), who=who)
-        with_levels(labels, changed.target)
-        said = ", ".join(f"{counted} is {level}" for counted, level in changed.target.levels.items())
-        _event(case, who, f"level confirmed: {said}", meaning="compared with the patient's records")
-        replace_order(case, changed, who)
-    return changed
-
-
-def take_labels(site: Path, order: Order, file: Path, *, who: str) -> Order:
-    """Make a person's labels an input of a case, and say so in its events.
-
-    Returns
-    -------
-    Order
-        Without a word on the level of counted vertebrae: the count may be another one now.
-
-    Raises
-    ------
-    InputError
-        The case has no scan yet, or the labels do not belong to it, or lack what is ordered.
-    """
-    case = CaseFolder(case_folder(site, order.case))
-    with case.locked(), in_stage(order.case, "segment"):
-        if case.record("intake") is None:
-            raise InputError("the case has no scan yet", hint="run it with --study")
-        known = case.load("segment").labels.labels if case.record("segment") is not None else ()
-        freed = without_word(order)
-        edit = read_edit(file, case.load("intake"), known, freed, who=who)
-        _free_levels(case, order, freed, who)  # first: an old count must never meet new labels
-        put_edit(case, edit)
-        _event(case, who, "labels edited", meaning="bones as a person drew them", digest=edit.file_sha256)
-    return freed
-
-
-def drop_labels(site: Path, order: Order, *, who: str) -> Order:
-    """Go back to the labels of the backend, and say so in the events; the order comes back as from :func:`take_labels`."""
-    case = CaseFolder(case_folder(site, order.case))
-    with case.locked():
-        if edit_digest(case) is None:
-            return order
-        freed = without_word(order)
-        _free_levels(case, order, freed, who)
-        remove_edit(case)
-        _event(case, who, "edited labels dropped")
-    return freed
-
-
-def _free_levels(case: CaseFolder, order: Order, freed: Order, who: str) -> None:
-    if freed != order:
-        _event(case, who, "confirmed level dropped", meaning="the vertebrae may be counted otherwise now")
-        replace_order(case, freed, who)
-
-
-def export_labels(site: Path, order: Order, file: Path) -> None:
-    """Write all labels of a segmented case as a DICOM segmentation that refers to the scan's images by their pseudonyms.
-
-    Raises
-    ------
-    InputError
-        The case is not segmented, or its scan came from no DICOM images.
-    """
-    case = CaseFolder(case_folder(site, order.case))
-    with case.locked(), in_stage(order.case, "segment"):
-        record = case.record("segment")
-        if record is None:
-            raise InputError("the case has no labels yet", hint="run it with --study")
-        data = labels_file(
-            case.load("intake"), case.load("segment"), record, order, public_key=release_key(site / "keys").public_key
-        )
-        with reported(file.name):
-            write_atomic(file, data)
+    record_event(case, who, "order changed", digest=codec.tree_digest(json.loads(order.model_dump_json())))
 
 
 def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> Inputs:
@@ -358,7 +313,7 @@ def _gate(
         else:
             approval = _sign(approve_as, wanted, waivers, demonstration, site)
             _publish_approval(case, stage, approval)
-            _event(case, approve_as, "approved", meaning=approval.meaning, digest=wanted, when=approval.time)
+            record_event(case, approve_as, "approved", meaning=approval.meaning, digest=wanted, when=approval.time)
     inputs.give("Approval", approval, codec.digest(approval))
     return approval
 
@@ -387,18 +342,19 @@ def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str) 
         limits, people = load_families()[order.device].limits, read_site_settings(site).people
         for waiver in waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people):
             what = f"waived: {waiver.finding}; reason: {waiver.reason}"
-            _event(case, who, what, meaning=waiver.meaning, digest=waiver.digest, when=waiver.time)
+            record_event(case, who, what, meaning=waiver.meaning, digest=waiver.digest, when=waiver.time)
 
 
 def return_case(case: CaseFolder, *, who: str, why: str) -> None:
     """Record that a reviewer sent the device back."""
     with case.locked():
-        _event(case, who, f"returned: {why}", meaning="not released")
+        record_event(case, who, f"returned: {why}", meaning="not released")
 
 
-def _event(
+def record_event(
     case: CaseFolder, who: str, what: str, *, meaning: str = "", digest: str = "", when: dt.datetime | None = None
 ) -> None:
+    """Append to the events of a case; see :func:`batchone.pipeline.events.append_event`."""
     time = (when or dt.datetime.now(dt.UTC)).isoformat()
     append_event(case.path / "events.jsonl", who=who, what=what, when=time, meaning=meaning, digest=digest)
 

@@ -18,6 +18,7 @@ from batchone.pipeline.commands.receive import receive
 from batchone.pipeline.commands.return_job import return_job
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
+from batchone.pipeline.commands.worker import worker
 from batchone.pipeline.errors import BatchoneError, OrderError
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.memory import keep_freed_memory
@@ -234,7 +235,8 @@ def segment(
     as_json: JsonOption = False,
 ) -> None:
     """Segment again, with labels that a person edited or a level that a person confirmed; then design and check."""
-    from batchone.pipeline.case import confirm_levels, drop_labels, export_labels, run_case, take_labels
+    from batchone.pipeline.case import run_case
+    from batchone.pipeline.case_labels import confirm_levels, drop_labels, export_labels, take_labels
 
     folder, order = _find_case(case, site)
     root = folder.parent.parent
@@ -316,7 +318,14 @@ def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache 
 
 
 order_app.command("new")(order_new)
-for _function, _name in ((submit, "submit"), (receive, "receive"), (status, "status"), (return_job, "return"), (nest, "nest")):
+for _function, _name in (
+    (submit, "submit"),
+    (receive, "receive"),
+    (status, "status"),
+    (return_job, "return"),
+    (nest, "nest"),
+    (worker, "worker"),
+):
     app.command(_name)(_function)
 
 

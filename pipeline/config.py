@@ -67,11 +67,24 @@ class Segmentation(Model):
         return self
 
 
+class EngineSettings(Model):
+    """How the workers of a site run its cases.
+
+    ``database`` is the URL of a PostgreSQL database without its password; without it the engine keeps SQLite in the site's folder
+    and one worker runs. ``cases`` run at once in one worker, each stage on ``threads`` threads (without it as many as it likes).
+    """
+
+    database: Annotated[str, Field(pattern=r"^postgresql://[^\s]{1,400}$")] | None = None
+    cases: Annotated[int, Field(ge=1, le=64)] = 1
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+
+
 class SiteSettings(Model):
     """Everything that a site may set; ``people``: the roles of those who review, by the names that they sign with."""
 
     scan: ScanSettings = ScanSettings()
     segmentation: Segmentation = Segmentation()
+    engine: EngineSettings = EngineSettings()
     people: dict[Code, Annotated[tuple[Role, ...], Field(strict=False, min_length=1)]] = Field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ TOP = (
     "pipeline.run",
     "pipeline.case",
     "pipeline.case_waivers",
+    "pipeline.case_labels",
     "pipeline.engine",
     "pipeline.serve",
     "pipeline.cli",

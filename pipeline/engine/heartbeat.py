@@ -1,0 +1,137 @@
+"""Who works: each worker holds a slot by its heartbeats, and a slot whose heart stopped is taken over by the others.
+
+Times are the database's own, so that the clocks of machines may differ.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import sqlalchemy as sa
+
+from batchone.pipeline.disk import disk
+from batchone.pipeline.errors import MachineError
+
+BEAT_S: Final = 3.0
+DEAD_S: Final = 15.0
+"""After this long without a beat a worker counts as dead: four beats missed and one underway."""
+
+_SLOTS = 999
+_METADATA = sa.MetaData()
+_WORKERS = sa.Table(
+    "batchone_worker",
+    _METADATA,
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("holder", sa.String(200), nullable=False),
+    sa.Column("beat_s", sa.Float, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One slot: ``silent_s`` seconds since its last beat, negative where it ended by itself."""
+
+    slot: int
+    holder: str
+    silent_s: float
+
+
+class Heartbeat:
+    """The beat of one worker.
+
+    A slot is claimed by a lock on a file of the site's folder, which ends with the process; the database tells the others.
+
+    Parameters
+    ----------
+    database
+        Where all workers of a site beat.
+    folder
+        Where the slots' locks lie.
+    slot
+        Its number, from 1; None takes the first that is free.
+
+    Raises
+    ------
+    MachineError
+        Another worker lives in this slot.
+    """
+
+    def __init__(self, database: sa.Engine, folder: Path, slot: int | None) -> None:
+        self._database = database
+        _METADATA.create_all(database, checkfirst=True)
+        self.holder = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        with disk():
+            folder.mkdir(parents=True, exist_ok=True)
+        self.slot, self._lock = _claimed(folder, slot)
+        with database.begin() as connection:
+            values = {"holder": self.holder, "beat_s": _now(connection)}
+            if not connection.execute(sa.update(_WORKERS).where(_WORKERS.c.slot == self.slot).values(**values)).rowcount:
+                connection.execute(sa.insert(_WORKERS).values(slot=self.slot, **values))
+
+    @property
+    def executor_id(self) -> str:
+        """The engine's name for this slot; it outlives the process."""
+        return executor_id(self.slot)
+
+    def beat(self) -> bool:
+        """Beat once; False when the slot is another's now: whoever hears that must stop at once."""
+        with self._database.begin() as connection:
+            mine = sa.update(_WORKERS).where(_WORKERS.c.slot == self.slot, _WORKERS.c.holder == self.holder)
+            return bool(connection.execute(mine.values(beat_s=_now(connection))).rowcount)
+
+    def leave(self) -> None:
+        """Say that this worker ends; what it held is free for the others at once."""
+        with self._database.begin() as connection:
+            mine = sa.update(_WORKERS).where(_WORKERS.c.slot == self.slot, _WORKERS.c.holder == self.holder)
+            connection.execute(mine.values(beat_s=0.0))
+        self._lock.close()
+
+    @contextmanager
+    def dead(self, slot: int) -> Iterator[bool]:
+        """Whether a slot's heart stopped; it cannot be claimed again while this lasts."""
+        with self._database.begin() as connection:
+            late = (_WORKERS.c.slot == slot, _WORKERS.c.beat_s < _now(connection) - DEAD_S)
+            yield connection.execute(sa.select(_WORKERS.c.slot).where(*late).with_for_update()).first() is not None
+
+
+def _claimed(folder: Path, slot: int | None) -> tuple[int, IO[str]]:
+    for number in range(1, _SLOTS + 1) if slot is None else [slot]:
+        with disk():
+            stream = (folder / f"worker-{number}.lock").open("w")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            continue
+        return number, stream
+    raise MachineError(
+        "a worker is at work here already" if slot is None else f"another worker lives in slot {slot}",
+        hint="stop it first, or give another --slot",
+    )
+
+
+def executor_id(slot: int) -> str:
+    """The engine's name for a slot."""
+    return f"worker-{slot}"
+
+
+def workers(database: sa.Engine) -> tuple[Worker, ...]:
+    """All slots that were ever held."""
+    with database.connect() as connection:
+        now = _now(connection)
+        rows = connection.execute(sa.select(_WORKERS).order_by(_WORKERS.c.slot)).all()
+    return tuple(Worker(row.slot, row.holder, now - row.beat_s if row.beat_s else -1.0) for row in rows)
+
+
+def _now(connection: sa.Connection) -> float:
+    """Seconds since 1970 by the database's clock."""
+    sqlite = connection.dialect.name == "sqlite"
+    text = "SELECT (julianday('now') - 2440587.5) * 86400.0" if sqlite else "SELECT extract(epoch FROM clock_timestamp())"
+    return float(connection.execute(sa.text(text)).scalar_one())

@@ -1,0 +1,151 @@
+"""A case as workflows of the engine: a durable wait for people, and legs of stages that take turns on queues.
+
+What they store is what the stages' records hold already: names, states, digests. Each function may be replayed from its start
+after a crash: what was done is not done again, for the engine keeps the answers of steps, and the case folder keeps results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dbos import DBOS
+
+from batchone.pipeline.case import case_folder, read_case_order, record_event
+from batchone.pipeline.engine.children import ChildDied, StageChild
+from batchone.pipeline.engine.reminders import next_reminder
+from batchone.pipeline.errors import BatchoneError, MachineError
+from batchone.pipeline.stages import STAGES
+from batchone.pipeline.store import CaseFolder
+from batchone.slicer.profiles import load_process
+
+CASES, PREPARE, RELEASE, PROGRAMS = "cases", "prepare", "release", "programs"
+QUEUES = (CASES, PREPARE, RELEASE, PROGRAMS)
+ANSWER = "answer"
+_GATE = next(number for number, stage in enumerate(STAGES) if stage.kind == "gate")
+_LEGS: Final = {
+    PREPARE: tuple(stage.name for stage in STAGES[: _GATE + 1]),
+    RELEASE: tuple(stage.name for stage in STAGES[_GATE:]),
+}
+_TRIES = 3  # a child that dies three times at one stage: a person must look
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 15.0, 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this worker works; set once before the engine starts, for workflows take only what can be stored."""
+
+    site: Path
+    threads: int | None
+
+
+class _Worker:
+    place: Place
+
+
+def work_at(place: Place) -> None:
+    """Say where the workflows of this process work."""
+    _Worker.place = place
+
+
+@DBOS.workflow(name="case", max_recovery_attempts=None)
+async def case_workflow(case: str, key: str) -> dict[str, Any]:
+    """Take a case to its job folder, or to the end that a person or a fault gives it.
+
+    Parameters
+    ----------
+    case, key
+        Its id, and the digest of what it is made from: another order makes another workflow.
+    """
+    done = await _leg(PREPARE, PREPARE, case, key)
+    if done["status"] == "awaiting-approval":
+        answer = await _wait(case, key)
+        if answer["kind"] != "approved":
+            return {"status": str(answer["kind"])}
+        done = {"status": "going-on"}
+    if done["status"] != "going-on":
+        return done
+    queue = await DBOS.run_step_async({"name": "release-queue"}, _release_queue, case)
+    return await _leg(queue, RELEASE, case, key)
+
+
+async def _leg(queue: str, leg: str, case: str, key: str) -> dict[str, Any]:
+    """One leg, again and again while the workshop is what fails it: the disk, a program, a key."""
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        handle = await DBOS.enqueue_workflow_async(queue, leg_workflow, case, key, leg)
+        done: dict[str, Any] = await handle.get_result()
+        if done.get("exit_code") != MachineError.exit_code:
+            return done
+        await DBOS.sleep_async(pause_s)
+        pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
+
+
+async def _wait(case: str, key: str) -> dict[str, Any]:
+    """Wait for a person's answer; what is returned waits on, and reminders are told as time goes."""
+    told = 0
+    while True:
+        seconds = await DBOS.run_step_async({"name": "seconds-to-reminder"}, _seconds_to_reminder, case, told)
+        answer = await DBOS.recv_async(ANSWER, timeout_seconds=seconds)
+        if answer is None:
+            await DBOS.run_step_async({"name": "remind"}, _remind, case, told)
+            told += 1
+        elif answer["kind"] != "returned":
+            return dict(answer)
+
+
+@DBOS.workflow(name="leg", max_recovery_attempts=None)
+def leg_workflow(case: str, key: str, leg: str) -> dict[str, Any]:
+    """Run the stages of a leg, each a step, in one child process."""
+    children: list[StageChild] = []
+    try:
+        done: dict[str, Any] = {}
+        for stage in _LEGS[leg]:
+            done = DBOS.run_step({"name": stage}, _advance, children, case, stage)
+            if done["status"] != "going-on":
+                return done
+        return {**done, "status": "done"} if leg == RELEASE else done
+    finally:
+        for child in children:
+            child.close()
+
+
+def _advance(children: list[StageChild], case: str, stage: str) -> dict[str, Any]:
+    """Run one stage; a child that dies is followed by another."""
+    place = _Worker.place
+    for _ in range(_TRIES):
+        if not children:
+            children.append(StageChild(place.site, case, threads=place.threads))
+        try:
+            return children[-1].advance(stage)
+        except ChildDied:
+            children.pop().close()
+    _tell(case, f"{stage} failed: its process died {_TRIES} times", "look for memory and the log of the worker")
+    return {"stage": stage, "status": "failed", "exit_code": 1}
+
+
+def _release_queue(case: str) -> str:
+    """Where the release leg of a case waits: one that needs an external program takes turns with its like."""
+    site = _Worker.place.site
+    try:
+        order = read_case_order(case_folder(site, case) / "order.toml")
+        return PROGRAMS if load_process(order.process, site).kind == "fff" else RELEASE
+    except BatchoneError:
+        return RELEASE  # the leg says what is wrong
+
+
+def _seconds_to_reminder(case: str, told: int) -> float:
+    return next_reminder(_order_due(case), told)
+
+
+def _remind(case: str, told: int) -> None:
+    _tell(case, f"reminder {told + 1}: waits for review; due {_order_due(case).isoformat()}", "")
+
+
+def _order_due(case: str) -> Any:
+    return read_case_order(case_folder(_Worker.place.site, case) / "order.toml").due
+
+
+def _tell(case: str, what: str, hint: str) -> None:
+    record_event(CaseFolder(case_folder(_Worker.place.site, case)), "batchone worker", what, meaning=hint)

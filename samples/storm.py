@@ -1,0 +1,218 @@
+"""Workers and their stage children killed at random moments, while cases run: what a site must survive.
+
+Nothing of the engine is imported: workers are programs here, and what counts is what lies in the site's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_COMMAND = (sys.executable, "-m", "batchone.pipeline")
+_LOOK_S = 0.02
+_STAGES = ("intake", "segment", "plan", "design", "check", "review", "slice", "job")
+
+
+@dataclass
+class Seen:
+    """What a storm did and what was seen meanwhile; ``wrong`` must be empty."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    looks: int = 0
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Workers:
+    """Worker processes of a site, of which some are killed and started again."""
+
+    def __init__(self, site: Path, log: Path, *, count: int = 1) -> None:
+        self._site, self._log = site, log
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
+
+    def start(self, *, but: int | None = None) -> None:
+        """Start those that do not run; ``but`` stays dead."""
+        for slot, process in enumerate(self._processes):
+            if slot != but and (process is None or process.poll() is not None):
+                command = (*_COMMAND, "worker", "--site", str(self._site), "--slot", str(slot + 1))
+                with self._log.open("ab") as log:
+                    self._processes[slot] = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
+
+    def victims(self) -> list[tuple[str, int]]:
+        """The processes that may die: kind and id of workers and of the stage children that they have."""
+        found = []
+        for process in self._processes:
+            if process is not None and process.poll() is None:
+                found.append(("worker", process.pid))
+                found += [("child", pid) for pid in _children(process.pid)]
+        return found
+
+    def kill(self, slot: int) -> None:
+        """Kill one worker for good."""
+        process = self._processes[slot]
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def stop(self) -> None:
+        """Ask all to end, as an operator would."""
+        for process in self._processes:
+            if process is not None and process.poll() is None:
+                process.terminate()
+        for process in self._processes:
+            if process is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(20.0)
+                process.kill()
+                process.wait()
+
+
+def storm(
+    site: Path,
+    case: str,
+    approval: Path,
+    *,
+    kills: int,
+    seed: int,
+    workers: int = 1,
+    within_s: float = 600.0,
+    pause_s: float = 3.0,
+) -> Seen:
+    """Kill processes at random moments until ``kills`` are done, then let the case end.
+
+    Parameters
+    ----------
+    site, case
+        Where the case lies, received.
+    approval
+        The ``review`` folder of an undisturbed run of the same case at a site with the same keys; it is put in place, as a
+        person's answer, once the case waits for it.
+    kills, seed, pause_s
+        How many, and the seed of moments and victims; the mean time between two, s.
+    workers
+        How many work at once; more than one needs PostgreSQL in the site's settings.
+    within_s
+        When the case must have ended, s.
+    """
+    seen, chance = Seen(), random.Random(seed)  # noqa: S311 - no secret
+    folder = site / "cases" / case
+    started = time.monotonic()
+    crew = Workers(site, site / "workers.log", count=workers)
+    with _watched(folder, seen):
+        crew.start()
+        try:
+            while time.monotonic() - started < within_s:
+                time.sleep(chance.expovariate(1.0 / pause_s) if sum(seen.kills.values()) < kills else 0.2)
+                answer(folder, approval)
+                if _done(folder):
+                    break
+                if sum(seen.kills.values()) < kills and (victims := crew.victims()):
+                    kind, pid = chance.choice(victims)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        seen.kills[f"{kind} in {_stage(folder)}"] += 1
+                crew.start()
+            else:
+                seen.wrong.append(f"the case did not end within {within_s:.0f} s")
+        finally:
+            crew.stop()
+    seen.wrong += twice_done(folder)
+    seen.seconds = time.monotonic() - started
+    return seen
+
+
+def answer(folder: Path, approval: Path) -> None:
+    """Put a person's signed answer in place once the case waits for it."""
+    if (folder / "check" / "stage.json").exists() and not (folder / "review").exists():
+        staging = folder / ".answer"
+        shutil.copytree(approval, staging, dirs_exist_ok=True)
+        with contextlib.suppress(OSError):
+            staging.rename(folder / "review")
+
+
+def twice_done(folder: Path) -> list[str]:
+    """Stages that ran to their end more than once, by the case's events."""
+    lines = (folder / "events.jsonl").read_bytes().splitlines()
+    counts = Counter(str(json.loads(line)["what"]) for line in lines)
+    return [f"{what}, {count} times" for what, count in counts.items() if what.endswith(" done") and count > 1]
+
+
+def job_digest(folder: Path) -> str:
+    """One digest over names and bytes of all files of a case's job folder."""
+    (job,) = (path for path in (folder / "job").iterdir() if path.is_dir() and not path.name.startswith("."))
+    running = hashlib.sha256()
+    for path in sorted(path for path in job.rglob("*") if path.is_file()):
+        running.update(f"{path.relative_to(job.parent)}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return running.hexdigest()
+
+
+@contextlib.contextmanager
+def _watched(folder: Path, seen: Seen) -> Iterator[None]:
+    """Read all results again and again from another thread, as any reader might: each is whole, and no stage runs again."""
+    ended = threading.Event()
+    begun: dict[str, str] = {}
+
+    def look() -> None:
+        while not ended.wait(_LOOK_S):
+            for stage in _STAGES:
+                record = _read(folder / stage, seen)
+                if record is None or "started" not in record:
+                    continue
+                if begun.setdefault(stage, record["started"]) != record["started"]:
+                    seen.wrong.append(f"{stage} was done and ran again")
+                    begun[stage] = record["started"]
+            seen.looks += 1
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _read(stage: Path, seen: Seen) -> dict[str, Any] | None:
+    """A stage's record, where it has one; what it names must be there, whole."""
+    try:
+        record: dict[str, Any] = json.loads((stage / "stage.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        seen.wrong.append(f"{stage.name}/stage.json was readable half-written")
+        return None
+    for name, sha in record.get("outputs", {}).items():
+        path = stage / name
+        if path.stat().st_size < 1_000_000 and hashlib.sha256(path.read_bytes()).hexdigest() != sha:
+            seen.wrong.append(f"{stage.name}/{name} was readable half-written")
+    return record
+
+
+def _done(folder: Path) -> bool:
+    return (folder / "job" / "stage.json").exists()
+
+
+def _stage(folder: Path) -> str:
+    """The first stage without a result."""
+    return next((stage for stage in _STAGES if not (folder / stage / "stage.json").exists()), "the end")
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")
+        return [int(child) for path in tasks for child in path.read_text().split()]
+    return []
