@@ -24,6 +24,7 @@ from typing import Any
 
 _COMMAND = (sys.executable, "-m", "batchone.pipeline")
 _LOOK_S = 0.02
+_LARGE = 1_000_000  # bytes: larger files are only looked for
 _STAGES = ("intake", "segment", "plan", "design", "check", "review", "slice", "job")
 
 
@@ -197,7 +198,11 @@ def _read(stage: Path, seen: Seen) -> dict[str, Any] | None:
         return None
     for name, sha in record.get("outputs", {}).items():
         path = stage / name
-        if path.stat().st_size < 1_000_000 and hashlib.sha256(path.read_bytes()).hexdigest() != sha:
+        try:
+            whole = path.stat().st_size > _LARGE or hashlib.sha256(path.read_bytes()).hexdigest() == sha
+        except FileNotFoundError:
+            whole = False
+        if not whole:
             seen.wrong.append(f"{stage.name}/{name} was readable half-written")
     return record
 
