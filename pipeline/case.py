@@ -172,10 +172,11 @@ class CaseRun:
         outcome = run_stage(stage, case, inputs)
         self._outcomes.append(outcome)
         self._progress(stage.name, outcome)
-        if not outcome.kept:
-            if stage.gives == "Scan":
-                threading.Thread(target=_import_ahead).start()
-            record_event(case, "batchone", f"{stage.name} done", digest=inputs.digests[stage.gives])
+        if not outcome.kept and stage.gives == "Scan":
+            threading.Thread(target=_import_ahead).start()
+        what, digest = f"{stage.name} done", inputs.digests[stage.gives]
+        if not outcome.kept or not _told(case, what, digest):  # a process may die between a result and the word of it
+            record_event(case, "batchone", what, digest=digest)
         if stage.gives == "Anatomy" and self.unnamed and not inputs["Anatomy"].bones:
             return "awaiting-level"
         if stage.gives == "CheckedDevice":
@@ -349,6 +350,17 @@ def return_case(case: CaseFolder, *, who: str, why: str) -> None:
     """Record that a reviewer sent the device back."""
     with case.locked():
         record_event(case, who, f"returned: {why}", meaning="not released")
+
+
+def _told(case: CaseFolder, what: str, digest: str) -> bool:
+    """Whether the events of a case say that this came to be."""
+    path = case.path / "events.jsonl"
+    for line in reversed(path.read_bytes().splitlines() if path.exists() else []):
+        with contextlib.suppress(ValueError):  # a torn line
+            event = json.loads(line)
+            if event.get("what") == what and event.get("digest") == digest:
+                return True
+    return False
 
 
 def record_event(

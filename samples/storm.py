@@ -55,12 +55,14 @@ class Workers:
 
     def victims(self) -> list[tuple[str, int]]:
         """The processes that may die: kind and id of workers and of the stage children that they have."""
-        found = []
-        for process in self._processes:
-            if process is not None and process.poll() is None:
-                found.append(("worker", process.pid))
-                found += [("child", pid) for pid in _children(process.pid)]
-        return found
+        return [victim for slot in range(len(self._processes)) for victim in self.victims_of(slot)]
+
+    def victims_of(self, slot: int) -> list[tuple[str, int]]:
+        """The same of one worker."""
+        process = self._processes[slot]
+        if process is None or process.poll() is not None:
+            return []
+        return [("worker", process.pid), *(("child", pid) for pid in _children(process.pid))]
 
     def kill(self, slot: int) -> None:
         """Kill one worker for good."""

@@ -1,0 +1,60 @@
+"""A PostgreSQL server of a test's own, on a free port of loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_USER = "postgres"  # the server refuses to run as root
+
+
+class Postgres:
+    """A running server; ``url`` names its database."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder, self._port = folder, port
+        self.url = f"postgresql://{_USER}@127.0.0.1:{port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._folder} -c fsync=off"
+        _run("pg_ctl", "-D", str(self._folder / "data"), "-l", str(self._folder / "log"), "-w", "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would."""
+        _run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "stop")
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Postgres]:
+    """Make a server in ``folder`` and end it afterwards."""
+    folder.mkdir(parents=True)
+    if os.geteuid() == 0:
+        shutil.chown(folder, _USER)
+        for parent in folder.parents:  # temporary folders are for their owner alone
+            if parent.stat().st_uid == 0 and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+    _run("initdb", "-D", str(folder / "data"), "-U", _USER, "--auth=trust", "--no-sync")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = Postgres(folder, port)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _run(program: str, *arguments: str) -> None:
+    found = shutil.which(program) or next(iter(sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))), None)
+    assert found is not None, f"{program} is missing: apt-get install postgresql"
+    command = [str(found), *arguments]
+    if os.geteuid() == 0:
+        command = ["runuser", "-u", _USER, "--", *command]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/", timeout=60)

@@ -1,0 +1,225 @@
+"""Cases as durable workflows: killed at random they end as if nothing had been, and the folder is all that counts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from batchone.pipeline.commands.status import case_status
+from batchone.pipeline.config import EngineSettings, SiteSettings
+from batchone.pipeline.engine.database import database_url, open_database
+from batchone.pipeline.engine.heartbeat import BEAT_S, DEAD_S, Heartbeat, workers
+from batchone.pipeline.engine.rebuild import rebuild
+from batchone.pipeline.engine.reminders import BEFORE_DUE_H, next_reminder
+from batchone.pipeline.engine.watch import case_key, last_answer
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.events import append_event, chain_head
+from batchone.samples.small_case import write_small_case
+from batchone.samples.storm import Workers, answer, job_digest, storm, twice_done
+
+CASE = "small-0001"
+_spec = importlib.util.spec_from_file_location("postgres", Path(__file__).with_name("postgres.py"))
+assert _spec is not None
+assert _spec.loader is not None
+_postgres = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_postgres)
+DUE = dt.datetime(2026, 11, 24, 8, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with one case, received by parcel and run to its job folder by no engine."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_small_case(folder / "sent", case=CASE)
+    received(folder / "site", folder)
+    case = folder / "site" / "cases" / CASE
+    batchone(
+        "run", case / "order.toml", "--study", case / "study", "--out", folder / "site", "--approve-as", "storm", keep=folder
+    )
+    return folder / "site"
+
+
+def received(site: Path, folder: Path) -> Path:
+    """Send the case to a site; returns its folder there."""
+    batchone("submit", folder / "sent" / "order.toml", folder / "sent" / "study", "--to", site, keep=folder)
+    return site / "cases" / CASE
+
+
+def batchone(*words: object, keep: Path) -> None:
+    environment = os.environ | {"BATCHONE_HOSPITAL": str(keep / "hospital")}
+    command = [sys.executable, "-m", "batchone.pipeline", *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def fresh(undisturbed: Path, site: Path) -> Path:
+    """A site with the same keys that has just received the same case; returns the case's folder."""
+    site.mkdir()
+    shutil.copytree(undisturbed / "keys", site / "keys")
+    return received(site, undisturbed.parent)
+
+
+def until(happened: object, within_s: float) -> float:
+    """Seconds until ``happened()`` is true."""
+    begun = time.monotonic()
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() - begun < within_s, "it did not happen"
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+@pytest.mark.slow
+def test_twelve_kills_change_no_byte_and_no_stage_runs_twice(undisturbed: Path, tmp_path: Path) -> None:
+    case = fresh(undisturbed, tmp_path / "site")
+    approval = undisturbed / "cases" / CASE / "review"
+    seen = storm(tmp_path / "site", CASE, approval, kills=12, seed=3, pause_s=1.5)
+    assert not seen.wrong
+    assert sum(seen.kills.values()) == 12
+    assert seen.looks > 50
+    assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+    assert chain_head(case / "events.jsonl") is not None
+    assert case_status(CASE, tmp_path / "site").status == "done"
+
+
+@pytest.mark.slow
+def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    case = fresh(undisturbed, site)
+    crew = Workers(site, tmp_path / "log")
+    crew.start()
+    try:
+        until(lambda: (case / "check" / "stage.json").exists(), 300.0)
+        with pytest.raises(MachineError, match="1 workers live"):
+            rebuild(site)
+        crew.kill(0)
+        database = open_database(database_url(site, SiteSettings()))
+        with database.begin() as connection:  # as if 15 s had gone by
+            connection.execute(sa.text("UPDATE batchone_worker SET beat_s = 1.0"))
+        database.dispose()
+        assert "removed" in rebuild(site)
+        crew.start()
+        answer(case, undisturbed / "cases" / CASE / "review")
+        until(lambda: (case / "job" / "stage.json").exists(), 300.0)
+    finally:
+        crew.stop()
+    assert not twice_done(case)
+    assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+
+
+@pytest.mark.slow
+def test_what_a_dead_worker_held_goes_on_with_another_within_a_minute(undisturbed: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    case = fresh(undisturbed, site)
+    with _postgres.postgres(tmp_path / "postgres") as server:
+        (site / "site.toml").write_text(f'[engine]\ndatabase = "{server.url}"\n', encoding="utf-8")
+        crew = Workers(site, tmp_path / "log", count=2)
+        crew.start()
+        try:
+            until(lambda: (case / "intake" / "stage.json").exists(), 120.0)
+            busy = next(slot for slot in (0, 1) if len(crew.victims_of(slot)) > 1)  # the one with a stage child
+            crew.kill(busy)
+            server.stop()  # and the database, for good measure
+            server.start()
+            taken = until(lambda: b"are taken over by" in (tmp_path / "log").read_bytes(), 60.0)
+            assert taken >= DEAD_S - 2.0 * BEAT_S
+            until(lambda: (case / "check" / "stage.json").exists(), 300.0)
+            answer(case, undisturbed / "cases" / CASE / "review")
+            until(lambda: (case / "job" / "stage.json").exists(), 300.0)
+        finally:
+            crew.stop()
+    assert not twice_done(case)
+    assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+
+
+def test_a_slot_has_one_worker_and_a_buried_one_hears_of_it(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'engine.sqlite'}")
+    first = Heartbeat(database, tmp_path / "locks", None)
+    second = Heartbeat(database, tmp_path / "locks", None)
+    assert (first.slot, second.slot) == (1, 2)
+    with pytest.raises(MachineError, match="another worker lives in slot 2"):
+        Heartbeat(database, tmp_path / "locks", 2)
+    assert first.beat()
+    assert all(0.0 <= one.silent_s < DEAD_S for one in workers(database))
+    for ago, dead in ((DEAD_S - 2.0, False), (DEAD_S + 2.0, True)):  # just inside, just outside
+        with database.begin() as connection:
+            now = "(julianday('now') - 2440587.5) * 86400.0"
+            connection.execute(sa.text(f"UPDATE batchone_worker SET beat_s = {now} - {ago} WHERE slot = 2"))
+        with first.dead(2) as found:
+            assert found is dead
+    second.leave()
+    third = Heartbeat(database, tmp_path / "locks", 2)
+    assert third.beat()
+    assert not second.beat()
+    for heart in (first, third):
+        heart.leave()
+    assert all(one.silent_s < 0.0 for one in workers(database))
+    database.dispose()
+
+
+def test_the_database_of_a_site_is_its_own_file_or_the_one_that_its_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert database_url(tmp_path, SiteSettings()) == f"sqlite:///{tmp_path / 'engine.sqlite'}"
+    monkeypatch.setenv("BATCHONE_DATABASE_PASSWORD", "secret")
+    fleet = SiteSettings(engine=EngineSettings(database="postgresql://batchone@127.0.0.1:1/site"))
+    assert "batchone:secret@127.0.0.1" in database_url(tmp_path, fleet)
+    with pytest.raises(MachineError, match=r"does not answer") as refused:
+        open_database(database_url(tmp_path, fleet))
+    assert "secret" not in str(refused.value)
+
+
+def test_reminders_come_before_the_due_time_at_it_and_daily_after(tmp_path: Path) -> None:
+    for hours in BEFORE_DUE_H:
+        at = DUE - dt.timedelta(hours=hours)
+        assert next_reminder(DUE, 0, now=at - dt.timedelta(seconds=5)) == pytest.approx(5.0)
+    assert next_reminder(DUE, 0, now=DUE + dt.timedelta(hours=1)) == 1.0
+    assert next_reminder(DUE, 3, now=DUE + dt.timedelta(hours=1)) == 86_400.0
+
+
+def test_another_order_or_other_labels_make_another_workflow(tmp_path: Path) -> None:
+    (tmp_path / "order.toml").write_text("a")
+    keys = [case_key(tmp_path)]
+    (tmp_path / "order.toml").write_text("b")
+    keys.append(case_key(tmp_path))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "edit.json").write_text("{}")
+    keys.append(case_key(tmp_path))
+    (tmp_path / "events.jsonl").write_text("{}\n")
+    assert len(set(keys)) == 3
+    assert case_key(tmp_path) == keys[-1]
+
+
+def test_the_last_answer_counts_for_the_device_that_is_there(tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+
+    def happened(what: str) -> None:
+        append_event(events, who="code-9", what=what, when=DUE.isoformat())
+
+    assert last_answer(tmp_path) is None
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check" / "stage.json").write_text(json.dumps({"value_digest": "d1"}))
+    happened("check done")
+    assert last_answer(tmp_path) is None
+    happened("returned: too thick")
+    returned = last_answer(tmp_path)
+    assert returned is not None
+    assert returned["kind"] == "returned"
+    happened("check done")
+    assert last_answer(tmp_path) is None
+    (tmp_path / "review").mkdir()
+    record = {"taken": {"CheckedDevice": "d0"}, "value_digest": "a"}
+    (tmp_path / "review" / "stage.json").write_text(json.dumps(record))
+    assert last_answer(tmp_path) is None  # of an earlier device
+    record["taken"] = {"CheckedDevice": "d1"}
+    (tmp_path / "review" / "stage.json").write_text(json.dumps(record))
+    assert last_answer(tmp_path) == {"kind": "approved", "digest": "a"}
