@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,14 +32,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
-    """Make a server in ``folder`` and end it afterwards."""
-    folder.mkdir(parents=True)
+def postgres() -> Iterator[Postgres]:
+    """Make a server in a temporary folder of its own user, and end it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="batchone-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, _USER)
-        for parent in folder.parents:  # temporary folders are for their owner alone
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
     _run("initdb", "-D", str(folder / "data"), "-U", _USER, "--auth=trust", "--no-sync")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -49,6 +47,7 @@ def postgres(folder: Path) -> Iterator[Postgres]:
         yield server
     finally:
         server.stop()
+        shutil.rmtree(folder)
 
 
 def _run(program: str, *arguments: str) -> None:

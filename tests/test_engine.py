@@ -120,7 +120,7 @@ def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undist
 def test_what_a_dead_worker_held_goes_on_with_another_within_a_minute(undisturbed: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     case = fresh(undisturbed, site)
-    with _postgres.postgres(tmp_path / "postgres") as server:
+    with _postgres.postgres() as server:
         (site / "site.toml").write_text(f'[engine]\ndatabase = "{server.url}"\n', encoding="utf-8")
         crew = Workers(site, tmp_path / "log", count=2)
         crew.start()
