@@ -1,0 +1,127 @@
+"""A storm of kill -9 over workers and their stage children: nothing lost, nothing twice, no byte other than undisturbed.
+
+    python -m benchmarks.storm [--kills 200] [--seed 1] [--pause 2.0] [--engine sqlite|postgres|both]
+
+One small case is run undisturbed. Then, round after round at a new site with the same keys and the same answer of the reviewer,
+the same case runs under fire, with up to twelve kills a round, until as many as asked for are done. On SQLite one worker runs, on
+PostgreSQL three. Printed: kills by victim and stage, and whatever was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from batchone.pipeline.events import chain_head
+from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.samples.small_case import write_small_case
+from batchone.samples.storm import job_digest, storm
+
+CASE, KILLS_A_ROUND = "small-0001", 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=2.0)
+    parser.add_argument("--engine", choices=("sqlite", "postgres", "both"), default="both")
+    options = parser.parse_args()
+    use_kernel_cache()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_small_case(folder / "sent", case=CASE)
+        truth = _received(folder, folder / "truth")
+        _batchone(
+            folder, "run", truth / "order.toml", "--study", truth / "study", "--out", folder / "truth", "--approve-as", "storm"
+        )
+        for engine in ("sqlite", "postgres") if options.engine == "both" else (options.engine,):
+            with _postgres() if engine == "postgres" else contextlib.nullcontext() as url:
+                _rounds(folder, truth, engine, url, options)
+
+
+def _rounds(folder: Path, truth: Path, engine: str, url: str | None, options: argparse.Namespace) -> None:
+    kills: Counter[str] = Counter()
+    wrong: list[str] = []
+    seconds, looks, number = 0.0, 0, 0
+    while kills.total() < options.kills:
+        site = folder / f"{engine}-{number}"
+        site.mkdir()
+        shutil.copytree(folder / "truth" / "keys", site / "keys")
+        if url is not None:
+            _emptied(url)
+            (site / "site.toml").write_text(f'[engine]\ndatabase = "{url}"\n', encoding="utf-8")
+        case = _received(folder, site)
+        count = min(KILLS_A_ROUND, options.kills - kills.total())
+        seen = storm(
+            site,
+            CASE,
+            truth / "review",
+            kills=count,
+            seed=options.seed + number,
+            workers=1 if url is None else 3,
+            pause_s=options.pause,
+        )
+        wrong += seen.wrong
+        if job_digest(case) != job_digest(truth):
+            wrong.append(f"round {number}: the job folder differs")
+        if chain_head(case / "events.jsonl") is None:
+            wrong.append(f"round {number}: the chain of events is broken")
+        kills += seen.kills
+        seconds, looks, number = seconds + seen.seconds, looks + seen.looks, number + 1
+        shutil.rmtree(site)
+        print(f"{engine}: {kills.total()} kills, {number} cases, {seconds:.0f} s, wrong so far: {len(wrong)}", file=sys.stderr)
+    print(f"{engine}: {kills.total()} kills in {number} cases, {looks} looks at all results, {seconds:.0f} s")
+    for what, count in sorted(kills.items()):
+        print(f"  {what:24} {count:4}")
+    print("  wrong: " + ("nothing" if not wrong else "; ".join(wrong)))
+
+
+def _received(folder: Path, site: Path) -> Path:
+    _batchone(folder, "submit", folder / "sent" / "order.toml", folder / "sent" / "study", "--to", site)
+    return site / "cases" / CASE
+
+
+def _batchone(folder: Path, *words: object) -> None:
+    environment = os.environ | {"BATCHONE_HOSPITAL": str(folder / "hospital")}
+    command = [sys.executable, "-m", "batchone.pipeline", *map(str, words)]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+
+
+@contextlib.contextmanager
+def _postgres() -> Iterator[str]:
+    """The server that the tests start too."""
+    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).parents[1] / "tests" / "postgres.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.postgres() as server:
+        yield server.url
+
+
+def _emptied(url: str) -> None:
+    """Each round begins with an empty database: its case has the name of the one before."""
+    import sqlalchemy as sa
+
+    from batchone.pipeline.engine.database import open_database
+
+    database = open_database(url)
+    with database.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA IF EXISTS dbos CASCADE"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS batchone_worker"))
+    database.dispose()
+
+
+if __name__ == "__main__":
+    main()
