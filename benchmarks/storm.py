@@ -95,7 +95,7 @@ def _received(folder: Path, site: Path) -> Path:
 def _batchone(folder: Path, *words: object) -> None:
     environment = os.environ | {"BATCHONE_HOSPITAL": str(folder / "hospital")}
     command = [sys.executable, "-m", "batchone.pipeline", *map(str, words)]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
