@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from batchone.pipeline.commands.cases import cases
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
@@ -316,7 +317,14 @@ def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache 
 
 
 order_app.command("new")(order_new)
-for _function, _name in ((submit, "submit"), (receive, "receive"), (status, "status"), (return_job, "return"), (nest, "nest")):
+for _function, _name in (
+    (submit, "submit"),
+    (receive, "receive"),
+    (status, "status"),
+    (return_job, "return"),
+    (nest, "nest"),
+    (cases, "cases"),
+):
     app.command(_name)(_function)
 
 
