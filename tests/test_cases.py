@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
 import time
 from importlib import resources
 from pathlib import Path
@@ -15,7 +21,7 @@ from typer.testing import CliRunner
 
 from batchone.pipeline.cli import app
 from batchone.pipeline.clock.board import board
-from batchone.pipeline.clock.folder import read_case
+from batchone.pipeline.clock.folder import CaseReader, read_case
 from batchone.pipeline.clock.history import ATTEMPTS, FAILURES, LEG_TIME, RATIO
 from batchone.pipeline.clock.legs import PRINT, QUEUE, REVIEW
 from batchone.pipeline.clock.state import standing
@@ -23,12 +29,14 @@ from batchone.pipeline.clock.walk import LEAST_REVIEW_S, SKEW_S, walk
 from batchone.pipeline.commands.cases import Board, drawn, read_board, site_cases
 from batchone.pipeline.errors import OrderError
 from batchone.pipeline.events import append_event
+from batchone.pipeline.store import CaseFolder
 
 NOW = dt.datetime(2026, 11, 30, 8, 0, tzinfo=dt.UTC)
 STAGES = ("intake", "segment", "plan", "design", "check")
 WORKSHOP = ("print started", "print done", "post-processing done", "inspection done", "sterilisation done", "delivered")
 MANY = 1000
 BOARD_S = 1.0
+WAIT_S = 60.0  # of a machine under load
 
 
 def at(hours: float) -> dt.datetime:
@@ -246,6 +254,46 @@ def test_the_commands_print_documents_that_keep_their_schemas(tmp_path: Path) ->
     assert "Waits for: an approval (acts: engineer)" in said
     both = CliRunner().invoke(app, ["cases", "--site", str(tmp_path), "--watch", "--json"])
     assert isinstance(both.exception, OrderError)
+
+
+def test_a_case_is_read_again_only_after_it_has_changed(tmp_path: Path) -> None:
+    folder, reader = case(tmp_path, "c-1", ("order received", at(-2)), due=at(40), stages=("intake",)), CaseReader()
+    first = reader.read(folder)
+    assert reader.read(folder) is first
+    append_event(folder / "events.jsonl", who="code-9", what="intake done", when=at(-1).isoformat())
+    second = reader.read(folder)
+    assert [one.what for one in second.events] == ["order received", "intake done"]
+    CaseFolder(folder).publish("segment", lambda staging: {"seconds": 1.0})
+    assert list(reader.read(folder).records) == ["intake", "segment"]
+
+
+def test_watch_draws_the_board_anew_until_it_is_interrupted(tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC)
+    case(tmp_path, "c-1", ("order received", now), due=now + dt.timedelta(hours=60), stages=())
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "batchone.pipeline", "cases", "--watch", "--site", str(tmp_path)]
+    wide = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}
+    running = subprocess.Popen(command, stdout=theirs, stderr=theirs, start_new_session=True, env=wide)
+    os.close(theirs)
+    try:
+        _read_until(ours, b"c-1")
+        case(tmp_path, "c-2", ("order received", now), due=now + dt.timedelta(hours=60), stages=())
+        _read_until(ours, b"c-2")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(WAIT_S) == 130
+    finally:
+        running.kill()
+        running.wait()
+        os.close(ours)
+
+
+def _read_until(stream: int, text: bytes) -> None:
+    """Read what a terminal is shown until a text is in it."""
+    seen, until = b"", time.monotonic() + WAIT_S
+    while text not in seen:
+        assert time.monotonic() < until, seen
+        if select.select([stream], [], [], 1.0)[0]:
+            seen += os.read(stream, 65_536)
 
 
 def test_a_thousand_cases_stand_on_the_board_within_a_second(tmp_path: Path) -> None:

@@ -195,6 +195,10 @@ def test_a_review_that_lasts_makes_the_case_less_likely_on_time_and_is_named_as_
     assert at(at_most_s + LATE_S + 1.0)[1] == REVIEW
     ended = over("check") | {REVIEW: NOW + dt.timedelta(seconds=at_most_s + LATE_S + 1.0)}
     assert made.forecast(ABOUT, due, NOW, over=ended, since=None).late == REVIEW, "also when it is over"
+    again = over("plan") | {"design": NOW + dt.timedelta(hours=30), "check": NOW + dt.timedelta(hours=30)}
+    assert made.forecast(ABOUT, due, NOW, over=again, since=None).late is None, (
+        "a device that people changed later is no slow stage"
+    )
 
 
 def test_without_records_the_plan_says_that_its_numbers_are_unverified() -> None:

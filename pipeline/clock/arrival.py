@@ -20,8 +20,8 @@ STEPS = 4096  # 11 days: what takes longer counts as never
 Spectrum = NDArray[np.complex128]
 
 _DAMPING = 20.0 / (2 * STEPS)  # what wraps around comes back e^-20 as large; the noise of freeing it stays below 1e-11
-_DAMPED: Shares = np.exp(-_DAMPING * np.arange(STEPS))
-_EDGES_S: Shares = (np.arange(STEPS) + 0.5) * STEP_S
+_DAMPED = np.exp(-_DAMPING * np.arange(STEPS))
+_EDGES_S: Shares = np.arange(0.5, STEPS, dtype=np.float64) * STEP_S
 NOTHING: Spectrum = np.ones(STEPS + 1, dtype=complex)  # a leg that is over
 _GONE = 1e-6  # a share of cases so small that the leg is taken as begun anew
 
@@ -58,7 +58,7 @@ def arrival(spectrum: Spectrum) -> Arrival:
     return Arrival(np.minimum(np.cumsum(np.maximum(row, 0.0)), 1.0))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def row(spread: Spread) -> Shares:
     """Probability that a leg takes 0, 1, 2, ... steps, each to the nearest; shape (STEPS,)."""
     found = np.diff(spread.share_within(_EDGES_S), prepend=0.0)
@@ -92,7 +92,7 @@ def spectrum(leg: Shares) -> Spectrum:
     return found
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def of(spread: Spread) -> Spectrum:
     """The spectrum of a leg that has not begun."""
     return spectrum(row(spread))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from batchone.pipeline.clock.folder import CaseFiles, read_case
+from batchone.pipeline.clock.folder import CaseFiles, CaseReader
 from batchone.pipeline.clock.forecast import Clock, Forecast
 from batchone.pipeline.clock.history import History
 from batchone.pipeline.clock.legs import LEG, PACKAGE, REVIEW
@@ -61,10 +61,13 @@ class SiteCases:
     left_out: tuple[tuple[str, str], ...]
 
 
-def read_site(site: Path, settings: ClockSettings, targets_s: Mapping[str, float], now: dt.datetime) -> SiteCases:
-    """Read every case of a site and let the clock learn from all of them."""
+def read_site(
+    site: Path, settings: ClockSettings, targets_s: Mapping[str, float], now: dt.datetime, reader: CaseReader | None = None
+) -> SiteCases:
+    """Read every case of a site and let the clock learn from all of them; ``reader`` remembers what it read before."""
+    reader = reader or CaseReader()
     folders = sorted(path for path in (site / "cases").glob("[!.]*") if path.is_dir())
-    cases = tuple((files, standing(files, now)) for files in map(read_case, folders))
+    cases = tuple((files, standing(files, now)) for files in map(reader.read, folders))
     history = History(one for _, stands in cases for one in stands.walked.took)
     kinds = _kinds({files.order.about.process for files, _ in cases if files.order is not None}, site)
     left_out = tuple((files.case, text) for files, stands in cases for text in stands.walked.left_out)
@@ -155,7 +158,7 @@ def _place(one: Row) -> tuple[bool, dt.datetime, str]:
 
 
 def _kinds(processes: Iterable[str], site: Path) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for name in sorted(processes):
         try:
             found[name] = load_process(name, site).kind

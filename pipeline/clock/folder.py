@@ -56,6 +56,30 @@ class CaseFiles:
     estimate: Estimate | None
 
 
+class CaseReader:
+    """Reads case folders, each again only after it has changed: what changes a case renames something in it, or is an event."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, ...], CaseFiles]] = {}
+
+    def read(self, folder: Path) -> CaseFiles:
+        """As :func:`read_case`."""
+        mark = _mark(folder)
+        known = self._known.get(folder)
+        if known is None or known[0] != mark:
+            known = self._known[folder] = mark, read_case(folder)
+        return known[1]
+
+
+def _mark(folder: Path) -> tuple[int, ...]:
+    own = folder.stat()
+    try:
+        events = (folder / "events.jsonl").stat()
+    except FileNotFoundError:
+        return (own.st_mtime_ns,)
+    return own.st_mtime_ns, events.st_mtime_ns, events.st_size
+
+
 def read_case(folder: Path) -> CaseFiles:
     """Read a case folder; what is not there, or is half there, counts as absent."""
     there = {entry.name for entry in os.scandir(folder)}

@@ -182,11 +182,11 @@ class Clock:
     def _late(
         self, spreads: Mapping[str, Spread], over: Mapping[str, dt.datetime | None], present: str | None, elapsed_s: float
     ) -> tuple[str | None, float]:
-        """The leg that has overrun most: the present one, or one that is over."""
+        """The leg that has overrun most: the present one, or one of people or machines that is over."""
         lasted = {} if present is None else {present: elapsed_s}
         ended = list(over.items())
         for (_, start), (name, end) in pairwise(ended):
-            if start is not None and end is not None and name in spreads:
+            if start is not None and end is not None and name in spreads and name not in COMPUTED:
                 lasted[name] = (end - start).total_seconds()
         beyond = {name: seconds - spreads[name].quantile_s(self.settings.level) for name, seconds in lasted.items()}
         worst = max(beyond, key=lambda name: beyond[name], default=None)
@@ -200,7 +200,7 @@ def _within(estimate: Estimate) -> float:
 
 
 def _delivered(over: Mapping[str, dt.datetime | None], due: dt.datetime) -> float:
-    ended = over[next(reversed(over))] if over else None
+    ended = list(over.values())[-1] if over else None
     return 1.0 if ended is not None and ended <= due else 0.0
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from batchone.pipeline.clock.board import Row, SiteCases
+    from batchone.pipeline.clock.folder import CaseReader
 
 REFRESH_S = 5.0
 PLAIN_WIDTH = 200  # columns where nobody looks at a terminal: a line for each case
@@ -84,7 +85,7 @@ def cases(
     console.print(drawn(board))
 
 
-def read_board(site: Path, now: dt.datetime, *, closed: bool = False) -> Board:
+def read_board(site: Path, now: dt.datetime, *, closed: bool = False, reader: CaseReader | None = None) -> Board:
     """The board of a site at a time.
 
     Raises
@@ -95,18 +96,18 @@ def read_board(site: Path, now: dt.datetime, *, closed: bool = False) -> Board:
     from batchone.pipeline.clock.board import board
     from batchone.pipeline.intake.inbox import Inbox
 
-    read = site_cases(site, now)
+    read = site_cases(site, now, reader)
     rows, left = board(read, now, closed=closed)
     return Board(now, read.clock.settings.level, rows, left, len(Inbox(site).waiting()), read.left_out)
 
 
-def site_cases(site: Path, now: dt.datetime) -> SiteCases:
-    """All cases of a site, and its clock."""
+def site_cases(site: Path, now: dt.datetime, reader: CaseReader | None = None) -> SiteCases:
+    """All cases of a site, and its clock; ``reader`` remembers what it read before."""
     from batchone.pipeline.clock.board import read_site
     from batchone.pipeline.config import read_site_settings
     from batchone.pipeline.stages import STAGES
 
-    return read_site(site, read_site_settings(site).clock, {stage.name: stage.target_s for stage in STAGES}, now)
+    return read_site(site, read_site_settings(site).clock, {stage.name: stage.target_s for stage in STAGES}, now, reader)
 
 
 def drawn(board: Board) -> Group:
@@ -133,10 +134,13 @@ def drawn(board: Board) -> Group:
 def _watch(site: Path, *, closed: bool) -> None:
     from rich.live import Live
 
-    with Live(drawn(read_board(site, dt.datetime.now(dt.UTC), closed=closed)), auto_refresh=False) as live:
+    from batchone.pipeline.clock.folder import CaseReader
+
+    reader = CaseReader()
+    with Live(auto_refresh=False) as live:
         while True:
+            live.update(drawn(read_board(site, dt.datetime.now(dt.UTC), closed=closed, reader=reader)), refresh=True)
             time.sleep(REFRESH_S)
-            live.update(drawn(read_board(site, dt.datetime.now(dt.UTC), closed=closed)), refresh=True)
 
 
 def _row_tree(one: Row) -> dict[str, Any]:
