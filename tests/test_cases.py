@@ -248,7 +248,7 @@ def test_the_commands_print_documents_that_keep_their_schemas(tmp_path: Path) ->
     assert document("status", "c-2", "--site", str(tmp_path))["plan"] == []
     plain = CliRunner().invoke(app, ["cases", "--site", str(tmp_path)]).stdout
     assert "● " in plain
-    assert " UTC" in plain
+    assert " UTC; " in plain
     said = CliRunner().invoke(app, ["status", "c-1", "--site", str(tmp_path)]).stdout
     assert "Last safe approval: " in said
     assert "Waits for: an approval (acts: engineer)" in said

@@ -135,12 +135,11 @@ def _judged(forecast: Forecast, due: dt.datetime, now: dt.datetime, level: float
             return "red", f"no approval is safe: too many cases never arrive{late}"
         if last < now:
             return "red", f"last safe approval was {_hours((now - last).total_seconds())} ago{late}"
-    told = f"on time with {chance:.0%}"
     if chance < RED_BELOW:
-        return "red", told + late
+        return "red", f"more likely late than on time{late}"
     if chance < level:
-        return "amber", told + late
-    return "green", told + late
+        return "amber", f"on time with less than {level:.0%}{late}"
+    return "green", f"on time with {level:.0%} or more{late}"
 
 
 def _hours(seconds: float) -> str:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 REFRESH_S = 5.0
 PLAIN_WIDTH = 200  # columns where nobody looks at a terminal: a line for each case
 _COLOURS = {"green": "green", "amber": "yellow", "red": "red", "none": "dim"}
-_COLUMNS = ("light", "case", "device", "state", "due", "approve by", "on time", "who acts", "waits for", "why")
+_COLUMNS = ("light", "case", "device", "due", "approve by", "on time", "waits for", "why")
+_WHOLE = _COLUMNS[:6]  # never broken into two lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +119,22 @@ def drawn(board: Board) -> Group:
 
     from batchone.pipeline.clock.board import utc
 
-    title = f"{len(board.rows)} cases, {utc(board.now)}; safe: on time with {board.level:.0%}"
+    title = f"{len(board.rows)} cases, {utc(board.now)}; all times in UTC; safe: on time with {board.level:.0%}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in _COLUMNS:
-        table.add_column(name, overflow="fold", no_wrap=name in ("light", "case", "due", "approve by"))
+        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE)
     for one in board.rows:
         colour = _COLOURS[one.light]
         chance = "-" if one.probability is None else f"{one.probability:.0%}"
-        state = one.state if one.state != "done" else f"released, {one.leg or 'delivered'}"
-        cells = (one.case, one.device or "-", state, utc(one.due), utc(one.last_safe_approval), chance, one.who or "-")
-        table.add_row(Text(f"● {one.light}", style=colour), *cells, one.waits_for, Text(one.reason, style=colour))
+        times = (_short(one.due), _short(one.last_safe_approval))
+        acts = f"{one.who}: {one.waits_for}" if one.who else "-"
+        light = Text(f"● {one.light}", style=colour)
+        table.add_row(light, one.case, one.device or "-", *times, chance, acts, Text(one.reason, style=colour))
     return Group(table, *(Text(note, style="dim") for note in board.notes()))
+
+
+def _short(when: dt.datetime | None) -> str:
+    return "-" if when is None else f"{when:%d %b %H:%M}"
 
 
 def _watch(site: Path, *, closed: bool) -> None:
