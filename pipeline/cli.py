@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from batchone.pipeline.commands.cases import cases
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
@@ -325,6 +326,7 @@ for _function, _name in (
     (return_job, "return"),
     (nest, "nest"),
     (worker, "worker"),
+    (cases, "cases"),
 ):
     app.command(_name)(_function)
 

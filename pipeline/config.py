@@ -19,11 +19,13 @@ from batchone.pipeline.order import Code, Model
 SETTINGS = "site.toml"
 _MAX_BYTES = 100_000  # settings are a page of text
 _MAX_AGE_DAYS = 36_500  # a hundred years: beyond it is a slip of the pen
+_MAX_HOURS = 720.0  # a month: a leg that long is no matter of a clock
 _HINT = f"correct {SETTINGS} in the site's folder; docs/contract.md lists its keys"
 
 Argument = Annotated[str, Field(min_length=1, max_length=4096)]
 Role = Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")]
 AgeDays = Annotated[int, Field(gt=0, le=_MAX_AGE_DAYS)]
+Hours = Annotated[float, Field(gt=0.0, le=_MAX_HOURS)]
 
 
 class ScanSettings(Model):
@@ -79,12 +81,37 @@ class EngineSettings(Model):
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
 
 
+class WorkshopHours(Model):
+    """What a process usually takes here, in hours, of which half the cases take at most so long; what is not given stays ours."""
+
+    print_h: Hours | None = None
+    post_processing_h: Hours | None = None
+    inspection_h: Hours | None = None
+    sterilisation_h: Annotated[float, Field(ge=0.0, le=_MAX_HOURS)] | None = None
+
+
+class ClockSettings(Model):
+    """What the clock reckons with until this site's own records say otherwise, in hours; half the cases take at most so long.
+
+    ``level``: an approval is safe while the case is on time with this probability. ``print_fails``: share of prints that fail.
+    ``process``: by the name of a process. A sterilisation of 0 h is none. Every default is unverified: a project default.
+    """
+
+    level: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    review_h: Hours = 2.0
+    queue_h: Hours = 4.0
+    transport_h: Hours = 3.0
+    print_fails: Annotated[float, Field(ge=0.0, le=0.5)] = 0.03
+    process: dict[Code, WorkshopHours] = Field(default_factory=dict)
+
+
 class SiteSettings(Model):
     """Everything that a site may set; ``people``: the roles of those who review, by the names that they sign with."""
 
     scan: ScanSettings = ScanSettings()
     segmentation: Segmentation = Segmentation()
     engine: EngineSettings = EngineSettings()
+    clock: ClockSettings = ClockSettings()
     people: dict[Code, Annotated[tuple[Role, ...], Field(strict=False, min_length=1)]] = Field(default_factory=dict)
 
 

@@ -208,7 +208,9 @@ def test_the_core_is_small() -> None:
     assert megabytes < MAX_MEGABYTES
 
 
-@pytest.mark.parametrize("command", ["", "order", "order new", "inspect", "submit", "status", "return", "receive", "verify"])
+@pytest.mark.parametrize(
+    "command", ["", "order", "order new", "inspect", "submit", "status", "cases", "return", "receive", "verify"]
+)
 def test_help_works(run, command: str) -> None:  # type: ignore[no-untyped-def]
     assert "Usage" in run(*command.split(), "--help").stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 from dataclasses import dataclass
@@ -11,13 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from batchone.pipeline.errors import InputError
-from batchone.pipeline.findings import LEVEL_CONFIRMED
 
 if TYPE_CHECKING:
+    from batchone.pipeline.clock.outlook import Outlook
     from batchone.pipeline.intake.inbox import Refusal
 
-_TO_THE_ARCHIVE = "batchone return"  # who in the events of a job that was sent to the archive: the case is as it was
-_JOB = "job"  # folder of the last stage, whose name is package
+_NO_OUTLOOK: dict[str, Any] = {
+    "device": None,
+    "due": None,
+    "probability": None,
+    "last_safe_approval": None,
+    "light": "none",
+    "reason": "",
+    "who": None,
+    "waits_for": "",
+    "last_event": None,
+    "plan": [],
+    "left_out": [],
+}
+"""The clock's part of the JSON document of a case that has no folder yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +78,13 @@ def status(
 ) -> None:
     """Say where a case is: in the inbox, received, which stages are done, who must act, or where its job folder lies."""
     found = case_status(case, site or Path(os.environ.get("BATCHONE_SITE", "batchone-site")))
+    told = None if found.folder is None else _outlook(found.folder)
     if as_json:
-        typer.echo(json.dumps(found.tree(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(found.tree() | (_NO_OUTLOOK if told is None else told.tree()), indent=1, ensure_ascii=False))
         return
     typer.echo(f"Case {found.case}: {found.status}" + (f" ({found.returned})" if found.returned else ""))
+    if told is not None:
+        typer.echo("\n".join(told.lines()))
     if found.stages:
         typer.echo("Seconds per stage: " + "  ".join(f"{name} {seconds:.1f}" for name, seconds in found.stages))
     for text in found.warnings:
@@ -77,6 +93,15 @@ def status(
         typer.echo(f"refused parcel {one.digest[:12]}: {one.reason}\n  what to do: {one.hint}")
     if found.job is not None:
         typer.echo(f"Job folder: {found.job}")
+
+
+def _outlook(folder: Path) -> Outlook | None:
+    """What the clock of the case's site says; None where the folder is no site's."""
+    from batchone.pipeline.clock.outlook import outlook
+    from batchone.pipeline.commands.cases import site_cases
+
+    now = dt.datetime.now(dt.UTC)
+    return outlook(site_cases(folder.parent.parent, now), folder.name, now)
 
 
 def case_status(case: str, site: Path) -> Status:
@@ -121,88 +146,20 @@ def _refuse_strange(case: str) -> None:
 
 
 def _of_folder(case: str, folder: Path, refusals: tuple[Refusal, ...]) -> Status:
-    from batchone.pipeline.stages import STAGES
+    from batchone.pipeline.clock.folder import read_case, read_tree
+    from batchone.pipeline.clock.state import standing
 
-    records = {
-        stage.name: record
-        for stage in STAGES
-        if (record := _read(folder / (_JOB if stage.gives == "JobFolder" else stage.name) / "stage.json")) is not None
-    }
-    parcel = _read(folder / "parcel.json") or {}
-    job = _job(folder, records)
-    returned = _returned(folder)
-    if _awaits_level(records.get("segment", {})):
-        state, job = "awaiting-level", None  # a job that is there was made before
-    elif job is not None:
-        state = "done"
-    elif returned is not None:
-        state = "returned"
-    elif not records:
-        state = "received" if (folder / "order.toml").is_file() else "awaiting-order"
-    elif "check" not in records:
-        state = "in-progress"
-    elif _fails(records["check"]):
-        state = "check-failed"
-    else:
-        state = "in-progress" if _approved(records) else "awaiting-approval"
+    files = read_case(folder)
+    stands = standing(files, dt.datetime.now(dt.UTC))
+    parcel = read_tree(folder / "parcel.json") or {}
     return Status(
         case,
-        state,
+        stands.state,
         folder,
-        tuple((name, float(record["seconds"])) for name, record in records.items() if "seconds" in record),
-        job,
+        tuple((name, float(record["seconds"])) for name, record in files.records.items() if "seconds" in record),
+        stands.job,
         parcel.get("images"),
         tuple(parcel.get("warnings", ())),
-        returned,
+        stands.returned,
         refusals,
     )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    return tree if isinstance(tree, dict) else None
-
-
-def _approved(records: dict[str, Any]) -> bool:
-    """Whether the approval is for the device that is there now."""
-    taken = records.get("review", {}).get("taken", {})
-    return bool(taken) and taken.get("CheckedDevice") == records["check"].get("value_digest")
-
-
-def _job(folder: Path, records: dict[str, Any]) -> Path | None:
-    """The job folder that was made of the device and the approval that are there now."""
-    value = _read(folder / _JOB / "value.json")
-    if value is None or "package" not in records or "check" not in records or not _approved(records):
-        return None
-    taken = records["package"].get("taken", {})
-    if taken.get("CheckedDevice") != records["check"].get("value_digest"):
-        return None
-    return folder / str(value["folder"])
-
-
-def _awaits_level(record: dict[str, Any]) -> bool:
-    """Whether a person must still say which level of the spine is meant."""
-    findings = record.get("findings", {})
-    items = findings.get("$tuple", []) if isinstance(findings, dict) else []
-    return any(item.get("check") == LEVEL_CONFIRMED and item.get("verdict") == "fail" for item in items)
-
-
-def _fails(record: dict[str, Any]) -> bool:
-    findings = record.get("findings", {})
-    items = findings.get("$tuple", []) if isinstance(findings, dict) else []
-    return any(item.get("verdict") == "fail" for item in items)
-
-
-def _returned(folder: Path) -> str | None:
-    """Why the reviewer sent the device back, where that is the last thing that happened."""
-    try:
-        lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-        events = (json.loads(line) for line in reversed(lines))
-        last: dict[str, Any] = next((one for one in events if one.get("who") != _TO_THE_ARCHIVE), {})
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    what = str(last.get("what", ""))
-    return what.removeprefix("returned: ") if what.startswith("returned: ") else None

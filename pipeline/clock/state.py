@@ -1,0 +1,124 @@
+"""Where a case stands: its state, its job folder, which legs are over, and since when the present one runs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchone.pipeline.clock.folder import CaseFiles, read_tree
+from batchone.pipeline.clock.legs import BEFORE_RELEASE, LEGS, PACKAGE, REVIEW, SLICE, WORKSHOP
+from batchone.pipeline.clock.walk import Walked, walk
+from batchone.pipeline.findings import LEVEL_CONFIRMED
+
+_TO_THE_ARCHIVE = "batchone return"  # who in the events of a job that was sent to the archive: the case is as it was
+_RETURNED = "returned: "
+_ANEW = {  # what is ahead again of a device that is not to be as it is, or whose level may be another
+    "returned": "design",
+    "check-failed": "design",
+    "awaiting-level": "plan",
+    "awaiting-approval": REVIEW,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a case stands.
+
+    ``state`` is awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned or done.
+    ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began.
+    """
+
+    state: str
+    job: Path | None
+    returned: str | None
+    over: Mapping[str, dt.datetime | None]
+    since: dt.datetime | None
+    walked: Walked
+
+    @property
+    def leg(self) -> str | None:
+        """The present leg; None after the last."""
+        return next((leg.name for leg in LEGS if leg.name not in self.over), None)
+
+    @property
+    def reported(self) -> bool:
+        """Whether the workshop has said anything of the job that is there now."""
+        return any(leg in self.walked.ended for leg in WORKSHOP) or self.since != self.walked.ended.get(PACKAGE)
+
+
+def standing(files: CaseFiles, now: dt.datetime) -> Standing:
+    """Where a case stands at a time (UTC)."""
+    state, job, returned = _state(files)
+    walked = walk(files, now)
+    over: dict[str, dt.datetime | None] = {}
+    for leg in BEFORE_RELEASE:
+        if job is None and (leg == _ANEW.get(state) or not _current(leg, files.records)):
+            break
+        over[leg] = walked.ended.get(leg)
+    if PACKAGE in over:
+        over |= {leg: walked.ended[leg] for leg in WORKSHOP if leg in walked.ended}
+        since = walked.since
+    else:
+        since = over[next(reversed(over))] if over else walked.received
+    return Standing(state, job, returned, over, since, walked)
+
+
+def _state(files: CaseFiles) -> tuple[str, Path | None, str | None]:
+    """State, job folder, and why the reviewer sent the device back."""
+    records, job, returned = files.records, _job(files), _returned(files)
+    if _fails(records.get("segment", {}), LEVEL_CONFIRMED):
+        state, job = "awaiting-level", None  # a job that is there was made before
+    elif job is not None:
+        state = "done"
+    elif returned is not None:
+        state = "returned"
+    elif not records:
+        state = "received" if (files.folder / "order.toml").is_file() else "awaiting-order"
+    elif "check" not in records:
+        state = "in-progress"
+    elif _fails(records["check"]):
+        state = "check-failed"
+    else:
+        state = "in-progress" if _approved(records) else "awaiting-approval"
+    return state, job, returned
+
+
+def _approved(records: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the approval is for the device that is there now."""
+    taken = records.get(REVIEW, {}).get("taken", {})
+    return bool(taken) and taken.get("CheckedDevice") == records["check"].get("value_digest")
+
+
+def _current(leg: str, records: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a stage's result is there; of the build, that of the device that is there now."""
+    if leg != SLICE:
+        return leg in records and leg != PACKAGE
+    return records.get(SLICE, {}).get("taken", {}).get("CheckedDevice") == records["check"].get("value_digest")
+
+
+def _job(files: CaseFiles) -> Path | None:
+    """The job folder that was made of the device and the approval that are there now."""
+    records = files.records
+    if PACKAGE not in records or "check" not in records or not _approved(records):
+        return None
+    taken = records[PACKAGE].get("taken", {})
+    value = read_tree(files.folder / "job" / "value.json")
+    if value is None or taken.get("CheckedDevice") != records["check"].get("value_digest"):
+        return None
+    return files.folder / str(value["folder"])
+
+
+def _fails(record: Mapping[str, Any], check: str | None = None) -> bool:
+    """Whether a finding of a stage, or of one check in it, has failed."""
+    findings = record.get("findings", {})
+    items = findings.get("$tuple", []) if isinstance(findings, dict) else []
+    return any(item.get("verdict") == "fail" and check in (None, item.get("check")) for item in items)
+
+
+def _returned(files: CaseFiles) -> str | None:
+    """Why the reviewer sent the device back, where that is the last thing that happened."""
+    last = next((one.what for one in reversed(files.events) if one.who != _TO_THE_ARCHIVE), "")
+    return last.removeprefix(_RETURNED) if last.startswith(_RETURNED) else None
