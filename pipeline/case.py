@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from batchone.design.families import load_families
 from batchone.design.table_files import site_tables
 from batchone.design.theatre import theatre
 from batchone.pipeline import codec
 from batchone.pipeline.approval import shown
+from batchone.pipeline.case_approval import approve
 from batchone.pipeline.case_waivers import waive, waivers_of
 from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.disk import reported
@@ -26,14 +26,7 @@ from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, Mac
 from batchone.pipeline.events import append_event
 from batchone.pipeline.findings import LEVEL_CONFIRMED
 from batchone.pipeline.intake.make import study_digest
-from batchone.pipeline.job.signature import (
-    approval_key,
-    release_key,
-    sign_approval,
-    verify_approval,
-    verify_waivers,
-    write_allowed_signers,
-)
+from batchone.pipeline.job.signature import release_key, verify_approval, verify_waivers, write_allowed_signers
 from batchone.pipeline.markups.order_file import read_order_file
 from batchone.pipeline.order import Order, order_text, with_word, without_word
 from batchone.pipeline.run import Inputs, Outcome, run_stage
@@ -43,7 +36,6 @@ from batchone.pipeline.values import Approval, CheckedDevice, Finding, JobFolder
 from batchone.segment.confirmed import from_above, with_levels
 from batchone.slicer.profiles import load_machine, load_process
 
-MEANING = "I have reviewed this device against its findings and release it for manufacture"
 Progress = Callable[[str, Outcome | None], None]
 
 
@@ -94,6 +86,7 @@ def run_case(
     site: Path,
     approve_as: str | None = None,
     demonstration: bool = False,
+    passphrase: str | None = None,
     until: str | None = None,
     progress: Progress = lambda stage, outcome: None,
 ) -> Result:
@@ -111,6 +104,8 @@ def run_case(
         Who approves; None stops before slicing.
     demonstration
         Marks the approval as a demonstration.
+    passphrase
+        Of the approver's key; None: of the environment, or asked for.
     until
         Name of the last stage to run.
     progress
@@ -131,7 +126,7 @@ def run_case(
             if stage.kind == "gate" and tally.unnamed:
                 return tally.result(order.case, "awaiting-level", None)
             if stage.kind == "gate":
-                approval = _gate(case, stage, inputs, tally.waivers, approve_as, demonstration, site)
+                approval = _gate(case, stage, inputs, tally.waivers, approve_as, demonstration, passphrase, site)
                 if approval is None:
                     return tally.result(order.case, "awaiting-approval", None)
                 continue
@@ -341,6 +336,7 @@ def _gate(
     waivers: tuple[Waiver, ...],
     approve_as: str | None,
     demonstration: bool,
+    passphrase: str | None,
     site: Path,
 ) -> Approval | None:
     """Find a valid approval, or make one; None when a person must still sign."""
@@ -356,38 +352,25 @@ def _gate(
         elif approve_as is None:
             return None
         else:
-            approval = _sign(approve_as, wanted, waivers, demonstration, site)
-            _publish_approval(case, stage, approval)
-            _event(case, approve_as, "approved", meaning=approval.meaning, digest=wanted, when=approval.time)
+            approval = approve(
+                case,
+                wanted,
+                who=approve_as,
+                keys=site / "keys",
+                waivers=waivers,
+                demonstration=demonstration,
+                passphrase=passphrase,
+            )
     inputs.give("Approval", approval, codec.digest(approval))
     return approval
 
 
-def _sign(name: str, digest: str, waivers: tuple[Waiver, ...], demonstration: bool, site: Path) -> Approval:
-    key = approval_key(site / "keys", name)
-    write_allowed_signers(site / "keys")
-    time = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    approval = Approval(name, time, MEANING, digest, key.public_key, demonstration=demonstration, waivers=waivers)
-    return sign_approval(approval, key)
-
-
-def _publish_approval(case: CaseFolder, stage: Stage, approval: Approval) -> None:
-    def write(folder: Path) -> dict[str, Any]:
-        digest = codec.save(approval, folder)
-        taken = {"CheckedDevice": approval.digest}
-        return {"stage": stage.name, "version": stage.version, "taken": taken, "value_digest": digest}
-
-    case.publish(stage.name, write)
-
-
-def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str) -> None:
+def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str, passphrase: str | None = None) -> None:
     """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.case_waivers.waive`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked(), in_stage(order.case, "review"):
         limits, people = load_families()[order.device].limits, read_site_settings(site).people
-        for waiver in waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people):
-            what = f"waived: {waiver.finding}; reason: {waiver.reason}"
-            _event(case, who, what, meaning=waiver.meaning, digest=waiver.digest, when=waiver.time)
+        waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people, passphrase=passphrase)
 
 
 def return_case(case: CaseFolder, *, who: str, why: str) -> None:

@@ -22,6 +22,7 @@ TOP = (
     "pipeline.__main__",
 )
 TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis", "pipeline.commands")
+TOP += ("pipeline.audit", "pipeline.case_approval")
 VOCABULARY = tuple(
     f"pipeline.{name}"
     for name in (
