@@ -12,6 +12,8 @@ import typer
 from typer.exceptions import TyperException
 
 from batchone.pipeline.commands.audit import audit
+from batchone.pipeline.commands.backup import backup, restore
+from batchone.pipeline.commands.doctor import doctor
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
@@ -307,21 +309,10 @@ def layers(
     typer.echo(_json(tree) if as_json else words.format(**tree))
 
 
-@app.command()
-def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache the kernels.")] = False) -> None:
-    """Say whether this installation can do its work."""
-    from batchone.pipeline.diagnosis import diagnose
-
-    lines, healthy = diagnose(warm=warm)
-    typer.echo("\n".join(lines))
-    if not healthy:
-        raise typer.Exit(5)
-
-
 order_app.command("new")(order_new)
 for _function, _name in ((submit, "submit"), (receive, "receive"), (status, "status"), (return_job, "return"), (nest, "nest")):
     app.command(_name)(_function)
-for _function in (audit,):
+for _function in (audit, backup, doctor, restore):
     app.command()(_function)
 
 

@@ -67,10 +67,19 @@ class Segmentation(Model):
         return self
 
 
+class Retention(Model):
+    """How long a site keeps what, in days since a case was released; without a number for ever."""
+
+    identity_days: AgeDays | None = None
+    scan_days: AgeDays | None = None
+    case_days: AgeDays | None = None
+
+
 class SiteSettings(Model):
     """Everything that a site may set; ``people``: the roles of those who review, by the names that they sign with."""
 
     scan: ScanSettings = ScanSettings()
+    retention: Retention = Retention()
     segmentation: Segmentation = Segmentation()
     people: dict[Code, Annotated[tuple[Role, ...], Field(strict=False, min_length=1)]] = Field(default_factory=dict)
 
