@@ -78,11 +78,11 @@ def back_up(site: Path, to: Path, *, wait_s: float = CASE_WAIT_S) -> Archived:
         raise InputError("the backup would lie in the site itself", hint="write it to another disk")
     part = to.with_name(f".{to.name}.part")
     with waited_for(site, "the site"), reported("the backup"):  # retention and other backups wait
-        for leftover in site.glob(".backup-*.part"):
-            shutil.rmtree(leftover)
+        sweep(site)
         snapshot = site / f".backup-{secrets.token_hex(8)}.part"
         try:
             made = _snapshot(site, snapshot, wait_s)
+            part.unlink(missing_ok=True)  # of one that was killed
             try:
                 _write(snapshot, part)
                 archived = _read(part, None)
@@ -127,6 +127,12 @@ def restore(archive: Path, site: Path) -> tuple[Archived, tuple[Fault, ...]]:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return archived, faults
+
+
+def sweep(site: Path) -> None:
+    """Remove the snapshot of a backup that was killed; it holds what retention may have removed. The caller holds the site."""
+    for leftover in site.glob(".backup-*.part"):
+        shutil.rmtree(leftover)
 
 
 def _snapshot(site: Path, into: Path, wait_s: float) -> str:

@@ -11,6 +11,7 @@ from batchone.pipeline.approval import finding_words
 from batchone.pipeline.case_waivers import waivers_of
 from batchone.pipeline.errors import CheckFailed, OrderError, in_stage
 from batchone.pipeline.events import EVENTS, append_event
+from batchone.pipeline.findings import LEVEL_CONFIRMED
 from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS, approval_key, sign_approval, write_allowed_signers
 from batchone.pipeline.stages import STAGES
 from batchone.pipeline.store import CaseFolder
@@ -67,7 +68,7 @@ def approve_case(site: Path, case_id: str, *, who: str, passphrase: str) -> Appr
     Raises
     ------
     OrderError
-        The case has no checked device.
+        The case has no checked device, or a person must still say which level is meant.
     CheckFailed
         A check failed and is not waived.
     MachineError
@@ -78,6 +79,8 @@ def approve_case(site: Path, case_id: str, *, who: str, passphrase: str) -> Appr
         record = case.record("check")
         if record is None:
             raise OrderError("the case has no checked device yet", hint="run it first")
+        if _level_is_open(case):
+            raise OrderError("a person must still say which level is meant", hint="batchone segment CASE --level VERTEBRA=LEVEL")
         checked: CheckedDevice = case.load("check")
         digest = str(record["value_digest"])
         waivers = waivers_of(case, digest, site / KEYS)
@@ -88,3 +91,8 @@ def approve_case(site: Path, case_id: str, *, who: str, passphrase: str) -> Appr
                 hint="return it with a reason, change a parameter, or waive what may be waived",
             )
         return approve(case, digest, who=who, keys=site / KEYS, waivers=waivers, passphrase=passphrase)
+
+
+def _level_is_open(case: CaseFolder) -> bool:
+    findings = (case.record("segment") or {}).get("findings", {}).get("$tuple", ())
+    return any(finding["check"] == LEVEL_CONFIRMED and finding["verdict"] == "fail" for finding in findings)

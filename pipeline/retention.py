@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchone.pipeline.audit import REMOVED, removed_place
+from batchone.pipeline.backup import sweep
 from batchone.pipeline.config import Retention
 from batchone.pipeline.disk import disk, flush_folder, waited_for
 from batchone.pipeline.events import CASES, EVENTS, TAKEN_AWAY, append_event, tell_site
@@ -53,6 +54,7 @@ def apply_retention(site: Path, days: Retention, *, now: dt.datetime) -> tuple[R
     """
     done: list[Removal] = []
     with waited_for(site, "the site"), disk():
+        sweep(site)
         for leftover in (site / REMOVED).glob(".*.old"):
             shutil.rmtree(leftover)
         for path in sorted((site / CASES).glob("*")):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -26,7 +27,7 @@ from batchone.pipeline.case_approval import MEANING, approve, approve_case
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import CheckFailed, InputError, MachineError, OrderError
 from batchone.pipeline.events import EVENTS, append_event, chain_head, head_of, read_chain
-from batchone.pipeline.findings import judge
+from batchone.pipeline.findings import LEVEL_CONFIRMED, judge
 from batchone.pipeline.job.signature import DEMONSTRATOR, approval_key, release_key
 from batchone.pipeline.store import CaseFolder, begin_anew
 from batchone.pipeline.values import Approval, CheckedDevice, Device
@@ -211,6 +212,46 @@ def test_a_device_that_failed_or_is_not_there_is_not_signed_for(tmp_path: Path) 
     with pytest.raises(OrderError, match="no checked device"):
         approve_case(tmp_path, "d-4", who="x", passphrase=PASSPHRASE)
     assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize(("value", "waits"), [(0.0, True), (1.0, False)])
+def test_a_device_whose_level_is_open_is_not_signed_for(value: float, waits: bool, tmp_path: Path) -> None:
+    case = live(tmp_path, "f-6")
+    level = judge(LEVEL_CONFIRMED, "levels that a person named", value, "", low=1.0)
+    findings = codec.flatten((level,))[0]
+    case.publish("segment", lambda folder: {**stage(checked(), "segment")(folder), "findings": findings})
+    if waits:
+        with pytest.raises(OrderError, match="which level is meant"):
+            approve_case(tmp_path, "f-6", who="x", passphrase=PASSPHRASE)
+    else:
+        assert approve_case(tmp_path, "f-6", who="x", passphrase=PASSPHRASE).name == "x"
+
+
+def test_a_site_of_the_version_before_is_whole_and_is_told_of_its_cases_from_now_on(site: Path, tmp_path: Path) -> None:
+    """It had no events of its own, empty lock files, and no heads in its stages."""
+    old = Path(shutil.copytree(site, tmp_path / "site"))
+    (old / EVENTS).unlink()
+    for path in (old / "cases").glob("*/.lock"):
+        path.write_bytes(b"")
+    for path in (old / "cases").glob("*/*/stage.json"):
+        record = json.loads(path.read_text())
+        del record["events_head"]
+        path.write_text(json.dumps(record))
+    assert faults(old) == []
+    with CaseFolder(old / "cases" / CASES[0]).locked():
+        pass
+    assert [event.what for event in read_chain(old / EVENTS).events] == [f"case {CASES[0]}: approved"]
+    assert faults(old) == []
+
+
+def test_many_writers_at_once_make_one_chain(tmp_path: Path) -> None:
+    log = tmp_path / EVENTS
+    with ThreadPoolExecutor(8) as pool:
+        heads = set(pool.map(lambda number: append_event(log, who="x", what=str(number), when=WHEN), range(100)))
+    chain = read_chain(log)
+    assert chain.broken_line is None
+    assert {event.head for event in chain.events} == heads
+    assert sorted(int(event.what) for event in chain.events) == list(range(100))
 
 
 def test_the_demonstrator_marks_everything_as_a_demonstration(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -83,8 +85,6 @@ def test_a_restored_site_is_the_one_that_was_backed_up(small: Path, archive: Pat
 
 
 def test_the_stock_tools_read_a_backup_and_nobody_else_may(archive: Path, tmp_path: Path) -> None:
-    import subprocess
-
     subprocess.run(["tar", "-xf", archive, "-C", tmp_path], check=True)
     subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=tmp_path, check=True)
     assert archive.stat().st_mode & 0o777 == 0o600
@@ -141,6 +141,29 @@ def test_nothing_is_overwritten_and_a_backup_does_not_lie_in_its_site(small: Pat
         restore(archive, tmp_path)
     with pytest.raises(InputError, match="no site"):
         back_up(tmp_path / "nowhere", tmp_path / "b.tar")
+
+
+def test_a_full_disk_and_a_killed_backup_leave_nothing_that_looks_like_one(small: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from batchone.pipeline.backup import back_up\n"
+        "from batchone.pipeline.errors import MachineError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))\n"
+        "try:\n    back_up(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except MachineError as error:\n    print(error)\n"
+    )
+    copy = Path(shutil.copytree(small, tmp_path / "small"))
+    (copy / "server.sqlite").unlink()  # small enough that the archive is the first file that does not fit
+    done = subprocess.run([sys.executable, "-c", code, copy, tmp_path / "b.tar"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("disk full: the backup could not be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+    (tmp_path / ".b.tar.part").write_bytes(b"of a backup that was killed")
+    (copy / ".backup-0123.part" / "cases").mkdir(parents=True)
+    assert back_up(copy, tmp_path / "b.tar").backup.cases == ("c-1",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar", "small"]
+    assert not list(copy.glob(".backup-*"))
 
 
 def test_a_record_that_was_broken_is_restored_and_told(small: Path, tmp_path: Path) -> None:
