@@ -9,10 +9,18 @@ from typing import Any
 from batchone.pipeline import codec
 from batchone.pipeline.approval import finding_words
 from batchone.pipeline.case_waivers import waivers_of
-from batchone.pipeline.errors import CheckFailed, OrderError, in_stage
-from batchone.pipeline.events import EVENTS, append_event
+from batchone.pipeline.errors import CheckFailed, MachineError, OrderError, in_stage
+from batchone.pipeline.events import CASES, EVENTS, append_event
 from batchone.pipeline.findings import LEVEL_CONFIRMED
-from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS, approval_key, sign_approval, write_allowed_signers
+from batchone.pipeline.job.signature import (
+    DEMONSTRATOR,
+    KEYS,
+    approval_key,
+    sign_approval,
+    verify_approval,
+    verify_waivers,
+    write_allowed_signers,
+)
 from batchone.pipeline.stages import STAGES
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Approval, CheckedDevice, Waiver
@@ -62,35 +70,64 @@ def approve(
     return approval
 
 
-def approve_case(site: Path, case_id: str, *, who: str, passphrase: str) -> Approval:
-    """Sign for the device that a case holds now, without slicing: whoever runs the case next goes on from there.
+def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bool = False) -> Approval | None:
+    """The approval that a case holds for the CheckedDevice of a digest; None when it holds none.
+
+    ``but_real``: a demonstration's does not count, since a person is about to sign in earnest.
+
+    Raises
+    ------
+    MachineError
+        It does not verify, or its words are about another device than its record says.
+    """
+    record = case.record(GATE.name)
+    if record is None or record["taken"] != {"CheckedDevice": digest} or not case.intact(GATE.name, record):
+        return None
+    approval: Approval = case.load(GATE.name)
+    verify_approval(approval, keys)
+    verify_waivers(approval, keys)
+    if approval.digest != digest:
+        raise MachineError("the approval is for another device", hint="remove the case's review folder and approve again")
+    return None if but_real and approval.demonstration else approval
+
+
+def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: str) -> Approval:
+    """Sign for the CheckedDevice of a digest, as the person has seen it, and go no further: whoever runs the case next does.
+
+    Returns
+    -------
+    Approval
+        The one that counts: an earlier one of the same device where there is one.
 
     Raises
     ------
     OrderError
-        The case has no checked device, or a person must still say which level is meant.
+        The case has no checked device, or another one than was seen; or a person must still say which level is meant.
     CheckFailed
         A check failed and is not waived.
     MachineError
         See :func:`approve`.
     """
-    case = CaseFolder(site / "cases" / case_id)
+    case, keys = CaseFolder(site / CASES / case_id), site / KEYS
     with case.locked(), in_stage(case_id, GATE.name):
-        record = case.record("check")
-        if record is None:
-            raise OrderError("the case has no checked device yet", hint="run it first")
+        found = (case.record("check") or {}).get("value_digest", "none")
+        if found != device:
+            raise OrderError(
+                f"the device that was seen is {device[:12]}, that of the case is {found[:12]}", hint="look at it again"
+            )
         if _level_is_open(case):
             raise OrderError("a person must still say which level is meant", hint="batchone segment CASE --level VERTEBRA=LEVEL")
+        if (earlier := standing_approval(case, device, keys, but_real=True)) is not None:
+            return earlier
         checked: CheckedDevice = case.load("check")
-        digest = str(record["value_digest"])
-        waivers = waivers_of(case, digest, site / KEYS)
+        waivers = waivers_of(case, device, keys)
         if failed := checked.failed(waivers):
             raise CheckFailed(
                 f"{len(failed)} checks failed, must be 0; first: {finding_words(failed[0])}",
                 checked.findings,
                 hint="return it with a reason, change a parameter, or waive what may be waived",
             )
-        return approve(case, digest, who=who, keys=site / KEYS, waivers=waivers, passphrase=passphrase)
+        return approve(case, device, who=who, keys=keys, waivers=waivers, passphrase=passphrase)
 
 
 def _level_is_open(case: CaseFolder) -> bool:

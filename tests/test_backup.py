@@ -91,7 +91,7 @@ def test_the_stock_tools_read_a_backup_and_nobody_else_may(archive: Path, tmp_pa
 
 
 @given(place=st.floats(0.0, 1.0, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_changed_bit_of_an_archive_is_refused_or_changes_nothing(
     small: Path, archive: Path, place: float, bit: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
