@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from batchone.design.families import load_families
 from batchone.design.table_files import site_tables
 from batchone.design.theatre import theatre
 from batchone.pipeline import codec
 from batchone.pipeline.approval import shown
+from batchone.pipeline.case_approval import approve, standing_approval
 from batchone.pipeline.case_waivers import waive, waivers_of
 from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit
@@ -24,14 +24,7 @@ from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, Mac
 from batchone.pipeline.events import append_event
 from batchone.pipeline.findings import LEVEL_CONFIRMED
 from batchone.pipeline.intake.make import study_digest
-from batchone.pipeline.job.signature import (
-    approval_key,
-    release_key,
-    sign_approval,
-    verify_approval,
-    verify_waivers,
-    write_allowed_signers,
-)
+from batchone.pipeline.job.signature import DEMONSTRATOR, release_key, write_allowed_signers
 from batchone.pipeline.markups.order_file import read_order_file
 from batchone.pipeline.order import Order, order_text
 from batchone.pipeline.run import Inputs, Outcome, run_stage
@@ -40,7 +33,6 @@ from batchone.pipeline.store import CaseFolder, write_atomic
 from batchone.pipeline.values import Approval, CheckedDevice, Finding, Waiver
 from batchone.slicer.profiles import load_machine, load_process
 
-MEANING = "I have reviewed this device against its findings and release it for manufacture"
 Progress = Callable[[str, Outcome | None], None]
 
 
@@ -74,6 +66,7 @@ def run_case(
     site: Path,
     approve_as: str | None = None,
     demonstration: bool = False,
+    passphrase: str | None = None,
     until: str | None = None,
     progress: Progress = lambda stage, outcome: None,
 ) -> Result:
@@ -91,6 +84,8 @@ def run_case(
         Who approves; None stops before slicing.
     demonstration
         Marks the approval as a demonstration.
+    passphrase
+        Of the approver's key; None: of the environment, or asked for.
     until
         Name of the last stage to run.
     progress
@@ -103,7 +98,7 @@ def run_case(
     """
     with opened_case(order, study, site=site, progress=progress) as run:
         for stage in STAGES:
-            stopped = run.advance(stage, approve_as=approve_as, demonstration=demonstration)
+            stopped = run.advance(stage, approve_as=approve_as, demonstration=demonstration, passphrase=passphrase)
             if stopped is not None:
                 return run.result(stopped)
             if stage.name == until:
@@ -141,7 +136,9 @@ class CaseRun:
         """Whether a person must still say which level of the spine is meant."""
         return any(f.check == LEVEL_CONFIRMED and f.verdict == "fail" for o in self._outcomes for f in o.findings)
 
-    def advance(self, stage: Stage, *, approve_as: str | None = None, demonstration: bool = False) -> str | None:
+    def advance(
+        self, stage: Stage, *, approve_as: str | None = None, demonstration: bool = False, passphrase: str | None = None
+    ) -> str | None:
         """Run one stage, or keep its earlier result; the earlier stages must have been advanced before.
 
         Returns
@@ -155,19 +152,19 @@ class CaseRun:
             Stamped with case and stage; told in the events.
         """
         try:
-            return self._advance(stage, approve_as, demonstration)
+            return self._advance(stage, approve_as, demonstration, passphrase)
         except BatchoneError as error:
             with contextlib.suppress(BatchoneError, OSError):  # where the disk is what failed, the error itself is what is told
                 record_event(self._case, "batchone", f"{stage.name} failed: {error}", meaning=error.hint)
             raise
 
-    def _advance(self, stage: Stage, approve_as: str | None, demonstration: bool) -> str | None:
+    def _advance(self, stage: Stage, approve_as: str | None, demonstration: bool, passphrase: str | None) -> str | None:
         case, inputs = self._case, self._inputs
         self._progress(stage.name, None)
         if stage.kind == "gate":
             if self.unnamed:
                 return "awaiting-level"
-            approval = _gate(case, stage, inputs, self._waivers, approve_as, demonstration, self._site)
+            approval = _gate(case, stage, inputs, self._waivers, approve_as, demonstration, passphrase, self._site)
             return "awaiting-approval" if approval is None else None
         outcome = run_stage(stage, case, inputs)
         self._outcomes.append(outcome)
@@ -297,53 +294,36 @@ def _gate(
     waivers: tuple[Waiver, ...],
     approve_as: str | None,
     demonstration: bool,
+    passphrase: str | None,
     site: Path,
 ) -> Approval | None:
     """Find a valid approval, or make one; None when a person must still sign."""
     wanted = inputs.digests["CheckedDevice"]
     with in_stage(case.path.name, stage.name):
-        record = case.record(stage.name)
-        if record is not None and record["taken"] == {"CheckedDevice": wanted} and case.intact(stage.name, record):
-            approval: Approval = case.load(stage.name)
-            verify_approval(approval, site / "keys")
-            verify_waivers(approval, site / "keys")
-            if approval.digest != wanted:
-                raise MachineError("the approval is for another device", hint="remove the case's review folder and approve again")
-        elif approve_as is None:
-            return None
-        else:
-            approval = _sign(approve_as, wanted, waivers, demonstration, site)
-            _publish_approval(case, stage, approval)
-            record_event(case, approve_as, "approved", meaning=approval.meaning, digest=wanted, when=approval.time)
+        in_earnest = approve_as not in (None, DEMONSTRATOR) and not demonstration
+        approval = standing_approval(case, wanted, site / "keys", but_real=in_earnest)
+        if approval is None:
+            if approve_as is None:
+                return None
+            approval = approve(
+                case,
+                wanted,
+                who=approve_as,
+                keys=site / "keys",
+                waivers=waivers,
+                demonstration=demonstration,
+                passphrase=passphrase,
+            )
     inputs.give("Approval", approval, codec.digest(approval))
     return approval
 
 
-def _sign(name: str, digest: str, waivers: tuple[Waiver, ...], demonstration: bool, site: Path) -> Approval:
-    key = approval_key(site / "keys", name)
-    write_allowed_signers(site / "keys")
-    time = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    approval = Approval(name, time, MEANING, digest, key.public_key, demonstration=demonstration, waivers=waivers)
-    return sign_approval(approval, key)
-
-
-def _publish_approval(case: CaseFolder, stage: Stage, approval: Approval) -> None:
-    def write(folder: Path) -> dict[str, Any]:
-        digest = codec.save(approval, folder)
-        taken = {"CheckedDevice": approval.digest}
-        return {"stage": stage.name, "version": stage.version, "taken": taken, "value_digest": digest}
-
-    case.publish(stage.name, write)
-
-
-def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str) -> None:
+def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str, passphrase: str | None = None) -> None:
     """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.case_waivers.waive`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked(), in_stage(order.case, "review"):
         limits, people = load_families()[order.device].limits, read_site_settings(site).people
-        for waiver in waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people):
-            what = f"waived: {waiver.finding}; reason: {waiver.reason}"
-            record_event(case, who, what, meaning=waiver.meaning, digest=waiver.digest, when=waiver.time)
+        waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people, passphrase=passphrase)
 
 
 def return_case(case: CaseFolder, *, who: str, why: str) -> None:

@@ -10,6 +10,7 @@ from batchone.design.family import FamilyLimits
 from batchone.pipeline import codec
 from batchone.pipeline.approval import finding_words
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
+from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import approval_key, sign_waiver, verify_waiver, write_allowed_signers
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import CheckedDevice, Finding, Waiver
@@ -43,15 +44,12 @@ def waive(
     keys: Path,
     limits: FamilyLimits,
     people: Mapping[str, tuple[str, ...]],
-) -> tuple[Waiver, ...]:
-    """Sign away what failed in one check of the case's device; the caller holds the case's lock.
+    passphrase: str | None = None,
+) -> None:
+    """Sign away what failed in one check of the case's device, and tell its events; the caller holds the case's lock.
 
     ``people``: roles by name; where the site names any, it takes one of the roles that the family's limit names.
-
-    Returns
-    -------
-    tuple of Waiver
-        The new ones.
+    ``passphrase``: of that person's key; None: of the environment, or asked for.
 
     Raises
     ------
@@ -87,14 +85,16 @@ def waive(
                 f"{', '.join(people.get(who, ())) or 'not among the people of the site'}",
                 hint="ask one who is, or correct [people] of site.toml",
             )
-    key = approval_key(keys, who)
+    key = approval_key(keys, who, passphrase=passphrase)
     write_allowed_signers(keys)
     time = dt.datetime.now(dt.UTC).replace(microsecond=0)
     signed = tuple(
         sign_waiver(Waiver(who, time, MEANING, reason.strip(), finding_words(finding), digest, ""), key) for finding in failed
     )
+    for waiver in signed:  # first: after a crash there is an event too many, never a waiver that no event tells of
+        what, when = f"waived: {waiver.finding}; reason: {waiver.reason}", waiver.time.isoformat()
+        append_event(case.path / EVENTS, who=who, what=what, when=when, meaning=waiver.meaning, digest=waiver.digest)
     _publish(case, (*before, *signed), digest)
-    return signed
 
 
 def _waivable_by(finding: Finding, limits: FamilyLimits) -> tuple[str, ...]:

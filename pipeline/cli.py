@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from batchone.pipeline.commands.audit import audit
+from batchone.pipeline.commands.backup import backup, restore
 from batchone.pipeline.commands.cases import cases
+from batchone.pipeline.commands.doctor import doctor
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
@@ -90,6 +92,8 @@ def demo(
 ) -> None:
     """Make a sample study and run it to a job folder."""
     from batchone.pipeline.case import case_folder, read_case_order
+    from batchone.pipeline.job.signature import DEMONSTRATOR
+    from batchone.pipeline.store import begin_anew
     from batchone.samples.dicom import write_demo
 
     again = (out / "sample").is_dir()
@@ -97,8 +101,8 @@ def demo(
     order_file, study = write_demo(out / "sample" / device, device=device)
     order = read_case_order(order_file)
     if again:  # the folder is an earlier demo's own: show the whole job once more
-        shutil.rmtree(case_folder(out, order.case), ignore_errors=True)
-    result = _run(order, study, site=out, approve_as="demo", as_json=False, demonstration=True)
+        begin_anew(case_folder(out, order.case))
+    result = _run(order, study, site=out, approve_as=DEMONSTRATOR, as_json=False, demonstration=True)
     if result.job is not None:
         typer.echo("Pictures to open:")
         for picture in sorted((result.job / "pictures").glob("*.png")):
@@ -190,7 +194,8 @@ def review(
         return_case(CaseFolder(folder), who=name, why=return_why)
         typer.echo(f"case {order.case}: returned by {name}", err=True)
         raise typer.Exit(4)
-    result = run_case(order, None, site=folder.parent.parent, approve_as=name)
+    root = folder.parent.parent
+    result = run_case(order, None, site=root, approve_as=name, passphrase=_passphrase(root, name))
     _report(result, as_json=as_json)
 
 
@@ -307,17 +312,6 @@ def layers(
     typer.echo(_json(tree) if as_json else words.format(**tree))
 
 
-@app.command()
-def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache the kernels.")] = False) -> None:
-    """Say whether this installation can do its work."""
-    from batchone.pipeline.diagnosis import diagnose
-
-    lines, healthy = diagnose(warm=warm)
-    typer.echo("\n".join(lines))
-    if not healthy:
-        raise typer.Exit(5)
-
-
 order_app.command("new")(order_new)
 for _function, _name in (
     (submit, "submit"),
@@ -327,6 +321,10 @@ for _function, _name in (
     (nest, "nest"),
     (worker, "worker"),
     (cases, "cases"),
+    (audit, "audit"),
+    (backup, "backup"),
+    (doctor, "doctor"),
+    (restore, "restore"),
 ):
     app.command(_name)(_function)
 
@@ -337,8 +335,17 @@ def _run(order: Order, study: Path, *, site: Path, approve_as: str | None, as_js
 
     progress = Progress()
     try:
+        passphrase = _passphrase(site, approve_as)
         with progress:
-            result = run_case(order, study, site=site, approve_as=approve_as, demonstration=demonstration, progress=progress.step)
+            result = run_case(
+                order,
+                study,
+                site=site,
+                approve_as=approve_as,
+                demonstration=demonstration,
+                passphrase=passphrase,
+                progress=progress.step,
+            )
     except BatchoneError as error:
         if as_json:
             typer.echo(_json(progress.failure(order.case, error)))
@@ -347,6 +354,17 @@ def _run(order: Order, study: Path, *, site: Path, approve_as: str | None, as_js
         raise
     _report(result, as_json=as_json)
     return result
+
+
+def _passphrase(site: Path, approve_as: str | None) -> str | None:
+    """The passphrase of who approves: asked for, and tried on their key, before the work begins."""
+    from batchone.pipeline.job.signature import DEMONSTRATOR, approval_key, approver_passphrase
+
+    if approve_as is None or approve_as == DEMONSTRATOR:
+        return None
+    passphrase = approver_passphrase(site / "keys", approve_as)
+    approval_key(site / "keys", approve_as, passphrase=passphrase)
+    return passphrase
 
 
 def _report(result: Result, *, as_json: bool) -> None:

@@ -105,10 +105,19 @@ class ClockSettings(Model):
     process: dict[Code, WorkshopHours] = Field(default_factory=dict)
 
 
+class Retention(Model):
+    """How long a site keeps what, in days since a case was released; without a number for ever."""
+
+    identity_days: AgeDays | None = None
+    scan_days: AgeDays | None = None
+    case_days: AgeDays | None = None
+
+
 class SiteSettings(Model):
     """Everything that a site may set; ``people``: the roles of those who review, by the names that they sign with."""
 
     scan: ScanSettings = ScanSettings()
+    retention: Retention = Retention()
     segmentation: Segmentation = Segmentation()
     engine: EngineSettings = EngineSettings()
     clock: ClockSettings = ClockSettings()

@@ -74,6 +74,21 @@ def waited_for(folder: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk.
+
+    Raises
+    ------
+    OSError
+        As the system says; the caller wraps it in :func:`disk` or :func:`reported`.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write all bytes and sync them, making the parent folder.
 

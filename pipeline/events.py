@@ -1,63 +1,186 @@
-"""``events.jsonl``: who did what to a case, when, and with what meaning; append-only and chained by digest.
+"""``events.jsonl``: who did what, when, and with what meaning; append-only, each line names the digest of the line before.
 
-One writer at a time (flock); each line is flushed to the disk; a last line torn by a crash is cut, and the cut is recorded.
+One writer at a time (flock); each line is flushed to the disk; a last line torn by a crash is cut, and the cut is recorded. A
+case has one such file and the site another: the site's notes the head of a case's chain after every change (:func:`tell_site`),
+so that a case whose last events were cut off, or that is gone, is found by ``batchone audit``. Time-stamped, never overwritten:
+21 CFR 11.10(e).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from batchone.pipeline.disk import disk
+from batchone.pipeline.disk import disk, flush_folder
 
-_START = "0" * 64
+EVENTS = "events.jsonl"
+CASES = "cases"  # folder of a site
+BEGUN_ANEW, TAKEN_AWAY = "begun anew", "removed"  # what the site's events say of a case whose chain ends
+START = "0" * 64  # what the first line names as the one before it
+
+_KEYS = ("who", "what", "when", "meaning", "digest")
+_BLOCK_BYTES = 8192  # numerical: how much of the end is read at once; a line has some hundred bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line: actor, action, time (ISO 8601, UTC), meaning of a signature, digest of what it is about.
+
+    ``head`` is the digest of the line itself.
+    """
+
+    who: str
+    what: str
+    when: str
+    meaning: str
+    digest: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A file of events as read: those before the first broken line, its number (from 1) and what is wrong there.
+
+    ``torn_bytes``: length of a last line that a crash cut off; the next event removes it and says so.
+    """
+
+    events: tuple[Event, ...]
+    broken_line: int | None = None
+    fault: str = ""
+    torn_bytes: int = 0
+
+    @property
+    def head(self) -> str:
+        """Digest of the last whole line; :data:`START` when there is none."""
+        return self.events[-1].head if self.events else START
 
 
 def append_event(path: Path, *, who: str, what: str, when: str, meaning: str = "", digest: str = "") -> str:
-    """Append one event and return the new head of the chain (SHA-256, hex).
+    """Append one event and return the new head of the chain (SHA-256, hex). Of a long file only the end is read.
 
     Parameters
     ----------
     path
-        The ``events.jsonl`` of a case; made when absent.
+        An ``events.jsonl``; made when absent.
     who, what, when, meaning, digest
-        Actor, action, time (ISO 8601, UTC), meaning of a signature, digest of what it is about.
+        As in :class:`Event`.
+
+    Raises
+    ------
+    MachineError
+        The disk is full: the file is as it was.
     """
     with disk(), path.open("a+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        data = stream.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            stream.truncate(len(whole))
-            note = f"{len(data) - len(whole)} bytes of a torn line were cut"
-            whole += _append(stream.fileno(), whole, {"who": "batchone", "what": note, "when": when, "meaning": "", "digest": ""})
-        line = _append(stream.fileno(), whole, {"who": who, "what": what, "when": when, "meaning": meaning, "digest": digest})
-    return hashlib.sha256(line).hexdigest()
+        last, torn_bytes = _end(stream)
+        if torn_bytes:
+            stream.truncate(stream.seek(0, os.SEEK_END) - torn_bytes)
+            note = f"{torn_bytes} bytes of a torn line were cut"
+            last = _append(stream, last, {"who": "batchone", "what": note, "when": when, "meaning": "", "digest": ""})
+        line = _append(stream, last, {"who": who, "what": what, "when": when, "meaning": meaning, "digest": digest})
+        if not last:
+            flush_folder(path.parent)
+    return _sha256(line)
+
+
+def last_event(path: Path) -> Event | None:
+    """The last whole line, read from the end alone and not verified; None when there is none that can be read."""
+    try:
+        with path.open("rb") as stream:
+            line, _ = _end(stream)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    found = _read(line) if line else None
+    return found[0] if found else None
+
+
+def head_of(path: Path) -> str:
+    """Digest of the last whole line, :data:`START` when there is none; read from the end alone and not verified."""
+    try:
+        with path.open("rb") as stream:
+            line, _ = _end(stream)
+    except (FileNotFoundError, NotADirectoryError):
+        return START
+    return _sha256(line) if line else START
+
+
+def read_chain(path: Path) -> Chain:
+    """Read a file of events and verify that every line names the one before it."""
+    data = path.read_bytes() if path.is_file() else b""
+    whole = data[: data.rfind(b"\n") + 1]
+    events: list[Event] = []
+    head = START
+    for number, line in enumerate(whole.splitlines(keepends=True), start=1):
+        found = _read(line)
+        if found is None:
+            return Chain(tuple(events), number, "is no event")
+        event, previous = found
+        if previous != head:
+            return Chain(tuple(events), number, f"names {previous[:12]} as the line before it, which is {head[:12]}")
+        events.append(event)
+        head = event.head
+    return Chain(tuple(events), torn_bytes=len(data) - len(whole))
 
 
 def chain_head(path: Path) -> str | None:
-    """Head of the chain when every line names the one before it; None when the chain is broken."""
-    head = _START
-    data = path.read_bytes() if path.exists() else b""
-    for line in data.splitlines(keepends=True):
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            return None
-        if not isinstance(event, dict) or event.get("previous") != head:
-            return None
-        head = hashlib.sha256(line).hexdigest()
-    return head
+    """Head of the chain when every line is whole and names the one before it; None when the chain is broken."""
+    chain = read_chain(path)
+    return None if chain.broken_line is not None or chain.torn_bytes else chain.head
 
 
-def _append(handle: int, before: bytes, event: dict[str, str]) -> bytes:
-    last = before.splitlines(keepends=True)[-1:] if before else []
-    event = {**event, "previous": hashlib.sha256(last[0]).hexdigest() if last else _START}
+def tell_site(case: Path, known: str = "") -> str:
+    """Note the head of a case's chain in the events of its site, unless it is known there.
+
+    ``known`` and what is returned: the head of the case that the site was told last, and of the site's event that says so.
+    The site's event says who did what to which case in a word, without what a person wrote. A folder in no site tells nobody.
+    """
+    event = last_event(case / EVENTS)
+    if event is None or known.startswith(event.head) or case.parent.name != CASES:
+        return known
+    site = case.parent.parent
+    what = f"case {case.name}: {event.what.partition(':')[0]}"
+    return f"{event.head} {append_event(site / EVENTS, who=event.who, what=what, when=event.when, digest=event.head)}"
+
+
+def _end(stream: BinaryIO) -> tuple[bytes, int]:
+    """The last whole line (empty when there is none) and how many bytes of a torn one come after it."""
+    at, data = stream.seek(0, os.SEEK_END), b""
+    while at > 0 and data.count(b"\n") < 2:
+        step = min(_BLOCK_BYTES, at)
+        at -= step
+        stream.seek(at)
+        data = stream.read(step) + data
+    whole = data[: data.rfind(b"\n") + 1]
+    return whole[whole[:-1].rfind(b"\n") + 1 :], len(data) - len(whole)
+
+
+def _append(stream: BinaryIO, last: bytes, event: dict[str, str]) -> bytes:
+    event = {**event, "previous": _sha256(last) if last else START}
     line = json.dumps(event, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-    os.write(handle, line)
-    os.fsync(handle)
+    size = stream.seek(0, os.SEEK_END)
+    written = os.write(stream.fileno(), line)
+    if written < len(line):  # the disk took a part of it
+        os.ftruncate(stream.fileno(), size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(stream.fileno())
     return line
+
+
+def _read(line: bytes) -> tuple[Event, str] | None:
+    try:
+        tree = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    if not isinstance(tree, dict) or set(tree) != {*_KEYS, "previous"} or not all(isinstance(v, str) for v in tree.values()):
+        return None
+    return Event(*(tree[key] for key in _KEYS), head=_sha256(line)), tree["previous"]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -145,6 +145,7 @@ def _publish_job(case: CaseFolder, write: Callable[[Path], dict[str, Any]], valu
     """Put a job folder in place under its own id, then say so in ``job/stage.json``."""
     staging = case.staging(PACKAGE_FOLDER)
     record = write(staging)
+    record["events_head"] = case.events_head
     job = value()
     flush_tree(staging)
     place = case.path / PACKAGE_FOLDER / job.job_id

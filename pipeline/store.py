@@ -8,18 +8,25 @@ kind of error.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from batchone.pipeline import codec
-from batchone.pipeline.disk import disk
+from batchone.pipeline.disk import disk, flush_folder
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.events import BEGUN_ANEW, EVENTS, append_event, head_of, tell_site
+
+LOCK = ".lock"
+LOCK_WAIT_S = 1.0  # a case that is read for a backup is held for a fraction of it
+_POLL_S = 0.02
 
 
 def sha256_file(path: Path) -> str:
@@ -37,7 +44,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
+
+
+class CaseBusy(MachineError):  # noqa: N818 - a state, not a fault
+    """Another process works on a case: the same again later."""
 
 
 class CaseFolder:
@@ -55,25 +66,43 @@ class CaseFolder:
             path.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the case for one writer.
+    def locked(self, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+        """Hold the case for one writer, and tell the site at the end what became of its events.
+
+        The lock's file holds the head of the case's chain that the site knows, and that of the site's own then.
 
         Raises
         ------
-        MachineError
-            Another process works on this case.
+        CaseBusy
+            Another process still works on this case after ``wait_s`` seconds.
         """
         with disk():
-            stream = (self.path / ".lock").open("w")
+            stream = (self.path / LOCK).open("a+", encoding="ascii")
         with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise MachineError(
-                    "another process is working on this case", hint="wait for it to end, then run the same command again"
-                ) from error
+            _hold(stream, wait_s)
             self._sweep()
-            yield
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(MachineError, OSError):  # what stopped the work is the one to be told
+                    self._tell_site(stream)
+                raise
+            self._tell_site(stream)
+
+    def _tell_site(self, lock: TextIO) -> None:
+        lock.seek(0)
+        known = lock.read()
+        with disk():
+            told = tell_site(self.path, known)
+            if told != known:
+                lock.truncate(0)
+                lock.write(told)
+                lock.flush()
+
+    @property
+    def events_head(self) -> str:
+        """Head of the chain of the case's events."""
+        return head_of(self.path / EVENTS)
 
     def record(self, stage: str) -> dict[str, Any] | None:
         """The stage's ``stage.json``, or None when the stage has no whole result."""
@@ -103,11 +132,12 @@ class CaseFolder:
         Returns
         -------
         dict
-            The record, with ``outputs``: SHA-256 by relative file name.
+            The record, with ``outputs``: SHA-256 by relative file name, and ``events_head``: that of the case's events so far.
         """
         staging = self.staging(stage)
         with disk():
             record = write(staging)
+            record["events_head"] = self.events_head
             record["outputs"] = {
                 str(path.relative_to(staging)): sha256_file(path) for path in sorted(staging.rglob("*")) if path.is_file()
             }
@@ -135,6 +165,29 @@ class CaseFolder:
                 leftover.unlink(missing_ok=True)
 
 
+def _hold(stream: TextIO, wait_s: float) -> None:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < until:
+                time.sleep(_POLL_S)
+                continue
+            raise CaseBusy(
+                "another process is working on this case", hint="wait for it to end, then run the same command again"
+            ) from error
+        return
+
+
+def begin_anew(case: Path) -> None:
+    """Remove a case's folder, so that its next events begin a new chain; the site's events say so."""
+    if case.is_dir():
+        when, what = dt.datetime.now(dt.UTC).isoformat(), f"case {case.name}: {BEGUN_ANEW}"
+        append_event(case.parent.parent / EVENTS, who="batchone", what=what, when=when, digest=head_of(case / EVENTS))
+        shutil.rmtree(case, ignore_errors=True)
+
+
 def replace_folder(new: Path, place: Path) -> None:
     """Rename ``new`` to ``place``; what stood there before goes."""
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +196,7 @@ def replace_folder(new: Path, place: Path) -> None:
     if place.exists():
         place.rename(old)
     new.rename(place)
-    _flush_folder(place.parent)
+    flush_folder(place.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -154,13 +207,5 @@ def flush_tree(folder: Path) -> None:
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         elif path.is_dir():
-            _flush_folder(path)
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            flush_folder(path)
+    flush_folder(folder)

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from batchone.pipeline.job import key_file
 from batchone.pipeline.kernel_cache import use_kernel_cache
 
 use_kernel_cache()
+key_file.KDF_ROUNDS = 1  # a key opens in 0.01 s instead of 0.15; subprocesses make theirs as everybody does
+os.environ["BATCHONE_APPROVER_PASSPHRASE"] = (
+    "one word for all tests"  # of the keys that tests approve with, here and in subprocesses
+)
 DATA_VARIABLE = "BATCHONE_TEST_DATA"
 
 

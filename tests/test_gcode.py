@@ -277,11 +277,11 @@ def test_doctor_says_whether_the_program_is_there(
     instead: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     instead("echo PrusaSlicer-2.7.4 based on Slic3r")
-    assert "prusa-slicer: ok (2.7.4)" in diagnose(warm=False)[0]
+    assert "prusa-slicer: ok (2.7.4)" in [check.line for check in diagnose(warm=False)]
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    lines, healthy = diagnose(warm=False)
-    assert "prusa-slicer: not there; for FFF: apt-get install prusa-slicer" in lines
-    assert healthy  # everything else works without
+    checks = diagnose(warm=False)
+    assert "prusa-slicer: not there; for FFF: apt-get install prusa-slicer" in [check.line for check in checks]
+    assert not [check for check in checks if check.state == "broken"]  # everything else works without
 
 
 # the program is not there, or fails

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import hashlib
 import os
+import pty
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,11 @@ import pytest
 
 from batchone.pipeline import disk
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.events import read_chain
+from batchone.pipeline.job.key_file import is_protected
+from batchone.pipeline.job.passphrase import VARIABLE
 from batchone.pipeline.job.signature import (
+    DEMONSTRATOR,
     RELEASE,
     SiteKey,
     approval_key,
@@ -29,6 +36,7 @@ from batchone.pipeline.job.signature import (
 from batchone.pipeline.values import Approval
 
 MESSAGE = b"0123  job.json\n"
+EIGHT = "eight888"
 TIME = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
 
 
@@ -230,3 +238,104 @@ def test_a_full_disk_is_said_in_words_and_leaves_no_half_key(
         release_key(tmp_path)
     assert caught.value.exit_code == 5
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_approvers_key_is_protected_as_ssh_keygen_protects_it(tmp_path: Path) -> None:
+    key = approval_key(tmp_path, "a", passphrase=EIGHT)
+    path = tmp_path / "approval-a"
+    assert is_protected(path)
+    shown = [subprocess.run(["ssh-keygen", "-y", "-P", word, "-f", path], capture_output=True, text=True) for word in (EIGHT, "")]
+    assert [done.returncode == 0 for done in shown] == [True, False]
+    assert shown[0].stdout.split()[:2] == key.public_key.split()[:2]
+    assert approval_key(tmp_path, "a", passphrase=EIGHT).public_key == key.public_key
+    with pytest.raises(MachineError, match="does not open key approval-a"):
+        approval_key(tmp_path, "a", passphrase=EIGHT + " ")
+
+
+def test_a_passphrase_has_eight_characters_at_least(tmp_path: Path) -> None:
+    assert len(EIGHT) == 8
+    with pytest.raises(MachineError, match="has 7 characters, at least 8"):
+        approval_key(tmp_path, "a", passphrase=EIGHT[:7])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_of_an_earlier_version_signs_again_once_it_is_protected_as_the_refusal_says(tmp_path: Path) -> None:
+    before = load_or_make_key(tmp_path, "approval-a")
+    with pytest.raises(MachineError, match="protected by no passphrase") as caught:
+        approval_key(tmp_path, "a", passphrase=EIGHT)
+    command = caught.value.hint.removeprefix("protect it: ").split()
+    subprocess.run([*command, "-P", "", "-N", EIGHT], check=True, capture_output=True)
+    assert approval_key(tmp_path, "a", passphrase=EIGHT).public_key == before.public_key
+
+
+def test_the_release_key_signs_unattended_and_is_refused_when_it_cannot(tmp_path: Path) -> None:
+    release_key(tmp_path)
+    assert not is_protected(tmp_path / "release")
+    command = ["ssh-keygen", "-p", "-f", tmp_path / "release", "-P", "", "-N", EIGHT]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(MachineError, match="release is protected by a passphrase, and none is given"):
+        release_key(tmp_path)
+
+
+def test_without_a_passphrase_or_a_terminal_nothing_is_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        with pytest.raises(MachineError, match="wants its passphrase") as caught:
+            approval_key(tmp_path, "a")
+    assert f"${VARIABLE}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("typed", "told"), [((EIGHT, EIGHT), ""), ((EIGHT, "another1"), "differ"), (("seven77",), "at least 8")])
+def test_a_new_passphrase_is_asked_for_twice_on_a_terminal(typed: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from batchone.pipeline.job.signature import approval_key\n"
+    code += "print(approval_key(Path(sys.argv[1]), 'a').name)"
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [sys.executable, "-c", code, str(tmp_path)], environment)
+    said = b""
+    for number, word in enumerate(typed):
+        said += _until(terminal, b"New passphrase of a: " if number == 0 else b"Once more: ")
+        os.write(terminal, word.encode() + b"\n")
+    said += _until(terminal, None)
+    os.waitpid(child, 0)
+    assert (told or "approval-a").encode() in said
+    assert not any(word.encode() in said for word in typed)  # never shown
+    assert (tmp_path / "approval-a").exists() == (not told)
+
+
+def _until(terminal: int, prompt: bytes | None) -> bytes:
+    said = b""
+    while prompt is None or prompt not in said:
+        try:
+            block = os.read(terminal, 1024)
+        except OSError:  # the other end is closed: Linux says so with EIO
+            return said
+        if not block:
+            return said
+        said += block
+    return said
+
+
+def test_the_demonstrator_has_a_key_without_passphrase_that_signs_nothing_else(keys: Path, tmp_path: Path) -> None:
+    key = approval_key(tmp_path, DEMONSTRATOR)
+    assert not is_protected(tmp_path / "approval-demo")
+    verify_approval(sign_approval(_approval(name=DEMONSTRATOR, demonstration=True), key), tmp_path)
+    with pytest.raises(MachineError, match="signs demonstrations alone"):
+        sign_approval(_approval(name=DEMONSTRATOR), key)
+    unmarked = _approval(name=DEMONSTRATOR, public_key=key.public_key)
+    forged = replace(unmarked, signature=sign(key, unmarked.text(), namespace="batchone-approval"))
+    with pytest.raises(MachineError, match="not allowed to sign"):
+        verify_approval(forged, tmp_path)
+    signature = tmp_path / "a.sig"
+    signature.write_text(forged.signature)
+    assert not _ssh_verify(tmp_path, signature, forged.text(), who="approval-demo", namespace="batchone-approval")
+
+
+def test_a_new_key_is_told_in_the_events_of_the_site(tmp_path: Path) -> None:
+    for _ in range(2):
+        approval_key(tmp_path / "keys", "a", passphrase=EIGHT)
+    (event,) = read_chain(tmp_path / "events.jsonl").events
+    assert event.what == "key made: approval-a"
+    assert event.digest == hashlib.sha256((tmp_path / "keys" / "approval-a.pub").read_bytes().rstrip()).hexdigest()

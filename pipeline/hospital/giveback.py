@@ -10,7 +10,7 @@ from typing import Literal
 
 from batchone.pipeline.disk import reported
 from batchone.pipeline.errors import BatchoneError, InputError, MachineError
-from batchone.pipeline.events import append_event
+from batchone.pipeline.events import append_event, tell_site
 from batchone.pipeline.hospital import store_scu, stow
 from batchone.pipeline.hospital.original import Original, find_original, refuse_other_study, restored
 from batchone.pipeline.hospital.stow import Answer, Payload
@@ -130,6 +130,7 @@ def _event(original: Original, job: Path, manifest: JobManifest, what: str) -> N
     what, when = f"job {manifest.job} of case {manifest.case}: {what}", dt.datetime.now(dt.UTC).isoformat()
     with reported("the events of what is returned"):
         append_event(original.events, who=ACTOR, what=what, when=when, digest=sha256((job / SUMS).read_bytes()))
+        tell_site(original.events.parent)
 
 
 def _verified(job: Path, signers: Path | None) -> tuple[JobManifest, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from batchone.design.families import load_families
 from batchone.pipeline.disk import reported, waited_for, write_bytes, write_over
 from batchone.pipeline.errors import InputError, MachineError
-from batchone.pipeline.events import append_event
+from batchone.pipeline.events import append_event, tell_site
 from batchone.pipeline.intake.header import Unreadable, read_header
 from batchone.pipeline.intake.package import FileSource
 from batchone.pipeline.intake.parcel_file import (
@@ -192,6 +192,7 @@ def _take(site: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest:
         with reported("the case folder"):
             staging.rename(folder)
             _sync_folder(folder.parent)
+        tell_site(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return Accepted(manifest.case, folder, new=True)
@@ -232,6 +233,7 @@ def _add_order(folder: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, 
         with reported("the case folder"):
             part.rename(folder / ORDER)
             _sync_folder(folder)
+        tell_site(folder)
 
 
 @contextmanager

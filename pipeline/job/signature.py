@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import hashlib
 import re
 import struct
@@ -21,14 +22,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from batchone.pipeline.disk import reported, write_once, write_over
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.events import EVENTS, append_event
+from batchone.pipeline.job.key_file import private_bytes, private_key
+from batchone.pipeline.job.passphrase import find_passphrase, refuse_short
 from batchone.pipeline.values import Approval, Waiver
 
 RELEASE = "jobfolder"  # SSHSIG namespace of a released job folder
 APPROVAL = "batchone-approval"  # SSHSIG namespace of a person's word on a device
 DEMONSTRATION = "batchone-approval-demonstration"  # its own namespace, so that the mark cannot be taken off
 WAIVER = "batchone-waiver"  # SSHSIG namespace of a person's word that a failed finding may stand
+KEYS = "keys"  # folder of a site
 RELEASE_KEY = "release"  # file name of the site's release key
 APPROVAL_PREFIX = "approval-"  # file name of a person's key: this and the name
+DEMONSTRATOR = "demo"  # signs demonstrations alone, with a key that no passphrase protects
 
 _ALGORITHM = b"ssh-ed25519"
 _MAGIC = b"SSHSIG"
@@ -63,28 +69,32 @@ class Signer:
     namespaces: tuple[str, ...] = ()
 
 
-def load_or_make_key(keys: Path, name: str) -> SiteKey:
-    """Read the key ``name`` from the site's key folder; make it on first use.
+def load_or_make_key(keys: Path, name: str, *, passphrase: str | None = None) -> SiteKey:
+    """Read the key ``name`` from the site's key folder; make it on first use, which the site's events tell.
 
-    The private half is an OpenSSH file of mode 0600; it appears whole or not at all, also when two processes make it at once.
+    The private half is an OpenSSH file of mode 0600, encrypted where a passphrase is given (bcrypt, 16 rounds, as ssh-keygen
+    does); it appears whole or not at all, also when two processes make it at once.
 
     Raises
     ------
     MachineError
-        The folder cannot be written, others may read the key, or it is not an Ed25519 key.
+        The folder cannot be written, others may read the key, it is not an Ed25519 key, no passphrase protects it though one is
+        given, or another one does.
     """
     stem = safe_name(name)
     path = keys / stem
     with reported(f"key {stem}"):
         if not path.exists():
             keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_once(path, _private_bytes(Ed25519PrivateKey.generate()), mode=0o600)
+            made = Ed25519PrivateKey.generate()
+            write_once(path, private_bytes(made, passphrase), mode=0o600)
+            _tell(keys, stem, _public_line(made.public_key(), stem))
         mode = path.stat().st_mode & 0o777
         if mode & 0o077:
             raise MachineError(
                 f"key {stem} has file mode {mode:04o}, at most 0600", hint=f"chmod 600 the file {stem} in the key folder"
             )
-        key = SiteKey(stem, _private_key(path.read_bytes(), stem), "")
+        key = SiteKey(stem, private_key(path, passphrase), "")
         key = replace(key, public_key=_public_line(key.private.public_key(), stem))
         write_over(keys / f"{stem}.pub", (key.public_key + "\n").encode(), mode=0o644)
     return key
@@ -95,9 +105,28 @@ def release_key(keys: Path) -> SiteKey:
     return load_or_make_key(keys, RELEASE_KEY)
 
 
-def approval_key(keys: Path, name: str) -> SiteKey:
-    """The key with which the person ``name`` approves; see :func:`load_or_make_key`."""
-    return load_or_make_key(keys, APPROVAL_PREFIX + name)
+def approval_key(keys: Path, name: str, *, passphrase: str | None = None) -> SiteKey:
+    """The key with which the person ``name`` approves, opened by the second component of their signature (21 CFR 11.200).
+
+    Without ``passphrase`` it is that of :func:`approver_passphrase`. The key of :data:`DEMONSTRATOR` has none.
+
+    Raises
+    ------
+    MachineError
+        As :func:`load_or_make_key`; or there is no passphrase, or one that is too short.
+    """
+    stem = APPROVAL_PREFIX + name
+    if name == DEMONSTRATOR:
+        return load_or_make_key(keys, stem)
+    if passphrase is None:
+        passphrase = approver_passphrase(keys, name)
+    refuse_short(passphrase, name)
+    return load_or_make_key(keys, stem, passphrase=passphrase)
+
+
+def approver_passphrase(keys: Path, name: str) -> str:
+    """The passphrase of a person's key, from the environment or asked for, twice for a new key: :func:`find_passphrase`."""
+    return find_passphrase(name, new=not (keys / safe_name(APPROVAL_PREFIX + name)).exists())
 
 
 def safe_name(name: str) -> str:
@@ -157,8 +186,11 @@ def sign_approval(approval: Approval, key: SiteKey) -> Approval:
     Raises
     ------
     MachineError
-        A line break or another control character in name, meaning or digest: it could fake a line of the text.
+        A line break or another control character in name, meaning or digest: it could fake a line of the text. Or the
+        demonstrator is to sign what is not marked as a demonstration.
     """
+    if approval.name == DEMONSTRATOR and not approval.demonstration:
+        raise MachineError(f"{DEMONSTRATOR} signs demonstrations alone", hint="approve under your own name")
     for what, text in (("name", approval.name), ("meaning", approval.meaning), ("digest", approval.digest)):
         if not text.strip() or not text.isprintable():
             raise MachineError(f"approval {what} is {text!r}, must be one line of printable text", hint="write it in plain words")
@@ -186,6 +218,8 @@ def verify_approval(approval: Approval, allowed: Path | Sequence[Signer]) -> Non
 
 def sign_waiver(waiver: Waiver, key: SiteKey) -> Waiver:
     """Return the waiver with the key's public half and its signature; raises as :func:`sign_approval` does."""
+    if waiver.name == DEMONSTRATOR:
+        raise MachineError(f"{DEMONSTRATOR} waives nothing", hint="waive under your own name")
     for what, text in (
         ("name", waiver.name),
         ("meaning", waiver.meaning),
@@ -233,6 +267,8 @@ def write_allowed_signers(keys: Path) -> Path:
     with reported("allowed_signers"):
         for path in sorted(keys.glob("*.pub")):
             spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER}" if path.stem.startswith(APPROVAL_PREFIX) else RELEASE
+            if path.stem == APPROVAL_PREFIX + DEMONSTRATOR:
+                spaces = DEMONSTRATION
             blob = base64.b64encode(_key_blob(_raw_of_line(path.read_text(encoding="utf-8")))).decode()
             lines.append(f'{safe_name(path.stem)} namespaces="{spaces}" ssh-ed25519 {blob}\n')
         write_over(keys / "allowed_signers", "".join(lines).encode(), mode=0o644)
@@ -342,17 +378,8 @@ def _public_line(key: Ed25519PublicKey, comment: str) -> str:
     return f"ssh-ed25519 {base64.b64encode(_key_blob(_raw_public(key))).decode()} {comment}"
 
 
-def _private_bytes(key: Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-
-
-def _private_key(data: bytes, name: str) -> Ed25519PrivateKey:
-    try:
-        key = serialization.load_ssh_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
-        raise MachineError(
-            f"key {name} is not an OpenSSH private key without passphrase", hint="restore it from the backup"
-        ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise MachineError(f"key {name} is not an Ed25519 key", hint="make it with: ssh-keygen -t ed25519")
-    return key
+def _tell(keys: Path, stem: str, public_line: str) -> None:
+    """Tell the events of the site that a key was made; a key folder of another name lies in no site."""
+    if keys.name == KEYS:
+        when, digest = dt.datetime.now(dt.UTC).isoformat(), hashlib.sha256(public_line.encode()).hexdigest()
+        append_event(keys.parent / EVENTS, who="batchone", what=f"key made: {stem}", when=when, digest=digest)

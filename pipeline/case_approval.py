@@ -1,0 +1,135 @@
+"""A person releases the device of a case: signed with their key, told in the events, kept in ``review/`` for the gate."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+from batchone.pipeline import codec
+from batchone.pipeline.approval import finding_words
+from batchone.pipeline.case_waivers import waivers_of
+from batchone.pipeline.errors import CheckFailed, MachineError, OrderError, in_stage
+from batchone.pipeline.events import CASES, EVENTS, append_event
+from batchone.pipeline.findings import LEVEL_CONFIRMED
+from batchone.pipeline.job.signature import (
+    DEMONSTRATOR,
+    KEYS,
+    approval_key,
+    sign_approval,
+    verify_approval,
+    verify_waivers,
+    write_allowed_signers,
+)
+from batchone.pipeline.stages import STAGES
+from batchone.pipeline.store import CaseFolder
+from batchone.pipeline.values import Approval, CheckedDevice, Waiver
+
+MEANING = "I have reviewed this device against its findings and release it for manufacture"
+GATE = next(stage for stage in STAGES if stage.kind == "gate")
+
+
+def approve(
+    case: CaseFolder,
+    digest: str,
+    *,
+    who: str,
+    keys: Path,
+    waivers: tuple[Waiver, ...] = (),
+    demonstration: bool = False,
+    passphrase: str | None = None,
+) -> Approval:
+    """Sign for the CheckedDevice of a digest and keep the approval; the caller holds the case's lock and has judged the findings.
+
+    The event comes first: after a crash between the two there is an event too many, never an approval that no event tells of.
+
+    Parameters
+    ----------
+    who
+        Name of the approver. What the demonstrator signs is a demonstration, whatever ``demonstration`` says.
+    passphrase
+        Of the approver's key, the second component of the signature (21 CFR 11.200); None: of the environment, or asked for.
+
+    Raises
+    ------
+    MachineError
+        See :func:`batchone.pipeline.job.signature.approval_key`.
+    """
+    key = approval_key(keys, who, passphrase=passphrase)
+    write_allowed_signers(keys)
+    time = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    marked = demonstration or who == DEMONSTRATOR
+    approval = sign_approval(Approval(who, time, MEANING, digest, key.public_key, demonstration=marked, waivers=waivers), key)
+    append_event(case.path / EVENTS, who=who, what="approved", when=time.isoformat(), meaning=MEANING, digest=digest)
+
+    def write(folder: Path) -> dict[str, Any]:
+        value_digest = codec.save(approval, folder)
+        return {"stage": GATE.name, "version": GATE.version, "taken": {"CheckedDevice": digest}, "value_digest": value_digest}
+
+    case.publish(GATE.name, write)
+    return approval
+
+
+def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bool = False) -> Approval | None:
+    """The approval that a case holds for the CheckedDevice of a digest; None when it holds none.
+
+    ``but_real``: a demonstration's does not count, since a person is about to sign in earnest.
+
+    Raises
+    ------
+    MachineError
+        It does not verify, or its words are about another device than its record says.
+    """
+    record = case.record(GATE.name)
+    if record is None or record["taken"] != {"CheckedDevice": digest} or not case.intact(GATE.name, record):
+        return None
+    approval: Approval = case.load(GATE.name)
+    verify_approval(approval, keys)
+    verify_waivers(approval, keys)
+    if approval.digest != digest:
+        raise MachineError("the approval is for another device", hint="remove the case's review folder and approve again")
+    return None if but_real and approval.demonstration else approval
+
+
+def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: str) -> Approval:
+    """Sign for the CheckedDevice of a digest, as the person has seen it, and go no further: whoever runs the case next does.
+
+    Returns
+    -------
+    Approval
+        The one that counts: an earlier one of the same device where there is one.
+
+    Raises
+    ------
+    OrderError
+        The case has no checked device, or another one than was seen; or a person must still say which level is meant.
+    CheckFailed
+        A check failed and is not waived.
+    MachineError
+        See :func:`approve`.
+    """
+    case, keys = CaseFolder(site / CASES / case_id), site / KEYS
+    with case.locked(), in_stage(case_id, GATE.name):
+        found = (case.record("check") or {}).get("value_digest", "none")
+        if found != device:
+            raise OrderError(
+                f"the device that was seen is {device[:12]}, that of the case is {found[:12]}", hint="look at it again"
+            )
+        if _level_is_open(case):
+            raise OrderError("a person must still say which level is meant", hint="batchone segment CASE --level VERTEBRA=LEVEL")
+        if (earlier := standing_approval(case, device, keys, but_real=True)) is not None:
+            return earlier
+        checked: CheckedDevice = case.load("check")
+        waivers = waivers_of(case, device, keys)
+        if failed := checked.failed(waivers):
+            raise CheckFailed(
+                f"{len(failed)} checks failed, must be 0; first: {finding_words(failed[0])}",
+                checked.findings,
+                hint="return it with a reason, change a parameter, or waive what may be waived",
+            )
+        return approve(case, device, who=who, keys=keys, waivers=waivers, passphrase=passphrase)
+
+
+def _level_is_open(case: CaseFolder) -> bool:
+    findings = (case.record("segment") or {}).get("findings", {}).get("$tuple", ())
+    return any(finding["check"] == LEVEL_CONFIRMED and finding["verdict"] == "fail" for finding in findings)

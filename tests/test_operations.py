@@ -1,0 +1,74 @@
+"""The page for those who operate a site: its units parse, and name commands and options that are there."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from batchone.pipeline.cli import app
+
+PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+ON_THEIR_WAY = {"serve": {"--site", "--host", "--port", "--tls-cert", "--tls-key"}, "worker": {"--site", "--slot"}}
+pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="the documents are not beside the tests")
+
+
+def _blocks(kind: str) -> list[str]:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [text for found, text in blocks if found == kind]
+
+
+def _commands() -> dict[str, set[str]]:
+    """The options of every command of the command line."""
+    group = typer.main.get_command(app)
+    found = {name: {o for p in command.params for o in p.opts} for name, command in group.commands.items()}  # type: ignore[attr-defined]
+    return {**ON_THEIR_WAY, **found}
+
+
+def _used() -> list[list[str]]:
+    """Every call of the command line on the page, in words."""
+    text = "\n".join((*_blocks("ini"), *_blocks(""))).replace("%%", "%")
+    return [shlex.split(line.replace("'", "")) for line in re.findall(r"(?:^|bin/)batchone (.*)$", text, re.MULTILINE)]
+
+
+def test_every_command_of_the_page_is_there_with_its_options() -> None:
+    known, used = _commands(), _used()
+    assert {words[0] for words in used} == {"serve", "worker", "backup", "restore", "audit", "doctor"}
+    for words in used:
+        assert {word for word in words if word.startswith("--")} <= known[words[0]], words
+
+
+def test_every_unit_parses_and_says_what_starts_it() -> None:
+    units = []
+    for block in _blocks("ini"):
+        unit = configparser.ConfigParser(strict=False, interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(block)
+        units.append(unit)
+    assert [("Service" in unit, "Timer" in unit) for unit in units] == [(True, False)] * 3 + [(False, True)]
+    for unit in units[:3]:
+        assert unit["Service"]["User"] == "batchone"
+        assert unit["Service"]["UMask"] == "0077"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_itself_finds_no_fault_in_the_units(tmp_path: Path) -> None:
+    names = ("batchone-server.service", "batchone-worker@.service", "batchone-backup.service", "batchone-backup.timer")
+    for name, block in zip(names, _blocks("ini"), strict=True):
+        (tmp_path / name).write_text(block.replace("/opt/batchone/bin/batchone", "/bin/true"))
+    asked = [tmp_path / name.replace("@", "@1") for name in names]
+    (tmp_path / "batchone-worker@1.service").symlink_to(tmp_path / "batchone-worker@.service")
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *asked], capture_output=True, text=True, timeout=60)
+    assert not [line for line in done.stderr.splitlines() if str(tmp_path) in line or "batchone" in line], done.stderr
+
+
+def test_the_settings_of_the_page_are_toml() -> None:
+    (block,) = _blocks("toml")
+    assert set(tomllib.loads(block)) == {"engine", "retention"}
