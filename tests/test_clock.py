@@ -153,6 +153,34 @@ def test_the_whole_plan_against_draws_of_the_same_spreads() -> None:
     assert (due - last).total_seconds() == pytest.approx(float(np.quantile(total, 0.95)), rel=0.01)
 
 
+def test_what_it_tells_comes_true_in_a_workshop_that_is_not_log_normal() -> None:
+    """400 cases teach, 2,000 others are told of: as many are on time as told, within two standard errors and 0.02."""
+    random = np.random.default_rng(11)
+
+    def workshop(count: int) -> dict[str, np.ndarray]:
+        night = np.where(random.random(count) < 0.1, random.uniform(8.0, 14.0, count), 0.0)
+        legs = {"slice": 0.001, "package": 0.001, QUEUE: 1.0 + random.pareto(2.0, count), PRINT: random.gamma(9.0, 0.3, count)}
+        legs |= {"post-processing": random.uniform(1.0, 3.0, count), "inspection": random.weibull(1.5, count) * 0.6}
+        legs |= {"sterilisation": random.uniform(2.5, 5.5, count), "transport": random.gamma(12.0, 0.2, count) + night}
+        return {leg: np.broadcast_to(hours, count) for leg, hours in legs.items()}
+
+    made = clock([one for leg, hours in workshop(400).items() for one in taught(leg, hours.tolist())], print_fails=0.0)
+    total_h = sum(workshop(2000).values())
+    due_h = random.uniform(8.0, 40.0, 2000)
+    told = np.array(
+        [made.forecast(ABOUT, NOW + dt.timedelta(hours=h), NOW, over=over(REVIEW), since=NOW).probability for h in due_h]
+    )
+    came = total_h <= due_h
+    for low, high in ((0.2, 0.8), (0.9, 1.0)):
+        within = (told > low) & (told <= high)
+        error = 2.0 * math.sqrt(float((told * (1.0 - told))[within].sum())) / within.sum()
+        assert within.sum() > 100
+        assert abs(float(told[within].mean() - came[within].mean())) < error + 0.02
+    assert float(((told - came) ** 2).mean()) < 0.5 * float(
+        came.mean() * (1.0 - came.mean())
+    )  # the Brier score of always one share
+
+
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_an_approval_just_before_the_last_safe_time_is_safe_and_just_after_it_is_not(level: float) -> None:
     made, due = clock(level=level), NOW + dt.timedelta(hours=50)

@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from batchone.pipeline import disk
+from batchone.pipeline.cli import app
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import read_chain
 from batchone.pipeline.job.key_file import is_protected
@@ -33,6 +35,7 @@ from batchone.pipeline.job.signature import (
     verify_approval,
     write_allowed_signers,
 )
+from batchone.pipeline.order import Order, order_text
 from batchone.pipeline.values import Approval
 
 MESSAGE = b"0123  job.json\n"
@@ -284,6 +287,17 @@ def test_without_a_passphrase_or_a_terminal_nothing_is_signed(tmp_path: Path, mo
         with pytest.raises(MachineError, match="wants its passphrase") as caught:
             approval_key(tmp_path, "a")
     assert f"${VARIABLE}" in caught.value.hint
+
+
+def test_a_run_that_is_to_be_approved_asks_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    order = Order(case="c-1", device="anatomical-model", side="midline", process="pa12-sls", machine="sim-01", due=TIME)
+    (tmp_path / "order.toml").write_text(order_text(order))
+    flags = ["--study", str(tmp_path / "study"), "--out", str(tmp_path / "site"), "--approve-as", "a"]
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "order.toml"), *flags])
+    assert isinstance(done.exception, MachineError)
+    assert "wants its passphrase" in str(done.exception)
+    assert not (tmp_path / "site").exists()
 
 
 @pytest.mark.parametrize(("typed", "told"), [((EIGHT, EIGHT), ""), ((EIGHT, "another1"), "differ"), (("seven77",), "at least 8")])
