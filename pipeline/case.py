@@ -396,6 +396,47 @@ def return_case(case: CaseFolder, *, who: str, why: str) -> None:
         _event(case, who, f"returned: {why}", meaning="not released")
 
 
+def reject_case(case: CaseFolder, *, who: str, why: str) -> None:
+    """Record that a reviewer ended the case: no device is made of it."""
+    with case.locked():
+        when = dt.datetime.now(dt.UTC).isoformat()
+        append_event(case.path / "events.jsonl", who=who, what=f"rejected: {why}", when=when, meaning="not released, ended")
+
+
+def sign_case(site: Path, case_id: str, *, who: str, device: str) -> Approval:
+    """Sign the approval of the CheckedDevice of a digest, as the person has seen it, and go no further: the next run does.
+
+    Returns the approval that counts: an earlier one of the same device where there is one.
+
+    Raises
+    ------
+    InputError
+        The case has no checked device, another one than was seen, or a level that nobody confirmed.
+    CheckFailed, MachineError
+        The device breaks a requirement that nobody waived; another process works on the case, or a key cannot be used.
+    """
+    case = CaseFolder(case_folder(site, case_id))
+    with case.locked(), in_stage(case_id, "review"):
+        record, named = case.record("check"), case.record("segment")
+        found = None if record is None else record["value_digest"]
+        if found != device:
+            raise InputError(
+                f"the device that was seen is {device[:12]}, that of the case is {(found or 'none')[:12]}",
+                hint="look at it again",
+            )
+        told = [] if named is None else named["findings"]["$tuple"]
+        if any(f["check"] == LEVEL_CONFIRMED and f["verdict"] == "fail" for f in told):
+            raise InputError("nobody has confirmed the level", hint="confirm it with `batchone segment CASE --level`")
+        inputs = Inputs()
+        inputs.give_lazily("CheckedDevice", lambda: case.load("check"), device)
+        waivers = waivers_of(case, device, site / "keys")
+        _require_release(inputs["CheckedDevice"], waivers, case_id)
+        stage = next(stage for stage in STAGES if stage.kind == "gate")
+        approval = _gate(case, stage, inputs, waivers, who, False, site)
+    assert approval is not None
+    return approval
+
+
 def _event(
     case: CaseFolder, who: str, what: str, *, meaning: str = "", digest: str = "", when: dt.datetime | None = None
 ) -> None:

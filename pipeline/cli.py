@@ -16,6 +16,7 @@ from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
 from batchone.pipeline.commands.return_job import return_job
+from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.errors import BatchoneError, OrderError
@@ -316,6 +317,7 @@ def doctor(warm: Annotated[bool, typer.Option("--warm", help="Compile and cache 
 
 
 order_app.command("new")(order_new)
+app.command("serve")(serve)
 for _function, _name in ((submit, "submit"), (receive, "receive"), (status, "status"), (return_job, "return"), (nest, "nest")):
     app.command(_name)(_function)
 

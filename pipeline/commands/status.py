@@ -24,8 +24,8 @@ _JOB = "job"  # folder of the last stage, whose name is package
 class Status:
     """Where a case is.
 
-    ``status`` is in-inbox, awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned, done
-    or refused.
+    ``status`` is in-inbox, awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned,
+    rejected, done or refused.
     ``stages`` holds the seconds of each stage whose result is there; ``refusals`` the parcels of this case that were refused.
     """
 
@@ -130,11 +130,13 @@ def _of_folder(case: str, folder: Path, refusals: tuple[Refusal, ...]) -> Status
     }
     parcel = _read(folder / "parcel.json") or {}
     job = _job(folder, records)
-    returned = _returned(folder)
+    returned, rejected = _answered(folder, "returned: "), _answered(folder, "rejected: ")
     if _awaits_level(records.get("segment", {})):
         state, job = "awaiting-level", None  # a job that is there was made before
     elif job is not None:
         state = "done"
+    elif rejected is not None:
+        state = "rejected"
     elif returned is not None:
         state = "returned"
     elif not records:
@@ -153,7 +155,7 @@ def _of_folder(case: str, folder: Path, refusals: tuple[Refusal, ...]) -> Status
         job,
         parcel.get("images"),
         tuple(parcel.get("warnings", ())),
-        returned,
+        returned or rejected,
         refusals,
     )
 
@@ -196,8 +198,8 @@ def _fails(record: dict[str, Any]) -> bool:
     return any(item.get("verdict") == "fail" for item in items)
 
 
-def _returned(folder: Path) -> str | None:
-    """Why the reviewer sent the device back, where that is the last thing that happened."""
+def _answered(folder: Path, answer: str) -> str | None:
+    """Why the reviewer sent the device back or ended the case, where that is the last thing that happened."""
     try:
         lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
         events = (json.loads(line) for line in reversed(lines))
@@ -205,4 +207,4 @@ def _returned(folder: Path) -> str | None:
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return None
     what = str(last.get("what", ""))
-    return what.removeprefix("returned: ") if what.startswith("returned: ") else None
+    return what.removeprefix(answer) if what.startswith(answer) else None
