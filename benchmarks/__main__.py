@@ -7,5 +7,17 @@ import sys
 
 if __name__ == "__main__":
     truth = ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating")
-    for name in (*truth, "segmentation", "intake", "speed", "slicing", "orientation", "nesting", "fff", "guide", "checks"):
+    for name in (
+        *truth,
+        "segmentation",
+        "intake",
+        "speed",
+        "slicing",
+        "orientation",
+        "nesting",
+        "fff",
+        "guide",
+        "checks",
+        "serve",
+    ):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -2,7 +2,8 @@
 
 Every client has a connection of its own and asks for one of the cases each ``--every`` seconds, at a moment of its own; the time
 counts from the first byte sent to the last byte read. The parcel is random bytes: the intake refuses it at the end, in a process
-of its own that is not counted. Memory is that of the server's process (VmRSS before, VmHWM after).
+of its own that is not counted. Memory is that of the server's process (VmRSS before, VmHWM after). Computing is that of the
+server's process for the answers alone, before the upload: it says what a busy machine's times do not.
 
     python -m benchmarks.serve [--clients 500] [--cases 200] [--every 2] [--seconds 30] [--megabytes 500]
 """
@@ -23,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.events import append_event
@@ -51,10 +53,15 @@ def main() -> None:
                 _figures(server.pid, port, token, options)
             finally:
                 server.terminate()
+                server.wait()
 
 
 def _figures(pid: int, port: int, token: str, options: argparse.Namespace) -> None:
-    asyncio.run(_clients(port, token, options.cases, clients=20, every_s=0.1, seconds=2.0))  # every case was read once
+    asyncio.run(_clients(port, token, options.cases, options.cases, every_s=1.0, seconds=2.0))  # every case was read once
+    computed_s = _computed_s(pid)
+    alone = asyncio.run(_clients(port, token, options.cases, options.clients, options.every, options.seconds / 3))
+    computed_s = _computed_s(pid) - computed_s
+    print(f"computing: {computed_s / len(alone) * 1e3:.2f} ms for an answer, {len(alone)} answers")
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     before_mb = _memory_mb(pid, "VmRSS:")
     uploaded: list[float] = []
@@ -99,9 +106,15 @@ def _port(server: subprocess.Popen[str]) -> int:
     assert server.stderr is not None
     for line in server.stderr:
         if '"listening"' in line:
-            threading.Thread(target=server.stderr.read, daemon=True).start()
+            threading.Thread(target=_drain, args=(server.stderr,), daemon=True).start()
             return int(json.loads(line)["address"].rsplit(":", 1)[1])
     raise SystemExit("the server did not start")
+
+
+def _drain(lines: IO[str]) -> None:
+    """Read the log until the server ends, so that it never waits for us."""
+    for _ in lines:
+        pass
 
 
 async def _clients(port: int, token: str, cases: int, clients: int, every_s: float, seconds: float) -> list[float]:
@@ -149,6 +162,11 @@ def _upload(port: int, token: str, megabytes: int) -> float:
 
 def _blocks(seed: bytes, count: int) -> Iterator[bytes]:
     return (number.to_bytes(8) + seed for number in range(count))
+
+
+def _computed_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(pid: int, name: str) -> float:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from batchone.pipeline.errors import BatchoneError, InputError
 from batchone.pipeline.intake.inbox import Inbox
-from batchone.pipeline.serve.child import in_child, take_in
+from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.edge import Edge
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
@@ -46,7 +46,7 @@ def make_app(services: Services, *, https: bool = False) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (sign_in, people, uploads, case_routes, operations):
+    for module in (case_routes, uploads, sign_in, people, operations):
         app.include_router(module.router)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)
@@ -78,7 +78,7 @@ async def _take_in(services: Services) -> None:
         waiting = [path.stem for path in Inbox(services.site).waiting()]
         for digest in sorted(waiting, key=lambda digest: digest in failed):
             try:
-                await in_child(take_in, services.site, digest)
+                await in_child("take-in", services.site, digest=digest)
             except InputError as error:
                 _log.warning("parcel refused", extra={"fields": {"parcel": digest[:12], "kind": type(error).__name__}})
             except BatchoneError as error:

@@ -102,12 +102,16 @@ def require_own_page(request: Request, *, absent: bool = False) -> None:
         raise Refusal(403, "Origin is not that of this server", hint=f"send Origin: {own}")
 
 
-def _actor(request: Request) -> Actor:
+async def _actor(request: Request) -> Actor:  # both are async: others would each take a thread
     found: Actor = request.state.actor
     return found
 
 
+async def _parts(request: Request) -> Services:
+    return services_of(request)
+
+
 Who = Annotated[Actor, Depends(_actor)]
 """Who asks, in the arguments of a route."""
-Parts = Annotated[Services, Depends(services_of)]
+Parts = Annotated[Services, Depends(_parts)]
 """The parts of the server, in the arguments of a route."""

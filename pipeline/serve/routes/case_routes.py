@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
 from batchone.pipeline.order import Model
 from batchone.pipeline.serve.cases import CASE_ID, released, visible
-from batchone.pipeline.serve.child import approve, in_child, reject, send_back
+from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.download import zipped
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who, identified
 from batchone.pipeline.serve.passwords import MOST_CHARACTERS
@@ -184,17 +184,13 @@ async def review(case: CaseId, given: Answer, request: Request, who: Who, parts:
     if given.answer != "approve" and not given.reason.strip():
         raise Refusal(422, "the reason is empty", hint="say what is wrong with the device")
     try:
-        if given.answer == "approve":
-            by = await in_child(approve, parts.site, case, who=who.name, device=given.device)
-            return Answered(answer="approve", by=by)
-        await in_child(
-            send_back if given.answer == "return" else reject, parts.site, case, who=who.name, why=given.reason.strip()
-        )
+        what = {"device": given.device} if given.answer == "approve" else {"why": given.reason.strip()}
+        by = await in_child(given.answer, parts.site, case=case, who=who.name, **what)
     except (InputError, CheckFailed) as error:
         raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:
         raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
-    return Answered(answer=given.answer, by=who.name)
+    return Answered(answer=given.answer, by=by)
 
 
 def _json(body: bytes) -> Response:
