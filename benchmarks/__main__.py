@@ -19,5 +19,6 @@ if __name__ == "__main__":
         "guide",
         "checks",
         "clock",
+        "serve",
     ):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -332,6 +332,12 @@ def return_case(case: CaseFolder, *, who: str, why: str) -> None:
         record_event(case, who, f"returned: {why}", meaning="not released")
 
 
+def reject_case(case: CaseFolder, *, who: str, why: str) -> None:
+    """Record that a reviewer ended the case: no device is made of it."""
+    with case.locked():
+        record_event(case, who, f"rejected: {why}", meaning="not released, ended")
+
+
 def _told(case: CaseFolder, what: str, digest: str) -> bool:
     """Whether the events of a case say that this came to be."""
     path = case.path / "events.jsonl"

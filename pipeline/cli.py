@@ -19,6 +19,7 @@ from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
 from batchone.pipeline.commands.return_job import return_job
+from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.commands.worker import worker
@@ -320,6 +321,7 @@ for _function, _name in (
     (return_job, "return"),
     (nest, "nest"),
     (worker, "worker"),
+    (serve, "serve"),
     (cases, "cases"),
     (audit, "audit"),
     (backup, "backup"),

@@ -113,6 +113,13 @@ class Retention(Model):
     case_days: AgeDays | None = None
 
 
+class ServerSettings(Model):
+    """What ``batchone serve`` lets one hospital have under way: uploads that are not yet cases, their number and their bytes."""
+
+    open_uploads_per_hospital: Annotated[int, Field(ge=1, le=10_000)] = 20
+    open_bytes_per_hospital: Annotated[int, Field(ge=1_000_000, le=10**15)] = 20_000_000_000
+
+
 class SiteSettings(Model):
     """Everything that a site may set; ``people``: the roles of those who review, by the names that they sign with."""
 
@@ -121,6 +128,7 @@ class SiteSettings(Model):
     segmentation: Segmentation = Segmentation()
     engine: EngineSettings = EngineSettings()
     clock: ClockSettings = ClockSettings()
+    server: ServerSettings = ServerSettings()
     people: dict[Code, Annotated[tuple[Role, ...], Field(strict=False, min_length=1)]] = Field(default_factory=dict)
 
 

@@ -179,7 +179,7 @@ def _read(line: bytes) -> tuple[Event, str] | None:
         return None
     if not isinstance(tree, dict) or set(tree) != {*_KEYS, "previous"} or not all(isinstance(v, str) for v in tree.values()):
         return None
-    return Event(*(tree[key] for key in _KEYS), head=_sha256(line)), tree["previous"]
+    return Event(**{key: tree[key] for key in _KEYS}, head=_sha256(line)), tree["previous"]
 
 
 def _sha256(data: bytes) -> str:

@@ -45,8 +45,19 @@ def reset_peak() -> None:
 
 def peak_mb() -> float:
     """Peak resident memory since the last reset, MB; since the start of the process where it cannot be reset."""
+    found = _of_status("VmHWM:")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB if found is None else found
+
+
+def resident_mb() -> float:
+    """Resident memory now, MB; its peak where the system does not tell."""
+    found = _of_status("VmRSS:")
+    return peak_mb() if found is None else found
+
+
+def _of_status(name: str) -> float | None:
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(name):
                 return float(line.split()[1]) / _MB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB
+    return None

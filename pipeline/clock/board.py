@@ -22,7 +22,7 @@ RED_BELOW = 0.5  # more likely late than on time
 _HOUR_S = 3600.0
 
 _ACTS = {"awaiting-order": "sender", "check-failed": "engineer", "awaiting-approval": "engineer", "awaiting-level": "engineer"}
-_ACTS |= {"returned": "engineer", "received": "us", "in-progress": "us"}
+_ACTS |= {"returned": "engineer", "failed": "engineer", "received": "us", "in-progress": "us"}
 _WAITS = {
     "awaiting-order": "an order",
     "received": "its first stage",
@@ -30,6 +30,8 @@ _WAITS = {
     "awaiting-approval": "an approval",
     "awaiting-level": "a person's word on which level is meant",
     "returned": "a changed device",
+    "failed": "what failed to be mended",
+    "rejected": "nothing",
     "queue": "a free machine",
 }
 

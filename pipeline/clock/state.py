@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from batchone.pipeline.clock.walk import Walked, walk
 from batchone.pipeline.findings import LEVEL_CONFIRMED
 
 _TO_THE_ARCHIVE = "batchone return"  # who in the events of a job that was sent to the archive: the case is as it was
-_RETURNED = "returned: "
+_ANSWERS = ("returned", "rejected")
+_FAILED = re.compile(r"[a-z]+ failed: (.*)", re.DOTALL)
 _ANEW = {  # what is ahead again of a device that is not to be as it is, or whose level may be another
     "returned": "design",
+    "rejected": "design",
     "check-failed": "design",
     "awaiting-level": "plan",
     "awaiting-approval": REVIEW,
@@ -27,7 +30,8 @@ _ANEW = {  # what is ahead again of a device that is not to be as it is, or whos
 class Standing:
     """Where a case stands.
 
-    ``state`` is awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned or done.
+    ``state`` is awaiting-order, received, in-progress, failed, check-failed, awaiting-approval, awaiting-level, returned, rejected or
+    done. ``returned``: why the reviewer sent the device back or ended the case, or why a stage failed.
     ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began.
     """
 
@@ -67,23 +71,25 @@ def standing(files: CaseFiles, now: dt.datetime) -> Standing:
 
 
 def _state(files: CaseFiles) -> tuple[str, Path | None, str | None]:
-    """State, job folder, and why the reviewer sent the device back."""
-    records, job, returned = files.records, _job(files), _returned(files)
+    """State, job folder, and the reason of a person's answer or of a failure."""
+    records, job, last = files.records, _job(files), _last(files)
+    answer, _, why = last.partition(": ")
+    failed = _FAILED.fullmatch(last)
     if _fails(records.get("segment", {}), LEVEL_CONFIRMED):
-        state, job = "awaiting-level", None  # a job that is there was made before
-    elif job is not None:
-        state = "done"
-    elif returned is not None:
-        state = "returned"
-    elif not records:
-        state = "received" if (files.folder / "order.toml").is_file() else "awaiting-order"
-    elif "check" not in records:
-        state = "in-progress"
-    elif _fails(records["check"]):
-        state = "check-failed"
-    else:
-        state = "in-progress" if _approved(records) else "awaiting-approval"
-    return state, job, returned
+        return "awaiting-level", None, None  # a job that is there was made before
+    if job is not None:
+        return "done", job, None
+    if answer in _ANSWERS:
+        return answer, None, why
+    if "check" in records and _fails(records["check"]):
+        return "check-failed", None, None
+    if failed is not None:
+        return "failed", None, failed[1]
+    if not records:
+        return "received" if (files.folder / "order.toml").is_file() else "awaiting-order", None, None
+    if "check" not in records or _approved(records):
+        return "in-progress", None, None
+    return "awaiting-approval", None, None
 
 
 def _approved(records: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -118,7 +124,6 @@ def _fails(record: Mapping[str, Any], check: str | None = None) -> bool:
     return any(item.get("verdict") == "fail" and check in (None, item.get("check")) for item in items)
 
 
-def _returned(files: CaseFiles) -> str | None:
-    """Why the reviewer sent the device back, where that is the last thing that happened."""
-    last = next((one.what for one in reversed(files.events) if one.who != _TO_THE_ARCHIVE), "")
-    return last.removeprefix(_RETURNED) if last.startswith(_RETURNED) else None
+def _last(files: CaseFiles) -> str:
+    """The last thing that happened to the case itself."""
+    return next((one.what for one in reversed(files.events) if one.who != _TO_THE_ARCHIVE), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,17 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from batchone.pipeline.errors import BatchoneError, SeriesError
+from batchone.pipeline.errors import BatchoneError, OrderError, SeriesError
 
 if TYPE_CHECKING:
+    from batchone.pipeline.hospital.parcel import Parcel
     from batchone.pipeline.hospital.sendable import Advice
+    from batchone.pipeline.hospital.upload import Server
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What ``batchone submit`` reports. ``folder`` is the case at the site; None while the parcel waits in the inbox."""
+    """What ``batchone submit`` reports. ``folder`` is the case at the site; None at a server's."""
 
     case: str
     status: str
@@ -53,11 +56,14 @@ class Submission:
 def submit(
     order: Annotated[Path, typer.Argument(help="The order (TOML).")],
     study: Annotated[Path, typer.Argument(help="DICOM folder or zip.")],
-    to: Annotated[Path, typer.Option("--to", help="The site's folder.")],
+    to: Annotated[
+        str, typer.Option("--to", help="The site: https://NAME of its server (token in $BATCHONE_TOKEN), or its folder.")
+    ],
     keep: Annotated[
         Path | None,
         typer.Option("--keep", help="The hospital's own folder; default $BATCHONE_HOSPITAL, else ./batchone-hospital."),
     ] = None,
+    tls_ca: Annotated[Path | None, typer.Option("--tls-ca", help="Authority (PEM) of the server's certificate.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")
     ] = False,
@@ -67,7 +73,7 @@ def submit(
 
     try:
         with _shown() as progress:
-            done = submit_study(order, study, to=to, keep=keep_folder(keep), progress=progress)
+            done = submit_study(order, study, to=_destination(to, tls_ca), keep=keep_folder(keep), progress=progress)
     except BatchoneError as error:
         if as_json:
             told = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
@@ -86,13 +92,26 @@ def submit(
         typer.echo(f"Case folder: {done.folder}")
 
 
-def submit_study(order: Path, study: Path, *, to: Path, keep: Path, progress: Progress) -> Submission:
+def _destination(to: str, authority: Path | None) -> Path | Server:
+    from batchone.pipeline.hospital.tls import client_tls
+    from batchone.pipeline.hospital.upload import TOKEN_VARIABLE, Server, is_url, require_server
+
+    if not is_url(to):
+        if authority is not None:
+            raise OrderError("--tls-ca is for a server, --to is a folder", hint="leave it out")
+        return Path(to)
+    server = Server(to, os.environ.get(TOKEN_VARIABLE, ""), client_tls(None, None, authority))
+    require_server(server)
+    return server
+
+
+def submit_study(order: Path, study: Path, *, to: Path | Server, keep: Path, progress: Progress) -> Submission:
     """Check, de-identify, pack and deliver; then let the site's intake take the parcel in.
 
     Parameters
     ----------
     to
-        The site's folder.
+        The site's folder, or its server: then the scan is judged by the limits of the family, and by those of the site there.
     keep
         The hospital's folder.
     progress
@@ -105,12 +124,10 @@ def submit_study(order: Path, study: Path, *, to: Path, keep: Path, progress: Pr
         the site refuses, a disk is full.
     """
     from batchone.design.families import load_families
-    from batchone.pipeline.config import protocol_at, read_site_settings
+    from batchone.pipeline.config import SiteSettings, protocol_at, read_site_settings
     from batchone.pipeline.errors import in_stage
-    from batchone.pipeline.hospital.deliver import deliver
     from batchone.pipeline.hospital.keep import Keep
     from batchone.pipeline.hospital.parcel import pack
-    from batchone.pipeline.intake.inbox import accept
     from batchone.pipeline.intake.make import admit
     from batchone.pipeline.intake.package import is_volume_file
     from batchone.pipeline.markups.order_file import read_order_file
@@ -122,27 +139,49 @@ def submit_study(order: Path, study: Path, *, to: Path, keep: Path, progress: Pr
             raise SeriesError(
                 "a volume file has no headers to de-identify and no series to return to", hint="give the DICOM study"
             )
-        protocol = protocol_at(read_site_settings(to), families[read.device].limits.protocol)
+        settings = read_site_settings(to) if isinstance(to, Path) else SiteSettings()
+        protocol = protocol_at(settings, families[read.device].limits.protocol)
         admit(study, protocol, on=read.due.date())
         measured = _measured(study)
         parcel = pack(
             study, Keep.open(keep), order=order, case=read.case, progress=lambda done, all_: progress("de-identify", done, all_)
         )
-        receipt = deliver(parcel, to, lambda done, all_: progress("deliver", done, all_))
-        taken = accept(to, receipt.place)
+        brought = _brought(parcel, to, lambda done, all_: progress("deliver", done, all_))
         parcel.path.unlink(missing_ok=True)  # the site has it whole; the same study makes the same parcel again
     return Submission(
         case=parcel.case,
-        status="received",
+        status=brought.status,
         parcel=parcel.digest,
         images=parcel.images,
         bytes=parcel.bytes,
-        resumed_at=receipt.resumed_at,
-        new=taken.new,
-        folder=taken.folder,
+        resumed_at=brought.resumed_at,
+        new=brought.new,
+        folder=brought.folder,
         left_out=dict(parcel.left_out),
         warnings=_joined(measured, parcel.advice),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    status: str
+    resumed_at: int
+    new: bool
+    folder: Path | None
+
+
+def _brought(parcel: Parcel, to: Path | Server, progress: Callable[[int, int], None]) -> _Brought:
+    if isinstance(to, Path):
+        from batchone.pipeline.hospital.deliver import deliver
+        from batchone.pipeline.intake.inbox import accept
+
+        receipt = deliver(parcel, to, progress)
+        taken = accept(to, receipt.place)
+        return _Brought("received", receipt.resumed_at, taken.new, taken.folder)
+    from batchone.pipeline.hospital.upload import upload
+
+    done = upload(parcel, to, progress)
+    return _Brought("received" if done.state == "taken" else "in-inbox", done.resumed_at, done.new, None)
 
 
 def _measured(study: Path) -> dict[str, str]:

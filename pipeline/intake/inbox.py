@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchone.design.families import load_families
 from batchone.pipeline.disk import reported, waited_for, write_bytes, write_over
@@ -47,12 +48,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A parcel that was refused: its digest, its case where that is known, and why."""
+    """A parcel that was refused: its digest, why, and where they are known its case and the hospital that sent it."""
 
     digest: str
     case: str | None
     reason: str
     hint: str
+    sender: str | None = None
 
 
 class Inbox:
@@ -64,11 +66,12 @@ class Inbox:
         self.incoming = self.folder / ".incoming"
         self.accepted = self.folder / "accepted"
         self.refused = self.folder / "refused"
+        self.senders = self.folder / "senders"
 
     def make(self) -> None:
         """Make the folders."""
         with reported("the site's inbox"):
-            for folder in (self.incoming, self.accepted, self.refused):
+            for folder in (self.incoming, self.accepted, self.refused, self.senders):
                 folder.mkdir(parents=True, exist_ok=True)
 
     def place(self, digest: str) -> Path:
@@ -79,17 +82,24 @@ class Inbox:
         """What remains of a parcel that was taken in."""
         return self.accepted / f"{digest}.json"
 
+    def announced(self, digest: str) -> Path:
+        """Who sends a parcel over the server, and how many bytes it has; there from its announcement until it is taken in."""
+        return self.senders / f"{digest}.json"
+
+    def sender(self, digest: str) -> str | None:
+        """The code of the hospital that sends a parcel; None when it came to the site's folder."""
+        found = _tree(self.announced(digest))
+        return None if found is None else str(found["sender"])
+
     def knows(self, digest: str) -> bool:
         """Whether the parcel waits here, or was taken in and its case is still there."""
         return self.place(digest).exists() or self.taken(digest) is not None
 
     def taken(self, digest: str) -> Path | None:
         """The case folder that a parcel became."""
-        try:
-            folder = self.cases / str(json.loads(self.mark(digest).read_text(encoding="utf-8"))["case"])
-        except FileNotFoundError:
-            return None
-        return folder if folder.is_dir() else None
+        found = _tree(self.mark(digest))
+        folder = None if found is None else self.cases / str(found["case"])
+        return folder if folder is not None and folder.is_dir() else None
 
     def waiting(self) -> tuple[Path, ...]:
         """The parcels that wait."""
@@ -97,11 +107,13 @@ class Inbox:
 
     def refusals(self) -> tuple[Refusal, ...]:
         """The parcels that were refused, and why."""
-        found = []
-        for path in sorted(self.refused.glob("*.json")):
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Refusal(path.stem, tree["case"], tree["reason"], tree["hint"]))
-        return tuple(found)
+        found = (self.refusal(path.stem) for path in sorted(self.refused.glob("*.json")))
+        return tuple(one for one in found if one is not None)
+
+    def refusal(self, digest: str) -> Refusal | None:
+        """Why a parcel was refused; None when it was not."""
+        tree = _tree(self.refused / f"{digest}.json")
+        return None if tree is None else Refusal(digest, tree["case"], tree["reason"], tree["hint"], tree.get("sender"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -155,22 +167,28 @@ def accept(site: Path, parcel: Path) -> Accepted:
                 raise damaged(f"has the digest {found[:12]}, its name says {digest[:12]}")
             with opened_parcel(parcel) as (opened, manifest):
                 case = manifest.case
-                accepted = _take(site, opened, manifest, digest)
+                accepted = _take(site, opened, manifest, digest, inbox.sender(digest))
         except InputError as error:
             error.case_id = error.case_id or case
             _refuse(inbox, parcel, case, error)
             raise
         with reported("the site's inbox"):
-            write_over(inbox.mark(digest), json.dumps({"case": accepted.case}).encode() + b"\n", mode=0o600)
+            write_over(
+                inbox.mark(digest),
+                json.dumps({"case": accepted.case, "sender": inbox.sender(digest)}).encode() + b"\n",
+                mode=0o600,
+            )
             (inbox.refused / f"{digest}.json").unlink(missing_ok=True)
             parcel.unlink()
+            inbox.announced(digest).unlink(missing_ok=True)
     return accepted
 
 
-def _take(site: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest: str) -> Accepted:
+def _take(site: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest: str, sender: str | None) -> Accepted:
     folder = site / "cases" / manifest.case
     if _waits_for_order(folder, manifest):
-        _add_order(folder, opened, manifest, digest)
+        _refuse_another(folder, sender)
+        _add_order(folder, opened, manifest, digest, sender)
         return Accepted(manifest.case, folder, new=True)
     if _exists(folder, digest):
         return Accepted(manifest.case, folder, new=False)
@@ -184,7 +202,7 @@ def _take(site: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest:
         if ORDER in manifest.entries:
             _check_order(staging / ORDER, manifest)
         _check_deidentified(staging, manifest)
-        write_bytes(staging / MANIFEST, _record(manifest, digest))
+        write_bytes(staging / MANIFEST, _record(manifest, digest, sender))
         when = dt.datetime.now(dt.UTC).isoformat()
         if ORDER in manifest.entries:
             append_event(staging / "events.jsonl", who="batchone", what="order received", when=when)
@@ -198,24 +216,40 @@ def _take(site: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest:
     return Accepted(manifest.case, folder, new=True)
 
 
-def _record(manifest: ParcelManifest, digest: str) -> bytes:
-    """What the case keeps of its parcel."""
-    return json.dumps({"digest": digest} | json.loads(manifest.text()), indent=1).encode() + b"\n"
+def _tree(path: Path) -> dict[str, Any] | None:
+    """A small JSON file of ours; None when it is not there."""
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return tree
+
+
+def _record(manifest: ParcelManifest, digest: str, sender: str | None) -> bytes:
+    """What the case keeps of its parcel, and the hospital that sent it where that is known."""
+    known = {"digest": digest} if sender is None else {"digest": digest, "sender": sender}
+    return json.dumps(known | json.loads(manifest.text()), indent=1).encode() + b"\n"
+
+
+def _refuse_another(folder: Path, sender: str | None) -> None:
+    """An order for a study that waits comes from the hospital that sent the study, where that is known."""
+    if (_tree(folder / MANIFEST) or {}).get("sender") not in (None, sender):
+        raise _there_already()
 
 
 def _waits_for_order(folder: Path, manifest: ParcelManifest) -> bool:
     """Whether the case is there without an order, with exactly the images of this parcel, which brings one."""
     if ORDER not in manifest.entries or (folder / ORDER).exists():
         return False
-    try:
-        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["entries"]
-    except FileNotFoundError:
+    found = _tree(folder / MANIFEST)
+    if found is None:
         return False
+    known = found["entries"]
     images = {name: entry.sha256 for name, entry in manifest.entries.items() if name != ORDER}
     return {name: entry["sha256"] for name, entry in known.items() if name != ORDER} == images
 
 
-def _add_order(folder: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest: str) -> None:
+def _add_order(folder: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest: str, sender: str | None) -> None:
     """Give the case its order; the order comes last, so that a crash before it is made good by the next try."""
     content = b"".join(read_entry(opened, ORDER, manifest.entries[ORDER]))
     part = folder / f".{ORDER}.part"
@@ -227,7 +261,7 @@ def _add_order(folder: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, 
             part.unlink()
             raise
         with reported("the case folder"):
-            write_over(folder / MANIFEST, _record(manifest, digest), mode=0o644)
+            write_over(folder / MANIFEST, _record(manifest, digest, sender), mode=0o644)
         when = dt.datetime.now(dt.UTC).isoformat()
         append_event(folder / "events.jsonl", who="batchone", what="order received", when=when, digest=digest)
         with reported("the case folder"):
@@ -258,13 +292,13 @@ def _exists(folder: Path, digest: str) -> bool:
     """Whether the case is there from this very parcel; refuses one that is there from anything else."""
     if not folder.exists():
         return False
-    try:
-        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["digest"]
-    except FileNotFoundError:
-        known = None
-    if known == digest:
+    if (_tree(folder / MANIFEST) or {}).get("digest") == digest:
         return True
-    raise InputError(
+    raise _there_already()
+
+
+def _there_already() -> InputError:
+    return InputError(
         "the case exists at the site with another order or study",
         hint="give the order a new case id, or change one parameter at the site with `batchone design CASE --set`",
     )
@@ -312,9 +346,10 @@ def _check_deidentified(staging: Path, manifest: ParcelManifest) -> None:
 def _refuse(inbox: Inbox, parcel: Path, case: str | None, error: InputError) -> None:
     digest = parcel.name.removesuffix(SUFFIX)
     with reported("the site's inbox"):
-        tree = {"case": case, "reason": str(error), "hint": error.hint}
+        tree = {"case": case, "reason": str(error), "hint": error.hint, "sender": inbox.sender(digest)}
         write_over(inbox.refused / f"{digest}.json", json.dumps(tree, indent=1).encode() + b"\n", mode=0o600)
         parcel.replace(inbox.refused / f"{digest}{SUFFIX}")
+        inbox.announced(digest).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

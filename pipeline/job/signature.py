@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import datetime as dt
 import hashlib
 import re
@@ -122,6 +123,23 @@ def approval_key(keys: Path, name: str, *, passphrase: str | None = None) -> Sit
         passphrase = approver_passphrase(keys, name)
     refuse_short(passphrase, name)
     return load_or_make_key(keys, stem, passphrase=passphrase)
+
+
+def change_approval_passphrase(keys: Path, name: str, old: str, new: str) -> None:
+    """Let another passphrase protect the key of an approver; nothing happens where there is no key, or ``old`` does not open it.
+
+    Raises
+    ------
+    MachineError
+        The key folder cannot be written.
+    """
+    path = keys / safe_name(APPROVAL_PREFIX + name)
+    if name == DEMONSTRATOR or not path.exists():
+        return
+    with contextlib.suppress(MachineError):  # a passphrase of its own: that one stays
+        key = private_key(path, old)
+        with reported(path.name):
+            write_over(path, private_bytes(key, new), mode=0o600)
 
 
 def approver_passphrase(keys: Path, name: str) -> str:

@@ -1,0 +1,113 @@
+"""The application: the routes behind the edge, the intake beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from batchone.pipeline.errors import BatchoneError, InputError
+from batchone.pipeline.intake.inbox import Inbox
+from batchone.pipeline.serve.child import in_child
+from batchone.pipeline.serve.edge import Edge
+from batchone.pipeline.serve.refusal import Refusal
+from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
+from batchone.pipeline.serve.services import Services
+
+_RETRY_S = 60.0  # after a failure of the site's disk or of ours, which a person may have cured
+_log = logging.getLogger(__name__)
+
+
+def make_app(services: Services, *, https: bool = False) -> FastAPI:
+    """The ASGI application of a site.
+
+    Parameters
+    ----------
+    services
+        What it works with; closed when the application ends.
+    https
+        Whether browsers reach it by TLS.
+    """
+    app = FastAPI(
+        title="batchone",
+        version=version("batchone"),
+        description="Parcels in, status and events, the reviewer's answers, released jobs out. Not a cleared medical device.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    for module in (case_routes, uploads, sign_in, people, operations):
+        app.include_router(module.router)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(Exception, _broken)
+    app.add_middleware(Edge, requests=services.requests, https=https)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    intake = asyncio.create_task(_take_in(services))
+    try:
+        yield
+    finally:
+        services.stopping.set()
+        intake.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await intake
+        services.store.close()
+
+
+async def _take_in(services: Services) -> None:
+    """Make cases of the parcels of the inbox, those that were left there first, one at a time, each in a process of its own."""
+    failed: set[str] = set()  # a parcel that fails for a reason of ours must not keep the others out
+    while True:
+        services.parcel_came.clear()
+        waiting = [path.stem for path in Inbox(services.site).waiting()]
+        for digest in sorted(waiting, key=lambda digest: digest in failed):
+            try:
+                await in_child("take-in", services.site, digest=digest)
+            except InputError as error:
+                _log.warning("parcel refused", extra={"fields": {"parcel": digest[:12], "kind": type(error).__name__}})
+            except BatchoneError as error:
+                failed.add(digest)
+                _log.error("parcel not taken in", extra={"fields": {"parcel": digest[:12], "kind": type(error).__name__}})
+            except Exception:  # noqa: BLE001 - the service loop: one parcel that shows a bug of ours must not end the intake
+                failed.add(digest)
+                _log.exception("parcel not taken in", extra={"fields": {"parcel": digest[:12]}})
+            else:
+                failed.discard(digest)
+                _log.info("parcel taken in", extra={"fields": {"parcel": digest[:12]}})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(services.parcel_came.wait(), _RETRY_S if failed else None)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, Refusal):
+        return JSONResponse(error.tree(), error.status, error.headers)
+    assert isinstance(error, HTTPException)
+    told = Refusal(error.status_code, str(error.detail), hint="GET /docs shows what there is")
+    return JSONResponse(told.tree(), error.status_code, error.headers)
+
+
+async def _not_valid(request: Request, error: Exception) -> JSONResponse:
+    """What is wrong, without the value: it may be a password."""
+    assert isinstance(error, RequestValidationError)
+    faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+    return JSONResponse(Refusal(422, faults, hint="GET /docs shows what is asked for").tree(), 422)
+
+
+async def _broken(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse(Refusal(500, "a bug of ours", hint="report it with the time of the request").tree(), 500)

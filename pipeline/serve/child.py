@@ -1,0 +1,92 @@
+"""What reads foreign files or loads much runs in a process of its own: it cannot take the server with it, nor fill its memory.
+
+The process gets one JSON document on its standard input and gives one on its standard output; it never outlives its task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, ProcessingError
+
+_KINDS = (InputError, CheckFailed, MachineError, ProcessingError)
+
+
+async def in_child(task: str, site: Path, **given: str) -> str:
+    """Do one of the tasks below in a new process.
+
+    Raises
+    ------
+    BatchoneError
+        What the task raises; ProcessingError when its process died.
+    """
+    command = (sys.executable, "-m", "batchone.pipeline.serve.child", task)
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    try:
+        said, _ = await process.communicate(json.dumps({"site": str(site), **given}).encode())
+    except asyncio.CancelledError:  # the server ends: what is half done is made anew, everything appears by rename
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise ProcessingError(f"{task} ended with code {process.returncode}", hint="try again; report it when it happens again")
+    told = json.loads(said)
+    for kind in _KINDS:
+        if told["kind"] == kind.__name__:
+            raise kind(told["message"], hint=told["hint"])
+    return str(told["value"])
+
+
+def take_in(site: Path, digest: str) -> str:
+    """Make a case of a parcel that waits in the inbox; see :func:`batchone.pipeline.intake.inbox.accept`. Returns its id."""
+    from batchone.pipeline.intake.inbox import Inbox, accept
+
+    return accept(site, Inbox(site).place(digest)).case
+
+
+def approve(site: Path, case: str, who: str, device: str, passphrase: str) -> str:
+    """Sign an approval; see :func:`batchone.pipeline.case_approval.sign_case`. Returns who signed the one that counts."""
+    from batchone.pipeline.case_approval import sign_case
+
+    return sign_case(site, case, who=who, device=device, passphrase=passphrase).name
+
+
+def send_back(site: Path, case: str, who: str, why: str) -> str:
+    """Return a case; see :func:`batchone.pipeline.case.return_case`."""
+    from batchone.pipeline.case import case_folder, return_case
+    from batchone.pipeline.store import CaseFolder
+
+    return_case(CaseFolder(case_folder(site, case)), who=who, why=why)
+    return who
+
+
+def reject(site: Path, case: str, who: str, why: str) -> str:
+    """Reject a case; see :func:`batchone.pipeline.case.reject_case`."""
+    from batchone.pipeline.case import case_folder, reject_case
+    from batchone.pipeline.store import CaseFolder
+
+    reject_case(CaseFolder(case_folder(site, case)), who=who, why=why)
+    return who
+
+
+TASKS: dict[str, Callable[..., str]] = {"take-in": take_in, "approve": approve, "return": send_back, "reject": reject}
+
+
+def main() -> None:
+    """Do the task that the command line names, with what the standard input gives."""
+    given = json.load(sys.stdin)
+    site = Path(given.pop("site"))
+    try:
+        told = {"kind": "", "value": TASKS[sys.argv[1]](site, **given)}
+    except BatchoneError as error:
+        kind = next(kind.__name__ for kind in (*_KINDS, BatchoneError) if isinstance(error, kind))
+        told = {"kind": kind, "message": str(error), "hint": error.hint}
+    json.dump(told, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Who may do what: one table of every route and the roles that may take it. A route that is not in it cannot be served."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Literal
+
+Role = Literal["hospital", "engineer", "approver", "cell", "admin"]
+ROLES: tuple[Role, ...] = ("hospital", "engineer", "approver", "cell", "admin")
+
+ANYONE: frozenset[str] = frozenset({"anyone"})  # also without signing in
+SIGNED_IN: frozenset[str] = frozenset(ROLES)
+API = "/api/v1"
+
+_READERS = frozenset({"hospital", "engineer", "approver", "cell"})
+_HOSPITAL = frozenset({"hospital"})
+_ADMIN = frozenset({"admin"})
+
+RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
+    {
+        ("GET", "/health/live"): ANYONE,
+        ("GET", "/health/ready"): ANYONE,
+        ("GET", "/docs"): ANYONE,
+        ("GET", f"{API}/openapi.json"): ANYONE,
+        ("GET", "/metrics"): _ADMIN,
+        ("POST", f"{API}/sign-in"): ANYONE,
+        ("POST", f"{API}/sign-out"): SIGNED_IN,
+        ("GET", f"{API}/me"): SIGNED_IN,
+        ("POST", f"{API}/me/password"): SIGNED_IN,
+        ("GET", f"{API}/tokens"): SIGNED_IN,
+        ("POST", f"{API}/tokens"): SIGNED_IN,
+        ("DELETE", f"{API}/tokens/{{token}}"): SIGNED_IN,
+        ("GET", f"{API}/accounts"): _ADMIN,
+        ("POST", f"{API}/accounts"): _ADMIN,
+        ("PATCH", f"{API}/accounts/{{name}}"): _ADMIN,
+        ("POST", f"{API}/uploads"): _HOSPITAL,
+        ("GET", f"{API}/uploads/{{digest}}"): _HOSPITAL,
+        ("PATCH", f"{API}/uploads/{{digest}}"): _HOSPITAL,
+        ("DELETE", f"{API}/uploads/{{digest}}"): _HOSPITAL,
+        ("GET", f"{API}/cases"): _READERS,  # a hospital its own, a cell the released ones
+        ("GET", f"{API}/cases/{{case}}"): _READERS,
+        ("GET", f"{API}/cases/{{case}}/events"): _READERS - {"cell"},
+        ("GET", f"{API}/cases/{{case}}/events/stream"): _READERS - {"cell"},
+        ("GET", f"{API}/cases/{{case}}/job"): _READERS,
+        ("POST", f"{API}/cases/{{case}}/review"): frozenset({"approver"}),
+    }
+)

@@ -1,0 +1,198 @@
+"""Cases: where they are, what happened, the reviewer's answer, the released job."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
+from batchone.pipeline.order import Model
+from batchone.pipeline.serve.cases import CASE_ID, released, visible
+from batchone.pipeline.serve.child import in_child
+from batchone.pipeline.serve.download import zipped
+from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who, identified
+from batchone.pipeline.serve.passwords import MOST_CHARACTERS
+from batchone.pipeline.serve.refusal import Refusal
+from batchone.pipeline.serve.rights import API
+from batchone.pipeline.serve.routes.sign_in import require_password
+from batchone.pipeline.serve.services import MOST_STREAMS, Services
+
+router = APIRouter(route_class=GuardedRoute)
+
+_LOOK_S = 0.5  # how often a stream looks for new events
+_BEAT_S = 15.0  # a comment this often keeps proxies from cutting a stream; then the right to it is looked at again
+CaseId = Annotated[str, Path(pattern=CASE_ID, description="The case's id.")]
+
+
+class CaseTold(Model):
+    """Where a case is; `status` as of `batchone status`, `stages` the seconds of each that is done, `job` the id of the released
+    job, `device` the digest of the checked device that a reviewer answers for.
+    """
+
+    case: str
+    status: str
+    stages: dict[str, float]
+    job: str | None
+    device: str | None
+    images: int | None
+    warnings: list[str]
+    returned: str | None
+
+
+class CaseList(Model):
+    """A page of cases, by id; `next` is where the next page begins, null on the last."""
+
+    cases: list[CaseTold]
+    next: str | None
+
+
+class Event(Model):
+    """What happened: who, what, when (UTC), the meaning of a signature, the digest of what it is about."""
+
+    who: str
+    what: str
+    when: str
+    meaning: str
+    digest: str
+
+
+class Answer(Model):
+    """A reviewer's answer on the device whose digest is `device`; signed by the password again. Return and reject give a
+    reason.
+    """
+
+    answer: Literal["approve", "return", "reject"]
+    device: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    reason: Annotated[str, Field(max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    password: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
+
+
+class Answered(Model):
+    """Whose answer counts: of two approvals of one device the first."""
+
+    answer: str
+    by: str
+
+
+@router.get(f"{API}/cases", response_model=CaseList)
+def cases(
+    who: Who,
+    parts: Parts,
+    status: Annotated[str | None, Query(max_length=64)] = None,
+    after: Annotated[str, Query(max_length=64, description="Begin after this id.")] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> Response:
+    """The cases that one may see: a hospital its own, a cell the released ones."""
+    bodies: list[bytes] = []
+    last = ""
+    for case in parts.cases.ids():
+        if case <= after:
+            continue
+        try:
+            view = parts.cases.view(case)
+        except Refusal:
+            continue  # it was removed meanwhile
+        if visible(view, who) and status in (None, view.status):
+            if len(bodies) == limit:
+                return _json(b'{"cases": [' + b", ".join(bodies) + b'], "next": ' + json.dumps(last).encode() + b"}")
+            bodies.append(view.body)
+            last = case
+    return _json(b'{"cases": [' + b", ".join(bodies) + b'], "next": null}')
+
+
+@router.get(f"{API}/cases/{{case}}", response_model=CaseTold)
+async def case_told(case: CaseId, who: Who, parts: Parts) -> Response:
+    """Where a case is."""
+    return _json(parts.cases.shown(case, who).body)
+
+
+@router.get(f"{API}/cases/{{case}}/events")
+def events(case: CaseId, who: Who, parts: Parts) -> list[Event]:
+    """What happened to a case, in order."""
+    parts.cases.shown(case, who)
+    return [Event(**event) for event in parts.cases.events(case)]
+
+
+@router.get(f"{API}/cases/{{case}}/events/stream", response_class=StreamingResponse)
+async def event_stream(
+    case: CaseId,
+    request: Request,
+    who: Who,
+    parts: Parts,
+    last_event_id: Annotated[int, Header(ge=0, le=2**31, description="Go on after this event.")] = 0,
+) -> StreamingResponse:
+    """What happened to a case, and what happens next, as server-sent events; `id` counts from 1."""
+    parts.cases.shown(case, who)
+    if parts.streams.locked():
+        raise Refusal(429, f"{MOST_STREAMS} streams are open, at most {MOST_STREAMS}", hint="ask for the events instead")
+    return StreamingResponse(_stream(case, request, parts, last_event_id), media_type="text/event-stream")
+
+
+async def _stream(case: str, request: Request, parts: Services, told: int) -> AsyncIterator[str]:
+    quiet_s, seen = 0.0, None
+    async with parts.streams:
+        while not parts.stopping.is_set():
+            now = parts.cases.events_stamp(case)
+            found = [] if now == seen else await run_in_threadpool(parts.cases.events, case)
+            seen = now
+            for number, event in enumerate(found[told:], start=told + 1):
+                yield f"id: {number}\nevent: case\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
+                quiet_s = 0.0
+            told = max(told, len(found))
+            if quiet_s >= _BEAT_S:
+                if not _still_allowed(request, case, parts):
+                    return
+                yield ": \n\n"
+                quiet_s = 0.0
+            await asyncio.sleep(_LOOK_S)
+            quiet_s += _LOOK_S
+
+
+def _still_allowed(request: Request, case: str, parts: Services) -> bool:
+    actor = identified(request, parts)
+    try:
+        return actor is not None and parts.cases.shown(case, actor) is not None
+    except Refusal:
+        return False
+
+
+@router.get(f"{API}/cases/{{case}}/job", response_class=StreamingResponse)
+def job(case: CaseId, who: Who, parts: Parts) -> StreamingResponse:
+    """The released job folder as a zip; for a cell without the clinical report."""
+    folder = released(parts.cases.shown(case, who))
+    headers = {"Content-Disposition": f'attachment; filename="{folder.name}.zip"'}
+    for_a_cell = not who.roles & {"hospital", "engineer", "approver"}
+    return StreamingResponse(zipped(folder, for_a_cell=for_a_cell), media_type="application/zip", headers=headers)
+
+
+@router.post(f"{API}/cases/{{case}}/review")
+async def review(case: CaseId, given: Answer, request: Request, who: Who, parts: Parts) -> Answered:
+    """A reviewer's answer, with the password again. It is signed and nothing more: whoever runs the case goes on from it."""
+    view = parts.cases.shown(case, who)
+    await run_in_threadpool(require_password, request, parts, who.name, given.password, status=403)
+    if view.status == "rejected":
+        raise Refusal(409, "the case was rejected", hint="a new order makes a new case")
+    if view.device != given.device:
+        raise Refusal(409, "the case has another device now than the one that was seen", hint="look at it again")
+    if given.answer != "approve" and not given.reason.strip():
+        raise Refusal(422, "the reason is empty", hint="say what is wrong with the device")
+    try:
+        signed = {"device": given.device, "passphrase": given.password}
+        what = signed if given.answer == "approve" else {"why": given.reason.strip()}
+        by = await in_child(given.answer, parts.site, case=case, who=who.name, **what)
+    except (InputError, CheckFailed) as error:
+        raise Refusal(409, str(error), hint=error.hint) from error
+    except BatchoneError as error:
+        raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
+    return Answered(answer=given.answer, by=by)
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,169 @@
+"""Cases at the server: status, events as they happen, the reviewer's signed answer, the released job on its way out."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+
+from batchone.pipeline.case import case_folder, reject_case
+from batchone.pipeline.case_approval import sign_case
+from batchone.pipeline.commands.status import case_status
+from batchone.pipeline.errors import InputError, MachineError
+from batchone.pipeline.events import append_event
+from batchone.pipeline.job.signature import verify_approval
+from batchone.pipeline.serve.rights import API
+from batchone.pipeline.store import CaseFolder
+
+
+def _sibling(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+site_server = _sibling("site_server")
+WHEN = "2026-01-01T00:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with site_server.serving(tmp_path_factory.mktemp("cases") / "site") as found:
+        yield found
+
+
+def test_what_is_told_follows_the_case_folder(server: Any) -> None:
+    folder = site_server.make_case(server.site, "follows")
+    told = server.ask("GET", f"{API}/cases/follows", "hospital").json()
+    assert (told["status"], told["job"], told["images"]) == ("awaiting-approval", None, 3)
+    assert told["device"] == CaseFolder(folder).record("check")["value_digest"]  # type: ignore[index]
+    append_event(folder / "events.jsonl", who="eva", what="returned: rim too thin", when=WHEN)
+    told = server.ask("GET", f"{API}/cases/follows", "hospital").json()
+    assert (told["status"], told["returned"]) == ("returned", "rim too thin")
+    site_server.make_case(server.site, "follows", released=True)
+    assert server.ask("GET", f"{API}/cases/follows", "hospital").json()["job"] == site_server.JOB
+    assert str(server.site) not in server.ask("GET", f"{API}/cases/follows", "engineer").text  # no path of the server
+    for case in ("page-1", "page-2", "page-3"):
+        site_server.make_case(server.site, case)
+    first = server.ask("GET", f"{API}/cases?after=page&limit=2", "engineer").json()
+    rest = server.ask("GET", f"{API}/cases?after={first['next']}&limit=2&status=awaiting-approval", "engineer").json()
+    assert [one["case"] for one in (*first["cases"], *rest["cases"])][:3] == ["page-1", "page-2", "page-3"]
+    assert rest["next"] is None
+
+
+def test_events_come_as_they_happen_and_go_on_after_the_last_one_seen(server: Any) -> None:
+    folder = site_server.make_case(server.site, "told")
+    stream = f"{server.url}{API}/cases/told/events/stream"
+
+    def happen() -> None:
+        append_event(folder / "events.jsonl", who="batchone", what="intake done", when=WHEN, digest="d")
+
+    with server.client.stream("GET", stream, headers=server.headers("hospital")) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found = []
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                found.append(json.loads(line[6:])["what"])
+                if len(found) == 1:
+                    threading.Timer(0.2, happen).start()
+                if len(found) == 2:
+                    break
+    assert found == ["study received", "intake done"]
+    with server.client.stream("GET", stream, headers=server.headers("hospital") | {"Last-Event-ID": "1"}) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "id: 2"
+    with (folder / "events.jsonl").open("ab") as opened:
+        opened.write(b'{"what": "half a li')  # being written
+    whole = server.ask("GET", f"{API}/cases/told/events", "engineer").json()
+    assert [event["what"] for event in whole] == ["study received", "intake done"]
+
+
+def test_a_released_job_is_a_zip_that_holds_its_sums_and_a_cell_gets_no_clinical_report(server: Any) -> None:
+    folder = site_server.make_case(server.site, "zipped", released=True) / "job" / site_server.JOB
+    whole = server.ask("GET", f"{API}/cases/zipped/job", "hospital")
+    assert whole.content == server.ask("GET", f"{API}/cases/zipped/job", "approver").content
+    with zipfile.ZipFile(io.BytesIO(whole.content)) as opened:
+        assert opened.testzip() is None
+        assert all(member.compress_type == zipfile.ZIP_STORED for member in opened.infolist())
+        names = {name.removeprefix(f"{site_server.JOB}/") for name in opened.namelist()}
+        assert names == {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        for line in opened.read(f"{site_server.JOB}/SHA256SUMS").decode().splitlines():
+            digest, name = line.split("  ")
+            assert hashlib.sha256(opened.read(f"{site_server.JOB}/{name}")).hexdigest() == digest
+    with zipfile.ZipFile(io.BytesIO(server.ask("GET", f"{API}/cases/zipped/job", "cell").content)) as opened:
+        left_out = names - {name.removeprefix(f"{site_server.JOB}/") for name in opened.namelist()}
+    assert left_out == {"clinical-report.pdf", "dicom/report.dcm"}
+    (folder / "build" / "layers.cli").write_bytes(bytes(699_999) + b"!")
+    with pytest.raises(httpx.RemoteProtocolError):
+        server.ask("GET", f"{API}/cases/zipped/job", "hospital")
+    site_server.make_case(server.site, "not-yet")
+    assert server.ask("GET", f"{API}/cases/not-yet/job", "hospital").status_code == 409
+
+
+def test_an_approver_signs_with_the_password_again_and_for_the_device_that_was_seen(server: Any) -> None:
+    folder = site_server.make_case(server.site, "reviewed")
+    path, device = f"{API}/cases/reviewed/review", CaseFolder(folder).record("check")["value_digest"]  # type: ignore[index]
+    answer = {"answer": "approve", "device": device, "password": site_server.PASSWORD}
+    assert server.ask("POST", path, "approver", json=answer | {"password": "wrong"}).status_code == 403
+    assert server.ask("POST", path, "approver", json=answer | {"device": "0" * 64}).status_code == 409
+    assert server.ask("POST", path, "approver", json=answer | {"answer": "return", "reason": " "}).status_code == 422
+    assert not (folder / "review").exists()
+    done = server.ask("POST", path, "approver", json=answer)
+    assert (done.status_code, done.json()) == (200, {"answer": "approve", "by": "approver"})
+    approval = CaseFolder(folder).load("review")
+    verify_approval(approval, server.site / "keys")
+    assert (approval.name, approval.digest, approval.demonstration) == ("approver", device, False)
+    assert not (folder / "slice").exists()  # signed, and nothing more
+    told = server.ask("GET", f"{API}/cases/reviewed/events", "engineer").json()
+    assert (told[-1]["who"], told[-1]["what"], told[-1]["digest"]) == ("approver", "approved", device)
+    assert (
+        sign_case(server.site, "reviewed", who="another", device=device, passphrase=site_server.PASSWORD).name == "approver"
+    )  # the first one counts
+    assert len(server.ask("GET", f"{API}/cases/reviewed/events", "engineer").json()) == len(told)
+
+
+def test_two_answers_at_once_and_answers_on_another_device_are_refused(server: Any) -> None:
+    folder = site_server.make_case(server.site, "twice")
+    device = CaseFolder(folder).record("check")["value_digest"]  # type: ignore[index]
+    with CaseFolder(folder).locked(), pytest.raises(MachineError, match="another process"):
+        sign_case(server.site, "twice", who="eva", device=device, passphrase=site_server.PASSWORD)
+    with pytest.raises(InputError, match="the device that was seen"):
+        sign_case(server.site, "twice", who="eva", device="0" * 64, passphrase=site_server.PASSWORD)
+    reject_case(CaseFolder(case_folder(server.site, "twice")), who="eva", why="not for this patient")
+    assert (case_status("twice", server.site).status, case_status("twice", server.site).returned) == (
+        "rejected",
+        "not for this patient",
+    )
+    answer = {"answer": "approve", "device": device, "password": site_server.PASSWORD}
+    refused = server.ask("POST", f"{API}/cases/twice/review", "approver", json=answer)
+    assert (refused.status_code, "rejected" in refused.text) == (409, True)
+
+
+def test_health_and_metrics_count_cases_and_requests(server: Any) -> None:
+    site_server.make_case(server.site, "counted", released=True)
+    assert server.ask("GET", "/health/ready").json() == {"status": "ok"}
+    text = server.ask("GET", "/metrics", "admin").text
+    assert text.endswith("# EOF\n")
+    lines = text.splitlines()
+    states = {line.split('"')[1]: int(line.split()[-1]) for line in lines if line.startswith("batchone_cases{")}
+    assert sum(states.values()) == len(list((server.site / "cases").iterdir()))
+    assert states["done"] >= 1
+    served = 'method="GET",route="/health/ready"'
+    assert f'batchone_request_seconds_bucket{{{served},le="+Inf"}} 1' in lines
+    assert f'batchone_requests_total{{{served},status="200"}} 1' in lines
+    assert not any("counted" in line for line in lines)
