@@ -150,7 +150,7 @@ def _hours(seconds: float) -> str:
 
 def _closed(files: CaseFiles, stands: Standing, now: dt.datetime) -> bool:
     unheard_of = PACKAGE in stands.over and not stands.reported and files.order is not None and files.order.due < now
-    return stands.leg is None or unheard_of
+    return stands.leg is None or stands.state == "rejected" or unheard_of
 
 
 def _place(one: Row) -> tuple[bool, dt.datetime, str]:

@@ -30,8 +30,8 @@ _ANEW = {  # what is ahead again of a device that is not to be as it is, or whos
 class Standing:
     """Where a case stands.
 
-    ``state`` is awaiting-order, received, in-progress, failed, check-failed, awaiting-approval, awaiting-level, returned, rejected or
-    done. ``returned``: why the reviewer sent the device back or ended the case, or why a stage failed.
+    ``state`` is awaiting-order, received, in-progress, failed, check-failed, awaiting-approval, awaiting-level, returned,
+    rejected or done. ``returned``: why the reviewer sent the device back or ended the case, or why a stage failed.
     ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began.
     """
 

@@ -25,6 +25,9 @@ def doctor(
     retention: Annotated[
         bool, typer.Option("--apply-retention", help="Remove what [retention] of site.toml says is kept no longer.")
     ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Forget the engine's tables; workers make them anew from the case folders.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")
     ] = False,
@@ -40,6 +43,8 @@ def doctor(
     checks = diagnose(warm=warm)
     if folder.is_dir():
         checks += diagnose_site(folder, now=now)
+        if rebuild:
+            checks += _rebuilt(folder)
         if retention:
             checks += _retention(folder, now)
     healthy = not any(check.state == "broken" for check in checks)
@@ -50,6 +55,13 @@ def doctor(
         typer.echo("\n".join(f"{'' if check.state == 'ok' else check.state + ': '}{check.line}" for check in checks))
     if not healthy:
         raise typer.Exit(5)
+
+
+def _rebuilt(site: Path) -> tuple[Check, ...]:
+    from batchone.pipeline.diagnosis import Check
+    from batchone.pipeline.engine.rebuild import rebuild
+
+    return (Check("engine", "ok", rebuild(site)),)
 
 
 def _retention(site: Path, now: dt.datetime) -> tuple[Check, ...]:
