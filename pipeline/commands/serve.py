@@ -30,6 +30,9 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Our TLS certificate (PEM).")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its key (PEM).")] = None,
     behind_proxy: Annotated[str | None, typer.Option("--behind-proxy", help=_PROXY)] = None,
+    worker: Annotated[
+        bool | None, typer.Option("--worker/--no-worker", help="Run the cases too; default where no [engine] database is set.")
+    ] = None,
     reset_admin: Annotated[bool, typer.Option("--reset-admin", help="Give admin a new one-time password first.")] = False,
 ) -> None:
     """Take parcels, tell status and events, take reviewers' answers, give released jobs; who may what is in /docs."""
@@ -45,7 +48,8 @@ def serve(
 
     folder = site or Path(os.environ.get("BATCHONE_SITE", "batchone-site"))
     tls = None if tls_cert is None or tls_key is None else server_tls(tls_cert, tls_key, None)
-    services = make_services(folder, settings=read_site_settings(folder).server, clock=time.time, origin=behind_proxy or "")
+    settings = read_site_settings(folder)
+    services = make_services(folder, settings=settings.server, clock=time.time, origin=behind_proxy or "")
     listening = _listen(host, port)
     scheme = "http" if tls is None else "https"
     own = f"{scheme}://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
@@ -55,7 +59,11 @@ def serve(
         typer.echo(f"  {behind_proxy or own}/docs shows how (POST /api/v1/sign-in, then POST /api/v1/me/password)", err=True)
     _log_json()
     config = uvicorn.Config(
-        make_app(services, https=tls is not None or behind_proxy is not None),
+        make_app(
+            services,
+            https=tls is not None or behind_proxy is not None,
+            worker=settings.engine.database is None if worker is None else worker,
+        ),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -17,6 +17,7 @@ from batchone.pipeline.errors import BatchoneError, InputError
 from batchone.pipeline.intake.inbox import Inbox
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.edge import Edge
+from batchone.pipeline.serve.embedded import keep_worker
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
 from batchone.pipeline.serve.services import Services
@@ -25,7 +26,7 @@ _RETRY_S = 60.0  # after a failure of the site's disk or of ours, which a person
 _log = logging.getLogger(__name__)
 
 
-def make_app(services: Services, *, https: bool = False) -> FastAPI:
+def make_app(services: Services, *, https: bool = False, worker: bool = False) -> FastAPI:
     """The ASGI application of a site.
 
     Parameters
@@ -34,6 +35,8 @@ def make_app(services: Services, *, https: bool = False) -> FastAPI:
         What it works with; closed when the application ends.
     https
         Whether browsers reach it by TLS.
+    worker
+        Whether a worker runs beside it, as long as it does.
     """
     app = FastAPI(
         title="batchone",
@@ -46,6 +49,7 @@ def make_app(services: Services, *, https: bool = False) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
+    app.state.worker = worker
     for module in (case_routes, uploads, sign_in, people, operations):
         app.include_router(module.router)
     app.add_exception_handler(Refusal, _refused)
@@ -59,14 +63,17 @@ def make_app(services: Services, *, https: bool = False) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    intake = asyncio.create_task(_take_in(services))
+    beside = [asyncio.create_task(_take_in(services))]
+    if app.state.worker:
+        beside.append(asyncio.create_task(keep_worker(services.site)))
     try:
         yield
     finally:
         services.stopping.set()
-        intake.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await intake
+        for task in beside:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         services.store.close()
 
 
