@@ -50,7 +50,7 @@ certificates = _sibling("certificates")
 @contextmanager
 def _started(*arguments: str) -> Iterator[tuple[int, str, str]]:
     """Process id, address and one-time password of a server in a process of its own."""
-    command = [sys.executable, "-m", "batchone.pipeline", "serve", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "batchone.pipeline", "serve", "--port", "0", "--no-worker", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         said = ""
