@@ -186,6 +186,17 @@ def test_workshop_events_end_their_legs_and_a_failed_print_queues_again(tmp_path
     assert not [one for one in last.walked.took if one.leg == "transport"], "nobody knows when it began"
 
 
+def test_where_nothing_is_sterilised_the_transport_follows_the_inspection(tmp_path: Path) -> None:
+    events = (("print started", at(-9)), ("print done", at(-6)), ("post-processing done", at(-5)), ("inspection done", at(-4)))
+    folder = case(tmp_path, "c-1", *released(-12), *events, due=at(9), stages=RELEASED)
+    assert rows(read_board(tmp_path, NOW))["c-1"].waits_for == "the end of sterilisation"
+    (tmp_path / "site.toml").write_text("[clock.process.guide-resin]\nsterilisation_h = 0.0\n")
+    assert rows(read_board(tmp_path, NOW))["c-1"].waits_for == "the end of transport"
+    append_event(folder / "events.jsonl", who="code-9", what="delivered", when=at(-1).isoformat())
+    (one,) = site_cases(tmp_path, NOW).cases
+    assert [took.value for took in one[1].walked.took if took.leg == "transport"] == [3 * 3600.0]
+
+
 @pytest.mark.parametrize(("seconds", "told"), [(SKEW_S, False), (SKEW_S + 1.0, True)])
 def test_an_event_of_the_future_is_left_out_and_told(tmp_path: Path, seconds: float, told: bool) -> None:
     ahead = NOW + dt.timedelta(seconds=seconds)

@@ -11,7 +11,7 @@ from typing import Literal
 from batchone.pipeline.clock.folder import CaseFiles, CaseReader
 from batchone.pipeline.clock.forecast import Clock, Forecast
 from batchone.pipeline.clock.history import History
-from batchone.pipeline.clock.legs import LEG, PACKAGE, REVIEW
+from batchone.pipeline.clock.legs import LEG, PACKAGE, REVIEW, STERILISATION
 from batchone.pipeline.clock.state import Standing, standing
 from batchone.pipeline.config import ClockSettings
 from batchone.pipeline.errors import BatchoneError
@@ -67,7 +67,7 @@ def read_site(
     """Read every case of a site and let the clock learn from all of them; ``reader`` remembers what it read before."""
     reader = reader or CaseReader()
     folders = sorted(path for path in (site / "cases").glob("[!.]*") if path.is_dir())
-    cases = tuple((files, standing(files, now)) for files in map(reader.read, folders))
+    cases = tuple((files, standing(files, now, _without(files, settings))) for files in map(reader.read, folders))
     history = History(one for _, stands in cases for one in stands.walked.took)
     kinds = _kinds({files.order.about.process for files, _ in cases if files.order is not None}, site)
     left_out = tuple((files.case, text) for files, stands in cases for text in stands.walked.left_out)
@@ -154,6 +154,12 @@ def _closed(files: CaseFiles, stands: Standing, now: dt.datetime) -> bool:
 def _place(one: Row) -> tuple[bool, dt.datetime, str]:
     when = one.last_safe_approval or one.due
     return when is None, when or dt.datetime.max.replace(tzinfo=dt.UTC), one.case
+
+
+def _without(files: CaseFiles, settings: ClockSettings) -> frozenset[str]:
+    """Legs that a site has none of for a process."""
+    hours = None if files.order is None else settings.process.get(files.order.about.process)
+    return frozenset({STERILISATION}) if hours is not None and hours.sterilisation_h == 0.0 else frozenset()
 
 
 def _kinds(processes: Iterable[str], site: Path) -> dict[str, str]:
