@@ -149,11 +149,13 @@ def test_closed_cases_are_left_out_and_counted(tmp_path: Path) -> None:
     case(tmp_path, "delivered", *released(-12), *delivered, due=at(1), stages=RELEASED)
     case(tmp_path, "unheard-of", *released(-30), due=at(-1), stages=RELEASED)
     case(tmp_path, "late", *released(-30), ("print started", at(-20)), due=at(-1), stages=RELEASED)
+    case(tmp_path, "ended", ("check done", at(-2)), ("rejected: no longer needed", at(-1)), due=at(9))
     shown = read_board(tmp_path, NOW)
-    assert ([one.case for one in shown.rows], shown.closed) == (["late"], 2)
+    assert ([one.case for one in shown.rows], shown.closed) == (["late"], 3)
     assert shown.rows[0].reason.startswith("due 1.0 h ago")
     everything = rows(read_board(tmp_path, NOW, closed=True))
     assert everything["delivered"].light == "green"
+    assert (everything["ended"].state, everything["ended"].reason) == ("rejected", "rejected: no longer needed")
     assert everything["delivered"].waits_for == "nothing"
 
 

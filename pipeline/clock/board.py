@@ -19,6 +19,7 @@ from batchone.slicer.profiles import load_process
 
 Light = Literal["green", "amber", "red", "none"]
 RED_BELOW = 0.5  # more likely late than on time
+REJECTED = "rejected"  # by the reviewer: the case has ended
 _HOUR_S = 3600.0
 
 _ACTS = {"awaiting-order": "sender", "check-failed": "engineer", "awaiting-approval": "engineer", "awaiting-level": "engineer"}
@@ -77,7 +78,7 @@ def read_site(
 def board(read: SiteCases, now: dt.datetime, *, closed: bool = False) -> tuple[tuple[Row, ...], int]:
     """The rows of a site, the one that must be approved first at the top, and how many closed cases are left out.
 
-    Closed are cases that were delivered, and released ones whose due time has passed without a word of the workshop.
+    Closed are cases that were delivered or rejected, and released ones whose due time has passed without a word of the workshop.
     """
     open_cases = [one for one in read.cases if closed or not _closed(*one, now)]
     rows = (row(files, stands, read.clock, now) for files, stands in open_cases)
@@ -87,6 +88,10 @@ def board(read: SiteCases, now: dt.datetime, *, closed: bool = False) -> tuple[t
 def row(files: CaseFiles, stands: Standing, clock: Clock, now: dt.datetime) -> Row:
     """One case on the board."""
     order, leg = files.order, stands.leg
+    if stands.state == REJECTED:
+        reason, due = f"rejected: {stands.returned}", None if order is None else order.due
+        device, process = (None, None) if order is None else (order.about.device, order.about.process)
+        return Row(files.case, device, process, REJECTED, leg, due, None, None, "none", reason, None, "nothing")
     waits = _WAITS.get(stands.state) or (_WAITS.get(leg, f"the end of {leg}") if leg else "nothing")
     who = _ACTS.get(stands.state) or (LEG[leg].who if leg else None)
     if order is None or (forecast := forecast_of(files, stands, clock, now)) is None:
@@ -148,7 +153,7 @@ def _hours(seconds: float) -> str:
 
 def _closed(files: CaseFiles, stands: Standing, now: dt.datetime) -> bool:
     unheard_of = PACKAGE in stands.over and not stands.reported and files.order is not None and files.order.due < now
-    return stands.leg is None or unheard_of
+    return stands.leg is None or stands.state == REJECTED or unheard_of
 
 
 def _place(one: Row) -> tuple[bool, dt.datetime, str]:

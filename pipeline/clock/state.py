@@ -14,12 +14,13 @@ from batchone.pipeline.clock.walk import Walked, walk
 from batchone.pipeline.findings import LEVEL_CONFIRMED
 
 _TO_THE_ARCHIVE = "batchone return"  # who in the events of a job that was sent to the archive: the case is as it was
-_RETURNED = "returned: "
+_RETURNED, _REJECTED = "returned: ", "rejected: "
 _ANEW = {  # what is ahead again of a device that is not to be as it is, or whose level may be another
     "returned": "design",
     "check-failed": "design",
     "awaiting-level": "plan",
     "awaiting-approval": REVIEW,
+    "rejected": REVIEW,
 }
 
 
@@ -27,7 +28,8 @@ _ANEW = {  # what is ahead again of a device that is not to be as it is, or whos
 class Standing:
     """Where a case stands.
 
-    ``state`` is awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned or done.
+    ``state`` is awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned, rejected
+    or done; ``returned`` says why the reviewer sent the device back or ended the case.
     ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began; ``without``
     are legs that there are none of.
     """
@@ -69,12 +71,15 @@ def standing(files: CaseFiles, now: dt.datetime, without: frozenset[str] = froze
 
 
 def _state(files: CaseFiles) -> tuple[str, Path | None, str | None]:
-    """State, job folder, and why the reviewer sent the device back."""
-    records, job, returned = files.records, _job(files), _returned(files)
+    """State, job folder, and why the reviewer sent the device back or ended the case."""
+    records, job = files.records, _job(files)
+    returned, rejected = _answered(files, _RETURNED), _answered(files, _REJECTED)
     if _fails(records.get("segment", {}), LEVEL_CONFIRMED):
         state, job = "awaiting-level", None  # a job that is there was made before
     elif job is not None:
         state = "done"
+    elif rejected is not None:
+        state = "rejected"
     elif returned is not None:
         state = "returned"
     elif not records:
@@ -85,7 +90,7 @@ def _state(files: CaseFiles) -> tuple[str, Path | None, str | None]:
         state = "check-failed"
     else:
         state = "in-progress" if _approved(records) else "awaiting-approval"
-    return state, job, returned
+    return state, job, returned or rejected
 
 
 def _approved(records: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -120,7 +125,7 @@ def _fails(record: Mapping[str, Any], check: str | None = None) -> bool:
     return any(item.get("verdict") == "fail" and check in (None, item.get("check")) for item in items)
 
 
-def _returned(files: CaseFiles) -> str | None:
-    """Why the reviewer sent the device back, where that is the last thing that happened."""
+def _answered(files: CaseFiles, answer: str) -> str | None:
+    """Why the reviewer sent the device back or ended the case, where that is the last thing that happened."""
     last = next((one.what for one in reversed(files.events) if one.who != _TO_THE_ARCHIVE), "")
-    return last.removeprefix(_RETURNED) if last.startswith(_RETURNED) else None
+    return last.removeprefix(answer) if last.startswith(answer) else None

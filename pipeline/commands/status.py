@@ -37,8 +37,8 @@ _NO_OUTLOOK: dict[str, Any] = {
 class Status:
     """Where a case is.
 
-    ``status`` is in-inbox, awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned, done
-    or refused.
+    ``status`` is in-inbox, awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned,
+    rejected, done or refused.
     ``stages`` holds the seconds of each stage whose result is there; ``refusals`` the parcels of this case that were refused.
     """
 
