@@ -149,11 +149,13 @@ def test_closed_cases_are_left_out_and_counted(tmp_path: Path) -> None:
     case(tmp_path, "delivered", *released(-12), *delivered, due=at(1), stages=RELEASED)
     case(tmp_path, "unheard-of", *released(-30), due=at(-1), stages=RELEASED)
     case(tmp_path, "late", *released(-30), ("print started", at(-20)), due=at(-1), stages=RELEASED)
+    case(tmp_path, "ended", ("check done", at(-2)), ("rejected: no longer needed", at(-1)), due=at(9))
     shown = read_board(tmp_path, NOW)
-    assert ([one.case for one in shown.rows], shown.closed) == (["late"], 2)
+    assert ([one.case for one in shown.rows], shown.closed) == (["late"], 3)
     assert shown.rows[0].reason.startswith("due 1.0 h ago")
     everything = rows(read_board(tmp_path, NOW, closed=True))
     assert everything["delivered"].light == "green"
+    assert (everything["ended"].state, everything["ended"].reason) == ("rejected", "rejected: no longer needed")
     assert everything["delivered"].waits_for == "nothing"
 
 
@@ -184,6 +186,17 @@ def test_workshop_events_end_their_legs_and_a_failed_print_queues_again(tmp_path
     last = standing(read_case(folder), NOW)
     assert last.leg is None
     assert not [one for one in last.walked.took if one.leg == "transport"], "nobody knows when it began"
+
+
+def test_where_nothing_is_sterilised_the_transport_follows_the_inspection(tmp_path: Path) -> None:
+    events = (("print started", at(-9)), ("print done", at(-6)), ("post-processing done", at(-5)), ("inspection done", at(-4)))
+    folder = case(tmp_path, "c-1", *released(-12), *events, due=at(9), stages=RELEASED)
+    assert rows(read_board(tmp_path, NOW))["c-1"].waits_for == "the end of sterilisation"
+    (tmp_path / "site.toml").write_text("[clock.process.guide-resin]\nsterilisation_h = 0.0\n")
+    assert rows(read_board(tmp_path, NOW))["c-1"].waits_for == "the end of transport"
+    append_event(folder / "events.jsonl", who="code-9", what="delivered", when=at(-1).isoformat())
+    (one,) = site_cases(tmp_path, NOW).cases
+    assert [took.value for took in one[1].walked.took if took.leg == "transport"] == [3 * 3600.0]
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(SKEW_S, False), (SKEW_S + 1.0, True)])

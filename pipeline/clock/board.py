@@ -11,7 +11,7 @@ from typing import Literal
 from batchone.pipeline.clock.folder import CaseFiles, CaseReader
 from batchone.pipeline.clock.forecast import Clock, Forecast
 from batchone.pipeline.clock.history import History
-from batchone.pipeline.clock.legs import LEG, PACKAGE, REVIEW
+from batchone.pipeline.clock.legs import LEG, PACKAGE, REVIEW, STERILISATION
 from batchone.pipeline.clock.state import Standing, standing
 from batchone.pipeline.config import ClockSettings
 from batchone.pipeline.errors import BatchoneError
@@ -19,6 +19,7 @@ from batchone.slicer.profiles import load_process
 
 Light = Literal["green", "amber", "red", "none"]
 RED_BELOW = 0.5  # more likely late than on time
+REJECTED = "rejected"  # by the reviewer: the case has ended
 _HOUR_S = 3600.0
 
 _ACTS = {"awaiting-order": "sender", "check-failed": "engineer", "awaiting-approval": "engineer", "awaiting-level": "engineer"}
@@ -31,7 +32,6 @@ _WAITS = {
     "awaiting-level": "a person's word on which level is meant",
     "returned": "a changed device",
     "failed": "what failed to be mended",
-    "rejected": "nothing",
     "queue": "a free machine",
 }
 
@@ -69,7 +69,7 @@ def read_site(
     """Read every case of a site and let the clock learn from all of them; ``reader`` remembers what it read before."""
     reader = reader or CaseReader()
     folders = sorted(path for path in (site / "cases").glob("[!.]*") if path.is_dir())
-    cases = tuple((files, standing(files, now)) for files in map(reader.read, folders))
+    cases = tuple((files, standing(files, now, _without(files, settings))) for files in map(reader.read, folders))
     history = History(one for _, stands in cases for one in stands.walked.took)
     kinds = _kinds({files.order.about.process for files, _ in cases if files.order is not None}, site)
     left_out = tuple((files.case, text) for files, stands in cases for text in stands.walked.left_out)
@@ -79,7 +79,7 @@ def read_site(
 def board(read: SiteCases, now: dt.datetime, *, closed: bool = False) -> tuple[tuple[Row, ...], int]:
     """The rows of a site, the one that must be approved first at the top, and how many closed cases are left out.
 
-    Closed are cases that were delivered, and released ones whose due time has passed without a word of the workshop.
+    Closed are cases that were delivered or rejected, and released ones whose due time has passed without a word of the workshop.
     """
     open_cases = [one for one in read.cases if closed or not _closed(*one, now)]
     rows = (row(files, stands, read.clock, now) for files, stands in open_cases)
@@ -89,6 +89,10 @@ def board(read: SiteCases, now: dt.datetime, *, closed: bool = False) -> tuple[t
 def row(files: CaseFiles, stands: Standing, clock: Clock, now: dt.datetime) -> Row:
     """One case on the board."""
     order, leg = files.order, stands.leg
+    if stands.state == REJECTED:
+        reason, due = f"rejected: {stands.returned}", None if order is None else order.due
+        device, process = (None, None) if order is None else (order.about.device, order.about.process)
+        return Row(files.case, device, process, REJECTED, leg, due, None, None, "none", reason, None, "nothing")
     waits = _WAITS.get(stands.state) or (_WAITS.get(leg, f"the end of {leg}") if leg else "nothing")
     who = _ACTS.get(stands.state) or (LEG[leg].who if leg else None)
     if order is None or (forecast := forecast_of(files, stands, clock, now)) is None:
@@ -150,12 +154,18 @@ def _hours(seconds: float) -> str:
 
 def _closed(files: CaseFiles, stands: Standing, now: dt.datetime) -> bool:
     unheard_of = PACKAGE in stands.over and not stands.reported and files.order is not None and files.order.due < now
-    return stands.leg is None or stands.state == "rejected" or unheard_of
+    return stands.leg is None or stands.state == REJECTED or unheard_of
 
 
 def _place(one: Row) -> tuple[bool, dt.datetime, str]:
     when = one.last_safe_approval or one.due
     return when is None, when or dt.datetime.max.replace(tzinfo=dt.UTC), one.case
+
+
+def _without(files: CaseFiles, settings: ClockSettings) -> frozenset[str]:
+    """Legs that a site has none of for a process."""
+    hours = None if files.order is None else settings.process.get(files.order.about.process)
+    return frozenset({STERILISATION}) if hours is not None and hours.sterilisation_h == 0.0 else frozenset()
 
 
 def _kinds(processes: Iterable[str], site: Path) -> dict[str, str]:

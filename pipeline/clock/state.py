@@ -23,6 +23,7 @@ _ANEW = {  # what is ahead again of a device that is not to be as it is, or whos
     "check-failed": "design",
     "awaiting-level": "plan",
     "awaiting-approval": REVIEW,
+    "rejected": REVIEW,
 }
 
 
@@ -32,7 +33,8 @@ class Standing:
 
     ``state`` is awaiting-order, received, in-progress, failed, check-failed, awaiting-approval, awaiting-level, returned,
     rejected or done. ``returned``: why the reviewer sent the device back or ended the case, or why a stage failed.
-    ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began.
+    ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began; ``without``
+    are legs that there are none of.
     """
 
     state: str
@@ -41,11 +43,12 @@ class Standing:
     over: Mapping[str, dt.datetime | None]
     since: dt.datetime | None
     walked: Walked
+    without: frozenset[str] = frozenset()
 
     @property
     def leg(self) -> str | None:
         """The present leg; None after the last."""
-        return next((leg.name for leg in LEGS if leg.name not in self.over), None)
+        return next((leg.name for leg in LEGS if leg.name not in self.over and leg.name not in self.without), None)
 
     @property
     def reported(self) -> bool:
@@ -53,10 +56,10 @@ class Standing:
         return any(leg in self.walked.ended for leg in WORKSHOP) or self.since != self.walked.ended.get(PACKAGE)
 
 
-def standing(files: CaseFiles, now: dt.datetime) -> Standing:
-    """Where a case stands at a time (UTC)."""
+def standing(files: CaseFiles, now: dt.datetime, without: frozenset[str] = frozenset()) -> Standing:
+    """Where a case stands at a time (UTC); ``without``: the legs that there are none of for it."""
     state, job, returned = _state(files)
-    walked = walk(files, now)
+    walked = walk(files, now, without)
     over: dict[str, dt.datetime | None] = {}
     for leg in BEFORE_RELEASE:
         if job is None and (leg == _ANEW.get(state) or not _current(leg, files.records)):
@@ -67,7 +70,7 @@ def standing(files: CaseFiles, now: dt.datetime) -> Standing:
         since = walked.since
     else:
         since = over[next(reversed(over))] if over else walked.received
-    return Standing(state, job, returned, over, since, walked)
+    return Standing(state, job, returned, over, since, walked, without)
 
 
 def _state(files: CaseFiles) -> tuple[str, Path | None, str | None]:

@@ -33,9 +33,13 @@ class Walked:
     left_out: tuple[str, ...]
 
 
-def walk(files: CaseFiles, now: dt.datetime) -> Walked:
-    """Walk through the events of a case. Times of the future and durations below zero are left out and told."""
-    steps = _Steps(None if files.order is None else files.order.about, files.estimate.seconds if files.estimate else None)
+def walk(files: CaseFiles, now: dt.datetime, without: frozenset[str] = frozenset()) -> Walked:
+    """Walk through the events of a case. Times of the future and durations below zero are left out and told.
+
+    ``without``: legs that there are none of, so that the next one begins where the one before them ended.
+    """
+    about = None if files.order is None else files.order.about
+    steps = _Steps(about, files.estimate.seconds if files.estimate else None, without)
     received: dt.datetime | None = None
     for event in files.events:
         when = event.when
@@ -52,7 +56,8 @@ def walk(files: CaseFiles, now: dt.datetime) -> Walked:
 
 
 class _Steps:
-    def __init__(self, about: About | None, estimate_s: float | None) -> None:
+    def __init__(self, about: About | None, estimate_s: float | None, without: frozenset[str]) -> None:
+        self._workshop_legs = tuple(leg for leg in WORKSHOP if leg not in without)
         self.ended: dict[str, dt.datetime | None] = {}
         self.since: dt.datetime | None = None
         self.took: list[Took] = []
@@ -64,7 +69,7 @@ class _Steps:
         leg = ENDS.get(what)
         if what == PRINT_FAILED:
             self._fail(when)
-        elif leg in WORKSHOP:
+        elif leg in self._workshop_legs:
             self._workshop(leg, when)
         elif leg is not None:
             if leg == REVIEW:
@@ -89,15 +94,15 @@ class _Steps:
         self.took += self._of_this_build
 
     def _workshop(self, leg: str, when: dt.datetime | None) -> None:
-        place = WORKSHOP.index(leg)
-        if all(earlier in self.ended for earlier in WORKSHOP[:place]) and leg not in self.ended:
+        place = self._workshop_legs.index(leg)
+        if all(earlier in self.ended for earlier in self._workshop_legs[:place]) and leg not in self.ended:
             seconds = self._between(leg, self.since, when)
             self._record(LEG_TIME, leg, seconds)
             if leg == PRINT and seconds is not None and self._estimate_s:
                 self._of_this_build += self._made(RATIO, PRINT, seconds / self._estimate_s)
         if leg == PRINT:
             self._record(ATTEMPTS, PRINT, 1.0)
-        for one in WORKSHOP[: place + 1]:
+        for one in self._workshop_legs[: place + 1]:
             self.ended.setdefault(one, when)
         self.since = when
 

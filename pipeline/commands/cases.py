@@ -53,7 +53,9 @@ class Board:
         if self.waiting:
             found.append(f"{self.waiting} parcels wait in the inbox: `batchone receive --once` takes them in")
         if self.closed:
-            found.append(f"{self.closed} cases are closed (delivered, or released and due without a word of the workshop): --all")
+            found.append(
+                f"{self.closed} cases are closed (delivered, rejected, or released and due without a word of the workshop): --all"
+            )
         return found
 
 
