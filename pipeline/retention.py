@@ -125,8 +125,8 @@ def _remove_case(site: Path, case: CaseFolder, age_days: float, now: dt.datetime
     files = [path for path in sorted(case.path.rglob("*")) if path.is_file() and path not in kept and path.parent != case.path]
     files += [path for path in sorted(case.path.glob("*")) if path.is_file() and path not in kept and path.name[0] != "."]
     removal = _told(case, "case", files, age_days, now)
-    told = tell_site(case.path)
-    head = told.split()[0]
+    tell_site(case.path)
+    head = case.events_head
     place = removed_place(site, case.path.name, head)
     staging = place.with_name(f".{place.name}.old")
     for path in sorted(kept):

@@ -8,13 +8,14 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from batchone.pipeline import codec
+from batchone.pipeline import codec, retention
 from batchone.pipeline.audit import audit_case, audit_site
 from batchone.pipeline.cli import app
 from batchone.pipeline.config import Retention
@@ -180,3 +181,45 @@ def test_a_case_is_removed_once_and_is_not_known_afterwards(site: Path) -> None:
     assert audit_case(site, CASE).faults == ()
     with pytest.raises(InputError, match="not known"):
         audit_case(site, "another")
+
+
+@pytest.mark.parametrize("days", [20, 30])
+def test_a_removal_that_dies_at_any_step_leaves_a_whole_record_and_is_done_the_next_time(
+    site: Path, tmp_path: Path, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = ("append_event", "tell_site", "write_atomic", "flush_tree", "flush_folder")
+    real = {name: getattr(retention, name) for name in steps}
+    for deadly in range(12):
+        copy, calls = Path(shutil.copytree(site, tmp_path / f"copy-{deadly}")), []
+
+        def step(name: str, *arguments: Any, deadly: int = deadly, calls: list[str] = calls, **options: Any) -> Any:
+            if len(calls) == deadly:
+                raise KeyboardInterrupt
+            calls.append(name)
+            return real[name](*arguments, **options)
+
+        for name in steps:
+            monkeypatch.setattr(retention, name, partial(step, name))
+        try:
+            after(copy, days)
+            died = False
+        except KeyboardInterrupt:
+            died = True
+        for name, function in real.items():
+            monkeypatch.setattr(retention, name, function)
+        assert whole(copy), calls
+        after(copy, days)
+        assert whole(copy), calls
+        assert not _left(copy, days), calls
+        if not died:
+            break
+    else:
+        pytest.fail("more steps than were tried")
+    assert deadly > 3
+
+
+def _left(site: Path, days: int) -> list[Path]:
+    """What should be gone by then."""
+    case = site / "cases" / CASE
+    gone = [case] if days >= 30 else [case / "intake" / "identity.json", case / "intake" / "value.json", case / "study" / "1.dcm"]
+    return [path for path in [*gone, *(site / "removed").glob(".*")] if path.exists()]
