@@ -23,7 +23,6 @@ _ANEW = {  # what is ahead again of a device that is not to be as it is, or whos
     "check-failed": "design",
     "awaiting-level": "plan",
     "awaiting-approval": REVIEW,
-    "rejected": REVIEW,
 }
 
 
