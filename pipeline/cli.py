@@ -174,26 +174,30 @@ def review(
     name: Annotated[str, typer.Option("--as", help="Who reviews.")],
     approve: Annotated[bool, typer.Option("--approve", help="Approve and continue to the job folder.")] = False,
     return_why: Annotated[str | None, typer.Option("--return", help="Send back, with the reason.")] = None,
+    reject_why: Annotated[str | None, typer.Option("--reject", help="End the case, with the reason.")] = None,
     waive: Annotated[str | None, typer.Option("--waive", help="A failed check that may stand; needs --reason.")] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why it may stand.")] = "",
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve a checked device, return it with a reason (exit 4), or waive a failed check that the family lets a person waive."""
-    from batchone.pipeline.case import return_case, run_case, waive_check
+    """Approve a checked device, return or reject it with a reason (exit 4), or waive a failed check that may be waived."""
+    from batchone.pipeline.case import reject_case, return_case, run_case, waive_check
 
     folder, order = _find_case(case, site)
-    if approve + (return_why is not None) + (waive is not None) != 1:
-        raise OrderError("give one of --approve, --return WHY, --waive CHECK", hint="see `batchone review --help`")
+    if approve + sum(given is not None for given in (return_why, reject_why, waive)) != 1:
+        raise OrderError("give one of --approve, --return WHY, --reject WHY, --waive CHECK", hint="see `batchone review --help`")
     if waive is not None:
         waive_check(folder.parent.parent, order, waive, who=name, reason=reason)
         _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
         return
-    if return_why is not None:
+    if return_why is not None or reject_why is not None:
         from batchone.pipeline.store import CaseFolder
 
-        return_case(CaseFolder(folder), who=name, why=return_why)
-        typer.echo(f"case {order.case}: returned by {name}", err=True)
+        if return_why is not None:
+            return_case(CaseFolder(folder), who=name, why=return_why)
+        else:
+            reject_case(CaseFolder(folder), who=name, why=reject_why or "")
+        typer.echo(f"case {order.case}: {'rejected' if return_why is None else 'returned'} by {name}", err=True)
         raise typer.Exit(4)
     root = folder.parent.parent
     result = run_case(order, None, site=root, approve_as=name, passphrase=_passphrase(root, name))
