@@ -24,15 +24,15 @@ import shapely
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Mask
 from batchone.pipeline.values import Finding, FloatArray, judge
+from batchone.slicer.deflate import block_of
 from batchone.slicer.layers import Layers
-from batchone.slicer.mask import Grey, shade
-from batchone.slicer.readback import solid_of
+from batchone.slicer.mask import Grey, shaded, summed
+from batchone.slicer.readback import material_of
 
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first date an archive can hold: outputs carry no clock
 _WORKERS: Final = 2  # images made or read at a time; each is its own, whichever thread makes it
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LAST: Final = b"\x03\x00"  # an empty block that ends a deflate stream
-_ADLER: Final = 65521  # RFC 1950
 _LEVEL: Final = 6  # of run lengths: none is faster
 _ROWS_AT_ONCE: Final = 64  # numerical: blank rows that are compressed together
 _AREA_PERCENT: Final = 0.5  # requirement: area of a layer's pixels against its contours; project default
@@ -152,7 +152,7 @@ def no_images() -> Finding:
 
 
 def _refuse_outside(layers: Layers, mask: Mask) -> None:
-    low, high = layers.points_mm.min(axis=0), layers.points_mm.max(axis=0)
+    low, high = layers.bounds_mm()
     left, bottom = mask.corner_mm
     right, top = left + mask.columns * mask.pixel_mm, bottom + mask.rows * mask.pixel_mm
     if low[0] < left or low[1] < bottom or high[0] > right or high[1] > top:
@@ -173,12 +173,12 @@ def _png(layers: Layers, layer: int, mask: Mask) -> bytes:
     if len(points):
         above = min(mask.rows - 1, int((top_mm - points[:, 1].max()) / mask.pixel_mm))
         below = mask.rows - min(mask.rows, max(above + 1, math.ceil((top_mm - points[:, 1].min()) / mask.pixel_mm)))
-    band: Grey = np.zeros((mask.rows - above - below, 1 + mask.columns), dtype=np.uint8)
-    shade(np.ascontiguousarray(points), starts, left_mm, top_mm - above * mask.pixel_mm, mask.pixel_mm, band)
-    wide = 1 + mask.columns
-    total = zlib.adler32(band.data, (above * wide % _ADLER) << 16 | 1)
-    total = (((total >> 16) + below * wide * (total & 0xFFFF)) % _ADLER) << 16 | total & 0xFFFF
-    pieces = (b"\x78\x01", _blank(above, wide), _piece(band.tobytes()), _blank(below, wide), _LAST, struct.pack(">I", total))
+    rows, wide = mask.rows - above - below, 1 + mask.columns
+    runs = shaded(
+        np.ascontiguousarray(points), starts, left_mm, top_mm - above * mask.pixel_mm, mask.pixel_mm, rows, mask.columns
+    )
+    block, total = block_of(*runs, before=above * wide, after=below * wide)
+    pieces = (b"\x78\x01", _blank(above, wide), block.tobytes(), _blank(below, wide), _LAST, struct.pack(">I", total))
     head = struct.pack(">IIBBBBB", mask.columns, mask.rows, 8, 0, 0, 0, 0)
     return _SIGNATURE + _chunk(b"IHDR", head) + _chunk(b"IDAT", b"".join(pieces)) + _chunk(b"IEND", b"")
 
@@ -243,14 +243,14 @@ def _area_mm2(data: bytes, mask: Mask) -> float:
     found = (len(lines) // wide + tail + skipped * _ROWS_AT_ONCE, len(lines) % wide, columns)
     if found != (mask.rows, 0, mask.columns):
         raise MachineError(f"an image has {columns} x {found[0]} pixels, the mask {mask.columns} x {mask.rows}", hint=_HINT)
-    return float(np.frombuffer(lines, dtype=np.uint8).sum(dtype=np.uint64)) / 255.0 * mask.pixel_mm**2
+    return summed(np.frombuffer(lines, dtype=np.uint8)) / 255.0 * mask.pixel_mm**2
 
 
 def _outline_pixels(data: Sequence[bytes], layers: Layers, mask: Mask) -> float:
     """Pixels that are lit and should not be, or the other way round, per length of the outlines, both in pixels."""
     worst = 0.0
     for layer in sorted({min(layers.count - 1, int(share * layers.count)) for share in _SHARES}):
-        solid = solid_of([loop for part in range(int(layers.loop_part.max()) + 1) for loop in layers.loops(layer, part)])
+        solid = material_of([loop for part in range(int(layers.loop_part.max()) + 1) for loop in layers.loops(layer, part)])
         lit = read_png(data[layer]) > 127
         low, high = _pixel(solid.bounds[:2], mask), _pixel(solid.bounds[2:], mask)
         columns, rows = np.arange(max(low[0] - 1, 0), high[0] + 2), np.arange(max(high[1] - 1, 0), low[1] + 2)

@@ -55,6 +55,11 @@ class Layers:
         area = np.bincount(self.loop_layer[chosen], weights=self.loop_area_mm2[chosen], minlength=self.count)
         return np.array(area, dtype=np.float64)
 
+    def bounds_mm(self) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest x and y of all contours, (2,) each."""
+        x, y = self.points_mm[:, 0], self.points_mm[:, 1]  # column by column: many times faster than along the short axis
+        return np.array([x.min(), y.min()]), np.array([x.max(), y.max()])
+
     def loops(self, layer: int, part: int) -> list[FloatArray]:
         """The contours of one part in one layer, each (n, 2) mm."""
         low, high = np.searchsorted(self.loop_layer, (layer, layer + 1))

@@ -14,6 +14,7 @@ from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import (
     Approval,
     Build,
@@ -26,7 +27,7 @@ from batchone.pipeline.values import (
     Support,
     Vector,
 )
-from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.cli_format import CliFile, read_cli, write_cli
 from batchone.slicer.cups import uncupped
 from batchone.slicer.estimate import estimate, toolpath_estimate
 from batchone.slicer.gcode import config_text, make_toolpath, setting
@@ -100,14 +101,21 @@ def slice_device(
     filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
     lines = hatch(filled, process.scan) if process.scan else None
     layers_cli = write_cli(layers, [*(part.name for part in parts), *(support.name for support in supports)], lines)
-    carrying = support_findings(placements, made, read_cli(layers_cli).layers, process)
-    _refuse_failed(checked, carrying)
-    plate_3mf, part_3mf = _models(checked, placements, supports, approval, process, thumbnail_png(layers))
+
+    def read_and_carried() -> tuple[CliFile, tuple[Finding, ...]]:
+        written = read_cli(layers_cli)
+        return written, support_findings(placements, made, written.layers, process)
+
+    def models() -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+        return _models(checked, placements, supports, approval, process, thumbnail_png(layers))
+
+    (written, carrying), (plate_3mf, part_3mf) = beside(read_and_carried, models)
+    _refuse_uncarried(checked, carrying)
     findings = read_back(
         parts,
         placements,
         supports=supports,
-        layers_cli=layers_cli,
+        written=written,
         plate_3mf=plate_3mf,
         part_3mf=part_3mf,
         process=process,
@@ -210,7 +218,7 @@ def _corner_mm(placed: Mesh) -> FloatArray:
     return np.array([x, y, 0.0])
 
 
-def _refuse_failed(checked: CheckedDevice, findings: tuple[Finding, ...]) -> None:
+def _refuse_uncarried(checked: CheckedDevice, findings: tuple[Finding, ...]) -> None:
     failed = [finding for finding in findings if finding.verdict == "fail"]
     if failed:
         text = "; ".join(f"{f.what}: {f.value:g} {f.unit}".rstrip() + f", {f.limit}" for f in failed)

@@ -54,12 +54,12 @@ from batchone.pipeline.values import (
 )
 from batchone.slicer.clearances import check_clearances, shadow, solid_of
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.columns import columns_of, swollen
 from batchone.slicer.images import image_findings
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.nest import Nest, Unit, nest
 from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.room import cells_of, swollen
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
 
 Solid = manifold3d.Manifold
@@ -207,7 +207,7 @@ def test_columns_hold_the_surface_and_their_swelling_the_clearance() -> None:
     """Known truth: points of two balls whose columns just do not meet are at least the clearance apart."""
     ball = _mesh(Solid.sphere(7.3, 40))
     mesh = Mesh(ball.vertices_mm - ball.vertices_mm.min(axis=0), ball.faces)
-    low, high = columns_of(mesh.vertices_mm, mesh.faces, step_mm=1.0, flat=False)
+    low, high = cells_of(mesh.vertices_mm, mesh.faces, step_mm=1.0, flat=False)
     cells = np.floor(mesh.vertices_mm).astype(int)
     assert (low[cells[:, 0], cells[:, 1]] <= cells[:, 2]).all()
     assert (high[cells[:, 0], cells[:, 1]] >= cells[:, 2]).all()

@@ -520,7 +520,8 @@ class Job:
 
     def read(self, **exchanged: object) -> None:
         files = {"layers_cli": self.cli, "plate_3mf": self.plate, "part_3mf": self.single, **exchanged}
-        read_back((self.part,), (self.placement,), process=self.process, machine=MACHINE, **files)  # type: ignore[arg-type]
+        written = read_cli(files.pop("layers_cli"))  # type: ignore[arg-type]
+        read_back((self.part,), (self.placement,), written=written, process=self.process, machine=MACHINE, **files)  # type: ignore[arg-type]
 
     def moved_layers(self, move: object) -> bytes:
         points = move(self.layers.points_mm.copy())  # type: ignore[operator]
