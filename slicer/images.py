@@ -12,10 +12,10 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import manifold3d
 import numpy as np
@@ -29,8 +29,11 @@ from batchone.slicer.layers import Layers
 from batchone.slicer.mask import Grey, shaded, summed
 from batchone.slicer.readback import material_of
 
+_Made = TypeVar("_Made")
+
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first date an archive can hold: outputs carry no clock
 _WORKERS: Final = 2  # images made or read at a time; each is its own, whichever thread makes it
+_RUN: Final = 32  # numerical: images that a thread makes or reads before it asks for more
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LAST: Final = b"\x03\x00"  # an empty block that ends a deflate stream
 _LEVEL: Final = 6  # of run lengths: none is faster
@@ -73,10 +76,9 @@ def write_sl1(layers: Layers, mask: Mask, *, name: str, seconds: float) -> bytes
         "pixelMm": f"{mask.pixel_mm:g}",
         "printTime": f"{seconds:.0f}",
     }
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        images = pool.map(lambda layer: _png(layers, layer, mask), range(layers.count))
-        files = {"config.ini": "".join(f"{key} = {value}\n" for key, value in config.items()).encode()}
-        files |= {f"{name}{layer:05d}.png": image for layer, image in enumerate(images)}
+    images = _of_each(layers.count, lambda layer: _png(layers, layer, mask))
+    files = {"config.ini": "".join(f"{key} = {value}\n" for key, value in config.items()).encode()}
+    files |= {f"{name}{layer:05d}.png": image for layer, image in enumerate(images)}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for file, data in files.items():
@@ -113,8 +115,7 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         names = sorted(name for name in files.namelist() if name.endswith(".png"))
         data = [files.read(name) for name in names]
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        areas = np.array(list(pool.map(lambda one: _area_mm2(one, mask), data)))
+    areas = np.array(_of_each(len(data), lambda layer: _area_mm2(data[layer], mask)))
     wanted = _covered_mm2(layers)
     same = len(areas) == layers.count
     off = np.maximum(np.abs(areas - wanted) - _AREA_PIXELS * mask.pixel_mm**2, 0.0) if same else np.array([np.inf])
@@ -130,6 +131,13 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
         judge("layers.images_outline", "mean distance of the edges of images from contours, in the worst of some layers", edges,
               "pixels", high=_OUTLINE_PIXELS, hint=_HINT, source=_SOURCE),
     ]  # fmt: skip
+
+
+def _of_each(layers: int, made: Callable[[int], _Made]) -> list[_Made]:
+    """What is made of each layer, some layers at a time."""
+    runs = [range(low, min(low + _RUN, layers)) for low in range(0, layers, _RUN)]
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return [one for run in pool.map(lambda run: [made(layer) for layer in run], runs) for one in run]
 
 
 def _covered_mm2(layers: Layers) -> FloatArray:

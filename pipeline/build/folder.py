@@ -21,7 +21,6 @@ from batchone.pipeline.build.manifest import (
     ClearancesEntry,
     GapEntry,
     Instance,
-    LayersEntry,
     LeftOut,
     PlateEntry,
     body_figures,
@@ -219,7 +218,7 @@ def _instances(
     placed: Sequence[Placed], meshes: Sequence[Mesh], labels: Sequence[str], measured: LayerFigures
 ) -> tuple[Instance, ...]:
     instances = []
-    for number, (one, mesh, label, figures) in enumerate(zip(placed, meshes, labels, measured.labels, strict=True), start=1):
+    for number, (one, mesh, label, (_, layers)) in enumerate(zip(placed, meshes, labels, measured.bodies, strict=True), start=1):
         manifest = one.job.manifest
         instances.append(
             Instance(
@@ -238,7 +237,7 @@ def _instances(
                 box_high_mm=_point(mesh.vertices_mm.max(axis=0)),
                 figures=body_figures(one.body),
                 mesh_sha256=mesh_sha256(one.body),
-                layers=LayersEntry.of(figures),
+                layers=layers,
             )
         )
     return tuple(instances)
