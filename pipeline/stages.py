@@ -157,7 +157,7 @@ STAGES = (
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
         6,
-        3.0,
+        5.0,
     ),
     Stage(
         "package",

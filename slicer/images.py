@@ -23,6 +23,7 @@ import shapely
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Mask
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Finding, FloatArray, judge
 from batchone.slicer.deflate import block_of
 from batchone.slicer.layers import Layers
@@ -115,8 +116,10 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         names = sorted(name for name in files.namelist() if name.endswith(".png"))
         data = [files.read(name) for name in names]
-    areas = np.array(_of_each(len(data), lambda layer: _area_mm2(data[layer], mask)))
-    wanted = _covered_mm2(layers)
+    measured, wanted = beside(
+        lambda: _of_each(len(data), lambda layer: _area_mm2(data[layer], mask)), lambda: _covered_mm2(layers)
+    )
+    areas = np.array(measured)
     same = len(areas) == layers.count
     off = np.maximum(np.abs(areas - wanted) - _AREA_PIXELS * mask.pixel_mm**2, 0.0) if same else np.array([np.inf])
     percent = float((100.0 * off / np.maximum(wanted, mask.pixel_mm**2)).max()) if same else math.inf
