@@ -700,9 +700,8 @@ def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_tha
         passing.append(found.passing)
         pushes.append(press.direction)
     assert max(shares) <= 0.01
-    assert (
-        0.02 < min(passing) and max(passing) < 0.2
-    )  # told, not gated: eight samplings of this guide gave 0.05 to 0.11, sd 0.018
+    assert min(passing) > 0.02  # told, not gated: eight samplings of this guide gave 0.05 to 0.11, sd 0.018
+    assert max(passing) < 0.2
     assert np.degrees(np.arccos(min(pushes[0] @ push for push in pushes))) < 3.0
 
 
