@@ -1,4 +1,4 @@
-"""``make bench``: what is true (implants, tilt, bones, surfaces, their bound, guides, seats), then speed beside the peers."""
+"""``make bench``: what is true (implants, tilt, bones, surfaces, bounds, guides, seats, layers), then speed beside the peers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    truth = ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating")
+    truth = ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating", "layers")
     for name in (*truth, "segmentation", "intake", "speed", "slicing", "orientation", "nesting", "fff", "guide", "checks"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

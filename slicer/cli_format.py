@@ -101,6 +101,7 @@ def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None
     body = encode(
         layers.points_mm, layers.loop_start, layers.loop_part, layers.loop_area_mm2, first, top_mm, unit_mm, words, first_hatch
     )
+    del words  # copied: together with the file they would be held three times
     low, high = layers.bounds_mm()
     # outward to whole units, so that every rounded point lies inside
     corner = np.floor(np.array([*low, 0.0]) / SHORT_UNIT_MM) * SHORT_UNIT_MM

@@ -33,7 +33,7 @@ from batchone.slicer.estimate import estimate, toolpath_estimate
 from batchone.slicer.gcode import config_text, make_toolpath, setting
 from batchone.slicer.hatch import hatch
 from batchone.slicer.images import image_findings, no_images, write_sl1
-from batchone.slicer.layers import Layers, slice_parts
+from batchone.slicer.layers import Layers, refuse_dust, slice_parts
 from batchone.slicer.motion import simulate
 from batchone.slicer.moves import read_moves
 from batchone.slicer.orient import Stance, functional_finding, stances
@@ -83,6 +83,8 @@ def slice_device(
         )
     _refuse_mismatch(process, machine)
     parts = checked.device.parts
+    for part in parts:
+        refuse_dust(part.mesh, part.name)
     fixed = order.build.up if order else {}
     ways, cups = _ways(parts, process, machine, fixed)
     functional = [functional_finding(part, stance, process) for part, (stance, _) in zip(parts, ways, strict=True)]
