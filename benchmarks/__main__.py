@@ -1,4 +1,4 @@
-"""``make bench``: what is true (implants, tilt, bones, surfaces, their bound, guides, seats), then speed beside the peers."""
+"""``make bench``: what is true (implants, tilt, bones, surfaces, bounds, guides, seats, layers), speed beside the peers, the service."""
 
 from __future__ import annotations
 
@@ -6,19 +6,7 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    truth = ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating")
-    for name in (
-        *truth,
-        "segmentation",
-        "intake",
-        "speed",
-        "slicing",
-        "orientation",
-        "nesting",
-        "fff",
-        "guide",
-        "checks",
-        "clock",
-        "serve",
-    ):
+    truth = ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating", "layers")
+    speed = ("segmentation", "intake", "speed", "slicing", "orientation", "nesting", "fff", "guide", "checks")
+    for name in (*truth, *speed, "clock", "serve", "storm"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -5,6 +5,9 @@
 The guide is that of a released job: of ``batchone demo --device pedicle-guide``, or of ``--job``. Each patient gets two guides
 made of it by the same slicer, in sizes of their own (88 to 112 %) and elsewhere in space; manifests are described and sealed as
 usual, papers and pictures are left out: they are not read here. Then ``batchone nest`` runs as a program of its own.
+
+Arrangers side by side: how high the cake is in floors of rectangles (rectpack, in an environment of its own), and how many of the
+guides stand on one plate without any above another, with the distance that PrusaSlicer keeps.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import threemf_bodies
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
@@ -33,6 +36,7 @@ from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corn
 from batchone.pipeline.job.signature import RELEASE, approval_key, release_key, sign, sign_approval
 from batchone.pipeline.job.sums import sha256, sums_bytes
 from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import (
     Anatomy,
@@ -46,12 +50,19 @@ from batchone.pipeline.values import (
     Scan,
     SeriesRecord,
 )
+from batchone.slicer.clearances import shadow
 from batchone.slicer.make import slice_device
+from batchone.slicer.nest import Unit, nest
+from batchone.slicer.plate import usable_box_mm
 from batchone.slicer.profiles import load_machine, load_process
+from benchmarks.speed import _peer
 
 RECORD = SeriesRecord("CT", "Maker", "Model", "H30", "HFS", 4, 1.0, 1.0, (1.0, 1.0), 0.0, "1.2.840.10008.1.2.1", "ab" * 32)
 TIME = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
 SIZES = (0.88, 1.12)  # of the guide, from the first patient to the last
+ON_A_PLATE = 64  # guides, more than fit: those of the patients, again and again
+PRUSA_GAP_MM = 6.0  # what PrusaSlicer 2.5 keeps between objects that are not printed one by one
+PER_MM = 10  # rectangles have whole sides: tenths of a millimetre
 
 
 def main() -> None:
@@ -69,8 +80,8 @@ def main() -> None:
         made = nested(jobs, site)
         print(f"{made['bodies']} bodies, {made['layers']} layers, {made['height_mm']:.1f} mm high")
         print(f"{100.0 * made['utilisation']:.2f} % of the cake filled")
-        rectangles(Path(made["folder"]))
-        prusa(jobs, site)
+        floors(Path(made["folder"]), site)
+        plate(jobs, site)
 
 
 def demo(site: Path) -> Path:
@@ -143,65 +154,97 @@ def nested(jobs: Sequence[Path], site: Path) -> dict[str, Any]:
     return tree
 
 
-def rectangles(build: Path) -> None:
+def floors(build: Path, site: Path) -> None:
     """How high the same guides are in floors of rectangles, each floor as high as its highest guide."""
-    if find_spec("rectpack") is None:
-        print("rectpack: not installed")
-        return
-    import rectpack  # type: ignore[import-not-found]
-
     manifest = json.loads((build / "build.json").read_text())
     process, machine = load_process(manifest["process"]), load_machine(manifest["machine"])
-    gap, margin = process.part_spacing_mm, machine.plate_margin_mm
-    plate = [side - 2.0 * margin + gap for side in machine.envelope_mm[:2]]
-    packer = rectpack.newPacker(rotation=True)
-    sides = []
-    for index, one in enumerate(manifest["instances"]):
-        size = np.subtract(one["box_high_mm"], one["box_low_mm"])
-        sides.append(size)
-        packer.add_rect(*(int(np.ceil(10.0 * (side + gap))) for side in size[:2]), rid=index)
-    packer.add_bin(*(int(10.0 * side) for side in plate), count=len(sides))
-    started = time.perf_counter()
-    packer.pack()
-    floors = [max(sides[rect[5]][2] for rect in packer.rect_list() if rect[0] == floor) for floor in range(len(packer))]
-    height = sum(floors) + gap * (len(floors) - 1)
-    print(f"rectpack: {height:.1f} mm high in {len(floors)} floors of rectangles, {time.perf_counter() - started:.2f} s")
+    sizes = [np.subtract(one["box_high_mm"], one["box_low_mm"]) for one in manifest["instances"]]
+    found = rectangles([size[:2] for size in sizes], process.part_spacing_mm, machine, len(sizes), site)
+    if "placed" not in found:
+        return
+    lying = {floor: [sizes[index][2] for at, index in found["placed"] if at == floor] for floor, _ in found["placed"]}
+    height = sum(max(heights) for heights in lying.values()) + process.part_spacing_mm * (len(lying) - 1)
+    print(f"rectpack: {height:.1f} mm high in {len(lying)} floors of rectangles, {found['seconds']:.2f} s")
 
 
-def prusa(jobs: Sequence[Path], site: Path) -> None:
-    """PrusaSlicer's own arrangement of the same guides on one plate, where the program runs."""
-    program = shutil.which("prusa-slicer")
-    if program is None:
-        print("prusa-slicer: not installed")
-        return
-    out = site / "prusa.3mf"
-    parts = [str(path) for job in jobs for path in sorted((job / "parts").glob("*.stl"))]
-    corners = "0x0,240x0,240x240,0x240"
-    command = [
-        program,
-        "--export-3mf",
-        "--merge",
-        "--bed-shape",
-        corners,
-        "--max-print-height",
-        "320",
-        "--output",
-        str(out),
-        *parts,
-    ]
+def rectangles(sides_mm: Sequence[Any], gap_mm: float, machine: Machine, bins: int, site: Path) -> dict[str, Any]:
+    """What rectpack places; says so where it cannot be installed."""
+    room = [int(PER_MM * (side + gap_mm)) for side in usable_box_mm(machine)[:2]]
+    sides = [[int(np.ceil(PER_MM * (side + gap_mm))) for side in pair] for pair in sides_mm]
+    asked = site / "rectangles.json"
+    asked.write_text(json.dumps({"sides": sides, "bin": room, "bins": bins}))
+    found = _peer("rectangles", "rectpack", asked, package="rectpack")
+    if "placed" not in found:
+        print(f"rectpack: {found['versions']}")
+    return found
+
+
+def plate(jobs: Sequence[Path], site: Path) -> None:
+    """How many guides, the first of a list, all stand on one plate: ours, rectangles, PrusaSlicer's own arrangement."""
+    machine = load_machine("sim-01")
+    process = load_process("guide-resin").model_copy(update={"part_spacing_mm": PRUSA_GAP_MM})
+    files = [path for job in jobs for path in sorted((job / "parts").glob("guide-*.stl"))]
+    files = [files[index % len(files)] for index in range(ON_A_PLATE)]
+    meshes = [_standing(path) for path in files]
+    areas = [float(shadow([mesh]).area) for mesh in meshes]
+    room_mm2 = float(np.prod(usable_box_mm(machine)[:2]))
+    units = [Unit(path.parts[-3], str(index), (mesh,)) for index, (path, mesh) in enumerate(zip(files, meshes, strict=True))]
+
+    def ours(count: int) -> float | None:
+        started = time.perf_counter()
+        try:
+            nest(units[:count], process=process, machine=machine)
+        except MachineError:
+            return None
+        return time.perf_counter() - started
+
+    def rectpack(count: int) -> float | None:
+        found = rectangles([np.ptp(mesh.vertices_mm[:, :2], axis=0) for mesh in meshes[:count]], PRUSA_GAP_MM, machine, 1, site)
+        return found["seconds"] if len(found.get("placed", ())) == count else None
+
+    print(f"one plate, nothing above another, {PRUSA_GAP_MM:g} mm between: how many of the guides all fit")
+    for name, arrange in (("ours", ours), ("rectpack", rectpack), ("PrusaSlicer", lambda n: prusa(meshes[:n], machine, site))):
+        if name == "PrusaSlicer" and shutil.which("prusa-slicer") is None:
+            print("  PrusaSlicer: not installed")
+            continue
+        count, seconds = _most(arrange, len(meshes))
+        print(
+            f"  {name:12} {count:3} guides, {100.0 * sum(areas[:count]) / room_mm2:5.1f} % of the plate covered, {seconds:6.2f} s"
+        )
+
+
+def _most(arrange: Callable[[int], float | None], count: int) -> tuple[int, float]:
+    """The largest number that can be arranged, by halving, and the seconds that it takes."""
+    low, high, taken = 0, count + 1, float("nan")
+    while high - low > 1:
+        middle = (low + high) // 2
+        seconds = arrange(middle)
+        if seconds is None:
+            high = middle
+        else:
+            low, taken = middle, seconds
+    return low, taken
+
+
+def _standing(path: Path) -> Mesh:
+    """A guide of its file, as its job holds it, moved onto the plate."""
+    corners = stl_corners(path.read_bytes())
+    points, faces = np.unique(np.asarray(corners, dtype=np.float64).reshape(-1, 3), axis=0, return_inverse=True)
+    return Mesh(points - points.min(axis=0), faces.reshape(-1, 3).astype(np.int32))
+
+
+def prusa(meshes: Sequence[Mesh], machine: Machine, site: Path) -> float | None:
+    """Seconds of PrusaSlicer's own arrangement; None where it ends without one."""
+    parts = [site / f"part-{index}.stl" for index in range(len(meshes))]
+    for path, mesh in zip(parts, meshes, strict=True):
+        path.write_bytes(stl_bytes(mesh))
+    width, depth, height = usable_box_mm(machine)
+    corners = f"0x0,{width:g}x0,{width:g}x{depth:g},0x{depth:g}"
+    command = ["prusa-slicer", "--export-3mf", "--merge", "--bed-shape", corners, "--max-print-height", f"{height:g}"]
+    command += ["--output", str(site / "prusa.3mf"), *map(str, parts)]
     started = time.perf_counter()
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    except subprocess.TimeoutExpired:
-        print("prusa-slicer --merge: more than 300 s")
-        return
-    taken = time.perf_counter() - started
-    if done.returncode or not out.exists():
-        print(f"prusa-slicer --merge: ends with {done.returncode} after {taken:.1f} s: {done.stderr.strip()[-200:]}")
-        return
-    said = subprocess.run([program, "--info", str(out)], check=False, capture_output=True, text=True).stdout
-    sizes = [line for line in said.splitlines() if line.startswith(("size_", "number_of_parts"))]
-    print(f"prusa-slicer --merge: {taken:.1f} s, one floor: {', '.join(sizes)}; the plate has 240 x 240 mm")
+    done = subprocess.run(command, check=False, capture_output=True, timeout=300)
+    return None if done.returncode else time.perf_counter() - started
 
 
 if __name__ == "__main__":

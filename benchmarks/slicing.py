@@ -4,21 +4,26 @@
 
 The body is the synthetic vertebra, meshed finer and stretched to so many layers of 0.03 mm. Peers get the same body and the same
 contours; slow ones are timed on every 20th layer and scaled. PySLM and pyclipr run in environments of their own; where one cannot
-be installed the table says so.
+be installed the table says so. Growth is that of bodies with the same sections, each size in a process of its own: seconds of
+cores, so that what else the machine does counts less, and memory at its peak above that of the loaded program and mesh.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.memory import peak_mb, reset_peak
 from batchone.pipeline.process import ScanStrategy
 from batchone.pipeline.values import FloatArray, Mesh
 from batchone.slicer.cli_format import read_cli, write_cli
@@ -30,26 +35,34 @@ from benchmarks.guide import anatomy
 from benchmarks.speed import LAYER_MM, _best, _peer, _table
 
 FIRST_MM = 5.0  # numerical: the body stands in the first octant, as on a plate
+SIZES = (4, 2, 1)  # growth: so many times fewer layers or triangles
+PEAK_MB = 600  # issue of the slicer: 2,000 layers of 300,000 triangles, with hatches and the file
+FILE_MB, FILE_S = 47.0, 0.2  # the same: what writing a file of that size may take
+ROUNDS = 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--triangles", type=int, default=300_000)
     parser.add_argument("--layers", type=int, default=2_000)
+    parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)  # one size of the growth: a mesh file
     options = parser.parse_args()
     use_kernel_cache()
     scan = load_process("ti64-lpbf").scan
     if scan is None:
         sys.exit("ti64-lpbf has no [scan]")
+    if options.alone:
+        print(json.dumps(_alone(options.alone, scan)))
+        return
     hatch(slice_parts([body(20_000, 50)], LAYER_MM), scan)  # kernels are loaded
     mesh = body(options.triangles, options.layers)
     print(f"\nload {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians")
     layers, lines = _steps(mesh, scan)
     with tempfile.TemporaryDirectory() as folder:
         _peers(mesh, layers, scan, Path(folder))
-    timed_s, drawn = _best(lambda: drawn_s(layers, lines, scan))
-    print(f"\n{lines.length_mm / 1e6:.2f} km of lines, {drawn.sum() / 3600.0:.2f} h of laser, told in {timed_s:.2f} s")
-    _growth(options.triangles, options.layers, scan)
+        timed_s, drawn = _best(lambda: drawn_s(layers, lines, scan))
+        print(f"\n{lines.length_mm / 1e6:.2f} km of lines, {drawn.sum() / 3600.0:.2f} h of laser, told in {timed_s:.2f} s")
+        _growth(mesh, options.triangles, layers.count, Path(folder))
 
 
 def body(triangles: int, layers: int) -> Mesh:
@@ -64,17 +77,16 @@ def body(triangles: int, layers: int) -> Mesh:
 def _steps(mesh: Mesh, scan: ScanStrategy) -> tuple[Layers, Hatches]:
     sliced_s, layers = _best(lambda: slice_parts([mesh], LAYER_MM))
     hatched_s, lines = _best(lambda: hatch(layers, scan))
-    written_s, data = _best(lambda: write_cli(layers, ["body"], lines))
+    started = time.process_time()  # one core writes: what else the machine does must not count
+    data = write_cli(layers, ["body"], lines)
+    written_s = time.process_time() - started
     read_s, _ = _best(lambda: read_cli(data))
     counts = f"{len(layers.points_mm):,} points, {len(lines.vectors_mm):,} lines"
     print(f"{len(mesh.faces):,} triangles, {layers.count:,} layers: {counts}")
-    for name, seconds, needed in (
-        ("layers", sliced_s, "0.5"),
-        ("hatches", hatched_s, "0.8"),
-        (f"written, {len(data) / 1e6:.0f} MB", written_s, "0.2 for 47 MB"),
-        ("read back", read_s, ""),
-    ):
-        print(f"  {name:24} {seconds:6.2f} s  {'target ' + needed if needed else ''}")
+    for name, seconds in (("layers", sliced_s), ("hatches", hatched_s), ("written", written_s), ("read back", read_s)):
+        print(f"  {name:24} {seconds:6.2f} s")
+    each_s = written_s * FILE_MB / (len(data) / 1e6)
+    print(f"  the file has {len(data) / 1e6:.1f} MB: {FILE_MB:g} MB take {each_s:.2f} s of one core, target {FILE_S:g} s")
     return layers, lines
 
 
@@ -100,21 +112,50 @@ def _peers(mesh: Mesh, layers: Layers, scan: ScanStrategy, folder: Path) -> None
     )
 
 
-def _growth(triangles: int, layers: int, scan: ScanStrategy) -> None:
-    print("\ngrowth: seconds for layers and hatches together, and the exponent from the step before")
-    for what, sizes in (
-        ("layers", [(triangles, layers // 4), (triangles, layers // 2), (triangles, layers)]),
-        ("triangles", [(triangles // 4, layers // 2), (triangles // 2, layers // 2), (triangles, layers // 2)]),
+def _growth(fine: Mesh, triangles: int, layers: int, folder: Path) -> None:
+    coarser = [body(triangles // part, layers) for part in SIZES[:-1]]
+    for what, meshes in (
+        ("layers", [_squeezed(fine, layers // part, layers) for part in SIZES]),
+        ("triangles", [*coarser, fine]),
     ):
-        before = 0.0
-        for faces, count in sizes:
-            mesh = body(faces, count) if what == "triangles" else _squeezed(body(faces, layers), count, layers)
-            started = time.perf_counter()
-            hatch(slice_parts([mesh], LAYER_MM), scan)
-            seconds = time.perf_counter() - started
-            exponent = f"{np.log2(seconds / before):5.2f}" if before else ""
-            print(f"  {what:10} {len(mesh.faces):9,} triangles {count:6,} layers {seconds:7.2f} s {exponent}")
-            before = seconds
+        print(f"\ngrowth with {what}: layers, hatches and the file together")
+        print(f"  {'triangles':>10} {'layers':>7} {'s of cores':>11} {'peak MB':>9} {'above start':>12}")
+        sizes, figures = [], []
+        for mesh in meshes:
+            np.savez(folder / "alone.npz", vertices=mesh.vertices_mm, faces=mesh.faces)
+            command = [sys.executable, "-m", "benchmarks.slicing", "--alone", str(folder / "alone.npz")]
+            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            print(
+                f"  {told['triangles']:10,} {told['layers']:7,} {told['cores_s']:11.2f}"
+                f" {told['peak_mb']:9.0f} {told['above_mb']:12.0f}"
+            )
+            sizes.append(told[what])
+            figures.append((told["cores_s"], told["above_mb"]))
+        time_by, memory_by = np.polyfit(np.log(sizes), np.log(figures), 1)[0].tolist()
+        print(f"  exponent of {what}: time {time_by:.2f}, memory {memory_by:.2f} (1 is linear)")
+    print(f"  the largest takes {told['peak_mb']:.0f} MB in all, target {PEAK_MB}")
+
+
+def _alone(packed: Path, scan: ScanStrategy) -> dict[str, Any]:
+    """Layers, hatches and file of one mesh in this process: seconds of cores (median) and memory."""
+    read = np.load(packed)
+    mesh = Mesh(read["vertices"], read["faces"])
+    hatch(slice_parts([_squeezed(mesh, 1, 100)], LAYER_MM), scan)  # kernels are loaded
+    reset_peak()
+    before_mb, times = peak_mb(), []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        layers = slice_parts([mesh], LAYER_MM)
+        write_cli(layers, ["body"], hatch(layers, scan))
+        times.append(time.process_time() - started)
+    peak = peak_mb()
+    return {
+        "triangles": len(mesh.faces),
+        "layers": layers.count,
+        "cores_s": sorted(times)[ROUNDS // 2],
+        "peak_mb": peak,
+        "above_mb": peak - before_mb,
+    }
 
 
 def _squeezed(mesh: Mesh, count: int, layers: int) -> Mesh:

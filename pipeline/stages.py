@@ -156,8 +156,8 @@ STAGES = (
         "batchone.slicer.make:slice_device",
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
-        5,
-        3.0,
+        6,
+        5.0,
     ),
     Stage(
         "package",
@@ -165,7 +165,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        10,
+        11,
         3.0,
     ),
 )

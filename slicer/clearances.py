@@ -39,8 +39,8 @@ def shadow(bodies: Sequence[Mesh]) -> shapely.Geometry:
     return shapely.MultiPolygon(pieces)
 
 
-def solid_of(mesh: Mesh) -> manifold3d.Manifold:
-    """A closed mesh as a solid.
+def solid_of(mesh: Mesh, name: str = "a body") -> manifold3d.Manifold:
+    """A closed mesh as a solid; its name is for the message.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def solid_of(mesh: Mesh) -> manifold3d.Manifold:
     """
     solid = manifold3d.Manifold(manifold3d.Mesh64(mesh.vertices_mm, mesh.faces.astype(np.uint64)))
     if solid.status() != manifold3d.Error.NoError:
-        raise MachineError("a body is not a manifold solid", hint="run the design checks on it")
+        raise MachineError(f"{name} is not a manifold solid", hint="run the design checks on it")
     return solid
 
 

@@ -8,7 +8,6 @@ z is the upper surface of a layer, ascending; a closed polyline repeats its firs
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,12 +17,30 @@ import numpy as np
 from batchone.pipeline.values import FloatArray, Vector
 from batchone.slicer.cli_header import LONG_UNIT_MM, SHORT_UNIT_MM, Header, damaged, read_header
 from batchone.slicer.cli_text import commands, text_of
-from batchone.slicer.encode import encode_hatches, encode_long, encode_short, opened
+from batchone.slicer.decode import (
+    CUT_SHORT,
+    HATCHES_CUT,
+    HATCHES_LONG,
+    HATCHES_SHORT,
+    LAYER_LONG,
+    LAYER_SHORT,
+    NO_HATCHES,
+    NO_POLYLINE,
+    POLYLINE_CUT,
+    POLYLINE_LONG,
+    POLYLINE_SHORT,
+    UNKNOWN,
+    Numbers,
+    Words,
+    opened,
+    opened_lines,
+    walked,
+)
+from batchone.slicer.encode import encode_hatches, encode_long, encode_short
 from batchone.slicer.hatch import Hatches, no_hatches
 from batchone.slicer.layers import Layers
 
 _SHORT_MAX: Final = 65535
-_LAYER_LONG, _LAYER_SHORT, _POLYLINE_SHORT, _POLYLINE_LONG, _HATCHES_SHORT, _HATCHES_LONG = 127, 128, 129, 130, 131, 132
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +101,8 @@ def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None
     body = encode(
         layers.points_mm, layers.loop_start, layers.loop_part, layers.loop_area_mm2, first, top_mm, unit_mm, words, first_hatch
     )
-    low, high = _bounds(layers.points_mm)
+    del words  # copied: together with the file they would be held three times
+    low, high = layers.bounds_mm()
     # outward to whole units, so that every rounded point lies inside
     corner = np.floor(np.array([*low, 0.0]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
     far = np.ceil(np.array([*high, top_mm[-1]]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
@@ -106,22 +124,23 @@ def read_cli(data: bytes) -> CliFile:
     if header.unit_mm not in (SHORT_UNIT_MM, LONG_UNIT_MM):
         raise damaged(f"unit is {header.unit_mm:g} mm, must be {SHORT_UNIT_MM:g} or {LONG_UNIT_MM:g} mm")
     body = data[at:] if header.binary else commands(data[at:].decode("latin-1"))
-    found = _walk(body, short=header.unit_mm == SHORT_UNIT_MM, parts=len(header.labels))
-    if len(found.top) != header.layers:
-        raise damaged(f"{len(found.top)} layers, header says {header.layers}")
-    top_mm = np.array(found.top, dtype=np.float64) * header.unit_mm
+    words, short = np.frombuffer(body, dtype="<u2", count=len(body) // 2).copy(), header.unit_mm == SHORT_UNIT_MM
+    top, found, fault = walked(words, short, len(header.labels))
+    if fault[0]:
+        raise damaged(_said(fault, words, short=short, parts=len(header.labels)))
+    if len(body) % 2:
+        raise damaged(f"one byte is left over at byte {len(body) - 1} of the geometry")
+    if len(top) != header.layers:
+        raise damaged(f"{len(top)} layers, header says {header.layers}")
+    top_mm = top * header.unit_mm
     if np.any(np.diff(top_mm, prepend=0.0) <= 0) or not np.isfinite(top_mm).all():
         raise damaged("layer heights do not ascend")
-    layers = _contours(body, found, header.unit_mm, float(top_mm[0]))
-    hatches = _lines(body, found, header.unit_mm)
+    polyline = found[:, 0] == (POLYLINE_SHORT if short else POLYLINE_LONG)
+    layers = _contours(words, found[polyline], top_mm, header.unit_mm)
+    hatches = _lines(words, found[~polyline], header.unit_mm)
     _refuse_outside(layers.points_mm, top_mm, header.box_mm)
     _refuse_outside(hatches.vectors_mm.reshape(-1, 2), top_mm, header.box_mm)
     return CliFile(header, top_mm, layers, hatches)
-
-
-def _bounds(points_mm: FloatArray) -> tuple[tuple[float, float], tuple[float, float]]:
-    x, y = points_mm[:, 0], points_mm[:, 1]  # column by column: many times faster than along the short axis
-    return (float(x.min()), float(y.min())), (float(x.max()), float(y.max()))
 
 
 def _fits_short(layers: Layers) -> bool:
@@ -134,115 +153,65 @@ def _fits_short(layers: Layers) -> bool:
     return whole and low_enough and longest and inside
 
 
-@dataclass(slots=True)
-class _Found:
-    """Where the walk found what: layer tops in units; per polyline its layer, id, dir, byte offset and point count; per
-    command of hatches its layer, id, byte offset and line count."""
-
-    top: list[float]
-    layer: list[int]
-    part: list[int]
-    direction: list[int]
-    offset: list[int]
-    size: list[int]
-    lines: list[tuple[int, int, int, int]]
-
-
-def _walk(body: bytes, *, short: bool, parts: int) -> _Found:
-    found = _Found([], [], [], [], [], [], [])
-    layer_command, polyline_command = (_LAYER_SHORT, _POLYLINE_SHORT) if short else (_LAYER_LONG, _POLYLINE_LONG)
-    hatch_command = _HATCHES_SHORT if short else _HATCHES_LONG
-    height, head = struct.Struct("<H" if short else "<f"), struct.Struct("<3H" if short else "<3i")
-    payloads = {layer_command: height, polyline_command: head, hatch_command: struct.Struct("<2H" if short else "<2i")}
-    point_bytes = 4 if short else 8
-    at, end = 0, len(body)
-    while at < end:
-        if at + 2 > end:
-            raise damaged(f"one byte is left over at byte {at} of the geometry")
-        command = body[at] | body[at + 1] << 8
-        at += 2
-        if command not in payloads:
-            known = ", ".join(map(str, payloads))
-            raise damaged(f"command {command} at byte {at - 2} of the geometry, expected one of {known}")
-        payload = payloads[command]
-        if at + payload.size > end:
-            raise damaged(f"truncated in command {command} at byte {at - 2} of the geometry")
-        values = payload.unpack_from(body, at)
-        at += payload.size
-        if command == layer_command:
-            found.top.append(float(values[0]))
-            continue
-        if command == hatch_command:
-            number, size = values
-            if not found.top or not 1 <= number <= parts or size < 1:
-                raise damaged(f"{size} hatches of part {number}; needs a layer, part 1 to {parts}, >= 1")
-            if at + 2 * size * point_bytes > end:
-                raise damaged(f"truncated: {size} hatches announced, {(end - at) // (2 * point_bytes)} are left")
-            found.lines.append((len(found.top) - 1, number - 1, at, size))
-            at += 2 * size * point_bytes
-            continue
-        number, direction, size = values
-        if not found.top or not 1 <= number <= parts or direction not in (0, 1) or size < 4:
-            raise damaged(
-                f"polyline of part {number}, direction {direction}, {size} points; needs a layer, part 1 to {parts}, 0 or 1, >= 4"
-            )
-        if at + size * point_bytes > end:
-            raise damaged(f"truncated: a polyline announces {size} points, {(end - at) // point_bytes} are left")
-        found.layer.append(len(found.top) - 1)
-        found.part.append(number - 1)
-        found.direction.append(direction)
-        found.offset.append(at)
-        found.size.append(size)
-        at += size * point_bytes
-    return found
+def _said(fault: Numbers, words: Words, *, short: bool, parts: int) -> str:
+    """What is wrong with a command, from the numbers of :func:`walked`."""
+    what, at, command, part, direction, count = fault.tolist()
+    width = 1 if short else 2
+    known = (LAYER_SHORT, POLYLINE_SHORT, HATCHES_SHORT) if short else (LAYER_LONG, POLYLINE_LONG, HATCHES_LONG)
+    left = len(words) - at - 1
+    return {
+        UNKNOWN: f"command {command} at byte {2 * at} of the geometry, expected one of {', '.join(map(str, known))}",
+        CUT_SHORT: f"truncated in command {command} at byte {2 * at} of the geometry",
+        NO_POLYLINE: f"polyline of part {part}, direction {direction}, {count} points; "
+        f"needs a layer, part 1 to {parts}, 0 or 1, >= 4",
+        POLYLINE_CUT: f"truncated: a polyline announces {count} points, {(left - 3 * width) // (2 * width)} are left",
+        NO_HATCHES: f"{count} hatches of part {part}; needs a layer, part 1 to {parts}, >= 1",
+        HATCHES_CUT: f"truncated: {count} hatches announced, {(left - 2 * width) // (4 * width)} are left",
+    }[what]
 
 
-def _contours(body: bytes, found: _Found, unit_mm: float, layer_mm: float) -> Layers:
-    if not found.size:
+def _contours(words: Words, polylines: Numbers, top_mm: FloatArray, unit_mm: float) -> Layers:
+    if len(polylines) == 0:
         raise damaged("no contour in it")
-    start = np.concatenate([[0], np.cumsum(found.size)]).astype(np.int64)
-    offset = np.array(found.offset, dtype=np.int64) // 2
-    words = np.frombuffer(body, dtype="<u2").copy()
+    _, layer, part, direction, size, offset = np.ascontiguousarray(polylines.T)
+    start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
     points_mm, area_mm2, not_closed = opened(words, offset, start, unit_mm == SHORT_UNIT_MM, unit_mm)
     if not np.isfinite(points_mm).all():
         raise damaged("a coordinate is not a finite number")
     if not_closed:
         raise damaged(f"{not_closed} contours do not end where they start")
-    if np.any((area_mm2 > 0) != np.array(found.direction, dtype=bool)) or np.any(area_mm2 == 0):
+    if np.any((area_mm2 > 0) != (direction == 1)) or np.any(area_mm2 == 0):
         raise damaged("a contour runs against its direction, or has no area")
     return Layers(
-        layer_mm=layer_mm,
-        count=len(found.top),
+        layer_mm=float(top_mm[0]),
+        count=len(top_mm),
         points_mm=points_mm,
         loop_start=start - np.arange(len(start)),
-        loop_layer=np.array(found.layer, dtype=np.int32),
-        loop_part=np.array(found.part, dtype=np.int32),
+        loop_layer=layer.astype(np.int32),
+        loop_part=part.astype(np.int32),
         loop_area_mm2=area_mm2,
     )
 
 
-def _lines(body: bytes, found: _Found, unit_mm: float) -> Hatches:
-    if not found.lines:
+def _lines(words: Words, groups: Numbers, unit_mm: float) -> Hatches:
+    if len(groups) == 0:
         return no_hatches()
-    kind = "<u2" if unit_mm == SHORT_UNIT_MM else "<f4"
-    vectors = [np.frombuffer(body, dtype=kind, count=4 * size, offset=at).reshape(-1, 4) for _, _, at, size in found.lines]
-    lines_mm = np.concatenate(vectors).astype(np.float64) * unit_mm
+    _, layer, part, _, size, offset = np.ascontiguousarray(groups.T)
+    start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+    lines_mm, without_length = opened_lines(words, offset, start, unit_mm == SHORT_UNIT_MM, unit_mm)
     if not np.isfinite(lines_mm).all():
         raise damaged("a coordinate is not a finite number")
-    if (lines_mm[:, :2] == lines_mm[:, 2:]).all(axis=1).any():
+    if without_length:
         raise damaged("a hatch has no length")
-    layer, part = (np.array([line[k] for line in found.lines], dtype=np.int32) for k in (0, 1))
-    sizes = np.array([size for _, _, _, size in found.lines])
-    group = np.r_[True, (np.diff(layer) != 0) | (np.diff(part) != 0)]  # a command holds no more than 16 bits can count
-    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Hatches(lines_mm, np.append(start[:-1][group], start[-1]), layer[group], part[group])
+    first = np.r_[True, (np.diff(layer) != 0) | (np.diff(part) != 0)]  # a command holds no more than 16 bits can count
+    return Hatches(lines_mm, np.append(start[:-1][first], start[-1]), layer[first].astype(np.int32), part[first].astype(np.int32))
 
 
 def _refuse_outside(points_mm: FloatArray, top_mm: FloatArray, box: tuple[Vector, Vector]) -> None:
     if len(points_mm) == 0:
         return
     slack_mm = 1e-4  # float32 of a coordinate below 1 m
-    (low_x, low_y), (high_x, high_y) = _bounds(points_mm)
-    low, high = np.array([low_x, low_y, 0.0]), np.array([high_x, high_y, top_mm[-1]])
+    x, y = points_mm[:, 0], points_mm[:, 1]
+    low, high = np.array([x.min(), y.min(), 0.0]), np.array([x.max(), y.max(), top_mm[-1]])
     if np.any(low < np.array(box[0]) - slack_mm) or np.any(high > np.array(box[1]) + slack_mm):
         raise damaged("geometry lies outside $$DIMENSION")

@@ -90,8 +90,10 @@ def sealed_area(mesh: Mesh, *, on_supports: bool) -> tuple[float, FloatArray | N
         here = np.where(label > 0, label + first - 1, -1).astype(np.int64)
         open_to[here[0, 0]] = True
         meets = (here >= 0) & (below >= 0)
-        for one, other in np.unique(np.stack([here[meets], below[meets]], axis=1), axis=0).tolist():
-            a, b = rooted(one), rooted(other)
+        pair = here[meets] * len(root) + below[meets]
+        pair = np.unique(pair[np.diff(pair, prepend=-1) != 0])  # most places meet as their neighbours do: few are left to sort
+        for number in pair.tolist():
+            a, b = rooted(number // len(root)), rooted(number % len(root))
             root[max(a, b)] = min(a, b)
             open_to[min(a, b)] = open_to[a] or open_to[b]
         roots = np.array([rooted(number) for number in range(first, len(root))], dtype=np.int64)

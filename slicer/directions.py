@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import manifold3d
 import numpy as np
 from numba import njit, prange
 
@@ -65,22 +64,23 @@ def scores(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
     functional = of.areas_mm2 * of.protected
     areas = _areas(along, of.areas_mm2 - functional, functional, directions, limit, math.cos(math.radians(FLAT_DEG)))
     areas[:, 3] = process.layer_mm * np.sqrt(areas[:, 3] / max(float(functional.sum()), np.finfo(np.float64).tiny))
-    low, high = reach(of.part.mesh.vertices_mm, directions)
+    low, high = _reach(of.hull_mm, directions).T.copy()
     elements = _elements(of)
     rest = _columns(elements.middles_mm, elements.areas_mm2, directions, low, high, limit, elements.cell_mm)
     return np.column_stack([areas, high - low, rest])
 
 
-def reach(points_mm: FloatArray, directions: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest of points (n, 3) along each direction: (k,), (k,) mm."""
-    along = hull_of(points_mm) @ directions.T
-    return along.min(axis=0), along.max(axis=0)
-
-
-def hull_of(points_mm: FloatArray) -> FloatArray:
-    """The corners (h, 3) of the convex hull of points, mm; the points themselves where they span no volume."""
-    hull = manifold3d.Manifold.hull_points(np.ascontiguousarray(points_mm)).to_mesh64().vert_properties[:, :3]
-    return np.asarray(hull if len(hull) else points_mm, dtype=np.float64)
+@njit("f8[:, ::1](f8[:, ::1], f8[:, ::1])", cache=True, parallel=True)
+def _reach(points, directions):  # type: ignore[no-untyped-def]
+    """(k, 2) lowest and highest of points along each direction."""
+    found = np.empty((directions.shape[0], 2))
+    for k in prange(directions.shape[0]):
+        low, high = math.inf, -math.inf
+        for p in range(points.shape[0]):
+            along = points[p, 0] * directions[k, 0] + points[p, 1] * directions[k, 1] + points[p, 2] * directions[k, 2]
+            low, high = min(low, along), max(high, along)
+        found[k, 0], found[k, 1] = low, high
+    return found
 
 
 @njit("f8[:, ::1](f8[:, ::1], f8[::1], f8[::1], f8[:, ::1], f8, f8)", cache=True, parallel=True, fastmath=True)
@@ -110,7 +110,7 @@ def _areas(normals, other, functional, directions, limit, flat):  # type: ignore
 
 def _elements(of: Surface) -> _Elements:
     vertices = of.part.mesh.vertices_mm
-    cell = float(np.ptp(hull_of(vertices), axis=0).max()) / _CELLS
+    cell = float(np.ptp(of.hull_mm, axis=0).max()) / _CELLS
     middles, face = middles_of(vertices[of.part.mesh.faces], cell)
     area = (of.areas_mm2 / np.bincount(face, minlength=len(of.areas_mm2)))[face]
     place = np.floor((middles - vertices.min(axis=0)) / cell).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The compiled part of the CLI format: contours and hatches to the little-endian words of the file, and points back.
+"""The compiled part of the CLI writer: contours and hatches to the little-endian words of the file.
 
 A point that rounds to its predecessor is merged with it; a contour that is thinner than the file can say is left out.
 """
@@ -210,65 +210,3 @@ def encode_long(
         words[at : at + more] = hatches[first_hatch[k] : first_hatch[k + 1]]
         at += more
     return words[:at]
-
-
-@njit("Tuple((f8[:, ::1], f8[::1], i8))(u2[::1], i8[::1], i8[::1], b1, f8)", cache=True)
-def opened(
-    words: npt.NDArray[np.uint16],
-    offset: npt.NDArray[np.int64],
-    start: npt.NDArray[np.int64],
-    short: bool,
-    unit_mm: float,
-) -> tuple[FloatArray, FloatArray, int]:
-    """Take closed contours out of the file's words, without their repeated last point.
-
-    Parameters
-    ----------
-    words
-        The geometry as 16-bit words.
-    offset
-        (l,) int64: the word where each contour's points begin.
-    start
-        (l + 1,) int64: offsets of the contours, counted in points, the repeated ones included.
-    short
-        16-bit coordinates; else float32.
-    unit_mm
-        mm per unit.
-
-    Returns
-    -------
-    points_mm
-        (p - l, 2) float64; NaN or infinite where the file is.
-    area_mm2
-        (l,) float64, signed.
-    not_closed
-        Number of contours that do not end where they start.
-    """
-    loops = start.shape[0] - 1
-    points_mm = np.empty((start[loops] - loops, 2), np.float64)
-    area_mm2 = np.empty(loops, np.float64)
-    pair = np.empty(2, np.float32)
-    pair_words = pair.view(np.uint16)
-    not_closed = 0
-    for i in range(loops):
-        twice = 0.0
-        first_x = first_y = last_x = last_y = 0.0
-        for p in range(start[i], start[i + 1]):
-            k = p - start[i]
-            if short:
-                x, y = float(words[offset[i] + 2 * k]), float(words[offset[i] + 2 * k + 1])
-            else:
-                pair_words[:] = words[offset[i] + 4 * k : offset[i] + 4 * k + 4]
-                x, y = float(pair[0]), float(pair[1])
-            if k == 0:
-                first_x, first_y = x, y
-            else:
-                twice += last_x * y - x * last_y
-            if p < start[i + 1] - 1:
-                points_mm[p - i, 0] = x * unit_mm
-                points_mm[p - i, 1] = y * unit_mm
-            last_x, last_y = x, y
-        area_mm2[i] = 0.5 * twice * unit_mm * unit_mm
-        if first_x != last_x or first_y != last_y:
-            not_closed += 1
-    return points_mm, area_mm2, not_closed

@@ -20,7 +20,7 @@ from batchone.pipeline.values import FloatArray, IntArray
 from batchone.slicer.layers import Layers
 from batchone.slicer.scan_lines import scan_lines
 
-_RUN = 200_000  # numerical: points of contours that one thread fills at a time
+_RUN = 32_000  # numerical: points of contours that one thread fills at a time; its memory while it fills them is small
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +92,20 @@ def hatch(layers: Layers, scan: ScanStrategy) -> Hatches:
     done = side_by_side([partial(run, low, high) for low, high in pairwise(bounds)])
     counts = np.concatenate([count for _, count in done])
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Hatches(np.concatenate([vectors for vectors, _ in done]), start, layer, layers.loop_part[first])
+    pieces = [vectors for vectors, _ in done]
+    done.clear()
+    return Hatches(_joined(pieces), start, layer, layers.loop_part[first])
+
+
+def _joined(pieces: list[FloatArray]) -> FloatArray:
+    """The lines of all runs; each piece is let go once it is copied, so that lines are never held twice."""
+    whole = np.empty((sum(map(len, pieces)), 4))
+    at = len(whole)
+    while pieces:
+        piece = pieces.pop()
+        whole[at - len(piece) : at] = piece
+        at -= len(piece)
+    return whole
 
 
 def lengths_mm(vectors_mm: FloatArray) -> FloatArray:

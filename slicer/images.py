@@ -12,10 +12,10 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import manifold3d
 import numpy as np
@@ -23,16 +23,20 @@ import shapely
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Mask
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Finding, FloatArray, judge
+from batchone.slicer.deflate import block_of
 from batchone.slicer.layers import Layers
-from batchone.slicer.mask import Grey, shade
-from batchone.slicer.readback import solid_of
+from batchone.slicer.mask import Grey, shaded, summed
+from batchone.slicer.readback import material_of
+
+_Made = TypeVar("_Made")
 
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first date an archive can hold: outputs carry no clock
 _WORKERS: Final = 2  # images made or read at a time; each is its own, whichever thread makes it
+_RUN: Final = 32  # numerical: images that a thread makes or reads before it asks for more
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LAST: Final = b"\x03\x00"  # an empty block that ends a deflate stream
-_ADLER: Final = 65521  # RFC 1950
 _LEVEL: Final = 6  # of run lengths: none is faster
 _ROWS_AT_ONCE: Final = 64  # numerical: blank rows that are compressed together
 _AREA_PERCENT: Final = 0.5  # requirement: area of a layer's pixels against its contours; project default
@@ -73,10 +77,9 @@ def write_sl1(layers: Layers, mask: Mask, *, name: str, seconds: float) -> bytes
         "pixelMm": f"{mask.pixel_mm:g}",
         "printTime": f"{seconds:.0f}",
     }
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        images = pool.map(lambda layer: _png(layers, layer, mask), range(layers.count))
-        files = {"config.ini": "".join(f"{key} = {value}\n" for key, value in config.items()).encode()}
-        files |= {f"{name}{layer:05d}.png": image for layer, image in enumerate(images)}
+    images = _of_each(layers.count, lambda layer: _png(layers, layer, mask))
+    files = {"config.ini": "".join(f"{key} = {value}\n" for key, value in config.items()).encode()}
+    files |= {f"{name}{layer:05d}.png": image for layer, image in enumerate(images)}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for file, data in files.items():
@@ -113,9 +116,10 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         names = sorted(name for name in files.namelist() if name.endswith(".png"))
         data = [files.read(name) for name in names]
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        areas = np.array(list(pool.map(lambda one: _area_mm2(one, mask), data)))
-    wanted = _covered_mm2(layers)
+    measured, wanted = beside(
+        lambda: _of_each(len(data), lambda layer: _area_mm2(data[layer], mask)), lambda: _covered_mm2(layers)
+    )
+    areas = np.array(measured)
     same = len(areas) == layers.count
     off = np.maximum(np.abs(areas - wanted) - _AREA_PIXELS * mask.pixel_mm**2, 0.0) if same else np.array([np.inf])
     percent = float((100.0 * off / np.maximum(wanted, mask.pixel_mm**2)).max()) if same else math.inf
@@ -130,6 +134,13 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
         judge("layers.images_outline", "mean distance of the edges of images from contours, in the worst of some layers", edges,
               "pixels", high=_OUTLINE_PIXELS, hint=_HINT, source=_SOURCE),
     ]  # fmt: skip
+
+
+def _of_each(layers: int, made: Callable[[int], _Made]) -> list[_Made]:
+    """What is made of each layer, some layers at a time."""
+    runs = [range(low, min(low + _RUN, layers)) for low in range(0, layers, _RUN)]
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return [one for run in pool.map(lambda run: [made(layer) for layer in run], runs) for one in run]
 
 
 def _covered_mm2(layers: Layers) -> FloatArray:
@@ -152,7 +163,7 @@ def no_images() -> Finding:
 
 
 def _refuse_outside(layers: Layers, mask: Mask) -> None:
-    low, high = layers.points_mm.min(axis=0), layers.points_mm.max(axis=0)
+    low, high = layers.bounds_mm()
     left, bottom = mask.corner_mm
     right, top = left + mask.columns * mask.pixel_mm, bottom + mask.rows * mask.pixel_mm
     if low[0] < left or low[1] < bottom or high[0] > right or high[1] > top:
@@ -173,12 +184,12 @@ def _png(layers: Layers, layer: int, mask: Mask) -> bytes:
     if len(points):
         above = min(mask.rows - 1, int((top_mm - points[:, 1].max()) / mask.pixel_mm))
         below = mask.rows - min(mask.rows, max(above + 1, math.ceil((top_mm - points[:, 1].min()) / mask.pixel_mm)))
-    band: Grey = np.zeros((mask.rows - above - below, 1 + mask.columns), dtype=np.uint8)
-    shade(np.ascontiguousarray(points), starts, left_mm, top_mm - above * mask.pixel_mm, mask.pixel_mm, band)
-    wide = 1 + mask.columns
-    total = zlib.adler32(band.data, (above * wide % _ADLER) << 16 | 1)
-    total = (((total >> 16) + below * wide * (total & 0xFFFF)) % _ADLER) << 16 | total & 0xFFFF
-    pieces = (b"\x78\x01", _blank(above, wide), _piece(band.tobytes()), _blank(below, wide), _LAST, struct.pack(">I", total))
+    rows, wide = mask.rows - above - below, 1 + mask.columns
+    runs = shaded(
+        np.ascontiguousarray(points), starts, left_mm, top_mm - above * mask.pixel_mm, mask.pixel_mm, rows, mask.columns
+    )
+    block, total = block_of(*runs, before=above * wide, after=below * wide)
+    pieces = (b"\x78\x01", _blank(above, wide), block.tobytes(), _blank(below, wide), _LAST, struct.pack(">I", total))
     head = struct.pack(">IIBBBBB", mask.columns, mask.rows, 8, 0, 0, 0, 0)
     return _SIGNATURE + _chunk(b"IHDR", head) + _chunk(b"IDAT", b"".join(pieces)) + _chunk(b"IEND", b"")
 
@@ -243,14 +254,14 @@ def _area_mm2(data: bytes, mask: Mask) -> float:
     found = (len(lines) // wide + tail + skipped * _ROWS_AT_ONCE, len(lines) % wide, columns)
     if found != (mask.rows, 0, mask.columns):
         raise MachineError(f"an image has {columns} x {found[0]} pixels, the mask {mask.columns} x {mask.rows}", hint=_HINT)
-    return float(np.frombuffer(lines, dtype=np.uint8).sum(dtype=np.uint64)) / 255.0 * mask.pixel_mm**2
+    return summed(np.frombuffer(lines, dtype=np.uint8)) / 255.0 * mask.pixel_mm**2
 
 
 def _outline_pixels(data: Sequence[bytes], layers: Layers, mask: Mask) -> float:
     """Pixels that are lit and should not be, or the other way round, per length of the outlines, both in pixels."""
     worst = 0.0
     for layer in sorted({min(layers.count - 1, int(share * layers.count)) for share in _SHARES}):
-        solid = solid_of([loop for part in range(int(layers.loop_part.max()) + 1) for loop in layers.loops(layer, part)])
+        solid = material_of([loop for part in range(int(layers.loop_part.max()) + 1) for loop in layers.loops(layer, part)])
         lit = read_png(data[layer]) > 127
         low, high = _pixel(solid.bounds[:2], mask), _pixel(solid.bounds[2:], mask)
         columns, rows = np.arange(max(low[0] - 1, 0), high[0] + 2), np.arange(max(high[1] - 1, 0), low[1] + 2)

@@ -14,6 +14,7 @@ from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import (
     Approval,
     Build,
@@ -26,13 +27,13 @@ from batchone.pipeline.values import (
     Support,
     Vector,
 )
-from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.cli_format import CliFile, read_cli, write_cli
 from batchone.slicer.cups import uncupped
 from batchone.slicer.estimate import estimate, toolpath_estimate
 from batchone.slicer.gcode import config_text, make_toolpath, setting
 from batchone.slicer.hatch import hatch
 from batchone.slicer.images import image_findings, no_images, write_sl1
-from batchone.slicer.layers import Layers, slice_parts
+from batchone.slicer.layers import Layers, refuse_dust, slice_parts
 from batchone.slicer.motion import simulate
 from batchone.slicer.moves import read_moves
 from batchone.slicer.orient import Stance, functional_finding, stances
@@ -82,6 +83,8 @@ def slice_device(
         )
     _refuse_mismatch(process, machine)
     parts = checked.device.parts
+    for part in parts:
+        refuse_dust(part.mesh, part.name)
     fixed = order.build.up if order else {}
     ways, cups = _ways(parts, process, machine, fixed)
     functional = [functional_finding(part, stance, process) for part, (stance, _) in zip(parts, ways, strict=True)]
@@ -100,14 +103,21 @@ def slice_device(
     filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
     lines = hatch(filled, process.scan) if process.scan else None
     layers_cli = write_cli(layers, [*(part.name for part in parts), *(support.name for support in supports)], lines)
-    carrying = support_findings(placements, made, read_cli(layers_cli).layers, process)
-    _refuse_failed(checked, carrying)
-    plate_3mf, part_3mf = _models(checked, placements, supports, approval, process, thumbnail_png(layers))
+
+    def read_and_carried() -> tuple[CliFile, tuple[Finding, ...]]:
+        written = read_cli(layers_cli)
+        return written, support_findings(placements, made, written.layers, process)
+
+    def models() -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+        return _models(checked, placements, supports, approval, process, thumbnail_png(layers))
+
+    (written, carrying), (plate_3mf, part_3mf) = beside(read_and_carried, models)
+    _refuse_uncarried(checked, carrying)
     findings = read_back(
         parts,
         placements,
         supports=supports,
-        layers_cli=layers_cli,
+        written=written,
         plate_3mf=plate_3mf,
         part_3mf=part_3mf,
         process=process,
@@ -210,7 +220,7 @@ def _corner_mm(placed: Mesh) -> FloatArray:
     return np.array([x, y, 0.0])
 
 
-def _refuse_failed(checked: CheckedDevice, findings: tuple[Finding, ...]) -> None:
+def _refuse_uncarried(checked: CheckedDevice, findings: tuple[Finding, ...]) -> None:
     failed = [finding for finding in findings if finding.verdict == "fail"]
     if failed:
         text = "; ".join(f"{f.what}: {f.value:g} {f.unit}".rstrip() + f", {f.limit}" for f in failed)

@@ -21,8 +21,8 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
-from batchone.slicer.columns import Room, best_place, columns_of, empty_room, swollen, take
 from batchone.slicer.plate import usable_box_mm
+from batchone.slicer.room import Room, best_place, cells_of, empty_room, swollen, take
 
 _STEP_MM: Final = 1.0  # numerical: cells, to the next whole number of layers
 _TURNS: Final = 16  # numerical: angles about the vertical that are tried, from the one along the smallest rectangle
@@ -182,7 +182,7 @@ class _Packing:
         corner[2] = 0.0  # as high above the plate as in its job
         far = np.max([body.vertices_mm.max(axis=0) for body in bodies], axis=0)
         first = np.cumsum([0, *(len(body.vertices_mm) for body in bodies)])
-        low, high = columns_of(
+        low, high = cells_of(
             np.concatenate([body.vertices_mm for body in bodies]) - corner,
             np.concatenate([body.faces + start for body, start in zip(bodies, first[:-1], strict=True)]),
             step_mm=self.step_mm,

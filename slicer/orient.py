@@ -17,12 +17,13 @@ from typing import Final
 
 import manifold3d
 import numpy as np
+import numpy.typing as npt
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Orientation, Part, Vector, judge
-from batchone.slicer.directions import MEASURES, hull_of, scores
-from batchone.slicer.overhang import Overhang, Surface, overhang, surface
+from batchone.slicer.directions import MEASURES, scores
+from batchone.slicer.overhang import Surface, overhang, surface
 
 _DIRECTIONS: Final = 1000  # on the whole sphere: neighbours are about 6 deg apart
 _NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg, to find the planes of a part
@@ -73,8 +74,8 @@ class Stance:
         Bounding box of the rotated part (x, y, z).
     overhang_mm2
         Area beyond the overhang limit that is not functional.
-    functional_overhang_mm2
-        Functional area that needs a support.
+    functional_mm2
+        (m,) area of each functional triangle that needs a support.
     criterion
         In words: what was minimised and what came out.
     orientation
@@ -84,20 +85,25 @@ class Stance:
     rotation: FloatArray
     size_mm: tuple[float, float, float]
     overhang_mm2: float
-    functional_overhang_mm2: float
+    functional_mm2: FloatArray
     criterion: str
     orientation: Orientation | None = None
+
+    @property
+    def functional_overhang_mm2(self) -> float:
+        """Functional area that needs a support."""
+        return float(self.functional_mm2.sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scored:
-    """A part's surface, the corners of its hull (h, 3), and the directions (k, 3) with measures (k, n) and costs (k,)."""
+    """A part's surface, the directions (k, 3) with measures (k, n) and costs (k,), and those that none beats, cheapest first."""
 
     of: Surface
-    hull_mm: FloatArray
     directions: FloatArray
     measures: FloatArray
     costs: FloatArray
+    unbeaten: tuple[int, ...]
     process: Process
     fixed: bool
 
@@ -156,9 +162,7 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
 
 def functional_finding(part: Part, stance: Stance, process: Process) -> Finding:
     """Judge how much of a part's functional faces needs a support as it stands: none may, for none can be there."""
-    of = surface(part)
-    found = overhang(of, stance.rotation[2], process)
-    area = found.needing_mm2 * found.functional
+    area = stance.functional_mm2
     label = [float(area[part.face_labels == k].sum()) for k in range(len(part.labels))]
     worst = [part.labels[k] for k in sorted(range(len(label)), key=lambda k: -label[k]) if label[k] > 0.0]
     where = part.mesh.vertices_mm[part.mesh.faces[int(np.argmax(area))]].mean(axis=0) if worst else None
@@ -176,10 +180,9 @@ def _scored(part: Part, process: Process, up: Vector | None) -> _Scored:
     of = surface(part)
     directions = _directions(of) if up is None else np.array([up]) / np.linalg.norm(up)
     measures = scores(of, directions, process)
-    hull = hull_of(part.mesh.vertices_mm)
-    extent = max(float(measures[:, MEASURES.index("height_mm")].max()), float(np.ptp(hull, axis=0).max()))
+    extent = max(float(measures[:, MEASURES.index("height_mm")].max()), float(np.ptp(of.hull_mm, axis=0).max()))
     costs = np.round(_costs(measures, float(of.areas_mm2.sum()), extent, process), _COST_DIGITS)
-    return _Scored(of, hull, directions, measures, costs, process, up is not None)
+    return _Scored(of, directions, measures, costs, _unbeaten(measures, costs, process), process, up is not None)
 
 
 def _costs(measures: FloatArray, area_mm2: float, extent_mm: float, process: Process) -> FloatArray:
@@ -210,7 +213,7 @@ def _fitting(
     smallest: tuple[float, float, float] | None = None
     fits = False
     for index in order:
-        for turned, size in _turned(scored.hull_mm, scored.directions[index]):
+        for turned, size in _turned(scored.of.hull_mm, scored.directions[index]):
             if all(side <= limit for side, limit in zip(size, box_mm, strict=True)):
                 fits = True
                 yield index, turned, size
@@ -313,30 +316,39 @@ def _size(points: FloatArray, rotation: FloatArray) -> tuple[float, float, float
 
 def _stance(scored: _Scored, index: int, rotation: FloatArray, size: tuple[float, float, float]) -> Stance:
     process, of = scored.process, scored.of
-    found: Overhang = overhang(of, rotation[2], process)
+    found = overhang(of, rotation[2], process)
     other = float(of.areas_mm2[found.beyond & ~of.protected].sum())
-    functional = float((found.needing_mm2 * found.functional).sum())
+    functional = found.needing_mm2 * found.functional
     rule = " + ".join(f"{weight:g} {name.rpartition('_')[0]}" for name, weight in _WEIGHTS[process.kind].items())
     how = "as ordered" if scored.fixed else f"least of {len(scored.directions)} directions"
     measured = dict(zip(MEASURES, scored.measures[index].tolist(), strict=True))
     criterion = (
         f"{how} by shares of {rule}: cost {scored.costs[index]:.4f}, height {size[2]:.2f} mm, overhang {other:.1f} mm2, "
-        f"supports about {measured['support_mm3']:.0f} mm3, functional faces that need one {functional:.1f} mm2"
+        f"supports about {measured['support_mm3']:.0f} mm3, functional faces that need one {functional.sum():.1f} mm2"
     )
     orientation = Orientation(
-        scored.fixed, MEASURES, scored.directions, scored.measures, scored.costs, index, _front(scored, index)
+        scored.fixed, MEASURES, scored.directions, scored.measures, scored.costs, index, _next_best(scored, index)
     )
     return Stance(rotation, size, other, functional, criterion, orientation)
 
 
-def _front(scored: _Scored, chosen: int) -> tuple[int, ...]:
+def _unbeaten(measures: FloatArray, costs: FloatArray, process: Process) -> tuple[int, ...]:
+    """The directions than which none other is better in all that is weighed up, cheapest first."""
+    no_worse: npt.NDArray[np.bool_] = np.ones((len(costs), len(costs)), dtype=np.bool_)
+    better = np.zeros_like(no_worse)
+    for name in _AGAINST[process.kind]:
+        values = measures[:, MEASURES.index(name)]
+        no_worse &= values[:, None] <= values
+        better |= values[:, None] < values
+    beaten = (no_worse & better).any(axis=0)
+    return tuple(index for index in np.argsort(costs, kind="stable").tolist() if not beaten[index])
+
+
+def _next_best(scored: _Scored, chosen: int) -> tuple[int, ...]:
     """The next best directions: none other is better in all that is weighed up, and they lie apart; cheapest first."""
-    table = scored.measures[:, [MEASURES.index(name) for name in _AGAINST[scored.process.kind]]]
     shown = [chosen]
-    for index in np.argsort(scored.costs, kind="stable").tolist():
-        near = scored.directions[shown] @ scored.directions[index] > math.cos(math.radians(_APART_DEG))
-        better = np.all(table <= table[index], axis=1) & np.any(table < table[index], axis=1)
-        if not near.any() and not better.any():
+    for index in scored.unbeaten:
+        if not (scored.directions[shown] @ scored.directions[index] > math.cos(math.radians(_APART_DEG))).any():
             shown.append(index)
         if len(shown) > _SHOWN:
             break

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+import manifold3d
 import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
@@ -37,7 +38,7 @@ _FLAT_DEG: Final = 80.0  # project default, unverified: from here on a roof is a
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
     """A part's surface as :func:`overhang` takes it, the same for every direction: normals (m, 3) and areas (m,) of its faces
-    in mm2, which are protected (m,), and the other half of each half-edge (3 m,).
+    in mm2, which are protected (m,), the other half of each half-edge (3 m,), and the corners (h, 3) of its convex hull, mm.
     """
 
     part: Part
@@ -45,6 +46,7 @@ class Surface:
     areas_mm2: FloatArray
     protected: BoolArray
     twins: IntArray
+    hull_mm: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +74,14 @@ def surface(part: Part) -> Surface:
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     twice = np.sqrt((cross**2).sum(axis=1))
     twins, _, _ = half_edge_twins(np.ascontiguousarray(part.mesh.faces), len(part.mesh.vertices_mm))
-    return Surface(part, cross / np.where(twice > 0, twice, 1.0)[:, None], 0.5 * twice, protected(part), twins)
+    normals = cross / np.where(twice > 0, twice, 1.0)[:, None]
+    return Surface(part, normals, 0.5 * twice, protected(part), twins, _hull_of(part.mesh.vertices_mm))
+
+
+def _hull_of(points_mm: FloatArray) -> FloatArray:
+    """The corners (h, 3) of the convex hull of points, mm; the points themselves where they span no volume."""
+    hull = manifold3d.Manifold.hull_points(np.ascontiguousarray(points_mm)).to_mesh64().vert_properties[:, :3]
+    return np.array(hull if len(hull) else points_mm, dtype=np.float64)
 
 
 def overhang(of: Surface, up: FloatArray, process: Process) -> Overhang:

@@ -18,7 +18,8 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, Support, judge
-from batchone.slicer.cli_format import CliFile, read_cli
+from batchone.slicer.clearances import solid_of
+from batchone.slicer.cli_format import CliFile
 from batchone.slicer.cli_header import SHORT_UNIT_MM
 from batchone.slicer.layers import Layers, layer_count, section_heights
 from batchone.slicer.threemf import Item, read_3mf
@@ -29,7 +30,7 @@ _CONTOUR_MM: Final = 0.01  # requirement: mean distance of contours from the mes
 _POSITION_MM: Final = 0.001  # requirement: vertex of the re-read file from where it belongs; float32 at 1 m gives 6e-5 mm
 _DETERMINANT: Final = 1e-6  # numerical: float32 rotation
 _HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
-_READERS: Final = 2  # 3MF files read at a time
+_READERS: Final = 2  # of 3MF files, and of lines, at a time
 _LENGTH_PERCENT: Final = (98.0, 102.0)  # requirement: no line left out, none drawn twice; ends are rounded; project default
 _ROUND: Final = 16  # numerical: sides of a quarter of a round corner
 _THIN_PERCENT: Final = 1.0  # project default, unverified: a tip or two at the top of a part
@@ -43,7 +44,7 @@ def read_back(
     parts: Sequence[Part],
     placements: Sequence[Placement],
     *,
-    layers_cli: bytes,
+    written: CliFile,
     plate_3mf: bytes,
     part_3mf: Sequence[tuple[str, bytes]] | None = None,
     process: Process,
@@ -56,7 +57,9 @@ def read_back(
     ----------
     parts, placements
         What was to be written, in the same order.
-    layers_cli, plate_3mf, part_3mf
+    written
+        What the layer file says, read from its bytes.
+    plate_3mf, part_3mf
         The bytes to be measured; None where no files of single parts were made.
     process, machine
         Layer thickness and envelope.
@@ -72,14 +75,14 @@ def read_back(
     placed += [support.mesh for support in supports]
     names = [*(part.name for part in parts), *(support.name for support in supports)]
     filled = names if process.supports is None or process.supports.hatched else names[: len(parts)]
-    cli = read_cli(layers_cli)
     with ThreadPoolExecutor(_READERS) as pool:  # lib3mf lets other threads run
         files = [pool.submit(read_3mf, data) for data in (plate_3mf, *(data for _, data in part_3mf or ()))]
+        lines = pool.submit(_hatch_findings, written, filled, process)  # so does shapely
         findings = [
-            *_layer_findings(cli, placed, process),
-            *_envelope_findings(cli, machine),
-            *_contour_findings(cli, placed, names),
-            *_hatch_findings(cli, filled, process),
+            *_layer_findings(written, placed, process),
+            *_envelope_findings(written, machine),
+            *_contour_findings(written, placed, names),
+            *lines.result(),
         ]
         plate, *singles = (file.result() for file in files)
     findings += _plate_findings(plate, [*parts, *map(_as_part, supports)], [*placements, *map(_in_place, supports)])
@@ -201,9 +204,7 @@ def _envelope_findings(cli: CliFile, machine: Machine) -> list[Finding]:
 def _contour_findings(cli: CliFile, placed: Sequence[Mesh], names: Sequence[str]) -> list[Finding]:
     findings = []
     for index, mesh in enumerate(placed):
-        solid = manifold3d.Manifold(manifold3d.Mesh64(mesh.vertices_mm, mesh.faces.astype(np.uint64)))
-        if solid.status() != manifold3d.Error.NoError:
-            raise MachineError(f"part {names[index]!r} is not a manifold solid", hint="run the design checks on it")
+        solid = solid_of(mesh, f"part {names[index]!r}")
         worst = max(
             _mean_distance_mm(cli.layers.loops(layer, index), outline) for layer, outline in _references(solid, mesh, cli)
         )
@@ -233,7 +234,7 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
         own = np.unique(cli.layers.loop_layer[cli.layers.loop_part == index])
         nearer = drawn = least = most = thin_mm2 = whole_mm2 = 0.0
         for layer in sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in _HEIGHTS}):
-            solid, lines = solid_of(cli.layers.loops(layer, index)), cli.hatches.of(layer, index)
+            solid, lines = material_of(cli.layers.loops(layer, index)), cli.hatches.of(layer, index)
             nearer = max(nearer, inset_mm - _least_inside_mm(solid, lines))
             drawn += float(np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1]).sum())
             shorter, longer = _expected_mm(solid, layer, process.scan)
@@ -256,7 +257,7 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
     return findings
 
 
-def solid_of(loops: Sequence[FloatArray]) -> shapely.MultiPolygon:
+def material_of(loops: Sequence[FloatArray]) -> shapely.MultiPolygon:
     """The material of a layer, whatever rounding has made of its contours."""
     pieces = manifold3d.CrossSection(list(loops), manifold3d.FillRule.Positive).decompose()
     rings = [sorted(piece.to_polygons(), key=lambda ring: -shapely.Polygon(ring).area) for piece in pieces]

@@ -20,9 +20,9 @@ _PAPER, _LOW, _HIGH = 255, np.array([70.0, 84.0, 110.0]), np.array([226.0, 232.0
 
 def thumbnail_png(layers: Layers) -> bytes:
     """PNG of all parts, x to the right, y and z up, higher layers lighter."""
-    points = layers.points_mm
     height_mm = layers.count * layers.layer_mm * _LEAN
-    low, high = points.min(axis=0), points.max(axis=0) + np.array([0.0, height_mm])
+    low, high = layers.bounds_mm()
+    high = high + np.array([0.0, height_mm])
     side_px = _SIDE_PX * _TIMES
     scale = 0.92 * side_px / float((high - low).max())
     corner = 0.5 * (side_px - scale * (high - low))

@@ -75,6 +75,14 @@ def test_grey_is_the_share_of_a_pixel_that_is_covered() -> None:
     np.testing.assert_array_equal(grey, wanted)
 
 
+def test_what_reaches_to_the_rim_of_the_mask_lights_it_all() -> None:
+    third = Mask(columns=300, rows=200, pixel_mm=1.0 / 3.0, corner_mm=(5.0, 10.0), sources={})  # not exact in binary
+    for mask in (MASK, third):
+        far = (5.0 + mask.columns * mask.pixel_mm, 10.0 + mask.rows * mask.pixel_mm)
+        grey = image(archive_of(layer_of(box((5.0, 10.0), far)), mask))
+        np.testing.assert_array_equal(grey, np.full((200, 300), 255))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_pixels_are_those_of_the_polygon(seed: int) -> None:

@@ -455,7 +455,9 @@ def test_a_camera_fits_all_points_from_any_side() -> None:
 
 def test_pictures_are_small_and_show_something(made: tuple[Path, JobFolder]) -> None:
     pictures = sorted((made[0] / "pictures").glob("*.png"))
-    assert len(pictures) == 23
+    assert len(pictures) == 28
+    drawn = {path.stem for path in pictures}
+    assert {"plate-above", "plate-oblique", "layer-low", "layer-middle", "layer-high"} <= drawn
     for path in pictures:
         assert path.stat().st_size < 100_000, path.name  # bytes
         reread_png(path.name, path.read_bytes())

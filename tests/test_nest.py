@@ -23,6 +23,10 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from batchone import slicer
+from batchone.design.booleans import box_solid, difference, solid_from_mesh, to_part
+from batchone.design.guide.label import engraved, letters_mm
+from batchone.design.lettering.picture import pictured
+from batchone.design.lettering.reading import read as read_label
 from batchone.pipeline.build.folder import BuildFolder, nest_jobs
 from batchone.pipeline.build.manifest import BuildManifest, read_build_manifest
 from batchone.pipeline.build.map_picture import map_png
@@ -54,12 +58,12 @@ from batchone.pipeline.values import (
 )
 from batchone.slicer.clearances import check_clearances, shadow, solid_of
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.columns import columns_of, swollen
 from batchone.slicer.images import image_findings
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.nest import Nest, Unit, nest
 from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.room import cells_of, swollen
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
 
 Solid = manifold3d.Manifold
@@ -207,7 +211,7 @@ def test_columns_hold_the_surface_and_their_swelling_the_clearance() -> None:
     """Known truth: points of two balls whose columns just do not meet are at least the clearance apart."""
     ball = _mesh(Solid.sphere(7.3, 40))
     mesh = Mesh(ball.vertices_mm - ball.vertices_mm.min(axis=0), ball.faces)
-    low, high = columns_of(mesh.vertices_mm, mesh.faces, step_mm=1.0, flat=False)
+    low, high = cells_of(mesh.vertices_mm, mesh.faces, step_mm=1.0, flat=False)
     cells = np.floor(mesh.vertices_mm).astype(int)
     assert (low[cells[:, 0], cells[:, 1]] <= cells[:, 2]).all()
     assert (high[cells[:, 0], cells[:, 1]] >= cells[:, 2]).all()
@@ -381,6 +385,7 @@ def test_a_build_verifies_and_holds_every_part_once(built: BuildFolder, site: Pa
         ("case-a", "model"),
         ("case-c", "guide"),
     ]  # by due time
+    assert {p.name for p in (built.folder / "pictures").iterdir()} == {"plate-above.png", "plate-oblique.png"}
     assert {p.name for p in built.folder.iterdir()} == {
         *("build.json", "plate.3mf", "layers.cli", "map.png", "pictures", "jobs", "SHA256SUMS", "SHA256SUMS.sig")
     }
@@ -403,6 +408,34 @@ def test_map_engraving_and_job_agree_part_by_part(built: BuildFolder, jobs: list
         for b in threemf_bodies((built.folder / "plate.3mf").read_bytes())
     ]
     assert map_png(manifest, shadows, MACHINE) == (built.folder / "map.png").read_bytes()
+
+
+def _engraved(case: str, name: str) -> Part:
+    """A block with case and part engraved in its upper face, turned as a part lies in a patient."""
+    turn, at = Rotation.from_euler("xyz", (20.0, -35.0, 50.0), degrees=True).as_matrix(), np.array([60.0, -110.0, 420.0])
+    pose = np.block([[turn, at[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
+    text = engraved((case, name), SLS, middle_mm=at, right=turn[:, 0], up=turn[:, 1], length_mm=70.0, thick_mm=4.0)
+    block = box_solid(np.array([-35.0, -9.0, -4.0]), np.array([35.0, 9.0, 0.0]), "block", pose=pose)
+    return to_part(difference(block, *(solid_from_mesh(mark.mesh, "label") for mark in text), what="label"), name)
+
+
+def test_the_label_read_from_each_body_on_the_plate_is_that_of_the_map_and_of_its_job(site: Path) -> None:
+    """What a person reads off the printed part: the letters' own triangles, from the file that is printed."""
+    parts = {
+        (case, name): _engraved(case, name) for case, name in (("case-r", "guide"), ("case-r", "model"), ("case-s", "guide"))
+    }
+    made = [
+        _job(site / "jobs" / case, site / "keys", case, {name: part.mesh for (of, name), part in parts.items() if of == case})
+        for case in ("case-r", "case-s")
+    ]
+    build = nest_jobs(made, machine="sim-01", site=site, signers=site / "keys")
+    plate = {body.name: body for body in threemf_bodies((build.folder / "plate.3mf").read_bytes())}
+    for one in build.manifest.instances:
+        body, meant = plate[one.label], parts[one.case, one.part]
+        lying = Mesh(body.vertices_mm, body.triangles.astype(np.int32)).moved(body.pose)
+        picture = pictured(Part(one.part, lying, meant.face_labels, meant.labels), "label", height_mm=letters_mm(SLS))
+        assert picture is not None
+        assert " / ".join(read_label(picture).lines) == one.engraved == f"{one.case} / {one.part}"
 
 
 def test_each_body_on_the_plate_is_its_jobs_moved_and_its_layers_fill_it(built: BuildFolder, jobs: list[Path]) -> None:

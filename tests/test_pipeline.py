@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -242,6 +243,30 @@ def test_a_disk_that_refuses_large_files_is_exit_5_and_shows_nothing_half_writte
     assert tree["error"]["exit_code"] == 5
     assert "space" in tree["error"]["hint"]
     assert not (tmp_path / "cases" / "demo-0001" / "intake").exists()
+
+
+@pytest.mark.slow
+def test_a_slicing_program_that_is_missing_or_crashes_is_exit_5_and_leaves_the_checked_device(
+    sample: tuple[Path, Path], tmp_path: Path
+) -> None:
+    order, study = sample
+    printed, case, programs = tmp_path / "order.toml", tmp_path / "site" / "cases" / "demo-0001", tmp_path / "programs"
+    printed.write_text(re.sub('process = "[^"]+"', 'process = "peek-fff"', order.read_text()))
+    programs.mkdir()
+    for script, said in (("", "cannot be started"), ("kill -SEGV $$", "ended with -11")):
+        if script:
+            (programs / "prusa-slicer").write_text(f"#!/bin/sh\n{script}\n")
+            (programs / "prusa-slicer").chmod(0o755)
+        done = batchone(
+            "run", printed, "--study", study, "--out", tmp_path / "site", "--approve-as", "tester", "--json",
+            env={**os.environ, "PATH": str(programs)},
+        )  # fmt: skip
+        assert done.returncode == 5, done.stderr
+        tree = json.loads(done.stdout)
+        assert said in tree["error"]["message"]
+        assert (case / "check" / "findings.json").is_file()
+        assert not list(case.glob("*slice*"))
+        assert not (case / "job").exists()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -24,7 +25,7 @@ from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import sealed_area, uncupped
 from batchone.slicer.estimate import estimate
 from batchone.slicer.hatch import hatch
-from batchone.slicer.layers import Layers, layer_count, section_heights, sections, slice_parts
+from batchone.slicer.layers import Layers, layer_count, refuse_dust, section_heights, sections, slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.orient import stances, stand
 from batchone.slicer.plate import place, shelves
@@ -520,7 +521,8 @@ class Job:
 
     def read(self, **exchanged: object) -> None:
         files = {"layers_cli": self.cli, "plate_3mf": self.plate, "part_3mf": self.single, **exchanged}
-        read_back((self.part,), (self.placement,), process=self.process, machine=MACHINE, **files)  # type: ignore[arg-type]
+        written = read_cli(files.pop("layers_cli"))  # type: ignore[arg-type]
+        read_back((self.part,), (self.placement,), written=written, process=self.process, machine=MACHINE, **files)  # type: ignore[arg-type]
 
     def moved_layers(self, move: object) -> bytes:
         points = move(self.layers.points_mm.copy())  # type: ignore[operator]
@@ -723,7 +725,22 @@ def test_a_wall_thinner_than_the_beam_is_told(thick_mm: float, verdict: str) -> 
     assert [finding.verdict for finding in made.findings if finding.check == "layers.thin"] == [verdict]
 
 
-def test_a_part_of_more_shells_than_any_device_is_refused_before_it_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_million_tiny_shells_are_refused_before_anything_is_searched_for_them() -> None:
+    dust = tetrahedra(1_000_000)
+    part = Part("part", dust, np.zeros(len(dust.faces), np.int16), ("all",))
+    started = time.process_time()
+    with pytest.raises(MachineError, match="part has 1000000 separate shells, at most 1000 are sliced"):
+        slice_device(device_of(part), APPROVAL, load_process("ti64-lpbf"), MACHINE)
+    assert time.process_time() - started < 30.0  # s of cores: a search for what carries them would take hours
+
+
+def test_as_many_shells_as_a_device_may_have_are_no_dust() -> None:
+    refuse_dust(tetrahedra(1000), "part")
+    with pytest.raises(MachineError, match="1001 separate shells"):
+        refuse_dust(tetrahedra(1001), "part")
+
+
+def test_a_part_of_more_contours_than_any_device_is_refused_before_it_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     dust = tetrahedra(1000)
     contours = len(slice_parts([dust], 0.05).loop_layer)
     monkeypatch.setattr(sys.modules[slice_parts.__module__], "_MOST_CONTOURS", contours)

@@ -227,8 +227,8 @@ def test_another_way_up_is_taken_where_the_cheapest_leaves_an_island() -> None:
     from batchone.slicer.orient import Stance
 
     part = part_of(Solid.cube((10, 10, 4)), (0.0, 0.0, -1.0, 0.0))
-    down = Stance(np.eye(3), (10.0, 10.0, 4.0), 0.0, 100.0, "contact down")
-    up = Stance(np.diag([1.0, -1.0, -1.0]), (10.0, 10.0, 4.0), 100.0, 0.0, "contact up")
+    down = Stance(np.eye(3), (10.0, 10.0, 4.0), 0.0, np.array([100.0]), "contact down")
+    up = Stance(np.diag([1.0, -1.0, -1.0]), (10.0, 10.0, 4.0), 100.0, np.zeros(1), "contact up")
     stance, made = carried_way(part, [down, up], COARSE)
     assert stance is up
     assert made.support is not None

@@ -59,7 +59,14 @@ def pyclipr_lines(rings, angle_deg, spacing, inset):
 def pyslm_lines(rings, angle_deg, spacing, inset):
     from pyslm import hatching
 
-    hatcher = hatching.Hatcher()
+    class Hatcher(hatching.Hatcher):
+        @staticmethod
+        def clipLines(paths, lines):  # noqa: N802: the library's own name
+            """Its own way; where no line meets the layer it returns one empty row, which its next step cannot read."""
+            found = hatching.Hatcher.clipLines(paths, lines)
+            return found if found.shape[1] else found[:0]
+
+    hatcher = Hatcher()
     hatcher.hatchAngle, hatcher.hatchDistance, hatcher.spotCompensation = angle_deg, spacing, inset
     hatcher.numInnerContours, hatcher.numOuterContours = 0, 0
     layer = hatcher.hatch([np.vstack([ring, ring[:1]]) for ring in rings])

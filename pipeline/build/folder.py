@@ -21,7 +21,6 @@ from batchone.pipeline.build.manifest import (
     ClearancesEntry,
     GapEntry,
     Instance,
-    LayersEntry,
     LeftOut,
     PlateEntry,
     body_figures,
@@ -30,7 +29,6 @@ from batchone.pipeline.build.manifest import (
     read_build_manifest,
 )
 from batchone.pipeline.build.map_picture import colour_of, map_png
-from batchone.pipeline.build.plate_pictures import plate_pictures
 from batchone.pipeline.build.released import CARRIED, Released, engraved, in_order, read_released, refuse_strangers
 from batchone.pipeline.build.verify import BUILD_MANIFEST, IMAGES, LAYERS, MAP, PLATE, verify_build
 from batchone.pipeline.disk import reported, write_bytes
@@ -39,6 +37,7 @@ from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
 from batchone.pipeline.job.images import image_figures
 from batchone.pipeline.job.manifest import ImagesEntry, Row, profiles_digest
+from batchone.pipeline.job.plate_pictures import plate_pictures
 from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
 from batchone.pipeline.machine import Machine
@@ -168,7 +167,7 @@ def _write(
         LAYERS: made_of.layers_cli,
         **({IMAGES: made_of.images} if made_of.images else {}),
         MAP: map_png(manifest, shadows, machine),
-        **plate_pictures(meshes, [colour_of(k) for k in range(len(meshes))], machine),
+        **{f"pictures/{one.name}": one.png for one in plate_pictures(meshes, list(map(colour_of, range(len(meshes)))), machine)},
     }
     for one in jobs:
         if one.manifest.job not in nested.left_out:
@@ -219,7 +218,7 @@ def _instances(
     placed: Sequence[Placed], meshes: Sequence[Mesh], labels: Sequence[str], measured: LayerFigures
 ) -> tuple[Instance, ...]:
     instances = []
-    for number, (one, mesh, label, figures) in enumerate(zip(placed, meshes, labels, measured.labels, strict=True), start=1):
+    for number, (one, mesh, label, (_, layers)) in enumerate(zip(placed, meshes, labels, measured.bodies, strict=True), start=1):
         manifest = one.job.manifest
         instances.append(
             Instance(
@@ -238,7 +237,7 @@ def _instances(
                 box_high_mm=_point(mesh.vertices_mm.max(axis=0)),
                 figures=body_figures(one.body),
                 mesh_sha256=mesh_sha256(one.body),
-                layers=LayersEntry.of(figures),
+                layers=layers,
             )
         )
     return tuple(instances)

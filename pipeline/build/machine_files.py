@@ -15,7 +15,7 @@ from batchone.pipeline.job.manifest import SupportEntry
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Estimate, FloatArray, Mesh, Part, Placement, Support
-from batchone.slicer.cli_format import write_cli
+from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.estimate import estimate
 from batchone.slicer.hatch import hatch
 from batchone.slicer.images import image_findings, write_sl1
@@ -179,7 +179,7 @@ def _reread(
         parts,
         placements,
         supports=supports,
-        layers_cli=layers_cli,
+        written=read_cli(layers_cli),
         plate_3mf=plate_3mf,
         process=process,
         machine=machine,

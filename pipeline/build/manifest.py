@@ -7,12 +7,11 @@ import hashlib
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
-from batchone.pipeline.job.contours import LabelFigures
-from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, ImagesEntry, JobId, Row, canonical_json
+from batchone.pipeline.job.contours import LayersEntry
+from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, ImagesEntry, JobId, Manifest, Row, read_canonical
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Vector
@@ -24,25 +23,6 @@ DEMONSTRATION = "Approved for demonstration only"
 _PER_MM = 1e6  # 3MF files hold coordinates to 1e-6 mm
 
 Kind = Literal["part", "supports"]
-
-
-class LayersEntry(Model):
-    """The layers of one body, as measured on ``layers.cli``; layer 0 lies on the plate."""
-
-    first_layer: int
-    last_layer: int
-    volume_mm3: float
-    box_low_mm: tuple[float, float]
-    box_high_mm: tuple[float, float]
-    contours: int
-    hatches: int
-    hatches_mm: float
-    areas_sha256: Digest
-
-    @classmethod
-    def of(cls, figures: LabelFigures) -> LayersEntry:
-        """Copy what was measured."""
-        return cls(**{name: getattr(figures, name) for name in cls.model_fields})
 
 
 class Instance(Model):
@@ -110,14 +90,12 @@ class LeftOut(Model):
     due: dt.datetime
 
 
-class BuildManifest(Model):
+class BuildManifest(Manifest):
     """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of process and machine.
 
     ``demonstration``: all its jobs are approved for demonstration only. ``images`` is there where a mask shows layers; ``notes``
     are what people must know.
     """
-
-    model_config = ConfigDict(populate_by_name=True)
 
     schema_name: Annotated[Literal["batchone-build/1"], Field(alias="schema")] = SCHEMA
     build: JobId
@@ -136,30 +114,10 @@ class BuildManifest(Model):
     versions: dict[str, str]
     disclaimer: str = DISCLAIMER
 
-    def to_bytes(self) -> bytes:
-        """Write as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json", by_alias=True))
-
 
 def read_build_manifest(data: bytes) -> BuildManifest:
-    """Read ``build.json``; only the one canonical spelling is taken.
-
-    Raises
-    ------
-    MachineError
-        Not valid, of another version, or not canonical.
-    """
-    try:
-        manifest = BuildManifest.model_validate_json(data)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise MachineError(
-            f"build.json is not valid: {where}: {fault['msg']}", hint="read it with the version that wrote it"
-        ) from error
-    if manifest.to_bytes() != data:
-        raise MachineError("build.json is not in its canonical spelling", hint="fetch the build folder again")
-    return manifest
+    """Read ``build.json``; see :func:`batchone.pipeline.job.manifest.read_canonical`."""
+    return read_canonical(BuildManifest, data, "build")
 
 
 def label_of(number: int, case: str, kind: Kind, part: str) -> str:

@@ -15,7 +15,6 @@ import numpy as np
 from batchone.pipeline.build.manifest import (
     BuildManifest,
     Instance,
-    LayersEntry,
     body_figures,
     label_of,
     mesh_sha256,
@@ -24,7 +23,7 @@ from batchone.pipeline.build.manifest import (
 from batchone.pipeline.build.released import CARRIED, engraved
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body, threemf_bodies
-from batchone.pipeline.job.contours import LabelFigures, cli_figures
+from batchone.pipeline.job.contours import LayersEntry, cli_figures
 from batchone.pipeline.job.images import image_figures
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.signature import RELEASE, Signer, embedded_signer, verify
@@ -154,26 +153,25 @@ def _check_layers(manifest: BuildManifest, data: bytes, found: Found) -> None:
         return
     if figures.layers != manifest.plate.layers:
         found.add("off", LAYERS, f"{figures.layers} layers, must be {manifest.plate.layers}")
-    _check_labels(LAYERS, [one.label for one in figures.labels], manifest, found)
-    by_name = {one.label: one for one in figures.labels}
+    _check_labels(LAYERS, [label for label, _ in figures.bodies], manifest, found)
+    by_name = dict(figures.bodies)
     for one in manifest.instances:
         if one.label in by_name:
             for text in _layer_faults(one, by_name[one.label], manifest.plate.layer_mm):
                 found.add("off", LAYERS, f"{one.label}: {text}")
 
 
-def _layer_faults(one: Instance, figures: LabelFigures, layer_mm: float) -> list[str]:
+def _layer_faults(one: Instance, measured: LayersEntry, layer_mm: float) -> list[str]:
     faults = []
-    measured = LayersEntry.of(figures)
     for name in LayersEntry.model_fields:
         mine, theirs = getattr(one.layers, name), getattr(measured, name)
         if mine != theirs:
             faults.append(f"{name} is {theirs}, must be {mine}")
     top = one.layers.last_layer - one.layers.first_layer + 1
     slack = _AREA_SHARE + 1.0 / max(top, 1)  # the last layer is written full, however little of it the body fills
-    if not abs(figures.volume_mm3 - one.figures.volume_mm3) <= slack * one.figures.volume_mm3:
-        faults.append(f"its layers have {figures.volume_mm3:.1f} mm3, its body {one.figures.volume_mm3:.1f} mm3")
-    outline = np.array([figures.box_low_mm, figures.box_high_mm]) - np.array([one.box_low_mm[:2], one.box_high_mm[:2]])
+    if not abs(measured.volume_mm3 - one.figures.volume_mm3) <= slack * one.figures.volume_mm3:
+        faults.append(f"its layers have {measured.volume_mm3:.1f} mm3, its body {one.figures.volume_mm3:.1f} mm3")
+    outline = np.array([measured.box_low_mm, measured.box_high_mm]) - np.array([one.box_low_mm[:2], one.box_high_mm[:2]])
     beyond_mm = float(max(-outline[0].min(), outline[1].max()))
     within_mm = float(max(outline[0].max(), -outline[1].min()))
     if not (beyond_mm <= _OUTLINE_MM and within_mm <= _OUTLINE_MM + _REACH_LAYERS * layer_mm):

@@ -1,4 +1,4 @@
-"""Layer count and volume of a binary CLI file that may be hostile, with the standard library and numpy alone."""
+"""Layer count and volume of a binary CLI file that may be hostile, read with numpy alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.manifest import Digest
+from batchone.pipeline.order import Model
 
 Pair = tuple[float, float]
 
@@ -23,11 +25,9 @@ _MAX_HEADER_BYTES = 262_144  # as the slicer's own reader takes
 _LONG_LAYER, _SHORT_LAYER, _SHORT_LINE, _LONG_LINE, _SHORT_HATCHES, _LONG_HATCHES = 127, 128, 129, 130, 131, 132  # CLI 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class LabelFigures:
-    """What the layers of one label measure; ``areas_sha256`` is over number and area of each layer that has contours of it."""
+class LayersEntry(Model):
+    """The layers of one body, as measured on ``layers.cli``; layer 0 lies on the plate."""
 
-    label: str
     first_layer: int
     last_layer: int
     volume_mm3: float
@@ -36,7 +36,7 @@ class LabelFigures:
     contours: int
     hatches: int
     hatches_mm: float
-    areas_sha256: str
+    areas_sha256: Digest  # over number and area of each layer that has contours of it
 
 
 @dataclass(slots=True)
@@ -53,7 +53,8 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class LayerFigures:
-    """What a layer file measures: ``volume_mm3`` sums signed area times the step from the layer below; ``hatches`` are lines."""
+    """What a layer file measures: ``volume_mm3`` sums signed area times the step from the layer below; ``hatches`` are lines;
+    ``bodies`` are the layers of each label, in the order of their numbers."""
 
     layers: int
     height_mm: float
@@ -61,7 +62,7 @@ class LayerFigures:
     contours: int
     hatches: int
     hatches_mm: float
-    labels: tuple[LabelFigures, ...] = ()
+    bodies: tuple[tuple[str, LayersEntry], ...] = ()
 
 
 def cli_figures(data: bytes) -> LayerFigures:
@@ -94,16 +95,15 @@ def cli_figures(data: bytes) -> LayerFigures:
         sum(one.contours for one in tallies.values()),
         sum(one.hatches for one in tallies.values()),
         round(sum(one.length for one in tallies.values()) * unit_mm, 3),
-        tuple(_label_figures(names.get(number, ""), tallies[number], tops, unit_mm) for number in sorted(tallies)),
+        tuple((names.get(number, ""), _layers_of(tallies[number], tops, unit_mm)) for number in sorted(tallies)),
     )
 
 
-def _label_figures(name: str, one: _Tally, tops: list[float], unit_mm: float) -> LabelFigures:
+def _layers_of(one: _Tally, tops: list[float], unit_mm: float) -> LayersEntry:
     steps = np.diff(np.array(tops), prepend=0.0)
     layers = sorted(one.areas)
     digest = hashlib.sha256("".join(f"{layer} {one.areas[layer]:.6g}\n" for layer in layers).encode()).hexdigest()
-    return LabelFigures(
-        label=name,
+    return LayersEntry(
         first_layer=layers[0] if layers else -1,
         last_layer=layers[-1] if layers else -1,
         volume_mm3=round(sum(one.areas[layer] * float(steps[layer]) for layer in layers) * unit_mm**3, 6),

@@ -16,11 +16,13 @@ from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.dicom_header import Frame
 from batchone.pipeline.job.dicom_out import frame_of, report, shapes
 from batchone.pipeline.job.gaps import gap_pictures
+from batchone.pipeline.job.layer_picture import layer_pictures
 from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.medical import medical_blocks
 from batchone.pipeline.job.orientation_picture import orientation_pictures
 from batchone.pipeline.job.pictures import make_pictures
+from batchone.pipeline.job.plate_pictures import job_on_plate
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
 from batchone.pipeline.job.report import build_report, clinical_report
 from batchone.pipeline.job.seats import seat_pictures
@@ -33,6 +35,7 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, JobFolder, Part, Plan, Scan
+from batchone.slicer.cli_format import read_cli
 from batchone.slicer.cli_header import with_medical
 
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it becomes a file name on every system
@@ -92,6 +95,8 @@ def package(
             *seat_pictures(anatomy, checked.device, plan),
             *support_picture(case.build, checked.device),
             *orientation_pictures(build),
+            *job_on_plate(build, checked.device, machine),
+            *layer_pictures(read_cli(build.layers_cli)),
             *closeups(shown(checked.findings, approval.waivers), checked.device),
         )
         for picture in pictures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -224,10 +224,18 @@ class DicomEntry(Model):
     models: tuple[str, ...]
 
 
-class JobManifest(Model):
-    """The whole of ``job.json``; the patient is named by case code only. ``dicom_note`` says why ``dicom`` is null."""
+class Manifest(Model):
+    """A file of JSON in one canonical spelling: sorted keys, two spaces, LF, numbers rounded to 1e-6."""
 
     model_config = ConfigDict(populate_by_name=True)
+
+    def to_bytes(self) -> bytes:
+        """Write as canonical JSON."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True))
+
+
+class JobManifest(Manifest):
+    """The whole of ``job.json``; the patient is named by case code only. ``dicom_note`` says why ``dicom`` is null."""
 
     schema_name: Annotated[Literal["batchone-job/2"], Field(alias="schema")] = SCHEMA
     job: JobId
@@ -252,13 +260,17 @@ class JobManifest(Model):
     versions: dict[str, str]
     disclaimer: str = DISCLAIMER
 
-    def to_bytes(self) -> bytes:
-        """Write as canonical JSON: sorted keys, two spaces, LF, numbers rounded to 1e-6."""
-        return canonical_json(self.model_dump(mode="json", by_alias=True))
+
+_Read = TypeVar("_Read", bound=Manifest)
 
 
 def read_manifest(data: bytes) -> JobManifest:
-    """Read ``job.json``; only the one canonical spelling is taken.
+    """Read ``job.json``; see :func:`read_canonical`."""
+    return read_canonical(JobManifest, data, "job")
+
+
+def read_canonical(model: type[_Read], data: bytes, kind: Literal["job", "build"]) -> _Read:
+    """Read ``job.json`` or ``build.json``; only the one canonical spelling is taken.
 
     Raises
     ------
@@ -266,15 +278,15 @@ def read_manifest(data: bytes) -> JobManifest:
         Not valid, of another version, or not canonical.
     """
     try:
-        manifest = JobManifest.model_validate_json(data)
+        manifest = model.model_validate_json(data)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise MachineError(
-            f"job.json is not valid: {where}: {fault['msg']}", hint="read it with the version that wrote it"
+            f"{kind}.json is not valid: {where}: {fault['msg']}", hint="read it with the version that wrote it"
         ) from error
     if manifest.to_bytes() != data:
-        raise MachineError("job.json is not in its canonical spelling", hint="fetch the job folder again")
+        raise MachineError(f"{kind}.json is not in its canonical spelling", hint=f"fetch the {kind} folder again")
     return manifest
 
 

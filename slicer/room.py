@@ -53,7 +53,7 @@ def _mark_columns(vertices, faces, step_mm, flat, low, high):  # type: ignore[no
                             high[column, row] = max(high[column, row], k1)
 
 
-def columns_of(vertices_mm: FloatArray, faces: IntArray, *, step_mm: float, flat: bool) -> tuple[IntArray, IntArray]:
+def cells_of(vertices_mm: FloatArray, faces: IntArray, *, step_mm: float, flat: bool) -> tuple[IntArray, IntArray]:
     """Lowest and highest cell of each column that a surface reaches; ``low > high`` where it reaches none.
 
     Parameters
