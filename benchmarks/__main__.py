@@ -1,4 +1,4 @@
-"""``make bench``: what is true (implants, tilt, bones, surfaces, bounds, guides, seats, layers), speed beside the peers, the service."""
+"""``make bench``: what is true (implants, tilt, bones, guides, seats, layers), then speed beside the peers, then the service."""
 
 from __future__ import annotations
 
