@@ -179,6 +179,7 @@ def _try(operation: Any, url: str, headers: dict[str, str]) -> None:
     def call(case: Any) -> None:
         answer = case.call(base_url=url, headers=headers, timeout=60)
         assert answer.status_code < 500, (case, answer.text)
+        assert answer.status_code < 400 or set(answer.json()["error"]) == {"message", "hint"}, answer.text
 
     call()
 
