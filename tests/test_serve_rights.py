@@ -132,7 +132,7 @@ def test_another_hospitals_case_is_as_unknown_as_one_that_is_not_there(server: A
 
 def _leads_nowhere(server: Any, word: str) -> None:
     before = sorted(path for path in server.site.parent.rglob("*") if "server.sqlite" not in path.name)
-    for word_as_sent in (quote(word, safe=""), quote(word, safe="/")):
+    for word_as_sent in {quote(word, safe=""), quote(word, safe="/")}:
         for template, role, method in (
             (f"{API}/cases/{{}}", "engineer", "GET"),
             (f"{API}/cases/{{}}/events", "engineer", "GET"),
@@ -163,7 +163,7 @@ def test_no_field_leads_out_of_its_folder(server: Any, word: str) -> None:
     _leads_nowhere(server, word)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     word=st.text(st.sampled_from("./\\%:~\x00\n aA0"), min_size=1, max_size=12).filter(
         lambda word: not re.fullmatch(r"[aA0][aA0.]*", word)
@@ -174,11 +174,12 @@ def test_no_drawn_word_leads_out_of_its_folder(server: Any, word: str) -> None:
 
 
 def _try(operation: Any, url: str, headers: dict[str, str]) -> None:
-    @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(case=operation.as_strategy())
     def call(case: Any) -> None:
         answer = case.call(base_url=url, headers=headers, timeout=60)
         assert answer.status_code < 500, (case, answer.text)
+        assert answer.status_code < 400 or set(answer.json()["error"]) == {"message", "hint"}, answer.text
 
     call()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 from typer.testing import CliRunner
 
 from batchone.pipeline.cli import app
@@ -21,13 +22,14 @@ from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.events import chain_head
 from batchone.pipeline.serve.accounts import Account
+from batchone.pipeline.serve.app import make_app
 from batchone.pipeline.serve.brake import FREE_PER_ACCOUNT, FREE_PER_ADDRESS, LONGEST_WAIT_S, Brake, wait_s
 from batchone.pipeline.serve.credentials import IDLE_S, SESSION_S
 from batchone.pipeline.serve.edge import MOST_BODY_BYTES, JsonLines
 from batchone.pipeline.serve.guard import COOKIE, CSRF_HEADER
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.rights import API
-from batchone.pipeline.serve.services import make_services
+from batchone.pipeline.serve.services import address_of, make_services
 
 
 def _sibling(name: str) -> ModuleType:
@@ -254,6 +256,15 @@ def test_it_never_listens_in_the_clear_beyond_loopback(tmp_path: Path, arguments
     done = CliRunner().invoke(app, ["serve", "--site", str(tmp_path), "--port", "0", *arguments])
     assert isinstance(done.exception, InputError)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_behind_a_proxy_the_address_is_what_the_proxy_saw_and_never_what_the_sender_says(tmp_path: Path) -> None:
+    said = [(b"x-forwarded-for", b"10.0.0.1"), (b"x-forwarded-for", b"10.0.0.2, 192.0.2.7")]
+    for origin, expected in (("", "127.0.0.1"), ("https://site.example", "192.0.2.7")):
+        services = make_services(tmp_path, settings=ServerSettings(), clock=time.time, origin=origin)
+        scope = {"type": "http", "headers": said, "client": ("127.0.0.1", 1), "app": make_app(services)}
+        assert address_of(Request(scope)) == expected
+        services.store.close()
 
 
 def test_roles_and_hospital_of_an_account_must_fit(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import typer
 from batchone.pipeline.errors import InputError, MachineError
 
 _BACKLOG = 1024
+_KEPT_S = 75  # a connection is kept for the next question: longer than a client's pause, and than a proxy's 60 s
 _GRACE_S = 5  # for answers under way when the server ends
 _PROXY = "Public address (https://site.example) of the proxy in front, which makes the TLS."
 
@@ -70,6 +71,7 @@ def serve(
         proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEPT_S,
         ssl_context_factory=None if tls is None else lambda config, default: tls,
     )
     logging.getLogger("batchone").info("listening", extra={"fields": {"address": own}})

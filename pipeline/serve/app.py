@@ -18,7 +18,7 @@ from batchone.pipeline.intake.inbox import Inbox
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.edge import Edge
 from batchone.pipeline.serve.embedded import keep_worker
-from batchone.pipeline.serve.refusal import Refusal
+from batchone.pipeline.serve.refusal import Refusal, Refused
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
 from batchone.pipeline.serve.services import Services
 
@@ -46,6 +46,10 @@ def make_app(services: Services, *, https: bool = False, worker: bool = False) -
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses={
+            "4XX": {"model": Refused, "description": "Not done"},
+            "5XX": {"model": Refused, "description": "Not possible now"},
+        },
         lifespan=_lifespan,
     )
     app.state.services = services

@@ -13,8 +13,9 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -143,14 +144,14 @@ class Parcels:
         with _held(part) as handle:
             await self._write(handle, found, offset, blocks)
             if os.fstat(handle).st_size == found.bytes:
-                await asyncio.to_thread(self._finish, digest, part)
+                await _beside(partial(self._finish, digest, part))
         return self.find(hospital, digest) or found
 
     async def _write(self, handle: int, found: Upload, offset: int, blocks: AsyncIterator[bytes]) -> None:
         at = os.lseek(handle, 0, os.SEEK_END)
         if offset != at:
             raise Refusal(409, f"the upload goes on at byte {at}, not at {offset}", hint=f"send from byte {at} on")
-        waiting, synced = bytearray(), at
+        waiting, synced, whole = bytearray(), at, False
         try:
             async for block in blocks:
                 if at + len(waiting) + len(block) > found.bytes:
@@ -160,14 +161,18 @@ class Parcels:
                 waiting += block
                 if len(waiting) >= BLOCK_BYTES:
                     sync = at + len(waiting) - synced >= _SYNC_BYTES
-                    await asyncio.to_thread(_put, handle, bytes(waiting), sync=sync)
+                    await _beside(partial(_put, handle, bytes(waiting), sync=sync))
                     at += len(waiting)
                     self.received_bytes += len(waiting)
                     synced = at if sync else synced
                     waiting.clear()
+            whole = True
         finally:
             self.received_bytes += len(waiting)
-            _put(handle, bytes(waiting), sync=True)
+            if whole:
+                await _beside(partial(_put, handle, bytes(waiting), sync=True))
+            else:  # refused, or the server ends: what came is kept
+                _put(handle, bytes(waiting), sync=True)
 
     def _finish(self, digest: str, part: Path) -> None:
         if file_digest(part) != digest:
@@ -255,6 +260,16 @@ def _full_disk_told() -> Iterator[None]:
         raise Refusal(
             507, "disk full: the parcel could not be written", hint="the site must free space; what came is kept"
         ) from error
+
+
+async def _beside(work: Callable[[], None]) -> None:
+    """Do it in a thread while others are served; when we are told to end it is done first, for it works on an open file."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _put(handle: int, data: bytes, *, sync: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from batchone.pipeline.order import Model
+
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure
     """An answer other than the one that was asked for.
@@ -28,6 +30,19 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
     def tree(self) -> dict[str, dict[str, str]]:
         """The JSON document."""
         return {"error": {"message": self.message, "hint": self.hint}}
+
+
+class Why(Model):
+    """What is not done, the value and the limit; and what to do next."""
+
+    message: str
+    hint: str
+
+
+class Refused(Model):
+    """Every answer other than the one that was asked for."""
+
+    error: Why
 
 
 def unknown(what: str) -> Refusal:

@@ -75,6 +75,5 @@ def services_of(request: Request) -> Services:
 def address_of(request: Request) -> str:
     """Where a request came from: behind a proxy what the proxy itself saw, the last of ``X-Forwarded-For``."""
     seen = request.client.host if request.client else ""
-    if services_of(request).origin:
-        return request.headers.get("x-forwarded-for", seen).rsplit(",", 1)[-1].strip() or seen
-    return seen
+    told = request.headers.getlist("x-forwarded-for") if services_of(request).origin else []
+    return told[-1].rsplit(",", 1)[-1].strip() or seen if told else seen

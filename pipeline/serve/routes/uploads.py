@@ -57,7 +57,6 @@ def upload(digest: Digest, who: Who, parts: Parts) -> UploadTold:
 
 @router.patch(
     f"{API}/uploads/{{digest}}",
-    responses={409: {"description": "Not at this offset, not open, or another connection writes it."}},
     openapi_extra={
         "requestBody": {
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
