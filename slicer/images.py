@@ -26,7 +26,7 @@ from batchone.pipeline.machine import Mask
 from batchone.pipeline.values import Finding, FloatArray, judge
 from batchone.slicer.layers import Layers
 from batchone.slicer.mask import Grey, shade
-from batchone.slicer.readback import solid_of
+from batchone.slicer.scan_check import solid_of
 
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first date an archive can hold: outputs carry no clock
 _WORKERS: Final = 2  # images made or read at a time; each is its own, whichever thread makes it

@@ -29,8 +29,8 @@ from batchone.pipeline.values import (
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import uncupped
 from batchone.slicer.estimate import estimate, toolpath_estimate
+from batchone.slicer.exposure import expose
 from batchone.slicer.gcode import config_text, make_toolpath, setting
-from batchone.slicer.hatch import hatch
 from batchone.slicer.images import image_findings, no_images, write_sl1
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.motion import simulate
@@ -97,10 +97,9 @@ def slice_device(
     made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
     layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
-    filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
-    lines = hatch(filled, process.scan) if process.scan else None
-    layers_cli = write_cli(layers, [*(part.name for part in parts), *(support.name for support in supports)], lines)
-    carrying = support_findings(placements, made, read_cli(layers_cli).layers, process)
+    drawn = expose(layers, [one.name for one in (*parts, *supports)], process, parts=len(parts))
+    layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
+    carrying = support_findings(placements, made, read_cli(layers_cli).outlines, process)
     _refuse_failed(checked, carrying)
     plate_3mf, part_3mf = _models(checked, placements, supports, approval, process, thumbnail_png(layers))
     findings = read_back(
@@ -125,7 +124,7 @@ def slice_device(
             layers=layers.count,
             volume_mm3=volume,
             support_mm3=sum(support.volume_mm3 for support in supports),
-            scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
+            scanned_s=float(drawn_s(drawn, process.scan).sum()) if process.scan else None,
         ),
         findings=(*findings, *functional, *cups, *carrying),
         part_3mf=part_3mf,

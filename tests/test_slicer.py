@@ -87,8 +87,13 @@ def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
         assert set(process.sources) == set(Process.model_fields) - told
         assert all(process.sources.values())
         if process.scan:
-            assert set(process.scan.sources) == set(process.scan.model_dump(exclude_none=True)) - {"sources"}
+            tables = {"up_skin", "down_skin", "inner_contour"}
+            assert set(process.scan.sources) == set(process.scan.model_dump(exclude_none=True)) - {"sources", *tables}
             assert all(process.scan.sources.values())
+            for table in (process.scan.up_skin, process.scan.down_skin, process.scan.inner_contour):
+                if table:
+                    assert set(table.sources) == set(type(table).model_fields) - {"sources"}
+                    assert all(table.sources.values())
         for own in (process.supports, process.supports and process.supports.block):
             if own:
                 assert set(own.sources) == set(type(own).model_fields) - {"sources", "block"}

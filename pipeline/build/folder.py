@@ -38,7 +38,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
 from batchone.pipeline.job.images import image_figures
-from batchone.pipeline.job.manifest import ImagesEntry, Row, profiles_digest
+from batchone.pipeline.job.manifest import ImagesEntry, Row, drawn_entries, profiles_digest
 from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
 from batchone.pipeline.machine import Machine
@@ -140,7 +140,8 @@ def _write(
     labels = [label_of(number, one.job.manifest.case, one.kind, one.part) for number, one in enumerate(placed, start=1)]
     made_of = machine_files(build, placed, meshes, labels, process=process, machine=machine)
     shadows = [shadow([mesh]) for mesh in meshes]
-    instances = _instances(placed, meshes, labels, cli_figures(made_of.layers_cli))
+    measured = cli_figures(made_of.layers_cli)
+    instances = _instances(placed, meshes, labels, measured)
     made = BuildManifest(
         build=build,
         machine=machine.name,
@@ -156,6 +157,7 @@ def _write(
             if one.manifest.job in nested.left_out
         ),
         demonstration=all(one.manifest.approval.demonstration for one in jobs),
+        drawn=drawn_entries(measured, process),
         images=_images_entry(made_of, machine),
         notes=_notes(instances, process, machine),
         after_printing=process.after_printing,
@@ -219,7 +221,8 @@ def _instances(
     placed: Sequence[Placed], meshes: Sequence[Mesh], labels: Sequence[str], measured: LayerFigures
 ) -> tuple[Instance, ...]:
     instances = []
-    for number, (one, mesh, label, figures) in enumerate(zip(placed, meshes, labels, measured.labels, strict=True), start=1):
+    outlines = [figures for figures in measured.labels if not figures.region]
+    for number, (one, mesh, label, figures) in enumerate(zip(placed, meshes, labels, outlines, strict=True), start=1):
         manifest = one.job.manifest
         instances.append(
             Instance(

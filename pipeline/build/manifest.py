@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LabelFigures
-from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, ImagesEntry, JobId, Row, canonical_json
+from batchone.pipeline.job.manifest import DISCLAIMER, Digest, DrawnEntry, FileName, ImagesEntry, JobId, Row, canonical_json
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Vector
@@ -113,8 +113,8 @@ class LeftOut(Model):
 class BuildManifest(Model):
     """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of process and machine.
 
-    ``demonstration``: all its jobs are approved for demonstration only. ``images`` is there where a mask shows layers; ``notes``
-    are what people must know.
+    ``demonstration``: all its jobs are approved for demonstration only. ``drawn`` is what a laser draws by label; ``images`` is
+    there where a mask shows layers; ``notes`` are what people must know.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -130,6 +130,7 @@ class BuildManifest(Model):
     instances: Annotated[tuple[Instance, ...], Field(min_length=1)]
     left_out: tuple[LeftOut, ...] = ()
     demonstration: bool = False
+    drawn: tuple[DrawnEntry, ...] = ()
     images: ImagesEntry | None = None
     notes: tuple[str, ...] = ()
     after_printing: tuple[str, ...]

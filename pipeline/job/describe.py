@@ -31,6 +31,7 @@ from batchone.pipeline.job.manifest import (
     ToolpathEntry,
     WaiverEntry,
     canonical_json,
+    drawn_entries,
     profiles_digest,
 )
 from batchone.pipeline.job.measure import MeshFigures, measure_mesh
@@ -220,6 +221,7 @@ def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
         contours=layers.contours,
         hatches=layers.hatches,
         hatches_mm=layers.hatches_mm,
+        drawn=drawn_entries(layers, process),
         basis=estimate.basis,
         placements=placements,
         toolpath=_toolpath_entry(build),

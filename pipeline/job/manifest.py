@@ -10,17 +10,19 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.images import ImageFigures
 from batchone.pipeline.job.measure import MeshFigures
 from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.toolpath import ToolpathFigures
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model
-from batchone.pipeline.process import Process
+from batchone.pipeline.process import CONTOURS, Process, Region
 from batchone.pipeline.values import Finding, Vector
 
 SCHEMA: Literal["batchone-job/2"] = "batchone-job/2"
 DISCLAIMER = "Not a cleared medical device; for research and engineering"
+_LENGTH_MM, _LENGTH = 2e-3, 1e-6  # the same numbers added up on another processor: the last of three decimals, and rounding
 _DECIMALS = 6  # of every number in job.json: 1e-6 mm is below what any step resolves
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -132,8 +134,77 @@ class SupportEntry(Model):
     figures: MeshFigures
 
 
+class DrawnEntry(Model):
+    """What a laser draws under one label of the layers, as measured on the file, in the order of the process.
+
+    ``parameters`` names the machine's parameter set, ``mm_per_s`` is what the time was told with. Contours lie ``inset_mm``
+    within the outlines of ``body``, and lines keep so far off them, ``hatch_mm`` apart (null of contours). Labels without an
+    entry are outlines to measure by: they are not drawn.
+    """
+
+    label: str
+    body: str
+    region: Region
+    parameters: str
+    mm_per_s: float
+    inset_mm: float
+    hatch_mm: float | None
+    contours: int
+    lines: int
+    length_mm: float
+
+
+def drawn_entries(figures: LayerFigures, process: Process) -> tuple[DrawnEntry, ...]:
+    """What a laser draws, by label; nothing where none does. A body of which nothing has a label is drawn along its outlines."""
+    scan = process.scan
+    if scan is None:
+        return ()
+    regions = [one for one in figures.labels if one.region]
+    filled = {one.label.removesuffix(f" {one.region}") for one in regions}
+    entries = []
+    for one in [*(one for one in figures.labels if not one.region and one.label not in filled), *regions]:
+        region = next((region for region in scan.order if region == one.region), "contour")
+        is_line = region not in CONTOURS
+        entries.append(
+            DrawnEntry(
+                label=one.label,
+                body=one.label.removesuffix(f" {one.region}") if one.region else one.label,
+                region=region,
+                parameters=scan.parameters[region],
+                mm_per_s=scan.mm_per_s(region),
+                inset_mm=scan.inset_mm if is_line else scan.contour_inset_mm(region) if one.region else 0.0,
+                hatch_mm=scan.spacing_mm(region) if is_line else None,
+                contours=one.contours,
+                lines=one.hatches,
+                length_mm=one.hatches_mm if is_line else one.contours_mm,
+            )
+        )
+    return tuple(entries)
+
+
+def drawn_faults(wanted: tuple[DrawnEntry, ...], figures: LayerFigures) -> tuple[str, ...]:
+    """Where what a layer file draws is not what is said of it."""
+    named, said = {one.label: one for one in figures.labels}, {one.label for one in wanted}
+    faults = [f"{one.label} is drawn, and not said to be" for one in figures.labels if one.region and one.label not in said]
+    for one in wanted:
+        found = named.get(one.label)
+        if found is None:
+            faults.append(f"{one.label} is not there")
+            continue
+        length_mm = found.contours_mm if one.hatch_mm is None else found.hatches_mm
+        if (found.contours, found.hatches) != (one.contours, one.lines):
+            faults.append(
+                f"{one.label} has {found.contours} contours and {found.hatches} lines, must be {one.contours} and {one.lines}"
+            )
+        if not abs(length_mm - one.length_mm) <= _LENGTH_MM + _LENGTH * one.length_mm:
+            faults.append(f"{one.label} has {length_mm:.3f} mm to draw, must be {one.length_mm:.3f} mm")
+    return tuple(faults)
+
+
 class BuildEntry(Model):
     """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``.
+
+    ``drawn`` is what a laser draws by label, and ``contours``, ``hatches`` are those of all labels.
 
     ``toolpath`` is there where a nozzle prints, ``images`` where a mask does. ``profiles_sha256`` is that of process and machine.
     """
@@ -150,6 +221,7 @@ class BuildEntry(Model):
     contours: int
     hatches: int = 0
     hatches_mm: float = 0.0
+    drawn: tuple[DrawnEntry, ...] = ()
     basis: str
     placements: tuple[PlacementEntry, ...]
     toolpath: ToolpathEntry | None = None
