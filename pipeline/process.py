@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from batchone.pipeline.order import Model
 
 Positive = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(ge=0.9, le=1.1)]  # no material of these processes shrinks by a tenth
 
 
 Region = Literal["contour", "inner-contour", "core", "up-skin", "down-skin"]
@@ -120,6 +121,42 @@ class ScanStrategy(Model):
         return {"up-skin": self.up_skin, "down-skin": self.down_skin}.get(region)
 
 
+class Conditions(Model):
+    """What the cell holds while it builds, and what it writes down.
+
+    ``lot_keys`` are what it fills in about the material that it loads; ``refresh_share`` is the least share of new material in
+    it, None where it is not mixed. The chamber has ``inert_gas`` with at most ``oxygen_percent``. ``scale`` are the factors
+    (x, y, z) by which the machine is to enlarge the layers against shrinkage: layers are always written in the size of the part;
+    None leaves it to the machine's own calibration.
+    """
+
+    lot_keys: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    inert_gas: Literal["argon", "nitrogen", "none"]
+    oxygen_percent: Annotated[float, Field(gt=0, le=21)] | None = None
+    refresh_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    scale: Annotated[tuple[Scale, Scale, Scale], Field(strict=False)] | None = None
+    sources: dict[str, str]
+
+    @model_validator(mode="after")
+    def _gas_where_oxygen_is_kept_out(self) -> Conditions:
+        if (self.oxygen_percent is None) != (self.inert_gas == "none"):
+            raise ValueError(f"inert_gas is {self.inert_gas}, oxygen_percent is {self.oxygen_percent}; they go together")
+        return self
+
+
+class Recoating(Model):
+    """What the blade of a recoater does to walls.
+
+    Walls of up to ``thin_wall_mm`` are thin; they should meet the blade at ``flat_deg`` or more, so parts are turned about the
+    vertical by up to ``most_turn_deg``.
+    """
+
+    thin_wall_mm: Positive
+    flat_deg: Annotated[float, Field(gt=0, le=45)]
+    most_turn_deg: Annotated[float, Field(ge=0, le=45)]
+    sources: dict[str, str]
+
+
 class BlockSupports(Model):
     """Walls on a grid under wide overhangs.
 
@@ -186,9 +223,9 @@ class Process(Model):
     in it; ``recoat_s`` is the time of a layer apart from that. An estimate of time lies within the share
     ``time_within`` of what the machine takes. Toolpaths of ``fff`` are made by a foreign program with the
     configuration of the process's name (``slicer/prusa/*.ini``); their time is that of the moves. ``supports`` is None where
-    none are made here. Of what overhangs beyond ``max_overhang_deg``, ``free_ledge_mm`` may stand out and
-    ``free_bridge_mm`` may lie between two sides without a support, as may the roof of a hole of ``free_hole_mm``;
-    a region of less than ``least_support_mm2`` that hangs on the part gets none.
+    none are made here, ``recoating`` where no blade can bend a wall. Of what overhangs beyond ``max_overhang_deg``,
+    ``free_ledge_mm`` may stand out and ``free_bridge_mm`` may lie between two sides without a support, as may the roof of a hole
+    of ``free_hole_mm``; a region of less than ``least_support_mm2`` that hangs on the part gets none.
     """
 
     name: str
@@ -217,9 +254,11 @@ class Process(Model):
     setup_s: Annotated[float, Field(ge=0)]
     time_within: Annotated[float, Field(gt=0, lt=1)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]
+    conditions: Conditions
     sources: dict[str, str]
     scan: ScanStrategy | None = None
     supports: Supports | None = None
+    recoating: Recoating | None = None
 
     @model_validator(mode="after")
     def _supports_where_they_are_needed(self) -> Process:

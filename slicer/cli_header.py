@@ -68,7 +68,7 @@ class Header:
                 "".join(f"{key}={one[key]}\0" for key in KEYWORDS if key in one) + "\n"
             )  # up to the byte before the next command
             lines.append(f'$$USERDATA/"{USER}",{len(data)},{data[:-1]}')
-        lines += [f'$$LABEL/{i},"{_label(name)}"' for i, name in enumerate(self.labels, start=1)]
+        lines += [f'$$LABEL/{i},"{written_label(name)}"' for i, name in enumerate(self.labels, start=1)]
         corners = ",".join(f"{value:.6f}" for corner in self.box_mm for value in corner)
         lines += [f"$$DIMENSION/{corners}", f"$$LAYERS/{self.layers}", "$$HEADEREND"]
         return "\n".join(lines).encode("ascii")
@@ -89,7 +89,8 @@ def label_text(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9 ._-]", "_", name)[:80] or "_"
 
 
-def _label(name: str) -> str:
+def written_label(name: str) -> str:
+    """A label, of a body or of what is drawn of it, as the file holds it."""
     region = region_of(name)
     return label_text(name) if region is None else region_label(name.removesuffix(f" {region}"), region)
 

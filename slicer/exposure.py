@@ -61,16 +61,27 @@ def expose(layers: Layers, names: Sequence[str], process: Process, *, parts: int
     scan = process.scan
     if scan is None:
         return Exposure(tuple(names), layers, no_hatches(), np.zeros(len(names)))
-    filled = len(names) if process.supports is None or process.supports.hatched else parts
+    filled = filled_bodies(names, process, parts=parts)
     label = len(names) + np.arange(filled * len(scan.order), dtype=np.int32).reshape(filled, len(scan.order))
-    labels = (*names, *(region_label(name, region) for name in names[:filled] for region in scan.order))
     bodies = layers.of_first(filled)
     contours = [region for region in scan.order if region in CONTOURS]
     drawn = [beam_path(bodies, scan.contour_inset_mm(region), label[:, k]) for k, region in enumerate(contours)]
     hatches = hatch(bodies, scan, np.ascontiguousarray(label[:, len(contours) :]))
     outlines = np.repeat([0.0, scan.contour_mm_per_s], [filled, len(names) - filled])
     speeds = np.concatenate([outlines, np.tile([scan.mm_per_s(region) for region in scan.order], filled)])
-    return Exposure(labels, together([layers, *drawn]), hatches, speeds)
+    return Exposure(labels_of(names, process, parts=parts), together([layers, *drawn]), hatches, speeds)
+
+
+def filled_bodies(names: Sequence[str], process: Process, *, parts: int) -> int:
+    """How many of the bodies, the first ones, are filled with lines."""
+    return len(names) if process.supports is None or process.supports.hatched else parts
+
+
+def labels_of(names: Sequence[str], process: Process, *, parts: int) -> tuple[str, ...]:
+    """The labels of a file of layers: of bodies, the ``parts`` first, and of what is drawn of them."""
+    order = process.scan.order if process.scan is not None else ()
+    filled = names[: filled_bodies(names, process, parts=parts)]
+    return (*names, *(region_label(name, region) for name in filled for region in order))
 
 
 def beam_path(layers: Layers, inset_mm: float, labels: npt.NDArray[np.int32]) -> Layers:

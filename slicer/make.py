@@ -38,6 +38,7 @@ from batchone.slicer.moves import read_moves
 from batchone.slicer.orient import Stance, functional_finding, stances
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
+from batchone.slicer.recoater import blade_finding, off_blade
 from batchone.slicer.scan_time import drawn_s
 from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm
 from batchone.slicer.supports.findings import support_findings
@@ -85,6 +86,7 @@ def slice_device(
     fixed = order.build.up if order else {}
     ways, cups = _ways(parts, process, machine, fixed)
     functional = [functional_finding(part, stance, process) for part, (stance, _) in zip(parts, ways, strict=True)]
+    blade = [one for part, (stance, _) in zip(parts, ways, strict=True) for one in blade_finding(part, stance, process, machine)]
     _refuse_supports_on_functional(checked, functional, fixed)
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
@@ -126,7 +128,7 @@ def slice_device(
             support_mm3=sum(support.volume_mm3 for support in supports),
             scanned_s=float(drawn_s(drawn, process.scan).sum()) if process.scan else None,
         ),
-        findings=(*findings, *functional, *cups, *carrying),
+        findings=(*findings, *functional, *blade, *cups, *carrying),
         part_3mf=part_3mf,
         supports=supports,
     )
@@ -183,7 +185,10 @@ def _ways(
             f"build.up names {', '.join(map(repr, unknown))}; the parts are {', '.join(part.name for part in parts)}",
             hint="give the direction of a part of this device",
         )
-    standing = [stances(part, process, box_mm=box_mm, up=up.get(part.name)) for part in parts]
+    standing = [
+        off_blade(part, stances(part, process, box_mm=box_mm, up=up.get(part.name)), process, machine, np.array(box_mm))
+        for part in parts
+    ]
     if process.kind != "vat":
         return [carried_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)], []
     found = [_vat_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)]

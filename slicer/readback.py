@@ -19,7 +19,8 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process, Region, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, Support, judge
 from batchone.slicer.cli_format import CliFile, read_cli
-from batchone.slicer.cli_header import SHORT_UNIT_MM, region_label, region_of
+from batchone.slicer.cli_header import SHORT_UNIT_MM, region_label, region_of, written_label
+from batchone.slicer.exposure import filled_bodies, labels_of
 from batchone.slicer.hatch import hatched_regions, lengths_mm
 from batchone.slicer.layers import Layers, layer_count, section_heights
 from batchone.slicer.scan_check import expected_mm, path_findings, solid_of
@@ -34,6 +35,7 @@ _HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are
 _READERS: Final = 2  # 3MF files read at a time
 _LENGTH_PERCENT: Final = (98.0, 102.0)  # requirement: no line left out, none drawn twice; ends are rounded; project default
 _THIN_PERCENT: Final = 1.0  # project default, unverified: a tip or two at the top of a part
+_MOST_SKIN: Final = 3  # layers of most skin that are looked at
 _TRIES: Final = 20  # layers tried from there on
 _COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
 _COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
@@ -72,8 +74,11 @@ def read_back(
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     placed += [support.mesh for support in supports]
     names = [*(part.name for part in parts), *(support.name for support in supports)]
-    filled = names if process.supports is None or process.supports.hatched else names[: len(parts)]
+    filled = names[: filled_bodies(names, process, parts=len(parts))]
     cli = read_cli(layers_cli)
+    wanted = tuple(map(written_label, labels_of(names, process, parts=len(parts))))
+    if cli.labels != wanted:
+        raise MachineError(f"labels of the layers are {', '.join(cli.labels)}; must be {', '.join(wanted)}", hint="slice again")
     with ThreadPoolExecutor(_READERS) as pool:  # lib3mf lets other threads run
         files = [pool.submit(read_3mf, data) for data in (plate_3mf, *(data for _, data in part_3mf or ()))]
         findings = [
@@ -251,13 +256,25 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
             )
         )  # fmt: skip
         findings += path_findings(cli, index, some, scan)
-        findings += [_length_finding(cli, index, region, some, scan) for region in hatched_regions(scan)]
+        for region in hatched_regions(scan):
+            findings.append(
+                _length_finding(cli, index, region, sorted({*some, *_steps(cli.layers.area_mm2(index), region)}), scan)
+            )
     return findings
 
 
 def _body(label: str) -> str:
     region = region_of(label)
     return label if region is None else label.removesuffix(f" {region}")
+
+
+def _steps(area_mm2: FloatArray, region: Region) -> list[int]:
+    """The layers that shrink most to the next above or below, where there is most skin; none of the core."""
+    if region == "core":
+        return []
+    beside = np.append(area_mm2[1:], 0.0) if region == "up-skin" else np.insert(area_mm2[:-1], 0, 0.0)
+    most = np.argsort(beside - area_mm2, kind="stable")[:_MOST_SKIN]
+    return [int(layer) for layer in most if area_mm2[layer] > beside[layer]]
 
 
 def _length_finding(cli: CliFile, index: int, region: Region, layers: Sequence[int], scan: ScanStrategy) -> Finding:

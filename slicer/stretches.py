@@ -209,36 +209,48 @@ def _paired(
     return of, found
 
 
+@njit("i8[::1](f8[:, ::1], f8, i8, i8)", cache=True, nogil=True)
+def _levels(uv: FloatArray, spacing: float, first: int, lines: int) -> npt.NDArray[np.int64]:
+    """The first line not below each point, ``lines`` where all are: an edge crosses those from one end's to the other's."""
+    level = np.empty(uv.shape[0], np.int64)
+    for p in range(uv.shape[0]):
+        k = int(np.ceil(uv[p, 1] / spacing - 0.5)) - first
+        while (first + k - 0.5) * spacing >= uv[p, 1]:
+            k -= 1
+        while (first + k + 0.5) * spacing < uv[p, 1]:
+            k += 1
+        level[p] = min(max(k, 0), lines)
+    return level
+
+
 @njit("Tuple((i8[::1], f8[:, ::1]))(f8[:, ::1], i8[::1], f8, i8, b1[::1])", cache=True, nogil=True)
 def inside(
     uv: FloatArray, starts: npt.NDArray[np.int64], spacing: float, first: int, wanted: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Where each line's stretches begin, and the stretches (n, 2) within contours, up to them; ends rising."""
     lines = wanted.shape[0]
+    level = _levels(uv, spacing, first, lines)
     begins = np.zeros(lines + 1, np.int64)
-    cross_u, cross_way, at = np.empty(0), np.empty(0), begins
-    for counting in (True, False):
-        if not counting:
-            for k in range(lines):
-                begins[k + 1] += begins[k]
-            cross_u, cross_way = np.empty(begins[lines]), np.empty(begins[lines])
-            at = begins[:lines].copy()
-        for loop in range(starts.shape[0] - 1):
-            before = starts[loop + 1] - 1
-            for p in range(starts[loop], starts[loop + 1]):
-                au, av, bu, bv = uv[before, 0], uv[before, 1], uv[p, 0], uv[p, 1]
-                before = p
-                begin, end = _reached(av, bv, 0.0, spacing, first, lines)
-                for k in range(begin, end + 1):
+    for loop in range(starts.shape[0] - 1):
+        before = starts[loop + 1] - 1
+        for p in range(starts[loop], starts[loop + 1]):
+            for k in range(min(level[before], level[p]), max(level[before], level[p])):
+                begins[k + 1] += 1 if wanted[k] else 0
+            before = p
+    for k in range(lines):
+        begins[k + 1] += begins[k]
+    cross_u, cross_way, at = np.empty(begins[lines]), np.empty(begins[lines]), begins[:lines].copy()
+    for loop in range(starts.shape[0] - 1):
+        before = starts[loop + 1] - 1
+        for p in range(starts[loop], starts[loop + 1]):
+            au, av, bu, bv = uv[before, 0], uv[before, 1], uv[p, 0], uv[p, 1]
+            for k in range(min(level[before], level[p]), max(level[before], level[p])):
+                if wanted[k]:
                     v = (first + k + 0.5) * spacing
-                    if not wanted[k] or v < min(av, bv) or v >= max(av, bv):
-                        continue
-                    if counting:
-                        begins[k + 1] += 1
-                    else:
-                        cross_u[at[k]] = au + (v - av) / (bv - av) * (bu - au)
-                        cross_way[at[k]] = 1.0 if bv < av else -1.0
-                        at[k] += 1
+                    cross_u[at[k]] = au + (v - av) / (bv - av) * (bu - au)
+                    cross_way[at[k]] = 1.0 if bv < av else -1.0
+                    at[k] += 1
+            before = p
     return _paired(begins, cross_u, cross_way)
 
 

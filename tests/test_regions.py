@@ -126,15 +126,18 @@ def test_regions_are_those_of_polygons(seed: int, angle_deg: float, deep: int) -
     above, below = (shapely.intersection_all(near) for near in (shapes[3 : 3 + deep], shapes[2 - deep : 2]))
     down = room - below
     up = room - above - down
-    for region, where in (("down-skin", down), ("up-skin", up), ("core", room - down - up)):
+    along = np.array([math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))])
+    across = np.array([-along[1], along[0]])
+    rows = (np.arange(-400, 400) + 0.5)[:, None] * 0.1 * across
+    grid = shapely.linestrings(np.stack([rows - 99 * along, rows + 99 * along], axis=1))
+    whole, of_down, of_up = (shapely.length(shapely.intersection(grid, where)).sum() for where in (room, down, up))
+    for region, where, wanted in (
+        ("down-skin", down, of_down),
+        ("up-skin", up, of_up),
+        ("core", room - down - up, whole - of_down - of_up),
+    ):
         lines = lines_of(made, region, 2)
-        along = np.array([math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))])
-        across = np.array([-along[1], along[0]])
-        rows = (np.arange(-400, 400) + 0.5)[:, None] * 0.1 * across
-        wanted = shapely.length(
-            shapely.intersection(shapely.linestrings(np.stack([rows - 99 * along, rows + 99 * along], axis=1)), where)
-        )
-        assert lengths_mm(lines).sum() == pytest.approx(wanted.sum(), abs=0.05)  # mm; round corners have sides
+        assert lengths_mm(lines).sum() == pytest.approx(wanted, abs=0.05)  # mm; round corners have sides
         if len(lines):
             inside = shapely.length(shapely.intersection(shapely.linestrings(lines.reshape(-1, 2, 2)), where.buffer(1e-3)))
             np.testing.assert_allclose(inside, lengths_mm(lines), atol=1e-6)

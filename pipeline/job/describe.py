@@ -17,6 +17,7 @@ from batchone.pipeline.job.images import image_figures
 from batchone.pipeline.job.manifest import (
     ApprovalEntry,
     BuildEntry,
+    ConditionsEntry,
     DicomEntry,
     DirectionEntry,
     FaceEntry,
@@ -227,6 +228,7 @@ def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
         toolpath=_toolpath_entry(build),
         images=_images_entry(build, case.machine),
         supports=supports,
+        conditions=ConditionsEntry.of(process, case.machine, estimate.seconds),
         profiles_sha256=profiles_digest(process, case.machine),
     )
 

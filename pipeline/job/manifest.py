@@ -201,6 +201,33 @@ def drawn_faults(wanted: tuple[DrawnEntry, ...], figures: LayerFigures) -> tuple
     return tuple(faults)
 
 
+class ConditionsEntry(Model):
+    """What the cell holds while it builds and fills in afterwards, from the profiles of process and machine.
+
+    ``scale`` (x, y, z) is for the machine to apply: layers are in the size of the part; null leaves it to the machine's own
+    calibration. ``power_kw`` is by state; ``energy_kwh`` is of warming up and building, by the estimated time, without cooling.
+    """
+
+    lot_keys: tuple[str, ...]
+    inert_gas: str
+    oxygen_percent: float | None
+    refresh_share: float | None
+    scale: Vector | None
+    power_kw: dict[Literal["idle", "heat", "build", "cool"], float] | None
+    energy_kwh: float | None
+
+    @classmethod
+    def of(cls, process: Process, machine: Machine, seconds: float) -> ConditionsEntry:
+        """For a build that takes so long, set-up included."""
+        power, held = machine.power, process.conditions
+        heat_s = min(process.setup_s, seconds)
+        return cls(
+            **held.model_dump(exclude={"sources"}),
+            power_kw=power and {"idle": power.idle_kw, "heat": power.heat_kw, "build": power.build_kw, "cool": power.cool_kw},
+            energy_kwh=power and (heat_s * power.heat_kw + (seconds - heat_s) * power.build_kw) / 3600.0,
+        )
+
+
 class BuildEntry(Model):
     """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``.
 
@@ -227,6 +254,7 @@ class BuildEntry(Model):
     toolpath: ToolpathEntry | None = None
     images: ImagesEntry | None = None
     supports: tuple[SupportEntry, ...] = ()
+    conditions: ConditionsEntry | None = None
     profiles_sha256: str = ""
 
 
