@@ -30,8 +30,8 @@ from batchone.pipeline.values import (
 from batchone.slicer.cli_format import CliFile, read_cli, write_cli
 from batchone.slicer.cups import uncupped
 from batchone.slicer.estimate import estimate, toolpath_estimate
+from batchone.slicer.exposure import expose
 from batchone.slicer.gcode import config_text, make_toolpath, setting
-from batchone.slicer.hatch import hatch
 from batchone.slicer.images import image_findings, no_images, write_sl1
 from batchone.slicer.layers import Layers, refuse_dust, slice_parts
 from batchone.slicer.motion import simulate
@@ -39,6 +39,7 @@ from batchone.slicer.moves import read_moves
 from batchone.slicer.orient import Stance, functional_finding, stances
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
+from batchone.slicer.recoater import blade_finding, off_blade
 from batchone.slicer.scan_time import drawn_s
 from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm
 from batchone.slicer.supports.findings import support_findings
@@ -88,6 +89,7 @@ def slice_device(
     fixed = order.build.up if order else {}
     ways, cups = _ways(parts, process, machine, fixed)
     functional = [functional_finding(part, stance, process) for part, (stance, _) in zip(parts, ways, strict=True)]
+    blade = [one for part, (stance, _) in zip(parts, ways, strict=True) for one in blade_finding(part, stance, process, machine)]
     _refuse_supports_on_functional(checked, functional, fixed)
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
@@ -100,13 +102,12 @@ def slice_device(
     made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
     layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
-    filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
-    lines = hatch(filled, process.scan) if process.scan else None
-    layers_cli = write_cli(layers, [*(part.name for part in parts), *(support.name for support in supports)], lines)
+    drawn = expose(layers, [one.name for one in (*parts, *supports)], process, parts=len(parts))
+    layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
 
     def read_and_carried() -> tuple[CliFile, tuple[Finding, ...]]:
         written = read_cli(layers_cli)
-        return written, support_findings(placements, made, written.layers, process)
+        return written, support_findings(placements, made, written.outlines, process)
 
     def models() -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
         return _models(checked, placements, supports, approval, process, thumbnail_png(layers))
@@ -135,9 +136,9 @@ def slice_device(
             layers=layers.count,
             volume_mm3=volume,
             support_mm3=sum(support.volume_mm3 for support in supports),
-            scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
+            scanned_s=float(drawn_s(drawn, process.scan).sum()) if process.scan else None,
         ),
-        findings=(*findings, *functional, *cups, *carrying),
+        findings=(*findings, *functional, *blade, *cups, *carrying),
         part_3mf=part_3mf,
         supports=supports,
     )
@@ -194,7 +195,10 @@ def _ways(
             f"build.up names {', '.join(map(repr, unknown))}; the parts are {', '.join(part.name for part in parts)}",
             hint="give the direction of a part of this device",
         )
-    standing = [stances(part, process, box_mm=box_mm, up=up.get(part.name)) for part in parts]
+    standing = [
+        off_blade(part, stances(part, process, box_mm=box_mm, up=up.get(part.name)), process, machine, np.array(box_mm))
+        for part in parts
+    ]
     if process.kind != "vat":
         return [carried_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)], []
     found = [_vat_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)]
