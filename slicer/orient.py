@@ -340,7 +340,7 @@ def _unbeaten(measures: FloatArray, costs: FloatArray, process: Process) -> tupl
         values = measures[:, MEASURES.index(name)]
         no_worse &= values[:, None] <= values
         better |= values[:, None] < values
-    beaten = (no_worse & better).any(axis=0)
+    beaten = np.any(no_worse & better, axis=0)
     return tuple(index for index in np.argsort(costs, kind="stable").tolist() if not beaten[index])
 
 

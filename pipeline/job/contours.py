@@ -59,6 +59,12 @@ class _Tally:
     hatches: int = 0
     length: float = 0.0
 
+    def hold(self, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+        """Make the box large enough for some points (n, 2)."""
+        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        self.low = (min(self.low[0], x0), min(self.low[1], y0))
+        self.high = (max(self.high[0], x1), max(self.high[1], y1))
+
 
 @dataclass(frozen=True, slots=True)
 class LayerFigures:
@@ -159,16 +165,15 @@ def _walk(data: bytes, at: int) -> tuple[list[float], dict[int, _Tally]]:
             at += ends.size * np.dtype(kind).itemsize
             tallies[number].length += float(np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]).sum())
             tallies[number].hatches += count
+            tallies[number].hold(ends.reshape(-1, 2))
         else:
             raise ValueError(command)
     return tops, dict(tallies)
 
 
 def _count_contour(one: _Tally, layer: int, area: float, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
-    (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     one.areas[layer] = one.areas.get(layer, 0.0) + area
-    one.low = (min(one.low[0], x0), min(one.low[1], y0))
-    one.high = (max(one.high[0], x1), max(one.high[1], y1))
+    one.hold(points)
     one.contours += 1
     one.around += float(np.hypot(*(points[1:] - points[:-1]).T).sum())
 
