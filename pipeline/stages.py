@@ -156,7 +156,7 @@ STAGES = (
         "batchone.slicer.make:slice_device",
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
-        5,
+        6,
         3.0,
     ),
     Stage(
