@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -36,6 +37,9 @@ class InnerContour(Model):
     gap_mm: Positive
     contour_mm_per_s: Positive
     sources: dict[str, str]
+
+
+_FLAT_DEG: Final = 80.0  # project default, unverified: from here on a roof is a flat bridge and no arch
 
 
 class ScanStrategy(Model):
@@ -181,18 +185,18 @@ class BlockSupports(Model):
 class Supports(Model):
     """What carries a part while it is made.
 
-    Parts stand ``lift_mm`` above the plate. Undersides beyond ``from_deg`` from the vertical are carried where they can be; those
-    beyond the overhang limit may reach ``free_overhang_mm`` from what carries them; pieces of a layer below
-    ``least_island_mm2`` need nothing below them. Supports keep ``gap_mm`` off functional faces and ``side_gap_mm`` off what else
-    they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm`` long, that reaches ``penetration_mm`` into
-    the part; where something is in the way it stands up to ``aside_mm`` aside and leans by ``lean_deg``. Trunks up to
-    ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none.
+    Parts stand ``lift_mm`` above the plate. Where an underside needs supports, by what the process carries freely, they stand
+    under all of it beyond ``from_deg`` from the vertical, so that nothing lies farther than ``spread_mm`` from one; pieces of a
+    layer below ``least_island_mm2`` need nothing below them. Supports keep ``gap_mm`` off functional faces and ``side_gap_mm``
+    off what else they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm`` long, that reaches
+    ``penetration_mm`` into the part; where something is in the way it stands up to ``aside_mm`` aside and leans by
+    ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none.
     ``hatched``: a laser fills them with lines, not with contours alone.
     """
 
     lift_mm: Annotated[float, Field(ge=0)]
     from_deg: Annotated[float, Field(gt=0, le=90)]
-    free_overhang_mm: Positive
+    spread_mm: Positive
     least_island_mm2: Annotated[float, Field(ge=0)]
     gap_mm: Positive
     side_gap_mm: Positive
@@ -223,9 +227,12 @@ class Process(Model):
     in it; ``recoat_s`` is the time of a layer apart from that. An estimate of time lies within the share
     ``time_within`` of what the machine takes. Toolpaths of ``fff`` are made by a foreign program with the
     configuration of the process's name (``slicer/prusa/*.ini``); their time is that of the moves. ``supports`` is None where
-    none are made here, ``recoating`` where no blade can bend a wall. Of what overhangs beyond ``max_overhang_deg``,
-    ``free_ledge_mm`` may stand out and ``free_bridge_mm`` may lie between two sides without a support, as may the roof of a hole
-    of ``free_hole_mm``; a region of less than ``least_support_mm2`` that hangs on the part gets none.
+    none are made here, ``recoating`` where no blade can bend a wall.
+
+    What the process carries freely has one set of limits for the way up, the supports and the check of the layers: of what
+    overhangs beyond ``max_overhang_deg``, ``free_ledge_mm`` may stand out from where the part goes on downwards, and
+    ``free_bridge_mm`` may lie between two such sides, as may the roof of a hole of ``free_hole_mm``; what is left of a region
+    that hangs on the part, where it is less than ``least_support_mm2`` in all seen from above, needs no support.
     """
 
     name: str
@@ -265,3 +272,15 @@ class Process(Model):
         if self.needs_supports and self.kind != "fff" and self.supports is None:
             raise ValueError(f"a process of kind {self.kind} that needs supports has a table [supports]")
         return self
+
+    @property
+    def free_spans(self) -> tuple[tuple[float, float], ...]:
+        """What may lie between two sides: from an angle from the vertical on (deg), how far apart these may be (mm).
+
+        Of the roof of a hole only what is beyond the overhang limit hangs; the flat middle of it is a bridge.
+        """
+        arch_mm = self.free_hole_mm * math.cos(math.radians(self.max_overhang_deg))
+        spans = [(self.max_overhang_deg, max(arch_mm, self.free_bridge_mm))]
+        if arch_mm > self.free_bridge_mm:
+            spans.append((max(_FLAT_DEG, self.max_overhang_deg), self.free_bridge_mm))
+        return tuple(spans)

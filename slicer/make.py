@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -41,12 +42,13 @@ from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
 from batchone.slicer.recoater import blade_finding, off_blade
 from batchone.slicer.scan_time import drawn_s
-from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm
+from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, upright
 from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 from batchone.slicer.thumbnail import thumbnail_png
-from batchone.slicer.toolpath import toolpath_findings
+from batchone.slicer.toolpath import functional_supports, leans_on_functional, toolpath_findings
 
+_TOOLPATHS: Final = 4  # ways up for which the program is asked where its supports stand; project default
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
 
 
@@ -70,7 +72,7 @@ def slice_device(
     ------
     CheckFailed
         A finding of the device failed and was not waived, a functional face needs a support whichever way up the part is made, a
-        vat would seal a cup, a piece of a layer lies on nothing, or a support touches a functional face.
+        vat would seal a cup, a piece of a layer lies on nothing, or a support touches a functional face or stands right below it.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -97,7 +99,9 @@ def slice_device(
             (*checked.findings, *cups),
             hint=cups[0].hint,
         )
-    placements = place(parts, [stance for stance, _ in ways], process=process, machine=machine, lift_mm=lift_mm(process))
+    standing = [part.mesh.moved(upright(part, stance, process)) for part, (stance, _) in zip(parts, ways, strict=True)]
+    bodies = [[mesh, *([one.support.mesh] if one.support else [])] for mesh, (_, one) in zip(standing, ways, strict=True)]
+    placements = place(parts, [stance for stance, _ in ways], bodies, process=process, machine=machine)
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
@@ -144,12 +148,13 @@ def slice_device(
         supports=supports,
     )
     if process.kind == "fff":
-        return _with_toolpath(build, parts, layers, process, machine)
+        return _with_toolpath(build, checked, layers, process, machine)
     return _with_images(build, layers, machine) if process.kind == "vat" else build
 
 
-def _with_toolpath(build: Build, parts: tuple[Part, ...], layers: Layers, process: Process, machine: Machine) -> Build:
+def _with_toolpath(build: Build, checked: CheckedDevice, layers: Layers, process: Process, machine: Machine) -> Build:
     """The build with the moves of the nozzle, measured against the parts, and the time that they take."""
+    parts = checked.device.parts
     toolpath = make_toolpath(parts, build.placements, process=process, machine=machine)
     moves = read_moves(toolpath.gcode)
     motion, config = simulate(moves), config_text(process)
@@ -164,7 +169,9 @@ def _with_toolpath(build: Build, parts: tuple[Part, ...], layers: Layers, proces
         process=process,
         machine=machine,
     )
-    refuse_failed(findings)
+    carrying = tuple(finding for finding in findings if finding.check == "toolpath.functional_supports")
+    _refuse_uncarried(checked, carrying)
+    refuse_failed([finding for finding in findings if finding not in carrying])
     took = toolpath_estimate(
         process,
         motion,
@@ -200,6 +207,9 @@ def _ways(
         off_blade(part, stances(part, process, box_mm=box_mm, up=up.get(part.name)), process, machine, np.array(box_mm))
         for part in parts
     ]
+    if process.kind == "fff":
+        fff = [_fff_way(part, ways, process, machine) for part, ways in zip(parts, standing, strict=True)]
+        return [(stance, Supported(None, 0.0)) for stance in fff], []
     if process.kind != "vat":
         return [carried_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)], []
     found = [_vat_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)]
@@ -217,6 +227,25 @@ def _vat_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[tupl
 
     way = carried_way(part, open_ways(), process)
     return way, next(cup for stance, cup in cups if stance is way[0])
+
+
+def _fff_way(part: Part, ways: Iterable[Stance], process: Process, machine: Machine) -> Stance:
+    """The first way up in which the program puts no support right below a functional face of the part alone, or the first."""
+    first: Stance | None = None
+    for stance in islice(ways, _TOOLPATHS):
+        first = first or stance
+        if stance.functional_overhang_mm2 > 0.0:
+            break  # those in which a functional face needs a support come last
+        body = part.mesh.moved(upright(part, stance, process))
+        (placement,) = place([part], [stance], [[body]], process=process, machine=machine)
+        placed = part.mesh.moved(placement.pose).vertices_mm
+        if not len(leans_on_functional(part, placed, process)):
+            return stance
+        moves = read_moves(make_toolpath([part], [placement], process=process, machine=machine).gcode)
+        if functional_supports(moves, part, placed, config_text(process), process).verdict == "pass":
+            return stance
+    assert first is not None
+    return first
 
 
 def _corner_mm(placed: Mesh) -> FloatArray:

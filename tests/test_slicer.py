@@ -443,7 +443,10 @@ def test_landmarks_keep_their_handedness_in_the_layers(name: str) -> None:
     wanted = float(np.linalg.det(centres[1:] - centres[0]))
     assert wanted > 0
     part, process = part_of(solid), load_process(name)
-    (placement,) = place([part], [stand(part, process, box_mm=BOX_MM)], process=process, machine=MACHINE)
+    stance = stand(part, process, box_mm=BOX_MM)
+    turned = part.mesh.vertices_mm @ stance.rotation.T
+    body = Mesh(turned - turned.min(axis=0), part.mesh.faces)
+    (placement,) = place([part], [stance], [[body]], process=process, machine=MACHINE)
     data = write_cli(slice_parts([part.mesh.moved(placement.pose)], process.layer_mm), ["part"])
     assert handedness(read_cli(data).layers) == pytest.approx(wanted, rel=0.01)
 
