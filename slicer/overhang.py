@@ -118,9 +118,9 @@ class _Roof:
     patches lean on (a, 3), by patch and rising x, with the patch of each.
     """
 
-    faces: IntArray
+    faces: npt.NDArray[np.int64]
     points: FloatArray
-    place: IntArray
+    place: npt.NDArray[np.int64]
     on: IntArray
     anchors: FloatArray
     at: IntArray
