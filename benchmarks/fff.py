@@ -18,7 +18,8 @@ from stl import Mode
 from stl.mesh import Mesh as StlMesh
 
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.values import Mesh, Part
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Mesh, Part, Placement
 from batchone.slicer.gcode import config_text, make_toolpath
 from batchone.slicer.images import image_findings, write_sl1
 from batchone.slicer.layers import slice_parts
@@ -48,9 +49,7 @@ def main() -> None:
 def one(name: str, parts: list[Part], process_name: str) -> str:
     """A line of the table."""
     process = load_process(process_name)
-    placements = place(
-        parts, [stand(part, process, box_mm=usable_box_mm(MACHINE)) for part in parts], process=process, machine=MACHINE
-    )
+    placements = laid(parts, process)
     clock = [time.perf_counter()]
     try:
         toolpath = make_toolpath(parts, placements, process=process, machine=MACHINE)
@@ -78,13 +77,19 @@ def one(name: str, parts: list[Part], process_name: str) -> str:
     )
 
 
+def laid(parts: list[Part], process: Process) -> tuple[Placement, ...]:
+    """Where parts lie on the plate, without supports."""
+    stances = [stand(part, process, box_mm=usable_box_mm(MACHINE)) for part in parts]
+    turned = [part.mesh.vertices_mm @ stance.rotation.T for part, stance in zip(parts, stances, strict=True)]
+    bodies = [[Mesh(points - points.min(axis=0), part.mesh.faces)] for part, points in zip(parts, turned, strict=True)]
+    return place(parts, stances, bodies, process=process, machine=MACHINE)
+
+
 def mask(name: str, parts: list[Part]) -> str:
     """How long the images of the resin process take."""
     process, pixels = load_process("guide-resin"), MACHINE.mask
     assert pixels is not None
-    placements = place(
-        parts, [stand(part, process, box_mm=usable_box_mm(MACHINE)) for part in parts], process=process, machine=MACHINE
-    )
+    placements = laid(parts, process)
     layers = slice_parts(
         [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)], process.layer_mm
     )

@@ -314,7 +314,11 @@ def layers(
         "layer {layer} of {layers}, top at {top_mm:.3f} mm: {loops} loops, area {area_mm2:.2f} mm2, "
         "{hatches} hatches of {hatches_mm:.1f} mm"
     )
-    typer.echo(_json(tree) if as_json else words.format(**tree))
+    drawn = [
+        f"  {one['label']}: {one['contours']} contours, {one['lines']} lines of {one['lines_mm']:.1f} mm"
+        for one in tree["regions"]
+    ]
+    typer.echo(_json(tree) if as_json else "\n".join([words.format(**tree), *drawn]))
 
 
 order_app.command("new")(order_new)

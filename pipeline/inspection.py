@@ -207,6 +207,7 @@ def layer_at(
     """
     from batchone.pipeline.job.layer_picture import layer_png
     from batchone.slicer.cli_format import read_cli
+    from batchone.slicer.cli_header import region_of
     from batchone.slicer.hatch import lengths_mm
     from batchone.slicer.slice_stack import with_slices
 
@@ -235,10 +236,20 @@ def layer_at(
         "layer": layer + 1,
         "layers": found.layers.count,
         "top_mm": float(found.top_mm[layer]),
-        "loops": int(np.count_nonzero(found.layers.loop_layer == layer)),
-        "area_mm2": float(found.layers.area_mm2()[layer]),
+        "loops": int(np.count_nonzero(found.outlines.loop_layer == layer)),
+        "area_mm2": float(found.outlines.area_mm2()[layer]),
         "hatches": len(lines_mm),
         "hatches_mm": round(float(lengths_mm(lines_mm).sum()), 3),
+        "regions": [
+            {
+                "label": label,
+                "contours": len(found.layers.loops(layer, number)),
+                "lines": len(found.hatches.of(layer, number)),
+                "lines_mm": round(float(lengths_mm(found.hatches.of(layer, number)).sum()), 3),
+            }
+            for number, label in enumerate(found.labels)
+            if region_of(label)
+        ],
         "picture": str(picture) if picture else None,
         "text": str(text) if text else None,
         "slices": str(slices) if slices else None,

@@ -24,10 +24,23 @@ class Mask(Model):
     sources: dict[str, str]
 
 
-class Machine(Model):
-    """One machine. ``mask`` is None where the images of a resin printer are made by the machine's own preparation.
+class Power(Model):
+    """What the machine draws from the mains in each state, kW: waiting, warming up, building, cooling."""
 
-    ``envelope_mm`` is the usable box (x, y, z); the plate frame has its origin at the box's corner, z up."""
+    idle_kw: Annotated[float, Field(ge=0)]
+    heat_kw: Positive
+    build_kw: Positive
+    cool_kw: Annotated[float, Field(ge=0)]
+    sources: dict[str, str]
+
+
+class Machine(Model):
+    """One machine.
+
+    ``envelope_mm`` is the usable box (x, y, z); the plate frame has its origin at the box's corner, z up. ``recoater_deg`` is the
+    way in which a blade travels, from the x axis; None where none is known. ``power`` is None where it is not known; ``mask``
+    where the images of a resin printer are made by the machine's own preparation.
+    """
 
     name: str
     title: str
@@ -35,4 +48,6 @@ class Machine(Model):
     processes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     plate_margin_mm: Positive
     sources: dict[str, str]
+    recoater_deg: Annotated[float, Field(ge=0, lt=360)] | None = None
+    power: Power | None = None
     mask: Mask | None = None

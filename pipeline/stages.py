@@ -156,7 +156,7 @@ STAGES = (
         "batchone.slicer.make:slice_device",
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
-        6,
+        7,
         5.0,
     ),
     Stage(

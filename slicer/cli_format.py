@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from batchone.pipeline.values import FloatArray, Vector
-from batchone.slicer.cli_header import LONG_UNIT_MM, SHORT_UNIT_MM, Header, damaged, read_header
+from batchone.slicer.cli_header import LONG_UNIT_MM, SHORT_UNIT_MM, Header, damaged, read_header, region_of
 from batchone.slicer.cli_text import commands, text_of
 from batchone.slicer.decode import (
     CUT_SHORT,
@@ -66,15 +66,20 @@ class CliFile:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Part names; polyline id i belongs to ``labels[i - 1]``."""
+        """Of bodies, then of what a laser draws of them; id i belongs to ``labels[i - 1]``."""
         return self.header.labels
+
+    @property
+    def outlines(self) -> Layers:
+        """The contours of the bodies: without those that a beam runs along."""
+        return self.layers.of_first(sum(region_of(label) is None for label in self.labels))
 
     def to_text(self) -> bytes:
         """The same file as text: slower and larger, for readers and people that want it."""
         return text_of(self.header, self.top_mm, self.layers, self.hatches)
 
 
-def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None = None) -> bytes:
+def write_cli(layers: Layers, labels: Sequence[str], hatches: Hatches | None = None) -> bytes:
     """Write layers as binary CLI.
 
     The short form (unsigned 16-bit, 0.005 mm) is taken when everything fits into it, else the long form (float32, mm).
@@ -84,8 +89,8 @@ def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None
     ----------
     layers
         At least one contour.
-    part_names
-        One per part; characters that a label cannot hold become ``_``.
+    labels
+        One for each id; characters that a label cannot hold become ``_``.
     hatches
         Lines within the contours; those of a layer follow its contours.
     """
@@ -107,7 +112,7 @@ def write_cli(layers: Layers, part_names: Sequence[str], hatches: Hatches | None
     corner = np.floor(np.array([*low, 0.0]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
     far = np.ceil(np.array([*high, top_mm[-1]]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
     box = (float(corner[0]), float(corner[1]), float(corner[2])), (float(far[0]), float(far[1]), float(far[2]))
-    header = Header(True, unit_mm, tuple(part_names), box, layers.count)
+    header = Header(True, unit_mm, tuple(labels), box, layers.count)
     return b"".join((header.to_bytes(), memoryview(body).cast("B")))
 
 

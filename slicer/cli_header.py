@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.process import REGIONS, Region
 from batchone.pipeline.values import Vector
 
 SHORT_UNIT_MM: Final = 0.005  # unsigned 16-bit coordinates then reach 327.675 mm; the finest common unit that holds a plate
@@ -24,7 +25,7 @@ _NUMBER = r"-?\d+\.\d+"
 _TOP: Final = re.compile(rf"\$\$HEADERSTART\n\$\$(?P<form>BINARY|ASCII)\n\$\$UNITS/(?P<unit>{_NUMBER})\n\$\$VERSION/200\n")
 _USER: Final = re.compile(rf'\$\$USERDATA/"{USER}",(\d{{1,5}}),')
 _REST: Final = re.compile(
-    r'(?P<labels>(?:\$\$LABEL/\d{1,5},"[A-Za-z0-9 ._-]{1,80}"\n)+)'
+    r'(?P<labels>(?:\$\$LABEL/\d{1,5},"[A-Za-z0-9 ._-]{1,96}"\n)+)'
     rf"\$\$DIMENSION/(?P<box>{_NUMBER}(?:,{_NUMBER}){{5}})\n"
     r"\$\$LAYERS/(?P<layers>\d{1,7})\n\$\$HEADEREND"
 )
@@ -43,7 +44,7 @@ class Header:
     unit_mm
         mm per unit of the file.
     labels
-        Part names; polyline id i belongs to ``labels[i - 1]``.
+        Of bodies, then of what a laser draws of them; id i of polylines and hatches is that of ``labels[i - 1]``.
     box_mm
         ``$$DIMENSION``: lower and upper corner, mm.
     layers
@@ -67,15 +68,31 @@ class Header:
                 "".join(f"{key}={one[key]}\0" for key in KEYWORDS if key in one) + "\n"
             )  # up to the byte before the next command
             lines.append(f'$$USERDATA/"{USER}",{len(data)},{data[:-1]}')
-        lines += [f'$$LABEL/{i},"{label_text(name)}"' for i, name in enumerate(self.labels, start=1)]
+        lines += [f'$$LABEL/{i},"{written_label(name)}"' for i, name in enumerate(self.labels, start=1)]
         corners = ",".join(f"{value:.6f}" for corner in self.box_mm for value in corner)
         lines += [f"$$DIMENSION/{corners}", f"$$LAYERS/{self.layers}", "$$HEADEREND"]
         return "\n".join(lines).encode("ascii")
 
 
+def region_label(body: str, region: Region) -> str:
+    """The label of what a laser draws of a body."""
+    return f"{label_text(body)} {region}"
+
+
+def region_of(label: str) -> Region | None:
+    """The region that a label is of, None of a body's."""
+    return next((region for region in REGIONS if label.endswith(f" {region}")), None)
+
+
 def label_text(name: str) -> str:
     """A part name as a CLI label holds it: printable ASCII without quotes or slashes, at most 80 characters."""
     return re.sub(r"[^A-Za-z0-9 ._-]", "_", name)[:80] or "_"
+
+
+def written_label(name: str) -> str:
+    """A label, of a body or of what is drawn of it, as the file holds it."""
+    region = region_of(name)
+    return label_text(name) if region is None else region_label(name.removesuffix(f" {region}"), region)
 
 
 def medical(items: Mapping[str, str]) -> Mapping[str, str]:

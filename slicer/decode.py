@@ -20,8 +20,8 @@ UNKNOWN, CUT_SHORT, NO_POLYLINE, POLYLINE_CUT, NO_HATCHES, HATCHES_CUT = 1, 2, 3
 def _integer(words: Words, at: int, short: bool) -> int:
     """An unsigned number of 16 bits, or a signed one of 32."""
     if short:
-        return np.int64(words[at])
-    return np.int64(np.int32(np.uint32(words[at]) | np.uint32(words[at + 1]) << np.uint32(16)))
+        return int(words[at])
+    return int(np.int32(np.uint32(words[at]) | np.uint32(words[at + 1]) << np.uint32(16)))
 
 
 @njit("i8(u2[::1], i8, b1, i8, i8[::1])", cache=True, nogil=True)

@@ -102,7 +102,7 @@ def _packed(length, value, head, head_width, word, width, before, after):  # typ
     for r in range(length.shape[0] + 1):
         left, first = 0, _END
         if r < length.shape[0]:
-            n, v = length[r], np.int64(value[r])
+            n, v = int(length[r]), int(value[r])
             some = n % _ADLER
             two = (two + some * one + v * ((n * (n + 1) // 2) % _ADLER)) % _ADLER
             one = (one + v * some) % _ADLER

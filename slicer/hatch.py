@@ -1,4 +1,4 @@
-"""Hatches: the lines by which a laser fills a layer, kept off the contours by the beam's own reach.
+"""Hatches: the lines by which a laser fills a layer, kept off the contours by the beam's own reach, region by region.
 
 Lines of one layer are parallel, on a grid that is fixed to the plate, and turned from layer to layer. Each ends where a disc
 about its point first touches a contour: a morphological erosion, exact along the line, with no polygon made in between.
@@ -10,16 +10,18 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from batchone.pipeline.process import ScanStrategy
+from batchone.pipeline.process import CONTOURS, Region, ScanStrategy, Skin
 from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import FloatArray, IntArray
 from batchone.slicer.layers import Layers
-from batchone.slicer.scan_lines import scan_lines
+from batchone.slicer.scan_lines import CORE, DOWN, UP, scan_lines
 
+_KINDS: Final[dict[Region, int]] = {"core": CORE, "up-skin": UP, "down-skin": DOWN}
 _RUN = 32_000  # numerical: points of contours that one thread fills at a time; its memory while it fills them is small
 
 
@@ -32,9 +34,9 @@ class Hatches:
     vectors_mm
         (v, 4) float64, plate frame: from x, y to x, y.
     start
-        (g + 1,) int64 offsets into ``vectors_mm``: one group for each layer and part.
+        (g + 1,) int64 offsets into ``vectors_mm``: one group for each layer, part and region.
     layer, part
-        (g,) int32 of each group, layers ascending.
+        (g,) int32 of each group, layers ascending; ``part`` counts labels where regions have labels of their own.
     """
 
     vectors_mm: FloatArray
@@ -61,7 +63,7 @@ def no_hatches() -> Hatches:
     return Hatches(np.empty((0, 4)), np.zeros(1, dtype=np.int64), none, none)
 
 
-def hatch(layers: Layers, scan: ScanStrategy) -> Hatches:
+def hatch(layers: Layers, scan: ScanStrategy, labels: IntArray | None = None) -> Hatches:
     """Fill the contours of all layers.
 
     Parameters
@@ -70,31 +72,38 @@ def hatch(layers: Layers, scan: ScanStrategy) -> Hatches:
         Closed contours, sorted by layer, then by part.
     scan
         How lines lie.
+    labels
+        (parts, regions) int32: what becomes ``part`` of the lines, for each region of :func:`hatched_regions`; None: the part.
     """
     first = np.flatnonzero(
         np.r_[True, (np.diff(layers.loop_layer) != 0) | (np.diff(layers.loop_part) != 0)][: len(layers.loop_part)]
     ).astype(np.int64)
     if len(first) == 0:
         return no_hatches()
-    layer = layers.loop_layer[first]
+    layer, part = layers.loop_layer[first], layers.loop_part[first]
+    regions = hatched_regions(scan)
+    loops = np.append(first, len(layers.loop_part))
     turn = np.radians((scan.first_deg + scan.turn_deg * layer) % 180.0)
-    inset_mm = scan.beam_mm + scan.hatch_gap_mm
+    above, below = _next(layer, part, scan.up_skin, 1), _next(layer, part, scan.down_skin, -1)
+    kinds = np.array([_KINDS[region] for region in regions], dtype=np.int64)
+    spacing, overlap = (np.array([of(region) for region in regions]) for of in (scan.spacing_mm, scan.overlap_mm))
     stripe_mm = scan.stripe_mm if scan.stripe_mm is not None else math.inf
 
     def run(low: int, high: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        loops = np.append(first, len(layers.loop_part))[low : high + 1]
         return scan_lines(
-            layers.points_mm, layers.loop_start, loops, turn[low:high], scan.hatch_mm, inset_mm, scan.least_mm, stripe_mm
-        )
+            layers.points_mm, layers.loop_start, loops, low, high, turn, above, below, kinds, spacing, overlap,
+            scan.inset_mm, scan.least_mm, stripe_mm,
+        )  # fmt: skip
 
     upto = np.searchsorted(layers.loop_start[first], np.arange(_RUN, layers.loop_start[-1], _RUN))
     bounds = [0, *upto.tolist(), len(first)]
     done = side_by_side([partial(run, low, high) for low, high in pairwise(bounds)])
     counts = np.concatenate([count for _, count in done])
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    named = np.repeat(part, len(regions)) if labels is None else labels[part].ravel()
     pieces = [vectors for vectors, _ in done]
     done.clear()
-    return Hatches(_joined(pieces), start, layer, layers.loop_part[first])
+    return Hatches(_joined(pieces), start, np.repeat(layer, len(regions)), named)
 
 
 def _joined(pieces: list[FloatArray]) -> FloatArray:
@@ -106,6 +115,23 @@ def _joined(pieces: list[FloatArray]) -> FloatArray:
         whole[at - len(piece) : at] = piece
         at -= len(piece)
     return whole
+
+
+def hatched_regions(scan: ScanStrategy) -> tuple[Region, ...]:
+    """The regions that are filled with lines, as they are drawn."""
+    return tuple(region for region in scan.order if region not in CONTOURS)
+
+
+def _next(layer: IntArray, part: IntArray, skin: Skin | None, step: int) -> npt.NDArray[np.int64]:
+    """(g, n) the groups of the same part in the next layers up or down, -1 where it has none."""
+    group = np.full((int(part.max()) + 1, int(layer.max()) + 1), -1, dtype=np.int64)
+    group[part, layer] = np.arange(len(layer))
+    found = np.full((len(layer), skin.layers if skin is not None else 0), -1, dtype=np.int64)
+    for n in range(found.shape[1]):
+        there = layer + step * (n + 1)
+        on = (there >= 0) & (there < group.shape[1])
+        found[on, n] = group[part[on], there[on]]
+    return found
 
 
 def lengths_mm(vectors_mm: FloatArray) -> FloatArray:

@@ -28,7 +28,7 @@ from batchone.pipeline.values import Finding, FloatArray, judge
 from batchone.slicer.deflate import block_of
 from batchone.slicer.layers import Layers
 from batchone.slicer.mask import Grey, shaded, summed
-from batchone.slicer.readback import material_of
+from batchone.slicer.scan_check import material_of
 
 _Made = TypeVar("_Made")
 

@@ -140,25 +140,29 @@ def slice_parts(placed: Sequence[Mesh], layer_mm: float) -> Layers:
         A mesh is open or inside out, or has more contours than any device.
     """
     cuts = []
-    count = 0
-    for mesh in placed:
+    for index, mesh in enumerate(placed):
         heights = section_heights(float(mesh.vertices_mm[:, 2].max()), layer_mm)
-        count = max(count, len(heights))
-        cuts.append(sections(mesh, heights))
-        _refuse_unsound(*cuts[-1][1:4:2])
-    if len(cuts) == 1:
-        points, start, layer, area = cuts[0]
-        return Layers(layer_mm, count, points, start, layer, np.zeros(len(layer), dtype=np.int32), area)
-    sizes = np.concatenate([np.diff(cut[1]) for cut in cuts])
-    layer = np.concatenate([cut[2] for cut in cuts])
-    part = np.repeat(np.arange(len(cuts), dtype=np.int32), [len(cut[2]) for cut in cuts])
-    area = np.concatenate([cut[3] for cut in cuts])
-    points = np.concatenate([cut[0] for cut in cuts])
+        points, start, layer, area = sections(mesh, heights)
+        _refuse_unsound(start, area)
+        cuts.append(Layers(layer_mm, len(heights), points, start, layer, np.full(len(layer), index, dtype=np.int32), area))
+    return together(cuts)
+
+
+def together(several: Sequence[Layers]) -> Layers:
+    """Contours of several, by layer; in a layer those of the first come first."""
+    if len(several) == 1:
+        return several[0]
+    sizes = np.concatenate([np.diff(one.loop_start) for one in several])
+    layer, part, area = (
+        np.concatenate([getattr(one, name) for one in several]) for name in ("loop_layer", "loop_part", "loop_area_mm2")
+    )
+    points = np.concatenate([one.points_mm for one in several])
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     order = np.argsort(layer, kind="stable")
     points = np.take(points, _runs(start[:-1][order], sizes[order]), axis=0)  # a quarter of the time of an index
     start = np.concatenate([[0], np.cumsum(sizes[order])]).astype(np.int64)
-    return Layers(layer_mm, count, points, start, layer[order], part[order], area[order])
+    count = max(one.count for one in several)
+    return Layers(several[0].layer_mm, count, points, start, layer[order], part[order], area[order])
 
 
 def refuse_dust(mesh: Mesh, name: str) -> None:

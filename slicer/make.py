@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -30,8 +31,8 @@ from batchone.pipeline.values import (
 from batchone.slicer.cli_format import CliFile, read_cli, write_cli
 from batchone.slicer.cups import uncupped
 from batchone.slicer.estimate import estimate, toolpath_estimate
+from batchone.slicer.exposure import expose
 from batchone.slicer.gcode import config_text, make_toolpath, setting
-from batchone.slicer.hatch import hatch
 from batchone.slicer.images import image_findings, no_images, write_sl1
 from batchone.slicer.layers import Layers, refuse_dust, slice_parts
 from batchone.slicer.motion import simulate
@@ -39,13 +40,15 @@ from batchone.slicer.moves import read_moves
 from batchone.slicer.orient import Stance, functional_finding, stances
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
+from batchone.slicer.recoater import blade_finding, off_blade
 from batchone.slicer.scan_time import drawn_s
-from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm
+from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, upright
 from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.threemf import Item, write_3mf
 from batchone.slicer.thumbnail import thumbnail_png
-from batchone.slicer.toolpath import toolpath_findings
+from batchone.slicer.toolpath import functional_supports, leans_on_functional, toolpath_findings
 
+_TOOLPATHS: Final = 4  # ways up for which the program is asked where its supports stand; project default
 _WRITERS: Final = 2  # files written at a time: packing lets other threads run
 
 
@@ -69,7 +72,7 @@ def slice_device(
     ------
     CheckFailed
         A finding of the device failed and was not waived, a functional face needs a support whichever way up the part is made, a
-        vat would seal a cup, a piece of a layer lies on nothing, or a support touches a functional face.
+        vat would seal a cup, a piece of a layer lies on nothing, or a support touches a functional face or stands right below it.
     MachineError
         The machine does not take the process, a part does not fit, a mesh cannot be sliced, or a file reads back wrong.
     """
@@ -88,6 +91,7 @@ def slice_device(
     fixed = order.build.up if order else {}
     ways, cups = _ways(parts, process, machine, fixed)
     functional = [functional_finding(part, stance, process) for part, (stance, _) in zip(parts, ways, strict=True)]
+    blade = [one for part, (stance, _) in zip(parts, ways, strict=True) for one in blade_finding(part, stance, process, machine)]
     _refuse_supports_on_functional(checked, functional, fixed)
     if any(cup.verdict == "fail" for cup in cups):
         raise CheckFailed(
@@ -95,18 +99,19 @@ def slice_device(
             (*checked.findings, *cups),
             hint=cups[0].hint,
         )
-    placements = place(parts, [stance for stance, _ in ways], process=process, machine=machine, lift_mm=lift_mm(process))
+    standing = [part.mesh.moved(upright(part, stance, process)) for part, (stance, _) in zip(parts, ways, strict=True)]
+    bodies = [[mesh, *([one.support.mesh] if one.support else [])] for mesh, (_, one) in zip(standing, ways, strict=True)]
+    placements = place(parts, [stance for stance, _ in ways], bodies, process=process, machine=machine)
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
     layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
-    filled = layers if process.supports is None or process.supports.hatched else layers.of_first(len(parts))
-    lines = hatch(filled, process.scan) if process.scan else None
-    layers_cli = write_cli(layers, [*(part.name for part in parts), *(support.name for support in supports)], lines)
+    drawn = expose(layers, [part.name for part in parts] + [one.name for one in supports], process, parts=len(parts))
+    layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
 
     def read_and_carried() -> tuple[CliFile, tuple[Finding, ...]]:
         written = read_cli(layers_cli)
-        return written, support_findings(placements, made, written.layers, process)
+        return written, support_findings(placements, made, written.outlines, process)
 
     def models() -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
         return _models(checked, placements, supports, approval, process, thumbnail_png(layers))
@@ -135,19 +140,20 @@ def slice_device(
             layers=layers.count,
             volume_mm3=volume,
             support_mm3=sum(support.volume_mm3 for support in supports),
-            scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
+            scanned_s=float(drawn_s(drawn, process.scan).sum()) if process.scan else None,
         ),
-        findings=(*findings, *functional, *cups, *carrying),
+        findings=(*findings, *functional, *blade, *cups, *carrying),
         part_3mf=part_3mf,
         supports=supports,
     )
     if process.kind == "fff":
-        return _with_toolpath(build, parts, layers, process, machine)
+        return _with_toolpath(build, checked, layers, process, machine)
     return _with_images(build, layers, machine) if process.kind == "vat" else build
 
 
-def _with_toolpath(build: Build, parts: tuple[Part, ...], layers: Layers, process: Process, machine: Machine) -> Build:
+def _with_toolpath(build: Build, checked: CheckedDevice, layers: Layers, process: Process, machine: Machine) -> Build:
     """The build with the moves of the nozzle, measured against the parts, and the time that they take."""
+    parts = checked.device.parts
     toolpath = make_toolpath(parts, build.placements, process=process, machine=machine)
     moves = read_moves(toolpath.gcode)
     motion, config = simulate(moves), config_text(process)
@@ -162,7 +168,9 @@ def _with_toolpath(build: Build, parts: tuple[Part, ...], layers: Layers, proces
         process=process,
         machine=machine,
     )
-    refuse_failed(findings)
+    carrying = tuple(finding for finding in findings if finding.check == "toolpath.functional_supports")
+    _refuse_uncarried(checked, carrying)
+    refuse_failed([finding for finding in findings if finding not in carrying])
     took = toolpath_estimate(
         process,
         motion,
@@ -194,7 +202,13 @@ def _ways(
             f"build.up names {', '.join(map(repr, unknown))}; the parts are {', '.join(part.name for part in parts)}",
             hint="give the direction of a part of this device",
         )
-    standing = [stances(part, process, box_mm=box_mm, up=up.get(part.name)) for part in parts]
+    standing = [
+        off_blade(part, stances(part, process, box_mm=box_mm, up=up.get(part.name)), process, machine, np.array(box_mm))
+        for part in parts
+    ]
+    if process.kind == "fff":
+        fff = [_fff_way(part, ways, process, machine) for part, ways in zip(parts, standing, strict=True)]
+        return [(stance, Supported(None, 0.0)) for stance in fff], []
     if process.kind != "vat":
         return [carried_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)], []
     found = [_vat_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)]
@@ -212,6 +226,25 @@ def _vat_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[tupl
 
     way = carried_way(part, open_ways(), process)
     return way, next(cup for stance, cup in cups if stance is way[0])
+
+
+def _fff_way(part: Part, ways: Iterable[Stance], process: Process, machine: Machine) -> Stance:
+    """The first way up in which the program puts no support right below a functional face of the part alone, or the first."""
+    first: Stance | None = None
+    for stance in islice(ways, _TOOLPATHS):
+        first = first or stance
+        if stance.functional_overhang_mm2 > 0.0:
+            break  # those in which a functional face needs a support come last
+        body = part.mesh.moved(upright(part, stance, process))
+        (placement,) = place([part], [stance], [[body]], process=process, machine=machine)
+        placed = part.mesh.moved(placement.pose).vertices_mm
+        if not len(leans_on_functional(part, placed, process)):
+            return stance
+        moves = read_moves(make_toolpath([part], [placement], process=process, machine=machine).gcode)
+        if functional_supports(moves, part, placed, config_text(process), process).verdict == "pass":
+            return stance
+    assert first is not None
+    return first
 
 
 def _corner_mm(placed: Mesh) -> FloatArray:

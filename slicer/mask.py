@@ -127,7 +127,7 @@ def shaded(
         first, last = columns, -1
         for k in range(start[row], start[row + 1]):
             cover[column[k]] += change[k]
-            first, last = min(first, np.int64(column[k])), max(last, np.int64(column[k]))
+            first, last = min(first, int(column[k])), max(last, int(column[k]))
         covered, value, done = 0.0, np.uint8(0), -1
         for pixel in range(first, last + 1):
             if cover[pixel] == 0.0:

@@ -2,7 +2,8 @@
 
 Some 1,000 directions are scored by what is measured in each (:mod:`batchone.slicer.directions`); the cost is the sum of weighted
 shares of those measures, the lowest wins, ties go to the first. In the cheapest, what overhangs is then looked at face by face
-(:mod:`batchone.slicer.overhang`): directions in which a functional face needs a support come last; the caller refuses them.
+(:mod:`batchone.slicer.overhang`): directions in which a functional face needs a support come last, and the caller refuses them;
+before them come those in which supports, which keep off functional faces, would not reach all that needs one.
 
 An overhang angle is measured from the vertical: 0 deg is a wall, 90 deg a ceiling.
 """
@@ -23,7 +24,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Orientation, Part, Vector, judge
 from batchone.slicer.directions import MEASURES, scores
-from batchone.slicer.overhang import Surface, overhang, surface
+from batchone.slicer.overhang import Surface, out_of_reach_mm2, overhang, surface
 
 _DIRECTIONS: Final = 1000  # on the whole sphere: neighbours are about 6 deg apart
 _NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg, to find the planes of a part
@@ -76,6 +77,8 @@ class Stance:
         Area beyond the overhang limit that is not functional.
     functional_mm2
         (m,) area of each functional triangle that needs a support.
+    out_of_reach_mm2
+        Largest area that would hang, as supports keep off functional faces.
     criterion
         In words: what was minimised and what came out.
     orientation
@@ -87,6 +90,7 @@ class Stance:
     overhang_mm2: float
     functional_mm2: FloatArray
     criterion: str
+    out_of_reach_mm2: float = 0.0
     orientation: Orientation | None = None
 
     @property
@@ -116,8 +120,8 @@ def stand(part: Part, process: Process, *, box_mm: tuple[float, float, float], u
 def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float], up: Vector | None = None) -> Iterator[Stance]:
     """How a part may stand, the best first: where it fits, turned to the smallest rectangle on the plate.
 
-    Those in which no functional face needs a support come first, by cost, the neighbours of cheaper ones later; the others after
-    all of them.
+    Those in which no functional face needs a support and supports reach all else come first, by cost, the neighbours of cheaper
+    ones later; the others after all of them.
 
     Parameters
     ----------
@@ -141,23 +145,28 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
         for index, rotation, size in standing:
             yield _stance(scored, index, rotation, size)
         return
-    blocked = []
+    later = []
     for one in islice(standing, _LOOKED_AT):
         stance = _stance(scored, *one)
-        if stance.functional_overhang_mm2 == 0.0:
+        if _is_reached(stance, process):
             yield stance
         else:
-            blocked.append(stance)
+            later.append(stance)
     rest = list(standing)
-    if len(blocked) == _LOOKED_AT:
+    if len(later) == _LOOKED_AT:
         rest.sort(key=lambda one: float(scored.measures[one[0], MEASURES.index("functional_mm2")]))
     for one in rest[:_MORE]:
         stance = _stance(scored, *one)
-        if stance.functional_overhang_mm2 == 0.0:
+        if _is_reached(stance, process):
             yield stance
         else:
-            blocked.append(stance)
-    yield from sorted(blocked, key=lambda stance: stance.functional_overhang_mm2)
+            later.append(stance)
+    yield from sorted(later, key=lambda stance: (stance.functional_overhang_mm2, stance.out_of_reach_mm2))
+
+
+def _is_reached(stance: Stance, process: Process) -> bool:
+    """Whether no functional face needs a support, and supports reach what needs one."""
+    return stance.functional_overhang_mm2 == 0.0 and stance.out_of_reach_mm2 <= process.least_support_mm2
 
 
 def functional_finding(part: Part, stance: Stance, process: Process) -> Finding:
@@ -329,7 +338,8 @@ def _stance(scored: _Scored, index: int, rotation: FloatArray, size: tuple[float
     orientation = Orientation(
         scored.fixed, MEASURES, scored.directions, scored.measures, scored.costs, index, _next_best(scored, index)
     )
-    return Stance(rotation, size, other, functional, criterion, orientation)
+    beside = out_of_reach_mm2(of, rotation[2], process) if not functional.any() else math.inf
+    return Stance(rotation, size, other, functional, criterion, beside, orientation)
 
 
 def _unbeaten(measures: FloatArray, costs: FloatArray, process: Process) -> tuple[int, ...]:
@@ -340,7 +350,7 @@ def _unbeaten(measures: FloatArray, costs: FloatArray, process: Process) -> tupl
         values = measures[:, MEASURES.index(name)]
         no_worse &= values[:, None] <= values
         better |= values[:, None] < values
-    beaten = (no_worse & better).any(axis=0)
+    beaten = np.any(no_worse & better, axis=0)
     return tuple(index for index in np.argsort(costs, kind="stable").tolist() if not beaten[index])
 
 

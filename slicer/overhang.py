@@ -5,7 +5,7 @@ A patch of overhanging faces leans on those of its edges from which the part goe
 * a ledge: what lies within ``free_ledge_mm`` of such an edge, seen from above;
 * a bridge: what lies between two such edges at most ``free_bridge_mm`` apart;
 * the roof of a hole: the same, of ``free_hole_mm`` across, where it is curved (its flat middle is a bridge);
-* what is left of a patch, of its protected faces and of the others, where it is less than ``least_support_mm2`` in all.
+* what is left of a patch, of its protected faces and of the others, where it is less than ``least_support_mm2`` seen from above.
 
 Whatever leans on an edge must not lie lower than it. What begins in the air, a tip with nothing below it, is never free.
 """
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from numba import njit, prange
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import FloatArray, IntArray, Part
@@ -32,7 +33,6 @@ BoolArray = npt.NDArray[np.bool_]
 _SECTORS: Final = 32  # numerical: directions in which the edges about a place are told apart
 _SAMPLE_MM: Final = 0.5  # numerical: large faces are looked at in places so far apart, their edges in half of it
 _LEVEL: Final = 1e-9  # numerical: sine of a slope that is level
-_FLAT_DEG: Final = 80.0  # project default, unverified: from here on a roof is a flat bridge and no arch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,11 +91,10 @@ def overhang(of: Surface, up: FloatArray, process: Process) -> Overhang:
         return Overhang(none, none, none, np.zeros(len(none)))
     height = of.part.mesh.vertices_mm @ up
     beyond = beyond_limit(of.normals, up, process.max_overhang_deg)
-    hole_mm = process.free_hole_mm * math.cos(math.radians(process.max_overhang_deg))  # of its roof, what is beyond the limit
-    hanging = _hanging(of, up, height, beyond, process, span_mm=max(hole_mm, process.free_bridge_mm))
-    if hole_mm > process.free_bridge_mm:
-        flat = beyond_limit(of.normals, up, max(_FLAT_DEG, process.max_overhang_deg))
-        hanging = np.maximum(hanging, _hanging(of, up, height, flat, process, span_mm=process.free_bridge_mm))
+    hanging = np.zeros(len(of.normals))
+    for from_deg, span_mm in process.free_spans:
+        roof = beyond_limit(of.normals, up, from_deg)
+        hanging = np.maximum(hanging, _hanging(of, up, height, roof, process, span_mm=span_mm))
     needing = hanging > 0.0
     tips = _begun_in_air(of, up, height, process.layer_mm)
     faces = of.part.mesh.faces
@@ -113,8 +112,31 @@ def beyond_limit(normals: FloatArray, up: FloatArray, max_overhang_deg: float) -
     return np.asarray(-(normals @ up) > math.sin(math.radians(max_overhang_deg)) + 1e-9)
 
 
-def _hanging(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray, process: Process, *, span_mm: float) -> FloatArray:
-    """(m,) share of each face of ``roof`` that is neither a ledge nor a bridge of that span."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Roof:
+    """Faces (r,) of a roof; places (p, 3) all over them (x, y, height), the number of the face and the patch of each; and what
+    patches lean on (a, 3), by patch and rising x, with the patch of each.
+    """
+
+    faces: npt.NDArray[np.int64]
+    points: FloatArray
+    place: npt.NDArray[np.int64]
+    on: IntArray
+    anchors: FloatArray
+    at: IntArray
+
+    def free(self, some: BoolArray, process: Process, span_mm: float, *, more: BoolArray | None = None) -> BoolArray:
+        """(s,) which of some places lean on anchors as a ledge or a bridge; on ``more`` (p,) of the places too."""
+        anchors, at = self.anchors, self.at
+        if more is not None:
+            anchors, at = np.concatenate([anchors, self.points[more]]), np.concatenate([at, self.on[more]])
+        order, first = np.lexsort((anchors[:, 0], at)), np.searchsorted(np.sort(at), np.arange(int(self.on.max(initial=0)) + 2))
+        points = np.ascontiguousarray(self.points[some])
+        free = _free(points, self.on[some], anchors[order], first, process.free_ledge_mm, span_mm, process.layer_mm)
+        return np.asarray(free)
+
+
+def _roof(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray) -> _Roof:
     mesh = of.part.mesh
     half = np.flatnonzero(np.repeat(roof, 3))
     face, other = half // 3, of.twins[half] // 3
@@ -130,21 +152,50 @@ def _hanging(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray, p
 
     plane = _across(up)
     edges_at, edge = _along(mesh.vertices_mm[start], mesh.vertices_mm[end])
-    roofs = np.flatnonzero(roof)
-    places, place = middles_of(mesh.vertices_mm[mesh.faces[roofs]], _SAMPLE_MM)
+    faces = np.flatnonzero(roof)
+    places, place = middles_of(mesh.vertices_mm[mesh.faces[faces]], _SAMPLE_MM)
     anchors = np.column_stack([edges_at @ plane.T, edges_at @ up])
     points = np.column_stack([places @ plane.T, places @ up])
-    at, on = patch_of[edge], patch[roofs[place]]
-    order, first = np.lexsort((anchors[:, 0], at)), np.searchsorted(np.sort(at), np.arange(int(patch.max(initial=0)) + 2))
-    free = _free(points, on, anchors[order], first, process.free_ledge_mm, span_mm, process.layer_mm)
-    share = np.bincount(place, ~free, len(roofs)) / np.bincount(place, minlength=len(roofs))
-    region = 2 * patch[roofs] + of.protected[roofs]
-    region_mm2 = np.bincount(region, of.areas_mm2[roofs] * share)
-    held = np.isin(patch[roofs], at)
+    return _Roof(faces, points, place, patch[faces[place]], anchors, patch_of[edge])
+
+
+def _hanging(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray, process: Process, *, span_mm: float) -> FloatArray:
+    """(m,) share of each face of ``roof`` that is neither a ledge nor a bridge of that span."""
+    found = _roof(of, up, height, roof)
+    faces = found.faces
+    free = found.free(np.ones(len(found.on), dtype=np.bool_), process, span_mm)
+    count = np.bincount(found.place, minlength=len(faces))
+    share = np.bincount(found.place, ~free, len(faces)) / count
+    patch = np.zeros(len(faces), dtype=np.int64)
+    patch[found.place] = found.on
+    region = 2 * patch + of.protected[faces]
+    region_mm2 = np.bincount(region, -(of.normals[faces] @ up) * of.areas_mm2[faces] * share)
+    held = np.isin(patch, found.at)
     share[held & (region_mm2[region] < process.least_support_mm2)] = 0.0
     hanging = np.zeros(len(roof))
-    hanging[roofs] = share
+    hanging[faces] = share
     return hanging
+
+
+def out_of_reach_mm2(of: Surface, up: FloatArray, process: Process) -> float:
+    """Largest area of a patch, seen from above, that still hangs when supports stand wherever they may beside protected faces.
+
+    A forecast for the choice of a direction: what stands in the way of a support farther down is not looked at.
+    """
+    made = process.supports
+    if not process.needs_supports or made is None or not of.protected.any():
+        return 0.0
+    from_deg, span_mm = process.free_spans[0]
+    found = _roof(of, up, of.part.mesh.vertices_mm @ up, beyond_limit(of.normals, up, from_deg))
+    hangs = ~found.free(np.ones(len(found.on), dtype=np.bool_), process, span_mm)
+    plane = np.vstack([_across(up), up])
+    corners = of.part.mesh.vertices_mm[of.part.mesh.faces[of.protected]] @ plane.T
+    away = cKDTree(middles_of(corners, _SAMPLE_MM)[0]).query(found.points, distance_upper_bound=made.gap_mm + _SAMPLE_MM)[0]
+    reached = hangs & ~of.protected[found.faces[found.place]] & (away > made.gap_mm)
+    left = hangs & ~reached
+    left[left] = ~found.free(left, process, process.free_bridge_mm, more=reached)
+    share = -(of.normals[found.faces] @ up) * of.areas_mm2[found.faces] / np.bincount(found.place, minlength=len(found.faces))
+    return float(np.bincount(found.on[left], share[found.place[left]], minlength=1).max())
 
 
 def _rise(start: FloatArray, end: FloatArray, beside: FloatArray, up: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Where the parts stand on the plate: bounding rectangles on shelves, the whole in the middle of the plate."""
+"""Where the parts stand on the plate: rectangles about part and supports on shelves, the whole in the middle of the plate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import FloatArray, Part, Placement
+from batchone.pipeline.values import FloatArray, Mesh, Part, Placement
 from batchone.slicer.orient import Stance
 
 
@@ -20,15 +20,23 @@ def usable_box_mm(machine: Machine) -> tuple[float, float, float]:
 
 
 def place(
-    parts: Sequence[Part], stances: Sequence[Stance], *, process: Process, machine: Machine, lift_mm: float = 0.0
+    parts: Sequence[Part], stances: Sequence[Stance], bodies: Sequence[Sequence[Mesh]], *, process: Process, machine: Machine
 ) -> tuple[Placement, ...]:
-    """Give each part its place on the plate, above it by ``lift_mm``.
+    """Give each part its place on the plate, with what carries it.
+
+    Parameters
+    ----------
+    parts, stances
+        Which, and how each stands.
+    bodies
+        Each part and its supports as they stand above the plate, mm, the lower corner of the part's box on the z axis: nothing of
+        them is nearer to those of another than the spacing of the process, in boxes.
 
     Returns
     -------
     tuple of Placement
-        Poses from patient LPS to the plate frame (mm, origin at the corner of the machine's box, z up); the lowest point of
-        each part is at z = ``lift_mm``.
+        Poses from patient LPS to the plate frame (mm, origin at the corner of the machine's box, z up); each part is as high
+        above the plate as in ``bodies``.
 
     Raises
     ------
@@ -36,15 +44,17 @@ def place(
         The parts do not fit side by side.
     """
     box = usable_box_mm(machine)
-    corners = shelves(
-        [(stance.size_mm[0], stance.size_mm[1]) for stance in stances], (box[0], box[1]), spacing_mm=process.part_spacing_mm
-    )
+    points = [np.concatenate([body.vertices_mm for body in those]) for those in bodies]
+    sizes = [tuple(np.ptp(some[:, :2], axis=0).tolist()) for some in points]
+    corners = shelves([(width, depth) for width, depth in sizes], (box[0], box[1]), spacing_mm=process.part_spacing_mm)
     placements = []
-    for part, stance, corner in zip(parts, stances, corners, strict=True):
+    for part, stance, those, some, corner in zip(parts, stances, bodies, points, corners, strict=True):
         low = (part.mesh.vertices_mm @ stance.rotation.T).min(axis=0)
+        at = np.array([*corner, those[0].vertices_mm[:, 2].min()])
+        at[:2] += machine.plate_margin_mm - some[:, :2].min(axis=0)
         pose: FloatArray = np.eye(4)
         pose[:3, :3] = stance.rotation
-        pose[:3, 3] = np.array([corner[0] + machine.plate_margin_mm, corner[1] + machine.plate_margin_mm, lift_mm]) - low
+        pose[:3, 3] = at - low
         placements.append(Placement(part.name, pose, stance.criterion, stance.orientation))
     return tuple(placements)
 

@@ -16,12 +16,15 @@ import shapely
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
-from batchone.pipeline.process import Process, ScanStrategy
+from batchone.pipeline.process import Process, Region, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, Support, judge
 from batchone.slicer.clearances import solid_of
 from batchone.slicer.cli_format import CliFile
-from batchone.slicer.cli_header import SHORT_UNIT_MM
+from batchone.slicer.cli_header import SHORT_UNIT_MM, region_label, region_of, written_label
+from batchone.slicer.exposure import filled_bodies, labels_of
+from batchone.slicer.hatch import hatched_regions, lengths_mm
 from batchone.slicer.layers import Layers, layer_count, section_heights
+from batchone.slicer.scan_check import expected_mm, material_of, path_findings
 from batchone.slicer.threemf import Item, read_3mf
 
 _VOLUME_PERCENT: Final = 0.5  # requirement: volume of the layers against the mesh; project default
@@ -32,8 +35,8 @@ _DETERMINANT: Final = 1e-6  # numerical: float32 rotation
 _HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
 _READERS: Final = 2  # of 3MF files, and of lines, at a time
 _LENGTH_PERCENT: Final = (98.0, 102.0)  # requirement: no line left out, none drawn twice; ends are rounded; project default
-_ROUND: Final = 16  # numerical: sides of a quarter of a round corner
 _THIN_PERCENT: Final = 1.0  # project default, unverified: a tip or two at the top of a part
+_MOST_SKIN: Final = 3  # layers of most skin that are looked at
 _TRIES: Final = 20  # layers tried from there on
 _COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
 _COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
@@ -74,7 +77,12 @@ def read_back(
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     placed += [support.mesh for support in supports]
     names = [*(part.name for part in parts), *(support.name for support in supports)]
-    filled = names if process.supports is None or process.supports.hatched else names[: len(parts)]
+    filled = names[: filled_bodies(names, process, parts=len(parts))]
+    wanted = tuple(map(written_label, labels_of(names, process, parts=len(parts))))
+    if written.labels != wanted:
+        raise MachineError(
+            f"labels of the layers are {', '.join(written.labels)}; must be {', '.join(wanted)}", hint="slice again"
+        )
     with ThreadPoolExecutor(_READERS) as pool:  # lib3mf lets other threads run
         files = [pool.submit(read_3mf, data) for data in (plate_3mf, *(data for _, data in part_3mf or ()))]
         lines = pool.submit(_hatch_findings, written, filled, process)  # so does shapely
@@ -123,7 +131,7 @@ def volume_mm3(mesh: Mesh) -> float:
 
 
 def _layer_findings(cli: CliFile, placed: Sequence[Mesh], process: Process) -> list[Finding]:
-    layers = cli.layers
+    layers = cli.outlines
     top_mm = max(float(mesh.vertices_mm[:, 2].max()) for mesh in placed)
     wanted = layer_count(top_mm, process.layer_mm)
     findings = [
@@ -226,42 +234,63 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
     they are together against an independent construction."""
     if process.scan is None:
         return []
+    scan = process.scan
+    body = np.array([cli.labels.index(_body(label)) for label in cli.labels])
     loops_of = set(zip(cli.layers.loop_layer.tolist(), cli.layers.loop_part.tolist(), strict=True))
-    stray = sum(group not in loops_of for group in zip(cli.hatches.layer.tolist(), cli.hatches.part.tolist(), strict=True))
+    drawn_of = zip(cli.hatches.layer.tolist(), body[cli.hatches.part].tolist(), strict=True)
+    stray = sum(group not in loops_of for group in drawn_of)
     findings = [judge("layers.hatches_stray", "layers of a part with lines and no contour", stray, "", high=0, source=_SOURCE)]
-    inset_mm = process.scan.beam_mm + process.scan.hatch_gap_mm
     for index, name in enumerate(names):
         own = np.unique(cli.layers.loop_layer[cli.layers.loop_part == index])
-        nearer = drawn = least = most = thin_mm2 = whole_mm2 = 0.0
-        for layer in sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in _HEIGHTS}):
-            solid, lines = material_of(cli.layers.loops(layer, index)), cli.hatches.of(layer, index)
-            nearer = max(nearer, inset_mm - _least_inside_mm(solid, lines))
-            drawn += float(np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1]).sum())
-            shorter, longer = _expected_mm(solid, layer, process.scan)
-            least, most = least + shorter, most + longer
-            thin_mm2, whole_mm2 = thin_mm2 + _thin_mm2(solid, process.scan.beam_mm), whole_mm2 + solid.area
-        what = f"by how much lines of {name} come nearer to a contour than {inset_mm:g} mm, in some layers"
+        some = sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in _HEIGHTS})
+        nearer = thin_mm2 = whole_mm2 = 0.0
+        for layer in some:
+            solid = material_of(cli.layers.loops(layer, index))
+            lines = np.concatenate([cli.hatches.of(layer, label) for label in np.flatnonzero(body == index).tolist()])
+            nearer = max(nearer, scan.inset_mm - _least_inside_mm(solid, lines))
+            thin_mm2, whole_mm2 = thin_mm2 + _thin_mm2(solid, scan.beam_mm), whole_mm2 + solid.area
+        what = f"by how much lines of {name} come nearer to an outline than {scan.inset_mm:g} mm, in some layers"
         findings.append(judge("layers.hatches_off", what, nearer, "mm", high=2.0 * SHORT_UNIT_MM, source=_SOURCE))
-        what = f"area of {name} in pieces that are thinner than the beam, in some layers"
+        what = f"area of {name} in pieces that are thinner than the beam and are not drawn, in some layers"
         findings.append(
             judge(
                 "layers.thin", what, 100.0 * thin_mm2 / whole_mm2, "%",
-                high=_THIN_PERCENT, gate=False, hint="thicker walls: the beam melts more than is drawn", source=_SOURCE,
+                high=_THIN_PERCENT, gate=False, hint="thicker walls: the beam has no place within them", source=_SOURCE,
             )
         )  # fmt: skip
-        if max(drawn, most) > 0.0:
-            what = f"length of the lines of {name} against that of lines through its eroded contours, in some layers"
-            percent = 100.0 * drawn / min(max(drawn, least), most) if most > 0.0 else np.inf
-            low, high = _LENGTH_PERCENT
-            findings.append(judge("layers.hatches_length", what, percent, "%", low=low, high=high, source=_SOURCE))
+        findings += path_findings(cli, index, some, scan)
+        for region in hatched_regions(scan):
+            findings.append(
+                _length_finding(cli, index, region, sorted({*some, *_steps(cli.layers.area_mm2(index), region)}), scan)
+            )
     return findings
 
 
-def material_of(loops: Sequence[FloatArray]) -> shapely.MultiPolygon:
-    """The material of a layer, whatever rounding has made of its contours."""
-    pieces = manifold3d.CrossSection(list(loops), manifold3d.FillRule.Positive).decompose()
-    rings = [sorted(piece.to_polygons(), key=lambda ring: -shapely.Polygon(ring).area) for piece in pieces]
-    return shapely.MultiPolygon([shapely.Polygon(outer, holes) for outer, *holes in rings])
+def _body(label: str) -> str:
+    region = region_of(label)
+    return label if region is None else label.removesuffix(f" {region}")
+
+
+def _steps(area_mm2: FloatArray, region: Region) -> list[int]:
+    """The layers that shrink most to the next above or below, where there is most skin; none of the core."""
+    if region == "core":
+        return []
+    beside = np.append(area_mm2[1:], 0.0) if region == "up-skin" else np.insert(area_mm2[:-1], 0, 0.0)
+    most = np.argsort(beside - area_mm2, kind="stable")[:_MOST_SKIN]
+    return [int(layer) for layer in most if area_mm2[layer] > beside[layer]]
+
+
+def _length_finding(cli: CliFile, index: int, region: Region, layers: Sequence[int], scan: ScanStrategy) -> Finding:
+    name, label = cli.labels[index], cli.labels.index(region_label(cli.labels[index], region))
+    drawn = least = most = 0.0
+    for layer in layers:
+        drawn += float(lengths_mm(cli.hatches.of(layer, label)).sum())
+        shorter, longer = expected_mm(cli, index, layer, region, scan)
+        least, most = least + shorter, most + longer
+    what = f"length of the {region} lines of {name} against that of lines through polygons of its outlines, in some layers"
+    percent = 100.0 * drawn / min(max(drawn, least), most) if most > 0.0 else 100.0 if drawn == 0.0 else np.inf
+    low, high = _LENGTH_PERCENT
+    return judge("layers.hatches_length", what, percent, "%", low=low, high=high, source=_SOURCE)
 
 
 def _least_inside_mm(solid: shapely.Geometry, lines_mm: FloatArray) -> float:
@@ -286,24 +315,6 @@ def _least_inside_mm(solid: shapely.Geometry, lines_mm: FloatArray) -> float:
 def _thin_mm2(solid: shapely.MultiPolygon, beam_mm: float) -> float:
     """Area of the pieces in which the beam's middle has no place, mm2."""
     return float(sum(piece.area for piece in solid.geoms if piece.buffer(-beam_mm).is_empty))
-
-
-def _expected_mm(solid: shapely.Geometry, layer: int, scan: ScanStrategy) -> tuple[float, float]:
-    """Length of the lines that a layer should have, mm: with and without those that are hardly shorter than the least."""
-    room = solid.buffer(-(scan.beam_mm + scan.hatch_gap_mm), quad_segs=_ROUND)
-    if room.is_empty:
-        return 0.0, 0.0
-    angle = np.radians((scan.first_deg + scan.turn_deg * layer) % 180.0)
-    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    corners = shapely.get_coordinates(room)
-    u, v = corners @ along, corners @ across
-    heights = (np.arange(np.floor(v.min() / scan.hatch_mm), np.ceil(v.max() / scan.hatch_mm)) + 0.5) * scan.hatch_mm
-    ends = np.array([u.min() - 1.0, u.max() + 1.0])
-    shapely.prepare(room)
-    met = shapely.intersection(shapely.linestrings(ends[None, :, None] * along + heights[:, None, None] * across), room)
-    length = shapely.length(shapely.get_parts(met))
-    slack_mm = 2.0 * SHORT_UNIT_MM
-    return float(length[length >= scan.least_mm + slack_mm].sum()), float(length[length >= scan.least_mm - slack_mm].sum())
 
 
 def _references(solid: manifold3d.Manifold, mesh: Mesh, cli: CliFile) -> Iterator[tuple[int, manifold3d.CrossSection]]:

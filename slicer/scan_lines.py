@@ -1,4 +1,8 @@
-"""The compiled part of hatching: parallel lines through contours, ended where a disc first touches one."""
+"""The compiled part of hatching: parallel lines through contours, ended where a disc first touches one, and cut into regions.
+
+On a line everything is a set of stretches: what lies within the contours of a layer and off them, what the layers above and below
+cover of it, and what is left when one is taken from another. So regions are exact, and no polygon is made.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +11,11 @@ import numpy.typing as npt
 from numba import njit, types
 
 from batchone.pipeline.values import FloatArray
+from batchone.slicer.stretches import POINTS, STARTS, cover, grid, inside, turned, within, without
 
-_POINTS = types.Array(types.float64, 2, "C", readonly=True)
-_STARTS = types.Array(types.int64, 1, "C", readonly=True)
 _TURNS = types.Array(types.float64, 1, "C", readonly=True)
-_LEVEL = 1e-12  # numerical: a direction is along an axis
-
-
-@njit("Tuple((f8, f8))(f8, f8, f8, f8, f8, f8)", cache=True, nogil=True)
-def _shut(au: float, av: float, bu: float, bv: float, v: float, reach: float) -> tuple[float, float]:
-    """From where to where the line at height ``v`` lies nearer than ``reach`` to the edge from a to b; empty as inf, -inf."""
-    low, high = np.inf, -np.inf
-    for eu, ev in ((au, av), (bu, bv)):
-        square = reach * reach - (v - ev) * (v - ev)
-        if square > 0.0:
-            half = np.sqrt(square)
-            low, high = min(low, eu - half), max(high, eu + half)
-    du, dv = bu - au, bv - av
-    length = np.sqrt(du * du + dv * dv)
-    if length == 0.0:
-        return low, high
-    du, dv, w = du / length, dv / length, v - av
-    left, right = -np.inf, np.inf
-    if abs(du) > _LEVEL:  # between the ends
-        one, other = au - w * dv / du, au + (length - w * dv) / du
-        left, right = min(one, other), max(one, other)
-    elif w * dv < 0.0 or w * dv > length:
-        return low, high
-    if abs(dv) > _LEVEL:  # beside the edge
-        one, other = au + (w * du - reach) / dv, au + (w * du + reach) / dv
-        left, right = max(left, min(one, other)), min(right, max(one, other))
-    elif abs(w * du) > reach:
-        return low, high
-    if left < right:
-        low, high = min(low, left), max(high, right)
-    return low, high
-
-
-@njit("void(f8[::1], f8[::1], i8, i8)", cache=True, nogil=True)
-def _sort(key: FloatArray, other: FloatArray, start: int, stop: int) -> None:
-    """Sort a short run by ``key``, ``other`` along with it."""
-    for i in range(start + 1, stop):
-        a, b, j = key[i], other[i], i
-        while j > start and key[j - 1] > a:
-            key[j], other[j] = key[j - 1], other[j - 1]
-            j -= 1
-        key[j], other[j] = a, b
+_NEAR = types.Array(types.int64, 2, "C", readonly=True)
+CORE, UP, DOWN = 0, 1, 2  # regions of a layer
 
 
 @njit("f8[:, ::1](f8[:, ::1], i8)", cache=True, nogil=True)
@@ -84,125 +47,109 @@ def _put(rows: FloatArray, used: int, left: float, right: float, v: float, least
         at = end
 
 
-@njit("UniTuple(i8, 2)(f8, f8, f8, f8, i8, i8)", cache=True, nogil=True)
-def _reached(av: float, bv: float, reach: float, spacing: float, first: int, lines: int) -> tuple[int, int]:
-    """First and last of the lines that may lie nearer than ``reach`` to an edge's heights: one more each way, for rounding."""
-    begin = int(np.ceil((min(av, bv) - reach) / spacing - 0.5)) - first - 1
-    end = int(np.floor((max(av, bv) + reach) / spacing - 0.5)) - first + 1
-    return max(0, begin), min(lines - 1, end)
-
-
-@njit("UniTuple(i8[::1], 2)(f8[:, ::1], i8[::1], f8, f8, i8, i8)", cache=True, nogil=True)
-def _count(
-    uv: FloatArray, starts: npt.NDArray[np.int64], spacing: float, reach: float, first: int, lines: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where each line's crossings, and what is shut on it, begin."""
-    crossing, shut = np.zeros(lines + 1, np.int64), np.zeros(lines + 1, np.int64)
-    for loop in range(starts.shape[0] - 1):
-        before = starts[loop + 1] - 1
-        for p in range(starts[loop], starts[loop + 1]):
-            av, bv = uv[before, 1], uv[p, 1]
-            before = p
-            begin, end = _reached(av, bv, reach, spacing, first, lines)
-            for k in range(begin, end + 1):
-                v = (first + k + 0.5) * spacing
-                crossing[k + 1] += 1 if min(av, bv) <= v < max(av, bv) else 0
-                shut[k + 1] += 1
-    for k in range(lines):
-        crossing[k + 1] += crossing[k]
-        shut[k + 1] += shut[k]
-    return crossing, shut
-
-
-@njit("UniTuple(f8[::1], 4)(f8[:, ::1], i8[::1], f8, f8, i8, i8[::1], i8[::1])", cache=True, nogil=True)
-def _met(
-    uv: FloatArray,
-    starts: npt.NDArray[np.int64],
-    spacing: float,
-    reach: float,
-    first: int,
-    crossing: npt.NDArray[np.int64],
-    shut: npt.NDArray[np.int64],
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Where each line crosses contours, whether it enters (1) or leaves (-1), and from where to where it is shut: rising."""
-    lines = crossing.shape[0] - 1
-    cross_u, cross_way = np.empty(crossing[lines]), np.empty(crossing[lines])
-    shut_low, shut_high = np.empty(shut[lines]), np.empty(shut[lines])
-    crossing_at, shut_at = crossing[:lines].copy(), shut[:lines].copy()
-    for loop in range(starts.shape[0] - 1):
-        before = starts[loop + 1] - 1
-        for p in range(starts[loop], starts[loop + 1]):
-            au, av, bu, bv = uv[before, 0], uv[before, 1], uv[p, 0], uv[p, 1]
-            before = p
-            begin, end = _reached(av, bv, reach, spacing, first, lines)
-            for k in range(begin, end + 1):
-                v = (first + k + 0.5) * spacing
-                if min(av, bv) <= v < max(av, bv):
-                    cross_u[crossing_at[k]] = au + (v - av) / (bv - av) * (bu - au)
-                    cross_way[crossing_at[k]] = 1.0 if bv < av else -1.0
-                    crossing_at[k] += 1
-                shut_low[shut_at[k]], shut_high[shut_at[k]] = _shut(au, av, bu, bv, v, reach)
-                shut_at[k] += 1
-    for k in range(lines):
-        _sort(cross_u, cross_way, crossing[k], crossing[k + 1])
-        _sort(shut_low, shut_high, shut[k], shut[k + 1])
-    return cross_u, cross_way, shut_low, shut_high
-
-
-@njit("Tuple((f8[:, ::1], i8))(f8[:, ::1], i8, f8, f8, f8, f8[::1], f8[::1], i8, i8, f8, f8)", cache=True, nogil=True)
-def _open(
+@njit("Tuple((f8[:, ::1], i8))(f8[:, ::1], i8, f8[:, ::1], i8, f8[:, ::1], i8, i8, f8, f8, f8, f8)", cache=True, nogil=True)
+def _put_skin(
     rows: FloatArray,
     used: int,
-    left: float,
-    right: float,
-    v: float,
-    shut_low: FloatArray,
-    shut_high: FloatArray,
+    skin: FloatArray,
+    count: int,
+    room: FloatArray,
     at: int,
     stop: int,
+    overlap: float,
+    v: float,
     least: float,
     stripe: float,
 ) -> tuple[FloatArray, int]:
-    """Add what is open of a line between two ends."""
-    while at < stop and shut_low[at] < right:
-        if shut_low[at] > left:
-            rows, used = _put(rows, used, left, shut_low[at], v, least, stripe)
-        left = max(left, shut_high[at])
-        at += 1
-    return _put(rows, used, left, right, v, least, stripe)
+    """Add stretches of skin, each drawn out by ``overlap`` at both ends as far as there is room on the line."""
+    last = -np.inf
+    for i in range(count):
+        while at < stop and room[at, 1] < skin[i, 1]:
+            at += 1
+        left, right = max(room[at, 0], skin[i, 0] - overlap, last), min(room[at, 1], skin[i, 1] + overlap)
+        if i + 1 < count:
+            right = min(right, skin[i + 1, 0])
+        rows, used = _put(rows, used, left, right, v, least, stripe)
+        last = right
+    return rows, used
 
 
-@njit("Tuple((f8[:, ::1], i8))(f8[:, ::1], i8, f8[:, ::1], i8[::1], f8, f8, f8, f8)", cache=True, nogil=True)
+@njit("void(i8[::1], f8[:, ::1], i8[::1], f8[:, ::1], f8, b1[::1])", cache=True, nogil=True)
+def _bare(
+    begins: npt.NDArray[np.int64],
+    stretches: FloatArray,
+    cover_begins: npt.NDArray[np.int64],
+    covers: FloatArray,
+    least: float,
+    wanted: npt.NDArray[np.bool_],
+) -> None:
+    """Mark the lines on which something as long as ``least`` is not covered."""
+    scratch = np.empty((stretches.shape[0] + covers.shape[0], 2))
+    for k in range(wanted.shape[0]):
+        found = without(stretches, begins[k], begins[k + 1], covers, cover_begins[k], cover_begins[k + 1], least, scratch)
+        wanted[k] = found > 0
+
+
+@njit(
+    types.Tuple((types.float64[:, ::1], types.int64))(
+        types.float64[:, ::1], types.int64, types.int64, POINTS, STARTS, STARTS, types.int64, types.float64,
+        STARTS, STARTS, types.float64, types.float64, types.float64, types.float64, types.float64,
+    ),
+    cache=True,
+    nogil=True,
+)  # fmt: skip
 def _fill(
     rows: FloatArray,
     used: int,
-    uv: FloatArray,
-    starts: npt.NDArray[np.int64],
+    kind: int,
+    points_mm: FloatArray,
+    loop_start: npt.NDArray[np.int64],
+    group_loop: npt.NDArray[np.int64],
+    g: int,
+    turn: float,
+    above: npt.NDArray[np.int64],
+    below: npt.NDArray[np.int64],
     spacing: float,
+    overlap: float,
     reach: float,
     least: float,
     stripe: float,
 ) -> tuple[FloatArray, int]:
-    """Lines through the contours of one layer of one part, turned so that lines run along u; line by line, ends rising."""
-    lowest, highest = np.inf, -np.inf
-    for p in range(uv.shape[0]):
-        lowest, highest = min(lowest, uv[p, 1]), max(highest, uv[p, 1])
-    first = int(np.ceil(lowest / spacing - 0.5))
-    lines = int(np.floor(highest / spacing - 0.5)) - first + 1
-    if lines <= 0:
-        return rows, used
-    crossing, shut = _count(uv, starts, spacing, reach, first, lines)
-    cross_u, cross_way, shut_low, shut_high = _met(uv, starts, spacing, reach, first, crossing, shut)
+    """Lines of one region of one layer of one part; line by line, ends rising."""
+    cos, sin = np.cos(turn), np.sin(turn)
+    low, high = loop_start[group_loop[g]], loop_start[group_loop[g + 1]]
+    starts, uv = loop_start[group_loop[g] : group_loop[g + 1] + 1] - low, turned(points_mm, low, high, cos, sin)
+    first, lines = grid(uv, spacing)
+    wanted = np.ones(lines, np.bool_)
+    if kind != CORE:  # only lines that have such a skin, however near to the contours
+        own_at, own = inside(uv, starts, spacing, first, wanted)
+        near = above if kind == UP else below
+        near_at, covers = cover(points_mm, loop_start, group_loop, near, cos, sin, spacing, first, wanted)
+        _bare(own_at, own, near_at, covers, least, wanted)
+        if not wanted.any():
+            return rows, used
+    room_at, room = within(uv, starts, spacing, reach, first, wanted)
+    over_at, over = cover(points_mm, loop_start, group_loop, above, cos, sin, spacing, first, wanted)
+    under_at, under = cover(points_mm, loop_start, group_loop, below, cos, sin, spacing, first, wanted)
+    most = 1
     for k in range(lines):
-        winding, left = 0.0, 0.0
-        for c in range(crossing[k], crossing[k + 1]):
-            was = winding
-            winding += cross_way[c]
-            if was <= 0.0 < winding:
-                left = cross_u[c]
-            elif winding <= 0.0 < was:
-                v = (first + k + 0.5) * spacing
-                rows, used = _open(rows, used, left, cross_u[c], v, shut_low, shut_high, shut[k], shut[k + 1], least, stripe)
+        size = room_at[k + 1] - room_at[k] + over_at[k + 1] - over_at[k] + under_at[k + 1] - under_at[k]
+        most = max(most, 4 * size)  # a stretch that is taken away makes at most one more
+    down, up, bare, rest = np.empty((most, 2)), np.empty((most, 2)), np.empty((most, 2)), np.empty((most, 2))
+    for k in range(lines):
+        v, a, b = (first + k + 0.5) * spacing, room_at[k], room_at[k + 1]
+        downs = without(room, a, b, under, under_at[k], under_at[k + 1], least, down)
+        bares = without(room, a, b, over, over_at[k], over_at[k + 1], 0.0, bare)
+        ups = without(bare, 0, bares, down, 0, downs, least, up)
+        if kind == DOWN:
+            rows, used = _put_skin(rows, used, down, downs, room, a, b, overlap, v, least, stripe)
+        elif kind == UP:
+            rows, used = _put_skin(rows, used, up, ups, room, a, b, overlap, v, least, stripe)
+        else:
+            bares = without(room, a, b, down, 0, downs, 0.0, bare)
+            rests = without(bare, 0, bares, up, 0, ups, 0.0, rest)
+            for i in range(rests):
+                rows, used = _put(rows, used, rest[i, 0], rest[i, 1], v, least, stripe)
     return rows, used
 
 
@@ -245,22 +192,29 @@ def _in_order(rows: FloatArray, start: int, stop: int, spacing: float, cos: floa
 
 @njit(
     types.Tuple((types.float64[:, ::1], types.int64[::1]))(
-        _POINTS, _STARTS, _STARTS, _TURNS, types.float64, types.float64, types.float64, types.float64
+        POINTS, STARTS, STARTS, types.int64, types.int64, _TURNS, _NEAR, _NEAR, STARTS, _TURNS, _TURNS,
+        types.float64, types.float64, types.float64,
     ),
     cache=True,
     nogil=True,
-)
+)  # fmt: skip
 def scan_lines(
     points_mm: FloatArray,
     loop_start: npt.NDArray[np.int64],
     group_loop: npt.NDArray[np.int64],
+    low: int,
+    high: int,
     turn_rad: FloatArray,
-    spacing_mm: float,
+    above: npt.NDArray[np.int64],
+    below: npt.NDArray[np.int64],
+    kinds: npt.NDArray[np.int64],
+    spacing_mm: FloatArray,
+    overlap_mm: FloatArray,
     reach_mm: float,
     least_mm: float,
     stripe_mm: float,
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Fill groups of contours.
+    """Fill some groups of contours, each the layer of a part, region by region.
 
     Parameters
     ----------
@@ -268,40 +222,47 @@ def scan_lines(
         As in :class:`batchone.slicer.layers.Layers`.
     group_loop
         (g + 1,) int64: group i holds the loops ``group_loop[i] .. group_loop[i + 1]``.
+    low, high
+        The groups from ``low`` to ``high - 1`` are filled.
     turn_rad
         (g,) float64: direction of the lines of each group.
+    above, below
+        (g, n) int64: the next groups of the same part above and below, -1 where it has none; n = 0: no such skin.
+    kinds
+        (r,) int64: ``CORE``, ``UP`` and ``DOWN`` in the order in which they are scanned.
     spacing_mm
-        Between lines; they lie at odd multiples of its half from the plate's origin.
+        (r,) between lines; they lie at odd multiples of its half from the plate's origin.
+    overlap_mm
+        (r,) by which lines of a skin go on beyond it.
     reach_mm
         Lines keep so far off the contours.
     least_mm
-        Shorter lines are left out.
+        Shorter lines are left out, and shorter stretches of a skin are left to the core.
     stripe_mm
         Lines are cut at multiples of this along their direction; infinite: never.
 
     Returns
     -------
     tuple
-        (v, 4) float64 lines in the order in which they are scanned, and (g,) int64 how many each group has.
+        (v, 4) float64 lines in the order in which they are scanned, and ((high - low) * r,) int64 how many each region of each
+        group has.
     """
-    groups = turn_rad.shape[0]
-    counts = np.zeros(groups, np.int64)
+    regions = kinds.shape[0]
+    counts = np.zeros((high - low) * regions, np.int64)
     rows, used = np.empty((4096, 4)), 0
-    for g in range(groups):
-        cos, sin = np.cos(turn_rad[g]), np.sin(turn_rad[g])
-        low, high = loop_start[group_loop[g]], loop_start[group_loop[g + 1]]
-        uv = np.empty((high - low, 2))
-        for p in range(high - low):
-            x, y = points_mm[low + p, 0], points_mm[low + p, 1]
-            uv[p, 0], uv[p, 1] = x * cos + y * sin, y * cos - x * sin
-        starts = loop_start[group_loop[g] : group_loop[g + 1] + 1] - low
-        before = used
-        rows, used = _fill(rows, used, uv, starts, spacing_mm, reach_mm, least_mm, stripe_mm)
-        counts[g] = used - before
+    for g in range(low, high):
+        for r in range(regions):
+            before = used
+            rows, used = _fill(
+                rows, used, kinds[r], points_mm, loop_start, group_loop, g, turn_rad[g],
+                above[g], below[g], spacing_mm[r], overlap_mm[r], reach_mm, least_mm, stripe_mm,
+            )  # fmt: skip
+            counts[(g - low) * regions + r] = used - before
     vectors = np.empty((used, 4))
     at = 0
-    for g in range(groups):
-        if counts[g] > 0:
-            _in_order(rows, at, at + counts[g], spacing_mm, np.cos(turn_rad[g]), np.sin(turn_rad[g]), vectors)
-        at += counts[g]
+    for n in range(counts.shape[0]):
+        if counts[n] > 0:
+            turn = turn_rad[low + n // regions]
+            _in_order(rows, at, at + counts[n], spacing_mm[n % regions], np.cos(turn), np.sin(turn), vectors)
+        at += counts[n]
     return vectors, counts

@@ -32,6 +32,7 @@ _FILAMENT_PERCENT: Final = 0.1  # requirement: filament against what the program
 _SHARES: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # of the layers: those whose outlines are measured
 _REACH: Final = 3.0  # layers below a functional face in which a support would carry it; numerical
 _HINT: Final = "run the slicing again; look at build/toolpath.gcode in a viewer"
+_TURN: Final = "give another direction in [build] up of the order, or choose a process whose supports are made here"
 _SOURCE: Final = "project default"
 _UNITS_S: Final = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
@@ -67,7 +68,8 @@ def toolpath_findings(
     findings = _envelope_findings(lines, moves, machine)
     for index, part in enumerate(parts):
         findings += _part_findings(lines, layers, index, part.name, width_mm=width_mm, filling=setting(config, "fill_density"))
-        findings += _support_findings(lines, part, placed[index], process)
+        if part.functional_faces:
+            findings.append(_functional_supports(lines, part, placed[index], process))
     return [*findings, *_footer_findings(gcode, motion)]
 
 
@@ -156,21 +158,31 @@ def _middle(value: FloatArray, weight: FloatArray) -> float:
     return float(value[order][int(np.searchsorted(share, 0.5 * share[-1]))])
 
 
-def _support_findings(lines: _Lines, part: Part, placed: FloatArray, process: Process) -> list[Finding]:
-    """Supports right below functional faces, which would carry them, and what is left without; nothing where there are none."""
-    if not part.functional_faces:
-        return []
+def leans_on_functional(part: Part, placed: FloatArray, process: Process) -> FloatArray:
+    """(k, 3, 3) triangles of functional faces that overhang beyond the limit: the program would put supports right below them."""
     corners = placed[part.mesh.faces[protected(part)]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    down = corners[-normals[:, 2] > np.sin(np.radians(process.max_overhang_deg)) * np.linalg.norm(normals, axis=1)]
+    return corners[-normals[:, 2] > np.sin(np.radians(process.max_overhang_deg)) * np.linalg.norm(normals, axis=1)]
+
+
+def functional_supports(moves: Moves, part: Part, placed: FloatArray, config: str, process: Process) -> Finding:
+    """Judge the length of supports right below the functional faces of a part, whose vertices lie at ``placed``: they carry these
+    faces, though none begins on them.
+    """
+    return _functional_supports(
+        _Lines(moves, [placed], process.layer_mm, setting(config, "filament_diameter")), part, placed, process
+    )
+
+
+def _functional_supports(lines: _Lines, part: Part, placed: FloatArray, process: Process) -> Finding:
     supports = lines.role == SUPPORT
     begin, end = lines.begin[supports], lines.end[supports]
+    down = leans_on_functional(part, placed, process)
     carried = _below(down, 0.5 * (begin + end), lines.z[supports], process.layer_mm * _REACH)
     length_mm = float(np.hypot(*(end - begin)[carried].T).sum())
     what = f"length of supports right below functional faces of {part.name}"
-    hint = "take care of these places when the supports are removed; another way up may need none"
-    return [judge("toolpath.functional_supports", what, length_mm, "mm", high=0.0, gate=False, hint=hint,
-                  source="functional faces stay free of supports")]  # fmt: skip
+    return judge("toolpath.functional_supports", what, length_mm, "mm", high=0.0, hint=_TURN,
+                 source="functional faces stay free of supports")  # fmt: skip
 
 
 def _below(triangles: FloatArray, points: FloatArray, z: FloatArray, reach_mm: float) -> npt.NDArray[np.bool_]:

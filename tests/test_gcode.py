@@ -172,7 +172,7 @@ def test_supports_keep_off_functional_faces() -> None:
     held.parts = (part,)  # measured as if the face were functional
     assert free.judged()["toolpath.functional_supports"] == ("pass", 0.0)
     verdict, length_mm = held.judged()["toolpath.functional_supports"]
-    assert verdict == "warn"
+    assert verdict == "fail"
     assert length_mm > 50.0
     assert (read_moves(held.toolpath.gcode).role == SUPPORT).any()
 

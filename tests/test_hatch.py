@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,11 @@ from shapely.geometry import LineString, Polygon
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.layer_picture import layer_png
-from batchone.pipeline.process import ScanStrategy
+from batchone.pipeline.process import ScanStrategy, Skin
 from batchone.pipeline.values import FloatArray, Mesh
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cli_header import SHORT_UNIT_MM
+from batchone.slicer.exposure import Exposure, expose
 from batchone.slicer.hatch import Hatches, hatch, lengths_mm, no_hatches
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.profiles import load_process
@@ -59,11 +61,20 @@ SCAN = ScanStrategy(
     hatch_mm=0.1, beam_mm=0.05, hatch_gap_mm=0.05, first_deg=0.0, turn_deg=67.0, least_mm=0.001,
     hatch_mm_per_s=1000.0, contour_mm_per_s=500.0, line_s=0.002, corner_s=0.004,
     jump_mm_per_s=5000.0, jump_mm_per_s2=1e6, jump_s=0.001, sources={},
+    order=("contour", "core"), parameters={"contour": "contour", "core": "core"},
 )  # fmt: skip
 
 
 def scan(**changes: float | None) -> ScanStrategy:
     return SCAN.model_copy(update=changes)
+
+
+def with_skins(of: ScanStrategy, *, overlap_mm: float, up: dict[str, Any], down: dict[str, Any]) -> ScanStrategy:
+    """The same with skins of one layer, lines as in its core where nothing else is said."""
+    every = {"layers": 1, "overlap_mm": overlap_mm, "hatch_mm": of.hatch_mm, "hatch_mm_per_s": of.hatch_mm_per_s, "sources": {}}
+    order = ("contour", "down-skin", "core", "up-skin")
+    more = {"up_skin": Skin(**{**every, **up}), "down_skin": Skin(**{**every, **down}), "order": order}
+    return ScanStrategy.model_validate({**dict(of), **more, "parameters": {region: region for region in order}})
 
 
 def block(size_mm: float = 10.0, count: int = 1, low_mm: float = 20.0) -> Layers:
@@ -227,9 +238,14 @@ def test_damaged_hatches_are_refused(words: tuple[int, ...], reason: str) -> Non
         read_cli(SHORT_HEADER + SHORT_BODY + struct.pack(f"<{len(words)}H", *words))
 
 
-def findings_of(lines: Hatches, layers: Layers, names: tuple[str, ...] = ("plug",), by: ScanStrategy = SCAN) -> dict[str, str]:
+def findings_of(
+    lines: Hatches | None, layers: Layers, names: tuple[str, ...] = ("plug",), by: ScanStrategy = SCAN
+) -> dict[str, str]:
+    """The worst verdict of each check; ``lines`` of the core in place of those that are made."""
     process = load_process("pa12-sls").model_copy(update={"scan": by})
-    cli = read_cli(write_cli(layers, names, lines))
+    drawn = expose(layers, names, process, parts=len(names))
+    of_core = None if lines is None else replace(lines, part=len(names) + 2 * lines.part + 1)
+    cli = read_cli(write_cli(drawn.layers, drawn.labels, of_core or drawn.hatches))
     rank = {"pass": 0, "warn": 1, "fail": 2}
     worst: dict[str, str] = {}
     for finding in _hatch_findings(cli, names, process):
@@ -238,6 +254,7 @@ def findings_of(lines: Hatches, layers: Layers, names: tuple[str, ...] = ("plug"
 
 
 OFF, LENGTH, STRAY, THIN = "layers.hatches_off", "layers.hatches_length", "layers.hatches_stray", "layers.thin"
+ALL_PASS = dict.fromkeys((OFF, LENGTH, STRAY, THIN, "layers.beam"), "pass")
 
 
 def kept(lines: Hatches, chosen: npt.NDArray[np.bool_]) -> Hatches:
@@ -248,7 +265,7 @@ def kept(lines: Hatches, chosen: npt.NDArray[np.bool_]) -> Hatches:
 def test_lines_that_were_moved_left_out_or_drawn_twice_fail_when_read_back() -> None:
     layers = block(count=7)
     made = hatch(layers, SCAN)
-    assert findings_of(made, layers) == {OFF: "pass", LENGTH: "pass", STRAY: "pass", THIN: "pass"}
+    assert findings_of(made, layers) == ALL_PASS
     for shift_mm, verdict in ((SHORT_UNIT_MM, "pass"), (0.03, "fail")):
         moved = replace(made, vectors_mm=made.vectors_mm + shift_mm)
         assert findings_of(moved, layers)[OFF] == verdict
@@ -278,7 +295,7 @@ def test_a_short_part_beside_a_tall_one_is_looked_at() -> None:
     part = (np.arange(101) == 100).astype(np.int32)[order]
     pair = replace(tall, points_mm=points, loop_layer=tall.loop_layer[order], loop_part=part)
     made = hatch(pair, SCAN)
-    assert findings_of(made, pair, ("a", "b")) == {OFF: "pass", LENGTH: "pass", STRAY: "pass", THIN: "pass"}
+    assert findings_of(made, pair, ("a", "b")) == ALL_PASS
     of_b = np.repeat(made.part == 1, np.diff(made.start))
     assert findings_of(kept(made, ~of_b), pair, ("a", "b"))[LENGTH] == "fail"
     moved = made.vectors_mm + np.where(of_b, -15.0, 0.0)[:, None]
@@ -297,7 +314,7 @@ def test_walls_as_thin_as_a_process_holds_are_no_fault_of_their_lines(name: str,
     inner = 20.0 + shift_mm + wall + (30.0 - 2.0 * wall) * (SQUARE - 1.0)[::-1]
     loops = [(k, loop, area) for k in range(4) for loop, area in ((plate, 900.0), (inner, -((30.0 - 2.0 * wall) ** 2)))]
     tube = stack(*loops, count=4)
-    assert set(findings_of(hatch(tube, process.scan), tube, by=process.scan).values()) == {"pass"}
+    assert set(findings_of(None, tube, by=process.scan).values()) == {"pass"}
 
 
 def test_a_line_through_a_corner_is_there_without_any_inset() -> None:
@@ -344,12 +361,17 @@ def test_the_time_is_that_of_lines_contours_and_jumps() -> None:
     layers = stack((0, SQUARE, 1.0), count=1)
     contour_s, lines_s = 4.0 / 500.0 + 3 * 0.5 * 0.004 + 0.002, 1.6 / 1000.0 + 2 * 0.002
     jumps_s = 2 * math.sqrt(math.hypot(0.1, 0.1) / 1e6) + 2 * math.sqrt(0.1 / 1e6) + 2 * 0.001  # too short to reach the speed
-    assert drawn_s(layers, lines, SCAN) == pytest.approx([contour_s + lines_s + jumps_s], rel=1e-12)
+
+    def seconds(outlines: Layers, of: Hatches, by: ScanStrategy) -> FloatArray:
+        """Of a body that is drawn along its outline, its lines under a label of their own."""
+        return drawn_s(Exposure(("a", "a core"), outlines, replace(of, part=of.part + 1), np.array([500.0, 1000.0])), by)
+
+    assert seconds(layers, lines, SCAN) == pytest.approx([contour_s + lines_s + jumps_s], rel=1e-12)
     quick = SCAN.model_copy(update={"jump_mm_per_s": 100.0})
     jumps_s = (math.hypot(0.1, 0.1) + 0.1) / 100.0 + 2 * 100.0 / 1e6 + 2 * 0.001
-    assert drawn_s(layers, lines, quick) == pytest.approx([contour_s + lines_s + jumps_s], rel=1e-12)
+    assert seconds(layers, lines, quick) == pytest.approx([contour_s + lines_s + jumps_s], rel=1e-12)
     two = stack((0, SQUARE, 1.0), (2, SQUARE, 1.0), count=3)  # nothing is jumped from layer to layer
-    assert drawn_s(two, no_hatches(), SCAN) == pytest.approx([contour_s, 0.0, contour_s], rel=1e-12)
+    assert seconds(two, no_hatches(), SCAN) == pytest.approx([contour_s, 0.0, contour_s], rel=1e-12)
 
 
 def box(low: tuple[float, float, float], high: tuple[float, float, float]) -> Mesh:
@@ -369,6 +391,7 @@ def wedge() -> Mesh:
         ("cube", [box((5, 5, 0), (15, 15, 10))]),
         ("two cubes", [box((5, 5, 0), (15, 15, 10)), box((115, 5, 0), (125, 15, 10))]),
         ("wedge", [wedge()]),
+        ("cube with skins", [box((5, 5, 0), (15, 15, 10))]),
     ],
 )
 def test_the_time_of_a_plate_is_what_is_worked_out_by_hand(name: str, bodies: list[Mesh]) -> None:
@@ -382,7 +405,11 @@ def test_the_time_of_a_plate_is_what_is_worked_out_by_hand(name: str, bodies: li
     found = re.search(rf"^\| {name} \| ([0-9.]+) s \|$", page, re.MULTILINE)
     assert found is not None
     layers = slice_parts(bodies, 1.0)
-    assert drawn_s(layers, hatch(layers, scan), scan).sum() == pytest.approx(float(found[1]), rel=1e-4)
+    if name == "cube with skins":
+        scan = with_skins(scan, overlap_mm=0.0, up={"hatch_mm_per_s": 500.0}, down={"hatch_mm_per_s": 2000.0})
+    process = load_process("pa12-sls").model_copy(update={"scan": scan})
+    drawn = expose(layers, [str(k) for k in range(len(bodies))], process, parts=len(bodies))
+    assert drawn_s(drawn, scan).sum() == pytest.approx(float(found[1]), rel=1e-4)
 
 
 def test_the_picture_of_a_layer_shows_outline_lines_and_hole() -> None:

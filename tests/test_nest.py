@@ -464,7 +464,10 @@ def test_the_same_jobs_in_any_order_give_the_same_bytes(built: BuildFolder, site
 def test_supports_come_after_the_parts_and_are_filled_as_in_their_job(metal: BuildFolder, metal_jobs: list[Path]) -> None:
     instances = metal.manifest.instances
     assert [one.kind for one in instances] == ["part"] * 3 + ["supports"] * 3
-    assert all((one.layers.hatches == 0) == (one.kind == "supports") for one in instances)
+    drawn = {one.body: {entry.region for entry in metal.manifest.drawn if entry.body == one.body} for one in metal.manifest.drawn}
+    assert set(drawn) == {one.label for one in instances}
+    assert all((drawn[one.label] == {"contour"}) == (one.kind == "supports") for one in instances)
+    assert all({"contour", "core", "down-skin"} <= drawn[one.label] for one in instances if one.kind == "part")
     jobs = [read_manifest((job / "job.json").read_bytes()) for job in metal_jobs]
     for one in instances[3:]:
         (support,) = (s for job in jobs for s in job.build.supports if (job.case, s.part) == (one.case, one.part))
@@ -496,10 +499,18 @@ def test_a_removed_support_is_named(metal: BuildFolder, site: Path, tmp_path: Pa
     copy = Path(shutil.copytree(metal.folder, tmp_path / "build"))
     last = metal.manifest.instances[-1]
     tree = json.loads((copy / "build.json").read_bytes())
-    _write_tree(copy, {**tree, "instances": tree["instances"][:-1]})
+    drawn = [entry for entry in tree["drawn"] if entry["body"] != last.label]
+    _write_tree(copy, {**tree, "instances": tree["instances"][:-1], "drawn": drawn})
     _rewrite_plate(copy, lambda items: items[:-1])
     read = read_cli((copy / "layers.cli").read_bytes())
-    (copy / "layers.cli").write_bytes(write_cli(read.layers.of_first(len(read.labels) - 1), read.labels[:-1], read.hatches))
+    gone = read.labels.index(last.label)
+    number = np.arange(len(read.labels), dtype=np.int32) - (np.arange(len(read.labels)) > gone)
+    kept = replace(read.layers, loop_part=np.where(read.layers.loop_part == gone, len(number), read.layers.loop_part)).of_first(
+        len(number)
+    )
+    layers = replace(kept, loop_part=number[kept.loop_part].astype(np.int32))
+    hatches = replace(read.hatches, part=number[read.hatches.part].astype(np.int32))
+    (copy / "layers.cli").write_bytes(write_cli(layers, [*read.labels[:gone], *read.labels[gone + 1 :]], hatches))
     _seal(copy, site / "keys")
     problems = verify_build(copy, signers=site / "keys").problems
     words = f"its bodies are {last.part}, supports of {last.part}; the build holds {last.part}"
@@ -513,8 +524,9 @@ def test_a_support_exchanged_for_that_of_another_part_is_named(metal: BuildFolde
     first, second = tree["instances"][3:5]
     names = ("transform", "box_low_mm", "box_high_mm", "figures", "mesh_sha256", "layers")
     exchanged = [{**first, **{n: second[n] for n in names}}, {**second, **{n: first[n] for n in names}}]
-    _write_tree(copy, {**tree, "instances": [*tree["instances"][:3], *exchanged, *tree["instances"][5:]]})
     labels = {first["label"]: second["label"], second["label"]: first["label"]}
+    drawn = [{**one, **{key: labels.get(one[key], one[key]) for key in ("label", "body")}} for one in tree["drawn"]]
+    _write_tree(copy, {**tree, "instances": [*tree["instances"][:3], *exchanged, *tree["instances"][5:]], "drawn": drawn})
     _rewrite_plate(copy, lambda items: [replace(item, name=labels.get(item.name, item.name)) for item in items])
     read = read_cli((copy / "layers.cli").read_bytes())
     (copy / "layers.cli").write_bytes(write_cli(read.layers, [labels.get(name, name) for name in read.labels], read.hatches))
@@ -593,7 +605,7 @@ def test_layers_without_a_part_with_swapped_labels_or_moved_contours_are_found(c
     swapped = [read.labels[1], read.labels[0], *read.labels[2:]]
     moved = read.layers.points_mm.copy()
     moved[:, 0] += 0.05
-    renamed = [*read.labels[:-1], "04-case-x-guide"]
+    renamed = ["04-case-x-guide" if name == read.labels[2] else name for name in read.labels]
     for layers, labels, words in (
         (read.layers, swapped, "areas_sha256"),
         (replace(read.layers, points_mm=moved), read.labels, "its layers lie elsewhere"),

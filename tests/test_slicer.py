@@ -24,7 +24,7 @@ from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, Fun
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cups import sealed_area, uncupped
 from batchone.slicer.estimate import estimate
-from batchone.slicer.hatch import hatch
+from batchone.slicer.exposure import expose
 from batchone.slicer.layers import Layers, layer_count, refuse_dust, section_heights, sections, slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.orient import stances, stand
@@ -84,13 +84,20 @@ def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
     for name in process_names():
         process = load_process(name)
         assert process.name == name
-        told = {"name", "title", "kind", "material", "sources"} | {own for own in ("scan", "supports") if getattr(process, own)}
+        told = {"name", "title", "kind", "material", "conditions", "sources"} | {
+            own for own in ("scan", "supports", "recoating") if getattr(process, own)
+        }
         assert set(process.sources) == set(Process.model_fields) - told
         assert all(process.sources.values())
         if process.scan:
-            assert set(process.scan.sources) == set(process.scan.model_dump(exclude_none=True)) - {"sources"}
+            tables = {"up_skin", "down_skin", "inner_contour"}
+            assert set(process.scan.sources) == set(process.scan.model_dump(exclude_none=True)) - {"sources", *tables}
             assert all(process.scan.sources.values())
-        for own in (process.supports, process.supports and process.supports.block):
+            for table in (process.scan.up_skin, process.scan.down_skin, process.scan.inner_contour):
+                if table:
+                    assert set(table.sources) == set(type(table).model_fields) - {"sources"}
+                    assert all(table.sources.values())
+        for own in (process.supports, process.supports and process.supports.block, process.recoating, process.conditions):
             if own:
                 assert set(own.sources) == set(type(own).model_fields) - {"sources", "block"}
                 assert all(own.sources.values())
@@ -99,7 +106,7 @@ def test_the_shipped_profiles_load_and_every_number_has_a_source() -> None:
 def test_the_simulated_machine_accepts_every_process() -> None:
     assert "sim-01" in machine_names()
     assert set(MACHINE.processes) == set(process_names())
-    assert set(MACHINE.sources) == {"envelope_mm", "processes", "plate_margin_mm"}
+    assert set(MACHINE.sources) == {"envelope_mm", "processes", "plate_margin_mm", "recoater_deg"}
 
 
 @pytest.mark.parametrize("name", ["ti64", "", "../machines/sim-01", "TI64-LPBF"])
@@ -367,7 +374,9 @@ def test_a_build_holds_what_was_asked_for(build: tuple[CheckedDevice, Build]) ->
     assert [p.part for p in made.placements] == [name for name, _ in made.part_3mf] == ["bracket", "plate"]
     assert not [f for f in made.findings if f.verdict == "fail"]
     cli = read_cli(made.layers_cli)
-    assert cli.labels == ("bracket", "plate", *(support.name for support in made.supports))
+    bodies = ("bracket", "plate", *(support.name for support in made.supports))
+    regions = process.scan.order if process.scan else ()
+    assert cli.labels == (*bodies, *(f"{name} {region}" for name in bodies[:2] for region in regions))
     volume = [volume_mm3(part.mesh) for part in checked.device.parts]
     for index, placement in enumerate(made.placements):
         top = checked.device.parts[index].mesh.moved(placement.pose).vertices_mm[:, 2].max()
@@ -434,7 +443,10 @@ def test_landmarks_keep_their_handedness_in_the_layers(name: str) -> None:
     wanted = float(np.linalg.det(centres[1:] - centres[0]))
     assert wanted > 0
     part, process = part_of(solid), load_process(name)
-    (placement,) = place([part], [stand(part, process, box_mm=BOX_MM)], process=process, machine=MACHINE)
+    stance = stand(part, process, box_mm=BOX_MM)
+    turned = part.mesh.vertices_mm @ stance.rotation.T
+    body = Mesh(turned - turned.min(axis=0), part.mesh.faces)
+    (placement,) = place([part], [stance], [[body]], process=process, machine=MACHINE)
     data = write_cli(slice_parts([part.mesh.moved(placement.pose)], process.layer_mm), ["part"])
     assert handedness(read_cli(data).layers) == pytest.approx(wanted, rel=0.01)
 
@@ -517,7 +529,7 @@ class Job:
         made = slice_device(device_of(self.part), APPROVAL, self.process, MACHINE)
         self.placement = made.placements[0]
         self.cli, self.plate, self.single = made.layers_cli, made.plate_3mf, made.part_3mf
-        self.layers = read_cli(made.layers_cli).layers
+        self.layers = read_cli(made.layers_cli).outlines
 
     def read(self, **exchanged: object) -> None:
         files = {"layers_cli": self.cli, "plate_3mf": self.plate, "part_3mf": self.single, **exchanged}
@@ -526,8 +538,12 @@ class Job:
 
     def moved_layers(self, move: object) -> bytes:
         points = move(self.layers.points_mm.copy())  # type: ignore[operator]
-        moved = replace(self.layers, points_mm=np.ascontiguousarray(points))
-        return write_cli(moved, ["part"], hatch(moved, self.process.scan))
+        return self.written(replace(self.layers, points_mm=np.ascontiguousarray(points)))
+
+    def written(self, layers: Layers, name: str = "part") -> bytes:
+        """The file of other outlines."""
+        drawn = expose(layers, [name], self.process, parts=1)
+        return write_cli(drawn.layers, drawn.labels, drawn.hatches)
 
 
 @pytest.fixture(scope="module")
@@ -579,13 +595,22 @@ def without(layers: Layers, drop: np.ndarray) -> Layers:
 
 def test_a_blank_layer_is_seen(job: Job) -> None:
     with pytest.raises(MachineError, match="blank layers where there is a part is 1, limit at most 0"):
-        job.read(layers_cli=write_cli(without(job.layers, job.layers.loop_layer == 17), ["part"]))
+        job.read(layers_cli=job.written(without(job.layers, job.layers.loop_layer == 17)))
 
 
 def test_a_missing_layer_is_seen(job: Job) -> None:
     last = job.layers.loop_layer == job.layers.count - 1
     with pytest.raises(MachineError, match="number of layers"):
-        job.read(layers_cli=write_cli(replace(without(job.layers, last), count=job.layers.count - 1), ["part"]))
+        job.read(layers_cli=job.written(replace(without(job.layers, last), count=job.layers.count - 1)))
+
+
+def test_other_labels_are_seen(job: Job) -> None:
+    with pytest.raises(
+        MachineError, match="labels of the layers are other, other contour, other core; must be part, part contour"
+    ):
+        job.read(layers_cli=job.written(job.layers, "other"))
+    with pytest.raises(MachineError, match="labels of the layers are part; must be part, part contour, part core"):
+        job.read(layers_cli=write_cli(job.layers, ["part"]))
 
 
 def test_layers_outside_the_machine_are_seen(job: Job) -> None:

@@ -36,7 +36,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
 from batchone.pipeline.job.images import image_figures
-from batchone.pipeline.job.manifest import ImagesEntry, Row, profiles_digest
+from batchone.pipeline.job.manifest import ImagesEntry, Row, drawn_entries, profiles_digest
 from batchone.pipeline.job.plate_pictures import plate_pictures
 from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
@@ -139,7 +139,8 @@ def _write(
     labels = [label_of(number, one.job.manifest.case, one.kind, one.part) for number, one in enumerate(placed, start=1)]
     made_of = machine_files(build, placed, meshes, labels, process=process, machine=machine)
     shadows = [shadow([mesh]) for mesh in meshes]
-    instances = _instances(placed, meshes, labels, cli_figures(made_of.layers_cli))
+    measured = cli_figures(made_of.layers_cli)
+    instances = _instances(placed, meshes, labels, measured)
     made = BuildManifest(
         build=build,
         machine=machine.name,
@@ -155,6 +156,7 @@ def _write(
             if one.manifest.job in nested.left_out
         ),
         demonstration=all(one.manifest.approval.demonstration for one in jobs),
+        drawn=drawn_entries(measured, process),
         images=_images_entry(made_of, machine),
         notes=_notes(instances, process, machine),
         after_printing=process.after_printing,

@@ -17,7 +17,7 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Estimate, FloatArray, Mesh, Part, Placement, Support
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.estimate import estimate
-from batchone.slicer.hatch import hatch
+from batchone.slicer.exposure import expose
 from batchone.slicer.images import image_findings, write_sl1
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
@@ -106,9 +106,8 @@ def machine_files(
     """
     layers = slice_parts(meshes, process.layer_mm)
     parts = sum(one.kind == "part" for one in placed)
-    filled = layers if process.supports is None or process.supports.hatched else layers.of_first(parts)
-    lines = hatch(filled, process.scan) if process.scan else None
-    layers_cli = write_cli(layers, labels, lines)
+    drawn = expose(layers, labels, process, parts=parts)
+    layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
     plate_3mf = _plate(build, placed, labels, process, thumbnail_png(layers))
     _reread(placed, meshes, labels, layers_cli, plate_3mf, process, machine)
     guess = estimate(
@@ -116,7 +115,7 @@ def machine_files(
         layers=layers.count,
         volume_mm3=sum(volume_mm3(mesh) for mesh in meshes[:parts]),
         support_mm3=sum(one.support.volume_mm3 for one in placed[parts:]),
-        scanned_s=float(drawn_s(layers, lines, process.scan).sum()) if lines and process.scan else None,
+        scanned_s=float(drawn_s(drawn, process.scan).sum()) if process.scan else None,
     )
     return MachineFiles(plate_3mf, layers_cli, _images(layers, process, machine, guess.seconds), guess)
 

@@ -11,8 +11,9 @@ from pydantic import Field
 
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayersEntry
-from batchone.pipeline.job.manifest import DISCLAIMER, Digest, FileName, ImagesEntry, JobId, Manifest, Row, read_canonical
+from batchone.pipeline.job.manifest import DISCLAIMER, DrawnEntry, FileName, ImagesEntry, JobId, Manifest, Row, read_canonical
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
+from batchone.pipeline.job.sums import Digest
 from batchone.pipeline.order import Model
 from batchone.pipeline.values import Vector
 from batchone.slicer.cli_header import label_text
@@ -93,8 +94,8 @@ class LeftOut(Model):
 class BuildManifest(Manifest):
     """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of process and machine.
 
-    ``demonstration``: all its jobs are approved for demonstration only. ``images`` is there where a mask shows layers; ``notes``
-    are what people must know.
+    ``demonstration``: all its jobs are approved for demonstration only. ``drawn`` is what a laser draws by label; ``images`` is
+    there where a mask shows layers; ``notes`` are what people must know.
     """
 
     schema_name: Annotated[Literal["batchone-build/1"], Field(alias="schema")] = SCHEMA
@@ -108,6 +109,7 @@ class BuildManifest(Manifest):
     instances: Annotated[tuple[Instance, ...], Field(min_length=1)]
     left_out: tuple[LeftOut, ...] = ()
     demonstration: bool = False
+    drawn: tuple[DrawnEntry, ...] = ()
     images: ImagesEntry | None = None
     notes: tuple[str, ...] = ()
     after_printing: tuple[str, ...]

@@ -25,7 +25,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body, threemf_bodies
 from batchone.pipeline.job.contours import LayersEntry, cli_figures
 from batchone.pipeline.job.images import image_figures
-from batchone.pipeline.job.manifest import JobManifest, read_manifest
+from batchone.pipeline.job.manifest import JobManifest, drawn_faults, read_manifest
 from batchone.pipeline.job.signature import RELEASE, Signer, embedded_signer, verify
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, UNLISTED, read_sums, sha256
 from batchone.pipeline.job.verify import (
@@ -154,6 +154,8 @@ def _check_layers(manifest: BuildManifest, data: bytes, found: Found) -> None:
     if figures.layers != manifest.plate.layers:
         found.add("off", LAYERS, f"{figures.layers} layers, must be {manifest.plate.layers}")
     _check_labels(LAYERS, [label for label, _ in figures.bodies], manifest, found)
+    for text in drawn_faults(manifest.drawn, figures):
+        found.add("off", LAYERS, text)
     by_name = dict(figures.bodies)
     for one in manifest.instances:
         if one.label in by_name:

@@ -12,28 +12,36 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.manifest import Digest
+from batchone.pipeline.job.sums import Digest
 from batchone.pipeline.order import Model
+from batchone.pipeline.process import Region
+from batchone.slicer.cli_header import region_of
 
 Pair = tuple[float, float]
 
 _HEADER = re.compile(rb"\$\$HEADERSTART\s.*?\$\$HEADEREND", re.DOTALL)
 _UNITS = re.compile(rb"\$\$UNITS/(\d{1,6}\.\d{1,12})")
-_LABEL = re.compile(rb'\$\$LABEL/(\d{1,5}),"([A-Za-z0-9 ._-]{1,80})"')
+_LABEL = re.compile(rb'\$\$LABEL/(\d{1,5}),"([A-Za-z0-9 ._-]{1,96})"')
 _LAYERS = re.compile(rb"\$\$LAYERS/(\d{1,7})")
 _MAX_HEADER_BYTES = 262_144  # as the slicer's own reader takes
 _LONG_LAYER, _SHORT_LAYER, _SHORT_LINE, _LONG_LINE, _SHORT_HATCHES, _LONG_HATCHES = 127, 128, 129, 130, 131, 132  # CLI 2.0
 
 
 class LayersEntry(Model):
-    """The layers of one body, as measured on ``layers.cli``; layer 0 lies on the plate."""
+    """The layers under one label, as measured on ``layers.cli``; layer 0 lies on the plate.
 
+    ``contours_mm`` is their length and that of the way back to where they begin; ``region`` is what a laser draws of a body,
+    null for the outlines of the body itself.
+    """
+
+    region: Region | None
     first_layer: int
     last_layer: int
     volume_mm3: float
     box_low_mm: tuple[float, float]
     box_high_mm: tuple[float, float]
     contours: int
+    contours_mm: float
     hatches: int
     hatches_mm: float
     areas_sha256: Digest  # over number and area of each layer that has contours of it
@@ -47,14 +55,22 @@ class _Tally:
     low: Pair = (math.inf, math.inf)
     high: Pair = (-math.inf, -math.inf)
     contours: int = 0
+    around: float = 0.0
     hatches: int = 0
     length: float = 0.0
+
+    def hold(self, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+        """Make the box large enough for some points (n, 2)."""
+        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        self.low = (min(self.low[0], x0), min(self.low[1], y0))
+        self.high = (max(self.high[0], x1), max(self.high[1], y1))
 
 
 @dataclass(frozen=True, slots=True)
 class LayerFigures:
-    """What a layer file measures: ``volume_mm3`` sums signed area times the step from the layer below; ``hatches`` are lines;
-    ``bodies`` are the layers of each label, in the order of their numbers."""
+    """What a layer file measures: ``volume_mm3`` sums signed area of the bodies' outlines times the step from the layer below;
+    ``contours`` are all, those of the beam too, ``hatches`` are lines; ``labels`` are names and their layers, in the order of
+    their numbers."""
 
     layers: int
     height_mm: float
@@ -62,7 +78,12 @@ class LayerFigures:
     contours: int
     hatches: int
     hatches_mm: float
-    bodies: tuple[tuple[str, LayersEntry], ...] = ()
+    labels: tuple[tuple[str, LayersEntry], ...] = ()
+
+    @property
+    def bodies(self) -> tuple[tuple[str, LayersEntry], ...]:
+        """Names and outlines of the bodies."""
+        return tuple((name, one) for name, one in self.labels if one.region is None)
 
 
 def cli_figures(data: bytes) -> LayerFigures:
@@ -80,46 +101,47 @@ def cli_figures(data: bytes) -> LayerFigures:
         raise MachineError("CLI header is not understood")
     unit_mm = float(units[1])
     try:
-        tops, areas, tallies = _walk(data, header.end())
+        tops, tallies = _walk(data, header.end())
     except (struct.error, ValueError, IndexError) as error:
         raise MachineError("CLI geometry is cut short or holds an unknown command") from error
     if len(tops) != int(announced[1]) or not tops:
         raise MachineError(f"CLI has {len(tops)} layers, its header says {int(announced[1])}")
-    volume = float(np.sum(np.diff(np.array(tops), prepend=0.0) * np.array(areas)))
-    height_mm, volume_mm3 = round(tops[-1] * unit_mm, 6), round(volume * unit_mm**3, 6)
     names = {int(number): name.decode("ascii") for number, name in _LABEL.findall(header[0])}
+    named = [(names.get(number, ""), tallies[number]) for number in sorted(tallies)]
+    labels = tuple((name, _layers_of(name, one, tops, unit_mm)) for name, one in named)
     return LayerFigures(
         len(tops),
-        height_mm,
-        volume_mm3,
+        round(tops[-1] * unit_mm, 6),
+        round(sum(one.volume_mm3 for _, one in labels if one.region is None), 6),
         sum(one.contours for one in tallies.values()),
         sum(one.hatches for one in tallies.values()),
         round(sum(one.length for one in tallies.values()) * unit_mm, 3),
-        tuple((names.get(number, ""), _layers_of(tallies[number], tops, unit_mm)) for number in sorted(tallies)),
+        labels,
     )
 
 
-def _layers_of(one: _Tally, tops: list[float], unit_mm: float) -> LayersEntry:
+def _layers_of(name: str, one: _Tally, tops: list[float], unit_mm: float) -> LayersEntry:
     steps = np.diff(np.array(tops), prepend=0.0)
     layers = sorted(one.areas)
     digest = hashlib.sha256("".join(f"{layer} {one.areas[layer]:.6g}\n" for layer in layers).encode()).hexdigest()
     return LayersEntry(
+        region=region_of(name),
         first_layer=layers[0] if layers else -1,
         last_layer=layers[-1] if layers else -1,
         volume_mm3=round(sum(one.areas[layer] * float(steps[layer]) for layer in layers) * unit_mm**3, 6),
         box_low_mm=(round(one.low[0] * unit_mm, 6), round(one.low[1] * unit_mm, 6)),
         box_high_mm=(round(one.high[0] * unit_mm, 6), round(one.high[1] * unit_mm, 6)),
         contours=one.contours,
+        contours_mm=round(one.around * unit_mm, 3),
         hatches=one.hatches,
         hatches_mm=round(one.length * unit_mm, 3),
         areas_sha256=digest,
     )
 
 
-def _walk(data: bytes, at: int) -> tuple[list[float], list[float], dict[int, _Tally]]:
-    """Top of each layer and its signed area, in units of the file, and the sums of each label by its number."""
+def _walk(data: bytes, at: int) -> tuple[list[float], dict[int, _Tally]]:
+    """Top of each layer, in units of the file, and the sums of each label by its number."""
     tops: list[float] = []
-    areas: list[float] = []
     tallies: defaultdict[int, _Tally] = defaultdict(_Tally)
     while at < len(data):
         (command,) = struct.unpack_from("<H", data, at)
@@ -127,17 +149,14 @@ def _walk(data: bytes, at: int) -> tuple[list[float], list[float], dict[int, _Ta
         if command in (_LONG_LAYER, _SHORT_LAYER):
             form = "<f" if command == _LONG_LAYER else "<H"
             tops.append(_finite(float(struct.unpack_from(form, data, at)[0])))
-            areas.append(0.0)
             at += struct.calcsize(form)
-        elif command in (_LONG_LINE, _SHORT_LINE):
+        elif command in (_LONG_LINE, _SHORT_LINE) and tops:
             head, kind = ("<3i", "<f4") if command == _LONG_LINE else ("<3H", "<u2")
             number, _, count = struct.unpack_from(head, data, at)
             at += struct.calcsize(head)
             points = _coordinates(data, kind, 2 * count, at).reshape(-1, 2)
             at += points.size * np.dtype(kind).itemsize
-            area = _area(points)
-            areas[-1] += area
-            _count_contour(tallies[number], len(tops) - 1, area, points)
+            _count_contour(tallies[number], len(tops) - 1, _area(points), points)
         elif command in (_LONG_HATCHES, _SHORT_HATCHES) and tops:
             head, kind = ("<2i", "<f4") if command == _LONG_HATCHES else ("<2H", "<u2")
             number, count = struct.unpack_from(head, data, at)
@@ -146,17 +165,17 @@ def _walk(data: bytes, at: int) -> tuple[list[float], list[float], dict[int, _Ta
             at += ends.size * np.dtype(kind).itemsize
             tallies[number].length += float(np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]).sum())
             tallies[number].hatches += count
+            tallies[number].hold(ends.reshape(-1, 2))
         else:
             raise ValueError(command)
-    return tops, areas, dict(tallies)
+    return tops, dict(tallies)
 
 
 def _count_contour(one: _Tally, layer: int, area: float, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
-    (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     one.areas[layer] = one.areas.get(layer, 0.0) + area
-    one.low = (min(one.low[0], x0), min(one.low[1], y0))
-    one.high = (max(one.high[0], x1), max(one.high[1], y1))
+    one.hold(points)
     one.contours += 1
+    one.around += float(np.hypot(*(points[1:] - points[:-1]).T).sum())
 
 
 def _coordinates(data: bytes, kind: str, count: int, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -17,6 +17,7 @@ from batchone.pipeline.job.images import image_figures
 from batchone.pipeline.job.manifest import (
     ApprovalEntry,
     BuildEntry,
+    ConditionsEntry,
     DicomEntry,
     DirectionEntry,
     FaceEntry,
@@ -31,6 +32,7 @@ from batchone.pipeline.job.manifest import (
     ToolpathEntry,
     WaiverEntry,
     canonical_json,
+    drawn_entries,
     profiles_digest,
 )
 from batchone.pipeline.job.measure import MeshFigures, measure_mesh
@@ -220,11 +222,13 @@ def _build_entry(case: Case, layers: LayerFigures) -> BuildEntry:
         contours=layers.contours,
         hatches=layers.hatches,
         hatches_mm=layers.hatches_mm,
+        drawn=drawn_entries(layers, process),
         basis=estimate.basis,
         placements=placements,
         toolpath=_toolpath_entry(build),
         images=_images_entry(build, case.machine),
         supports=supports,
+        conditions=ConditionsEntry.of(process, case.machine, estimate.seconds),
         profiles_sha256=profiles_digest(process, case.machine),
     )
 

@@ -10,20 +10,21 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.images import ImageFigures
 from batchone.pipeline.job.measure import MeshFigures
-from batchone.pipeline.job.sums import sha256
+from batchone.pipeline.job.sums import Digest, sha256
 from batchone.pipeline.job.toolpath import ToolpathFigures
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model
-from batchone.pipeline.process import Process
+from batchone.pipeline.process import CONTOURS, Process, Region
 from batchone.pipeline.values import Finding, Vector
 
 SCHEMA: Literal["batchone-job/2"] = "batchone-job/2"
 DISCLAIMER = "Not a cleared medical device; for research and engineering"
+_LENGTH_MM, _LENGTH = 2e-3, 1e-6  # the same numbers added up on another processor: the last of three decimals, and rounding
 _DECIMALS = 6  # of every number in job.json: 1e-6 mm is below what any step resolves
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 Row = tuple[float, float, float, float]
@@ -132,8 +133,106 @@ class SupportEntry(Model):
     figures: MeshFigures
 
 
+class DrawnEntry(Model):
+    """What a laser draws under one label of the layers, as measured on the file, in the order of the process.
+
+    ``parameters`` names the machine's parameter set, ``mm_per_s`` is what the time was told with. Contours lie ``inset_mm``
+    within the outlines of ``body``, and lines keep so far off them, ``hatch_mm`` apart (null of contours). Labels without an
+    entry are outlines to measure by: they are not drawn.
+    """
+
+    label: str
+    body: str
+    region: Region
+    parameters: str
+    mm_per_s: float
+    inset_mm: float
+    hatch_mm: float | None
+    contours: int
+    lines: int
+    length_mm: float
+
+
+def drawn_entries(figures: LayerFigures, process: Process) -> tuple[DrawnEntry, ...]:
+    """What a laser draws, by label; nothing where none does. A body of which nothing has a label is drawn along its outlines."""
+    scan = process.scan
+    if scan is None:
+        return ()
+    regions = [(label, one) for label, one in figures.labels if one.region]
+    filled = {label.removesuffix(f" {one.region}") for label, one in regions}
+    entries = []
+    for label, one in [*((label, one) for label, one in figures.bodies if label not in filled), *regions]:
+        region: Region = one.region or "contour"
+        is_line = region not in CONTOURS
+        entries.append(
+            DrawnEntry(
+                label=label,
+                body=label.removesuffix(f" {one.region}") if one.region else label,
+                region=region,
+                parameters=scan.parameters[region],
+                mm_per_s=scan.mm_per_s(region),
+                inset_mm=scan.inset_mm if is_line else scan.contour_inset_mm(region) if one.region else 0.0,
+                hatch_mm=scan.spacing_mm(region) if is_line else None,
+                contours=one.contours,
+                lines=one.hatches,
+                length_mm=one.hatches_mm if is_line else one.contours_mm,
+            )
+        )
+    return tuple(entries)
+
+
+def drawn_faults(wanted: tuple[DrawnEntry, ...], figures: LayerFigures) -> tuple[str, ...]:
+    """Where what a layer file draws is not what is said of it."""
+    named, said = dict(figures.labels), {one.label for one in wanted}
+    faults = [f"{label} is drawn, and not said to be" for label, one in figures.labels if one.region and label not in said]
+    for one in wanted:
+        found = named.get(one.label)
+        if found is None:
+            faults.append(f"{one.label} is not there")
+            continue
+        length_mm = found.contours_mm if one.hatch_mm is None else found.hatches_mm
+        if (found.contours, found.hatches) != (one.contours, one.lines):
+            faults.append(
+                f"{one.label} has {found.contours} contours and {found.hatches} lines, must be {one.contours} and {one.lines}"
+            )
+        if not abs(length_mm - one.length_mm) <= _LENGTH_MM + _LENGTH * one.length_mm:
+            faults.append(f"{one.label} has {length_mm:.3f} mm to draw, must be {one.length_mm:.3f} mm")
+    return tuple(faults)
+
+
+class ConditionsEntry(Model):
+    """What the cell holds while it builds and fills in afterwards, from the profiles of process and machine.
+
+    ``scale`` (x, y, z) is for the machine to apply: layers are in the size of the part; null leaves it to the machine's own
+    calibration. ``power_kw`` is by state; ``energy_kwh`` is of warming up and building, by the estimated time, without cooling.
+    """
+
+    lot_keys: tuple[str, ...]
+    inert_gas: str
+    oxygen_percent: float | None
+    refresh_share: float | None
+    scale: Vector | None
+    power_kw: dict[Literal["idle", "heat", "build", "cool"], float] | None
+    energy_kwh: float | None
+
+    @classmethod
+    def of(cls, process: Process, machine: Machine, seconds: float) -> ConditionsEntry:
+        """For a build that takes so long, set-up included."""
+        power, held = machine.power, process.conditions
+        heat_s = min(process.setup_s, seconds)
+        return cls(
+            **held.model_dump(exclude={"sources"}),
+            power_kw=None
+            if power is None
+            else {"idle": power.idle_kw, "heat": power.heat_kw, "build": power.build_kw, "cool": power.cool_kw},
+            energy_kwh=None if power is None else (heat_s * power.heat_kw + (seconds - heat_s) * power.build_kw) / 3600.0,
+        )
+
+
 class BuildEntry(Model):
     """The build of this job alone; volume of the layers, contours and hatches as measured on ``build/layers.cli``.
+
+    ``drawn`` is what a laser draws by label, and ``contours``, ``hatches`` are those of all labels.
 
     ``toolpath`` is there where a nozzle prints, ``images`` where a mask does. ``profiles_sha256`` is that of process and machine.
     """
@@ -150,11 +249,13 @@ class BuildEntry(Model):
     contours: int
     hatches: int = 0
     hatches_mm: float = 0.0
+    drawn: tuple[DrawnEntry, ...] = ()
     basis: str
     placements: tuple[PlacementEntry, ...]
     toolpath: ToolpathEntry | None = None
     images: ImagesEntry | None = None
     supports: tuple[SupportEntry, ...] = ()
+    conditions: ConditionsEntry | None = None
     profiles_sha256: str = ""
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from batchone.pipeline.disk import write_bytes
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.findings import worst_first
-from batchone.pipeline.job.manifest import FindingEntry, JobManifest, PartEntry, canonical_json
+from batchone.pipeline.job.manifest import ConditionsEntry, FindingEntry, JobManifest, PartEntry, canonical_json
 from batchone.pipeline.job.pictures import Picture
 from batchone.pipeline.job.sections import scan_sections
 from batchone.pipeline.job.sureness import sureness_pictures
@@ -190,7 +190,21 @@ def _estimate_rows(manifest: JobManifest) -> list[list[str]]:
             ]
             for one in build.supports
         ),
+        *_conditions_rows(build.conditions),
     ]
+
+
+def _conditions_rows(held: ConditionsEntry | None) -> list[list[str]]:
+    if held is None:
+        return []
+    gas = f"{held.inert_gas}, oxygen at most {held.oxygen_percent:g} %" if held.oxygen_percent is not None else "air"
+    scale = " x ".join(f"{factor:g}" for factor in held.scale) if held.scale else "by the machine's own calibration"
+    rows = [["chamber", gas], ["scale against shrinkage", f"{scale}; layers are in the size of the part"]]
+    if held.refresh_share is not None:
+        rows.append(["new powder", f"at least {100.0 * held.refresh_share:g} %"])
+    if held.energy_kwh is not None:
+        rows.append(["energy", f"{held.energy_kwh:.1f} kWh to warm up and build"])
+    return [*rows, ["to be filled in", "; ".join(f"{key}: ____" for key in held.lot_keys)]]
 
 
 def _hours(seconds: float) -> str:

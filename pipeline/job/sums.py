@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Annotated
+
+from pydantic import Field
 
 from batchone.pipeline.errors import MachineError
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256 in lower-case hexadecimal
 
 SUMS = "SHA256SUMS"
 SUMS_SIGNATURE = "SHA256SUMS.sig"

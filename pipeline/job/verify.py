@@ -19,7 +19,7 @@ from batchone.pipeline.job.archive import threemf_bodies, threemf_corners
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.images import ImageFigures, image_figures
-from batchone.pipeline.job.manifest import JobManifest, PartEntry, read_manifest
+from batchone.pipeline.job.manifest import JobManifest, PartEntry, drawn_faults, read_manifest
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles, stl_corners
 from batchone.pipeline.job.signature import (
     APPROVAL,
@@ -325,6 +325,8 @@ def _check_layers(data: bytes, manifest: JobManifest, found: Found) -> None:
     )
     if measured != wanted:
         found.add("off", LAYERS, f"{measured}; must be {wanted}")
+    for text in drawn_faults(build.drawn, figures):
+        found.add("off", LAYERS, text)
     if not abs(figures.volume_mm3 - build.layers_volume_mm3) <= _STL_RELATIVE * build.layers_volume_mm3:
         found.add("off", LAYERS, f"volume is {figures.volume_mm3:.3f} mm3, must be {build.layers_volume_mm3:.3f} mm3")
 

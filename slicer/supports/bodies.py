@@ -18,13 +18,15 @@ from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance
 from batchone.slicer.overhang import protected
 from batchone.slicer.supports.block import walls
-from batchone.slicer.supports.check import carried
+from batchone.slicer.supports.check import carried, carries_all
 from batchone.slicer.supports.columns import STEP_MM, Columns, Obstacles, columns_of, obstacles
 from batchone.slicer.supports.needs import Numbers, Underside, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
 
-_TRIES: Final = 12  # ways up that are looked at, the cheapest first; project default
+_TRIES: Final = 12  # ways up that are looked at while pieces lie on nothing, the best first; project default
+_ENOUGH: Final = 2  # ways up that are looked at where none does, but something hangs; project default
 _TIPS: Final = 2000  # numerical: places at a time for which it is asked whether a tip may touch there
+_LOOKED_AT: Final = 500  # numerical: places at a time for which it is asked whether they hang
 _LEVEL: Final = 0.05  # numerical: of a layer, within which places lie as low as the lowest
 _WELD_MM: Final = 1e-4  # numerical: edges shorter than this are closed up, so that files can hold the body
 
@@ -61,21 +63,30 @@ def upright(part: Part, stance: Stance, process: Process) -> FloatArray:
 
 
 def carried_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[Stance, Supported]:
-    """The first of several ways up (at least one) in which no piece of a layer lies on nothing, or the first; its supports."""
-    first: tuple[Stance, Supported] | None = None
-    for stance in islice(ways, _TRIES):
-        if first is not None and stance.functional_overhang_mm2 > first[0].functional_overhang_mm2 == 0.0:
+    """The first of several ways up (at least one) in which supports reach all that needs one, or that with least left.
+
+    What is left counts by its islands, then by the largest area that hangs.
+    """
+    best: tuple[tuple[int, float], Stance, Supported] | None = None
+    for number, stance in enumerate(islice(ways, _TRIES)):
+        if best is not None and stance.functional_overhang_mm2 > best[1].functional_overhang_mm2 == 0.0:
             break  # those in which a functional face needs a support come last
+        if best is not None and best[0][0] == 0 and number >= _ENOUGH:
+            break
         placed = part.mesh.moved(upright(part, stance, process))
         made = supported(part, placed, process)
-        first = first or (stance, made)
         if process.supports is None or not process.needs_supports:
-            break
-        bodies = [placed, made.support.mesh] if made.support else [placed]
-        if not carried(slice_parts(bodies, process.layer_mm), process).islands_of(process.supports.least_island_mm2).size:
             return stance, made
-    assert first is not None
-    return first
+        bodies = [placed, made.support.mesh] if made.support else [placed]
+        found = carried(slice_parts(bodies, process.layer_mm), process)
+        if carries_all(found, process):
+            return stance, made
+        islands = len(found.islands_of(process.supports.least_island_mm2))
+        left = islands, float(found.unsupported[:, 0].max(initial=0.0))
+        if best is None or left < best[0]:
+            best = left, stance, made
+    assert best is not None
+    return best[1], best[2]
 
 
 def supported(part: Part, placed: Mesh, process: Process) -> Supported:
@@ -101,13 +112,7 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
     columns = columns_of(placed, margin_mm=0.5 * process.part_spacing_mm)
     kept_free = protected(part)
     around = obstacles(placed, kept_free, columns)
-    under = underside(
-        placed,
-        columns,
-        max_overhang_deg=min(made.from_deg, process.max_overhang_deg),
-        free_mm=made.free_overhang_mm,
-        dip_mm=0.5 * process.layer_mm,
-    )
+    under = underside(placed, columns, process, from_deg=min(made.from_deg, process.max_overhang_deg))
     bodies, kinds = _bodies(under, columns, around, made, level_mm=_LEVEL * process.layer_mm)
     if not bodies:
         return Supported(None, 0.0)
@@ -127,47 +132,89 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
 def _bodies(
     under: Underside, columns: Columns, around: Obstacles, supports: Supports, *, level_mm: float
 ) -> tuple[list[manifold3d.Manifold], tuple[str, ...]]:
-    """Carry the underside from the lowest place up, by blocks where an overhang is wide enough, by trees elsewhere."""
-    reach = under.reach_mm()
-    places_mm = columns.at_mm(under.cell)
-    upward = np.argsort(under.top_mm, kind="stable")
-    tried, tested = np.zeros(len(reach), dtype=np.bool_), np.zeros(len(reach), dtype=np.bool_)
-    blocks: list[manifold3d.Manifold] = []
-    trunks: list[Trunk] = []
-    may = _may_block(under, around, supports)
-    least_mm2 = supports.block.least_mm2 if supports.block else math.inf
-    wide = np.bincount(under.region[under.region >= 0], minlength=1) * STEP_MM**2 >= least_mm2
-    wide_enough = (under.region >= 0) & wide[under.region]
-    done: set[int] = set()
-    while True:
-        upward = upward[reach[upward] > supports.free_overhang_mm]
-        open_ = ~tried[upward] | (wide_enough[upward] & ~np.isin(under.region[upward], list(done)))
-        if not open_.any():
-            break
-        place = int(upward[int(np.argmax(open_))])
-        region = int(under.region[place])
-        if wide_enough[place] and region not in done:
-            done.add(region)
-            made, carried = _block(under, np.flatnonzero((under.region == region) & may), columns, supports)
-            blocks += made
-            under.carry(reach, carried)
-            continue
-        if not tested[place]:
-            some = upward[~tested[upward]][:_TIPS]
-            tested[some] = True
-            tried[some] |= ~tips_free(places_mm[some], under.top_mm[some], under.foot_mm[some], around, supports)
-            continue
-        ready = upward[~tried[upward] & tested[upward]]
-        place = _midst(place, ready, under.top_mm, places_mm, level_mm=level_mm, about_mm=supports.free_overhang_mm)
-        x, y = places_mm[place].tolist()
-        trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), around, supports)
-        if trunk is None:
-            tried |= np.hypot(*(places_mm - places_mm[place]).T) <= supports.tip_mm  # what lies so near has no other way either
-            continue
-        trunks.append(trunk)
-        under.carry(reach, np.array([place]))
-    kinds = (*(("block",) if blocks else ()), *(("tree",) if trunks else ()))
-    return blocks + bodies_of(trunks, around, supports), kinds
+    """Carry the underside from the lowest place up, by blocks where an overhang is wide enough, by trees elsewhere.
+
+    First supports stand as far apart as they may, wherever a region hangs; then more where a rim still hangs, as a ledge does.
+    """
+    work = _Work(under, columns, around, supports, level_mm)
+    work.carry_all(spread_mm=supports.spread_mm)
+    work.carry_all(spread_mm=0.0)
+    kinds = (*(("block",) if work.blocks else ()), *(("tree",) if work.trunks else ()))
+    return work.blocks + bodies_of(work.trunks, around, supports), kinds
+
+
+class _Work:
+    """Supports in the making: what is carried so far, and by what."""
+
+    def __init__(self, under: Underside, columns: Columns, around: Obstacles, supports: Supports, level_mm: float) -> None:
+        self.under, self.columns, self.around, self.supports, self.level_mm = under, columns, around, supports, level_mm
+        self.blocks: list[manifold3d.Manifold] = []
+        self.trunks: list[Trunk] = []
+        self._reach = under.reach_mm()
+        self._places_mm = columns.at_mm(under.cell)
+        count, regions = len(under.cell), under.region.max(initial=0) + 1
+        self._upward = np.argsort(under.top_mm, kind="stable")
+        self._closed, self._tested = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+        self._may_block = _may_block(under, around, supports)
+        least_mm2 = supports.block.least_mm2 if supports.block else math.inf
+        wide = np.bincount(under.region[under.region >= 0], minlength=regions) * STEP_MM**2 >= least_mm2
+        self._block_here = (under.region >= 0) & wide[under.region]  # and not yet made
+        self._hung = np.zeros(regions, dtype=np.bool_)  # regions that need supports
+
+    def carry_all(self, *, spread_mm: float) -> None:
+        """Carry what hangs, as far as a tip or a tooth may touch it, until nothing is farther than that from what carries it."""
+        in_turn = self._upward if spread_mm > 0.0 else self._upward[self.under.hanging(self._reach)[self._upward]]
+        free = np.zeros(len(self._places_mm), dtype=np.bool_)  # what is free now is so ever after
+        while True:
+            far = self._reach[0] if spread_mm > 0.0 else self._reach.max(axis=0)
+            in_turn = in_turn[far[in_turn] > spread_mm]
+            ready = in_turn[~free[in_turn] & (~self._closed[in_turn] | self._block_here[in_turn])]
+            if len(ready) == 0:
+                return
+            place = int(ready[0])
+            region = int(self.under.region[place])
+            if not (spread_mm > 0.0 and region >= 0 and self._hung[region]):
+                some = ready[:_LOOKED_AT]
+                free[some] |= ~self.under.hangs(self._reach, some)
+                if free[place]:
+                    continue
+            if region >= 0:
+                self._hung[region] = True
+            if self._block_here[place]:
+                self._block(region)
+            elif not self._tested[place]:
+                self._test(ready[~self._tested[ready]][:_TIPS])
+            else:
+                self._trunk(place, ready)
+
+    def _block(self, region: int) -> None:
+        here = self.under.region == region
+        self._block_here &= ~here
+        places = np.flatnonzero(here & self._may_block)
+        if len(places) and self.supports.block is not None:
+            made, carried = walls(self.under, places, self.columns, self.supports.block)
+            self.blocks += made
+            self.under.carry(self._reach, carried)
+
+    def _test(self, some: Numbers) -> None:
+        """Close the places at which no tip may touch."""
+        self._tested[some] = True
+        under = self.under
+        self._closed[some] |= ~tips_free(
+            self._places_mm[some], under.top_mm[some], under.foot_mm[some], self.around, self.supports
+        )
+
+    def _trunk(self, place: int, ready: Numbers) -> None:
+        under, supports = self.under, self.supports
+        open_ = ready[~self._closed[ready] & self._tested[ready]]
+        place = _midst(place, open_, under.top_mm, self._places_mm, level_mm=self.level_mm, about_mm=supports.spread_mm)
+        x, y = self._places_mm[place].tolist()
+        trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), self.around, supports)
+        if trunk is None:  # what lies so near has no other way either
+            self._closed |= np.hypot(*(self._places_mm - self._places_mm[place]).T) <= supports.tip_mm
+            return
+        self.trunks.append(trunk)
+        under.carry(self._reach, np.array([place]))
 
 
 def _midst(place: int, open_: Numbers, top_mm: FloatArray, places_mm: FloatArray, *, level_mm: float, about_mm: float) -> int:
@@ -195,11 +242,6 @@ def _may_block(under: Underside, around: Obstacles, supports: Supports) -> np.nd
         slack_mm=2.0 * radius,
     )
     return found
-
-
-def _block(under: Underside, places: Numbers, columns: Columns, supports: Supports) -> tuple[list[manifold3d.Manifold], Numbers]:
-    assert supports.block is not None
-    return walls(under, places, columns, supports.block) if len(places) else ([], places)
 
 
 def _touched(

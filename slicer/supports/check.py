@@ -9,14 +9,19 @@ from typing import Final
 import manifold3d
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.layers import Layers
-from batchone.slicer.supports.runs import islands_of, reaches_of, runs_of
+from batchone.slicer.supports.hanging import hanging_of
+from batchone.slicer.supports.runs import islands_of, runs_of
 
 ROW_MM: Final = 0.2  # numerical: rows and cells in which layers are looked at
 _SLOPE: Final = 1.1  # numerical: distances between cells are up to 8 % too long
+_ROUND_MM2: Final = 1e-6  # numerical: areas are sums of cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,14 +34,14 @@ class Carried:
         (n, 4) float64: layer, x, y (mm, plate frame), area (mm2) of pieces of a layer that lie on nothing of the layer below.
     afloat
         (n,) bool: the layer below holds nothing at all.
-    reach_mm, where_mm
-        How far material reaches beyond what carries it, at most, and the place, (3,) mm in the plate frame.
+    unsupported
+        (n, 5) float64 patches of the underside that are neither ledge nor bridge nor the roof of a hole: area seen from above
+        (mm2), reach from what carries them (mm), and x, y, z of the place that reaches farthest (mm, plate frame).
     """
 
     islands: FloatArray
     afloat: npt.NDArray[np.bool_]
-    reach_mm: float
-    where_mm: FloatArray
+    unsupported: FloatArray
 
     def islands_of(self, least_mm2: float) -> FloatArray:
         """(n, 4) the islands of at least so much area, and any with nothing at all below."""
@@ -44,20 +49,44 @@ class Carried:
 
 
 def carried(layers: Layers, process: Process) -> Carried:
-    """Look at all layers from below: pieces that begin in the air, and undersides that reach too far."""
-    low, high = layers.points_mm.min(axis=0), layers.points_mm.max(axis=0)
+    """Look at all layers from below: pieces that begin in the air, and undersides beyond what the process carries freely."""
+    low, high = layers.bounds_mm()
     x, y = (float(value) for value in np.floor(low / ROW_MM) * ROW_MM + 0.5 * ROW_MM)
     rows, columns = math.ceil((high[1] - y) / ROW_MM) + 1, math.ceil((high[0] - x) / ROW_MM) + 2
     start, runs = runs_of(layers.points_mm, layers.loop_start, layers.loop_layer, layers.count, y, ROW_MM, rows)
     islands = _measured(islands_of(start, runs, layers.count, rows, y, ROW_MM), layers)
-    pitch = max(1, round(ROW_MM / layers.layer_mm))
-    chosen = np.arange(0, layers.count, pitch, dtype=np.int64)
-    slope = math.tan(math.radians(process.max_overhang_deg)) * _SLOPE
-    reaches = reaches_of(start, runs, chosen, rows, x, y, ROW_MM, slope, columns, layers.layer_mm)
-    worst = int(np.argmax(reaches[:, 0]))
-    where = np.array([reaches[worst, 1], reaches[worst, 2], (chosen[worst] + 0.5) * layers.layer_mm])
     afloat = layers.area_mm2()[islands[:, 0].astype(np.int64) - 1] <= 0.0
-    return Carried(islands, afloat, float(reaches[worst, 0]), where)
+    slopes_mm = np.array([math.tan(math.radians(from_deg)) for from_deg, _ in process.free_spans]) * _SLOPE * layers.layer_mm
+    spans_mm = np.array([span_mm for _, span_mm in process.free_spans])
+    pitch = max(1, round(ROW_MM / layers.layer_mm))
+    steps = np.array([*range(0, layers.count - 1, pitch), layers.count - 1], dtype=np.int64)
+    found = hanging_of(start, runs, steps, rows, columns, x, ROW_MM, slopes_mm, spans_mm, process.free_ledge_mm + ROW_MM)
+    return Carried(islands, afloat, _patches(found, steps, layers, x, y))
+
+
+def _patches(cells: FloatArray, steps: npt.NDArray[np.int64], layers: Layers, x_mm: float, y_mm: float) -> FloatArray:
+    """Cells that hang, (m, 4), as (n, 5) patches of those that lie side by side, also from one step to the next."""
+    if len(cells) == 0:
+        return np.empty((0, 5))
+    pairs = cKDTree(cells[:, :3]).query_pairs(1.0, p=np.inf, output_type="ndarray")
+    ones = np.ones(len(pairs), dtype=np.int8)
+    count, patch = connected_components(coo_array((ones, pairs.T), shape=(len(cells), len(cells))), directed=False)
+    order = np.lexsort((-cells[:, 3], patch))
+    worst = cells[order[np.searchsorted(patch[order], np.arange(count))]]
+    z = (steps[worst[:, 0].astype(np.int64)] + 0.5) * layers.layer_mm
+    places = np.stack([x_mm + (worst[:, 2] + 0.5) * ROW_MM, y_mm + worst[:, 1] * ROW_MM, z], axis=1)
+    return np.column_stack([np.bincount(patch) * ROW_MM**2, worst[:, 3], places])
+
+
+def least_patch_mm2(process: Process) -> float:
+    """From which area on a patch that nothing carries is one: what the process lets hang, and no less than what it lets float."""
+    return max(process.least_support_mm2, process.supports.least_island_mm2 if process.supports else 0.0)
+
+
+def carries_all(found: Carried, process: Process) -> bool:
+    """Whether no piece of a layer lies on nothing, and no patch hangs, that the process does not carry freely."""
+    least_mm2 = process.supports.least_island_mm2 if process.supports else 0.0
+    return not len(found.islands_of(least_mm2)) and bool((found.unsupported[:, 0] <= least_patch_mm2(process) + _ROUND_MM2).all())
 
 
 def _measured(islands: FloatArray, layers: Layers) -> FloatArray:

@@ -11,9 +11,8 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Placement, Vector, judge
 from batchone.slicer.layers import Layers
 from batchone.slicer.supports.bodies import Supported
-from batchone.slicer.supports.check import ROW_MM, carried
+from batchone.slicer.supports.check import ROW_MM, carried, least_patch_mm2
 
-_REACH: Final = "unverified: the limit of the process, and one cell for what the grid may be off"
 _TURN: Final = "let another face look down: orient the part by hand, or ask for a device whose functional faces can be carried"
 
 
@@ -41,19 +40,24 @@ def support_findings(
     if len(islands):
         layer, x, y, _ = islands[int(np.argmax(islands[:, 3]))].tolist()
         where = np.array([x, y, (layer + 0.5) * layers.layer_mm])
-    limit = process.supports.free_overhang_mm
-    rows = f"seen in rows {ROW_MM:g} mm apart"
+    patches = found.unsupported
+    worst = patches[int(np.argmax(patches[:, 0]))] if len(patches) else np.zeros(5)
+    cells = f"in cells of {ROW_MM:g} mm"
+    reach = f", up to {worst[1]:.1f} mm from what carries it" if len(patches) else ""
     findings = [
         judge(
-            "supports.islands", f"pieces of a layer of at least {least_mm2:g} mm2 that lie on nothing, {rows}", len(islands), "",
+            "supports.islands", f"pieces of a layer of at least {least_mm2:g} mm2 that lie on nothing, {cells}", len(islands), "",
             high=0, hint=_TURN, source=source.get("least_island_mm2", ""), where_mm=_in_patient(where, placements, layers),
         ),
         judge(
             "supports.unsupported",
-            f"reach of undersides beyond {process.max_overhang_deg:g} deg from what carries them, in cells of {ROW_MM:g} mm",
-            found.reach_mm, "mm", high=limit + ROW_MM, gate=False, hint=_TURN,
-            source=f"{source.get('free_overhang_mm', '')}; {_REACH}",
-            where_mm=_in_patient(found.where_mm, placements, layers) if found.reach_mm > 0.0 else None,
+            f"largest area that hangs over beyond {process.max_overhang_deg:g} deg and is neither ledge, bridge nor roof of a "
+            f"hole, seen from above, {cells}{reach}",
+            round(float(worst[0]), 6), "mm2", high=least_patch_mm2(process), gate=False, hint=_TURN,
+            source=f"ledges of {process.free_ledge_mm:g} mm ({process.sources.get('free_ledge_mm', '')}), bridges of "
+            f"{process.free_bridge_mm:g} mm ({process.sources.get('free_bridge_mm', '')}), holes of {process.free_hole_mm:g} mm; "
+            f"{process.sources.get('least_support_mm2', '')}",
+            where_mm=_in_patient(worst[2:], placements, layers) if len(patches) else None,
         ),
     ]  # fmt: skip
     for placement, one in zip(placements, made, strict=True):
