@@ -95,9 +95,8 @@ class CaseFolder:
         with disk():
             told = tell_site(self.path, known)
             if told != known:
-                lock.truncate(0)
-                lock.write(told)
-                lock.flush()
+                os.ftruncate(lock.fileno(), 0)
+                os.write(lock.fileno(), told.encode())  # not buffered: a full disk is told here, not when the file is closed
 
     @property
     def events_head(self) -> str:
