@@ -16,7 +16,6 @@ import typer
 from batchone.pipeline.cli import app
 
 PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
-ON_THEIR_WAY = {"serve": {"--site", "--host", "--port", "--tls-cert", "--tls-key"}, "worker": {"--site", "--slot"}}
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="the documents are not beside the tests")
 
 
@@ -28,8 +27,7 @@ def _blocks(kind: str) -> list[str]:
 def _commands() -> dict[str, set[str]]:
     """The options of every command of the command line."""
     group = typer.main.get_command(app)
-    found = {name: {o for p in command.params for o in p.opts} for name, command in group.commands.items()}  # type: ignore[attr-defined]
-    return {**ON_THEIR_WAY, **found}
+    return {name: {o for p in command.params for o in p.opts} for name, command in group.commands.items()}  # type: ignore[attr-defined]
 
 
 def _used() -> list[list[str]]:
