@@ -99,7 +99,7 @@ def slice_device(
     made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
     layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
-    drawn = expose(layers, [one.name for one in (*parts, *supports)], process, parts=len(parts))
+    drawn = expose(layers, [*(part.name for part in parts), *(support.name for support in supports)], process, parts=len(parts))
     layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
     carrying = support_findings(placements, made, read_cli(layers_cli).outlines, process)
     _refuse_failed(checked, carrying)

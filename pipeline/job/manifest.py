@@ -163,7 +163,7 @@ def drawn_entries(figures: LayerFigures, process: Process) -> tuple[DrawnEntry, 
     filled = {one.label.removesuffix(f" {one.region}") for one in regions}
     entries = []
     for one in [*(one for one in figures.labels if not one.region and one.label not in filled), *regions]:
-        region = next((region for region in scan.order if region == one.region), "contour")
+        region: Region = next((region for region in scan.order if region == one.region), "contour")
         is_line = region not in CONTOURS
         entries.append(
             DrawnEntry(
@@ -223,8 +223,10 @@ class ConditionsEntry(Model):
         heat_s = min(process.setup_s, seconds)
         return cls(
             **held.model_dump(exclude={"sources"}),
-            power_kw=power and {"idle": power.idle_kw, "heat": power.heat_kw, "build": power.build_kw, "cool": power.cool_kw},
-            energy_kwh=power and (heat_s * power.heat_kw + (seconds - heat_s) * power.build_kw) / 3600.0,
+            power_kw=None
+            if power is None
+            else {"idle": power.idle_kw, "heat": power.heat_kw, "build": power.build_kw, "cool": power.cool_kw},
+            energy_kwh=None if power is None else (heat_s * power.heat_kw + (seconds - heat_s) * power.build_kw) / 3600.0,
         )
 
 
