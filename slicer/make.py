@@ -106,7 +106,7 @@ def slice_device(
     made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
     layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
-    drawn = expose(layers, [part.name for part in parts] + [one.name for one in supports], process, parts=len(parts))
+    drawn = expose(layers, [*(part.name for part in parts), *(support.name for support in supports)], process, parts=len(parts))
     layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
 
     def read_and_carried() -> tuple[CliFile, tuple[Finding, ...]]:

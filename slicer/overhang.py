@@ -152,7 +152,7 @@ def _roof(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray) -> _
 
     plane = _across(up)
     edges_at, edge = _along(mesh.vertices_mm[start], mesh.vertices_mm[end])
-    faces = np.flatnonzero(roof)
+    faces = np.flatnonzero(roof).astype(np.int64)
     places, place = middles_of(mesh.vertices_mm[mesh.faces[faces]], _SAMPLE_MM)
     anchors = np.column_stack([edges_at @ plane.T, edges_at @ up])
     points = np.column_stack([places @ plane.T, places @ up])

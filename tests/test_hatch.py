@@ -417,7 +417,7 @@ def test_the_picture_of_a_layer_shows_outline_lines_and_hole() -> None:
     data = layer_png(read_cli(write_cli(layers, ["plug"], plug_hatches())), 1)
     with Image.open(io.BytesIO(data)) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    assert pixels.shape[:2] == (1680 + 130, 1680)  # the foot says what is seen
+    assert pixels.shape[:2] == (1680 + 130 + 52, 1680)  # the foot says what is seen, with a row for the lines
     assert (pixels[0, 0] > 250).all()  # paper
     at = lambda x, y: pixels[round(40 + (2.0 - y) * 1600), round(40 + (x - 1.0) * 1600)]  # noqa: E731
     assert (at(1.25, 1.3) > 250).all()  # in the hole

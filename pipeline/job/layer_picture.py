@@ -17,7 +17,7 @@ from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_format import CliFile
 from batchone.slicer.cli_header import region_of
 
-_SIDE_PX, _JOB_SIDE_PX = 1600, 1000  # longer side of the drawn box; of pictures that every job holds
+_SIDE_PX, _JOB_SIDE_PX = 1600, 900  # longer side of the drawn box; of pictures that every job holds
 _EDGE_PX = 40
 _FOOT_PX, _ROW_PX = 130, 52  # two rows of words; one more, of lines
 _LEAST_PX = 1100  # width: the words of the foot have room

@@ -162,7 +162,7 @@ def drawn_entries(figures: LayerFigures, process: Process) -> tuple[DrawnEntry, 
     filled = {label.removesuffix(f" {one.region}") for label, one in regions}
     entries = []
     for label, one in [*((label, one) for label, one in figures.bodies if label not in filled), *regions]:
-        region: Region = one.region or "contour"
+        region: Region = next((region for region in scan.order if region == one.region), "contour")
         is_line = region not in CONTOURS
         entries.append(
             DrawnEntry(
