@@ -702,7 +702,7 @@ def test_other_points_sampled_on_one_guide_change_its_false_seats_by_no_more_tha
     assert max(shares) <= 0.01
     assert min(passing) > 0.02  # told, not gated: eight samplings of this guide gave 0.05 to 0.11, sd 0.018
     assert max(passing) < 0.2
-    assert np.degrees(np.arccos(min(pushes[0] @ push for push in pushes))) < 3.0
+    assert np.degrees(np.arccos(min(pushes[0] @ push for push in pushes))) < 5.0  # half of what a hand may be off
 
 
 def test_both_slots_of_a_proximal_closing_wedge_begin_where_their_saw_depths_are_counted_from() -> None:
