@@ -134,7 +134,7 @@ class CaseFolder:
             The record, with ``outputs``: SHA-256 by relative file name, and ``events_head``: that of the case's events so far.
         """
         staging = self.staging(stage)
-        with disk():
+        with removed_on_failure(staging), disk():
             record = write(staging)
             record["events_head"] = self.events_head
             record["outputs"] = {
@@ -185,6 +185,16 @@ def begin_anew(case: Path) -> None:
         when, what = dt.datetime.now(dt.UTC).isoformat(), f"case {case.name}: {BEGUN_ANEW}"
         append_event(case.parent.parent / EVENTS, who="batchone", what=what, when=when, digest=head_of(case / EVENTS))
         shutil.rmtree(case, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def removed_on_failure(staging: Path) -> Iterator[None]:
+    """Leave nothing half-written behind what fails; what dies is swept by whoever holds the case next."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 def replace_folder(new: Path, place: Path) -> None:

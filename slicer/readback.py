@@ -288,7 +288,8 @@ def _length_finding(cli: CliFile, index: int, region: Region, layers: Sequence[i
         shorter, longer = expected_mm(cli, index, layer, region, scan)
         least, most = least + shorter, most + longer
     what = f"length of the {region} lines of {name} against that of lines through polygons of its outlines, in some layers"
-    percent = 100.0 * drawn / min(max(drawn, least), most) if most > 0.0 else 100.0 if drawn == 0.0 else np.inf
+    right = min(max(drawn, least), most)
+    percent = 100.0 * drawn / right if right > 0.0 else 100.0 if drawn == 0.0 else np.inf
     low, high = _LENGTH_PERCENT
     return judge("layers.hatches_length", what, percent, "%", low=low, high=high, source=_SOURCE)
 
