@@ -130,6 +130,7 @@ class CaseRun:
         self._case, self._id, self._inputs, self._site, self._progress = case, case_id, inputs, site, progress
         self._outcomes: list[Outcome] = []
         self._waivers: tuple[Waiver, ...] = ()
+        self._ahead = threading.Thread(target=_import_ahead)
 
     @property
     def unnamed(self) -> bool:
@@ -166,11 +167,13 @@ class CaseRun:
                 return "awaiting-level"
             approval = _gate(case, stage, inputs, self._waivers, approve_as, demonstration, passphrase, self._site)
             return "awaiting-approval" if approval is None else None
+        if stage.gives == "JobFolder" and self._ahead.is_alive():
+            self._ahead.join()  # two threads that import one package in turns may see it half-made
         outcome = run_stage(stage, case, inputs)
         self._outcomes.append(outcome)
         self._progress(stage.name, outcome)
         if not outcome.kept and stage.gives == "Scan":
-            threading.Thread(target=_import_ahead).start()
+            self._ahead.start()
         what, digest = f"{stage.name} done", inputs.digests[stage.gives]
         if not outcome.kept or not _told(case, what, digest):  # a process may die between a result and the word of it
             record_event(case, "batchone", what, digest=digest)

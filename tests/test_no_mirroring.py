@@ -65,7 +65,7 @@ def test_the_letter_is_on_the_right_of_the_layers(job: Path, groove_mm: FloatArr
     build = json.loads((job / "job.json").read_text())["build"]
     [pose] = [np.array(entry["pose"]) for entry in build["placements"] if entry["part"] == "model"]
     assert np.linalg.det(pose[:3, :3]) == pytest.approx(1.0, abs=1e-6)
-    layers = read_cli((job / "build" / "layers.cli").read_bytes())
+    layers = read_cli((job / "build" / "layers.cli").read_bytes())  # of the bodies, without what a beam follows
     _expect_letter(lambda points: np.array([_in_layer(layers, p) for p in moved_points(pose, points)]), groove_mm)
 
 
@@ -77,9 +77,9 @@ def _expect_letter(inside: object, groove_mm: FloatArray) -> None:
 
 def _in_layer(found: CliFile, point_mm: FloatArray) -> bool:
     layer = int(np.searchsorted(found.top_mm, point_mm[2]))
-    crossings = 0
+    crossings, outlines = 0, found.outlines
     for part in range(len(found.labels)):
-        for loop in found.layers.loops(layer, part):
+        for loop in outlines.loops(layer, part):
             a, b = loop, np.roll(loop, -1, axis=0)
             spans = (a[:, 1] > point_mm[1]) != (b[:, 1] > point_mm[1])
             x = a[spans, 0] + (point_mm[1] - a[spans, 1]) / (b[spans, 1] - a[spans, 1]) * (b[spans, 0] - a[spans, 0])
