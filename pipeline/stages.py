@@ -156,7 +156,7 @@ STAGES = (
         "batchone.slicer.make:slice_device",
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
-        7,
+        8,
         5.0,
     ),
     Stage(

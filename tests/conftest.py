@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +30,15 @@ def test_data() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"{DATA_VARIABLE} names {folder}, which is no folder"
     return path
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[Any]:
+    """A PostgreSQL server of the test's own: see ``postgres.py``."""
+    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).with_name("postgres.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.postgres() as server:
+        yield server

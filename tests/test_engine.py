@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -28,11 +28,6 @@ from batchone.samples.small_case import write_small_case
 from batchone.samples.storm import Workers, answer, job_digest, storm, twice_done
 
 CASE = "small-0001"
-_spec = importlib.util.spec_from_file_location("postgres", Path(__file__).with_name("postgres.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_postgres = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_postgres)
 DUE = dt.datetime(2026, 11, 24, 8, tzinfo=dt.UTC)
 
 
@@ -117,26 +112,27 @@ def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undist
 
 
 @pytest.mark.slow
-def test_what_a_dead_worker_held_goes_on_with_another_within_a_minute(undisturbed: Path, tmp_path: Path) -> None:
+def test_what_a_dead_worker_held_goes_on_with_another_within_a_minute(
+    undisturbed: Path, tmp_path: Path, postgres_server: Any
+) -> None:
     site = tmp_path / "site"
     case = fresh(undisturbed, site)
-    with _postgres.postgres() as server:
-        (site / "site.toml").write_text(f'[engine]\ndatabase = "{server.url}"\n', encoding="utf-8")
-        crew = Workers(site, tmp_path / "log", count=2)
-        crew.start()
-        try:
-            until(lambda: (case / "intake" / "stage.json").exists(), 120.0)
-            busy = next(slot for slot in (0, 1) if len(crew.victims_of(slot)) > 1)  # the one with a stage child
-            crew.kill(busy)
-            server.stop()  # and the database, for good measure
-            server.start()
-            taken = until(lambda: b"are taken over by" in (tmp_path / "log").read_bytes(), 60.0)
-            assert taken >= DEAD_S - 2.0 * BEAT_S
-            until(lambda: (case / "check" / "stage.json").exists(), 300.0)
-            answer(case, undisturbed / "cases" / CASE / "review")
-            until(lambda: (case / "job" / "stage.json").exists(), 300.0)
-        finally:
-            crew.stop()
+    (site / "site.toml").write_text(f'[engine]\ndatabase = "{postgres_server.url}"\n', encoding="utf-8")
+    crew = Workers(site, tmp_path / "log", count=2)
+    crew.start()
+    try:
+        until(lambda: (case / "intake" / "stage.json").exists(), 120.0)
+        busy = next(slot for slot in (0, 1) if len(crew.victims_of(slot)) > 1)  # the one with a stage child
+        crew.kill(busy)
+        postgres_server.stop()  # and the database, for good measure
+        postgres_server.start()
+        taken = until(lambda: b"are taken over by" in (tmp_path / "log").read_bytes(), 60.0)
+        assert taken >= DEAD_S - 2.0 * BEAT_S
+        until(lambda: (case / "check" / "stage.json").exists(), 300.0)
+        answer(case, undisturbed / "cases" / CASE / "review")
+        until(lambda: (case / "job" / "stage.json").exists(), 300.0)
+    finally:
+        crew.stop()
     assert not twice_done(case)
     assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
 

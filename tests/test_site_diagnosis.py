@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import shutil
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -114,31 +109,8 @@ def test_settings_programs_and_the_database_are_looked_at(site: Path) -> None:
 PROGRAM = 'program = ["{}", "{{image}}", "{{labels}}", "{{names}}"]\nversion = "1"\n'
 
 
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """The URL of a database server of our own."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if not programs:
-        pytest.skip("needs the Debian package postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="batchone-postgresql-"))
-    user: dict[str, Any] = {}
-    if os.geteuid() == 0:  # it does not run as root
-        shutil.chown(folder, "postgres")
-        user = {"user": "postgres", "cwd": "/"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    control, quiet = [programs[-1], "-D", folder / "data"], {"check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([*control, "initdb", "-o", "-A trust -U batchone --no-sync"], **quiet, **user)
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    subprocess.run([*control, "-w", "-t", "120", "-l", folder / "log", "-o", options, "start"], **quiet, **user)
-    yield f"postgresql://batchone@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], **quiet, **user)
-    shutil.rmtree(folder)
-
-
-def test_a_database_that_answers_is_well(site: Path, postgresql: str) -> None:
-    (site / "site.toml").write_text(f'[engine]\ndatabase = "{postgresql}"\n')
+def test_a_database_that_answers_is_well(site: Path, postgres_server: Any) -> None:
+    (site / "site.toml").write_text(f'[engine]\ndatabase = "{postgres_server.url}"\n')
     database = checks(site)["database"]
     assert database.state == "ok", database
     assert database.text.startswith("PostgreSQL ")
