@@ -168,11 +168,12 @@ class CaseRun:
             approval = _gate(case, stage, inputs, self._waivers, approve_as, demonstration, passphrase, self._site)
             return "awaiting-approval" if approval is None else None
         if stage.gives == "JobFolder" and self._ahead.is_alive():
-            self._ahead.join()  # two threads that import one package in turns may see it half-made
+            self._ahead.join()  # as above
         outcome = run_stage(stage, case, inputs)
         self._outcomes.append(outcome)
         self._progress(stage.name, outcome)
         if not outcome.kept and stage.gives == "Scan":
+            importlib.import_module("pydicom")  # others import it too: begun in two threads at once it stays half-made
             self._ahead.start()
         what, digest = f"{stage.name} done", inputs.digests[stage.gives]
         if not outcome.kept or not _told(case, what, digest):  # a process may die between a result and the word of it
