@@ -23,6 +23,7 @@ from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.commands.worker import worker
+from batchone.pipeline.commands.workshop import remake, workshop
 from batchone.pipeline.errors import BatchoneError, OrderError
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.memory import keep_freed_memory
@@ -329,6 +330,8 @@ for _function, _name in (
     (return_job, "return"),
     (nest, "nest"),
     (worker, "worker"),
+    (workshop, "workshop"),
+    (remake, "remake"),
     (serve, "serve"),
     (cases, "cases"),
     (audit, "audit"),

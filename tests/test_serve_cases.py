@@ -154,6 +154,21 @@ def test_two_answers_at_once_and_answers_on_another_device_are_refused(server: A
     assert (refused.status_code, "rejected" in refused.text) == (409, True)
 
 
+def test_a_cell_tells_what_it_did_to_the_released_job_and_an_engineer_has_it_made_again(server: Any) -> None:
+    site_server.make_case(server.site, "printed", released=True)
+    path, step = f"{API}/cases/printed/workshop", {"step": "print-started", "job": site_server.JOB, "machine": "sim-01"}
+    assert [server.ask("POST", path, "cell", json=step).json()["new"] for _ in range(2)] == [True, False]
+    other = server.ask("POST", path, "cell", json=step | {"step": "print-done", "job": "f" * 16})
+    assert (other.status_code, site_server.JOB in other.text) == (409, True)
+    again = f"{API}/cases/printed/remake"
+    assert server.ask("POST", again, "engineer", json={"reason": "warped"}).json() == {"new": True}
+    assert server.ask("POST", again, "engineer", json={"reason": "warped"}).status_code == 409  # it queues already
+    found = [(event["who"], event["what"]) for event in server.ask("GET", f"{API}/cases/printed/events", "engineer").json()]
+    assert found[-2:] == [("cell", "print started"), ("engineer", "remake: warped")]
+    site_server.make_case(server.site, "unprinted")
+    assert server.ask("POST", f"{API}/cases/unprinted/workshop", "cell", json=step).status_code == 404
+
+
 def test_health_and_metrics_count_cases_and_requests(server: Any) -> None:
     site_server.make_case(server.site, "counted", released=True)
     assert server.ask("GET", "/health/ready").json() == {"status": "ok"}

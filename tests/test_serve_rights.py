@@ -45,6 +45,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", f"{API}/accounts/{{name}}"): {"disabled": False},
     ("POST", f"{API}/uploads"): {"digest": DIGEST, "bytes": 1000},
     ("POST", f"{API}/cases/{{case}}/review"): {"answer": "approve", "device": "0" * 64, "password": "wrong"},
+    ("POST", f"{API}/cases/{{case}}/workshop"): {"step": "print-started", "job": "0" * 16},
+    ("POST", f"{API}/cases/{{case}}/remake"): {"reason": "warped"},
 }
 ELSEWHERE = [
     "..",

@@ -13,6 +13,7 @@ Feature = Literal["device", "process", "machine"]
 
 REVIEW, SLICE, PACKAGE, QUEUE, PRINT, STERILISATION = "review", "slice", "package", "queue", "print", "sterilisation"
 PRINT_FAILED = "print failed"  # an event after which the part queues again
+REMAKE = "remake"  # and why: an event after which a part is made once more from the same job
 DELIVERED = "delivered"
 
 

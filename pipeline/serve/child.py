@@ -73,7 +73,23 @@ def reject(site: Path, case: str, who: str, why: str) -> str:
     return who
 
 
+def workshop(site: Path, case: str, who: str, step: str, job: str, machine: str, lot: str, reason: str) -> str:
+    """Record a step; see :func:`batchone.pipeline.case_workshop.record_step`. Returns whether it is new."""
+    from batchone.pipeline.case_workshop import record_step
+
+    return "new" if record_step(site, case, step, who=who, job=job, machine=machine, lot=lot, reason=reason) else ""
+
+
+def remake(site: Path, case: str, who: str, reason: str) -> str:
+    """Have a job made once more; see :func:`batchone.pipeline.case_workshop.remake`."""
+    from batchone.pipeline.case_workshop import remake as again
+
+    again(site, case, who=who, reason=reason)
+    return who
+
+
 TASKS: dict[str, Callable[..., str]] = {"take-in": take_in, "approve": approve, "return": send_back, "reject": reject}
+TASKS |= {"workshop": workshop, "remake": remake}
 
 
 def main() -> None:

@@ -43,5 +43,7 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("GET", f"{API}/cases/{{case}}/events/stream"): _READERS - {"cell"},
         ("GET", f"{API}/cases/{{case}}/job"): _READERS,
         ("POST", f"{API}/cases/{{case}}/review"): frozenset({"approver"}),
+        ("POST", f"{API}/cases/{{case}}/remake"): frozenset({"engineer", "approver"}),
+        ("POST", f"{API}/cases/{{case}}/workshop"): frozenset({"cell"}),
     }
 )

@@ -74,6 +74,39 @@ class Answer(Model):
     password: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
 
 
+Line = Annotated[str, Field(max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class Step(Model):
+    """What a cell did to the job that it has in hand; a failed print gives its reason."""
+
+    step: Literal[
+        "print-started",
+        "print-done",
+        "print-failed",
+        "post-processing-done",
+        "inspection-done",
+        "sterilisation-done",
+        "delivered",
+    ]
+    job: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    machine: Line = ""
+    lot: Line = ""
+    reason: Line = ""
+
+
+class Recorded(Model):
+    """`new` is false for what had been recorded before."""
+
+    new: bool
+
+
+class Remake(Model):
+    """Why the released job is to be made once more."""
+
+    reason: Line
+
+
 class Answered(Model):
     """Whose answer counts: of two approvals of one device the first."""
 
@@ -192,6 +225,30 @@ async def review(case: CaseId, given: Answer, request: Request, who: Who, parts:
     except BatchoneError as error:
         raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
     return Answered(answer=given.answer, by=by)
+
+
+@router.post(f"{API}/cases/{{case}}/workshop")
+async def workshop(case: CaseId, given: Step, who: Who, parts: Parts) -> Recorded:
+    """A step of the workshop, told by the cell: for the released job alone. Said twice, it stands once."""
+    parts.cases.shown(case, who)
+    return Recorded(new=bool(await _done("workshop", parts, case=case, who=who.name, **given.model_dump())))
+
+
+@router.post(f"{API}/cases/{{case}}/remake")
+async def remake(case: CaseId, given: Remake, who: Who, parts: Parts) -> Recorded:
+    """Have the released job made once more, as it is."""
+    parts.cases.shown(case, who)
+    return Recorded(new=bool(await _done("remake", parts, case=case, who=who.name, reason=given.reason)))
+
+
+async def _done(task: str, parts: Services, **given: str) -> str:
+    """Do a task in a child; what the case does not allow now is 409, a busy case or a full disk 503."""
+    try:
+        return await in_child(task, parts.site, **given)
+    except InputError as error:
+        raise Refusal(409, str(error), hint=error.hint) from error
+    except BatchoneError as error:
+        raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
 
 
 def _json(body: bytes) -> Response:
