@@ -102,12 +102,14 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
     Raises
     ------
     OrderError
-        The case has no checked device, or another one than was seen; or a person must still say which level is meant.
+        The demonstrator is to sign; the case has no checked device, or another one than was seen; or a person must still say which level is meant.
     CheckFailed
         A check failed and is not waived.
     MachineError
         See :func:`approve`.
     """
+    if who == DEMONSTRATOR:
+        raise OrderError(f"the approver is {DEMONSTRATOR}, who signs demonstrations alone", hint="approve under your own name")
     case, keys = CaseFolder(site / CASES / case_id), site / KEYS
     with case.locked(), in_stage(case_id, GATE.name):
         found = (case.record("check") or {}).get("value_digest", "none")

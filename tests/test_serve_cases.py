@@ -144,6 +144,10 @@ def test_two_answers_at_once_and_answers_on_another_device_are_refused(server: A
         sign_case(server.site, "twice", who="eva", device=device, passphrase=site_server.PASSWORD)
     with pytest.raises(InputError, match="the device that was seen"):
         sign_case(server.site, "twice", who="eva", device="0" * 64, passphrase=site_server.PASSWORD)
+    with pytest.raises(InputError, match="the approver is demo"):
+        sign_case(server.site, "twice", who="demo", device=device, passphrase=site_server.PASSWORD)
+    made = server.ask("POST", f"{API}/accounts", "admin", json={"name": "demo", "roles": ["approver"]})
+    assert (made.status_code, "demonstrations alone" in made.text) == (422, True)
     reject_case(CaseFolder(case_folder(server.site, "twice")), who="eva", why="not for this patient")
     assert (case_status("twice", server.site).status, case_status("twice", server.site).returned) == (
         "rejected",

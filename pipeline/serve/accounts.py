@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchone.pipeline.events import append_event
+from batchone.pipeline.job.signature import DEMONSTRATOR
 from batchone.pipeline.serve.passwords import digest_of, is_password, one_time_password
 from batchone.pipeline.serve.refusal import Refusal, unknown
 from batchone.pipeline.serve.rights import ROLES
@@ -185,6 +186,8 @@ def _words(account: Account) -> str:
 
 
 def _require_fitting(account: Account) -> None:
+    if account.name == DEMONSTRATOR:
+        raise Refusal(422, f"the name is {DEMONSTRATOR}, which signs demonstrations alone", hint="choose another name")
     strange = [role for role in account.roles if role not in ROLES]
     if strange or len(set(account.roles)) != len(account.roles):
         raise Refusal(
