@@ -102,7 +102,8 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
     Raises
     ------
     OrderError
-        The demonstrator is to sign; the case has no checked device, or another one than was seen; or a person must still say which level is meant.
+        The demonstrator is to sign; the case has no checked device, or another one than was seen; or a person must still say
+        which level is meant.
     CheckFailed
         A check failed and is not waived.
     MachineError
