@@ -27,7 +27,8 @@ from scipy.spatial.transform import Rotation
 from batchone.design.osteotomy.fittings import fittings as osteotomy_fittings
 from batchone.design.pedicle.fittings import fittings as pedicle_fittings
 from batchone.design.table_files import shipped_tables
-from batchone.pipeline.case import read_case_order, run_case
+from batchone.pipeline.case import run_case
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.order import Order, PlanInput, PlanLine, PlanPlane
 from batchone.pipeline.store import CaseFolder

@@ -321,7 +321,8 @@ def tibia_anatomy(mesh: Mesh, side: Side) -> Anatomy:
 
 def vertebrae() -> Anatomy:
     """T8 to T11 of the real thorax, segmented; T8 was looked at for nothing that was chosen here."""
-    from batchone.pipeline.case import read_case_order, run_case
+    from batchone.pipeline.case import run_case
+    from batchone.pipeline.case_order import read_case_order
     from batchone.pipeline.store import CaseFolder
 
     with tempfile.TemporaryDirectory() as folder:

@@ -72,7 +72,7 @@ def _whole_case(name: str, study: Path, order: Path, site: Path) -> None:
 def _steps(name: str, study: Path, order: Path, folder: Path) -> None:
     """One table per step: ours, and each peer as a ratio to ours (above 1: the peer is slower)."""
     from batchone.design.families import load_families
-    from batchone.pipeline.case import read_case_order
+    from batchone.pipeline.case_order import read_case_order
     from batchone.pipeline.intake.make import intake
 
     parsed = read_case_order(order)

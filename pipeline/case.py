@@ -17,6 +17,7 @@ from batchone.design.theatre import theatre
 from batchone.pipeline import codec
 from batchone.pipeline.approval import shown
 from batchone.pipeline.case_approval import approve, standing_approval
+from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.case_waivers import waive, waivers_of
 from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit
@@ -25,8 +26,8 @@ from batchone.pipeline.events import append_event
 from batchone.pipeline.findings import LEVEL_CONFIRMED
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import DEMONSTRATOR, release_key, write_allowed_signers
-from batchone.pipeline.markups.order_file import read_order_file
 from batchone.pipeline.order import Order, order_text
+from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
 from batchone.pipeline.store import CaseFolder, write_atomic
@@ -47,11 +48,6 @@ class Result:
     findings: tuple[Finding, ...]
     peak_mb: float
     kept: tuple[str, ...] = ()
-
-
-def read_case_order(path: Path) -> Order:
-    """Read an order, with the markups that its plan names, against the families that are installed."""
-    return read_order_file(path, {name: family.parameters for name, family in load_families().items()})
 
 
 def case_folder(site: Path, case: str) -> Path:
@@ -181,6 +177,7 @@ class CaseRun:
         if stage.gives == "Anatomy" and self.unnamed and not inputs["Anatomy"].bones:
             return "awaiting-level"
         if stage.gives == "CheckedDevice":
+            keep_revision(case, inputs.digests["Order"])
             waivers = waivers_of(case, inputs.digests["CheckedDevice"], self._site / "keys")
             _require_release(inputs["CheckedDevice"], waivers, self._id)
             self._waivers = waivers
@@ -219,12 +216,6 @@ def _same_order(case: CaseFolder, order: Order) -> None:
         record_event(case, "batchone", "order received")
 
 
-def replace_order(case: CaseFolder, order: Order, who: str) -> None:
-    """Put a changed order in place and say so in the events."""
-    write_atomic(case.path / "order.toml", order_text(order).encode())
-    record_event(case, who, "order changed", digest=codec.tree_digest(json.loads(order.model_dump_json())))
-
-
 def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> Inputs:
     family = load_families()[order.device]
     process, machine = load_process(order.process, site), load_machine(order.machine, site)
@@ -238,7 +229,7 @@ def _inputs(case: CaseFolder, order: Order, study: Path | None, site: Path) -> I
     key = release_key(site / "keys")
     write_allowed_signers(site / "keys")
     inputs = Inputs()
-    inputs.give("Order", order, codec.tree_digest(json.loads(order.model_dump_json())))
+    inputs.give("Order", order, order_digest(order))
     settings = read_site_settings(site)
     write_atomic(case.path / "site.json", (settings.model_dump_json(indent=1) + "\n").encode())
     write_atomic(case.path / "tables.json", (tables.model_dump_json(indent=1) + "\n").encode())

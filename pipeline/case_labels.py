@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchone.pipeline import codec
-from batchone.pipeline.case import case_folder, record_event, replace_order
+from batchone.pipeline.case import case_folder, record_event
+from batchone.pipeline.case_order import replace_order
 from batchone.pipeline.disk import reported
 from batchone.pipeline.editing.export import labels_file
 from batchone.pipeline.editing.take import NEVER, edit_digest, put_edit, read_edit, remove_edit

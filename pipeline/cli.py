@@ -82,7 +82,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Take an order and a study to a job folder, or to the person who must approve it."""
-    from batchone.pipeline.case import read_case_order
+    from batchone.pipeline.case_order import read_case_order
 
     _run(read_case_order(order), study, site=out, approve_as=approve_as, as_json=as_json)
 
@@ -93,7 +93,8 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Site folder.")] = Path("demo"),
 ) -> None:
     """Make a sample study and run it to a job folder."""
-    from batchone.pipeline.case import case_folder, read_case_order
+    from batchone.pipeline.case import case_folder
+    from batchone.pipeline.case_order import read_case_order
     from batchone.pipeline.job.signature import DEMONSTRATOR
     from batchone.pipeline.store import begin_anew
     from batchone.samples.dicom import write_demo
@@ -216,7 +217,8 @@ def design(
     as_json: JsonOption = False,
 ) -> None:
     """Design and check again, with changed parameters or a changed plan; what does not depend on them is kept."""
-    from batchone.pipeline.case import read_case_order, replace_order, run_case
+    from batchone.pipeline.case import run_case
+    from batchone.pipeline.case_order import read_case_order, replace_order
     from batchone.pipeline.markups.order_file import changed_plan
     from batchone.pipeline.order import changed_order
     from batchone.pipeline.store import CaseFolder
@@ -404,7 +406,8 @@ def _print_findings(findings: Any) -> None:
 
 
 def _find_case(case: str, site: Path | None) -> tuple[Path, Order]:
-    from batchone.pipeline.case import case_folder, read_case_order
+    from batchone.pipeline.case import case_folder
+    from batchone.pipeline.case_order import read_case_order
 
     folder = Path(case) if (Path(case) / "order.toml").exists() else case_folder(_site(site), case)
     return folder, read_case_order(folder / "order.toml")

@@ -127,7 +127,7 @@ def make_case(site: Path, case: str, *, hospital: str = "H-1", released: bool = 
     publish("check", checked, {}, digest)
     if released:
         publish("review", None, {"CheckedDevice": digest}, "")
-        publish("job", JobFolder(JOB, f"job/{JOB}", "0" * 64), {"CheckedDevice": digest}, "")
+        publish("job", JobFolder(JOB, f"job/{JOB}", "0" * 64), {"CheckedDevice": digest, "Approval": ""}, "")
         job = folder.path / "job" / JOB
         files = {
             "job.json": b"{}\n",

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.backup import back_up, restore
-from batchone.pipeline.case import read_case_order, run_case
+from batchone.pipeline.case import run_case
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.events import EVENTS, append_event, read_chain

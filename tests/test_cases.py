@@ -65,7 +65,8 @@ def case(
         findings = {
             "$tuple": [{"$type": "Finding", "check": "walls", "verdict": "fail" if fails and stage == "check" else "pass"}]
         }
-        record = {"stage": stage, "seconds": 2.5, "value_digest": "d", "taken": {"CheckedDevice": "d"}, "findings": findings}
+        record = {"stage": stage, "seconds": 2.5, "value_digest": "d", "taken": {"CheckedDevice": "d", "Approval": "d"}}
+        record["findings"] = findings
         (place / "stage.json").write_text(json.dumps(record))
         if stage == "slice":
             estimate = {"seconds": estimate_s, "seconds_low": 0.8 * estimate_s, "seconds_high": 1.2 * estimate_s}

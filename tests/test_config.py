@@ -12,7 +12,8 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
-from batchone.pipeline.case import read_case_order, run_case
+from batchone.pipeline.case import run_case
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.cli import app
 from batchone.pipeline.config import ScanSettings, SiteSettings, protocol_at, read_site_settings
 from batchone.pipeline.errors import InputError, MachineError, SeriesError

@@ -10,7 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from batchone.pipeline.case import read_case_order, replace_order, run_case
+from batchone.pipeline.case import run_case
+from batchone.pipeline.case_order import read_case_order, replace_order
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import BatchoneError, CheckFailed
 from batchone.pipeline.order import PlanInput, PlanLine, PlanNoGo

@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from batchone.design.families import load_families
 from batchone.design.make import plan
-from batchone.pipeline.case import read_case_order, run_case
+from batchone.pipeline.case import run_case
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.errors import InputError, OrderError
 from batchone.pipeline.order import parse_order
 from batchone.pipeline.store import CaseFolder

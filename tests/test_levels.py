@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from batchone.design.families import load_families
-from batchone.pipeline.case import case_folder, read_case_order, run_case
+from batchone.pipeline.case import case_folder, run_case
 from batchone.pipeline.case_labels import confirm_levels
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import OrderError
 from batchone.pipeline.job.levels import levels_picture

@@ -16,7 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from batchone.pipeline.case import read_case_order
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.parameter_table import faults, parameters_of_family
 from batchone.pipeline.errors import InputError, OrderError

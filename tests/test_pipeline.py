@@ -20,7 +20,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from batchone.pipeline.case import read_case_order
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.markups.order_file import changed_plan
 from batchone.pipeline.order import PlanInput
 from batchone.pipeline.stages import ARGUMENTS, CASE_INPUTS, STAGES

@@ -151,6 +151,10 @@ def test_status_follows_a_case_from_the_inbox_to_its_job_folder(tmp_path: Path, 
     tree, _ = _call(status, folder)
     assert tree is not None
     assert (tree["status"], tree["job"]) == ("done", str(folder / "job" / "0123456789abcdef"))
+    _publish(case, "review", 1.0, digest="another approval")
+    assert case_status(CASE, site).status == "in-progress"  # of the same device: the old job folder tells of the old approval
+    _publish(case, "review", 1.0)
+    assert case_status(CASE, site).status == "done"
     _publish(case, "check", 2.5, verdict="pass", digest="a new device")
     assert case_status(CASE, site).status == "awaiting-approval"  # the old job folder is of another device
 
@@ -162,7 +166,8 @@ def _publish(
         if value is not None:
             codec.save(value, folder)
         findings = {"$tuple": [{"$type": "Finding", "verdict": verdict}]}
-        return {"taken": {"CheckedDevice": taken}, "seconds": seconds, "value_digest": digest, "findings": findings}
+        given = {"CheckedDevice": taken, "Approval": "d"}
+        return {"taken": given, "seconds": seconds, "value_digest": digest, "findings": findings}
 
     case.publish(stage, write)
 
@@ -192,7 +197,8 @@ def test_status_tells_of_refused_parcels_and_of_studies_that_wait_for_an_order(t
 
 def test_a_submitted_case_is_known_to_run(tmp_path: Path, study: Path, order: Path) -> None:
     """The case folder that intake made is continued, not refused, by the runner of stages."""
-    from batchone.pipeline.case import read_case_order, run_case
+    from batchone.pipeline.case import run_case
+    from batchone.pipeline.case_order import read_case_order
 
     _call(submit, order, study, "--to", tmp_path / "site", "--keep", tmp_path / "keep")
     folder = tmp_path / "site" / "cases" / CASE

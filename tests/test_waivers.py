@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from batchone.design.families import load_families
 from batchone.pipeline.approval import finding_words, shown
-from batchone.pipeline.case import read_case_order, run_case, waive_check
+from batchone.pipeline.case import run_case, waive_check
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import BatchoneError, CheckFailed, MachineError, OrderError
 from batchone.pipeline.findings import Finding, judge

@@ -30,7 +30,8 @@ def site(tmp_path: Path) -> Path:
     (case.path / "order.toml").write_text(ORDER)
     for stage in ("intake", "segment", "plan", "design", "check", "review", "slice", "job"):
         (case.path / stage).mkdir()
-        record = {"seconds": 1.0, "value_digest": "d", "taken": {"CheckedDevice": "d"}, "findings": {"$tuple": []}}
+        record = {"seconds": 1.0, "value_digest": "d", "taken": {"CheckedDevice": "d", "Approval": "d"}}
+        record["findings"] = {"$tuple": []}
         (case.path / stage / "stage.json").write_text(json.dumps(record))
     value = {"folder": f"job/{JOB}", "sums_digest": SUMS}
     (case.path / "job" / "value.json").write_text(json.dumps(value))

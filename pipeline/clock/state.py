@@ -113,8 +113,9 @@ def _job(files: CaseFiles) -> Path | None:
     if PACKAGE not in records or "check" not in records or not _approved(records):
         return None
     taken = records[PACKAGE].get("taken", {})
+    there = {"CheckedDevice": records["check"].get("value_digest"), "Approval": records[REVIEW].get("value_digest")}
     value = read_tree(files.folder / "job" / "value.json")
-    if value is None or taken.get("CheckedDevice") != records["check"].get("value_digest"):
+    if value is None or any(taken.get(name) != digest for name, digest in there.items()):
         return None
     return files.folder / str(value["folder"])
 

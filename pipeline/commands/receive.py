@@ -156,7 +156,7 @@ def _gateway(site: Path, keep: Path | None, order: OrderFile | None, *, study: s
 def _order(path: Path | None) -> OrderFile | None:
     if path is None:
         return None
-    from batchone.pipeline.case import read_case_order
+    from batchone.pipeline.case_order import read_case_order
     from batchone.pipeline.hospital.receive import OrderFile
 
     return OrderFile(path, read_case_order(path).case)

@@ -40,7 +40,8 @@ def _listen(requests: SimpleQueue[str]) -> None:
 
 
 def _serve(site: Path, case_id: str, requests: SimpleQueue[str], answers: Any) -> None:
-    from batchone.pipeline.case import case_folder, opened_case, read_case_order
+    from batchone.pipeline.case import case_folder, opened_case
+    from batchone.pipeline.case_order import read_case_order
     from batchone.pipeline.stages import STAGES
 
     folder = case_folder(site, case_id)

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from dbos import DBOS
 
-from batchone.pipeline.case import case_folder, read_case_order, record_event
+from batchone.pipeline.case import case_folder, record_event
+from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.engine.children import ChildDied, StageChild
 from batchone.pipeline.engine.reminders import next_reminder
 from batchone.pipeline.errors import BatchoneError, MachineError
