@@ -21,6 +21,7 @@ _SLACK_MM: Final = 2.0 * SHORT_UNIT_MM  # numerical: ends and outlines are round
 _SOURCE: Final = "project default"
 
 Spans = list[tuple[float, float]]
+Rows = tuple[FloatArray, FloatArray, FloatArray]
 
 
 def material_of(loops: Sequence[FloatArray]) -> shapely.MultiPolygon:
@@ -88,28 +89,33 @@ def _covered(cli: CliFile, index: int, layer: int, skin: Skin | None, step: int)
     return shapely.intersection_all(np.array(solids, dtype=object)) if len(solids) > 1 else solids[0]
 
 
-def _rows(room: shapely.Geometry, layer: int, scan: ScanStrategy, spacing_mm: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Lines (n, 2, 2) through some room, and the directions along and across them."""
+def _rows(room: shapely.Geometry, layer: int, scan: ScanStrategy, spacing_mm: float) -> Rows:
+    """Heights (n,) of lines through some room, ascending, and the directions along and across them."""
     angle = np.radians((scan.first_deg + scan.turn_deg * layer) % 180.0)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    corners = shapely.get_coordinates(room)
-    u, v = corners @ along, corners @ across
+    v = shapely.get_coordinates(room) @ across
     heights = (np.arange(np.floor(v.min() / spacing_mm), np.ceil(v.max() / spacing_mm)) + 0.5) * spacing_mm
-    ends = np.array([u.min() - 1.0, u.max() + 1.0])
-    return ends[None, :, None] * along + heights[:, None, None] * across, along, across
+    return heights, along, across
 
 
-def _spans(rows: tuple[FloatArray, FloatArray, FloatArray], solid: shapely.Geometry) -> list[Spans]:
-    """From where to where each line lies in a solid, rising."""
-    lines, along, _ = rows
-    shapely.prepare(solid)
-    parts, row = shapely.get_parts(shapely.intersection(shapely.linestrings(lines), solid), return_index=True)
-    spans: list[Spans] = [[] for _ in range(len(lines))]
-    for part, k in zip(parts, row.tolist(), strict=True):
-        if (length := shapely.length(part)) > 0.0:
-            low = float((shapely.get_coordinates(part) @ along).min())
-            spans[k].append((low, low + float(length)))
-    return [sorted(one) for one in spans]
+def _spans(rows: Rows, solid: shapely.Geometry) -> list[Spans]:
+    """From where to where each line lies in a solid, rising: between one crossing of its outlines and the next."""
+    heights, along, across = rows
+    corners, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(solid)), return_index=True)
+    u, v = corners @ along, corners @ across
+    start = np.flatnonzero(ring[1:] == ring[:-1])
+    low = np.searchsorted(heights, np.minimum(v[start], v[start + 1]))  # a corner on a line is below it for both its edges
+    count = np.searchsorted(heights, np.maximum(v[start], v[start + 1])) - low
+    edge = np.repeat(start, count)
+    row = np.arange(len(edge)) + np.repeat(low - (np.cumsum(count) - count), count)
+    share = (heights[row] - v[edge]) / (v[edge + 1] - v[edge])
+    at = u[edge] + share * (u[edge + 1] - u[edge])
+    order = np.lexsort((at, row))
+    spans: list[Spans] = [[] for _ in range(len(heights))]
+    for k, begin, end in zip(row[order][::2].tolist(), at[order][::2].tolist(), at[order][1::2].tolist(), strict=True):
+        if end > begin:
+            spans[k].append((begin, end))
+    return spans
 
 
 def _less(of: list[Spans], taken: list[Spans]) -> list[Spans]:
