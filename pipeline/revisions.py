@@ -30,6 +30,10 @@ class Revision:
     order: str
     folder: Path
 
+    def record(self) -> dict[str, Any]:
+        """What was kept with it; ``findings`` as in the record of a stage."""
+        return _json(self.folder / _RECORD)
+
 
 def keep_revision(case: CaseFolder, order: str) -> Revision:
     """Keep the CheckedDevice that the case holds, unless it is the one kept last; the caller holds the case's lock.

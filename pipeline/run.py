@@ -101,7 +101,7 @@ def run_stage(stage: Stage, case: CaseFolder, inputs: Inputs) -> Outcome:
     record = case.record(folder)
     if record is not None and _valid(stage, record, inputs) and case.intact(folder, record):
         inputs.give_lazily(stage.gives, lambda: case.load(folder), record["value_digest"])
-        return Outcome(stage.name, True, record["seconds"], record["peak_mb"], _findings(record))
+        return Outcome(stage.name, True, record["seconds"], record["peak_mb"], recorded_findings(record))
     with in_stage(case.path.name, stage.name), threadpool_limits(limits=1):
         return _run(stage, folder, case, inputs)
 
@@ -198,7 +198,8 @@ def _own_findings(value: Any) -> tuple[Finding, ...]:
     return tuple(getattr(value, "findings", ()))
 
 
-def _findings(record: dict[str, Any]) -> tuple[Finding, ...]:
+def recorded_findings(record: dict[str, Any]) -> tuple[Finding, ...]:
+    """The findings that a stage's record holds."""
     fields = ({k: v for k, v in item.items() if k != "$type"} for item in record["findings"]["$tuple"])
     return tuple(Finding(**{**f, "where_mm": _point(f["where_mm"])}) for f in fields)
 

@@ -57,7 +57,10 @@ def serve(
     password = services.accounts.first_admin(again=reset_admin)
     if password is not None:
         typer.echo(f"Sign in at {behind_proxy or own} as admin with the one-time password {password} and change it:", err=True)
-        typer.echo(f"  {behind_proxy or own}/docs shows how (POST /api/v1/sign-in, then POST /api/v1/me/password)", err=True)
+        typer.echo(
+            f"  {behind_proxy or own}/ in a browser; programs: /docs (POST /api/v1/sign-in, then POST /api/v1/me/password)",
+            err=True,
+        )
     _log_json()
     config = uvicorn.Config(
         make_app(

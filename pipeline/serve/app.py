@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from batchone.pipeline.errors import BatchoneError, InputError
@@ -18,6 +18,7 @@ from batchone.pipeline.intake.inbox import Inbox
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.edge import Edge
 from batchone.pipeline.serve.embedded import keep_worker
+from batchone.pipeline.serve.pages import account_page, board_page, case_page, shell, sign_in_page
 from batchone.pipeline.serve.refusal import Refusal, Refused
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
 from batchone.pipeline.serve.services import Services
@@ -54,7 +55,7 @@ def make_app(services: Services, *, https: bool = False, worker: bool = False) -
     )
     app.state.services = services
     app.state.worker = worker
-    for module in (case_routes, uploads, sign_in, people, operations):
+    for module in (case_routes, uploads, sign_in, people, operations, shell, sign_in_page, account_page, board_page, case_page):
         app.include_router(module.router)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)
@@ -105,19 +106,21 @@ async def _take_in(services: Services) -> None:
             await asyncio.wait_for(services.parcel_came.wait(), _RETRY_S if failed else None)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, Refusal):
-        return JSONResponse(error.tree(), error.status, error.headers)
-    assert isinstance(error, HTTPException)
-    told = Refusal(error.status_code, str(error.detail), hint="GET /docs shows what there is")
-    return JSONResponse(told.tree(), error.status_code, error.headers)
+async def _refused(request: Request, error: Exception) -> Response:
+    told = error
+    if not isinstance(told, Refusal):
+        assert isinstance(error, HTTPException)
+        told = Refusal(error.status_code, str(error.detail), hint="GET /docs shows what there is", headers=error.headers)
+    if shell.wants_page(request):
+        return shell.refused_page(request, told)
+    return JSONResponse(told.tree(), told.status, told.headers)
 
 
-async def _not_valid(request: Request, error: Exception) -> JSONResponse:
+async def _not_valid(request: Request, error: Exception) -> Response:
     """What is wrong, without the value: it may be a password."""
     assert isinstance(error, RequestValidationError)
     faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-    return JSONResponse(Refusal(422, faults, hint="GET /docs shows what is asked for").tree(), 422)
+    return await _refused(request, Refusal(422, faults, hint="GET /docs shows what is asked for"))
 
 
 async def _broken(request: Request, error: Exception) -> JSONResponse:

@@ -58,7 +58,9 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._headers]
+                given = list(message.get("headers", ()))
+                named = {name.lower() for name, _ in given}  # a page has a policy of its own
+                message["headers"] = given + [(name, text) for name, text in self._headers if name not in named]
             await send(message)
 
         upload = scope["method"] == "PATCH" and _UPLOAD in scope["path"]

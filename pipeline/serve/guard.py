@@ -21,6 +21,7 @@ from batchone.pipeline.serve.services import Services, services_of
 COOKIE = "__Host-batchone"
 CSRF_HEADER = "X-CSRF-Token"
 _BEFORE_THE_CHANGE = {("GET", f"{API}/me"), ("POST", f"{API}/me/password"), ("POST", f"{API}/sign-out")}
+_BEFORE_THE_CHANGE |= {("GET", "/password"), ("POST", "/password"), ("POST", "/sign-out")}
 _READING = ("GET", "HEAD")
 
 

@@ -15,6 +15,8 @@ API = "/api/v1"
 _READERS = frozenset({"hospital", "engineer", "approver", "cell"})
 _HOSPITAL = frozenset({"hospital"})
 _ADMIN = frozenset({"admin"})
+_LOOKERS = _READERS - {"cell"}
+_WORKERS = frozenset({"engineer", "approver"})
 
 RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
     {
@@ -45,5 +47,21 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", f"{API}/cases/{{case}}/review"): frozenset({"approver"}),
         ("POST", f"{API}/cases/{{case}}/remake"): frozenset({"engineer", "approver"}),
         ("POST", f"{API}/cases/{{case}}/workshop"): frozenset({"cell"}),
+        ("GET", "/"): SIGNED_IN,  # the pages, from here on
+        ("GET", "/board"): SIGNED_IN,
+        ("GET", "/static/{name}"): ANYONE,
+        ("GET", "/sign-in"): ANYONE,
+        ("POST", "/sign-in"): ANYONE,
+        ("POST", "/sign-out"): SIGNED_IN,
+        ("GET", "/password"): SIGNED_IN,
+        ("POST", "/password"): SIGNED_IN,
+        ("GET", "/accounts"): _ADMIN,
+        ("POST", "/accounts"): _ADMIN,
+        ("GET", "/review/{case}"): _LOOKERS,  # a hospital its own, without findings and forms
+        ("GET", "/review/{case}/state"): _LOOKERS,
+        ("POST", "/review/{case}/design"): _WORKERS,
+        ("POST", "/review/{case}/waive"): _WORKERS,
+        ("POST", "/review/{case}/answer"): frozenset({"approver"}),
+        ("GET", "/review/{case}/compare"): _WORKERS,
     }
 )

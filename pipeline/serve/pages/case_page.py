@@ -1,0 +1,219 @@
+"""One case: where it is, every finding, what may be changed, and the reviewer's signature."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from batchone.design.families import load_families
+from batchone.pipeline.approval import shown as with_waivers
+from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, replace_order
+from batchone.pipeline.case_waivers import waivers_of
+from batchone.pipeline.clock.outlook import outlook
+from batchone.pipeline.commands.cases import site_cases
+from batchone.pipeline.commands.parameter_table import Parameter, parameters_of_family
+from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
+from batchone.pipeline.findings import Finding, worst_first
+from batchone.pipeline.job.signature import KEYS
+from batchone.pipeline.order import Order, changed_order
+from batchone.pipeline.revisions import Revision, made_for, revisions
+from batchone.pipeline.run import recorded_findings
+from batchone.pipeline.serve.cases import View
+from batchone.pipeline.serve.child import in_child
+from batchone.pipeline.serve.credentials import Actor
+from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who
+from batchone.pipeline.serve.pages.shell import onward, shown
+from batchone.pipeline.serve.refusal import Refusal
+from batchone.pipeline.serve.routes import case_routes
+from batchone.pipeline.serve.routes.case_routes import CaseId
+from batchone.pipeline.serve.routes.sign_in import require_password
+from batchone.pipeline.serve.services import Services
+from batchone.pipeline.store import CaseFolder
+
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
+_LOCKED = ("done", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A parameter in the form: as typed, and whether that differs from the default."""
+
+    about: Parameter
+    text: str
+    changed: bool
+
+
+@router.get("/review/{case}")
+def case_page(case: CaseId, who: Who, parts: Parts) -> Response:
+    """The whole page; a hospital sees where its case is, and no more."""
+    view = parts.cases.shown(case, who)
+    folder = parts.cases.folder(case)
+    kept = revisions(folder) if _works(who) else ()
+    return shown("case.html", who, **_state(case, view, parts), **_device(folder, parts), fields=_fields(folder), kept=kept)
+
+
+@router.get("/review/{case}/state")
+def state(case: CaseId, who: Who, parts: Parts) -> Response:
+    """Where the case is, asked for again every few seconds."""
+    return shown("state.html", who, **_state(case, parts.cases.shown(case, who), parts))
+
+
+@router.post("/review/{case}/design")
+async def change(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
+    """Put changed parameters into the order; whoever runs the case makes the new device of it."""
+    view = parts.cases.shown(case, who)
+    if view.status in _LOCKED:
+        raise Refusal(409, f"the case is {view.status}: its device is locked", hint="a new order makes a new case")
+    given = {name: str(text) for name, text in (await request.form()).items()}
+    try:
+        await run_in_threadpool(_change, parts.cases.folder(case), given, who.name)
+    except InputError as error:
+        raise Refusal(422, str(error), hint=error.hint) from error
+    except BatchoneError as error:
+        raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
+    return onward(request, f"/review/{case}")
+
+
+@router.post("/review/{case}/waive")
+async def waive(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
+    """Let what failed in one check stand, with a reason and the password again."""
+    parts.cases.shown(case, who)
+    given = {name: str(text) for name, text in (await request.form()).items()}
+    words = {name: given.get(name, "").strip() for name in ("check", "reason")}
+    if not all(words.values()):
+        raise Refusal(422, "the reason is empty", hint="say why the finding may stand; it is in the report")
+    password = given.get("password", "")
+    await run_in_threadpool(require_password, request, parts, who.name, password, status=403)
+    try:
+        await in_child("waive", parts.site, case=case, who=who.name, passphrase=password, **words)
+    except (InputError, CheckFailed) as error:
+        raise Refusal(409, str(error), hint=error.hint) from error
+    except BatchoneError as error:
+        raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
+    return onward(request, f"/review/{case}")
+
+
+@router.post("/review/{case}/answer")
+async def answer(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
+    """Approve, return or reject the device that was seen, with the password again."""
+    given = {name: str(text) for name, text in (await request.form()).items()}
+    if given.get("answer") == "approve" and given.pop("seen", "") != "yes":
+        raise Refusal(422, "the box before the signature is not ticked", hint="look at device and findings, then tick it")
+    given.pop("seen", None)
+    try:
+        asked = case_routes.Answer(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", hint="correct it and sign again") from error
+    await case_routes.review(case, asked, request, who, parts)
+    return onward(request, f"/review/{case}")
+
+
+@router.get("/review/{case}/compare")
+def compare(case: CaseId, who: Who, parts: Parts, a: int, b: int) -> Response:
+    """Two devices that the case has had, side by side: what was asked for and what was measured."""
+    parts.cases.shown(case, who)
+    kept = {one.number: one for one in revisions(parts.cases.folder(case))}
+    if a not in kept or b not in kept:
+        raise Refusal(404, f"there are revisions 1 to {len(kept)}, asked for {a} and {b}", hint="choose two of them")
+    return shown("compare.html", who, case=case, a=kept[a], b=kept[b], **_differences(kept[a], kept[b]))
+
+
+def _works(who: Actor) -> bool:
+    return bool(who.roles & {"engineer", "approver"})
+
+
+def _state(case: str, view: View, parts: Services) -> dict[str, Any]:
+    folder, now = parts.cases.folder(case), dt.datetime.now(dt.UTC)
+    order = _order(folder)
+    stands_for = made_for(folder)
+    busy = order is not None and stands_for not in (None, order_digest(order)) and view.status != "failed"
+    told = outlook(site_cases(parts.site, now), case, now)
+    events = parts.cases.events(case)
+    key = "" if order is None else order_digest(order)
+    return {"case": case, "view": view, "busy": busy, "told": told, "events": events[::-1], "order": order, "order_key": key}
+
+
+def _device(folder: Path, parts: Services) -> dict[str, Any]:
+    """The findings of the checked device, the worst first, as people see them."""
+    case = CaseFolder(folder)
+    record = case.record("check")
+    if record is None:
+        return {"findings": (), "failed": 0, "warned": 0}
+    found = with_waivers(recorded_findings(record), waivers_of(case, record["value_digest"], parts.site / KEYS))
+    failed, warned = (sum(one.verdict == verdict for one in found) for verdict in ("fail", "warn"))
+    return {"findings": worst_first(found), "failed": failed, "warned": warned}
+
+
+def _fields(folder: Path) -> tuple[Field, ...]:
+    order = _order(folder)
+    return () if order is None else tuple(_field(one, order) for one in _table(order))
+
+
+def _table(order: Order) -> tuple[Parameter, ...]:
+    return parameters_of_family(load_families()[order.device].parameters)
+
+
+def _field(about: Parameter, order: Order) -> Field:
+    value = getattr(order.parameters, about.name)
+    return Field(about, _typed(value), _typed(value) != _typed(about.default))
+
+
+def _typed(value: Any) -> str:
+    """A value as a form holds it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _order(folder: Path) -> Order | None:
+    return read_case_order(folder / ORDER) if (folder / ORDER).is_file() else None
+
+
+def _change(folder: Path, given: Mapping[str, str], who: str) -> None:
+    case = CaseFolder(folder)
+    with case.locked():
+        order = read_case_order(folder / ORDER)
+        if order_digest(order) != given.get("order"):
+            raise Refusal(409, "the order was changed meanwhile", hint="load the page again; what you typed stays in the form")
+        names = {one.name for one in _table(order)}
+        typed = {name: text.strip() for name, text in given.items() if name in names}
+        settings = [f"{name}={text}" for name, text in typed.items() if text != _typed(getattr(order.parameters, name))]
+        if not settings:
+            raise Refusal(422, "no parameter differs from that of the order", hint="change one")
+        replace_order(case, changed_order(order, settings), who)
+
+
+def _differences(a: Revision, b: Revision) -> dict[str, Any]:
+    first, second = (_parameters(one.folder) for one in (a, b))
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    measured = [_measured(one) for one in (a, b)]
+    rows = [
+        (measured[0].get(key), measured[1].get(key))
+        for key in {**measured[0], **measured[1]}
+        if _worth(measured[0].get(key)) != _worth(measured[1].get(key))
+    ]
+    return {"parameters": [(name, first.get(name, "–"), second.get(name, "–")) for name in names], "rows": rows}
+
+
+def _parameters(folder: Path) -> dict[str, str]:
+    tree = tomllib.loads((folder / ORDER).read_text(encoding="utf-8"))
+    table = parameters_of_family(load_families()[tree["device"]].parameters)
+    return {one.name: _typed(tree.get("parameters", {}).get(one.name, one.default)) for one in table}
+
+
+def _measured(one: Revision) -> dict[tuple[str, str], Finding]:
+    found = recorded_findings(one.record())
+    return {(finding.check, finding.what): finding for finding in found}
+
+
+def _worth(finding: Finding | None) -> tuple[float, str] | None:
+    return None if finding is None else (round(finding.value, 6), finding.verdict)

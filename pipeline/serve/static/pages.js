@@ -1,0 +1,41 @@
+// What the pages need of a script: forms carry the session's token, what was typed is kept, a new device is told of.
+"use strict";
+
+const token = document.querySelector('meta[name="csrf"]')?.getAttribute("content") ?? "";
+
+document.addEventListener("htmx:config:request", (event) => {
+  /** @type {CustomEvent} */ (event).detail.ctx.request.headers["X-CSRF-Token"] = token;
+});
+
+document.addEventListener("htmx:before:request", (event) => {
+  const { ctx } = /** @type {CustomEvent} */ (event).detail;
+  if (ctx.request.method !== "GET") document.getElementById("notice")?.replaceChildren();
+});
+
+/** @param {HTMLFormElement} form */
+const place = (form) => `${location.pathname} ${form.dataset.draft}`;
+
+/** @param {HTMLFormElement} form @returns {(HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement)[]} */
+const typed = (form) => /** @type {any[]} */ ([...form.elements]).filter(
+  (field) => field.name && !["hidden", "password", "radio", "checkbox"].includes(field.type) && "value" in field && field.tagName !== "BUTTON",
+);
+
+for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (document.querySelectorAll("form[data-draft]"))) {
+  const draft = JSON.parse(sessionStorage.getItem(place(form)) ?? "{}");
+  for (const field of typed(form)) if (field.name in draft) field.value = draft[field.name];
+  form.addEventListener("input", () => {
+    sessionStorage.setItem(place(form), JSON.stringify(Object.fromEntries(typed(form).map((field) => [field.name, field.value]))));
+  });
+  form.addEventListener("htmx:before:response", (event) => {
+    if (/** @type {CustomEvent} */ (event).detail.ctx.response.status < 400) sessionStorage.removeItem(place(form));
+  });
+}
+
+document.getElementById("state")?.addEventListener("htmx:after:swap", () => {
+  const state = document.getElementById("state");
+  const now = /** @type {HTMLElement | null} */ (state?.querySelector("[data-device]"))?.dataset;
+  const newer = document.getElementById("newer");
+  if (!state || !now || !newer || now.busy === "yes" || now.device === state.dataset.shown) return;
+  if ([...document.querySelectorAll("form[data-draft]")].some((form) => sessionStorage.getItem(place(/** @type {any} */ (form))))) newer.hidden = false;
+  else location.reload();
+});

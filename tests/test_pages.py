@@ -1,0 +1,254 @@
+"""The pages in a real browser: sign in, look at a case, change a number, see the new device, compare, sign; what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from batchone.pipeline.case import run_case
+from batchone.pipeline.case_order import read_case_order
+from batchone.pipeline.serve.guard import COOKIE
+from batchone.samples.small_case import write_small_case
+
+
+def _sibling(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+site_server = _sibling("site_server")
+CASE = "small-0001"
+SCRIPT = "<img src=x onerror=alert(1)>"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A site with one real case that waits for its review, its prescription written by somebody hostile."""
+    folder = tmp_path_factory.mktemp("pages")
+    order, study = write_small_case(folder, case=CASE)
+    order.write_text(order.read_text().replace("a short bone, as large as life", SCRIPT))
+    assert run_case(read_case_order(order), study, site=folder / "site").status == "awaiting-approval"
+    with site_server.serving(folder / "site") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def worker(server: Any) -> Iterator[None]:
+    """A worker beside it, as the server has one on one PC."""
+    command = [sys.executable, "-m", "batchone.pipeline", "worker", "--site", str(server.site)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        yield
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None and not os.environ.get("CI"):
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Any) -> Iterator[Page]:
+    """An empty browser; anything that a script, the policy or another address has to complain of fails the test."""
+    context = browser.new_context(base_url=server.url)
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+    page.on("request", lambda asked: None if asked.url.startswith(server.url) else wrong.append(asked.url))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def sign_in(page: Page, server: Any, role: str, hospital: str = "") -> None:
+    page.goto("/")
+    page.get_by_label("Name").fill(server.person(role, hospital))
+    page.get_by_label("Password").fill(site_server.PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Cases")).to_be_visible()
+
+
+def picture(page: Page, folder: Path, name: str) -> None:
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
+    server: Any, worker: None, page: Page, tmp_path: Path
+) -> None:
+    sign_in(page, server, "approver")
+    picture(page, tmp_path, "board")
+    page.get_by_role("link", name=CASE).click()
+    expect(page.get_by_text("awaiting-approval")).to_be_visible()
+    expect(page.get_by_text(SCRIPT)).to_be_visible()  # as text
+    page.locator("summary", has_text=" passed").click()
+    assert page.locator(".passed tbody tr").count() > 10
+    picture(page, tmp_path, "case")
+    page.get_by_label("cut_top_mm").fill("900")
+    page.get_by_role("button", name="Design again").click()
+    expect(page.locator("#notice")).to_contain_text("cut_top_mm")
+    assert page.get_by_label("cut_top_mm").input_value() == "900"
+    page.get_by_label("cut_top_mm").fill("20")
+    page.get_by_role("button", name="Design again").click()
+    expect(page.get_by_text("new device under way")).to_be_visible()
+    expect(page.locator("#kept + form")).to_be_visible(timeout=90_000)  # two revisions: there is something to compare
+    page.get_by_role("button", name="Compare").click()
+    row = page.get_by_role("row", name=re.compile("cut_top_mm"))
+    expect(row).to_contain_text("0")
+    expect(row).to_contain_text("20")
+    picture(page, tmp_path, "compare")
+    page.get_by_role("link", name=CASE).click()
+    sign = page.get_by_role("button", name="Sign as")
+    page.get_by_label("approve", exact=True).check()
+    page.locator("#sign ~ form").get_by_label("Password again").fill("a wrong password")
+    sign.click()
+    expect(page.locator("#notice")).to_contain_text("not ticked")
+    page.get_by_label("I have reviewed").check()
+    sign.click()
+    expect(page.locator("#notice")).to_contain_text("name or password is wrong")
+    page.locator("#sign ~ form").get_by_label("Password again").fill(site_server.PASSWORD)
+    sign.click()
+    expect(page.get_by_role("link", name=re.compile("Job folder"))).to_be_visible(timeout=120_000)
+    picture(page, tmp_path, "done")
+    page.reload()
+    expect(page.get_by_text("its device is locked")).to_be_visible()
+    assert any("approved" in event["what"] for event in server.services.cases.events(CASE))
+
+
+def test_what_was_typed_outlives_the_session(server: Any, page: Page) -> None:
+    site_server.make_case(server.site, "typed")
+    order = server.site / "cases" / CASE / "order.toml"
+    (server.site / "cases" / "typed" / "order.toml").write_text(order.read_text().replace(CASE, "typed"))
+    sign_in(page, server, "engineer")
+    page.goto("/review/typed")
+    page.get_by_label("wall_mm").fill("3.25")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Design again").click()
+    expect(page.locator("#notice")).to_contain_text("not signed in")
+    assert page.get_by_label("wall_mm").input_value() == "3.25"
+    page.goto("/review/typed")
+    page.get_by_label("Name").fill("engineer")
+    page.get_by_label("Password").fill(site_server.PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_label("wall_mm")).to_have_value("3.25")
+    with page.expect_response(lambda answer: answer.url.endswith("/design")):
+        page.get_by_role("button", name="Design again").click()
+    page.wait_for_function("sessionStorage.length === 0")  # what was sent is no draft any more
+    assert read_case_order(server.site / "cases" / "typed" / "order.toml").parameters.model_dump()["wall_mm"] == 3.25
+
+
+def test_of_two_engineers_the_second_is_told_that_the_order_is_another_now(server: Any, page: Page) -> None:
+    site_server.make_case(server.site, "both")
+    text = (server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, "both")
+    (server.site / "cases" / "both" / "order.toml").write_text(text)
+    sign_in(page, server, "engineer")
+    page.goto("/review/both")
+    (server.site / "cases" / "both" / "order.toml").write_text(text.replace("pa12-sls", "guide-resin"))
+    page.get_by_label("wall_mm").fill("3.25")
+    page.get_by_role("button", name="Design again").click()
+    expect(page.locator("#notice")).to_contain_text("changed meanwhile")
+    assert page.get_by_label("wall_mm").input_value() == "3.25"
+
+
+def test_a_hospital_sees_its_own_case_without_findings_and_forms(server: Any, page: Page) -> None:
+    site_server.make_case(server.site, "own", hospital="H-7")
+    sign_in(page, server, "hospital", "H-7")
+    assert page.locator("tbody th a").all_inner_texts() == ["own"]
+    page.get_by_role("link", name="own").click()
+    expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+    for heading in ("Findings", "Change", "Sign"):
+        assert page.get_by_role("heading", name=heading, exact=True).count() == 0
+    answer = page.goto(f"/review/{CASE}")
+    assert answer is not None
+    assert answer.status == 404
+    expect(page.get_by_text("there is no such case")).to_be_visible()
+
+
+def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_first(server: Any, page: Page) -> None:
+    sign_in(page, server, "admin")
+    page.get_by_role("link", name="Accounts").click()
+    page.get_by_label("Name").fill("new-engineer")
+    page.locator("select[name=role]").select_option("hospital")
+    page.get_by_role("button", name="Make it").click()
+    expect(page.locator("#notice")).to_contain_text("role hospital is given")
+    page.locator("select[name=role]").select_option("engineer")
+    page.get_by_role("button", name="Make it").click()
+    once = page.locator("code").inner_text()
+    expect(page.get_by_role("row", name=re.compile("new-engineer"))).to_contain_text("one-time password")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Name").fill("new-engineer")
+    page.get_by_label("Password").fill(once)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Another password")).to_be_visible()
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Another password")).to_be_visible()  # nothing before that
+    page.get_by_label("Present password").fill(once)
+    page.get_by_label("New password", exact=True).fill("another long password")
+    page.get_by_label("New password again").fill("another long password")
+    page.get_by_role("button", name="Change it").click()
+    page.get_by_label("Name").fill("new-engineer")
+    page.get_by_label("Password").fill("another long password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Cases")).to_be_visible()
+
+
+def test_forms_of_other_sites_frames_and_strange_ways_back_are_refused(server: Any) -> None:
+    given = {"name": server.person("engineer"), "password": site_server.PASSWORD}
+    with httpx.Client(base_url=server.url) as other:
+        foreign = other.post("/sign-in", data=given, headers={"Origin": "http://elsewhere.example"})
+        assert foreign.status_code == 403
+        assert "set-cookie" not in foreign.headers
+        assert other.post("/sign-in", data=given).status_code == 403  # no browser leaves the origin out
+        own = {"Origin": server.url}
+        for strange in ("//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", "/\nSet-Cookie: a=b"):
+            answer = other.post("/sign-in", data=given | {"next": strange}, headers=own)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        secret = answer.cookies[COOKIE]
+        again = other.post("/sign-in", data=given, headers=own | {"Cookie": f"{COOKIE}={secret}"})
+        assert again.cookies[COOKIE] != secret  # a session is never taken over from before
+        session = {"Cookie": f"{COOKIE}={secret}"}
+        for path in (f"/review/{CASE}/design", f"/review/{CASE}/waive", "/password", "/sign-out"):
+            assert other.post(path, headers=session | own).status_code == 403  # without the token of the session
+            assert other.post(path, headers=session | {"Origin": "http://elsewhere.example"}).status_code == 403
+        page = other.get("/", headers=session)
+        policy = page.headers.get_list("content-security-policy")
+        assert len(policy) == 1
+        assert "frame-ancestors 'none'" in policy[0]
+        assert "unsafe" not in policy[0]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert other.get("/", headers={"Accept": "text/html"}).headers["location"] == "/sign-in?next=/"
+        for name in ("README.md", "..%2fapp.py", "%2e%2e"):
+            assert other.get(f"/static/{name}").status_code == 404
