@@ -33,7 +33,7 @@ router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
 
 def _moment(when: dt.datetime | None) -> str:
-    return "–" if when is None else f"{when.astimezone(dt.UTC):%d %b %H:%M}"
+    return "–" if when is None else f"{when.astimezone(dt.UTC):%d %b %Y %H:%M}"
 
 
 def _figure(value: float) -> str:
