@@ -9,12 +9,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from batchone.pipeline.case import run_case
@@ -39,6 +42,8 @@ SCRIPT = "<img src=x onerror=alert(1)>"
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -146,6 +151,27 @@ def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
     page.reload()
     expect(page.get_by_text("its device is locked")).to_be_visible()
     assert any("approved" in event["what"] for event in server.services.cases.events(CASE))
+
+
+def test_scan_and_device_are_drawn_and_a_click_on_a_finding_arrives_there(server: Any, page: Page, tmp_path: Path) -> None:
+    sign_in(page, server, "engineer")
+    page.goto(f"/review/{CASE}")
+    page.wait_for_function("window.batchoneViewer !== undefined")
+    page.evaluate("window.batchoneViewer.ready")
+    picture(page, tmp_path, "viewer")
+    drawn = np.asarray(Image.open(BytesIO(page.locator("#viewer canvas").first.screenshot())).convert("L"), dtype=float)
+    rows, columns = drawn.shape
+    for tile in (drawn[: rows // 2, : columns // 2], drawn[rows // 2 :, : columns // 2], drawn[: rows // 2, columns // 2 :]):
+        assert tile.std() > 8.0  # a blank tile has only its letters
+    page.locator("summary", has_text=" passed").click()
+    place = page.locator(".place").first
+    point = [float(text) for text in (place.get_attribute("data-point") or "").split(",")]
+    place.click()
+    page.wait_for_function(
+        "point => Math.hypot(...window.batchoneViewer.crosshair().map((x, i) => x - point[i])) < 0.5", arg=point
+    )
+    for name in ("A", "P", "L", "R", "S", "I"):
+        page.evaluate("name => window.batchoneViewer.view(name)", name)
 
 
 def test_what_was_typed_outlives_the_session(server: Any, page: Page) -> None:

@@ -22,6 +22,7 @@ from batchone.pipeline.serve.app import make_app
 from batchone.pipeline.serve.guard import GuardedRoute
 from batchone.pipeline.serve.page import page
 from batchone.pipeline.serve.pages import account_page, board_page, case_page, shell, sign_in_page
+from batchone.pipeline.serve.pages.scene_routes import scene_router
 from batchone.pipeline.serve.rights import ANYONE, API, RIGHTS, ROLES
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
 from batchone.pipeline.serve.routes.operations import openapi_document
@@ -91,6 +92,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_every_route_has_a_row_in_the_table_and_every_row_a_route(server: Any) -> None:
     modules = (sign_in, people, uploads, case_routes, operations, shell, sign_in_page, account_page, board_page, case_page)
     routes = [route for module in modules for route in module.router.routes]
+    routes += scene_router(lambda *_: None, route_class=GuardedRoute).routes
     assert all(isinstance(route, GuardedRoute) for route in routes)
     found = [(method, route.path) for route in routes for method in route.methods]
     assert sorted(found) == sorted(RIGHTS)

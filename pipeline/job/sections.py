@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from batchone.pipeline.job.annotate import annotated
 from batchone.pipeline.job.pictures import Picture, device_axis, outward_direction, side_of
 from batchone.pipeline.job.raster import HEIGHT_PX, WIDTH_PX
-from batchone.pipeline.values import Anatomy, Axis, Device, FloatArray, Mesh, Plan, Scan, moved_points
+from batchone.pipeline.values import Anatomy, Axis, Device, FloatArray, Mesh, Plan, Scan, Vector, moved_points
 
 _WINDOW_LOW_HU, _WINDOW_HIGH_HU = -250.0, 1350.0  # shows skin, brain and bone apart; a wide bone window
 _BONE_LOW_HU = 120.0  # above skin, fat and muscle: a section in this window shows no face
@@ -77,10 +77,32 @@ def ct_sections(scan: Scan, anatomy: Anatomy, device: Device, plan: Plan) -> tup
         return tuple(pool.map(lambda cut: _picture(scan, cut, bones=bones, parts=parts), cuts))
 
 
-def _along(way: Axis) -> tuple[_Cut, ...]:
-    """Two sections that hold a planned way, such as a screw's: across the patient, and across that."""
+def way_sections(
+    scan: Scan, anatomy: Anatomy, device: Device, way: Axis, *, towards: Vector | None = None
+) -> tuple[Picture, ...]:
+    """Two sections that hold one way, such as a sleeve's or a slot's.
+
+    Parameters
+    ----------
+    way
+        With a length.
+    towards
+        Direction that the first section holds beside the way; across the patient where it is not given.
+
+    Returns
+    -------
+    tuple of Picture
+        ``section-<way>-1.png``, and ``-2.png`` across it.
+    """
+    parts = tuple(part.mesh for part in device.without_models().parts)
+    bones = tuple(bone.mesh for bone in anatomy.bones)
+    return tuple(_picture(scan, cut, bones=bones, parts=parts) for cut in _along(way, towards))
+
+
+def _along(way: Axis, towards: Vector | None = None) -> tuple[_Cut, ...]:
+    """Two sections that hold a planned way, such as a screw's: across the patient, or as told, and across that."""
     down = np.array(way.direction)
-    sideways = np.eye(3)[0 if abs(down[0]) < _STEEP else 1]
+    sideways = np.eye(3)[0 if abs(down[0]) < _STEEP else 1] if towards is None else np.array(towards)
     first = sideways - down * float(sideways @ down)
     first /= np.linalg.norm(first)
     middle = np.array(way.origin_mm) + 0.5 * (way.length_mm or 0.0) * down

@@ -18,10 +18,13 @@ from batchone.pipeline.intake.inbox import Inbox
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.edge import Edge
 from batchone.pipeline.serve.embedded import keep_worker
+from batchone.pipeline.serve.guard import GuardedRoute
 from batchone.pipeline.serve.pages import account_page, board_page, case_page, shell, sign_in_page
+from batchone.pipeline.serve.pages.scene_routes import scene_router
 from batchone.pipeline.serve.refusal import Refusal, Refused
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
-from batchone.pipeline.serve.services import Services
+from batchone.pipeline.serve.services import Services, services_of
+from batchone.pipeline.store import CaseFolder
 
 _RETRY_S = 60.0  # after a failure of the site's disk or of ours, which a person may have cured
 _log = logging.getLogger(__name__)
@@ -57,12 +60,20 @@ def make_app(services: Services, *, https: bool = False, worker: bool = False) -
     app.state.worker = worker
     for module in (case_routes, uploads, sign_in, people, operations, shell, sign_in_page, account_page, board_page, case_page):
         app.include_router(module.router)
+    app.include_router(scene_router(_folder, route_class=GuardedRoute), include_in_schema=False)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(Exception, _broken)
     app.add_middleware(Edge, requests=services.requests, https=https)
     return app
+
+
+def _folder(request: Request, case: str) -> CaseFolder:
+    """The folder of a case, for somebody who may see it."""
+    cases = services_of(request).cases
+    cases.shown(case, request.state.actor)
+    return CaseFolder(cases.folder(case))
 
 
 @contextlib.asynccontextmanager

@@ -63,5 +63,9 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", "/review/{case}/waive"): _WORKERS,
         ("POST", "/review/{case}/answer"): frozenset({"approver"}),
         ("GET", "/review/{case}/compare"): _WORKERS,
+        ("GET", "/review/{case}/scene"): _WORKERS,
+        ("GET", "/review/{case}/volume"): _WORKERS,
+        ("GET", "/review/{case}/surface/{name}"): _WORKERS,
+        ("GET", "/review/{case}/section/{name}"): _WORKERS,
     }
 )

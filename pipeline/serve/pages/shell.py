@@ -19,7 +19,7 @@ from batchone.pipeline.serve.refusal import Refusal
 SIGN_IN, PASSWORD = "/sign-in", "/password"
 STATIC = Path(__file__).parent.parent / "static"
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}  # without a referrer a form has no Origin

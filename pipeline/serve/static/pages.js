@@ -39,3 +39,10 @@ document.getElementById("state")?.addEventListener("htmx:after:swap", () => {
   if ([...document.querySelectorAll("form[data-draft]")].some((form) => sessionStorage.getItem(place(/** @type {any} */ (form))))) newer.hidden = false;
   else location.reload();
 });
+
+document.addEventListener("click", (event) => {
+  const point = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest("[data-point]"))?.dataset.point;
+  if (!point) return;
+  document.dispatchEvent(new CustomEvent("batchone:goto", { detail: { point: point.split(",").map(Number) } }));
+  document.getElementById("viewer")?.scrollIntoView({ block: "start" });
+});

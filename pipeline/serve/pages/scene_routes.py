@@ -1,0 +1,77 @@
+"""What the viewer fetches: the scene of a case, its scan, its surfaces, its sections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.routing import APIRoute
+
+from batchone.pipeline.errors import InputError
+from batchone.pipeline.serve.cases import CASE_ID
+from batchone.pipeline.serve.refusal import Refusal, unknown
+from batchone.pipeline.serve.scene import scene_description, scene_digest, section_bytes, surface_bytes, volume_bytes
+from batchone.pipeline.store import CaseFolder
+
+CaseId = Annotated[str, Path(pattern=CASE_ID)]
+Name = Annotated[str, Path(max_length=200, description="As the scene names it.")]
+Known = Annotated[str | None, Header(alias="if-none-match", max_length=1024)]
+Full = Annotated[bool, Query(description="All of it, not reduced for the screen.")]
+Across = Annotated[bool, Query(description="The section across the first one.")]
+
+Folder = Callable[[Request, str], CaseFolder]
+ROUTES = ("scene", "volume", "surface/{name}", "section/{name}")  # below /review/{case}, all GET
+
+
+def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> APIRouter:
+    """The routes below ``/review/{case}``.
+
+    Parameters
+    ----------
+    folder
+        Gives the folder of a case to somebody who may see it; refuses everybody else, and what is no case.
+    route_class
+        Asks for rights before a route runs.
+    """
+    router = APIRouter(route_class=route_class)
+
+    @router.get("/review/{case}/scene", response_class=Response)
+    def scene(case: CaseId, request: Request, known: Known = None) -> Response:
+        """Names, places and looks of everything that the viewer shows."""
+        opened = folder(request, case)
+        return _answer(opened, known, "application/json", lambda: json.dumps(scene_description(opened)).encode())
+
+    @router.get("/review/{case}/volume", response_class=Response)
+    def volume(case: CaseId, request: Request, full: Full = False, known: Known = None) -> Response:
+        """The scan as a gzipped NIfTI, RAS: about the device and reduced for the screen, or all of it."""
+        opened = folder(request, case)
+        return _answer(opened, known, "application/gzip", lambda: volume_bytes(opened, full), f"full{full:d}")
+
+    @router.get("/review/{case}/surface/{name}", response_class=Response)
+    def surface(case: CaseId, name: Name, request: Request, full: Full = False, known: Known = None) -> Response:
+        """A surface as MZ3, RAS: reduced for the screen, or all of it."""
+        opened = folder(request, case)
+        return _answer(opened, known, "application/octet-stream", lambda: surface_bytes(opened, name, full), f"full{full:d}")
+
+    @router.get("/review/{case}/section/{name}", response_class=Response)
+    def section(case: CaseId, name: Name, request: Request, across: Across = False, known: Known = None) -> Response:
+        """A picture of the section that holds a sleeve's or slot's way, or of the one across it."""
+        opened = folder(request, case)
+        return _answer(opened, known, "image/png", lambda: section_bytes(opened, name, across), f"across{across:d}")
+
+    return router
+
+
+def _answer(case: CaseFolder, known: str | None, media: str, made: Callable[[], bytes], variant: str = "") -> Response:
+    tag = f'"{scene_digest(case)[:32]}{variant}"'
+    headers = {"ETag": tag}
+    if known is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
+        return Response(status_code=304, headers=headers)
+    try:
+        return Response(made(), media_type=media, headers=headers)
+    except InputError as error:
+        raise Refusal(404, str(error), hint=error.hint) from error
+    except (FileNotFoundError, NotADirectoryError):  # the stage is being made again just now
+        raise unknown("scene") from None

@@ -1,0 +1,125 @@
+"""The values of a case that a screen shows, as far as its stages have come."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from batchone.pipeline import codec
+from batchone.pipeline.errors import InputError
+from batchone.pipeline.order import PlanInput, read_order_table
+from batchone.pipeline.store import CaseFolder
+from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Scan
+
+SHOWN_STAGES = ("intake", "segment", "plan", "design", "check")
+VERSION = 1  # of the scene: another one makes every screen ask again
+
+
+class Content:
+    """A case's values, each read when it is first asked for; of a stage that has no result there is None."""
+
+    def __init__(self, case: CaseFolder) -> None:
+        self.case = case
+        self.records = {stage: case.record(stage) for stage in SHOWN_STAGES}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) that differs whenever what a screen shows may differ."""
+        values = {stage: None if record is None else record.get("value_digest") for stage, record in self.records.items()}
+        order = self.case.path / "order.toml"
+        text = hashlib.sha256(order.read_bytes()).hexdigest() if order.is_file() else ""
+        return codec.tree_digest({"version": VERSION, "stages": values, "order": text})
+
+    @cached_property
+    def scan(self) -> Scan:
+        """The scan.
+
+        Raises
+        ------
+        InputError
+            There is none yet.
+        """
+        found = self._load("intake")
+        if found is None:
+            raise InputError("the case has no scan yet", hint="wait until intake has ended")
+        assert isinstance(found, Scan)
+        return found
+
+    @cached_property
+    def anatomy(self) -> Anatomy | None:
+        """What the scan shows."""
+        found: Anatomy | None = self._load("segment")
+        return found
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """What is to be made where."""
+        found: Plan | None = self._load("plan")
+        return found
+
+    @cached_property
+    def _checked(self) -> CheckedDevice | None:
+        found: CheckedDevice | None = self._load("check")
+        return found
+
+    @cached_property
+    def device(self) -> Device | None:
+        """The device, checked or not."""
+        if self._checked is not None:
+            return self._checked.device
+        found: Device | None = self._load("design")
+        return found
+
+    @cached_property
+    def drawn(self) -> PlanInput:
+        """The plan that a person drew in the order; empty where there is none.
+
+        Raises
+        ------
+        OrderError
+            The order cannot be read.
+        """
+        path = self.case.path / "order.toml"
+        return PlanInput.model_validate(read_order_table(path).get("plan", {}) if path.is_file() else {})
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the device, models of bones too."""
+        return () if self.device is None else self.device.parts
+
+    @property
+    def findings(self) -> tuple[tuple[str, Finding], ...]:
+        """All findings with their ids, ``<stage>-<number>`` in the order in which the stage told them."""
+        found: list[tuple[str, Finding]] = []
+        for stage, value in (("segment", self.anatomy), ("plan", self.plan), ("check", self._checked)):
+            found += [(f"{stage}-{n}", one) for n, one in enumerate(() if value is None else value.findings)]
+        return tuple(found)
+
+    @cached_property
+    def region(self) -> Box | None:
+        """The box of what is made; of the bones where nothing is made yet; None without both."""
+        made = [part.mesh for part in self.parts if part.purpose == "device"] or [part.mesh for part in self.parts]
+        meshes = made or [bone.mesh for bone in (() if self.anatomy is None else self.anatomy.bones)]
+        full = [mesh.vertices_mm for mesh in meshes if len(mesh.vertices_mm)]
+        if not full:
+            return None
+        return Box(np.min([one.min(axis=0) for one in full], axis=0), np.max([one.max(axis=0) for one in full], axis=0))
+
+    def _load(self, stage: str) -> Any:
+        return None if self.records[stage] is None else self.case.load(stage)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Box:
+    """A box along the axes of the patient: two corners, LPS mm."""
+
+    low_mm: FloatArray
+    high_mm: FloatArray
+
+    def grown(self, margin_mm: float) -> Box:
+        """The box with a margin on all sides."""
+        return Box(self.low_mm - margin_mm, self.high_mm + margin_mm)
