@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from batchone.pipeline import values
 _TYPES: Mapping[str, type] = {
     name: item for name, item in vars(values).items() if isinstance(item, type) and dataclasses.is_dataclass(item)
 }
+
+_one_at_a_time = threading.Lock()
+"""The header of an array is a literal: two threads that parse one at once may fail (CPython 3.11, gh-106905)."""
 
 Blob = bytes | npt.NDArray[Any]
 
@@ -111,7 +115,8 @@ def _restore(tree: Any, folder: Path) -> Any:
     if not isinstance(tree, dict):
         return tree
     if "$array" in tree:
-        return np.load(folder / tree["$array"], allow_pickle=False)
+        with _one_at_a_time:
+            return np.load(folder / tree["$array"], allow_pickle=False)
     if "$bytes" in tree:
         return (folder / tree["$bytes"]).read_bytes()
     if "$time" in tree:

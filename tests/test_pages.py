@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -278,3 +280,10 @@ def test_forms_of_other_sites_frames_and_strange_ways_back_are_refused(server: A
         assert other.get("/", headers={"Accept": "text/html"}).headers["location"] == "/sign-in?next=/"
         for name in ("README.md", "..%2fapp.py", "%2e%2e"):
             assert other.get(f"/static/{name}").status_code == 404
+
+
+def test_what_is_bundled_is_what_was_published() -> None:
+    folder = resources.files("batchone.pipeline.serve") / "static"
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split()
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
