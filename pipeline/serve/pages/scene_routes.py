@@ -12,7 +12,6 @@ from fastapi.routing import APIRoute
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.serve.cases import CASE_ID
 from batchone.pipeline.serve.refusal import Refusal, unknown
-from batchone.pipeline.serve.scene import scene_description, scene_digest, section_bytes, surface_bytes, volume_bytes
 from batchone.pipeline.store import CaseFolder
 
 CaseId = Annotated[str, Path(pattern=CASE_ID)]
@@ -35,29 +34,37 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
     route_class
         Asks for rights before a route runs.
     """
-    router = APIRouter(route_class=route_class)
+    router = APIRouter(route_class=route_class)  # what draws is loaded when somebody looks: until then the server stays small
 
     @router.get("/review/{case}/scene", response_class=Response)
     def scene(case: CaseId, request: Request, known: Known = None) -> Response:
         """Names, places and looks of everything that the viewer shows."""
+        from batchone.pipeline.serve.scene import scene_description
+
         opened = folder(request, case)
         return _answer(opened, known, "application/json", lambda: json.dumps(scene_description(opened)).encode())
 
     @router.get("/review/{case}/volume", response_class=Response)
     def volume(case: CaseId, request: Request, full: Full = False, known: Known = None) -> Response:
         """The scan as a gzipped NIfTI, RAS: about the device and reduced for the screen, or all of it."""
+        from batchone.pipeline.serve.scene import volume_bytes
+
         opened = folder(request, case)
         return _answer(opened, known, "application/gzip", lambda: volume_bytes(opened, full), f"full{full:d}")
 
     @router.get("/review/{case}/surface/{name}", response_class=Response)
     def surface(case: CaseId, name: Name, request: Request, full: Full = False, known: Known = None) -> Response:
         """A surface as MZ3, RAS: reduced for the screen, or all of it."""
+        from batchone.pipeline.serve.scene import surface_bytes
+
         opened = folder(request, case)
         return _answer(opened, known, "application/octet-stream", lambda: surface_bytes(opened, name, full), f"full{full:d}")
 
     @router.get("/review/{case}/section/{name}", response_class=Response)
     def section(case: CaseId, name: Name, request: Request, across: Across = False, known: Known = None) -> Response:
         """A picture of the section that holds a sleeve's or slot's way, or of the one across it."""
+        from batchone.pipeline.serve.scene import section_bytes
+
         opened = folder(request, case)
         return _answer(opened, known, "image/png", lambda: section_bytes(opened, name, across), f"across{across:d}")
 
@@ -65,6 +72,8 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
 
 
 def _answer(case: CaseFolder, known: str | None, media: str, made: Callable[[], bytes], variant: str = "") -> Response:
+    from batchone.pipeline.serve.scene import scene_digest
+
     tag = f'"{scene_digest(case)[:32]}{variant}"'
     headers = {"ETag": tag}
     if known is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
