@@ -12,7 +12,7 @@ from batchone.pipeline.serve.scene.content import Content
 from batchone.pipeline.serve.scene.reduce import CELL_MM, NEAR_MM
 from batchone.pipeline.serve.scene.sections import Section, shown_sections
 from batchone.pipeline.serve.scene.surfaces import Shown, shown_surfaces
-from batchone.pipeline.serve.scene.volume import shown_crop
+from batchone.pipeline.serve.scene.volume import shown_grid
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Axis, Curve, Finding, Plane
 
@@ -36,8 +36,7 @@ def scene_description(case: CaseFolder) -> dict[str, Any]:
     """
     content = Content(case)
     scan, region = content.scan, content.region
-    crop = shown_crop(scan, region)
-    whole = crop.count == scan.hu.shape[::-1]
+    grid, whole = shown_grid(scan, region), shown_grid(scan, None, full=True)
     sections = tuple(shown_sections(content))
     plan = content.plan
     centre = None if region is None else ((region.low_mm + region.high_mm) / 2.0).tolist()
@@ -48,12 +47,12 @@ def scene_description(case: CaseFolder) -> dict[str, Any]:
         "unit": "mm",
         "volume": {
             "url": "volume",
-            "full_url": None if whole else "volume?full=1",
-            "voxels": list(crop.count),
-            "first_voxel": list(crop.first),
-            "spacing_mm": list(crop.spacing_mm(scan)),
-            "full_voxels": list(scan.hu.shape[::-1]),
-            "full_spacing_mm": list(scan.spacing_mm),
+            "full_url": None if grid.count == whole.count else "volume?full=1",
+            "voxels": list(grid.count),
+            "spacing_mm": list(grid.spacing_mm),
+            "full_voxels": list(whole.count),
+            "full_spacing_mm": list(whole.spacing_mm),
+            "resampled": grid.step is None,
             "window_hu": list(WINDOW_HU),
         },
         "surfaces": [_surface(one) for one in shown_surfaces(content)],

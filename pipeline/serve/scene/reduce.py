@@ -1,4 +1,4 @@
-"""Surfaces for the screen: unchanged about the device, vertices of one cell joined elsewhere. Never for what is printed."""
+"""Surfaces for the screen: unchanged about the device, elsewhere what faces alike in one cell is joined. Never for a print."""
 
 from __future__ import annotations
 
@@ -27,14 +27,25 @@ def reduced(mesh: Mesh, about_mm: FloatArray, values: FloatArray | None = None) 
     cell = np.floor(mesh.vertices_mm / CELL_MM).astype(np.int64)
     low = cell.min(axis=0)
     shape = cell.max(axis=0) - low + 1
-    key = np.ravel_multi_index(tuple((cell - low).T), tuple(shape))
+    key = 8 * np.ravel_multi_index(tuple((cell - low).T), tuple(shape)) + _octant(mesh)
     kept = _near(mesh.vertices_mm, about_mm)
-    key[kept] = int(shape.prod()) + np.flatnonzero(kept)
+    key[kept] = 8 * int(shape.prod()) + np.flatnonzero(kept)
     _, joined, count = np.unique(key, return_inverse=True, return_counts=True)
     mean = np.stack([_mean(mesh.vertices_mm[:, axis], joined, count) for axis in range(3)], axis=1)
     faces = joined[mesh.faces].astype(np.int32)
     whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     return Mesh(mean, np.ascontiguousarray(faces[whole])), None if values is None else _mean(values, joined, count)
+
+
+def _octant(mesh: Mesh) -> npt.NDArray[np.int64]:
+    """Which way one triangle at each vertex faces, in eighths: the two sides of a thin wall are not joined."""
+    points = mesh.vertices_mm.astype(np.float32)
+    a, b, c = (points[mesh.faces[:, corner]] for corner in range(3))
+    area = np.cross(b - a, c - a)
+    way = np.zeros(len(points), dtype=np.int64)
+    for corner in range(3):
+        way[mesh.faces[:, corner]] = (area >= 0.0) @ np.array([1, 2, 4])
+    return way
 
 
 def _mean(values: FloatArray, joined: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> FloatArray:

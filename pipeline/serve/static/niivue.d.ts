@@ -80,7 +80,6 @@ export class Niivue {
   attachToCanvas(canvas: HTMLCanvasElement, antialias: boolean): Promise<Niivue>;
   addVolume(volume: NVImage): void;
   removeVolume(volume: NVImage): void;
-  addMesh(mesh: NVMesh): void;
   createCustomMeshShader(fragment: string, name: string): MeshShader;
   setCustomLayout(layout: { sliceType: number; position: number[] }[]): void;
   setRenderAzimuthElevation(azimuth: number, elevation: number): void;

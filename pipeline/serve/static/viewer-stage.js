@@ -78,8 +78,12 @@ export class Stage {
     /** @type {Point} */
     this.pivot = [0, 0, 0];
     this.radius = 100;
-    this.reach = 200;
+    /** The box of all surfaces, LPS. @type {[Point, Point]} */
+    this.box = [[Infinity, Infinity, Infinity], [-Infinity, -Infinity, -Infinity]];
     this.clip = NO_CLIP;
+    this.waiting = 0; // for the next frame
+    /** Draw now. */
+    this.paint = () => {};
     this.layout = "four";
     /** @type {Set<NVMesh>} */
     this.creased = new Set();
@@ -99,9 +103,14 @@ export class Stage {
     this.#planes();
     this.setLayout(this.layout);
     const draw = nv.drawScene.bind(nv);
-    nv.drawScene = () => {
+    this.paint = () => {
+      cancelAnimationFrame(this.waiting);
+      this.waiting = 0;
       draw();
       this.drawn();
+    };
+    nv.drawScene = () => {
+      this.waiting ||= requestAnimationFrame(this.paint); // once a frame, however often it is asked for
     };
   }
 
@@ -176,10 +185,11 @@ export class Stage {
   #camera() {
     this.nv.calculateMvpMatrix = (_, tile, azimuth, elevation) => {
       const [, , width, height] = tile;
+      const { reach } = this;
       const half = this.radius / this.nv.scene.volScaleMultiplier;
       const [x, y] = width < height ? [half, (half * height) / width] : [(half * width) / height, half];
-      const middle = (DEPTH / 2) * this.reach;
-      const projection = mat4.ortho(mat4.create(), -x, x, -y, y, DEPTH * this.reach, 0);
+      const middle = (DEPTH / 2) * reach;
+      const projection = mat4.ortho(mat4.create(), -x, x, -y, y, DEPTH * reach, 0);
       const model = mat4.create();
       model[0] = -1;
       mat4.translate(model, model, [0, 0, -middle]);
@@ -221,14 +231,20 @@ export class Stage {
     const mesh = new NVMesh(surface.points, surface.faces, name, rgba, look.opacity, look.visible, this.nv.gl);
     const { shaders } = this;
     if (shaders) mesh.meshShaderIndex = look.creased ? shaders.creased : shaders.smooth;
-    this.nv.addMesh(mesh);
-    const first = this.nv.meshes.indexOf(mesh);
-    if (first > 0) this.nv.meshes.push(...this.nv.meshes.splice(first, 1));
-    for (let k = 0; k < surface.points.length; k += 3) {
-      const [x, y, z] = turned(surface.points.subarray(k, k + 3));
-      this.reach = Math.max(this.reach, 1.2 * Math.hypot(x - this.pivot[0], y - this.pivot[1], z - this.pivot[2]));
-    }
+    this.nv.meshes.push(mesh); // NiiVue's own way would also prepare the scan again
+    const [low, high] = this.box;
+    surface.points.forEach((mm, k) => {
+      const at = k % 3 === 2 ? mm : -mm;
+      if (at < low[k % 3]) low[k % 3] = at;
+      if (at > high[k % 3]) high[k % 3] = at;
+    });
     return mesh;
+  }
+
+  /** Radius of a ball about the pivot that holds every surface. */
+  get reach() {
+    const sides = this.pivot.map((mm, axis) => Math.max(Math.abs(this.box[0][axis] - mm), Math.abs(this.box[1][axis] - mm)));
+    return Number.isFinite(sides[0]) ? Math.max(1, Math.hypot(...sides)) : this.radius;
   }
 
   /** Leave away what lies beyond a plane: LPS normal, and how far along it. @param {{normal: Point, at: number} | null} plane */
@@ -303,7 +319,7 @@ export class Stage {
     const before = Array.from(this.nv.scene.crosshairPos);
     this.nv.mousePos = [x, y];
     this.nv.uiData.mouseDepthPicker = true;
-    this.nv.drawScene();
+    this.paint();
     this.nv.drawScene();
     const after = Array.from(this.nv.scene.crosshairPos);
     return after.some((share, k) => share !== before[k]) ? this.crosshair() : null;

@@ -23,6 +23,7 @@ import { button, check, choice, colourBar, group, made, pressed, slider } from "
 const WINDOWS = /** @type {Record<string, [number, number]>} */ ({ wide: [-250, 1350], bone: [-400, 2200], soft: [-160, 240] });
 const LINE_RADIUS_MM = 0.5; // of a planned way whose drill is not known
 const CLOSE = 0.62; // of a picture that a device fills
+const ALL = 0.42; // of the diagonal of everything
 const ASIDE_MM = 8; // a device nearer to the middle of its bones is first seen from the front
 const STEEPEST_DEG = 35; // of the first look at it
 const STEP_MM = 1;
@@ -50,7 +51,6 @@ class Viewer {
     /** @type {Map<string, HTMLInputElement>} */
     this.checks = new Map();
     this.planes = false; // shown or not
-    this.waiting = 0; // for the next frame
     this.bytes = 0;
     /** @type {"distance" | "angle" | null} */
     this.measuring = null;
@@ -76,8 +76,10 @@ class Viewer {
     /** @type {Promise<[Scene, Promise<ArrayBuffer>]>} */
     const asked = this.#fetched("").then(async (answer) => {
       const scene = /** @type {Scene} */ (await answer.json());
-      for (const one of scene.surfaces) if (one.visible) this.#ask(one);
-      return [scene, this.#bytes(scene.volume.url)];
+      const scan = this.#bytes(scene.volume.url);
+      const first = scene.surfaces.filter((one) => one.visible && one.kind !== "bone").map((one) => this.#ask(one));
+      Promise.all([scan, ...first]).then(() => scene.surfaces.filter((one) => one.visible).forEach((one) => this.#ask(one)), () => {}); // bones next
+      return [scene, scan];
     });
     const [[scene, scan]] = await Promise.all([asked, this.stage.open()]);
     this.scene = scene;
@@ -111,6 +113,7 @@ class Viewer {
 
   /** @param {string} name */
   #time(name) {
+    this.stage.paint();
     this.stage.nv.gl.finish();
     this.timings[name] = performance.now();
     performance.mark(`batchone-${name}`);
@@ -314,11 +317,15 @@ class Viewer {
     this.stage.setZoom(this.stage.zoom * share);
   }
 
+  /** The device in the middle, or everything. */
   fit(all = false) {
     const box = this.scene?.box;
     this.stage.setZoom(1);
     if (box) this.#centre(box);
-    if (all) this.stage.lookAt(this.stage.pivot, this.stage.reach / 1.2);
+    if (!all) return;
+    const [low, high] = this.stage.box;
+    const middle = /** @type {Point} */ (low.map((mm, axis) => (mm + high[axis]) / 2));
+    this.stage.lookAt(middle, ALL * distanceMm(low, high));
   }
 
   /** @param {Point} place LPS */
@@ -432,12 +439,8 @@ class Viewer {
   #listen() {
     const { nv } = this.stage;
     this.stage.drawn = () => {
-      if (this.waiting) return;
-      this.waiting = requestAnimationFrame(() => {
-        this.waiting = 0;
-        this.overlay.draw();
-        this.#told();
-      });
+      this.overlay.draw();
+      this.#told();
     };
     let start = [0, 0];
     this.picture.addEventListener("pointerdown", (event) => (start = [event.clientX, event.clientY]));
@@ -529,13 +532,13 @@ class Viewer {
       /** Vertices of a surface as they are drawn, LPS mm. */
       positions: (/** @type {string} */ name) => Array.from(this.loaded.get(name)?.mesh.pts ?? [], (mm, k) => (k % 3 === 2 ? mm : -mm)),
       /** Where an LPS place is drawn: CSS px within the canvas, and the LPS place that NiiVue has under that pixel of a plane. */
-      onScreen: (/** @type {Point} */ place) => stage.nv.screenSlices.map((tile, n) => {
+      onScreen: (/** @type {Point} */ place) => (stage.paint(), stage.nv.screenSlices).map((tile, n) => {
         const [x, y] = stage.onScreen(tile, place);
         const dpr = stage.nv.uiData.dpr || 1;
         const under = tile.axCorSag === RENDER ? null : stage.nv.screenXY2mm(x, y, n);
         return { tile: tile.axCorSag, x: x / dpr, y: y / dpr, under: under && turned(under), box: tile.leftTopWidthHeight.map((px) => px / dpr) };
       }),
-      letters: () => stage.nv.screenSlices.filter((tile) => tile.axCorSag === RENDER).flatMap((tile) => this.overlay.letters(tile)),
+      letters: () => (stage.paint(), stage.nv).screenSlices.filter((tile) => tile.axCorSag === RENDER).flatMap((tile) => this.overlay.letters(tile)),
       measures: () => this.overlay.measures.map(({ kind, points, text }) => ({ kind, points, text })),
       timings: () => ({ ...this.timings, bytes: this.bytes }),
       fullVolume: () => this.fullVolume(),
