@@ -41,6 +41,7 @@ def _sibling(name: str) -> ModuleType:
 site_server = _sibling("site_server")
 CASE = "small-0001"
 SCRIPT = "<img src=x onerror=alert(1)>"
+expect.set_options(timeout=60_000)  # ms; other tests run beside
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -91,6 +92,7 @@ def page(browser: Browser, server: Any, request: pytest.FixtureRequest) -> Itera
     """An empty browser; anything that a script, the policy or another address has to complain of fails the test."""
     context = browser.new_context(base_url=server.url)
     page = context.new_page()
+    page.set_default_timeout(120_000)
     if "drawn" not in request.node.name:  # drawing in software takes a core
         page.route("**/static/viewer.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
     wrong: list[str] = []
