@@ -34,13 +34,11 @@ def bone_gap_mm(mesh: Mesh, bones: Sequence[Mesh]) -> FloatArray:
 
 
 def wall_mm(mesh: Mesh) -> FloatArray:
-    """Thickness (n,) of the wall behind each vertex, mean of its triangles by area, mm; not a number where there is none."""
+    """Thickness (n,) of the wall behind each vertex, the least of its triangles, mm; not a number where there is none."""
     walls = measure_walls(mesh)
-    corners = mesh.faces[walls.face].ravel()
-    area = np.repeat(walls.area_mm2, 3)
-    with np.errstate(invalid="ignore"):
-        sums = np.bincount(corners, area * np.repeat(walls.thickness_mm, 3), len(mesh.vertices_mm))
-        return np.asarray(sums / np.bincount(corners, area, len(mesh.vertices_mm)))
+    least = np.full(len(mesh.vertices_mm), np.inf)
+    np.minimum.at(least, mesh.faces[walls.face].ravel(), np.repeat(walls.thickness_mm, 3))
+    return np.asarray(np.where(np.isfinite(least), least, np.nan))
 
 
 def known_uncertainty_mm(bone: Bone) -> FloatArray:
