@@ -56,12 +56,15 @@ void main() {
   float shine = GLOSS * pow(max(dot(n, normalize(vec3(-0.28, 0.38, -1.0))), 0.0), 48.0);
   color = vec4(lit + shine, opacity);
 }`;
+// depth in four bytes, as NiiVue reads them: (w + z / 256 + y / 256^2 + x / 256^3) / 255
 const DEPTH_OF = `${HEAD}
 void main() {
   if (dot(vP.xyz, clip.xyz) > clip.w) discard;
-  vec4 spread = fract(gl_FragCoord.z * vec4(16777216.0, 65536.0, 256.0, 1.0));
-  spread -= spread.xxyz * vec4(0.0, 1.0 / 256.0, 1.0 / 256.0, 1.0 / 256.0);
-  color = spread + 0.0 * opacity;
+  float w = gl_FragCoord.z * 255.0 + 0.0 * opacity;
+  float z = fract(w) * 256.0;
+  float y = fract(z) * 256.0;
+  float x = fract(y) * 256.0;
+  color = floor(vec4(x, y, z, w)) / 255.0;
 }`;
 
 export class Stage {
@@ -95,6 +98,8 @@ export class Stage {
     const { nv } = this;
     nv.keyDownListener = () => {}; // our own keys
     nv.keyUpListener = () => {};
+    const focus = this.canvas.focus.bind(this.canvas);
+    this.canvas.focus = (how) => focus({ preventScroll: true, ...how }); // NiiVue asks for it in the middle of a click
     nv.resetBriCon = () => {}; // a double click is no reason to change the window
     await nv.attachToCanvas(this.canvas, true);
     nv.setRenderAzimuthElevation(...VIEWS.A);
