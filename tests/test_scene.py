@@ -16,10 +16,12 @@ import pytest
 
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.serve.pages.scene_routes import ROUTES, scene_router
-from batchone.pipeline.serve.scene import scene_description, scene_digest, section_bytes, surface_bytes, volume_bytes
 from batchone.pipeline.serve.scene.content import Box
+from batchone.pipeline.serve.scene.describe import scene_description, scene_digest
 from batchone.pipeline.serve.scene.reduce import CELL_MM, MOST_FACES, NEAR_MM, reduced
-from batchone.pipeline.serve.scene.volume import MARGIN_MM, MOST_VOXELS, sampled, shown_grid
+from batchone.pipeline.serve.scene.sections import section_bytes
+from batchone.pipeline.serve.scene.surfaces import bone_names, surface_bytes
+from batchone.pipeline.serve.scene.volume import MARGIN_MM, MOST_VOXELS, sampled, shown_grid, volume_bytes
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import FloatArray, Mesh, Scan, moved_points
 
@@ -309,6 +311,19 @@ class TestRoutes:
     def test_every_route_is_told(self, case: CaseFolder) -> None:
         served = {getattr(route, "path", "") for route in scene_router(lambda request, asked: case).routes}
         assert served == {f"/review/{{case}}/{route}" for route in ROUTES}
+
+
+def test_bones_are_named_as_their_files_are() -> None:
+    from dataclasses import replace
+
+    from batchone.pipeline.editing.anatomy_files import bone_files
+    from batchone.pipeline.values import Anatomy, Bone, FieldOfView
+
+    mesh = Mesh(np.zeros((3, 3)), np.zeros((1, 3), dtype=np.int32))
+    rib = Bone("rib", "left", True, 1.0, 1.0, mesh, np.eye(4), np.zeros(3))
+    bones = (rib, replace(rib, side="right"), rib, replace(rib, name="skull", side="midline"))
+    anatomy = Anatomy(bones, (), FieldOfView(np.eye(4), (1, 1, 1)))
+    assert [f"{name}.stl" for name in bone_names(bones)] == list(bone_files(anatomy))
 
 
 def test_the_bore_that_a_section_follows_is_the_planned_one(case: CaseFolder) -> None:

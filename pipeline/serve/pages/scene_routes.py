@@ -39,7 +39,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
     @router.get("/review/{case}/scene", response_class=Response)
     def scene(case: CaseId, request: Request, known: Known = None) -> Response:
         """Names, places and looks of everything that the viewer shows."""
-        from batchone.pipeline.serve.scene import scene_description
+        from batchone.pipeline.serve.scene.describe import scene_description
 
         opened = folder(request, case)
         return _answer(opened, known, "application/json", lambda: json.dumps(scene_description(opened)).encode())
@@ -47,7 +47,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
     @router.get("/review/{case}/volume", response_class=Response)
     def volume(case: CaseId, request: Request, full: Full = False, known: Known = None) -> Response:
         """The scan as a gzipped NIfTI, RAS: about the device and reduced for the screen, or all of it."""
-        from batchone.pipeline.serve.scene import volume_bytes
+        from batchone.pipeline.serve.scene.volume import volume_bytes
 
         opened = folder(request, case)
         return _answer(opened, known, "application/gzip", lambda: volume_bytes(opened, full), f"full{full:d}")
@@ -55,7 +55,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
     @router.get("/review/{case}/surface/{name}", response_class=Response)
     def surface(case: CaseId, name: Name, request: Request, full: Full = False, known: Known = None) -> Response:
         """A surface as MZ3, RAS: reduced for the screen, or all of it."""
-        from batchone.pipeline.serve.scene import surface_bytes
+        from batchone.pipeline.serve.scene.surfaces import surface_bytes
 
         opened = folder(request, case)
         return _answer(opened, known, "application/octet-stream", lambda: surface_bytes(opened, name, full), f"full{full:d}")
@@ -63,7 +63,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
     @router.get("/review/{case}/section/{name}", response_class=Response)
     def section(case: CaseId, name: Name, request: Request, across: Across = False, known: Known = None) -> Response:
         """A picture of the section that holds a sleeve's or slot's way, or of the one across it."""
-        from batchone.pipeline.serve.scene import section_bytes
+        from batchone.pipeline.serve.scene.sections import section_bytes
 
         opened = folder(request, case)
         return _answer(opened, known, "image/png", lambda: section_bytes(opened, name, across), f"across{across:d}")
@@ -72,7 +72,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
 
 
 def _answer(case: CaseFolder, known: str | None, media: str, made: Callable[[], bytes], variant: str = "") -> Response:
-    from batchone.pipeline.serve.scene import scene_digest
+    from batchone.pipeline.serve.scene.describe import scene_digest
 
     tag = f'"{scene_digest(case)[:32]}{variant}"'
     headers = {"ETag": tag}

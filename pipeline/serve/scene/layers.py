@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchone.design.checks.walls import measure_walls
-from batchone.design.nearest import nearest_mm
 from batchone.pipeline.values import Bone, FloatArray, Mesh
 
 
@@ -29,12 +27,16 @@ UNCERTAINTY = Scale("one standard deviation of the bone surface", "mm", 0.0, 0.5
 
 def bone_gap_mm(mesh: Mesh, bones: Sequence[Mesh]) -> FloatArray:
     """Distance (n,) of each vertex to the nearest bone, mm; not a number beyond the end of the scale."""
+    from batchone.design.nearest import nearest_mm  # compiled: seconds that the first picture need not wait for
+
     found = np.min([nearest_mm(mesh.vertices_mm, bone, within_mm=GAP.high) for bone in bones], axis=0)
     return np.asarray(np.where(np.isfinite(found), found, np.nan))
 
 
 def wall_mm(mesh: Mesh) -> FloatArray:
     """Thickness (n,) of the wall behind each vertex, the least of its triangles, mm; not a number where there is none."""
+    from batchone.design.checks.walls import measure_walls
+
     walls = measure_walls(mesh)
     least = np.full(len(mesh.vertices_mm), np.inf)
     np.minimum.at(least, mesh.faces[walls.face].ravel(), np.repeat(walls.thickness_mm, 3))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchone.pipeline.errors import InputError
-from batchone.pipeline.job.sections import way_sections
 from batchone.pipeline.serve.scene.content import Content
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Axis, FloatArray, Part, Vector
@@ -49,6 +48,8 @@ def section_bytes(case: CaseFolder, name: str, across: bool = False) -> bytes:
     InputError
         The case has no such section.
     """
+    from batchone.pipeline.job.sections import way_sections
+
     content = Content(case)
     found = next((one for one in shown_sections(content) if one.name == name), None)
     if found is None or content.anatomy is None or content.device is None:
