@@ -7,6 +7,8 @@ One grammar of names serves orders, label files and programs: a lower-case bone 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,6 +155,16 @@ def editor(source: str) -> str | None:
 def bone_title(name: str, side: Side) -> str:
     """Name and side in one: ``"femur left"``, ``"skull"``."""
     return name if side == "midline" else f"{name} {side}"
+
+
+def bone_names(bones: Sequence[tuple[str, Side]]) -> tuple[str, ...]:
+    """A word for each bone of an anatomy: ``skull``, ``femur-left``; a number where several are called the same."""
+    titles = [bone_title(name, side).replace(" ", "-") for name, side in bones]
+    often, seen, names = Counter(titles), Counter[str](), []
+    for title in titles:
+        seen[title] += 1
+        names.append(title if often[title] == 1 else f"{title}-no{seen[title]}")
+    return tuple(names)
 
 
 def split_title(text: str) -> tuple[str, Side | None]:

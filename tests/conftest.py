@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +34,7 @@ def test_data() -> Path:
 @pytest.fixture
 def postgres_server() -> Iterator[Any]:
     """A PostgreSQL server of the test's own: see ``postgres.py``."""
-    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).with_name("postgres.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.postgres() as server:
+    import postgres
+
+    with postgres.postgres() as server:
         yield server

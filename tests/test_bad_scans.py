@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import bone_scan as phantom
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,18 +12,6 @@ from batchone.pipeline.values import Scan
 from batchone.segment.bone import THRESHOLD_RANGE_HU, scan_figures
 from batchone.segment.make import segment
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _sibling("bone_scan")
 SHAPE = (60, 80, 80)
 
 

@@ -16,8 +16,8 @@ import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
+import dicom_case
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -52,16 +52,6 @@ finally:
     pathlib.Path(".loaded").write_text("\\n".join([*loaded, *sys.modules]))
 """
 ORDERED = ("--case", "c-0001", "--side", "left", "--due", "2026-11-24T08:00:00Z")
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def core_requirements() -> list[str]:
@@ -166,7 +156,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job folder beside the identity that its case folder read, made by the whole installation."""
-    made = _sibling("dicom_case").make_job(tmp_path_factory.mktemp("job"))
+    made = dicom_case.make_job(tmp_path_factory.mktemp("job"))
     identity = {name: getattr(made.identity, name) for name in made.identity.__slots__}
     (made.case / "intake").mkdir(exist_ok=True)
     (made.case / "intake" / "identity.json").write_text(json.dumps(identity))
@@ -246,7 +236,6 @@ def archive() -> Iterator[tuple[str, list[Dataset]]]:
 
 def test_from_an_order_to_the_job_in_the_archive(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Every command of the hospital's side in one case; between them the site, with the whole installation, makes the job."""
-    dicom_case = _sibling("dicom_case")
     study, images, seeds = dicom_case.make_study(tmp_path / "in")
     run("order", "new", "anatomical-model", *ORDERED, "--out", "order.toml")
     report = json.loads(run("inspect", str(study), "--json").stdout)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import bone_scan as phantom
 import highdicom
 import numpy as np
 import pydicom
@@ -30,18 +28,6 @@ from batchone.samples.dicom import write_series
 from batchone.segment.backends.edited import edited
 from batchone.segment.label_map import LabelMap, compact, expanded
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _sibling("bone_scan")
 ORDER = phantom.order("l1", "l2")
 NAMED = (("l1", "midline"), ("l2", "midline"), ("femur", "left"))
 STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")

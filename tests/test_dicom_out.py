@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import io
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import dicom_case as case
 import highdicom
 import manifold3d
 import numpy as np
@@ -42,18 +40,6 @@ from batchone.pipeline.job.voxels import Grid, put_inside, slice_range
 from batchone.pipeline.labels import edited_by
 from batchone.pipeline.values import Mesh
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-case = _sibling("dicom_case")
 OBJECTS = ("dicom/segmentation.dcm", "dicom/model.dcm", "dicom/model-peg.dcm", "dicom/report.dcm")
 EMPTY_UID = f"2.25.{10**38}"
 

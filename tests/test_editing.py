@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import bone_scan as phantom
 import jsonschema
 import nibabel
 import numpy as np
@@ -24,19 +23,6 @@ from batchone.pipeline.errors import InputError
 from batchone.segment.label_map import expanded
 
 PROGRAM = Path(__file__).with_name("bone_program.py")
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _sibling("bone_scan")
 
 
 def batchone(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

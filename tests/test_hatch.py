@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
 import re
 import struct
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import test_cli_format as shapes
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,19 +34,6 @@ from batchone.slicer.profiles import load_process
 from batchone.slicer.readback import _hatch_findings
 from batchone.slicer.scan_time import drawn_s
 
-
-def _sibling(name: str) -> ModuleType:
-    """Load a file beside this one; tests are no package."""
-    spec = importlib.util.spec_from_file_location(f"{__name__}_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-shapes = _sibling("test_cli_format")
 SHORT_BODY, SHORT_HEADER, SQUARE, plug, stack = (
     shapes.SHORT_BODY,
     shapes.SHORT_HEADER,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
+import bone_scan as phantom
 import manifold3d
 import numpy as np
 import numpy.typing as npt
@@ -31,17 +30,6 @@ PROGRAM = Path(__file__).with_name("bone_program.py")
 BoolArray = npt.NDArray[np.bool_]
 
 
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-phantom = _sibling("bone_scan")
 order = phantom.order
 
 

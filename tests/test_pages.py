@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import browser
 import httpx
 import numpy as np
 import pytest
+import site_server
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from batchone.pipeline.case import run_case
-from batchone.pipeline.case_order import read_case_order
+from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.serve.guard import COOKIE
 from batchone.samples.small_case import write_small_case
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-site_server = _sibling("site_server")
 CASE = "small-0001"
 SCRIPT = "<img src=x onerror=alert(1)>"
 expect.set_options(timeout=60_000)  # ms; other tests run beside
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -77,20 +52,15 @@ def worker(server: Any) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None and not os.environ.get("CI"):
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield opened
-        opened.close()
+def opened() -> Iterator[Browser]:
+    with browser.chromium() as found:
+        yield found
 
 
 @pytest.fixture
-def page(browser: Browser, server: Any, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(opened: Browser, server: Any, request: pytest.FixtureRequest) -> Iterator[Page]:
     """An empty browser; anything that a script, the policy or another address has to complain of fails the test."""
-    context = browser.new_context(base_url=server.url)
+    context = opened.new_context(base_url=server.url)
     page = context.new_page()
     page.set_default_timeout(120_000)
     if "drawn" not in request.node.name:  # drawing in software takes a core
@@ -215,6 +185,46 @@ def test_of_two_engineers_the_second_is_told_that_the_order_is_another_now(serve
     assert page.get_by_label("wall_mm").input_value() == "3.25"
 
 
+def test_a_draft_holds_what_was_typed_and_nothing_that_another_changed(server: Any, page: Page) -> None:
+    place = server.site / "cases" / "drafted" / "order.toml"
+    site_server.make_case(server.site, "drafted")
+    text = (server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, "drafted").split("[parameters]")[0]
+    place.write_text(text)
+    sign_in(page, server, "engineer")
+    page.goto("/review/drafted")
+    page.get_by_label("wall_mm").fill("3.25")
+    place.write_text(text + "\n[parameters]\nescape_hole_mm = 6.0\n")  # by another engineer
+    page.goto("/review/drafted")
+    expect(page.get_by_label("wall_mm")).to_have_value("3.25")
+    expect(page.get_by_label("escape_hole_mm")).to_have_value("6")
+    page.get_by_label("wall_mm").fill("2.5")
+    page.wait_for_function("sessionStorage.length === 0")  # as it was: nothing is left to keep
+
+
+def test_what_is_approved_or_about_to_change_takes_no_other_answer(server: Any) -> None:
+    site_server.make_case(server.site, "locked", released=True)
+    folder = server.site / "cases" / "locked"
+    (folder / "order.toml").write_text((server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, "locked"))
+    order = order_digest(read_case_order(folder / "order.toml"))
+    given = {"order": order, "wall_mm": "3.25"}
+    for gone, status in ((None, "done"), ("job", "in-progress")):  # released; signed, and being sliced
+        if gone is not None:
+            shutil.rmtree(folder / gone)
+        answer = server.ask("POST", "/review/locked/design", "engineer", data=given)
+        assert (answer.status_code, f"the case is {status}" in answer.text) == (409, True), answer.text
+    shutil.rmtree(folder / "review")
+    (folder / "revisions").mkdir()
+    (folder / "revisions" / "standing.json").write_text(json.dumps({"order": "another", "revision": 1}))
+    device = server.services.cases.view("locked").device
+    signed = {"answer": "approve", "seen": "yes", "device": device, "password": site_server.PASSWORD}
+    answer = server.ask("POST", "/review/locked/answer", "approver", data=signed)
+    assert (answer.status_code, "not made yet" in answer.text) == (409, True), answer.text
+    (folder / "revisions" / "standing.json").write_text(json.dumps({"order": order, "revision": 1}))
+    assert server.ask("POST", "/review/locked/design", "engineer", data=given | {"wall_mm": "2.50"}).status_code == 422
+    assert server.ask("POST", "/review/locked/design", "engineer", data=given).status_code == 303
+    assert read_case_order(folder / "order.toml").parameters.model_dump()["wall_mm"] == 3.25
+
+
 def test_a_hospital_sees_its_own_case_without_findings_and_forms(server: Any, page: Page) -> None:
     site_server.make_case(server.site, "own", hospital="H-7")
     sign_in(page, server, "hospital", "H-7")
@@ -284,10 +294,3 @@ def test_forms_of_other_sites_frames_and_strange_ways_back_are_refused(server: A
         assert other.get("/", headers={"Accept": "text/html"}).headers["location"] == "/sign-in?next=/"
         for name in ("README.md", "..%2fapp.py", "%2e%2e"):
             assert other.get(f"/static/{name}").status_code == 404
-
-
-def test_what_is_bundled_is_what_was_published() -> None:
-    folder = resources.files("batchone.pipeline.serve") / "static"
-    for line in (folder / "SHA256SUMS").read_text().splitlines():
-        digest, name = line.split()
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name

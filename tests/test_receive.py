@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import certificates
 import jsonschema
 import numpy as np
 import pydicom
@@ -45,16 +45,6 @@ process = "pa12-sls"
 machine = "sim-01"
 due = 2026-11-24T08:00:00Z
 """
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def program(path: str) -> str:
@@ -191,7 +181,7 @@ def test_a_study_sent_by_storescu_becomes_a_case_and_strangers_are_told_why_not(
 
 def test_over_tls_only_a_sender_with_a_valid_certificate_comes_in(start: Start, tmp_path: Path) -> None:
     study = head(tmp_path / "study", seed=2)
-    authority = _sibling("certificates").Authority(tmp_path / "certificates")
+    authority = certificates.Authority(tmp_path / "certificates")
     own, own_key = authority.issue("own", days=(-1, 30))
     good, good_key = authority.issue("good", days=(-1, 30))
     old, old_key = authority.issue("old", days=(-20, -1))

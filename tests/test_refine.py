@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
+import test_segment as known
 
 from batchone.pipeline.values import Label, moved_points
 from batchone.segment.backends.separated import Separated
 from batchone.segment.bone import scan_figures
 from batchone.segment.label_map import LabelMap, compact, measured
 from batchone.segment.shapes import shape_of
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-known = _sibling("test_segment")
 
 
 @pytest.mark.parametrize("inside_hu", [1000.0, 450.0])

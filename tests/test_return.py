@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import importlib.util
 import io
 import json
 import os
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import dicom_case as case
 import httpx
 import jsonschema
 import numpy as np
@@ -51,19 +49,6 @@ from batchone.pipeline.order import order_text
 STARTS_S = 40.0  # on a busy machine
 SEG, STL, PDF = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("66.4", "104.3", "104.1"))
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-case = _sibling("dicom_case")
 
 
 @pytest.fixture(scope="module")

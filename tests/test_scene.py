@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import httpx
 import nibabel
 import numpy as np
 import pytest
+import viewer_case as truth
+import viewer_site
 
 from batchone.pipeline.errors import InputError
+from batchone.pipeline.labels import Side, bone_names
 from batchone.pipeline.serve.pages.scene_routes import ROUTES, scene_router
 from batchone.pipeline.serve.scene.content import Box
 from batchone.pipeline.serve.scene.describe import scene_description, scene_digest
 from batchone.pipeline.serve.scene.reduce import CELL_MM, MOST_FACES, NEAR_MM, reduced
 from batchone.pipeline.serve.scene.sections import section_bytes
-from batchone.pipeline.serve.scene.surfaces import bone_names, surface_bytes
+from batchone.pipeline.serve.scene.surfaces import surface_bytes
 from batchone.pipeline.serve.scene.volume import MARGIN_MM, MOST_VOXELS, sampled, shown_grid, volume_bytes
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import FloatArray, Mesh, Scan, moved_points
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-truth, viewer_site = _sibling("viewer_case"), _sibling("viewer_site")
 RAS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -313,17 +301,9 @@ class TestRoutes:
         assert served == {f"/review/{{case}}/{route}" for route in ROUTES}
 
 
-def test_bones_are_named_as_their_files_are() -> None:
-    from dataclasses import replace
-
-    from batchone.pipeline.editing.anatomy_files import bone_files
-    from batchone.pipeline.values import Anatomy, Bone, FieldOfView
-
-    mesh = Mesh(np.zeros((3, 3)), np.zeros((1, 3), dtype=np.int32))
-    rib = Bone("rib", "left", True, 1.0, 1.0, mesh, np.eye(4), np.zeros(3))
-    bones = (rib, replace(rib, side="right"), rib, replace(rib, name="skull", side="midline"))
-    anatomy = Anatomy(bones, (), FieldOfView(np.eye(4), (1, 1, 1)))
-    assert [f"{name}.stl" for name in bone_names(bones)] == list(bone_files(anatomy))
+def test_bones_of_one_name_are_told_apart() -> None:
+    bones: list[tuple[str, Side]] = [("rib", "left"), ("rib", "right"), ("rib", "left"), ("skull", "midline")]
+    assert bone_names(bones) == ("rib-left-no1", "rib-right", "rib-left-no2", "skull")
 
 
 def test_the_bore_that_a_section_follows_is_the_planned_one(case: CaseFolder) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+import site_server
 
 from batchone.pipeline.case import case_folder, reject_case
 from batchone.pipeline.case_approval import sign_case
@@ -26,18 +23,6 @@ from batchone.pipeline.job.signature import verify_approval
 from batchone.pipeline.serve.rights import API
 from batchone.pipeline.store import CaseFolder
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-site_server = _sibling("site_server")
 WHEN = "2026-01-01T00:00:00+00:00"
 
 

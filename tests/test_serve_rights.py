@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import posixpath
 import re
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 import schemathesis
+import site_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,18 +24,6 @@ from batchone.pipeline.serve.rights import ANYONE, API, RIGHTS, ROLES
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
 from batchone.pipeline.serve.routes.operations import openapi_document
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-site_server = _sibling("site_server")
 DIGEST = "ab" * 32
 PAGES = (
     "/",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+import site_server
 from fastapi import Request
 from typer.testing import CliRunner
 
@@ -31,18 +29,6 @@ from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.rights import API
 from batchone.pipeline.serve.services import address_of, make_services
 
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-site_server = _sibling("site_server")
 PASSWORD = site_server.PASSWORD
 
 

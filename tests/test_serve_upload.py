@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import site_server
 
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.errors import InputError, MachineError
@@ -34,19 +32,6 @@ ORDER = (
     "due = 2026-02-01T08:00:00Z\n"
 )
 QUOTA = ServerSettings(open_uploads_per_hospital=3, open_bytes_per_hospital=5_000_000_000)
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-site_server = _sibling("site_server")
 
 
 @pytest.fixture

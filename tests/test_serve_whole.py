@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -13,9 +12,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import certificates
 import httpx
 import numpy as np
 import pytest
@@ -32,19 +31,6 @@ ORDER = (
 MEGABYTES = 60
 MOST_MB = 24.0  # above start: blocks of 1 MB on their way, the buffers of TLS and of the sockets; the parcel itself has 60 MB
 HEAVY = ("SimpleITK", "numba", "llvmlite", "/scipy/", "vtkmodules", "/OCP", "manifold3d", "matplotlib")
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-certificates = _sibling("certificates")
 
 
 @contextmanager

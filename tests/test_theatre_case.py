@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import bone_scan
 import nibabel
 import numpy as np
 import pytest
@@ -37,16 +36,6 @@ scale_cube = false
 """
 
 
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def set_table(site: Path, text: str) -> None:
     path = site / "tables" / "instruments" / "drills.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "site.toml").write_text(
         f'[segmentation]\nbackend = "external"\n[segmentation.external]\nprogram = {json.dumps(command)}\nversion = "1.0"\n'
     )
-    scan, _ = _sibling("bone_scan").bones_scan()
+    scan, _ = bone_scan.bones_scan()
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ scan.affine
     nibabel.save(nibabel.Nifti1Image(scan.hu.transpose(2, 1, 0), affine), folder / "study.nii.gz")
     (folder / "order.toml").write_text(ORDER)

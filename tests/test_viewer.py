@@ -6,34 +6,21 @@ The reference picture is made anew by removing ``viewer-reference.png`` and runn
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import itertools
 import math
 import re
-import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import browser
 import numpy as np
 import numpy.typing as npt
 import pytest
+import viewer_case as truth
+import viewer_site
 from PIL import Image
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-browser, truth, viewer_site = _sibling("browser"), _sibling("viewer_case"), _sibling("viewer_site")
 
 REFERENCE = Path(__file__).with_name("viewer-reference.png")
 STATIC = files("batchone.pipeline.serve") / "static"

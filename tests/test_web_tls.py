@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
 import socketserver
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import certificates
+import dicom_case
 import httpx
 import pydicom
 import pytest
@@ -28,19 +27,6 @@ from batchone.pipeline.errors import MachineError
 
 PROGRAM = Path("/usr/sbin/Orthanc")
 STARTS_S = 60.0  # on a busy machine
-
-
-def _sibling(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-dicom_case = _sibling("dicom_case")
 
 
 class Archive:
@@ -108,7 +94,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return _sibling("certificates").Authority(tmp_path_factory.mktemp("tls") / "certificates")
+    return certificates.Authority(tmp_path_factory.mktemp("tls") / "certificates")
 
 
 @pytest.fixture(scope="module")

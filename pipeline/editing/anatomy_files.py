@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from batchone.pipeline.editing.seg_nrrd import seg_nrrd_bytes
 from batchone.pipeline.editing.stl import write_stl
 from batchone.pipeline.editing.take import ABOUT, SCAN_DIGITS
-from batchone.pipeline.labels import bone_title
+from batchone.pipeline.labels import bone_names
 from batchone.pipeline.values import Anatomy, Reference, VoxelLabels
 from batchone.segment.label_map import expanded
 from batchone.segment.nifti import nifti_bytes
@@ -49,14 +48,7 @@ def write_anatomy(anatomy: Anatomy, folder: Path) -> None:
 
 def bone_files(anatomy: Anatomy) -> tuple[str, ...]:
     """Name of each bone's surface file: ``skull.stl``, ``femur-left.stl``; a number where several are called the same."""
-    titles = [bone_title(bone.name, bone.side).replace(" ", "-") for bone in anatomy.bones]
-    often = Counter(titles)
-    seen: Counter[str] = Counter()
-    names = []
-    for title in titles:
-        seen[title] += 1
-        names.append(f"{title}.stl" if often[title] == 1 else f"{title}-no{seen[title]}.stl")
-    return tuple(names)
+    return tuple(f"{name}.stl" for name in bone_names([(bone.name, bone.side) for bone in anatomy.bones]))
 
 
 def _reference(one: Reference) -> dict[str, Any]:

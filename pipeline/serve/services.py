@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import Request
 
+from batchone.pipeline.clock.folder import CaseReader
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.serve.accounts import Accounts, Clock
 from batchone.pipeline.serve.brake import Brake
@@ -25,7 +26,7 @@ class Services:
     """The parts of a running server.
 
     ``origin`` is the public address behind a proxy (``https://site.example``), empty where browsers reach the server itself;
-    ``parcel_came`` wakes the intake, ``stopping`` ends the streams of events.
+    ``reader`` remembers what the clock read of cases; ``parcel_came`` wakes the intake, ``stopping`` ends the streams of events.
     """
 
     site: Path
@@ -38,6 +39,7 @@ class Services:
     parcels: Parcels
     cases: Cases
     requests: Requests = field(default_factory=Requests)
+    reader: CaseReader = field(default_factory=CaseReader)
     parcel_came: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS))

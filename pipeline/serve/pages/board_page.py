@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from batchone.pipeline.clock.folder import CaseReader
 from batchone.pipeline.commands.cases import read_board
 from batchone.pipeline.serve.cases import visible
 from batchone.pipeline.serve.credentials import Actor
@@ -17,7 +16,6 @@ from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.services import Services
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
-_readers: dict[str, CaseReader] = {}  # one for each site: what it read of cases that have not changed
 Typed = Annotated[str, Query(max_length=64)]
 
 
@@ -34,8 +32,7 @@ def rows(who: Who, parts: Parts, find: Typed = "", light: Typed = "", closed: bo
 
 
 def _board(who: Actor, parts: Services, find: str, light: str, closed: bool) -> dict[str, Any]:
-    reader = _readers.setdefault(str(parts.site), CaseReader())
-    found = read_board(parts.site, dt.datetime.now(dt.UTC), closed=closed, reader=reader)
+    found = read_board(parts.site, dt.datetime.now(dt.UTC), closed=closed, reader=parts.reader)
     seen = [row for row in found.rows if _seen(row.case, who, parts)]
     chosen = [row for row in seen if find.lower() in row.case.lower() and light in ("", row.light)]
     return {"rows": chosen, "all": len(seen), "level": found.level, "find": find, "light": light, "closed": closed}

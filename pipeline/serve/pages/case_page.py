@@ -39,7 +39,6 @@ from batchone.pipeline.serve.services import Services
 from batchone.pipeline.store import CaseFolder
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
-_LOCKED = ("done", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +68,10 @@ def state(case: CaseId, who: Who, parts: Parts) -> Response:
 @router.post("/review/{case}/design")
 async def change(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
     """Put changed parameters into the order; whoever runs the case makes the new device of it."""
-    view = parts.cases.shown(case, who)
-    if view.status in _LOCKED:
-        raise Refusal(409, f"the case is {view.status}: its device is locked", hint="a new order makes a new case")
+    parts.cases.shown(case, who)
     given = {name: str(text) for name, text in (await request.form()).items()}
     try:
-        await run_in_threadpool(_change, parts.cases.folder(case), given, who.name)
+        await run_in_threadpool(_change, case, given, who.name, parts)
     except InputError as error:
         raise Refusal(422, str(error), hint=error.hint) from error
     except BatchoneError as error:
@@ -108,6 +105,8 @@ async def answer(case: CaseId, request: Request, who: Who, parts: Parts) -> Resp
     if given.get("answer") == "approve" and given.pop("seen", "") != "yes":
         raise Refusal(422, "the box before the signature is not ticked", hint="look at device and findings, then tick it")
     given.pop("seen", None)
+    if given.get("answer") == "approve" and _busy(parts.cases.shown(case, who), parts):
+        raise Refusal(409, "the order was changed, and its device is not made yet", hint="wait for the new device and look at it")
     try:
         asked = case_routes.Answer(**given)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -132,14 +131,34 @@ def _works(who: Actor) -> bool:
 
 
 def _state(case: str, view: View, parts: Services) -> dict[str, Any]:
-    folder, now = parts.cases.folder(case), dt.datetime.now(dt.UTC)
-    order = _order(folder)
-    stands_for = made_for(folder)
-    busy = order is not None and stands_for not in (None, order_digest(order)) and view.status != "failed"
-    told = outlook(site_cases(parts.site, now), case, now)
+    now, order, busy = dt.datetime.now(dt.UTC), _order(parts.cases.folder(case)), _busy(view, parts)
+    told = outlook(site_cases(parts.site, now, parts.reader), case, now)
     events = parts.cases.events(case)
     key = "" if order is None else order_digest(order)
-    return {"case": case, "view": view, "busy": busy, "told": told, "events": events[::-1], "order": order, "order_key": key}
+    return {
+        "case": case,
+        "view": view,
+        "busy": busy,
+        "told": told,
+        "events": events[::-1],
+        "order": order,
+        "order_key": key,
+        "locked": _locked(view, parts),
+    }
+
+
+def _busy(view: View, parts: Services) -> bool:
+    """Whether the order is another than the one that the case's device was made for, and a new one is to come."""
+    folder = parts.cases.folder(view.case)
+    order, stands_for = _order(folder), made_for(folder)
+    return order is not None and stands_for not in (None, order_digest(order)) and view.status != "failed"
+
+
+def _locked(view: View, parts: Services) -> bool:
+    """Whether the device may be changed no more: it is released, about to be, or the case has ended."""
+    approval = CaseFolder(parts.cases.folder(view.case)).record("review") or {}
+    approved = view.device is not None and approval.get("taken", {}).get("CheckedDevice") == view.device
+    return view.status in ("done", "rejected") or (view.status == "in-progress" and approved)
 
 
 def _device(folder: Path, parts: Services) -> dict[str, Any]:
@@ -178,18 +197,22 @@ def _order(folder: Path) -> Order | None:
     return read_case_order(folder / ORDER) if (folder / ORDER).is_file() else None
 
 
-def _change(folder: Path, given: Mapping[str, str], who: str) -> None:
-    case = CaseFolder(folder)
+def _change(case_id: str, given: Mapping[str, str], who: str, parts: Services) -> None:
+    case = CaseFolder(parts.cases.folder(case_id))
     with case.locked():
-        order = read_case_order(folder / ORDER)
+        view = parts.cases.view(case_id)
+        if _locked(view, parts):
+            raise Refusal(409, f"the case is {view.status}: its device is locked", hint="a new order makes a new case")
+        order = read_case_order(case.path / ORDER)
         if order_digest(order) != given.get("order"):
             raise Refusal(409, "the order was changed meanwhile", hint="load the page again; what you typed stays in the form")
         names = {one.name for one in _table(order)}
         typed = {name: text.strip() for name, text in given.items() if name in names}
         settings = [f"{name}={text}" for name, text in typed.items() if text != _typed(getattr(order.parameters, name))]
-        if not settings:
+        changed = changed_order(order, settings)
+        if changed.parameters == order.parameters:
             raise Refusal(422, "no parameter differs from that of the order", hint="change one")
-        replace_order(case, changed_order(order, settings), who)
+        replace_order(case, changed, who)
 
 
 def _differences(a: Revision, b: Revision) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from batchone.pipeline.serve.credentials import Actor
-from batchone.pipeline.serve.guard import GuardedRoute
+from batchone.pipeline.serve.guard import GuardedRoute, identified
 from batchone.pipeline.serve.refusal import Refusal
+from batchone.pipeline.serve.services import services_of
 
 SIGN_IN, PASSWORD = "/sign-in", "/password"
 STATIC = Path(__file__).parent.parent / "static"
@@ -71,7 +72,8 @@ def refused_page(request: Request, refusal: Refusal) -> Response:
         return notice
     if refusal.status == 401:
         return RedirectResponse(f"{SIGN_IN}?next={quote(request.url.path)}", 303)
-    if refusal.status == 403 and "one-time password" in refusal.message:
+    actor = identified(request, services_of(request))
+    if refusal.status == 403 and actor is not None and actor.account.must_change:
         return RedirectResponse(PASSWORD, 303)
     return shown("refused.html", None, status=refusal.status, refusal=refusal)
 

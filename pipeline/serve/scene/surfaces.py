@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -12,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from batchone.pipeline.errors import InputError
-from batchone.pipeline.labels import bone_title
+from batchone.pipeline.labels import bone_names
 from batchone.pipeline.order import PlanNoGo
 from batchone.pipeline.serve.scene.content import Content
 from batchone.pipeline.serve.scene.layers import GAP, UNCERTAINTY, WALL, Scale, bone_gap_mm, known_uncertainty_mm, wall_mm
@@ -57,7 +56,7 @@ def shown_surfaces(content: Content) -> Iterator[Shown]:
     """The surfaces of a case, in the order in which a list shows them."""
     device_colours = iter(DEVICE_COLOURS * (1 + len(content.parts)))
     bones = () if content.anatomy is None else content.anatomy.bones
-    names = bone_names(bones)
+    names = bone_names([(bone.name, bone.side) for bone in bones])
     surfaces = () if content.plan is None else content.plan.surfaces
     for part in content.parts:
         made = partial(_plain, part.mesh)
@@ -96,16 +95,6 @@ def shown_surfaces(content: Content) -> Iterator[Shown]:
     for name, bone in zip(names, bones, strict=True):
         made, title = partial(_uncertainty, bone), f"{name.replace('-', ' ')}: uncertainty"
         yield Shown(f"uncertainty-{name}", title, "uncertainty", PLAIN, 1.0, False, made, UNCERTAINTY, f"bone-{name}")
-
-
-def bone_names(bones: Sequence[Bone]) -> tuple[str, ...]:
-    """One name for each bone, as its files are called: ``skull``, ``femur-left``; a number where several are called the same."""
-    titles = [bone_title(bone.name, bone.side).replace(" ", "-") for bone in bones]
-    often, seen, names = Counter(titles), Counter[str](), []
-    for title in titles:
-        seen[title] += 1
-        names.append(title if often[title] == 1 else f"{title}-no{seen[title]}")
-    return tuple(names)
 
 
 def surface_bytes(case: CaseFolder, name: str, full: bool = False) -> bytes:

@@ -15,6 +15,12 @@ document.addEventListener("htmx:before:request", (event) => {
 /** @param {HTMLFormElement} form */
 const place = (form) => `${location.pathname} ${form.dataset.draft}`;
 
+/** Whether a field holds another value than the page came with: only that is a draft, for what others changed since must stand.
+ * @param {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} field */
+const touched = (field) => field instanceof HTMLSelectElement
+  ? field.value !== ([...field.options].find((one) => one.defaultSelected) ?? field.options[0])?.value
+  : field.value !== field.defaultValue;
+
 /** @param {HTMLFormElement} form @returns {(HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement)[]} */
 const typed = (form) => /** @type {any[]} */ ([...form.elements]).filter(
   (field) => field.name && !["hidden", "password", "radio", "checkbox"].includes(field.type) && "value" in field && field.tagName !== "BUTTON",
@@ -24,7 +30,9 @@ for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (document.querySel
   const draft = JSON.parse(sessionStorage.getItem(place(form)) ?? "{}");
   for (const field of typed(form)) if (field.name in draft) field.value = draft[field.name];
   form.addEventListener("input", () => {
-    sessionStorage.setItem(place(form), JSON.stringify(Object.fromEntries(typed(form).map((field) => [field.name, field.value]))));
+    const draft = Object.fromEntries(typed(form).filter(touched).map((field) => [field.name, field.value]));
+    if (Object.keys(draft).length) sessionStorage.setItem(place(form), JSON.stringify(draft));
+    else sessionStorage.removeItem(place(form));
   });
   form.addEventListener("htmx:before:response", (event) => {
     if (/** @type {CustomEvent} */ (event).detail.ctx.response.status < 400) sessionStorage.removeItem(place(form));
