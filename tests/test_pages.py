@@ -251,6 +251,7 @@ def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_firs
     once = page.locator("code").inner_text()
     expect(page.get_by_role("row", name=re.compile("new-engineer"))).to_contain_text("one-time password")
     page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()  # the page before it has a field Name too
     page.get_by_label("Name").fill("new-engineer")
     page.get_by_label("Password").fill(once)
     page.get_by_role("button", name="Sign in").click()
