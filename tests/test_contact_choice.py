@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pytest
 
 from batchone.design.booleans import difference, face_areas, to_part
 from batchone.design.contact.ground import ground_of
@@ -17,6 +18,8 @@ from batchone.design.seating.choose import LEAST_AREA, Chosen, best_made, finali
 from batchone.design.seating.underside import Shape, Underside
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import Bone, FloatArray, Mesh, Part
+
+pytestmark = pytest.mark.slow
 
 OFFSET_MM, RELIEF_MM = 0.2, 1.2
 FLAT_MM, SLOPE = 10.0, 0.7  # half width of a table, and how its sides fall

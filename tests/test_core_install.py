@@ -234,6 +234,7 @@ def archive() -> Iterator[tuple[str, list[Dataset]]]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_from_an_order_to_the_job_in_the_archive(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Every command of the hospital's side in one case; between them the site, with the whole installation, makes the job."""
     study, images, seeds = dicom_case.make_study(tmp_path / "in")
@@ -267,6 +268,7 @@ def test_compressed_pixels_are_read(run, tmp_path: Path) -> None:  # type: ignor
         assert [one["shape"][0] for one in report["series"] if one["readable"]] == [SLICES]
 
 
+@pytest.mark.slow
 def test_a_job_is_verified_and_a_changed_one_is_not(run, job: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     import shutil
 
@@ -278,6 +280,7 @@ def test_a_job_is_verified_and_a_changed_one_is_not(run, job: Path, tmp_path: Pa
     assert not json.loads(run("verify", str(changed), "--json", code=5).stdout)["ok"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/dicom-web", "ARCHIVE@127.0.0.1:{port}"])
 def test_return_reaches_for_the_archive(run, job: Path, target: str) -> None:  # type: ignore[no-untyped-def]
     with socket.socket() as free:

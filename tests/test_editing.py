@@ -212,6 +212,7 @@ def test_layers_of_3d_slicer_are_read_and_their_overlap_is_refused(tmp_path: Pat
         read_edit(outside, scan, (), phantom.order("l1"), who="code-9")
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_belong_are_refused_by_name_and_change_nothing(case: Path, tmp_path: Path) -> None:
     before = (case / "segment" / "anatomy.json").read_bytes()
 

@@ -18,6 +18,8 @@ from batchone.samples.faulty.corpus import faults
 from batchone.samples.faulty.good import KINDS, TEMPLATE, good, there
 from batchone.samples.faulty.judging import findings_for, is_right, measure_of, measures, without
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 # these give figures and are no gates: nothing can be wrong by them
 OF_FIGURES = {"pedicle-guide: made_for", "osteotomy-guide: made_for", "cranial-implant: lies_flush"}

@@ -659,6 +659,7 @@ def test_a_high_tibial_guide_on_a_real_bone_passes_every_check(test_data: Path, 
     assert medial * float(local[:, 0].mean()) > 10.0
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_plate_wider_than_its_block_is_notched_in_line_with_the_slot(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was slit, and its halves hung together by a tip: a way through that nobody had declared."""

@@ -40,6 +40,7 @@ def batchone(*arguments: str, path: Path | None = None) -> subprocess.CompletedP
     return python("-m", "batchone.pipeline", *arguments, path=path)
 
 
+@pytest.mark.slow
 def test_it_keeps_the_promises_of_every_family_and_its_own(installed: Path) -> None:
     suites = [str(HERE / name) for name in ("test_families.py", "drill_template_cases.py")]
     done = python("-m", "pytest", "-v", "-p", "no:cacheprovider", *suites, path=installed)

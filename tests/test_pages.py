@@ -25,6 +25,8 @@ from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.serve.guard import COOKIE
 from batchone.samples.small_case import write_small_case
 
+pytestmark = pytest.mark.slow
+
 CASE = "small-0001"
 SCRIPT = "<img src=x onerror=alert(1)>"
 expect.set_options(timeout=60_000)  # ms; other tests run beside

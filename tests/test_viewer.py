@@ -22,6 +22,8 @@ import viewer_case as truth
 import viewer_site
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = Path(__file__).with_name("viewer-reference.png")
 STATIC = files("batchone.pipeline.serve") / "static"
 AXIAL, CORONAL, SAGITTAL, RENDER = 0, 1, 2, 4

@@ -25,6 +25,8 @@ from typer.testing import CliRunner, Result
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import MachineError
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path("/usr/sbin/Orthanc")
 STARTS_S = 60.0  # on a busy machine
 
