@@ -14,7 +14,9 @@ from typer.exceptions import TyperException
 from batchone.pipeline.commands.audit import audit
 from batchone.pipeline.commands.backup import backup, restore
 from batchone.pipeline.commands.cases import cases
+from batchone.pipeline.commands.cell import cell_app
 from batchone.pipeline.commands.doctor import doctor
+from batchone.pipeline.commands.factory import factory_app
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
@@ -93,23 +95,28 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Site folder.")] = Path("demo"),
 ) -> None:
     """Make a sample study and run it to a job folder."""
+    job = sample_job(device, out)
+    if job is not None:
+        typer.echo("Pictures to open:")
+        for picture in sorted((job / "pictures").glob("*.png")):
+            typer.echo(f"  {picture}")
+
+
+def sample_job(device: str, site: Path) -> Path | None:
+    """Make a sample study and run it to a job folder, anew where an earlier one lies; None when it stops before."""
     from batchone.pipeline.case import case_folder
     from batchone.pipeline.case_order import read_case_order
     from batchone.pipeline.job.signature import DEMONSTRATOR
     from batchone.pipeline.store import begin_anew
     from batchone.samples.dicom import write_demo
 
-    again = (out / "sample").is_dir()
-    out.mkdir(parents=True, exist_ok=True)
-    order_file, study = write_demo(out / "sample" / device, device=device)
+    again = (site / "sample").is_dir()
+    site.mkdir(parents=True, exist_ok=True)
+    order_file, study = write_demo(site / "sample" / device, device=device)
     order = read_case_order(order_file)
     if again:  # the folder is an earlier demo's own: show the whole job once more
-        begin_anew(case_folder(out, order.case))
-    result = _run(order, study, site=out, approve_as=DEMONSTRATOR, as_json=False, demonstration=True)
-    if result.job is not None:
-        typer.echo("Pictures to open:")
-        for picture in sorted((result.job / "pictures").glob("*.png")):
-            typer.echo(f"  {picture}")
+        begin_anew(case_folder(site, order.case))
+    return _run(order, study, site=site, approve_as=DEMONSTRATOR, as_json=False, demonstration=True).job
 
 
 @app.command()
@@ -325,6 +332,8 @@ def layers(
 
 
 order_app.command("new")(order_new)
+app.add_typer(cell_app, name="cell")
+app.add_typer(factory_app, name="factory")
 for _function, _name in (
     (submit, "submit"),
     (receive, "receive"),

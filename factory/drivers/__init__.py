@@ -1,0 +1,1 @@
+"""Ways to a machine, behind one small interface."""

@@ -1,0 +1,57 @@
+"""What a cell wants of a machine: take a build, say how it goes, say how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from batchone.factory.proof import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The machine at one moment: seconds since the start of the build, state, layer (-1: none), values, units in their names."""
+
+    time_s: float
+    state: str
+    layer: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSeen:
+    """One layer as the machine tells of it: when it ended, its energy, and what it noticed by itself."""
+
+    index: int
+    end_s: float
+    energy_j: float
+    alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What happened since the last word: ``state`` is ``done`` or ``failed`` in the last one, with the reason."""
+
+    state: Literal["running", "done", "failed"]
+    seconds: float
+    layers: tuple[LayerSeen, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    energy_kwh: float = 0.0
+    reason: str = ""
+
+
+class Driver(Protocol):
+    """One machine."""
+
+    simulated: bool
+
+    def build(self, work: Work, attempt: int) -> Generator[Progress, None, None]:
+        """Hand over a build that was proved, and follow it to its end; closing the generator stops the machine.
+
+        Raises
+        ------
+        MachineError
+            The machine does not take it.
+        """
+        ...

@@ -1,0 +1,196 @@
+"""A cell's inbox: job folders that several cells may see, and the ledger of who has which.
+
+The ledger holds one small file for each job or plate, ``.ledger/<name>.json``; it is changed under one lock and replaced whole,
+so that of two cells that want a job one gets it. A claim holds for a while and is renewed; when its cell dies, another cell
+takes the job over with the next attempt, and whoever comes back finds that the claim is not theirs any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from batchone.pipeline.disk import disk
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.sums import SUMS_SIGNATURE
+from batchone.pipeline.store import write_atomic
+
+State = Literal["waiting", "claimed", "printed", "released", "refused", "held"]
+
+CLAIM_S: Final = 60.0  # a dead cell's job is free after it: as long as a dead worker's case (docs/operations.md)
+MOST_ATTEMPTS: Final = 3  # project default, unverified: then a person looks at the machine before more powder is spent
+ELSEWHERE_S: Final = 30.0  # project default: so long a failed job waits for another cell before the same one tries again
+LEDGER = ".ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of a job: its state, who has it until when, at which attempt (from 1; 0: none yet), and why it waits or ended.
+
+    A failed job waits until ``until`` for another cell than ``cell``, where it failed. After attempt ``most`` it is held until a
+    person has looked.
+    """
+
+    name: str
+    state: State = "waiting"
+    cell: str = ""
+    until: str = ""
+    attempt: int = 0
+    reason: str = ""
+    most: int = MOST_ATTEMPTS
+
+    def is_free(self, cell: str, now: dt.datetime) -> bool:
+        """Nobody has it, or who had it has not been heard of; and where it failed it is not tried again at once."""
+        over = not self.until or dt.datetime.fromisoformat(self.until) <= now
+        return over if self.state == "claimed" else self.state == "waiting" and (over or self.cell != cell)
+
+
+class ClaimLost(MachineError):  # noqa: N818 - a state, not a fault
+    """Another cell has the job by now: whatever is under way here does not count."""
+
+
+class Inbox:
+    """An inbox on a file system that its cells share and that knows locks.
+
+    Parameters
+    ----------
+    folder
+        Holds job folders and plates, each put there by one rename; made when absent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ledger = folder / LEDGER
+        with disk():
+            self._ledger.mkdir(parents=True, exist_ok=True)
+
+    def names(self) -> tuple[str, ...]:
+        """Job folders and plates that lie here, by name."""
+        return tuple(
+            sorted(
+                path.name
+                for path in self.folder.iterdir()
+                if not path.name.startswith(".") and path.is_dir() and (path / SUMS_SIGNATURE).is_file()
+            )
+        )
+
+    def place(self, name: str) -> Path:
+        """Where a job folder lies."""
+        return self.folder / name
+
+    def entry(self, name: str) -> Entry:
+        """What the ledger says of a job; waiting where it says nothing."""
+        try:
+            tree = json.loads((self._ledger / f"{name}.json").read_bytes())
+        except FileNotFoundError:
+            return Entry(name)
+        return Entry(**tree)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """What the ledger says of every job that lies here."""
+        return tuple(self.entry(name) for name in self.names())
+
+    def claim(self, name: str, cell: str, now: dt.datetime) -> Entry | None:
+        """Take a job; None when another has it, or nobody may have it any more.
+
+        A claim of one's own goes on: a cell that was started again finds what it had. One that ran out, whosever it was, is the
+        end of that attempt.
+        """
+        with self._locked():
+            entry = self.entry(name)
+            if entry.state == "claimed" and entry.cell == cell and not entry.is_free(cell, now):
+                return self._write(replace(entry, until=_in(CLAIM_S, now)))
+            if not entry.is_free(cell, now):
+                return None
+            if entry.attempt >= entry.most:
+                self._write(replace(entry, state="held", cell="", until="", reason=entry.reason or "its claim ran out"))
+                return None
+            return self._write(
+                replace(entry, state="claimed", cell=cell, until=_in(CLAIM_S, now), attempt=entry.attempt + 1, reason="")
+            )
+
+    def renew(self, entry: Entry, now: dt.datetime) -> Entry:
+        """Go on having a job.
+
+        Raises
+        ------
+        ClaimLost
+            Another cell has it, or another attempt is under way.
+        """
+        with self._locked():
+            self._must_have(entry)
+            return self._write(replace(entry, until=_in(CLAIM_S, now)))
+
+    def settle(self, entry: Entry, state: State, now: dt.datetime, reason: str = "") -> Entry:
+        """Say what became of a claimed job: printed, refused, or waiting for another attempt.
+
+        Raises
+        ------
+        ClaimLost
+            As :meth:`renew`.
+        """
+        with self._locked():
+            self._must_have(entry)
+            held = state == "waiting" and entry.attempt >= entry.most
+            until = _in(ELSEWHERE_S, now) if state == "waiting" else ""
+            return self._write(replace(entry, state="held" if held else state, until=until, reason=reason))
+
+    def move(self, name: str, attempt: int, to: State, reason: str = "") -> Entry:
+        """Say what became of a printed job: released, or waiting to be made once more.
+
+        Raises
+        ------
+        MachineError
+            The ledger does not say that this attempt was printed.
+        """
+        with self._locked():
+            entry = self.entry(name)
+            if (entry.state, entry.attempt) == (to, attempt) or (to == "waiting" and entry.state == "held"):
+                return entry
+            if (entry.state, entry.attempt) != ("printed", attempt):
+                raise MachineError(
+                    f"attempt {attempt} of {name} is {entry.state} at attempt {entry.attempt}, must be printed",
+                    hint="see `batchone cell status`",
+                )
+            held = to == "waiting" and attempt >= entry.most
+            return self._write(replace(entry, state="held" if held else to, reason=reason))
+
+    def free(self, name: str) -> Entry:
+        """Let a held or refused job be tried again after a person has looked; attempts count on."""
+        with self._locked():
+            entry = self.entry(name)
+            if entry.state not in ("held", "refused"):
+                raise MachineError(f"{name} is {entry.state}, must be held or refused", hint="see `batchone cell status`")
+            return self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
+
+    def _must_have(self, entry: Entry) -> None:
+        there = self.entry(entry.name)
+        if (there.state, there.cell, there.attempt) != ("claimed", entry.cell, entry.attempt):
+            raise ClaimLost(
+                f"{entry.name} is {there.state} at attempt {there.attempt} of cell {there.cell or 'none'}, "
+                f"not at attempt {entry.attempt} of cell {entry.cell}",
+                hint="put what was made here aside: it is not the part of the record",
+            )
+
+    def _write(self, entry: Entry) -> Entry:
+        tree: dict[str, Any] = asdict(entry)
+        write_atomic(self._ledger / f"{entry.name}.json", (json.dumps(tree, sort_keys=True) + "\n").encode())
+        return entry
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with disk():
+            stream = (self._ledger / ".lock").open("a")
+        with stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+
+def _in(seconds: float, now: dt.datetime) -> str:
+    return (now + dt.timedelta(seconds=seconds)).isoformat()

@@ -1,0 +1,99 @@
+"""A cell's own settings: ``<cell>/cell.toml``, its machine, what is loaded, and until when it is calibrated."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.order import Code, Model
+
+SETTINGS: Final = "cell.toml"
+_MAX_BYTES: Final = 100_000  # settings are a page of text
+_HINT: Final = f"correct {SETTINGS} in the cell's folder; docs/contract.md lists its keys"
+
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Lot(Model):
+    """A lot of material that is loaded: what it is, its number, until when it may be used, and what is known of it.
+
+    ``facts`` are by the names that the process wants filled in (``conditions.lot_keys`` of ``job.json``).
+    """
+
+    material: Text
+    lot: Text
+    expires: dt.date
+    facts: dict[Text, Text] = Field(default_factory=dict)
+
+
+class Calibration(Model):
+    """One calibration of the machine: when it was done, and the last day on which it counts."""
+
+    name: Text
+    done: dt.date
+    due: dt.date
+
+
+class TwinSettings(Model):
+    """How the machine twin runs: seconds of its machine in a second of the clock, and the seed of its random faults."""
+
+    speed: Annotated[float, Field(gt=0.0, le=1e6)] = 600.0
+    seed: int = 0
+    pictures: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
+class CellSettings(Model):
+    """Everything that a cell sets.
+
+    ``machine`` names the machine's profile and ``serial`` the machine itself. ``report`` is the site that hears of each step: its
+    folder, beside which ``records`` collects device records. ``gtin`` is for the UDI label: without it (a custom-made device has
+    no UDI duty) the label bears lot and serial number alone. ``lots`` and ``calibrations`` must be in date on the day of a print;
+    a machine of which no calibration is told prints nothing.
+    """
+
+    name: Code
+    machine: Code
+    serial: Text
+    driver: Literal["twin", "folder"]
+    report: Path | None = None
+    gtin: Annotated[str, Field(pattern=r"^\d{14}$")] | None = None
+    lots: Annotated[tuple[Lot, ...], Field(strict=False, min_length=1)]
+    calibrations: Annotated[tuple[Calibration, ...], Field(strict=False, min_length=1)]
+    twin: TwinSettings = TwinSettings()
+
+    def lot_of(self, material: str) -> Lot | None:
+        """The lot of a material that is loaded."""
+        return next((lot for lot in self.lots if lot.material == material), None)
+
+
+def read_cell_settings(cell: Path) -> CellSettings:
+    """The settings of a cell.
+
+    Raises
+    ------
+    MachineError
+        The file is not there, cannot be read, is no TOML, or sets what is not there to be set.
+    """
+    path = cell / SETTINGS
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise MachineError(f"{SETTINGS} is larger than {_MAX_BYTES} bytes, at most {_MAX_BYTES} bytes", hint=_HINT)
+        settings = CellSettings.model_validate(tomllib.loads(data.decode()), strict=False)
+    except OSError as error:
+        raise MachineError(f"{SETTINGS} cannot be read: {error.strerror}", hint=_HINT) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MachineError(f"{SETTINGS} is not valid TOML: {error}", hint=_HINT) from error
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} (given {fault['input']!r})" for fault in error.errors())
+        raise MachineError(f"{SETTINGS}: {'; '.join(faults)}", hint=_HINT) from error
+    report = settings.report
+    return (
+        settings if report is None or report.is_absolute() else settings.model_copy(update={"report": (cell / report).resolve()})
+    )

@@ -1,0 +1,133 @@
+"""``batchone cell``: takes jobs from an inbox, has them printed, keeps their records; ``cell sign`` the steps after the print."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from batchone.pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from batchone.factory.cell import Cell
+    from batchone.factory.drivers.driver import Driver
+    from batchone.factory.settings import CellSettings
+
+cell_app = typer.Typer(no_args_is_help=False, invoke_without_command=True, help="Take jobs, print them, keep their records.")
+
+_Cell = Annotated[
+    Path | None, typer.Option("--cell", help="Folder of the cell, with its cell.toml; default $BATCHONE_CELL, else ./cell.")
+]
+_Inbox = Annotated[Path | None, typer.Option("--inbox", help="Where job folders come; default inbox/ in the cell's folder.")]
+_POLL_S = 2.0
+
+
+@cell_app.callback()
+def cell(
+    context: typer.Context,
+    folder: _Cell = None,
+    inbox: _Inbox = None,
+    signers: Annotated[
+        Path | None, typer.Option("--signers", help="Who may release and approve: an allowed_signers file or a key folder.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing waits, instead of waiting for more.")] = False,
+) -> None:
+    """Take the most urgent job that may be printed here, prove it, print it, record it; until SIGTERM or SIGINT."""
+    context.obj = _folder(folder), inbox
+    if context.invoked_subcommand is not None:
+        return
+    if signers is None:
+        raise InputError("nobody is named who may sign jobs", hint="give --signers: an allowed_signers file or a site's keys")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    agent = _agent(_folder(folder), inbox, signers)
+    agent.resume()
+    while not stop.is_set():
+        took = agent.step()
+        agent.close_records()
+        if not took:
+            if once:
+                return
+            stop.wait(_POLL_S)
+
+
+@cell_app.command("status")
+def status(context: typer.Context) -> None:
+    """What became of each job that lies in the inbox, and which step of which record is next."""
+    from batchone.factory.inbox import Inbox
+    from batchone.factory.record import AS_BUILT, RECORD, RECORDS, open_steps
+
+    folder, inbox = context.obj
+    for entry in Inbox(inbox or folder / "inbox").entries():
+        typer.echo(f"{entry.name}  {entry.state:9} attempt {entry.attempt}  {entry.cell:12} {entry.reason[:120]}".rstrip())
+    for record in sorted((folder / RECORDS).glob("*")):
+        if (record / AS_BUILT).is_file() and not (record / RECORD).is_file():
+            left = open_steps(record)
+            typer.echo(f"{record.name}  " + (f"next: step {left[0].number}: {left[0].what}" if left else "all steps are signed"))
+
+
+@cell_app.command("sign")
+def sign(
+    context: typer.Context,
+    record: Annotated[str, typer.Argument(help="Name of the record: job or plate, and attempt.")],
+    step: Annotated[int, typer.Argument(help="Number of the step; steps are signed in their order.")],
+    who: Annotated[str, typer.Option("--as", help="Who did it; their key is in the cell's key folder.")],
+    measured: Annotated[
+        float | None, typer.Option("--measured", help="Greatest deviation of the face, mm; for steps with a tolerance.")
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="What else is to be known of it.")] = "",
+) -> None:
+    """Sign a step after the print: who did it, when, and what was measured."""
+    from batchone.factory.record import RECORDS, sign_step
+    from batchone.pipeline.job.signature import KEYS, safe_name
+
+    folder, _ = context.obj
+    place = folder / RECORDS / safe_name(record)
+    if not place.is_dir():
+        raise InputError(f"record {record} is not there", hint="see `batchone cell status`")
+    now = dt.datetime.now(dt.UTC)
+    said = sign_step(place, step, who=who, keys=folder / KEYS, when=now, measured_mm=measured, note=note)
+    typer.echo(f"{record}: step {step} is signed: {said.what}", err=True)
+
+
+@cell_app.command("free")
+def free(context: typer.Context, name: Annotated[str, typer.Argument(help="Job or plate that is held or was refused.")]) -> None:
+    """Let a job that is held or was refused be tried again, after a person has looked."""
+    from batchone.factory.inbox import Inbox
+
+    folder, inbox = context.obj
+    Inbox(inbox or folder / "inbox").free(name)
+    typer.echo(f"{name} waits for its next attempt", err=True)
+
+
+def _folder(folder: Path | None) -> Path:
+    return folder or Path(os.environ.get("BATCHONE_CELL", "cell"))
+
+
+def _agent(folder: Path, inbox: Path | None, signers: Path) -> Cell:
+    from batchone.factory.cell import Cell
+    from batchone.factory.inbox import Inbox
+    from batchone.factory.settings import read_cell_settings
+
+    settings = read_cell_settings(folder)
+    place = Inbox(inbox or folder / "inbox")
+    return Cell(folder, settings, place, _driver(folder, settings), signers=signers, now=lambda: dt.datetime.now(dt.UTC))
+
+
+def _driver(folder: Path, settings: CellSettings) -> Driver:
+    if settings.driver == "folder":
+        from batchone.factory.drivers.folder import FolderDriver
+
+        return FolderDriver(folder / "machine")
+    from batchone.factory.drivers.twin import TwinDriver
+
+    return TwinDriver(settings.machine, seed=settings.twin.seed, speed=settings.twin.speed)
