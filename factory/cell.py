@@ -1,8 +1,8 @@
 """The cell agent: takes the most urgent job that it may print, proves it, has it printed, and keeps its record.
 
 One cell has one machine. Everything that it did is on the disk before the ledger says so, and a cell that is started again goes
-on from there: a job that was claimed and not begun is begun; a print that was under way is a failed attempt, because nobody watched
-it; a print that ended is told. The site hears of each step in its order, now or when it can be reached again.
+on from there: a job that was claimed and not begun is begun; a print that was under way is a failed attempt, because nobody
+watched it; a print that ended is told. The site hears of each step in its order, now or when it can be reached again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
 from batchone.factory.inbox import ClaimLost, Entry, Inbox
 from batchone.factory.proof import MEASURED, Work, read_work, refusals
@@ -33,7 +34,7 @@ from batchone.factory.record import (
     record_name,
     steps_of,
 )
-from batchone.factory.reports import Report, Reports
+from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import CellSettings
 from batchone.factory.telemetry import TELEMETRY, Summary, TelemetryFile, summaries
 from batchone.pipeline.disk import disk
@@ -48,7 +49,7 @@ _RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 
 SPOILING: Final = ("mains", "powder", "laser-power", "recoater-force")
 """What the machine itself notices and what makes a part worthless, so that nothing more is spent on it: project default,
-unverified. Oxygen is not among them: the machine waits until it is low again."""
+unverified. Of what is not among them, as oxygen that rose and was waited for, a person judges after the print."""
 
 Told = Literal["claimed", "refused", "printing", "layers", "printed", "failed", "lost"]
 
@@ -81,6 +82,10 @@ class Cell:
         Its machine.
     signers
         Who may release and approve jobs: an ``allowed_signers`` file or a site's key folder.
+    deliver
+        How its site hears of a step; None: there is nobody to tell.
+    shelf
+        Where closed records are copied to, for the site's genealogy.
     now
         The clock, in UTC.
     tell
@@ -95,13 +100,15 @@ class Cell:
         driver: Driver,
         *,
         signers: Path | None,
+        deliver: Deliver | None = None,
+        shelf: Path | None = None,
         now: Callable[[], dt.datetime],
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
-        self.signers, self.now, self.tell = signers, now, tell
+        self.signers, self.shelf, self.now, self.tell = signers, shelf, now, tell
         self.records = folder / RECORDS
-        self.reports = Reports(folder / "reports", settings.report)
+        self.reports = Reports(folder / "reports", deliver)
         with disk():
             self.records.mkdir(parents=True, exist_ok=True)
 
@@ -152,8 +159,21 @@ class Cell:
                 self._report_end(whole)
                 self.inbox.move(whole.name, whole.attempt, "released" if whole.verdict == "released" else "waiting", whole.reason)
             closed.append(whole)
+        self._shelve()
         self.reports.send()
         return tuple(closed)
+
+    def _shelve(self) -> None:
+        """Copy the closed records that are not on the shelf yet."""
+        if self.shelf is None:
+            return
+        try:
+            there = {path.name for path in self.shelf.iterdir()} if self.shelf.is_dir() else set()
+            for record in sorted(self.records.iterdir()):
+                if record.name not in there and (record / RECORD).is_file():
+                    dispatch(record, self.shelf)
+        except (MachineError, OSError) as error:
+            _LOG.warning("records wait for the shelf: %s", error)
 
     def _take(self) -> tuple[Entry, Work | None] | None:
         """Claim the job that is due first among those whose material is loaded, then among the others; copy it and read it."""
@@ -248,6 +268,7 @@ class Cell:
         lot = self.settings.lot_of(work.material)
         if lot is None:
             raise AssertionError("a job whose material is not loaded was refused")
+        alarmed = tuple(Alarmed(layer=one.index, alarms=one.alarms) for one in layers if one.alarms)
         there = (part / TELEMETRY).is_file()
         told = summaries(part / TELEMETRY)
         wanted = work.conditions.lot_keys if work.conditions is not None else ()
@@ -270,7 +291,7 @@ class Cell:
             energy_kwh=last.energy_kwh,
             layers=work.layers,
             layers_built=len(layers),
-            alarmed=tuple(Alarmed(layer=one.index, alarms=one.alarms) for one in layers if one.alarms),
+            alarmed=alarmed,
             telemetry=tuple(
                 ValueSummary(name=one.name, readings=one.readings, least=one.least, mean=one.mean, greatest=one.greatest)
                 for one in told
@@ -280,7 +301,7 @@ class Cell:
             facts_wanted=wanted,
             verdict="printed" if last.state == "done" else "failed",
             reason=last.reason,
-            steps=steps_of(work) if last.state == "done" else (),
+            steps=steps_of(work, alarmed) if last.state == "done" else (),
         )
 
     def _publish(self, part: Path, built: AsBuilt) -> None:

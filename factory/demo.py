@@ -18,6 +18,7 @@ from batchone.factory.drivers.twin import TwinDriver
 from batchone.factory.inbox import Inbox
 from batchone.factory.proof import read_work
 from batchone.factory.record import RECORDS, DeviceRecord, open_steps, record_name, record_signers, sign_step, verify_record
+from batchone.factory.reports import Deliver
 from batchone.factory.settings import SETTINGS, read_cell_settings
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.errors import ProcessingError
@@ -75,7 +76,13 @@ class Made:
 
 
 def make_part(
-    job: Path, out: Path, *, speed: float, tell: Callable[[Shown], None] = lambda shown: None, timeout_s: float = 3600.0
+    job: Path,
+    out: Path,
+    *,
+    speed: float,
+    deliver: Deliver,
+    tell: Callable[[Shown], None] = lambda shown: None,
+    timeout_s: float = 3600.0,
 ) -> Made:
     """Print a released job of ``out/site`` on one of two twins, the first of which loses its power in the first attempt.
 
@@ -87,6 +94,8 @@ def make_part(
         Gets ``inbox/``, ``cell-1/`` and ``cell-2/``, which `batchone cell` can go on with.
     speed
         Seconds of a machine in a second of the clock.
+    deliver
+        How the site hears of a step.
 
     Raises
     ------
@@ -103,8 +112,8 @@ def make_part(
         driver = TwinDriver(settings.machine, seed=number, speed=speed, faults=(fault,), chance=False)
         cells.append(
             Cell(
-                out / name, settings, Inbox(out / "inbox"), driver,
-                signers=out / "site" / KEYS, now=_now, tell=partial(_pass_on, tell, name),
+                out / name, settings, Inbox(out / "inbox"), driver, signers=out / "site" / KEYS, deliver=deliver,
+                shelf=out / "site" / RECORDS, now=_now, tell=partial(_pass_on, tell, name),
             )
         )  # fmt: skip
     stop = threading.Event()

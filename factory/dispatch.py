@@ -1,4 +1,4 @@
-"""A released job into a cell's inbox: whole or not at all, and once however often it is sent."""
+"""A sealed folder to its next place, a job to an inbox or a record to a shelf: whole or not at all, and once however often."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from batchone.pipeline.store import flush_tree
 
 
 def dispatch(job: Path, inbox: Path) -> Path:
-    """Copy a job folder or a plate into an inbox by one rename; what lies there already stays.
+    """Copy a job folder, a plate or a record into ``inbox`` by one rename; what lies there already stays.
 
     Raises
     ------
     MachineError
-        Another job lies there under this name, or the inbox cannot be written.
+        Another one lies there under this name, or the folder cannot be written.
     """
     place = inbox / job.name
-    with reported(f"inbox {inbox.name}"):
+    with reported(f"folder {inbox.name}"):
         if not place.exists():
             part = inbox / f".{job.name}.part"
             shutil.rmtree(part, ignore_errors=True)
@@ -29,5 +29,5 @@ def dispatch(job: Path, inbox: Path) -> Path:
             flush_tree(part)
             part.rename(place)
         if (place / SUMS).read_bytes() != (job / SUMS).read_bytes():
-            raise MachineError(f"another job lies in the inbox as {job.name}", hint="take it out, then dispatch again")
+            raise MachineError(f"another one lies in {inbox.name} as {job.name}", hint="take it out, then dispatch again")
     return place

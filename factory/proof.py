@@ -55,16 +55,23 @@ def read_work(folder: Path) -> Work:
     Raises
     ------
     MachineError
-        Its ``job.json`` or ``build.json`` is not valid.
+        Its ``job.json`` or ``build.json`` is not valid, or of another name.
     """
     if not is_build(folder):
         job = read_manifest((folder / MANIFEST).read_bytes())
+        _must_be_named(folder, job.job)
         return _work(folder, job.build.layers, job.build.layer_mm, (job,), job.build.conditions)
     build: BuildManifest = read_build_manifest((folder / of_build.BUILD_MANIFEST).read_bytes())
+    _must_be_named(folder, build.build)
     jobs = tuple(
         read_manifest((folder / "jobs" / name / MANIFEST).read_bytes()) for name in sorted({one.job for one in build.instances})
     )
     return _work(folder, build.plate.layers, build.plate.layer_mm, jobs, jobs[0].build.conditions)
+
+
+def _must_be_named(folder: Path, name: str) -> None:
+    if folder.name != name:
+        raise MachineError(f"folder {folder.name} holds {name}", hint="dispatch it again under its own name")
 
 
 def _work(folder: Path, layers: int, layer_mm: float, jobs: tuple[JobManifest, ...], held: ConditionsEntry | None) -> Work:

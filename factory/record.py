@@ -64,7 +64,7 @@ class Alarmed(Model):
 
 
 class ValueSummary(Model):
-    """One value of the telemetry over the build."""
+    """One value of the telemetry while layers were made."""
 
     name: str
     readings: int
@@ -155,16 +155,28 @@ class DeviceRecord(Manifest):
     disclaimer: str = DISCLAIMER
 
 
-def steps_of(work: Work) -> tuple[Step, ...]:
-    """What comes after a print: the process's own steps, then the measuring of every functional face."""
+def steps_of(work: Work, alarmed: Sequence[Alarmed] = ()) -> tuple[Step, ...]:
+    """What comes after a print: judging what the machine told of, the process's own steps, then measuring functional faces."""
     faces = [
         (f"measure {face.label} of {part.name} ({job.case}): {face.purpose}", face.tolerance_mm)
         for job in work.jobs
         for part in job.parts
         for face in part.functional_faces
     ]
-    listed: list[tuple[str, float | None]] = [*((text, None) for text in work.steps), *faces]
+    listed: list[tuple[str, float | None]] = [*((text, None) for text in (*_judged(alarmed), *work.steps)), *faces]
     return tuple(Step(number=n, what=text, within_mm=within) for n, (text, within) in enumerate(listed, start=1))
+
+
+def _judged(alarmed: Sequence[Alarmed]) -> list[str]:
+    """One step for each run of layers with the same alarms."""
+    runs: list[list[Alarmed]] = []
+    for one in alarmed:
+        if runs and (runs[-1][-1].layer, runs[-1][-1].alarms) == (one.layer - 1, one.alarms):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    words = "judge layers {} to {}, where the machine told of {}: may the part be used"
+    return [words.format(run[0].layer, run[-1].layer, ", ".join(run[0].alarms)) for run in runs]
 
 
 def bodies_of(work: Work) -> tuple[Body, ...]:
@@ -183,6 +195,17 @@ def read_as_built(record: Path) -> AsBuilt:
         It is not there or not valid.
     """
     return _read(AsBuilt, record / AS_BUILT)
+
+
+def read_record(record: Path) -> DeviceRecord:
+    """A closed record, as it says; :func:`verify_record` proves it.
+
+    Raises
+    ------
+    MachineError
+        It is not there or not valid.
+    """
+    return _read(DeviceRecord, record / RECORD)
 
 
 def signed_steps(record: Path) -> tuple[SignedStep, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batchone.pipeline.case_workshop import record_step, remake
 from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.store import write_atomic
@@ -30,6 +30,10 @@ class Report:
     reason: str = ""
 
 
+Deliver = Callable[[Report], None]
+"""Tells the site one report. An InputError refuses it for good; after a MachineError or OSError it is told again later."""
+
+
 class Reports:
     """A queue of reports.
 
@@ -37,18 +41,18 @@ class Reports:
     ----------
     folder
         Where they wait, one file each; made when absent.
-    site
-        The site's folder; None: nobody is told, and nothing waits.
+    deliver
+        How the site hears of one; None: nobody is told, and nothing waits.
     """
 
-    def __init__(self, folder: Path, site: Path | None) -> None:
-        self.folder, self.site = folder, site
+    def __init__(self, folder: Path, deliver: Deliver | None) -> None:
+        self.folder, self._deliver = folder, deliver
         with disk():
             folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, report: Report) -> None:
         """Queue a report; the same as the last one that waits is not queued twice."""
-        if self.site is None:
+        if self._deliver is None:
             return
         waiting = self._waiting()
         data = json.dumps(asdict(report), sort_keys=True).encode()
@@ -63,13 +67,13 @@ class Reports:
         A report that the site refuses for good is put aside into ``refused/`` with its reason; one that cannot be delivered now
         waits, and what comes after it too.
         """
-        if self.site is None:
+        if self._deliver is None:
             return 0
         for path in self._waiting():
             report = Report(**json.loads(path.read_bytes()))
             try:
                 self._deliver(report)
-            except MachineError as error:
+            except (MachineError, OSError) as error:
                 _LOG.warning("report of %s waits: %s", report.case, error)
                 return len(self._waiting())
             except InputError as error:
@@ -77,17 +81,6 @@ class Reports:
             else:
                 path.unlink()
         return 0
-
-    def _deliver(self, report: Report) -> None:
-        if self.site is None:
-            return
-        if report.step == REMAKE:
-            remake(self.site, report.case, who=report.who, reason=report.reason)
-            return
-        record_step(
-            self.site, report.case, report.step, who=report.who, job=report.job, machine=report.machine, lot=report.lot,
-            reason=report.reason,
-        )  # fmt: skip
 
     def _aside(self, path: Path, report: Report, reason: str) -> None:
         _LOG.warning("report of %s is refused: %s", report.case, reason)

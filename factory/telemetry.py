@@ -20,7 +20,7 @@ _ROWS: Final = 20_000  # numerical: rows that wait in memory before they are com
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One value over a build: how many readings, least, mean, greatest."""
+    """One value over the layers of a build: how many readings, least, mean, greatest."""
 
     name: str
     readings: int
@@ -75,13 +75,15 @@ class TelemetryFile:
 
 
 def summaries(path: Path) -> tuple[Summary, ...]:
-    """What a telemetry file says of each value; nothing where there is no file."""
+    """What a telemetry file says of each value while layers were made; nothing where there is no file or no layer."""
     if not path.is_file():
         return ()
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    table = pq.read_table(path, filters=[("layer", ">=", 0)])
+    if not len(table):
+        return ()
     found = []
     for name in table.column_names[3:]:
         column = table.column(name)

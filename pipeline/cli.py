@@ -24,6 +24,7 @@ from batchone.pipeline.commands.return_job import return_job
 from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
+from batchone.pipeline.commands.trace import trace
 from batchone.pipeline.commands.worker import worker
 from batchone.pipeline.commands.workshop import remake, workshop
 from batchone.pipeline.errors import BatchoneError, OrderError
@@ -346,6 +347,7 @@ for _function, _name in (
     (serve, "serve"),
     (cases, "cases"),
     (audit, "audit"),
+    (trace, "trace"),
     (backup, "backup"),
     (doctor, "doctor"),
     (restore, "restore"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import io
 import os
 import shutil
@@ -13,71 +12,29 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import manifold3d
 import numpy as np
 import pytest
+from small_job import box_with_a_hole, make_job, seal
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job import archive
 from batchone.pipeline.job.archive import threemf_corners
 from batchone.pipeline.job.contours import cli_figures
-from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.measure import measure_mesh, measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.signature import (
     RELEASE,
-    SiteKey,
     approval_key,
     release_key,
     sign,
-    sign_approval,
     write_allowed_signers,
 )
-from batchone.pipeline.job.sums import sha256, sums_bytes
+from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.verify import VerifyReport, verify_job
-from batchone.pipeline.order import Order
 from batchone.pipeline.values import (
-    Anatomy,
-    Approval,
-    CheckedDevice,
-    Device,
-    FieldOfView,
     Mesh,
-    Part,
-    Plan,
-    Scan,
-    SeriesRecord,
 )
-from batchone.slicer.make import slice_device
-from batchone.slicer.profiles import load_machine, load_process
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
-
-RECORD = SeriesRecord("CT", "Maker", "Model", "H30", "HFS", 4, 1.0, 1.0, (1.0, 1.0), 0.0, "1.2.840.10008.1.2.1", "ab" * 32)
-
-
-def _mesh(solid: manifold3d.Manifold) -> Mesh:
-    made = solid.to_mesh64()
-    return Mesh(np.array(made.vert_properties[:, :3]), np.array(made.tri_verts, dtype=np.int32))
-
-
-def _box_with_a_hole(width_mm: float = 12.0) -> Mesh:
-    box = manifold3d.Manifold.cube([width_mm, 9.0, 6.0])
-    hole = manifold3d.Manifold.cylinder(20.0, 1.5, circular_segments=24).translate([4.0, 4.0, -5.0])
-    return _mesh((box - hole).translate([30.0, -20.0, 50.0]))
-
-
-def _write(folder: Path, files: dict[str, bytes], key: SiteKey) -> None:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    _seal(folder, key)
-
-
-def _seal(folder: Path, key: SiteKey) -> None:
-    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
-    sums = sums_bytes({n: sha256((folder / n).read_bytes()) for n in names if not n.startswith("SHA256SUMS")})
-    (folder / "SHA256SUMS").write_bytes(sums)
-    (folder / "SHA256SUMS.sig").write_text(sign(key, sums, namespace=RELEASE))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +50,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job folder with real meshes, layers and manifest; its papers are stand-ins."""
     folder = tmp_path_factory.mktemp("case") / "job"
-    _make(folder, keys, "pa12-sls")
+    make_job(folder, keys, "pa12-sls")
     return folder
 
 
@@ -101,47 +58,8 @@ def whole(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def standing(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of a process that needs supports."""
     folder = tmp_path_factory.mktemp("case") / "job"
-    _make(folder, keys, "ti64-lpbf")
+    make_job(folder, keys, "ti64-lpbf")
     return folder
-
-
-def _make(folder: Path, keys: Path, process_name: str) -> None:
-    mesh = _box_with_a_hole()
-    part = Part("implant", mesh, np.zeros(len(mesh.faces), np.int16), ("body",))
-    checked = CheckedDevice(Device("cranial-implant", (part,)), ())
-    time = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
-    approval = sign_approval(Approval("reviewer", time, "released", "cd" * 32, ""), approval_key(keys, "reviewer"))
-    process, machine = load_process(process_name), load_machine("sim-01")
-    build = slice_device(checked, approval, process, machine)
-    scan = Scan(np.zeros((4, 4, 4), np.int16), np.eye(4), RECORD)
-    anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
-    due = dt.datetime(2026, 11, 24, 8, 0, tzinfo=dt.UTC)
-    order = Order(case="demo-0001", device="cranial-implant", side="left", process=process.name, machine=machine.name, due=due)
-    case = Case(
-        scan,
-        anatomy,
-        Plan("cranial-implant", True, "left"),
-        checked,
-        approval,
-        build,
-        order,
-        process,
-        machine,
-        release_key(keys),
-    )
-    files = {
-        "parts/implant.stl": stl_bytes(mesh),
-        "parts/implant.3mf": dict(build.part_3mf)["implant"],
-        "build/plate.3mf": build.plate_3mf,
-        "build/layers.cli": build.layers_cli,
-        "pictures/bone-front.png": b"picture",
-        "build-report.pdf": b"report",
-        "clinical-report.pdf": b"report",
-    }
-    figures = {"implant": measure_triangles(stl_corners(files["parts/implant.stl"]))}
-    digests = {name: sha256(data) for name, data in files.items()}
-    files["job.json"] = describe(case, figures, layers=cli_figures(build.layers_cli), digests=digests).to_bytes()
-    _write(folder, files, release_key(keys))
 
 
 @pytest.fixture
@@ -214,16 +132,16 @@ def test_a_renamed_file_is_missing_and_extra(job: Path, keys: Path) -> None:
 
 
 def test_a_swapped_mesh_with_new_sums_but_the_old_signature_is_named(job: Path, keys: Path) -> None:
-    (job / "parts/implant.stl").write_bytes(stl_bytes(_box_with_a_hole(12.01)))
+    (job / "parts/implant.stl").write_bytes(stl_bytes(box_with_a_hole(12.01)))
     signature = (job / "SHA256SUMS.sig").read_bytes()
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     (job / "SHA256SUMS.sig").write_bytes(signature)
     assert {("signature", "SHA256SUMS.sig"), ("off", "parts/implant.stl")} <= _kinds(verify_job(job, signers=keys))
 
 
 def test_a_swapped_mesh_signed_with_a_strangers_key_is_named_by_key_and_by_value(job: Path, keys: Path, tmp_path: Path) -> None:
-    (job / "parts/implant.stl").write_bytes(stl_bytes(_box_with_a_hole(12.01)))
-    _seal(job, release_key(tmp_path / "other"))
+    (job / "parts/implant.stl").write_bytes(stl_bytes(box_with_a_hole(12.01)))
+    seal(job, release_key(tmp_path / "other"))
     report = verify_job(job, signers=keys)
     assert {("signature", "SHA256SUMS.sig"), ("off", "parts/implant.stl")} <= _kinds(report)
     assert any("not allowed" in problem.text for problem in report.problems)
@@ -236,14 +154,14 @@ def _swap_manifest(job: Path, change: Callable[[JobManifest], JobManifest]) -> N
 
 def test_a_mesh_swapped_by_one_who_holds_the_key_is_caught_by_value(job: Path, keys: Path) -> None:
     """Sums, signature and the digest in job.json are all new: only the figures still tell."""
-    data = stl_bytes(_box_with_a_hole(12.001))
+    data = stl_bytes(box_with_a_hole(12.001))
     (job / "parts/implant.stl").write_bytes(data)
 
     def change(manifest: JobManifest) -> JobManifest:
         return manifest.model_copy(update={"parts": (manifest.parts[0].model_copy(update={"stl_sha256": sha256(data)}),)})
 
     _swap_manifest(job, change)
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     report = verify_job(job, signers=keys)
     assert _kinds(report) == {("off", "parts/implant.stl")}
     texts = " ".join(problem.text for problem in report.problems)
@@ -261,12 +179,12 @@ def test_a_part_that_is_changed_on_the_plate_alone_is_caught_by_value(job: Path,
         points = mesh.vertices_mm * (np.array([-1.0, 1.0, 1.0]) if change == "mirrored" else 1.001)
         mesh = Mesh(points, np.ascontiguousarray(mesh.faces[:, ::-1]) if change == "mirrored" else mesh.faces)
     (job / "build/plate.3mf").write_bytes(write_3mf([Item(item.name, mesh, pose), *others], title="t", notes={}))
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     assert _kinds(verify_job(job, signers=keys)) == {("off", "build/plate.3mf")}
 
 
 def test_a_mirrored_mesh_is_caught_by_value(job: Path, keys: Path) -> None:
-    mesh = _box_with_a_hole()
+    mesh = box_with_a_hole()
     middle = (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0)) / 2.0
     points = mesh.vertices_mm.copy()
     points[:, 0] = 2.0 * middle[0] - points[:, 0]
@@ -282,7 +200,7 @@ def test_a_3mf_that_differs_from_its_stl_is_off_even_when_signed(job: Path, keys
         return manifest.model_copy(update={"parts": (manifest.parts[0].model_copy(update={"threemf_sha256": sha256(data)}),)})
 
     _swap_manifest(job, change)
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     assert _kinds(verify_job(job, signers=keys)) == {("off", "parts/implant.3mf")}
 
 
@@ -291,7 +209,7 @@ def test_layers_that_differ_from_the_manifest_are_off_even_when_signed(job: Path
         return manifest.model_copy(update={"build": manifest.build.model_copy(update={"layers": manifest.build.layers + 1})})
 
     _swap_manifest(job, change)
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     assert _kinds(verify_job(job, signers=keys)) == {("off", "build/layers.cli")}
 
 
@@ -314,7 +232,7 @@ def test_supports_that_are_missing_or_changed_are_off_even_when_signed(
     moved = replace(support, mesh=Mesh(support.mesh.vertices_mm + np.array([0.0, 0.0, 0.05]), support.mesh.faces))
     items = {"missing": [part], "moved": [part, moved], "renamed": [part, replace(support, name="supports-other")]}[change]
     (job / "build/plate.3mf").write_bytes(write_3mf(items, title="plate", notes={}))
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     problems = verify_job(job, signers=keys).problems
     assert [(p.kind, p.file) for p in problems] == [("off", "build/plate.3mf")] * len(problems) != []
     assert said in problems[0].text
@@ -325,7 +243,7 @@ def test_a_changed_approval_is_named_even_when_the_folder_is_signed_anew(job: Pa
         return manifest.model_copy(update={"approval": manifest.approval.model_copy(update={"name": "somebody"})})
 
     _swap_manifest(job, change)
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     for signers in (keys, None):
         assert _kinds(verify_job(job, signers=signers)) == {("signature", "job.json")}
 
@@ -359,14 +277,14 @@ def test_a_job_json_of_another_version_or_with_an_unknown_key_is_off(job: Path, 
     data = (job / "job.json").read_bytes()
     for old, new in ((b"batchone-job/2", b"batchone-job/3"), (b'{\n  "after', b'{\n  "a": 1,\n  "after')):
         (job / "job.json").write_bytes(data.replace(old, new, 1))
-        _seal(job, release_key(keys))
+        seal(job, release_key(keys))
         assert ("off", "job.json") in _kinds(verify_job(job, signers=keys))
 
 
 def test_a_job_of_the_schema_before_is_refused_in_a_clear_word(job: Path, keys: Path) -> None:
     data = (job / "job.json").read_bytes()
     (job / "job.json").write_bytes(data.replace(b"batchone-job/2", b"batchone-job/1", 1))
-    _seal(job, release_key(keys))
+    seal(job, release_key(keys))
     (found,) = (p for p in verify_job(job, signers=keys).problems if p.file == "job.json" and p.kind == "off")
     assert "batchone-job/2" in found.text
 
@@ -444,14 +362,14 @@ def test_a_cut_layer_file_is_refused_in_words(at: int, whole: Path) -> None:
 
 def test_layer_figures_are_those_of_the_solid(whole: Path) -> None:
     figures = cli_figures((whole / "build/layers.cli").read_bytes())
-    solid = measure_mesh(_box_with_a_hole())
+    solid = measure_mesh(box_with_a_hole())
     assert figures.layers == read_manifest((whole / "job.json").read_bytes()).build.layers
     # whole layers against a height that is no multiple of them: at most one layer more
     assert solid.volume_mm3 * 0.995 <= figures.volume_mm3 <= solid.volume_mm3 * (1.005 + 1.0 / figures.layers)
 
 
 def test_a_truncated_or_padded_stl_is_refused_in_words() -> None:
-    data = stl_bytes(_box_with_a_hole())
+    data = stl_bytes(box_with_a_hole())
     for wrong in (data[:-1], data + b"\0", data[:50], b""):
         with pytest.raises(MachineError, match="STL has"):
             stl_corners(wrong)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchone.pipeline.errors import InputError
+from batchone.pipeline.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from batchone.factory.cell import Cell
     from batchone.factory.drivers.driver import Driver
+    from batchone.factory.reports import Deliver
     from batchone.factory.settings import CellSettings
 
 cell_app = typer.Typer(no_args_is_help=False, invoke_without_command=True, help="Take jobs, print them, keep their records.")
@@ -116,11 +117,39 @@ def _folder(folder: Path | None) -> Path:
 def _agent(folder: Path, inbox: Path | None, signers: Path) -> Cell:
     from batchone.factory.cell import Cell
     from batchone.factory.inbox import Inbox
+    from batchone.factory.record import RECORDS
     from batchone.factory.settings import read_cell_settings
 
     settings = read_cell_settings(folder)
     place = Inbox(inbox or folder / "inbox")
-    return Cell(folder, settings, place, _driver(folder, settings), signers=signers, now=lambda: dt.datetime.now(dt.UTC))
+    return Cell(
+        folder,
+        settings,
+        place,
+        _driver(folder, settings),
+        signers=signers,
+        deliver=None if settings.report is None else told_to(settings.report),
+        shelf=None if settings.report is None else settings.report / RECORDS,
+        now=lambda: dt.datetime.now(dt.UTC),
+    )
+
+
+def told_to(site: Path) -> Deliver:
+    """Reports become events of the cases of a site on this file system."""
+    from batchone.factory.reports import REMAKE, Report
+    from batchone.pipeline.case_workshop import record_step, remake
+    from batchone.pipeline.events import CASES
+
+    def deliver(report: Report) -> None:
+        if not (site / CASES).is_dir():
+            raise MachineError(f"site {site.name} cannot be reached", hint="it hears of it later")
+        if report.step == REMAKE:
+            remake(site, report.case, who=report.who, reason=report.reason)
+            return
+        told = {"machine": report.machine, "lot": report.lot, "reason": report.reason}
+        record_step(site, report.case, report.step, who=report.who, job=report.job, **told)
+
+    return deliver
 
 
 def _driver(folder: Path, settings: CellSettings) -> Driver:

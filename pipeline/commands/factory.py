@@ -31,13 +31,14 @@ def demo(
     from batchone.factory.demo import make_part
     from batchone.pipeline.case_workshop import record_step
     from batchone.pipeline.cli import sample_job
+    from batchone.pipeline.commands.cell import told_to
 
     job = sample_job(device, out / "site")
     if job is None:
         raise typer.Exit(4)
     console = Console(stderr=True)
     console.print(f"Factory: two machine twins, {speed:g} s of theirs in a second")
-    made = make_part(job, out, speed=speed, tell=lambda shown: _tell(console, shown))
+    made = make_part(job, out, speed=speed, deliver=told_to(out / "site"), tell=lambda shown: _tell(console, shown))
     record = made.record
     for step in ("sterilisation-done", "delivered"):
         record_step(out / "site", record.as_built.bodies[0].case, step, who=_DELIVERS, job=job.name)

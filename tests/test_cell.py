@@ -1,0 +1,509 @@
+"""The cell: of two one gets a job, what may not be printed is refused, every attempt is recorded, records prove themselves."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import manifold3d
+import numpy as np
+import pytest
+from small_job import make_job, mesh_of, seal
+
+from batchone.factory.cell import Cell, News
+from batchone.factory.dispatch import dispatch
+from batchone.factory.drivers.twin import TwinDriver
+from batchone.factory.inbox import CLAIM_S, ELSEWHERE_S, MOST_ATTEMPTS, ClaimLost, Inbox
+from batchone.factory.label import check_digit, datamatrix_png, element_string
+from batchone.factory.proof import read_work, refusals
+from batchone.factory.record import (
+    AS_BUILT,
+    RECORD,
+    STEPS,
+    close,
+    open_steps,
+    read_as_built,
+    record_signers,
+    sign_step,
+    verify_record,
+)
+from batchone.factory.reports import Deliver, Report, Reports
+from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
+from batchone.factory.trace import trace
+from batchone.factory.twin.faults import Fault
+from batchone.pipeline.errors import InputError, MachineError
+from batchone.pipeline.job.manifest import JobManifest, read_manifest
+from batchone.pipeline.job.signature import approval_key, release_key, write_allowed_signers
+from batchone.pipeline.values import Mesh
+from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.layers import slice_parts
+from batchone.slicer.profiles import load_process
+
+NOW = dt.datetime(2026, 11, 30, 8, 0, tzinfo=dt.UTC)
+TODAY = NOW.date()
+DAY = dt.timedelta(days=1)
+FACTS = {"powder lot": "TEST-1", "powder supplier": "TEST^SUPPLIER", "times sieved and used": "2"}
+FAST = 1e6  # seconds of the twin in one of the clock
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "keys"
+    release_key(folder)
+    approval_key(folder, "reviewer", passphrase="test-passphrase-1")
+    write_allowed_signers(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def passphrase() -> object:
+    """The one of everybody who signs here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCHONE_APPROVER_PASSPHRASE", "test-passphrase-1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def job(keys: Path, passphrase: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return named(tmp_path_factory.mktemp("job"), keys)
+
+
+def named(folder: Path, keys: Path, layers_cli: bytes | None = None) -> Path:
+    """A small job in titanium, under its own name."""
+    make_job(folder / "made", keys, "ti64-lpbf", layers_cli)
+    place = folder / read_manifest((folder / "made" / "job.json").read_bytes()).job
+    (folder / "made").rename(place)
+    return place
+
+
+def settings(name: str = "cell-1", **changes: object) -> CellSettings:
+    lot = Lot(material="Ti-6Al-4V", lot="TEST-1", expires=TODAY, facts=FACTS)
+    calibration = Calibration(name="laser power", done=TODAY - 30 * DAY, due=TODAY)
+    known = {"name": name, "machine": "sim-01", "serial": f"TWIN-{name}", "driver": "twin", "gtin": "09506000134352"}
+    return CellSettings.model_validate({**known, "lots": (lot,), "calibrations": (calibration,), **changes})
+
+
+def make_cell(
+    folder: Path,
+    job: Path,
+    keys: Path,
+    name: str = "cell-1",
+    *,
+    faults: tuple[Fault, ...] = (),
+    told: list[News] | None = None,
+    deliver: Deliver | None = None,
+    shelf: Path | None = None,
+) -> Cell:
+    """A cell with a twin and a job in the inbox beside it."""
+    dispatch(job, folder / "inbox")
+    driver = TwinDriver("sim-01", seed=1, speed=FAST, faults=faults, chance=False)
+    tell = (lambda news: None) if told is None else told.append
+    return Cell(
+        folder / name, settings(name), Inbox(folder / "inbox"), driver, signers=keys, deliver=deliver, shelf=shelf,
+        now=lambda: NOW, tell=tell,
+    )  # fmt: skip
+
+
+def sign_all(cell: Cell, record: Path, *, measured_mm: float = 0.0) -> None:
+    for step in open_steps(record):
+        value = None if step.within_mm is None else measured_mm
+        sign_step(record, step.number, who="tester", keys=cell.folder / "keys", when=NOW, measured_mm=value)
+
+
+class TestInbox:
+    def test_of_twenty_that_want_a_job_at_once_one_gets_it(self, job: Path, tmp_path: Path) -> None:
+        dispatch(job, tmp_path)
+        with ThreadPoolExecutor(20) as pool:
+            got = list(pool.map(lambda n: Inbox(tmp_path).claim(job.name, f"cell-{n}", NOW), range(20)))
+        assert sum(entry is not None for entry in got) == 1
+        assert Inbox(tmp_path).entry(job.name).attempt == 1
+
+    def test_a_claim_holds_its_time_and_no_longer(self, job: Path, tmp_path: Path) -> None:
+        inbox = Inbox(tmp_path)
+        dispatch(job, tmp_path)
+        first = inbox.claim(job.name, "cell-1", NOW)
+        assert first is not None
+        just_before, just_after = (NOW + dt.timedelta(seconds=CLAIM_S + s) for s in (-0.001, 0.0))
+        assert inbox.claim(job.name, "cell-2", just_before) is None
+        second = inbox.claim(job.name, "cell-2", just_after)
+        assert second is not None
+        assert second.attempt == 2
+        for late in (lambda: inbox.renew(first, just_after), lambda: inbox.settle(first, "printed", just_after)):
+            with pytest.raises(ClaimLost, match="attempt 2 of cell cell-2"):
+                late()
+
+    def test_a_renewed_claim_goes_on(self, job: Path, tmp_path: Path) -> None:
+        inbox = Inbox(tmp_path)
+        dispatch(job, tmp_path)
+        entry = inbox.claim(job.name, "cell-1", NOW)
+        assert entry is not None
+        inbox.renew(entry, NOW + dt.timedelta(seconds=CLAIM_S - 1))
+        assert inbox.claim(job.name, "cell-2", NOW + dt.timedelta(seconds=CLAIM_S + 1)) is None
+
+    def test_what_failed_is_tried_elsewhere_first_and_held_after_some_attempts(self, job: Path, tmp_path: Path) -> None:
+        inbox, now = Inbox(tmp_path), NOW
+        dispatch(job, tmp_path)
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            entry = inbox.claim(job.name, "cell-1", now)
+            assert entry is not None
+            assert entry.attempt == attempt
+            ended = inbox.settle(entry, "waiting", now, "warped")
+            assert inbox.claim(job.name, "cell-1", now) is None
+            now += dt.timedelta(seconds=ELSEWHERE_S)
+        assert ended.state == "held"
+        assert inbox.claim(job.name, "cell-2", now) is None
+        assert inbox.free(job.name).state == "waiting"
+        again = inbox.claim(job.name, "cell-2", now)
+        assert again is not None
+        assert again.attempt == MOST_ATTEMPTS + 1
+
+    def test_a_job_is_dispatched_whole_and_once(self, job: Path, tmp_path: Path) -> None:
+        (tmp_path / f".{job.name}.part").mkdir()  # of a dispatch that died
+        assert Inbox(tmp_path).names() == ()
+        place = dispatch(job, tmp_path)
+        assert dispatch(job, tmp_path) == place
+        assert Inbox(tmp_path).names() == (job.name,)
+        (place / "SHA256SUMS").write_bytes(b"other")
+        with pytest.raises(MachineError, match="another one"):
+            dispatch(job, tmp_path)
+
+
+class TestProof:
+    def faults(self, job: Path, keys: Path | None, **changes: object) -> tuple[str, ...]:
+        return refusals(read_work(job), settings(**changes), signers=keys, today=TODAY)
+
+    def test_what_is_whole_in_date_and_for_this_machine_is_printed(self, job: Path, keys: Path) -> None:
+        assert self.faults(job, keys) == ()
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"machine": "sim-02"}, "is for machine sim-01, this cell has sim-02"),
+            ({"lots": ({"material": "PA12", "lot": "P", "expires": TODAY},)}, "no lot of Ti-6Al-4V is loaded; loaded: PA12"),
+            (
+                {"lots": ({"material": "Ti-6Al-4V", "lot": "L", "expires": TODAY - DAY, "facts": FACTS},)},
+                "may be used until 2026-11-29, today is 2026-11-30",
+            ),
+            ({"lots": ({"material": "Ti-6Al-4V", "lot": "L", "expires": TODAY},)}, "says nothing of powder lot"),
+            (
+                {"calibrations": ({"name": "focus", "done": TODAY - 9 * DAY, "due": TODAY - DAY},)},
+                "calibration focus counted until 2026-11-29",
+            ),
+        ],
+    )
+    def test_what_is_not_is_refused_with_the_reason(self, job: Path, keys: Path, changes: dict[str, object], words: str) -> None:
+        assert any(words in fault for fault in self.faults(job, keys, **changes))
+
+    def test_a_stranger_who_signs_anew_is_refused(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        mine = Path(shutil.copytree(job, tmp_path / job.name))
+        seal(mine, release_key(tmp_path / "keys"))
+        assert any(fault.startswith("signature") for fault in self.faults(mine, keys))
+
+    def test_layers_of_another_part_are_found_though_everything_else_agrees(self, keys: Path, tmp_path: Path) -> None:
+        process = load_process("ti64-lpbf")
+        wrong = mesh_of(manifold3d.Manifold.cube([12.0, 9.0, 6.0]).translate([30.0, -20.0, 50.0]))  # the hole is missing
+        own = read_work(named(tmp_path / "own", keys))
+        made = (own.folder / "build" / "layers.cli").read_bytes()
+        assert self.faults(named(tmp_path / "same", keys, made), keys) == ()
+        cli = read_cli(made)
+        placed = own.jobs[0].build.placements[0].pose
+        pose = np.array(placed)
+        moved = Mesh(wrong.vertices_mm @ pose[:3, :3].T + pose[:3, 3], wrong.faces)
+        swapped = write_cli(slice_parts([moved], process.layer_mm), cli.labels[:1])
+        place = named(tmp_path / "other", keys, swapped)
+        assert any("cut anew" in fault for fault in self.faults(place, keys))
+
+    def test_a_job_under_another_name_is_refused(self, job: Path, tmp_path: Path) -> None:
+        with pytest.raises(MachineError, match="holds"):
+            read_work(Path(shutil.copytree(job, tmp_path / "0123456789abcdef")))
+
+
+class TestCell:
+    def test_a_job_is_printed_signed_step_by_step_and_released(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        told: list[News] = []
+        cell = make_cell(tmp_path, job, keys, told=told)
+        cell.resume()
+        assert cell.step()
+        assert not cell.step()
+        assert [news.kind for news in told if news.kind != "layers"] == ["claimed", "printing", "printed"]
+        record = cell.records / f"{job.name}-1"
+        built = read_as_built(record)
+        manifest: JobManifest = read_manifest((job / "job.json").read_bytes())
+        assert (built.verdict, built.layers_built, built.lot.lot) == ("printed", manifest.build.layers, "TEST-1")
+        assert [step.what for step in built.steps][: len(manifest.after_printing)] == list(manifest.after_printing)
+        assert set(built.facts) == set(built.facts_wanted)
+        assert built.simulated
+        assert float(built.facts["oxygen in the chamber, percent"].split()[0]) < 0.1  # while it builds, not before
+        assert cell.close_records() == ()  # nothing is signed yet
+        sign_all(cell, record)
+        (whole,) = cell.close_records()
+        assert whole.verdict == "released"
+        assert whole.udi.endswith(f"[21]{job.name}-1")
+        assert verify_record(record, allowed=record_signers(cell.folder / "keys")) == whole
+        assert cell.inbox.entry(job.name).state == "released"
+        assert cell.close_records() == ()
+        assert not (cell.folder / "work").exists() or not list((cell.folder / "work").rglob("job.json"))
+
+    def test_a_failed_print_is_recorded_and_made_on_the_other_machine(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        told: list[News] = []
+        first = make_cell(tmp_path, job, keys, faults=(Fault("power-cut", 20),), told=told)
+        assert first.step()
+        assert not first.step()
+        assert told[-1].kind == "failed"
+        assert "layer 20" in told[-1].text
+        (failed,) = first.close_records()
+        assert failed.verdict == "failed"
+        assert failed.as_built.layers_built == 21
+        assert failed.udi == ""
+        second = make_cell(tmp_path, job, keys, "cell-2")
+        assert second.step()
+        assert read_as_built(second.records / f"{job.name}-2").verdict == "printed"
+
+    @pytest.mark.parametrize("kind", ["short-feed", "power-sag", "super-elevation"])
+    def test_what_spoils_a_part_ends_its_print(self, kind: str, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys, faults=(Fault(kind, 30, severity=1.0),))  # type: ignore[arg-type]
+        cell.step()
+        built = read_as_built(cell.records / f"{job.name}-1")
+        assert built.verdict == "failed"
+        assert built.reason.startswith("layer 30")
+
+    def test_oxygen_that_rises_is_waited_for(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys, faults=(Fault("oxygen-rise", 30, severity=1.0),))
+        cell.step()
+        built = read_as_built(cell.records / f"{job.name}-1")
+        assert built.verdict == "printed"
+        assert [one.layer for one in built.alarmed] == [30]
+        assert built.steps[0].what.startswith("judge layers 30 to 30, where the machine told of oxygen")
+        assert float(built.facts["oxygen in the chamber, percent"].split()[0]) > 0.1  # titanium's limit
+
+    @pytest.mark.parametrize(("beyond_mm", "verdict", "state"), [(0.0, "released", "released"), (1e-6, "rejected", "waiting")])
+    def test_what_is_measured_beyond_its_tolerance_is_made_anew(
+        self, beyond_mm: float, verdict: str, state: str, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        cell.step()
+        record = cell.records / f"{job.name}-1"
+        within = [step.within_mm for step in open_steps(record) if step.within_mm is not None]
+        assert within == [0.2]
+        sign_all(cell, record, measured_mm=within[0] + beyond_mm)
+        (whole,) = cell.close_records()
+        assert whole.verdict == verdict
+        assert cell.inbox.entry(job.name).state == state
+
+    def test_a_refused_job_says_why_and_waits_for_a_person(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        (tmp_path / "inbox" / job.name / "parts" / "implant.stl").write_bytes(b"other")
+        assert cell.step()
+        assert not cell.step()
+        entry = cell.inbox.entry(job.name)
+        assert entry.state == "refused"
+        assert "parts/implant.stl" in entry.reason
+
+    def test_a_claim_that_was_lost_makes_no_record(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        later = NOW + dt.timedelta(seconds=CLAIM_S)
+
+        def steal(news: News) -> None:
+            if news.kind == "printing":
+                assert cell.inbox.claim(job.name, "cell-2", later) is not None
+
+        cell.tell = steal
+        cell.step()
+        assert not (cell.records / f"{job.name}-1").exists()
+        assert (cell.folder / "lost" / f"{job.name}-1" / "events.jsonl").is_file()
+        assert cell.inbox.entry(job.name).cell == "cell-2"
+
+    def test_killed_in_a_print_the_attempt_is_failed_and_the_next_one_is_made(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "cell-1"
+        folder.mkdir()
+        write_settings(folder, speed=20.0)
+        dispatch(job, tmp_path / "inbox")
+        command = [sys.executable, "-m", "batchone.pipeline", "cell", "--cell", folder, "--inbox", tmp_path / "inbox"]
+        run = subprocess.Popen([*map(str, command), "--signers", str(keys), "--once"], stderr=subprocess.DEVNULL)
+        part = folder / "records" / f".{job.name}-1.part" / "events.jsonl"
+        wait_for(part.is_file, run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        assert Inbox(tmp_path / "inbox").entry(job.name).state == "claimed"
+        write_settings(folder, speed=FAST)
+        cell = Cell(
+            folder, read_cell_settings(folder), Inbox(tmp_path / "inbox"),
+            TwinDriver("sim-01", seed=1, speed=FAST, chance=False), signers=keys, now=lambda: dt.datetime.now(dt.UTC),
+        )  # fmt: skip
+        cell.resume()
+        built = read_as_built(cell.records / f"{job.name}-1")
+        assert built.verdict == "failed"
+        assert "stopped while" in built.reason
+        entry = cell.inbox.entry(job.name)
+        assert (entry.state, entry.attempt) == ("waiting", 1)
+        cell.now = lambda: dt.datetime.now(dt.UTC) + dt.timedelta(seconds=ELSEWHERE_S)
+        assert cell.step()
+        assert read_as_built(cell.records / f"{job.name}-2").verdict == "printed"
+
+
+class TestRecord:
+    @pytest.fixture
+    def made(self, job: Path, keys: Path, tmp_path: Path) -> tuple[Cell, Path]:
+        cell = make_cell(tmp_path, job, keys)
+        cell.step()
+        return cell, cell.records / f"{job.name}-1"
+
+    def test_steps_are_signed_in_their_order_once_with_a_measure_where_one_is_taken(self, made: tuple[Cell, Path]) -> None:
+        cell, record = made
+        own = cell.folder / "keys"
+        first = open_steps(record)[0]
+        with pytest.raises(InputError, match="not the next one"):
+            sign_step(record, first.number + 1, who="tester", keys=own, when=NOW)
+        with pytest.raises(InputError, match="none is measured"):
+            sign_step(record, first.number, who="tester", keys=own, when=NOW, measured_mm=0.1)
+        sign_step(record, first.number, who="tester", keys=own, when=NOW)
+        with pytest.raises(InputError, match="not the next one"):
+            sign_step(record, first.number, who="tester", keys=own, when=NOW)
+
+    @pytest.mark.parametrize("change", ["as-built", "step", "telemetry", "record", "extra", "stranger"])
+    def test_a_record_that_was_changed_does_not_verify(self, change: str, made: tuple[Cell, Path], tmp_path: Path) -> None:
+        cell, record = made
+        sign_all(cell, record)
+        cell.close_records()
+        allowed = record_signers(cell.folder / "keys")
+        verify_record(record, allowed=allowed)
+        if change == "extra":
+            (record / "more.txt").write_text("x")
+        elif change == "stranger":
+            for name in (RECORD, "label.png", "SHA256SUMS", "SHA256SUMS.sig"):
+                (record / name).unlink()
+            close(record, keys=tmp_path / "other-keys", when=NOW, gtin=None)
+        else:
+            names = {"as-built": AS_BUILT, "step": f"{STEPS}/01.json", "telemetry": "telemetry.parquet", "record": RECORD}
+            data = bytearray((record / names[change]).read_bytes())
+            data[len(data) // 2] ^= 1
+            (record / names[change]).write_bytes(data)
+        with pytest.raises(MachineError):
+            verify_record(record, allowed=allowed)
+
+    def test_a_closed_record_takes_no_more_steps(self, made: tuple[Cell, Path]) -> None:
+        cell, record = made
+        sign_all(cell, record)
+        cell.close_records()
+        with pytest.raises(MachineError, match="is closed"):
+            sign_step(record, 1, who="tester", keys=cell.folder / "keys", when=NOW)
+
+
+class TestReports:
+    def test_a_site_that_cannot_be_reached_hears_everything_later_in_its_order(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        heard: list[Report] = []
+        reached = False
+
+        def deliver(report: Report) -> None:
+            if not reached:
+                raise MachineError("the network is cut")
+            heard.append(report)
+
+        cell = make_cell(tmp_path, job, keys, deliver=deliver)
+        cell.step()
+        assert heard == []
+        reached = True
+        sign_all(cell, cell.records / f"{job.name}-1")
+        cell.close_records()
+        wanted = ["print-started", "print-done", "post-processing-done", "inspection-done"]
+        assert [(one.case, one.job, one.step) for one in heard] == [("demo-0001", job.name, step) for step in wanted]
+        assert cell.reports.send() == 0
+        assert len(heard) == len(wanted)
+
+    def test_what_the_site_refuses_for_good_is_put_aside_and_the_rest_goes_on(self, tmp_path: Path) -> None:
+        heard: list[Report] = []
+
+        def deliver(report: Report) -> None:
+            if report.step == "print-started":
+                raise InputError("the released job is another one")
+            heard.append(report)
+
+        reports = Reports(tmp_path, deliver)
+        for step in ("print-started", "print-started", "print-done"):
+            reports.put(Report("c-1", "0123456789abcdef", step, "cell-1"))
+        assert [one.step for one in heard] == []
+        assert reports.send() == 0
+        assert [one.step for one in heard] == ["print-done"]
+        (aside,) = (tmp_path / "refused").iterdir()
+        assert "another one" in json.loads(aside.read_bytes())["refused"]
+
+
+class TestTrace:
+    def test_a_record_is_found_by_whatever_went_into_it(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys, shelf=tmp_path / "site" / "records")
+        cell.step()
+        sign_all(cell, cell.records / f"{job.name}-1")
+        (whole,) = cell.close_records()
+        plain = whole.udi.replace("[21]", "\x1d21").replace("[", "").replace("]", "")
+        day = f"{TODAY}..{TODAY}"
+        for key in ("demo-0001", job.name, f"{job.name}-1", "TEST-1", "TWIN-cell-1", "tester", whole.udi, plain, day):
+            found = trace(key, tmp_path / "site", [tmp_path / "site" / "records"])
+            assert [one.record for one in found.devices] == [whole], key
+        for key in ("demo-000", "TEST-2", f"{TODAY + DAY}..{TODAY + 9 * DAY}", f"{TODAY - 9 * DAY}..{TODAY - DAY}", "1.2.3.4"):
+            assert trace(key, tmp_path / "site", [tmp_path / "site" / "records"]).devices == ()
+        with pytest.raises(InputError, match="no date"):
+            trace("yesterday..today", tmp_path / "site", [])
+
+    def test_a_record_that_cannot_be_read_is_told(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        (tmp_path / "records" / "x-1").mkdir(parents=True)
+        (tmp_path / "records" / "x-1" / RECORD).write_text("{}")
+        assert trace("TEST-1", tmp_path, [tmp_path / "records"]).unread[0].startswith("x-1: ")
+
+
+class TestLabel:
+    def test_check_digits_are_those_of_gs1(self) -> None:
+        assert [check_digit(one) for one in ("0950600013435", "629104150021")] == [2, 3]
+
+    def test_a_label_reads_back_and_a_wrong_check_digit_is_refused(self) -> None:
+        produced = dt.date(2026, 11, 30)
+        elements = element_string(gtin="09506000134352", produced=produced, lot="A-1", serial="0123456789abcdef-1")
+        assert elements == "[01]09506000134352[11]261130[10]A-1[21]0123456789abcdef-1"
+        assert datamatrix_png(elements).startswith(b"\x89PNG")
+        with pytest.raises(MachineError, match="check digit 3, must be 2"):
+            element_string(gtin="09506000134353", produced=produced, lot="A-1", serial="1")
+        for lot in ("", "x" * 21, "a b", "a[1]"):
+            with pytest.raises(MachineError, match="lot"):
+                element_string(gtin=None, produced=produced, lot=lot, serial="1")
+
+
+class TestSettings:
+    def test_a_wrong_key_is_refused_by_name(self, tmp_path: Path) -> None:
+        write_settings(tmp_path, speed=1.0)
+        assert read_cell_settings(tmp_path).lots[0].lot == "TEST-1"
+        text = (tmp_path / SETTINGS).read_text()
+        (tmp_path / SETTINGS).write_text(text.replace("serial", "serial_number"))
+        with pytest.raises(MachineError, match="serial_number"):
+            read_cell_settings(tmp_path)
+        (tmp_path / SETTINGS).unlink()
+        with pytest.raises(MachineError, match="cannot be read"):
+            read_cell_settings(tmp_path)
+
+
+def write_settings(folder: Path, *, speed: float) -> None:
+    today = dt.datetime.now(dt.UTC).date()
+    facts = ", ".join(f'"{key}" = "{value}"' for key, value in FACTS.items())
+    (folder / SETTINGS).write_text(
+        f'name = "cell-1"\nmachine = "sim-01"\nserial = "TWIN-1"\ndriver = "twin"\n'
+        f'[[lots]]\nmaterial = "Ti-6Al-4V"\nlot = "TEST-1"\nexpires = {today}\nfacts = {{{facts}}}\n'
+        f'[[calibrations]]\nname = "laser power"\ndone = {today}\ndue = {today}\n[twin]\nspeed = {json.dumps(speed)}\n'
+    )
+
+
+def wait_for(there: object, run: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120.0
+    while not there():  # type: ignore[operator]
+        assert run.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
