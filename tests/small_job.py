@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import manifold3d
 import numpy as np
 
+from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
+from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
+from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
 from batchone.pipeline.job.signature import RELEASE, SiteKey, approval_key, release_key, sign, sign_approval
 from batchone.pipeline.job.sums import sha256, sums_bytes
 from batchone.pipeline.order import Order
@@ -53,8 +57,14 @@ def write_files(folder: Path, files: dict[str, bytes], key: SiteKey) -> None:
 
 
 def seal(folder: Path, key: SiteKey) -> None:
+    """Write provenance, list and signature anew, as one who holds ``key`` can."""
     names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
-    sums = sums_bytes({n: sha256((folder / n).read_bytes()) for n in names if not n.startswith("SHA256SUMS")})
+    digests = {n: sha256((folder / n).read_bytes()) for n in names if not n.startswith("SHA256SUMS")}
+    with contextlib.suppress(MachineError):  # a job.json that nobody can read
+        data = envelope(statement(read_manifest((folder / "job.json").read_bytes()), digests), key)
+        (folder / PROVENANCE).write_bytes(data)
+        digests[PROVENANCE] = sha256(data)
+    sums = sums_bytes(digests)
     (folder / "SHA256SUMS").write_bytes(sums)
     (folder / "SHA256SUMS.sig").write_text(sign(key, sums, namespace=RELEASE))
 

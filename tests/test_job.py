@@ -184,6 +184,7 @@ def test_the_folder_holds_what_it_must_and_verifies(made: tuple[Path, JobFolder]
         "parts/implant.step",
         "build/plate.3mf",
         "build/layers.cli",
+        "provenance.dsse.json",
         "SHA256SUMS",
         "SHA256SUMS.sig",
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
 from small_job import box_with_a_hole, make_job, seal
 
 from batchone.pipeline.errors import MachineError
@@ -22,6 +25,7 @@ from batchone.pipeline.job.archive import threemf_corners
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.measure import measure_mesh, measure_triangles, stl_bytes, stl_corners
+from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
 from batchone.pipeline.job.signature import (
     RELEASE,
     approval_key,
@@ -29,7 +33,7 @@ from batchone.pipeline.job.signature import (
     sign,
     write_allowed_signers,
 )
-from batchone.pipeline.job.sums import sha256
+from batchone.pipeline.job.sums import sha256, sums_bytes
 from batchone.pipeline.job.verify import VerifyReport, verify_job
 from batchone.pipeline.values import (
     Mesh,
@@ -95,7 +99,7 @@ def test_stock_tools_agree(whole: Path, keys: Path) -> None:
 
 def test_every_file_changed_by_one_bit_is_named(whole: Path, job: Path, keys: Path) -> None:
     names = [p.relative_to(whole).as_posix() for p in sorted(whole.rglob("*")) if p.is_file()]
-    assert len(names) == 10
+    assert len(names) == 11
     for name in names:
         data = (whole / name).read_bytes()
         for at in (0, len(data) // 2, len(data) - 1):
@@ -108,6 +112,52 @@ def test_every_file_changed_by_one_bit_is_named(whole: Path, job: Path, keys: Pa
                 assert {file for _, file in kinds} == {name}, (name, at)
         (job / name).write_bytes(data)
     assert verify_job(job, signers=keys).ok
+
+
+def test_the_provenance_is_a_statement_that_openssl_verifies(job: Path, keys: Path, tmp_path: Path) -> None:
+    tree = json.loads((job / PROVENANCE).read_bytes())
+    payload = base64.b64decode(tree["payload"])
+    said = json.loads(payload)
+    listed = dict(line.split("  ")[::-1] for line in (job / "SHA256SUMS").read_text().splitlines())
+    assert {one["name"]: one["digest"]["sha256"] for one in said["subject"]} == {
+        name: digest for name, digest in listed.items() if name != PROVENANCE
+    }
+    assert said["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert said["predicate"]["runDetails"]["metadata"]["invocationId"] == read_manifest((job / "job.json").read_bytes()).job
+    key = release_key(keys)
+    pem = key.private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(pem)
+    (tmp_path / "signature").write_bytes(base64.b64decode(tree["signatures"][0]["sig"]))
+    kind = tree["payloadType"].encode()
+    (tmp_path / "signed").write_bytes(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload))
+    asked = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "key.pem", "-rawin", "-in", "signed", "-sigfile", "signature"]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Verified Successfully" in done.stdout
+
+
+@pytest.mark.parametrize("change", ["stranger", "says otherwise", "spelt otherwise", "no envelope", "not signed"])
+def test_a_provenance_that_was_changed_is_off_though_it_is_listed_and_sealed(
+    change: str, job: Path, keys: Path, tmp_path: Path
+) -> None:
+    manifest, key = read_manifest((job / "job.json").read_bytes()), release_key(keys)
+    digests = {p.relative_to(job).as_posix(): sha256(p.read_bytes()) for p in job.rglob("*") if p.is_file()}
+    whole, payload = (job / PROVENANCE).read_bytes(), statement(manifest, digests)
+    other = manifest.model_copy(update={"case": "demo-0002"})
+    signed = json.loads(whole)["signatures"][0]["sig"].encode()
+    changed = {
+        "stranger": envelope(payload, release_key(tmp_path / "keys")),
+        "says otherwise": envelope(statement(other, digests), key),
+        "spelt otherwise": whole.replace(b"\n", b" \n", 1),
+        "no envelope": b"{}\n",
+        "not signed": whole.replace(signed, base64.b64encode(key.private.sign(b"something else"))),
+    }[change]
+    (job / PROVENANCE).write_bytes(changed)
+    listed = {name: digest for name, digest in digests.items() if not name.startswith("SHA256SUMS")}
+    sums = sums_bytes(listed | {PROVENANCE: sha256(changed)})
+    (job / "SHA256SUMS").write_bytes(sums)
+    (job / "SHA256SUMS.sig").write_text(sign(key, sums, namespace=RELEASE))
+    assert _kinds(verify_job(job, signers=keys)) == {("off", PROVENANCE)}
 
 
 def test_every_missing_file_is_named(whole: Path, job: Path, keys: Path) -> None:

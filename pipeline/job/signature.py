@@ -60,6 +60,11 @@ class SiteKey:
     private: Ed25519PrivateKey = field(repr=False)
     public_key: str
 
+    @property
+    def signer(self) -> Signer:
+        """Who verifies what it signs, in every namespace."""
+        return Signer(self.name, _raw_public(self.private.public_key()))
+
 
 @dataclass(frozen=True, slots=True)
 class Signer:
@@ -68,6 +73,12 @@ class Signer:
     name: str
     raw_key: bytes
     namespaces: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the key, as ``ssh-keygen -l`` shows it."""
+        digest = hashlib.sha256(_key_blob(self.raw_key)).digest()
+        return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
 
 def load_or_make_key(keys: Path, name: str, *, passphrase: str | None = None) -> SiteKey:

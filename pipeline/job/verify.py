@@ -21,6 +21,7 @@ from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.images import ImageFigures, image_figures
 from batchone.pipeline.job.manifest import JobManifest, PartEntry, drawn_faults, read_manifest
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles, stl_corners
+from batchone.pipeline.job.provenance import PROVENANCE, provenance_faults, statement
 from batchone.pipeline.job.signature import (
     APPROVAL,
     DEMONSTRATION,
@@ -45,7 +46,7 @@ LAYERS = "build/layers.cli"
 PLATE = "build/plate.3mf"
 TOOLPATH = "build/toolpath.gcode"
 IMAGES = "build/layers.sl1"
-REQUIRED = (MANIFEST, "build-report.pdf", PLATE, LAYERS)
+REQUIRED = (MANIFEST, "build-report.pdf", PLATE, LAYERS, PROVENANCE)
 _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
@@ -241,7 +242,24 @@ def _check_contents(
     approval = approval_of(manifest)
     _check_approval(approval, allowed, found)
     _check_verdicts(manifest, approval, found)
+    _check_provenance(folder, manifest, listed, allowed, found)
     return manifest.job
+
+
+def _check_provenance(
+    folder: Path, manifest: JobManifest, listed: dict[str, str], allowed: tuple[Signer, ...] | None, found: Found
+) -> None:
+    if not (folder / PROVENANCE).exists():
+        return  # told before
+    if allowed is None:
+        text = read_plain(folder, SUMS_SIGNATURE, found, limit=MAX_TEXT_BYTES).decode("ascii", errors="replace")
+        try:
+            allowed = (embedded_signer(text),)
+        except MachineError:
+            return  # told before
+    data = read_plain(folder, PROVENANCE, found, limit=MAX_TEXT_BYTES)
+    for fault in provenance_faults(data, statement(manifest, listed), allowed):
+        found.add("off", PROVENANCE, fault)
 
 
 def _expected_meshes(manifest: JobManifest | None) -> dict[str, PartEntry]:
