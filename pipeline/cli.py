@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from batchone.pipeline.commands.audit import audit
 from batchone.pipeline.commands.backup import backup, restore
 from batchone.pipeline.commands.cases import cases
+from batchone.pipeline.commands.decide import cancel, revise
 from batchone.pipeline.commands.doctor import doctor
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
@@ -278,14 +279,19 @@ def segment(
 def verify(
     job: Path,
     signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,
+    withdrawn: Annotated[
+        Path | None, typer.Option("--withdrawn", help="The site's list of withdrawn jobs (outbox/withdrawn.json), or its folder.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Re-read every file of a job or build folder, re-measure every mesh, check the signature (exit 5 when anything is off)."""
     from batchone.pipeline.build.verify import is_build, verify_build
-    from batchone.pipeline.job.verify import verify_job
+    from batchone.pipeline.job.verify import allowed_of, verify_job
+    from batchone.pipeline.job.withdrawal import read_withdrawn
 
     kind, check = ("build", verify_build) if is_build(job) else ("job", verify_job)
-    report = check(job, signers=signers)
+    listed = () if withdrawn is None else read_withdrawn(withdrawn, allowed_of(signers))
+    report = check(job, signers=signers, withdrawn=listed)
     tree = {
         "ok": report.ok,
         kind: report.job_id,
@@ -295,6 +301,8 @@ def verify(
         f"{kind} {report.job_id} is whole, unchanged and signed"
     ]
     lines += report.notes
+    if withdrawn is None:
+        lines.append("withdrawals not checked: no --withdrawn given")
     typer.echo(_json(tree) if as_json else "\n".join(lines))
     if not report.ok:
         raise typer.Exit(5)
@@ -334,6 +342,8 @@ for _function, _name in (
     (worker, "worker"),
     (workshop, "workshop"),
     (remake, "remake"),
+    (cancel, "cancel"),
+    (revise, "revise"),
     (serve, "serve"),
     (cases, "cases"),
     (audit, "audit"),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.approval import Approval as Approval
+from batchone.pipeline.approval import Decision as Decision
 from batchone.pipeline.approval import Waiver as Waiver
 from batchone.pipeline.findings import Finding as Finding
 from batchone.pipeline.findings import Vector as Vector

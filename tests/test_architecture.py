@@ -23,7 +23,7 @@ TOP = (
     "pipeline.__main__",
 )
 TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis", "pipeline.commands")
-TOP += ("pipeline.case_workshop", "pipeline.case_order", "pipeline.revisions")
+TOP += ("pipeline.case_decisions", "pipeline.case_workshop", "pipeline.case_order", "pipeline.revisions")
 TOP += ("pipeline.audit", "pipeline.case_approval", "pipeline.backup", "pipeline.retention", "pipeline.site_diagnosis")
 VOCABULARY = tuple(
     f"pipeline.{name}"

@@ -32,6 +32,8 @@ RELEASE = "jobfolder"  # SSHSIG namespace of a released job folder
 APPROVAL = "batchone-approval"  # SSHSIG namespace of a person's word on a device
 DEMONSTRATION = "batchone-approval-demonstration"  # its own namespace, so that the mark cannot be taken off
 WAIVER = "batchone-waiver"  # SSHSIG namespace of a person's word that a failed finding may stand
+DECISION = "batchone-decision"  # SSHSIG namespace of a person's word that a case ends, or is opened again
+WITHDRAWN = "batchone-withdrawn"  # SSHSIG namespace of a site's list of jobs that count no more
 KEYS = "keys"  # folder of a site
 RELEASE_KEY = "release"  # file name of the site's release key
 APPROVAL_PREFIX = "approval-"  # file name of a person's key: this and the name
@@ -225,7 +227,7 @@ def verify_approval(approval: Approval, allowed: Path | Sequence[Signer]) -> Non
         The signature is missing, by another key than the approval names, by a key that is not that person's or not allowed,
         or over other words.
     """
-    signers = tuple(allowed) if not isinstance(allowed, Path) else _signers_at(allowed)
+    signers = tuple(allowed) if not isinstance(allowed, Path) else signers_at(allowed)
     own = (safe_name(APPROVAL_PREFIX + approval.name), _EMBEDDED)  # nobody approves in another's name
     signers = tuple(signer for signer in signers if signer.name in own)
     namespace = DEMONSTRATION if approval.demonstration else APPROVAL
@@ -266,7 +268,7 @@ def verify_waivers(approval: Approval, allowed: Path | Sequence[Signer]) -> None
 
 def verify_waiver(waiver: Waiver, allowed: Path | Sequence[Signer]) -> None:
     """Check a waiver's signature; ``allowed`` and what is raised as in :func:`verify_approval`."""
-    signers = tuple(allowed) if not isinstance(allowed, Path) else _signers_at(allowed)
+    signers = tuple(allowed) if not isinstance(allowed, Path) else signers_at(allowed)
     own = (safe_name(APPROVAL_PREFIX + waiver.name), _EMBEDDED)
     verify(waiver.signature, waiver.text(), namespace=WAIVER, allowed=tuple(s for s in signers if s.name in own))
     if embedded_signer(waiver.signature).raw_key != _raw_of_line(waiver.public_key):
@@ -284,7 +286,8 @@ def write_allowed_signers(keys: Path) -> Path:
     lines = []
     with reported("allowed_signers"):
         for path in sorted(keys.glob("*.pub")):
-            spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER}" if path.stem.startswith(APPROVAL_PREFIX) else RELEASE
+            people = path.stem.startswith(APPROVAL_PREFIX)
+            spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER},{DECISION}" if people else f"{RELEASE},{WITHDRAWN}"
             if path.stem == APPROVAL_PREFIX + DEMONSTRATOR:
                 spaces = DEMONSTRATION
             blob = base64.b64encode(_key_blob(_raw_of_line(path.read_text(encoding="utf-8")))).decode()
@@ -319,7 +322,8 @@ def read_allowed_signers(path: Path) -> tuple[Signer, ...]:
     return tuple(signers)
 
 
-def _signers_at(path: Path) -> tuple[Signer, ...]:
+def signers_at(path: Path) -> tuple[Signer, ...]:
+    """Who may sign, by an ``allowed_signers`` file, or by a site's key folder."""
     if path.is_dir():
         return read_allowed_signers(write_allowed_signers(path))
     return read_allowed_signers(path)
