@@ -88,14 +88,16 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A person's signed word that ends a case (``cancel``), or opens one that was approved for changes again (``revise``).
+    """A person's signed word on a case: it ends (``cancel``), another site goes on with it (``hand-over``), or a device that was
+    approved is open for changes again (``revise``).
 
     ``digest`` is that of the CheckedDevice that the case holds, "" before there is one; ``approval`` that of the Approval that
     counts no more, "" where there is none; ``jobs`` are the job folders that are withdrawn by it: id, and SHA-256 of the
-    SHA256SUMS. ``signature`` is an armoured SSH signature over :meth:`text`.
+    SHA256SUMS; ``to`` is the fingerprint of the other site's release key. ``signature`` is an armoured SSH signature over
+    :meth:`text`.
     """
 
-    what: Literal["cancel", "revise"]
+    what: Literal["cancel", "revise", "hand-over"]
     case: str
     name: str
     time: dt.datetime
@@ -104,6 +106,7 @@ class Decision:
     digest: str
     approval: str
     jobs: tuple[tuple[str, str], ...]
+    to: str = ""
     signature: str = ""
 
     def text(self) -> bytes:
@@ -119,5 +122,6 @@ class Decision:
             f"digest: {self.digest}",
             f"approval: {self.approval}",
             *(f"job: {job} {sums}" for job, sums in self.jobs),
+            f"to: {self.to}",
         )
         return ("\n".join(lines) + "\n").encode()

@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from batchone.pipeline import codec
+from batchone.pipeline.clock.folder import ENDINGS
 from batchone.pipeline.disk import disk, flush_folder
 from batchone.pipeline.errors import InputError, OrderError, in_stage
 from batchone.pipeline.events import CASES, EVENTS, append_event, read_chain
-from batchone.pipeline.job.signature import KEYS, approval_key, write_allowed_signers
+from batchone.pipeline.job.signature import KEYS, SiteKey, approval_key, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.job.withdrawal import DECISIONS, PAST, publish_withdrawn, read_decisions, sign_decision, withdrawn_by
 from batchone.pipeline.revisions import put_away
 from batchone.pipeline.store import CaseFolder, sha256_file, write_atomic
 from batchone.pipeline.values import Decision
 
-What = Literal["cancel", "revise"]
+What = Literal["cancel", "revise", "hand-over"]
 MEANINGS: dict[What, str] = {
     "cancel": "I end this case: nothing is made for it any more, and what was released counts no more",
+    "hand-over": "I hand this case over to another site: nothing is made for it here, and what was released counts no more",
     "revise": "I withdraw the approval of this device and what was released by it: the case is open for changes",
 }
-_ENDS = ("cancel",)
 _MOST_CHARACTERS = 400
+_WAIT_S = 30.0  # project default: a decision waits for the stages at hand, which take about 20 s at most
 
 
 def decide(
-    site: Path, case_id: str, what: What, *, who: str, reason: str, passphrase: str | None = None
+    site: Path, case_id: str, what: What, *, who: str, reason: str, to: str = "", passphrase: str | None = None
 ) -> tuple[Decision, bool]:
     """Sign a decision on a case, and do what follows from it: jobs are withdrawn, a revised case waits for its review again.
 
@@ -42,6 +45,8 @@ def decide(
     ----------
     who
         Who decides.
+    to
+        Of a hand-over: the fingerprint of the other site's release key.
     passphrase
         Of that person's key, the second component of the signature; None: of the environment, or asked for.
 
@@ -63,13 +68,14 @@ def decide(
             hint="write one line of plain words; it stands in the events",
         )
     case = known_case(site, case_id)
-    with case.locked(), in_stage(case_id, what):
+    with case.locked(wait_s=_WAIT_S), in_stage(case_id, what):
         settle(case)
         decisions = read_decisions(case.path)
-        found = _standing(case, decisions, what)
+        found = _standing(case, decisions, what, to)
         if found is None:
             refuse_ended(case)
-            found = _signed(case, decisions, what, who=who, reason=reason.strip(), keys=site / KEYS, passphrase=passphrase)
+            draft = _draft(case, decisions, what, who=who, reason=reason.strip(), to=to)
+            found = _signed(case, draft, len(decisions) + 1, approval_key(site / KEYS, who, passphrase=passphrase), site / KEYS)
             new = True
         else:
             new = False
@@ -101,7 +107,7 @@ def refuse_ended(case: CaseFolder) -> None:
         It was ended.
     """
     for one in read_decisions(case.path):
-        if one.what in _ENDS:
+        if one.what in ENDINGS:
             raise OrderError(
                 f"case {case.path.name} was {PAST[one.what]} by {one.name}: {one.reason}", hint="a new order makes a new case"
             )
@@ -124,17 +130,16 @@ def settle(case: CaseFolder) -> None:
         put_away(case, str(record["taken"]["CheckedDevice"]), ("waivers", "job", "review"))
 
 
-def _standing(case: CaseFolder, decisions: tuple[Decision, ...], what: What) -> Decision | None:
+def _standing(case: CaseFolder, decisions: tuple[Decision, ...], what: What, to: str) -> Decision | None:
     """The decision that was made already: the last one, where nobody has approved since."""
     last = decisions[-1] if decisions else None
-    if last is None or last.what != what or (what == "revise" and case.record("review") is not None):
+    if last is None or (last.what, last.to) != (what, to) or (what == "revise" and case.record("review") is not None):
         return None
     return last
 
 
-def _signed(
-    case: CaseFolder, decisions: tuple[Decision, ...], what: What, *, who: str, reason: str, keys: Path, passphrase: str | None
-) -> Decision:
+def _draft(case: CaseFolder, decisions: tuple[Decision, ...], what: What, *, who: str, reason: str, to: str) -> Decision:
+    """The decision before it is signed; of the time at which its event was told by a process that died, where one did."""
     review, check = case.record("review"), case.record("check")
     if what == "revise" and review is None:
         raise OrderError(
@@ -144,31 +149,36 @@ def _signed(
     jobs = tuple((job, sums) for job, sums in _jobs(case) if job not in known)
     device = "" if check is None else str(check["value_digest"])
     approval = "" if review is None else str(review["value_digest"])
-    key = approval_key(keys, who, passphrase=passphrase)
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    draft = Decision(what, case.path.name, who, now, MEANINGS[what], reason, device, approval, jobs, to)
+    signed = {(one.name, one.time.isoformat()) for one in decisions}
+    for event in read_chain(case.path / EVENTS).events:
+        if (event.who, event.what, event.digest) == (who, _said(draft), device) and (event.who, event.when) not in signed:
+            return replace(draft, time=dt.datetime.fromisoformat(event.when))
+    return draft
+
+
+def _said(decision: Decision) -> str:
+    """What the events say of a decision."""
+    return f"{PAST[decision.what]}: {decision.reason}"
+
+
+def _signed(case: CaseFolder, draft: Decision, number: int, key: SiteKey, keys: Path) -> Decision:
     write_allowed_signers(keys)
-    said = f"{PAST[what]}: {reason}"
-    begun = _begun(case, decisions, who, said, device)
-    time = begun or dt.datetime.now(dt.UTC).replace(microsecond=0)
-    meaning = MEANINGS[what]
-    decision = sign_decision(Decision(what, case.path.name, who, time, meaning, reason, device, approval, jobs), key)
-    if begun is None:
-        append_event(case.path / EVENTS, who=who, what=said, when=time.isoformat(), meaning=meaning, digest=device)
-    _keep(case, len(decisions) + 1, decision)
+    decision = sign_decision(draft, key)
+    when, said = decision.time.isoformat(), _said(decision)
+    told = any((one.who, one.what, one.when) == (decision.name, said, when) for one in read_chain(case.path / EVENTS).events)
+    if not told:
+        append_event(
+            case.path / EVENTS, who=decision.name, what=said, when=when, meaning=decision.meaning, digest=decision.digest
+        )
+    _keep(case, number, decision)
     return decision
 
 
 def _jobs(case: CaseFolder) -> list[tuple[str, str]]:
     """The job folders of a case, those of replaced approvals too: id, and SHA-256 of the SHA256SUMS."""
     return [(path.parent.name, sha256_file(path)) for path in sorted((case.path / "job").glob(f"[!.]*/{SUMS}"))]
-
-
-def _begun(case: CaseFolder, decisions: tuple[Decision, ...], who: str, said: str, device: str) -> dt.datetime | None:
-    """When the event of this decision was told by a process that died before it was signed."""
-    signed = {(one.name, one.time.isoformat()) for one in decisions}
-    for event in reversed(read_chain(case.path / EVENTS).events):
-        if (event.who, event.what, event.digest) == (who, said, device) and (event.who, event.when) not in signed:
-            return dt.datetime.fromisoformat(event.when)
-    return None
 
 
 def _keep(case: CaseFolder, number: int, decision: Decision) -> None:

@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 from batchone.pipeline.commands.audit import audit
 from batchone.pipeline.commands.backup import backup, restore
 from batchone.pipeline.commands.cases import cases
-from batchone.pipeline.commands.decide import cancel, revise
+from batchone.pipeline.commands.decide import cancel, hand_over, revise
 from batchone.pipeline.commands.doctor import doctor
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
@@ -344,6 +344,7 @@ for _function, _name in (
     (remake, "remake"),
     (cancel, "cancel"),
     (revise, "revise"),
+    (hand_over, "hand-over"),
     (serve, "serve"),
     (cases, "cases"),
     (audit, "audit"),

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from batchone.pipeline.audit import REMOVED, removed_place
 from batchone.pipeline.backup import sweep
+from batchone.pipeline.clock.folder import ENDINGS
 from batchone.pipeline.config import Retention
 from batchone.pipeline.disk import disk, flush_folder, waited_for
 from batchone.pipeline.events import CASES, EVENTS, TAKEN_AWAY, append_event, tell_site
@@ -86,7 +87,7 @@ def _of_case(site: Path, case: CaseFolder, days: Retention, now: dt.datetime) ->
 
 def _released(case: CaseFolder) -> dt.datetime | None:
     """When the job of the device that the case holds now was packed, or a person ended the case."""
-    ended = [one.time for one in read_decisions(case.path) if one.what == "cancel"]
+    ended = [one.time for one in read_decisions(case.path) if one.what in ENDINGS]
     if ended:
         return ended[0]
     job, check = case.record("job"), case.record("check")

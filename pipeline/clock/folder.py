@@ -14,7 +14,7 @@ from typing import Any
 from batchone.pipeline.clock.history import About
 from batchone.pipeline.clock.legs import BEFORE_RELEASE, PACKAGE, REVIEW, SLICE
 
-ENDINGS = {"cancel": "cancelled"}
+ENDINGS = {"cancel": "cancelled", "hand-over": "handed-over"}
 """The decisions that end a case, and its state then."""
 
 _JOB = "job"  # folder of the last stage, whose name is package

@@ -34,8 +34,8 @@ class Standing:
     """Where a case stands.
 
     ``state`` is awaiting-order, received, in-progress, failed, check-failed, awaiting-approval, awaiting-level, returned,
-    rejected, cancelled or done. ``returned``: why the reviewer sent the device back, why a person ended the case, or why a stage
-    failed.
+    rejected, cancelled, handed-over or done. ``returned``: why the reviewer sent the device back, why a person ended the case, or
+    why a stage failed.
     ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began; ``without``
     are legs that there are none of.
     """

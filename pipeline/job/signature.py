@@ -34,6 +34,7 @@ DEMONSTRATION = "batchone-approval-demonstration"  # its own namespace, so that 
 WAIVER = "batchone-waiver"  # SSHSIG namespace of a person's word that a failed finding may stand
 DECISION = "batchone-decision"  # SSHSIG namespace of a person's word that a case ends, or is opened again
 WITHDRAWN = "batchone-withdrawn"  # SSHSIG namespace of a site's list of jobs that count no more
+HANDOVER = "batchone-handover"  # SSHSIG namespace of a parcel with which a site hands a case over to another
 KEYS = "keys"  # folder of a site
 RELEASE_KEY = "release"  # file name of the site's release key
 APPROVAL_PREFIX = "approval-"  # file name of a person's key: this and the name
@@ -200,6 +201,12 @@ def embedded_signer(signature: str) -> Signer:
     return Signer(_EMBEDDED, _parts(signature)[0])
 
 
+def fingerprint(key: str | bytes) -> str:
+    """The fingerprint of a public key (its line, or its 32 bytes) as ``ssh-keygen -l`` prints it."""
+    raw = _raw_of_line(key) if isinstance(key, str) else key
+    return "SHA256:" + base64.b64encode(hashlib.sha256(_key_blob(raw)).digest()).decode().rstrip("=")
+
+
 def sign_approval(approval: Approval, key: SiteKey) -> Approval:
     """Return the approval with the key's public half and its signature over :meth:`Approval.text`.
 
@@ -287,7 +294,7 @@ def write_allowed_signers(keys: Path) -> Path:
     with reported("allowed_signers"):
         for path in sorted(keys.glob("*.pub")):
             people = path.stem.startswith(APPROVAL_PREFIX)
-            spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER},{DECISION}" if people else f"{RELEASE},{WITHDRAWN}"
+            spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER},{DECISION}" if people else f"{RELEASE},{WITHDRAWN},{HANDOVER}"
             if path.stem == APPROVAL_PREFIX + DEMONSTRATOR:
                 spaces = DEMONSTRATION
             blob = base64.b64encode(_key_blob(_raw_of_line(path.read_text(encoding="utf-8")))).decode()

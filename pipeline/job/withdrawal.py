@@ -41,7 +41,7 @@ from batchone.pipeline.values import Decision
 DECISIONS = "decisions"  # folder of a case: 0001.json, 0002.json...
 OUTBOX, LIST = "outbox", "withdrawn.json"  # of a site
 FORMAT: Literal["batchone-withdrawn/1"] = "batchone-withdrawn/1"
-PAST = {"cancel": "cancelled", "revise": "revised"}
+PAST = {"cancel": "cancelled", "revise": "revised", "hand-over": "handed-over"}
 """What a case or a job is called after a decision."""
 
 _CASE_DEPTH = 4  # folders from a job up to its case: job/ID, or revisions/NNNN/job/ID
@@ -54,7 +54,7 @@ class WithdrawnJob(Model):
     job: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     sums_sha256: Digest
     case: str
-    what: Literal["cancelled", "revised"]
+    what: Literal["cancelled", "revised", "handed-over"]
     when: dt.datetime
 
 

@@ -42,6 +42,8 @@ from batchone.pipeline.store import CaseFolder
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
+_ON_THE_PAGE: tuple[What, ...] = ("revise", "cancel")
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -121,8 +123,8 @@ async def decide(case: CaseId, request: Request, who: Who, parts: Parts) -> Resp
     """Cancel or revise the case, with a reason and the password again."""
     given = {name: str(text) for name, text in (await request.form()).items()}
     what = given.pop("decision", "")
-    if what not in MEANINGS:
-        raise Refusal(422, f"the decision is {what!r}, must be {' or '.join(MEANINGS)}", hint="choose one of them")
+    if what not in _ON_THE_PAGE:
+        raise Refusal(422, f"the decision is {what!r}, must be {' or '.join(_ON_THE_PAGE)}", hint="choose one of them")
     try:
         asked = case_routes.Decided(**given)
     except ValidationError as error:
@@ -180,7 +182,7 @@ def _locked(view: View, parts: Services) -> bool:
 
 def _possible(view: View, parts: Services) -> tuple[What, ...]:
     """What may be decided on a case: to revise takes an approval."""
-    return ("revise", "cancel") if CaseFolder(parts.cases.folder(view.case)).record("review") is not None else ("cancel",)
+    return _ON_THE_PAGE if CaseFolder(parts.cases.folder(view.case)).record("review") is not None else ("cancel",)
 
 
 def _device(folder: Path, parts: Services) -> dict[str, Any]:
