@@ -23,6 +23,7 @@ from batchone.pipeline.commands.return_job import return_job
 from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
+from batchone.pipeline.commands.verify import verify
 from batchone.pipeline.commands.worker import worker
 from batchone.pipeline.commands.workshop import remake, workshop
 from batchone.pipeline.errors import BatchoneError, OrderError
@@ -276,39 +277,6 @@ def segment(
 
 
 @app.command()
-def verify(
-    job: Path,
-    signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,
-    withdrawn: Annotated[
-        Path | None, typer.Option("--withdrawn", help="The site's list of withdrawn jobs (outbox/withdrawn.json), or its folder.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Re-read every file of a job or build folder, re-measure every mesh, check the signature (exit 5 when anything is off)."""
-    from batchone.pipeline.build.verify import is_build, verify_build
-    from batchone.pipeline.job.verify import allowed_of, verify_job
-    from batchone.pipeline.job.withdrawal import read_withdrawn
-
-    kind, check = ("build", verify_build) if is_build(job) else ("job", verify_job)
-    listed = () if withdrawn is None else read_withdrawn(withdrawn, allowed_of(signers))
-    report = check(job, signers=signers, withdrawn=listed)
-    tree = {
-        "ok": report.ok,
-        kind: report.job_id,
-        "problems": [{"kind": p.kind, "file": p.file, "text": p.text} for p in report.problems],
-    }
-    lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [
-        f"{kind} {report.job_id} is whole, unchanged and signed"
-    ]
-    lines += report.notes
-    if withdrawn is None:
-        lines.append("withdrawals not checked: no --withdrawn given")
-    typer.echo(_json(tree) if as_json else "\n".join(lines))
-    if not report.ok:
-        raise typer.Exit(5)
-
-
-@app.command()
 def layers(
     job: Path,
     at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")],
@@ -338,6 +306,7 @@ for _function, _name in (
     (receive, "receive"),
     (status, "status"),
     (return_job, "return"),
+    (verify, "verify"),
     (nest, "nest"),
     (worker, "worker"),
     (workshop, "workshop"),

@@ -389,10 +389,8 @@ class Support:
         ``block``, ``tree``: what it is made of.
     mesh
         Closed, in the machine's plate frame, mm.
-    volume_mm3, contact_mm2
-        Its volume, and the area of the part's surface inside it.
-    bodies
-        Number of pieces.
+    volume_mm3, contact_mm2, bodies
+        Its volume, the area of the part's surface inside it, and the number of its pieces.
     """
 
     part: str
