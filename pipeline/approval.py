@@ -1,9 +1,10 @@
-"""A person's signed words: that a failed finding may stand (a waiver), and that a device is released (an approval)."""
+"""A person's signed words: a failed finding may stand (waiver), a device is released (approval), a case is ended (decision)."""
 
 from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from batchone.pipeline.findings import Finding
 
@@ -81,5 +82,46 @@ class Approval:
             f"digest: {self.digest}",
             f"demonstration: {'yes' if self.demonstration else 'no'}",
             *(f"waiver: {waiver.name}: {waiver.finding}: {waiver.reason}" for waiver in self.waivers),
+        )
+        return ("\n".join(lines) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's signed word on a case: it ends (``cancel``), another site goes on with it (``hand-over``), or a device that was
+    approved is open for changes again (``revise``).
+
+    ``digest`` is that of the CheckedDevice that the case holds, "" before there is one; ``approval`` that of the Approval that
+    counts no more, "" where there is none; ``jobs`` are the job folders that are withdrawn by it: id, and SHA-256 of the
+    SHA256SUMS; ``to`` is the fingerprint of the other site's release key. ``signature`` is an armoured SSH signature over
+    :meth:`text`.
+    """
+
+    what: Literal["cancel", "revise", "hand-over"]
+    case: str
+    name: str
+    time: dt.datetime
+    meaning: str
+    reason: str
+    digest: str
+    approval: str
+    jobs: tuple[tuple[str, str], ...]
+    to: str = ""
+    signature: str = ""
+
+    def text(self) -> bytes:
+        """The exact bytes that are signed."""
+        lines = (
+            "batchone decision 1",
+            f"what: {self.what}",
+            f"case: {self.case}",
+            f"name: {self.name}",
+            f"time: {self.time.astimezone(dt.UTC).isoformat()}",
+            f"meaning: {self.meaning}",
+            f"reason: {self.reason}",
+            f"digest: {self.digest}",
+            f"approval: {self.approval}",
+            *(f"job: {job} {sums}" for job, sums in self.jobs),
+            f"to: {self.to}",
         )
         return ("\n".join(lines) + "\n").encode()

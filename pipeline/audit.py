@@ -18,8 +18,12 @@ from batchone.pipeline.case_waivers import FOLDER as WAIVERS
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.events import BEGUN_ANEW, CASES, EVENTS, START, TAKEN_AWAY, Chain, Event, read_chain
 from batchone.pipeline.job.signature import KEYS, verify_approval, verify_waiver
+from batchone.pipeline.job.withdrawal import DECISIONS, PAST, read_decisions, verify_decision
+from batchone.pipeline.revisions import revisions
 from batchone.pipeline.store import LOCK, CaseFolder
-from batchone.pipeline.values import Approval, Waiver
+from batchone.pipeline.values import Approval, Decision, Waiver
+
+Signed = Approval | Waiver | Decision
 
 REMOVED = "removed"  # folder of a site: what remains of cases whose time was over
 
@@ -37,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A person's signature as 21 CFR 11.50 wants it shown; ``kind`` is approval or waiver."""
+    """A person's signature as 21 CFR 11.50 wants it shown; ``kind`` is approval, waiver or decision."""
 
     kind: str
     name: str
@@ -115,6 +119,8 @@ def _trail(site: Path, case: str, told: tuple[str, ...], anchors: list[_Anchor])
         faults += _head_faults(case, chain, heads)
     if told and told not in {(anchor.head, anchor.own) for anchor in anchors}:
         faults.append(Fault(EVENTS, None, f"case {case}: the site was told of {told[0][:12]}, and its events do not say so"))
+    if folder is not None:
+        faults += _untold_faults(case, signed, chain.events)
     shown = []
     for one in signed:
         fault = _signature_fault(one, site / KEYS, chain.events)
@@ -173,11 +179,12 @@ def _head_faults(case: str, chain: Chain, heads: list[tuple[str, str | None]]) -
             yield Fault(file, None, text)
 
 
-def _signed(folder: CaseFolder) -> tuple[list[Approval | Waiver], list[Fault]]:
-    """The approval and the waivers that a case holds."""
-    signed: list[Approval | Waiver] = []
+def _signed(folder: CaseFolder) -> tuple[list[Signed], list[Fault]]:
+    """The approvals and waivers that a case holds, of its revisions first, and the decisions on it."""
+    signed: list[Signed] = []
     faults = []
-    for name in (GATE.name, WAIVERS):
+    withdrawn = [f"{one.folder.relative_to(folder.path)}/" for one in revisions(folder.path) if one.withdrawn]
+    for name in (f"{place}{name}" for place in (*withdrawn, "") for name in (GATE.name, WAIVERS)):
         record = folder.record(name)
         if record is None:
             continue
@@ -186,13 +193,32 @@ def _signed(folder: CaseFolder) -> tuple[list[Approval | Waiver], list[Fault]]:
             signed += (value,) if isinstance(value, Approval) else value
         else:
             faults.append(Fault(f"{CASES}/{folder.path.name}/{name}", None, "is not what its stage.json says"))
+    try:
+        signed += read_decisions(folder.path)
+    except MachineError as error:
+        faults.append(Fault(f"{CASES}/{folder.path.name}/{DECISIONS}", None, str(error)))
     return signed, faults
 
 
-def _signature_fault(signed: Approval | Waiver, keys: Path, events: tuple[Event, ...]) -> str | None:
+def _untold_faults(case: str, signed: list[Signed], events: tuple[Event, ...]) -> Iterator[Fault]:
+    """Each decision that the events tell of must be there: what is taken away would undo it."""
+    made = [one for one in signed if isinstance(one, Decision)]
+    for number, event in enumerate(events, start=1):
+        kind = event.what.partition(": ")[0]
+        later = (PAST[one.what] == kind and one.time.isoformat() >= event.when for one in made)
+        if ": " in event.what and kind in PAST.values() and not any(later):
+            text = (
+                f"the case was {kind}, and {DECISIONS}/ does not hold it; where a crash came between, give the same command again"
+            )
+            yield Fault(f"{CASES}/{case}/{EVENTS}", number, text)
+
+
+def _signature_fault(signed: Signed, keys: Path, events: tuple[Event, ...]) -> str | None:
     try:
         if isinstance(signed, Approval):
             verify_approval(signed, keys)
+        elif isinstance(signed, Decision):
+            verify_decision(signed, keys)
         else:
             verify_waiver(signed, keys)
     except MachineError as error:
@@ -202,10 +228,13 @@ def _signature_fault(signed: Approval | Waiver, keys: Path, events: tuple[Event,
     return None if told else "no event of the case tells of it"
 
 
-def _shown(signed: Approval | Waiver, *, holds: bool) -> Signature:
+def _shown(signed: Signed, *, holds: bool) -> Signature:
     time = signed.time.isoformat()
     if isinstance(signed, Approval):
         return Signature("approval", signed.name, time, signed.meaning, signed.digest, signed.demonstration, holds)
+    if isinstance(signed, Decision):
+        about = f"{PAST[signed.what]}; reason: {signed.reason}"
+        return Signature("decision", signed.name, time, signed.meaning, about, demonstration=False, holds=holds)
     about = f"{signed.finding}; reason: {signed.reason}"
     return Signature("waiver", signed.name, time, signed.meaning, about, demonstration=False, holds=holds)
 

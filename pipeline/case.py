@@ -17,6 +17,7 @@ from batchone.design.theatre import theatre
 from batchone.pipeline import codec
 from batchone.pipeline.approval import shown
 from batchone.pipeline.case_approval import approve, standing_approval
+from batchone.pipeline.case_decisions import refuse_ended, settle
 from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.case_waivers import waive, waivers_of
 from batchone.pipeline.config import protocol_at, read_site_settings
@@ -111,10 +112,13 @@ def opened_case(
     Raises
     ------
     BatchoneError
-        Stamped with the case: another process holds it, its order is another, or what it needs is not there.
+        Stamped with the case: another process holds it, it was ended, its order is another, or what it needs is not there.
     """
     case = CaseFolder(case_folder(site, order.case))
     with case.locked():
+        with in_stage(order.case, ""):
+            refuse_ended(case)
+        settle(case)
         _same_order(case, order)
         yield CaseRun(case, order.case, _inputs(case, order, study, site), site, progress)
 
@@ -317,19 +321,23 @@ def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str, 
     """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.case_waivers.waive`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked(), in_stage(order.case, "review"):
+        refuse_ended(case)
+        settle(case)
         limits, people = load_families()[order.device].limits, read_site_settings(site).people
         waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people, passphrase=passphrase)
 
 
 def return_case(case: CaseFolder, *, who: str, why: str) -> None:
-    """Record that a reviewer sent the device back."""
+    """Record that a reviewer sent the device back; a case that was ended is refused (OrderError)."""
     with case.locked():
+        refuse_ended(case)
         record_event(case, who, f"returned: {why}", meaning="not released")
 
 
 def reject_case(case: CaseFolder, *, who: str, why: str) -> None:
-    """Record that a reviewer ended the case: no device is made of it."""
+    """Record that a reviewer ended the case: no device is made of it; one that was ended is refused (OrderError)."""
     with case.locked():
+        refuse_ended(case)
         record_event(case, who, f"rejected: {why}", meaning="not released, ended")
 
 

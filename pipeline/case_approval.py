@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
 from batchone.pipeline import codec
 from batchone.pipeline.approval import finding_words
+from batchone.pipeline.case_decisions import approval_counts, refuse_ended, settle
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order
 from batchone.pipeline.case_waivers import waivers_of
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError, in_stage
@@ -22,6 +24,7 @@ from batchone.pipeline.job.signature import (
     verify_waivers,
     write_allowed_signers,
 )
+from batchone.pipeline.job.withdrawal import read_decisions
 from batchone.pipeline.revisions import made_for
 from batchone.pipeline.stages import STAGES
 from batchone.pipeline.store import CaseFolder
@@ -59,10 +62,10 @@ def approve(
     """
     key = approval_key(keys, who, passphrase=passphrase)
     write_allowed_signers(keys)
-    time = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    when = _moment(case)
     marked = demonstration or who == DEMONSTRATOR
-    approval = sign_approval(Approval(who, time, MEANING, digest, key.public_key, demonstration=marked, waivers=waivers), key)
-    append_event(case.path / EVENTS, who=who, what="approved", when=time.isoformat(), meaning=MEANING, digest=digest)
+    approval = sign_approval(Approval(who, when, MEANING, digest, key.public_key, demonstration=marked, waivers=waivers), key)
+    append_event(case.path / EVENTS, who=who, what="approved", when=when.isoformat(), meaning=MEANING, digest=digest)
 
     def write(folder: Path) -> dict[str, Any]:
         value_digest = codec.save(approval, folder)
@@ -72,8 +75,16 @@ def approve(
     return approval
 
 
+def _moment(case: CaseFolder) -> dt.datetime:
+    """Now, in whole seconds; after the second of the last decision, so that no approval is the withdrawn one again."""
+    last = max((one.time for one in read_decisions(case.path)), default=None)
+    while (now := dt.datetime.now(dt.UTC).replace(microsecond=0)) == last:
+        time.sleep(0.05)
+    return now
+
+
 def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bool = False) -> Approval | None:
-    """The approval that a case holds for the CheckedDevice of a digest; None when it holds none.
+    """The approval that a case holds for the CheckedDevice of a digest; None when it holds none, or one that was withdrawn.
 
     ``but_real``: a demonstration's does not count, since a person is about to sign in earnest.
 
@@ -84,6 +95,8 @@ def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bo
     """
     record = case.record(GATE.name)
     if record is None or record["taken"] != {"CheckedDevice": digest} or not case.intact(GATE.name, record):
+        return None
+    if not approval_counts(case, record["value_digest"]):
         return None
     approval: Approval = case.load(GATE.name)
     verify_approval(approval, keys)
@@ -104,8 +117,8 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
     Raises
     ------
     OrderError
-        The demonstrator is to sign; the case has no checked device, another one than was seen, or one that was made for another
-        order; or a person must still say which level is meant.
+        The demonstrator is to sign; the case was ended, or has no checked device, another one than was seen, or one that was made
+        for another order; or a person must still say which level is meant.
     CheckFailed
         A check failed and is not waived.
     MachineError
@@ -115,6 +128,8 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
         raise OrderError(f"the approver is {DEMONSTRATOR}, who signs demonstrations alone", hint="approve under your own name")
     case, keys = CaseFolder(site / CASES / case_id), site / KEYS
     with case.locked(), in_stage(case_id, GATE.name):
+        refuse_ended(case)
+        settle(case)
         found = (case.record("check") or {}).get("value_digest", "none")
         if found != device:
             raise OrderError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from batchone.pipeline import codec
 from batchone.pipeline.case import case_folder, record_event
+from batchone.pipeline.case_decisions import refuse_ended
 from batchone.pipeline.case_order import replace_order
 from batchone.pipeline.disk import reported
 from batchone.pipeline.editing.export import labels_file
@@ -57,6 +58,7 @@ def take_labels(site: Path, order: Order, file: Path, *, who: str) -> Order:
     """
     case = CaseFolder(case_folder(site, order.case))
     with case.locked(), in_stage(order.case, "segment"):
+        refuse_ended(case)
         if case.record("intake") is None:
             raise InputError("the case has no scan yet", hint="run it with --study")
         known = case.load("segment").labels.labels if case.record("segment") is not None else ()
@@ -72,6 +74,7 @@ def drop_labels(site: Path, order: Order, *, who: str) -> Order:
     """Go back to the labels of the backend, and say so in the events; the order comes back as from :func:`take_labels`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked():
+        refuse_ended(case)
         if edit_digest(case) is None:
             return order
         freed = without_word(order)

@@ -6,11 +6,12 @@ import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchone.pipeline.case_decisions import known_case
 from batchone.pipeline.clock.folder import CaseFiles, read_case, read_tree
 from batchone.pipeline.clock.legs import DELIVERED, ENDS, LEG, PACKAGE, PRINT_FAILED, QUEUE, REMAKE, WORKSHOP
 from batchone.pipeline.clock.state import Standing, standing
-from batchone.pipeline.errors import InputError, OrderError, in_stage
-from batchone.pipeline.events import CASES, EVENTS, append_event
+from batchone.pipeline.errors import OrderError, in_stage
+from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import DEMONSTRATOR
 from batchone.pipeline.store import CaseFolder
 
@@ -54,7 +55,7 @@ def record_step(
     _refuse_strange(who=who, machine=machine, lot=lot, reason=reason)
     if what == PRINT_FAILED and not reason.strip():
         raise OrderError("a failed print needs a reason", hint="say what happened to it")
-    case = _case(site, case_id)
+    case = known_case(site, case_id)
     with case.locked(), in_stage(case_id, "workshop"):
         files, stands = _released(case, job)
         said = list(_said(files))
@@ -80,19 +81,12 @@ def remake(site: Path, case_id: str, *, who: str, reason: str) -> None:
     _refuse_strange(who=who, reason=reason)
     if not reason.strip():
         raise OrderError("a remake needs a reason", hint="say what is wrong with the part; it stands in the events")
-    case = _case(site, case_id)
+    case = known_case(site, case_id)
     with case.locked(), in_stage(case_id, "workshop"):
         _, stands = _released(case, "")
         if QUEUE not in stands.walked.ended:
             raise OrderError("the job waits for its print already: nothing was made of it since", hint="print it")
         _tell(case, who, f"{REMAKE}: {reason.strip()}", "to be made once more from the same job folder")
-
-
-def _case(site: Path, case_id: str) -> CaseFolder:
-    folder = site / CASES / case_id
-    if case_id in ("", ".", "..") or Path(case_id).name != case_id or not folder.is_dir():
-        raise InputError(f"case {case_id} is not known at this site", hint="check the id and --site")
-    return CaseFolder(folder)
 
 
 def _refuse_strange(**texts: str) -> None:

@@ -15,6 +15,7 @@ from batchone.pipeline.commands.audit import audit
 from batchone.pipeline.commands.backup import backup, restore
 from batchone.pipeline.commands.cases import cases
 from batchone.pipeline.commands.cell import cell_app
+from batchone.pipeline.commands.decide import cancel, hand_over, revise
 from batchone.pipeline.commands.doctor import doctor
 from batchone.pipeline.commands.factory import factory_app
 from batchone.pipeline.commands.nest import nest
@@ -25,6 +26,7 @@ from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.commands.trace import trace
+from batchone.pipeline.commands.verify import verify
 from batchone.pipeline.commands.worker import worker
 from batchone.pipeline.commands.workshop import remake, workshop
 from batchone.pipeline.errors import BatchoneError, OrderError
@@ -283,32 +285,6 @@ def segment(
 
 
 @app.command()
-def verify(
-    job: Path,
-    signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Re-read every file of a job or build folder, re-measure every mesh, check the signature (exit 5 when anything is off)."""
-    from batchone.pipeline.build.verify import is_build, verify_build
-    from batchone.pipeline.job.verify import verify_job
-
-    kind, check = ("build", verify_build) if is_build(job) else ("job", verify_job)
-    report = check(job, signers=signers)
-    tree = {
-        "ok": report.ok,
-        kind: report.job_id,
-        "problems": [{"kind": p.kind, "file": p.file, "text": p.text} for p in report.problems],
-    }
-    lines = [f"{p.kind}: {p.file}: {p.text}" for p in report.problems] or [
-        f"{kind} {report.job_id} is whole, unchanged and signed"
-    ]
-    lines += report.notes
-    typer.echo(_json(tree) if as_json else "\n".join(lines))
-    if not report.ok:
-        raise typer.Exit(5)
-
-
-@app.command()
 def layers(
     job: Path,
     at: Annotated[float, typer.Option("--at", help="Height above the plate, mm.")],
@@ -340,10 +316,14 @@ for _function, _name in (
     (receive, "receive"),
     (status, "status"),
     (return_job, "return"),
+    (verify, "verify"),
     (nest, "nest"),
     (worker, "worker"),
     (workshop, "workshop"),
     (remake, "remake"),
+    (cancel, "cancel"),
+    (revise, "revise"),
+    (hand_over, "hand-over"),
     (serve, "serve"),
     (cases, "cases"),
     (audit, "audit"),

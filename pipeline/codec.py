@@ -77,6 +77,17 @@ def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
         stream.write(array.reshape(-1).view(np.uint8).data)
 
 
+def restore(tree: Any) -> Any:
+    """The value of a tree of :func:`flatten` that has no arrays and byte strings.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        The tree is none of the vocabulary.
+    """
+    return _restore(tree, Path())
+
+
 def load(folder: Path) -> Any:
     """Read a value written by :func:`save`."""
     return _restore(json.loads((folder / "value.json").read_text(encoding="utf-8")), folder)

@@ -1,8 +1,8 @@
-"""What a site no longer keeps: ``[retention]`` of site.toml, in days since a case was released.
+"""What a site no longer keeps: ``[retention]`` of site.toml, in days since a case was released or cancelled.
 
 Each removal is an event with the digest of what was removed; then it goes. Of a whole case there remain, under ``removed/``,
-its events and of each job ``job.json``, ``SHA256SUMS`` and the signature, so that a job folder elsewhere can still be proved to
-be the released one, and the chain of its events is whole.
+its events, the decisions on it, and of each job ``job.json``, ``SHA256SUMS`` and the signature, so that a job folder elsewhere
+can still be proved to be the released one, and the chain of its events is whole.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Any, Literal
 
 from batchone.pipeline.audit import REMOVED, removed_place
 from batchone.pipeline.backup import sweep
+from batchone.pipeline.clock.folder import ENDINGS
 from batchone.pipeline.config import Retention
 from batchone.pipeline.disk import disk, flush_folder, waited_for
 from batchone.pipeline.events import CASES, EVENTS, TAKEN_AWAY, append_event, tell_site
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE
+from batchone.pipeline.job.withdrawal import DECISIONS, read_decisions
 from batchone.pipeline.store import CaseBusy, CaseFolder, flush_tree, sha256_file, write_atomic
 
 IDENTITY = "identity.json"
@@ -43,9 +45,10 @@ class Removal:
 
 
 def apply_retention(site: Path, days: Retention, *, now: dt.datetime) -> tuple[Removal, ...]:
-    """Remove what has been kept long enough; a case that was not released, or was changed since, keeps everything.
+    """Remove what has been kept long enough.
 
-    A case that a process works on is left for the next time.
+    A case that was neither released nor ended, or was changed since, keeps everything. One that a process works on is left for
+    the next time.
 
     Raises
     ------
@@ -83,7 +86,10 @@ def _of_case(site: Path, case: CaseFolder, days: Retention, now: dt.datetime) ->
 
 
 def _released(case: CaseFolder) -> dt.datetime | None:
-    """When the job of the device that the case holds now was packed."""
+    """When the job of the device that the case holds now was packed, or a person ended the case."""
+    ended = [one.time for one in read_decisions(case.path) if one.what in ENDINGS]
+    if ended:
+        return ended[0]
     job, check = case.record("job"), case.record("check")
     if job is None or check is None or job.get("taken", {}).get("CheckedDevice") != check.get("value_digest"):
         return None
@@ -121,7 +127,9 @@ def _write_record(case: CaseFolder, record: dict[str, Any]) -> None:
 
 
 def _remove_case(site: Path, case: CaseFolder, age_days: float, now: dt.datetime) -> Removal:
-    kept = {case.path / EVENTS, *(path for name in KEPT_OF_A_JOB for path in (case.path / "job").glob(f"*/{name}"))}
+    jobs = [case.path / "job", *case.path.glob("revisions/*/job")]
+    kept = {case.path / EVENTS, *(case.path / DECISIONS).glob("*.json")}
+    kept |= {path for folder in jobs for name in KEPT_OF_A_JOB for path in folder.glob(f"*/{name}")}
     files = [path for path in sorted(case.path.rglob("*")) if path.is_file() and path not in kept and path.parent != case.path]
     files += [path for path in sorted(case.path.glob("*")) if path.is_file() and path not in kept and path.name[0] != "."]
     removal = _told(case, "case", files, age_days, now)

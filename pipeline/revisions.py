@@ -1,4 +1,7 @@
-"""The devices that a case has had: each checked one is kept with its order in ``revisions/``, so that any two can be compared."""
+"""The devices that a case has had: each checked one is kept with its order in ``revisions/``, so that any two can be compared.
+
+One that was approved and then withdrawn has its approval, waivers and job there too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchone.pipeline.disk import disk
+from batchone.pipeline.disk import disk, flush_folder
 from batchone.pipeline.store import CaseFolder, removed_on_failure, write_atomic
 
 FOLDER = "revisions"
@@ -30,13 +33,18 @@ class Revision:
     order: str
     folder: Path
 
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it was approved, and the approval withdrawn: what comes of it now is another revision."""
+        return (self.folder / "review").is_dir()
+
     def record(self) -> dict[str, Any]:
         """What was kept with it; ``findings`` as in the record of a stage."""
         return _json(self.folder / _RECORD)
 
 
 def keep_revision(case: CaseFolder, order: str) -> Revision:
-    """Keep the CheckedDevice that the case holds, unless it is the one kept last; the caller holds the case's lock.
+    """Keep the CheckedDevice that the case holds, unless it is the one kept last and counts; the caller holds the case's lock.
 
     Parameters
     ----------
@@ -46,7 +54,7 @@ def keep_revision(case: CaseFolder, order: str) -> Revision:
     record = case.record("check")
     assert record is not None
     kept = revisions(case.path)
-    again = kept and kept[-1].device == record["value_digest"]
+    again = kept and kept[-1].device == record["value_digest"] and not kept[-1].withdrawn
     found = kept[-1] if again else _kept(case, len(kept) + 1, record, order)
     standing = {"order": order, "revision": found.number}
     if _json(case.path / FOLDER / _STANDING) != standing:
@@ -61,6 +69,21 @@ def revisions(case: Path) -> tuple[Revision, ...]:
         tree = _json(path / _RECORD)
         found.append(Revision(int(path.name), tree["made"], tree["device"], tree["order"], path))
     return tuple(found)
+
+
+def put_away(case: CaseFolder, device: str, names: tuple[str, ...]) -> None:
+    """Move folders of a case to the device of a digest, which was approved with them; the caller holds the case's lock.
+
+    A crash between two of them is made good by the same call again: the last of ``names`` must be the approval.
+    """
+    found = [one for one in revisions(case.path) if one.device == device and not one.withdrawn]
+    place = found[-1].folder if found else keep_revision(case, made_for(case.path) or "").folder
+    with disk():
+        for name in names:
+            if (case.path / name).is_dir():
+                (case.path / name).rename(place / name)
+                flush_folder(place)
+        flush_folder(case.path)
 
 
 def made_for(case: Path) -> str | None:

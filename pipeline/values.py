@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.approval import Approval as Approval
+from batchone.pipeline.approval import Decision as Decision
 from batchone.pipeline.approval import Waiver as Waiver
 from batchone.pipeline.findings import Finding as Finding
 from batchone.pipeline.findings import Vector as Vector
@@ -388,10 +389,8 @@ class Support:
         ``block``, ``tree``: what it is made of.
     mesh
         Closed, in the machine's plate frame, mm.
-    volume_mm3, contact_mm2
-        Its volume, and the area of the part's surface inside it.
-    bodies
-        Number of pieces.
+    volume_mm3, contact_mm2, bodies
+        Its volume, the area of the part's surface inside it, and the number of its pieces.
     """
 
     part: str

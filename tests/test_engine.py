@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from batchone.pipeline.audit import audit_site
+from batchone.pipeline.case_decisions import decide
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.config import EngineSettings, SiteSettings
 from batchone.pipeline.engine.database import database_url, open_database
@@ -24,6 +28,9 @@ from batchone.pipeline.engine.reminders import BEFORE_DUE_H, next_reminder
 from batchone.pipeline.engine.watch import case_key, last_answer
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import append_event, chain_head
+from batchone.pipeline.job.verify import verify_job
+from batchone.pipeline.job.withdrawal import own_withdrawn
+from batchone.pipeline.revisions import revisions
 from batchone.samples.small_case import write_small_case
 from batchone.samples.storm import Workers, answer, job_digest, storm, twice_done
 
@@ -36,18 +43,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site with one case, received by parcel and run to its job folder by no engine."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_small_case(folder / "sent", case=CASE)
-    received(folder / "site", folder)
+    words = ("submit", folder / "sent" / "order.toml", folder / "sent" / "study", "--to", folder / "received")
+    batchone(*words, keep=folder)
+    shutil.copytree(folder / "received", folder / "site")
     case = folder / "site" / "cases" / CASE
     batchone(
         "run", case / "order.toml", "--study", case / "study", "--out", folder / "site", "--approve-as", "storm", keep=folder
     )
     return folder / "site"
-
-
-def received(site: Path, folder: Path) -> Path:
-    """Send the case to a site; returns its folder there."""
-    batchone("submit", folder / "sent" / "order.toml", folder / "sent" / "study", "--to", site, keep=folder)
-    return site / "cases" / CASE
 
 
 def batchone(*words: object, keep: Path) -> None:
@@ -59,9 +62,9 @@ def batchone(*words: object, keep: Path) -> None:
 
 def fresh(undisturbed: Path, site: Path) -> Path:
     """A site with the same keys that has just received the same case; returns the case's folder."""
-    site.mkdir()
+    shutil.copytree(undisturbed.parent / "received", site)
     shutil.copytree(undisturbed / "keys", site / "keys")
-    return received(site, undisturbed.parent)
+    return site / "cases" / CASE
 
 
 def until(happened: object, within_s: float) -> float:
@@ -109,6 +112,42 @@ def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undist
         crew.stop()
     assert not twice_done(case)
     assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+
+
+@pytest.mark.slow
+def test_a_revised_case_waits_for_its_review_again_and_nothing_goes_on_with_a_cancelled_one(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    site = Path(shutil.copytree(undisturbed, tmp_path / "site"))
+    case = site / "cases" / CASE
+    signed = {"who": "storm", "passphrase": os.environ["BATCHONE_APPROVER_PASSPHRASE"]}
+    decide(site, CASE, "revise", reason="too thick", **signed)
+    (old,) = (case / "revisions" / "0001" / "job").glob("[0-9a-f]*/")
+    crew = Workers(site, tmp_path / "log")
+    crew.start()
+    try:
+        until(lambda: len(revisions(case)) == 2 and len(open_workflows(site)) == 1, 300.0)  # its stages are over, it waits
+        decide(site, CASE, "cancel", reason="not needed", **signed)
+        until(lambda: not open_workflows(site), 60.0)
+    finally:
+        crew.stop()
+    assert case_status(CASE, site).status == "cancelled"
+    assert [(one.number, one.withdrawn) for one in revisions(case)] == [(1, True), (2, False)]
+    away = Path(shutil.copytree(old, tmp_path / "away"))
+    assert verify_job(away, signers=site / "keys").ok
+    for job, told in ((old, ()), (away, own_withdrawn(site))):  # in the folder of its case; elsewhere, by the list
+        assert [one.kind for one in verify_job(job, signers=site / "keys", withdrawn=told).problems] == ["withdrawn"]
+    assert not [fault for trail in audit_site(site) for fault in trail.faults]
+
+
+def open_workflows(site: Path) -> list[str]:
+    """The workflows of the case that are not over."""
+    with contextlib.closing(sqlite3.connect(site / "engine.sqlite", timeout=30.0)) as tables:
+        try:
+            found = tables.execute("SELECT workflow_uuid FROM workflow_status WHERE status IN ('PENDING', 'ENQUEUED', 'DELAYED')")
+        except sqlite3.OperationalError:  # not made yet
+            return []
+        return [name for (name,) in found if name.startswith(f"{CASE}.")]
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.signature import RELEASE, approval_key, release_key, sign, sign_approval, write_allowed_signers
 from batchone.pipeline.job.sums import sha256, sums_bytes
+from batchone.pipeline.job.withdrawal import WithdrawnJob, publish_withdrawn
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import (
@@ -680,6 +681,23 @@ def test_a_job_released_elsewhere_needs_its_signers_named(site: Path, jobs: list
         nest_jobs([jobs[2]], machine="sim-01", site=tmp_path)
     assert "--signers" in caught.value.hint
     assert nest_jobs([jobs[2]], machine="sim-01", site=tmp_path, signers=site / "keys").manifest.instances
+
+
+def test_a_withdrawn_job_is_refused_and_a_build_that_carries_it_is_off(
+    built: BuildFolder, site: Path, jobs: list[Path], tmp_path: Path
+) -> None:
+    job, sums = read_manifest((jobs[0] / "job.json").read_bytes()).job, sha256((jobs[0] / "SHA256SUMS").read_bytes())
+    now = dt.datetime(2026, 11, 30, tzinfo=dt.UTC)
+    one = WithdrawnJob(job=job, sums_sha256=sums, case="case-a", what="cancelled", when=now)
+    other = one.model_copy(update={"job": "f" * 16, "sums_sha256": "f" * 64})
+    assert verify_build(built.folder, signers=site / "keys", withdrawn=(other,)).ok
+    for named in (one, other.model_copy(update={"sums_sha256": sums}), other.model_copy(update={"job": job})):  # by either
+        problems = verify_build(built.folder, signers=site / "keys", withdrawn=(named,)).problems
+        assert [(problem.kind, problem.file) for problem in problems] == [("withdrawn", f"jobs/{job}/job.json")]
+    shutil.copytree(site / "keys", tmp_path / "keys")
+    publish_withdrawn(tmp_path, (one,))
+    with pytest.raises(MachineError, match=f"job {job} does not verify: 1 problems, at most 0; withdrawn"):
+        nest_jobs(jobs, machine="sim-01", site=tmp_path)
 
 
 def test_a_job_of_another_profile_or_machine_than_todays_is_refused(site: Path, jobs: list[Path], tmp_path: Path) -> None:

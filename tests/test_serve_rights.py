@@ -46,6 +46,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{API}/cases/{{case}}/review"): {"answer": "approve", "device": "0" * 64, "password": "wrong"},
     ("POST", f"{API}/cases/{{case}}/workshop"): {"step": "print-started", "job": "0" * 16},
     ("POST", f"{API}/cases/{{case}}/remake"): {"reason": "warped"},
+    ("POST", f"{API}/cases/{{case}}/cancel"): {"reason": "not needed", "password": "wrong"},
+    ("POST", f"{API}/cases/{{case}}/revise"): {"reason": "too thick", "password": "wrong"},
 }
 ELSEWHERE = [
     "..",

@@ -40,6 +40,7 @@ from batchone.pipeline.job.manifest import ImagesEntry, Row, drawn_entries, prof
 from batchone.pipeline.job.plate_pictures import plate_pictures
 from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
+from batchone.pipeline.job.withdrawal import own_withdrawn
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.store import flush_tree, replace_folder
@@ -90,7 +91,7 @@ def nest_jobs(
     allowed = site / "keys" if signers is None else signers
     allowed = write_allowed_signers(allowed) if allowed.is_dir() else allowed
     with ThreadPoolExecutor(_READERS) as pool:
-        jobs = in_order(list(pool.map(partial(read_released, signers=allowed), folders)))
+        jobs = in_order(list(pool.map(partial(read_released, signers=allowed, withdrawn=own_withdrawn(site)), folders)))
     if not jobs:
         raise MachineError("0 jobs to nest, at least 1", hint="name the job folders")
     process = load_process(jobs[0].manifest.process, site)

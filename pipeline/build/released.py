@@ -14,6 +14,7 @@ from batchone.pipeline.job.archive import Body, threemf_bodies
 from batchone.pipeline.job.manifest import JobManifest, profiles_digest, read_manifest
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256
 from batchone.pipeline.job.verify import MANIFEST, differences, verify_job
+from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 
@@ -34,15 +35,15 @@ class Released:
         return sha256(self.carried[CARRIED.index(SUMS)])
 
 
-def read_released(folder: Path, *, signers: Path | None) -> Released:
-    """Verify a job folder and read what is to be built of it.
+def read_released(folder: Path, *, signers: Path | None, withdrawn: tuple[WithdrawnJob, ...] = ()) -> Released:
+    """Verify a job folder and read what is to be built of it; ``signers`` and ``withdrawn`` as in :func:`verify_job`.
 
     Raises
     ------
     MachineError
         It does not verify, or its plate holds other bodies than its parts.
     """
-    report = verify_job(folder, signers=signers)
+    report = verify_job(folder, signers=signers, withdrawn=withdrawn)
     if not report.ok:
         first = report.problems[0]
         raise MachineError(
@@ -50,7 +51,7 @@ def read_released(folder: Path, *, signers: Path | None) -> Released:
             f"{first.kind}: {first.file}: {first.text}",
             hint="name who released it with --signers, if it is another site"
             if any(problem.kind == "signature" for problem in report.problems)
-            else "fetch the job folder again, and see `batchone verify`",
+            else "fetch the job folder that counts, and see `batchone verify`",
         )
     with reported(f"job {report.job_id}"):
         carried = tuple((folder / name).read_bytes() for name in CARRIED)

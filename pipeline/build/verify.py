@@ -35,9 +35,11 @@ from batchone.pipeline.job.verify import (
     VerifyReport,
     allowed_of,
     check_seal,
+    check_withdrawn,
     differences,
     read_plain,
 )
+from batchone.pipeline.job.withdrawal import WithdrawnJob
 
 BUILD_MANIFEST, PLATE, LAYERS, IMAGES, MAP = "build.json", "plate.3mf", "layers.cli", "layers.sl1", "map.png"
 REQUIRED = (BUILD_MANIFEST, PLATE, LAYERS, MAP)
@@ -54,7 +56,7 @@ def is_build(folder: Path) -> bool:
     return (folder / BUILD_MANIFEST).is_file()
 
 
-def verify_build(folder: Path, *, signers: Path | None) -> VerifyReport:
+def verify_build(folder: Path, *, signers: Path | None, withdrawn: tuple[WithdrawnJob, ...] = ()) -> VerifyReport:
     """Verify a build folder; see :func:`batchone.pipeline.job.verify.verify_job`.
 
     Raises
@@ -75,6 +77,9 @@ def verify_build(folder: Path, *, signers: Path | None) -> VerifyReport:
         if name in (BUILD_MANIFEST, PLATE, LAYERS, IMAGES) or (name.startswith("jobs/") and len(content) <= MAX_TEXT_BYTES):
             data[name] = content
     build = _check_contents(data, allowed, found)
+    for name in sorted(name for name in data if name.endswith(f"/{SUMS}")):  # of the jobs that the build carries
+        job = name.split("/")[1]
+        check_withdrawn(folder, job, sha256(data[name]), withdrawn, file=f"jobs/{job}/{MANIFEST}", found=found)
     return found.report(build, signer, allowed)
 
 

@@ -11,15 +11,14 @@ from typing import Literal
 from batchone.pipeline.clock.folder import CaseFiles, CaseReader
 from batchone.pipeline.clock.forecast import Clock, Forecast
 from batchone.pipeline.clock.history import History
-from batchone.pipeline.clock.legs import LEG, PACKAGE, REVIEW, STERILISATION
-from batchone.pipeline.clock.state import Standing, standing
+from batchone.pipeline.clock.legs import DELIVERED, ENDS, LEG, PACKAGE, QUEUE, REVIEW, STERILISATION
+from batchone.pipeline.clock.state import ENDED, Standing, standing
 from batchone.pipeline.config import ClockSettings
 from batchone.pipeline.errors import BatchoneError
 from batchone.slicer.profiles import load_process
 
 Light = Literal["green", "amber", "red", "none"]
 RED_BELOW = 0.5  # more likely late than on time
-REJECTED = "rejected"  # by the reviewer: the case has ended
 _HOUR_S = 3600.0
 
 _ACTS = {"awaiting-order": "sender", "check-failed": "engineer", "awaiting-approval": "engineer", "awaiting-level": "engineer"}
@@ -79,7 +78,8 @@ def read_site(
 def board(read: SiteCases, now: dt.datetime, *, closed: bool = False) -> tuple[tuple[Row, ...], int]:
     """The rows of a site, the one that must be approved first at the top, and how many closed cases are left out.
 
-    Closed are cases that were delivered or rejected, and released ones whose due time has passed without a word of the workshop.
+    Closed are cases that were delivered or that a person ended, and released ones whose due time has passed without a word of the
+    workshop.
     """
     open_cases = [one for one in read.cases if closed or not _closed(*one, now)]
     rows = (row(files, stands, read.clock, now) for files, stands in open_cases)
@@ -89,10 +89,11 @@ def board(read: SiteCases, now: dt.datetime, *, closed: bool = False) -> tuple[t
 def row(files: CaseFiles, stands: Standing, clock: Clock, now: dt.datetime) -> Row:
     """One case on the board."""
     order, leg = files.order, stands.leg
-    if stands.state == REJECTED:
-        reason, due = f"rejected: {stands.returned}", None if order is None else order.due
+    if stands.state in ENDED:
+        reason, due = f"{stands.state}: {stands.returned}", None if order is None else order.due
         device, process = (None, None) if order is None else (order.about.device, order.about.process)
-        return Row(files.case, device, process, REJECTED, leg, due, None, None, "none", reason, None, "nothing")
+        who, waits = ("workshop", "its part to be taken out of the workshop") if _begun(stands) else (None, "nothing")
+        return Row(files.case, device, process, stands.state, leg, due, None, None, "none", reason, who, waits)
     waits = _WAITS.get(stands.state) or (_WAITS.get(leg, f"the end of {leg}") if leg else "nothing")
     who = _ACTS.get(stands.state) or (LEG[leg].who if leg else None)
     if order is None or (forecast := forecast_of(files, stands, clock, now)) is None:
@@ -154,7 +155,12 @@ def _hours(seconds: float) -> str:
 
 def _closed(files: CaseFiles, stands: Standing, now: dt.datetime) -> bool:
     unheard_of = PACKAGE in stands.over and not stands.reported and files.order is not None and files.order.due < now
-    return stands.leg is None or stands.state == REJECTED or unheard_of
+    return stands.leg is None or stands.state in ENDED or unheard_of
+
+
+def _begun(stands: Standing) -> bool:
+    """Whether the workshop began to make a part that it has not delivered."""
+    return QUEUE in stands.walked.ended and ENDS[DELIVERED] not in stands.walked.ended
 
 
 def _place(one: Row) -> tuple[bool, dt.datetime, str]:

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from batchone.pipeline.clock.history import About
-from batchone.pipeline.clock.legs import BEFORE_RELEASE, PACKAGE, SLICE
+from batchone.pipeline.clock.legs import BEFORE_RELEASE, PACKAGE, REVIEW, SLICE
+
+ENDINGS = {"cancel": "cancelled", "hand-over": "handed-over"}
+"""The decisions that end a case, and its state then."""
 
 _JOB = "job"  # folder of the last stage, whose name is package
+_DECISIONS = "decisions"
 _BEFORE_1970 = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -46,7 +50,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
-    """What lies in a case folder. ``records``: ``stage.json`` by stage name."""
+    """What lies in a case folder. ``records``: ``stage.json`` by stage name, without an approval that was withdrawn.
+
+    ``ended``: what a person's decision made of the case, and why; None where nobody ended it.
+    """
 
     case: str
     folder: Path
@@ -54,6 +61,7 @@ class CaseFiles:
     events: tuple[Event, ...]
     order: OrderHead | None
     estimate: Estimate | None
+    ended: tuple[str, str] | None = None
 
 
 class CaseReader:
@@ -89,8 +97,16 @@ def read_case(folder: Path) -> CaseFiles:
         if (_JOB if stage == PACKAGE else stage) in there
         and (record := read_tree(folder / (_JOB if stage == PACKAGE else stage) / "stage.json")) is not None
     }
+    decisions = _decisions(folder) if _DECISIONS in there else ()
+    if records.get(REVIEW, {}).get("value_digest") in {one.get("approval") for one in decisions}:
+        del records[REVIEW]
     estimate = _estimate(read_tree(folder / SLICE / "value.json")) if SLICE in records else None
-    return CaseFiles(folder.name, folder, records, _events(folder), _order(folder / "order.toml"), estimate)
+    ended = next(((ENDINGS[str(one["what"])], str(one.get("reason"))) for one in decisions if one.get("what") in ENDINGS), None)
+    return CaseFiles(folder.name, folder, records, _events(folder), _order(folder / "order.toml"), estimate, ended)
+
+
+def _decisions(folder: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(tree for path in sorted((folder / _DECISIONS).glob("[0-9]*.json")) if (tree := read_tree(path)) is not None)
 
 
 def read_tree(path: Path) -> dict[str, Any] | None:

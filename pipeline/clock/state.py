@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchone.pipeline.clock.folder import CaseFiles, read_tree
+from batchone.pipeline.clock.folder import ENDINGS, CaseFiles, read_tree
 from batchone.pipeline.clock.legs import BEFORE_RELEASE, LEGS, PACKAGE, REVIEW, SLICE, WORKSHOP
 from batchone.pipeline.clock.walk import Walked, walk
 from batchone.pipeline.findings import LEVEL_CONFIRMED
 
 _TO_THE_ARCHIVE = "batchone return"  # who in the events of a job that was sent to the archive: the case is as it was
+ENDED = frozenset({"rejected", *ENDINGS.values()})
+"""States of cases that a person ended."""
+
 _ANSWERS = ("returned", "rejected")
 _FAILED = re.compile(r"[a-z]+ failed: (.*)", re.DOTALL)
 _ANEW = {  # what is ahead again of a device that is not to be as it is, or whose level may be another
@@ -31,7 +34,8 @@ class Standing:
     """Where a case stands.
 
     ``state`` is awaiting-order, received, in-progress, failed, check-failed, awaiting-approval, awaiting-level, returned,
-    rejected or done. ``returned``: why the reviewer sent the device back or ended the case, or why a stage failed.
+    rejected, cancelled, handed-over or done. ``returned``: why the reviewer sent the device back, why a person ended the case, or
+    why a stage failed.
     ``over`` maps each leg that is over to when it ended (None: not known); ``since`` is when the present one began; ``without``
     are legs that there are none of.
     """
@@ -77,6 +81,8 @@ def _state(files: CaseFiles) -> tuple[str, Path | None, str | None]:
     records, job, last = files.records, _job(files), _last(files)
     answer, _, why = last.partition(": ")
     failed = _FAILED.fullmatch(last)
+    if files.ended is not None:
+        return files.ended[0], None, files.ended[1]
     if _fails(records.get("segment", {}), LEVEL_CONFIRMED):
         return "awaiting-level", None, None  # a job that is there was made before
     if job is not None:

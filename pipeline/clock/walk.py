@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from batchone.pipeline.clock.folder import CaseFiles, Event
 from batchone.pipeline.clock.history import ATTEMPTS, ESTIMATE, FAILURES, LEG_TIME, RATIO, About, Took
-from batchone.pipeline.clock.legs import COMPUTED, ENDS, PACKAGE, PRINT, PRINT_FAILED, REMAKE, REVIEW, SLICE, WORKSHOP
+from batchone.pipeline.clock.legs import COMPUTED, ENDS, PACKAGE, PRINT, PRINT_FAILED, REMAKE, REVIEW, REVISED, SLICE, WORKSHOP
 
 SKEW_S = 60.0  # clocks of two machines may differ by so much before an order of times cannot be; project default
 LEAST_REVIEW_S = (
@@ -72,6 +72,9 @@ class _Steps:
         elif what.startswith(f"{REMAKE}: "):
             self._forget(WORKSHOP)
             self.since = when
+        elif what.startswith(f"{REVISED}: "):
+            self._forget((REVIEW, SLICE, PACKAGE, *WORKSHOP))
+            self.ended["check"] = when  # its review begins anew
         elif leg in self._workshop_legs:
             self._workshop(leg, when)
         elif leg is not None:

@@ -54,7 +54,7 @@ class Board:
             found.append(f"{self.waiting} parcels wait in the inbox: `batchone receive --once` takes them in")
         if self.closed:
             found.append(
-                f"{self.closed} cases are closed (delivered, rejected, or released and due without a word of the workshop): --all"
+                f"{self.closed} cases are closed (delivered, ended, or released and due without a word of the workshop): --all"
             )
         return found
 

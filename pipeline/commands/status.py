@@ -38,7 +38,7 @@ class Status:
     """Where a case is.
 
     ``status`` is in-inbox, awaiting-order, received, in-progress, check-failed, awaiting-approval, awaiting-level, returned,
-    rejected, done or refused.
+    rejected, cancelled, handed-over, done or refused.
     ``stages`` holds the seconds of each stage whose result is there; ``refusals`` the parcels of this case that were refused.
     """
 

@@ -15,16 +15,20 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
+from batchone.pipeline.clock.folder import ENDINGS
+from batchone.pipeline.clock.legs import REVISED
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.engine.workflows import ANSWER, CASES, case_workflow
 from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.hospital.receive import take_in
+from batchone.pipeline.job.withdrawal import read_decisions
 
 ENGINE_VERSION = "1"
 """Version of the workflows, raised when their steps change: others are ended, and begun anew from the folder."""
 _OPEN = ("PENDING", "ENQUEUED", "DELAYED")
 _LOG = logging.getLogger("batchone.engine")
-_WATCHED = ("order.toml", "events.jsonl", "labels", "waivers", "study", "review/stage.json", "job/stage.json")
+_WATCHED = ("order.toml", "events.jsonl", "labels", "waivers", "decisions", "study", "review/stage.json", "job/stage.json")
+_INPUTS = ("labels", "waivers", "decisions")  # folders of what people put into a case, beside its order
 
 
 @dataclass
@@ -63,6 +67,9 @@ class Watch:
         state = case_status(str(case), self.site)
         key = case_key(case)
         workflow = f"{case.name}.{key}.{ENGINE_VERSION}"
+        if state.status in ENDINGS.values():
+            self._end_others(case.name, None)
+            return
         if state.status == "done" and self._told.get(case.name) != workflow:
             return
         if not ((case / "study").is_dir() or (case / "intake" / "stage.json").is_file()):
@@ -77,10 +84,11 @@ class Watch:
             digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()
             DBOS.send(workflow, answer, topic=ANSWER, idempotency_key=f"{workflow}-{digest}")
 
-    def _end_others(self, case: str, workflow: str) -> None:
-        """End the workflows of earlier orders of a case."""
+    def _end_others(self, case: str, workflow: str | None) -> None:
+        """End the workflows of what a case was before, its own one (None: all of them) left out."""
         found = DBOS.list_workflows(workflow_id_prefix=f"{case}.", status=list(_OPEN), load_input=False, load_output=False)
-        old = [one.workflow_id for one in found if not one.workflow_id.startswith(workflow)]
+        own = [one.workflow_id for one in found if one.workflow_id.rsplit(".", 2)[0] == case]  # a case's id may have dots
+        old = [name for name in own if workflow is None or not name.startswith(workflow)]
         if old:
             DBOS.cancel_workflows(old, cancel_children=True)
 
@@ -101,10 +109,10 @@ def end_other_versions() -> int:
 
 
 def case_key(case: Path) -> str:
-    """Digest (12 hex digits) of what people put into a case: its order, edited labels and waivers."""
+    """Digest (12 hex digits) of what people put into a case: its order, edited labels, waivers and decisions."""
     running = hashlib.sha256()
     files = [case / "order.toml"]
-    files += sorted(path for name in ("labels", "waivers") for path in (case / name).rglob("*") if path.is_file())
+    files += sorted(path for name in _INPUTS for path in (case / name).rglob("*") if path.is_file())
     for path in files:
         running.update(str(path.relative_to(case)).encode() + b"\n" + hashlib.sha256(path.read_bytes()).digest())
     return running.hexdigest()[:12]
@@ -120,7 +128,8 @@ def last_answer(case: Path) -> dict[str, str] | None:
         return None
     wanted = str(check.get("value_digest"))
     review = _json(case / "review" / "stage.json")
-    if review is not None and review.get("taken", {}).get("CheckedDevice") == wanted:
+    withdrawn = {one.approval for one in read_decisions(case)}
+    if review is not None and review.get("taken", {}).get("CheckedDevice") == wanted and review["value_digest"] not in withdrawn:
         return {"kind": "approved", "digest": str(review["value_digest"])}
     try:
         lines = (case / "events.jsonl").read_bytes().splitlines()
@@ -132,7 +141,7 @@ def last_answer(case: Path) -> dict[str, str] | None:
         except ValueError:
             continue  # a torn line: cut by the next writer
         what = str(event.get("what", ""))
-        if what == "check done":
+        if what == "check done" or what.startswith(f"{REVISED}: "):
             return None
         for kind in ("returned", "rejected"):
             if what.startswith(f"{kind}: "):

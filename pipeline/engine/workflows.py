@@ -6,19 +6,20 @@ after a crash: what was done is not done again, for the engine keeps the answers
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from dbos import DBOS
 
-from batchone.pipeline.case import case_folder, record_event
-from batchone.pipeline.case_order import read_case_order
+from batchone.pipeline.case_order import ORDER, read_case_order
 from batchone.pipeline.engine.children import ChildDied, StageChild
 from batchone.pipeline.engine.reminders import next_reminder
 from batchone.pipeline.errors import BatchoneError, MachineError
+from batchone.pipeline.events import CASES as FOLDER
+from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.stages import STAGES
-from batchone.pipeline.store import CaseFolder
 from batchone.slicer.profiles import load_process
 
 CASES, PREPARE, RELEASE, PROGRAMS = "cases", "prepare", "release", "programs"
@@ -130,7 +131,7 @@ def _release_queue(case: str) -> str:
     """Where the release leg of a case waits: one that needs an external program takes turns with its like."""
     site = _Worker.place.site
     try:
-        order = read_case_order(case_folder(site, case) / "order.toml")
+        order = read_case_order(site / FOLDER / case / ORDER)
         return PROGRAMS if load_process(order.process, site).kind == "fff" else RELEASE
     except BatchoneError:
         return RELEASE  # the leg says what is wrong
@@ -145,8 +146,9 @@ def _remind(case: str, told: int) -> None:
 
 
 def _order_due(case: str) -> Any:
-    return read_case_order(case_folder(_Worker.place.site, case) / "order.toml").due
+    return read_case_order(_Worker.place.site / FOLDER / case / ORDER).due
 
 
 def _tell(case: str, what: str, hint: str) -> None:
-    record_event(CaseFolder(case_folder(_Worker.place.site, case)), "batchone worker", what, meaning=hint)
+    events, now = _Worker.place.site / FOLDER / case / EVENTS, dt.datetime.now(dt.UTC).isoformat()
+    append_event(events, who="batchone worker", what=what, when=now, meaning=hint)

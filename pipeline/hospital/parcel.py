@@ -34,6 +34,7 @@ from batchone.pipeline.intake.parcel_file import (
     Entry,
     ParcelManifest,
     file_digest,
+    member,
     study_case,
 )
 from batchone.pipeline.markups.order_file import read_order_file
@@ -143,12 +144,12 @@ class _Packing:
                 left_out=self.chosen.left_out,
                 warnings=tuple(one.there for one in self.chosen.advice if one.certain),
             )
-            opened.writestr(_member(MANIFEST), manifest.text())
+            opened.writestr(member(MANIFEST), manifest.text())
         with part.open("rb") as written:
             os.fsync(written.fileno())
 
     def _put(self, opened: zipfile.ZipFile, name: str, content: bytes) -> None:
-        opened.writestr(_member(name), content)
+        opened.writestr(member(name), content)
         self.entries[name] = Entry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
     def relink(self, headers: list[Header]) -> Relink:
@@ -212,11 +213,3 @@ def _refuse_too_large(total: int) -> None:
             f"the study is more than {MAX_PARCEL_BYTES / 1e6:.0f} MB, at most {MAX_PARCEL_BYTES / 1e6:.0f} MB",
             hint="send the series that is needed",
         )
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    """An entry without clock, owner or system in it."""
-    member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-    member.create_system = 3
-    member.external_attr = 0o600 << 16
-    return member

@@ -18,6 +18,7 @@ from batchone.design.families import load_families
 from batchone.pipeline.disk import reported, waited_for, write_bytes, write_over
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.events import append_event, tell_site
+from batchone.pipeline.intake.handed_over import refuse_handed_over
 from batchone.pipeline.intake.header import Unreadable, read_header
 from batchone.pipeline.intake.package import FileSource
 from batchone.pipeline.intake.parcel_file import (
@@ -167,6 +168,7 @@ def accept(site: Path, parcel: Path) -> Accepted:
                 raise damaged(f"has the digest {found[:12]}, its name says {digest[:12]}")
             with opened_parcel(parcel) as (opened, manifest):
                 case = manifest.case
+                refuse_handed_over(site, manifest)
                 accepted = _take(site, opened, manifest, digest, inbox.sender(digest))
         except InputError as error:
             error.case_id = error.case_id or case
@@ -207,6 +209,9 @@ def _take(site: Path, opened: zipfile.ZipFile, manifest: ParcelManifest, digest:
         if ORDER in manifest.entries:
             append_event(staging / "events.jsonl", who="batchone", what="order received", when=when)
         append_event(staging / "events.jsonl", who="batchone", what="study received", when=when, digest=digest)
+        if manifest.handed_over is not None:
+            what, meaning = f"taken over: {manifest.handed_over.reason}", f"from the site {manifest.handed_over.by}"
+            append_event(staging / "events.jsonl", who="batchone", what=what, when=when, meaning=meaning, digest=digest)
         with reported("the case folder"):
             staging.rename(folder)
             _sync_folder(folder.parent)

@@ -6,6 +6,7 @@ the digest of each; its own name is the SHA-256 of its bytes.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import re
 import zipfile
@@ -30,6 +31,7 @@ _IMAGE = re.compile(rf"{STUDY}/[0-9]{{6}}\.dcm")
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=400)]
+Fingerprint = Annotated[str, Field(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
 
 
 class Entry(Model):
@@ -39,10 +41,24 @@ class Entry(Model):
     bytes: Annotated[int, Field(ge=1, le=MAX_PARCEL_BYTES)]
 
 
+class HandedOver(Model):
+    """Of a case that another site gives away: to whom and by whom (fingerprints of release keys), when, and why.
+
+    ``signature``: of the giving site's release key, an armoured SSH signature over :meth:`ParcelManifest.handed`.
+    """
+
+    to: Fingerprint
+    by: Fingerprint
+    when: dt.datetime
+    reason: Text
+    signature: Annotated[str, Field(max_length=2000)] = ""
+
+
 class ParcelManifest(Model):
     """``parcel.json``: what a parcel holds, and what only the hospital can know of the study.
 
-    ``study_uid`` is the pseudonym; ``left_out`` counts what was not sent, by kind.
+    ``study_uid`` is the pseudonym; ``left_out`` counts what was not sent, by kind; ``handed_over`` is there where the case comes
+    from another site.
     """
 
     schema_version: Literal[1] = 1
@@ -53,9 +69,16 @@ class ParcelManifest(Model):
     left_out: dict[Text, int] = Field(default_factory=dict)
     warnings: Annotated[tuple[Text, ...], Field(strict=False, max_length=64)] = ()
 
+    handed_over: HandedOver | None = None
+
     def text(self) -> bytes:
         """The bytes of ``parcel.json``."""
-        return self.model_dump_json(indent=1).encode() + b"\n"
+        absent = {"handed_over"} if self.handed_over is None else None
+        return self.model_dump_json(indent=1, exclude=absent).encode() + b"\n"
+
+    def handed(self) -> bytes:
+        """The bytes that the giving site signs: all of it but the signature."""
+        return self.model_dump_json(exclude={"handed_over": {"signature"}}).encode()
 
 
 def study_case(study_uid: str) -> str:
@@ -121,6 +144,14 @@ def read_entry(opened: zipfile.ZipFile, name: str, entry: Entry) -> Iterator[byt
             yield block
     if running.hexdigest() != entry.sha256:
         raise damaged(f"holds another {name} than its parcel.json says")
+
+
+def member(name: str) -> zipfile.ZipInfo:
+    """An entry without clock, owner or system in it."""
+    made = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    made.create_system = 3
+    made.external_attr = 0o600 << 16
+    return made
 
 
 def damaged(what: str) -> InputError:

@@ -32,6 +32,9 @@ RELEASE = "jobfolder"  # SSHSIG namespace of a released job folder
 APPROVAL = "batchone-approval"  # SSHSIG namespace of a person's word on a device
 DEMONSTRATION = "batchone-approval-demonstration"  # its own namespace, so that the mark cannot be taken off
 WAIVER = "batchone-waiver"  # SSHSIG namespace of a person's word that a failed finding may stand
+DECISION = "batchone-decision"  # SSHSIG namespace of a person's word that a case ends, or is opened again
+WITHDRAWN = "batchone-withdrawn"  # SSHSIG namespace of a site's list of jobs that count no more
+HANDOVER = "batchone-handover"  # SSHSIG namespace of a parcel with which a site hands a case over to another
 KEYS = "keys"  # folder of a site
 RELEASE_KEY = "release"  # file name of the site's release key
 APPROVAL_PREFIX = "approval-"  # file name of a person's key: this and the name
@@ -209,6 +212,12 @@ def embedded_signer(signature: str) -> Signer:
     return Signer(_EMBEDDED, _parts(signature)[0])
 
 
+def fingerprint(key: str | bytes) -> str:
+    """The fingerprint of a public key (its line, or its 32 bytes) as ``ssh-keygen -l`` prints it."""
+    raw = _raw_of_line(key) if isinstance(key, str) else key
+    return "SHA256:" + base64.b64encode(hashlib.sha256(_key_blob(raw)).digest()).decode().rstrip("=")
+
+
 def sign_approval(approval: Approval, key: SiteKey) -> Approval:
     """Return the approval with the key's public half and its signature over :meth:`Approval.text`.
 
@@ -236,7 +245,7 @@ def verify_approval(approval: Approval, allowed: Path | Sequence[Signer]) -> Non
         The signature is missing, by another key than the approval names, by a key that is not that person's or not allowed,
         or over other words.
     """
-    signers = tuple(allowed) if not isinstance(allowed, Path) else _signers_at(allowed)
+    signers = tuple(allowed) if not isinstance(allowed, Path) else signers_at(allowed)
     own = (safe_name(APPROVAL_PREFIX + approval.name), _EMBEDDED)  # nobody approves in another's name
     signers = tuple(signer for signer in signers if signer.name in own)
     namespace = DEMONSTRATION if approval.demonstration else APPROVAL
@@ -277,7 +286,7 @@ def verify_waivers(approval: Approval, allowed: Path | Sequence[Signer]) -> None
 
 def verify_waiver(waiver: Waiver, allowed: Path | Sequence[Signer]) -> None:
     """Check a waiver's signature; ``allowed`` and what is raised as in :func:`verify_approval`."""
-    signers = tuple(allowed) if not isinstance(allowed, Path) else _signers_at(allowed)
+    signers = tuple(allowed) if not isinstance(allowed, Path) else signers_at(allowed)
     own = (safe_name(APPROVAL_PREFIX + waiver.name), _EMBEDDED)
     verify(waiver.signature, waiver.text(), namespace=WAIVER, allowed=tuple(s for s in signers if s.name in own))
     if embedded_signer(waiver.signature).raw_key != _raw_of_line(waiver.public_key):
@@ -295,7 +304,8 @@ def write_allowed_signers(keys: Path) -> Path:
     lines = []
     with reported("allowed_signers"):
         for path in sorted(keys.glob("*.pub")):
-            spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER}" if path.stem.startswith(APPROVAL_PREFIX) else RELEASE
+            people = path.stem.startswith(APPROVAL_PREFIX)
+            spaces = f"{APPROVAL},{DEMONSTRATION},{WAIVER},{DECISION}" if people else f"{RELEASE},{WITHDRAWN},{HANDOVER}"
             if path.stem == APPROVAL_PREFIX + DEMONSTRATOR:
                 spaces = DEMONSTRATION
             blob = base64.b64encode(_key_blob(_raw_of_line(path.read_text(encoding="utf-8")))).decode()
@@ -330,7 +340,8 @@ def read_allowed_signers(path: Path) -> tuple[Signer, ...]:
     return tuple(signers)
 
 
-def _signers_at(path: Path) -> tuple[Signer, ...]:
+def signers_at(path: Path) -> tuple[Signer, ...]:
+    """Who may sign, by an ``allowed_signers`` file, or by a site's key folder."""
     if path.is_dir():
         return read_allowed_signers(write_allowed_signers(path))
     return read_allowed_signers(path)

@@ -37,9 +37,10 @@ from batchone.pipeline.job.signature import (
 )
 from batchone.pipeline.job.sums import MAX_FILES, SUMS, SUMS_SIGNATURE, UNLISTED, read_sums, sha256
 from batchone.pipeline.job.toolpath import ToolpathFigures, toolpath_figures
+from batchone.pipeline.job.withdrawal import WithdrawnJob, withdrawal_of
 from batchone.pipeline.values import Approval, Waiver
 
-Kind = Literal["missing", "extra", "changed", "off", "signature", "unsafe"]
+Kind = Literal["missing", "extra", "changed", "off", "signature", "unsafe", "withdrawn"]
 
 MANIFEST = "job.json"
 LAYERS = "build/layers.cli"
@@ -91,7 +92,7 @@ class Found:
         return VerifyReport(not problems, problems, name, signer, notes)
 
 
-def verify_job(folder: Path, *, signers: Path | None) -> VerifyReport:
+def verify_job(folder: Path, *, signers: Path | None, withdrawn: tuple[WithdrawnJob, ...] = ()) -> VerifyReport:
     """Verify a job folder.
 
     Parameters
@@ -101,6 +102,9 @@ def verify_job(folder: Path, *, signers: Path | None) -> VerifyReport:
     signers
         An ``allowed_signers`` file, or a site's key folder. None: wholeness is proved with the key inside the
         signature, origin is not, and the report says so.
+    withdrawn
+        What counts no more, by :func:`batchone.pipeline.job.withdrawal.read_withdrawn`. A job in the folder of its case is held
+        against the decisions there too.
 
     Raises
     ------
@@ -113,6 +117,8 @@ def verify_job(folder: Path, *, signers: Path | None) -> VerifyReport:
     found = Found()
     present, listed, signer = check_seal(folder, allowed=allowed, required=REQUIRED, found=found)
     job_id = _check_contents(folder, present, listed, allowed=allowed, found=found)
+    sums = sha256(read_plain(folder, SUMS, found, limit=MAX_TEXT_BYTES)) if SUMS in present else ""
+    check_withdrawn(folder, job_id or folder.name, sums, withdrawn, file=MANIFEST, found=found)
     return found.report(job_id, signer, allowed)
 
 
@@ -139,6 +145,17 @@ def allowed_of(signers: Path | None) -> tuple[Signer, ...] | None:
     if signers is None:
         return None
     return read_allowed_signers(write_allowed_signers(signers) if signers.is_dir() else signers)
+
+
+def check_withdrawn(
+    folder: Path, job_id: str, sums_sha256: str, listed: tuple[WithdrawnJob, ...], *, file: str, found: Found
+) -> None:
+    """A job that was approved once and counts no more is off, however whole it is."""
+    one = withdrawal_of(folder, job_id, sums_sha256, listed)
+    if one is not None:
+        found.add(
+            "withdrawn", file, f"job {one.job} of case {one.case} was {one.what} on {one.when:%Y-%m-%d %H:%M} UTC: do not use it"
+        )
 
 
 def _walk(folder: Path, found: Found) -> set[str]:

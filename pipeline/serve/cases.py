@@ -18,7 +18,7 @@ from batchone.pipeline.stages import STAGES
 CASE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # as in orders and parcels
 _ID = re.compile(CASE_ID.removesuffix("$"))
 _STAGE_FILES = tuple(f"{'job' if stage.gives == 'JobFolder' else stage.name}/stage.json" for stage in STAGES)
-_FILES = ("order.toml", "parcel.json", "events.jsonl", "job/value.json", *_STAGE_FILES)
+_FILES = ("order.toml", "parcel.json", "events.jsonl", "decisions", "job/value.json", *_STAGE_FILES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,8 +98,22 @@ def waive(site: Path, case: str, who: str, check: str, reason: str, passphrase: 
     return who
 
 
+def cancel(site: Path, case: str, who: str, reason: str, passphrase: str) -> str:
+    """End a case; see :func:`batchone.pipeline.case_decisions.decide`. Returns whether it is new."""
+    from batchone.pipeline.case_decisions import decide
+
+    return "new" if decide(site, case, "cancel", who=who, reason=reason, passphrase=passphrase)[1] else ""
+
+
+def revise(site: Path, case: str, who: str, reason: str, passphrase: str) -> str:
+    """Open a case for changes again; as :func:`cancel`."""
+    from batchone.pipeline.case_decisions import decide
+
+    return "new" if decide(site, case, "revise", who=who, reason=reason, passphrase=passphrase)[1] else ""
+
+
 TASKS: dict[str, Callable[..., str]] = {"take-in": take_in, "approve": approve, "return": send_back, "reject": reject}
-TASKS |= {"waive": waive, "workshop": workshop, "remake": remake}
+TASKS |= {"waive": waive, "workshop": workshop, "remake": remake, "cancel": cancel, "revise": revise}
 
 
 def main() -> None:

@@ -46,7 +46,10 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("GET", f"{API}/cases/{{case}}/job"): _READERS,
         ("POST", f"{API}/cases/{{case}}/review"): frozenset({"approver"}),
         ("POST", f"{API}/cases/{{case}}/remake"): frozenset({"engineer", "approver"}),
+        ("POST", f"{API}/cases/{{case}}/cancel"): _WORKERS,
+        ("POST", f"{API}/cases/{{case}}/revise"): _WORKERS,
         ("POST", f"{API}/cases/{{case}}/workshop"): frozenset({"cell"}),
+        ("GET", f"{API}/withdrawn"): _WORKERS | {"cell"},
         ("GET", "/"): SIGNED_IN,  # the pages, from here on
         ("GET", "/board"): SIGNED_IN,
         ("GET", "/static/{name}"): ANYONE,
@@ -62,6 +65,7 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", "/review/{case}/design"): _WORKERS,
         ("POST", "/review/{case}/waive"): _WORKERS,
         ("POST", "/review/{case}/answer"): frozenset({"approver"}),
+        ("POST", "/review/{case}/decide"): _WORKERS,
         ("GET", "/review/{case}/compare"): _WORKERS,
         ("GET", "/review/{case}/scene"): _WORKERS,
         ("GET", "/review/{case}/volume"): _WORKERS,

@@ -15,9 +15,11 @@ from starlette.concurrency import run_in_threadpool
 
 from batchone.design.families import load_families
 from batchone.pipeline.approval import shown as with_waivers
+from batchone.pipeline.case_decisions import MEANINGS, What
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, replace_order
 from batchone.pipeline.case_waivers import waivers_of
 from batchone.pipeline.clock.outlook import outlook
+from batchone.pipeline.clock.state import ENDED
 from batchone.pipeline.commands.cases import site_cases
 from batchone.pipeline.commands.parameter_table import Parameter, parameters_of_family
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
@@ -39,6 +41,8 @@ from batchone.pipeline.serve.services import Services
 from batchone.pipeline.store import CaseFolder
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
+
+_ON_THE_PAGE: tuple[What, ...] = ("revise", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,22 @@ async def answer(case: CaseId, request: Request, who: Who, parts: Parts) -> Resp
     return onward(request, f"/review/{case}")
 
 
+@router.post("/review/{case}/decide")
+async def decide(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
+    """Cancel or revise the case, with a reason and the password again."""
+    given = {name: str(text) for name, text in (await request.form()).items()}
+    what = given.pop("decision", "")
+    if what not in _ON_THE_PAGE:
+        raise Refusal(422, f"the decision is {what!r}, must be {' or '.join(_ON_THE_PAGE)}", hint="choose one of them")
+    try:
+        asked = case_routes.Decided(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", hint="correct it and sign again") from error
+    await case_routes.decided(what, case, asked, request, who, parts)
+    return onward(request, f"/review/{case}")
+
+
 @router.get("/review/{case}/compare")
 def compare(case: CaseId, who: Who, parts: Parts, a: int, b: int) -> Response:
     """Two devices that the case has had, side by side: what was asked for and what was measured."""
@@ -142,6 +162,7 @@ def _state(case: str, view: View, parts: Services) -> dict[str, Any]:
         "order": order,
         "order_key": key,
         "locked": _locked(view, parts),
+        "decisions": () if view.status in ENDED else tuple((what, MEANINGS[what]) for what in _possible(view, parts)),
     }
 
 
@@ -156,7 +177,12 @@ def _locked(view: View, parts: Services) -> bool:
     """Whether the device may be changed no more: it is released, about to be, or the case has ended."""
     approval = CaseFolder(parts.cases.folder(view.case)).record("review") or {}
     approved = view.device is not None and approval.get("taken", {}).get("CheckedDevice") == view.device
-    return view.status in ("done", "rejected") or (view.status == "in-progress" and approved)
+    return view.status == "done" or view.status in ENDED or (view.status == "in-progress" and approved)
+
+
+def _possible(view: View, parts: Services) -> tuple[What, ...]:
+    """What may be decided on a case: to revise takes an approval."""
+    return _ON_THE_PAGE if CaseFolder(parts.cases.folder(view.case)).record("review") is not None else ("cancel",)
 
 
 def _device(folder: Path, parts: Services) -> dict[str, Any]:
@@ -200,7 +226,7 @@ def _change(case_id: str, given: Mapping[str, str], who: str, parts: Services) -
     with case.locked():
         view = parts.cases.view(case_id)
         if _locked(view, parts):
-            raise Refusal(409, f"the case is {view.status}: its device is locked", hint="a new order makes a new case")
+            raise Refusal(409, f"the case is {view.status}: its device is locked", hint="revise it first, or make a new order")
         order = read_case_order(case.path / ORDER)
         if order_digest(order) != given.get("order"):
             raise Refusal(409, "the order was changed meanwhile", hint="load the page again; what you typed stays in the form")

@@ -12,10 +12,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from batchone.pipeline.clock.state import ENDED
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
+from batchone.pipeline.job.withdrawal import LIST, OUTBOX, WithdrawnList
 from batchone.pipeline.order import Model
 from batchone.pipeline.serve.cases import CASE_ID, released, visible
 from batchone.pipeline.serve.child import in_child
+from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.download import zipped
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who, identified
 from batchone.pipeline.serve.passwords import MOST_CHARACTERS
@@ -105,6 +108,13 @@ class Remake(Model):
     """Why the released job is to be made once more."""
 
     reason: Line
+
+
+class Decided(Model):
+    """Why the case is cancelled or revised; signed by the password again."""
+
+    reason: Annotated[Line, Field(min_length=1)]
+    password: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
 
 
 class Answered(Model):
@@ -210,8 +220,8 @@ async def review(case: CaseId, given: Answer, request: Request, who: Who, parts:
     """A reviewer's answer, with the password again. It is signed and nothing more: whoever runs the case goes on from it."""
     view = parts.cases.shown(case, who)
     await run_in_threadpool(require_password, request, parts, who.name, given.password, status=403)
-    if view.status == "rejected":
-        raise Refusal(409, "the case was rejected", hint="a new order makes a new case")
+    if view.status in ENDED:
+        raise Refusal(409, f"the case was {view.status}", hint="a new order makes a new case")
     if view.device != given.device:
         raise Refusal(409, "the case has another device now than the one that was seen", hint="look at it again")
     if given.answer != "approve" and not given.reason.strip():
@@ -239,6 +249,33 @@ async def remake(case: CaseId, given: Remake, who: Who, parts: Parts) -> Recorde
     """Have the released job made once more, as it is."""
     parts.cases.shown(case, who)
     return Recorded(new=bool(await _done("remake", parts, case=case, who=who.name, reason=given.reason)))
+
+
+@router.post(f"{API}/cases/{{case}}/cancel")
+async def cancel(case: CaseId, given: Decided, request: Request, who: Who, parts: Parts) -> Recorded:
+    """End a case for good, with the password again: nothing is made for it any more, and its job is withdrawn."""
+    return await decided("cancel", case, given, request, who, parts)
+
+
+@router.post(f"{API}/cases/{{case}}/revise")
+async def revise(case: CaseId, given: Decided, request: Request, who: Who, parts: Parts) -> Recorded:
+    """Withdraw the approval of a case and its job, with the password again: the case is open for changes."""
+    return await decided("revise", case, given, request, who, parts)
+
+
+async def decided(what: str, case: str, given: Decided, request: Request, who: Actor, parts: Services) -> Recorded:
+    """Sign a decision on a case; said twice, it stands once."""
+    parts.cases.shown(case, who)
+    await run_in_threadpool(require_password, request, parts, who.name, given.password, status=403)
+    told = await _done(what, parts, case=case, who=who.name, reason=given.reason, passphrase=given.password)
+    return Recorded(new=bool(told))
+
+
+@router.get(f"{API}/withdrawn", response_model=WithdrawnList | None)
+def withdrawn(who: Who, parts: Parts) -> Response:
+    """The site's signed list of withdrawn jobs, for `batchone verify --withdrawn`; null where there is none."""
+    path = parts.site / OUTBOX / LIST
+    return _json(path.read_bytes() if path.exists() else b"null")
 
 
 async def _done(task: str, parts: Services, **given: str) -> str:
