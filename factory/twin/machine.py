@@ -42,6 +42,7 @@ from batchone.pipeline.machine import Machine, Power
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_format import CliFile
+from batchone.slicer.layers import Layers
 
 State = Literal["idle", "purging", "heating", "recoating", "exposing", "paused", "cooling", "done", "failed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -175,6 +176,11 @@ class Twin:
         lamp_s = none + self.plant.exposing_share * self.process.recoat_s
         return Strokes(lamp_s, none, none, none, none, np.zeros(self.file.layers.count, np.int64))
 
+    @cached_property
+    def outlines(self) -> Layers:
+        """What is solid: the contours of parts and supports, without those that a beam runs along."""
+        return self.file.outlines
+
     @property
     def recoat_s(self) -> float:
         """Of each layer."""
@@ -229,7 +235,7 @@ class Twin:
 
     def layers(self) -> Iterator[Layer]:
         """Print, layer by layer."""
-        plant, strokes, area_mm2 = self.plant, self.strokes, self.file.outlines.area_mm2()
+        plant, strokes, area_mm2 = self.plant, self.strokes, self.outlines.area_mm2()
         width_mm, depth_mm, height_mm = self.machine.envelope_mm
         bed_mm2, feed_mm3 = width_mm * depth_mm, plant.feed_share * width_mm * depth_mm * height_mm
         time_s, oxygen, shone_s, fume_g, wear_um, used_mm3 = self.ready_s, self.held_percent, 0.0, 0.0, 0.0, 0.0

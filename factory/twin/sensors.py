@@ -57,6 +57,18 @@ _SUMS: Final = (  # what adds up, of each phase
 )  # fmt: skip
 
 
+_UNITS: Final = (  # by how names end, the longer ending first
+    ("_mm_per_s", "mm/s"), ("_m_per_s", "m/s"), ("_percent", "%"), ("_mbar", "mbar"), ("_kwh", "kWh"), ("_mm2", "mm2"),
+    ("_pa", "Pa"), ("_kw", "kW"), ("_um", "um"), ("_mm", "mm"), ("_c", "Cel"), ("_v", "V"), ("_w", "W"), ("_n", "N"),
+    ("_g", "g"), ("_l", "l"), ("_m", "m"), ("_s", "s"),
+)  # fmt: skip
+
+
+def unit_of(name: str) -> str:
+    """The unit of a value, as UCUM writes it; ``1`` of what is counted."""
+    return next((unit for ending, unit in _UNITS if name.endswith(ending)), "1")
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What the machine told at a time: its state, the layer it was in (-1 outside of layers), and the values by name."""

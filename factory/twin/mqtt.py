@@ -1,0 +1,251 @@
+"""A twin on an MQTT broker: its birth, its samples, its death, in this order and each at least once (QoS 1).
+
+The will is left with the broker when the machine connects: if it goes without a word, the broker tells its death (``lost``). A
+machine that is connected again is born again, before what it had not been able to say. The order of samples is that of their
+numbers; one that the broker had but could not confirm comes twice.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from batchone.factory.twin.machine import Twin
+from batchone.factory.twin.messages import Birth, Death, Value, data_of, payload, topic
+from batchone.factory.twin.sensors import Sample, samples, unit_of
+from batchone.pipeline.errors import MachineError
+
+_AT_LEAST_ONCE: Final = 1
+_UNCONFIRMED: Final = 500  # numerical: samples under way before the machine waits for the broker
+_INFLIGHT: Final = 100  # numerical: of them, on the wire
+_KEEPALIVE_S: Final = 10  # project default: after one and a half of it the broker takes a silent machine for lost
+_AGAIN_S: Final = 1, 30  # project default: between tries to connect, at first and at most
+_PATIENCE_S: Final = 60.0  # project default: without a word from the broker while something is to be confirmed
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}  # IANA
+_HINT: Final = "is the broker running, and is its address that of the settings?"
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where telemetry goes: ``mqtt://HOST[:PORT]`` on loopback, ``mqtts://HOST[:PORT]`` anywhere.
+
+    ``ca`` is whom to trust, None for the system's own; ``certificate`` and ``key`` are the machine's.
+
+    Raises
+    ------
+    MachineError
+        The address is no such one, or the way to it is not protected.
+    """
+
+    url: str
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in _PORTS or not parts.hostname or parts.path or parts.username:
+            raise MachineError(f"broker is {self.url!r}, must be mqtts://HOST[:PORT]", hint="mend its address in the settings")
+        if not self.encrypted and not _is_loopback(self.host):
+            raise MachineError(
+                f"broker {self.url} is not on this machine and its way not encrypted", hint="use mqtts:// and certificates"
+            )
+
+    @property
+    def host(self) -> str:
+        """Its name or address."""
+        return str(urlsplit(self.url).hostname)
+
+    @property
+    def port(self) -> int:
+        """That of the address, else that of the protocol."""
+        return urlsplit(self.url).port or _PORTS[urlsplit(self.url).scheme]
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the way to it is."""
+        return urlsplit(self.url).scheme == "mqtts"
+
+
+def birth_of(twin: Twin, *, machine: str, session: str, period_s: float) -> Birth:
+    """What a twin says first."""
+    first = next(samples(twin, period_s))
+    return Birth(
+        session=session,
+        machine=machine,
+        profile=twin.machine.name,
+        process=twin.process.name,
+        layers=twin.file.layers.count,
+        period_s=period_s,
+        values=tuple(Value(name=name, unit=unit_of(name)) for name in first.values),
+    )
+
+
+class Publisher:
+    """A machine at a broker (:func:`connected`)."""
+
+    def __init__(self, broker: Broker, birth: Birth) -> None:
+        self.broker, self.birth = broker, birth
+        self.told = 0  # samples
+        self._waiting, self._confirmed_at = 0, 0.0  # messages that the broker has not confirmed; when it last did
+        self._changed = threading.Condition()
+        self._refused: str | None = None
+        self._connected = False
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"batchone-{birth.machine}", clean_session=False)
+        self._client.on_connect, self._client.on_publish = self._on_connect, self._on_publish
+        self._client.on_disconnect = self._on_disconnect
+        self._client.max_inflight_messages_set(_INFLIGHT)
+        self._client.reconnect_delay_set(*_AGAIN_S)
+        if broker.user is not None:
+            self._client.username_pw_set(broker.user, broker.password)
+        if broker.encrypted:
+            context = ssl.create_default_context(cafile=str(broker.ca) if broker.ca else None)
+            if broker.certificate is not None:
+                context.load_cert_chain(broker.certificate, broker.key)
+            self._client.tls_set_context(context)
+        self._client.will_set(topic(birth.machine, "death"), payload(self._death("lost", None)), qos=_AT_LEAST_ONCE, retain=True)
+
+    def connect(self) -> None:
+        """Connect, and be born.
+
+        Raises
+        ------
+        MachineError
+            There is no broker, or it does not want this machine.
+        """
+        try:
+            self._client.connect(self.broker.host, self.broker.port, keepalive=_KEEPALIVE_S)
+        except (OSError, ValueError) as error:
+            raise MachineError(f"broker {self.broker.url} does not answer: {error}", hint=_HINT) from error
+        self._client.loop_start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._connected or self._refused is not None, _PATIENCE_S)
+            if not self._connected:
+                self._client.loop_stop()
+                raise MachineError(f"broker {self.broker.url} refuses {self.birth.machine}: {self._refused}", hint=_HINT)
+
+    def tell(self, sample: Sample) -> None:
+        """Say what was measured; waits while too much is under way.
+
+        Raises
+        ------
+        MachineError
+            The broker has confirmed nothing for too long.
+        """
+        self._wait(_UNCONFIRMED)
+        self._send("data", payload(data_of(sample, session=self.birth.session, number=self.told)), retain=False)
+        self.told += 1
+
+    def die(self, reason: Literal["ended", "stopped"]) -> None:
+        """Say the last word, and go when the broker has all of it."""
+        try:
+            self._send("death", payload(self._death(reason, self.told)), retain=True)
+            self._wait(1)
+        finally:
+            self._client.disconnect()
+            self._client.loop_stop()
+
+    def _death(self, reason: Literal["ended", "stopped", "lost"], told: int | None) -> Death:
+        return Death(session=self.birth.session, machine=self.birth.machine, reason=reason, samples=told)
+
+    def _send(self, what: Literal["birth", "data", "death"], message: bytes, *, retain: bool) -> None:
+        with self._changed:
+            self._waiting += 1
+        self._client.publish(topic(self.birth.machine, what), message, qos=_AT_LEAST_ONCE, retain=retain)
+
+    def _wait(self, fewer_than: int) -> None:
+        """Until fewer messages are unconfirmed."""
+        with self._changed:
+            while self._waiting >= fewer_than:
+                before = self._waiting
+                if not self._changed.wait_for(lambda: self._waiting < before, _PATIENCE_S):  # noqa: B023
+                    raise MachineError(
+                        f"broker {self.broker.url} has confirmed nothing for {_PATIENCE_S:g} s, {before} messages wait",
+                        hint=_HINT,
+                    )
+
+    def _on_connect(self, _c: Client, _u: Any, _f: ConnectFlags, reason: ReasonCode, _p: Properties | None) -> None:
+        if not reason.is_failure:
+            self._send("birth", payload(self.birth), retain=True)  # before paho sends again what was unconfirmed
+        with self._changed:
+            self._connected, self._refused = not reason.is_failure, str(reason) if reason.is_failure else None
+            self._changed.notify_all()
+
+    def _on_publish(self, _c: Client, _u: Any, _m: int, _r: ReasonCode, _p: Properties | None) -> None:
+        with self._changed:
+            self._waiting -= 1
+            self._changed.notify_all()
+
+    def _on_disconnect(self, _c: Client, _u: Any, _f: DisconnectFlags, reason: ReasonCode, _p: Properties | None) -> None:
+        with self._changed:
+            self._refused = str(reason) if not self._connected else None
+            self._changed.notify_all()
+
+
+@contextmanager
+def connected(broker: Broker, birth: Birth) -> Iterator[Publisher]:
+    """Be born at a broker, and die there: ``ended``, or ``stopped`` where an error comes through.
+
+    Raises
+    ------
+    MachineError
+        As :meth:`Publisher.connect` and :meth:`Publisher.tell`.
+    """
+    publisher = Publisher(broker, birth)
+    publisher.connect()
+    try:
+        yield publisher
+    except BaseException:
+        publisher.die("stopped")
+        raise
+    publisher.die("ended")
+
+
+def publish(twin: Twin, broker: Broker, *, machine: str, session: str, period_s: float, speed: float | None = None) -> int:
+    """Publish a whole build, and return how many samples it had.
+
+    Parameters
+    ----------
+    twin, broker
+        What is printed, and where it is told.
+    machine, session
+        Names of the machine and of this build on it.
+    period_s
+        Simulated seconds from sample to sample.
+    speed
+        Simulated seconds in a second; None: as fast as the broker takes them.
+
+    Raises
+    ------
+    MachineError
+        As :func:`connected`.
+    """
+    started = time.monotonic()
+    with connected(broker, birth_of(twin, machine=machine, session=session, period_s=period_s)) as publisher:
+        for sample in samples(twin, period_s):
+            if speed is not None:
+                time.sleep(max(0.0, sample.time_s / speed - (time.monotonic() - started)))
+            publisher.tell(sample)
+        return publisher.told
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
