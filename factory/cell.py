@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
-from batchone.factory.inbox import ClaimLost, Entry, Inbox
+from batchone.factory.inbox import ClaimLost, Entry, Inbox, State
 from batchone.factory.proof import MEASURED, Work, read_work, refusals
 from batchone.factory.record import (
     AS_BUILT,
@@ -42,6 +42,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import KEYS
 from batchone.pipeline.job.sums import SUMS
+from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.store import flush_tree, replace_folder, sha256_file, write_atomic
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ SPOILING: Final = ("mains", "powder", "laser-power", "recoater-force")
 """What the machine itself notices and what makes a part worthless, so that nothing more is spent on it: project default,
 unverified. Of what is not among them, as oxygen that rose and was waited for, a person judges after the print."""
 
+_AFTER: Final[Mapping[str, State]] = {"released": "released", "rejected": "waiting", "withdrawn": "refused"}
 Told = Literal["claimed", "refused", "printing", "layers", "printed", "failed", "lost"]
 
 
@@ -82,6 +84,8 @@ class Cell:
         Its machine.
     signers
         Who may release and approve jobs: an ``allowed_signers`` file or a site's key folder.
+    withdrawn
+        The jobs that count no more by now: they are neither printed nor released.
     deliver
         How its site hears of a step; None: there is nobody to tell.
     shelf
@@ -100,12 +104,14 @@ class Cell:
         driver: Driver,
         *,
         signers: Path | None,
+        withdrawn: Callable[[], tuple[WithdrawnJob, ...]] = tuple,
         deliver: Deliver | None = None,
         shelf: Path | None = None,
         now: Callable[[], dt.datetime],
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
+        self.withdrawn = withdrawn
         self.signers, self.shelf, self.now, self.tell = signers, shelf, now, tell
         self.records = folder / RECORDS
         self.reports = Reports(folder / "reports", deliver)
@@ -135,7 +141,7 @@ class Cell:
         self._say("claimed", entry)
         if work is None:
             return True
-        faults = refusals(work, self.settings, signers=self.signers, today=self.now().date())
+        faults = refusals(work, self.settings, signers=self.signers, today=self.now().date(), withdrawn=self.withdrawn())
         if faults:
             self._refuse(entry, faults)
         else:
@@ -152,12 +158,15 @@ class Cell:
             waits = (entry.state, entry.attempt) == ("printed", built.attempt)
             if record.name.startswith(".") or ((record / RECORD).exists() and not waits):
                 continue
-            whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=self.settings.gtin)
+            jobs = {body.job for body in built.bodies}
+            reason = next((f"job {one.job} was {one.what}" for one in self.withdrawn() if one.job in jobs), "")
+            whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=self.settings.gtin, withdrawn=reason)
             if whole is None:
                 continue
             if waits:  # told first: a report that is told twice stands once
-                self._report_end(whole)
-                self.inbox.move(whole.name, whole.attempt, "released" if whole.verdict == "released" else "waiting", whole.reason)
+                if whole.verdict != "withdrawn":
+                    self._report_end(whole)
+                self.inbox.move(whole.name, whole.attempt, _AFTER[whole.verdict], whole.reason)
             closed.append(whole)
         self._shelve()
         self.reports.send()

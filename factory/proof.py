@@ -18,6 +18,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body, threemf_bodies
 from batchone.pipeline.job.manifest import ConditionsEntry, JobManifest, read_manifest
 from batchone.pipeline.job.verify import LAYERS, MANIFEST, PLATE, verify_job
+from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.cli_header import region_of
@@ -82,7 +83,9 @@ def _work(folder: Path, layers: int, layer_mm: float, jobs: tuple[JobManifest, .
     )  # fmt: skip
 
 
-def refusals(work: Work, cell: CellSettings, *, signers: Path | None, today: dt.date) -> tuple[str, ...]:
+def refusals(
+    work: Work, cell: CellSettings, *, signers: Path | None, today: dt.date, withdrawn: tuple[WithdrawnJob, ...] = ()
+) -> tuple[str, ...]:
     """Why a job may not be printed here; nothing when it may. All reasons, not the first alone.
 
     Parameters
@@ -91,9 +94,11 @@ def refusals(work: Work, cell: CellSettings, *, signers: Path | None, today: dt.
         Who may sign: an ``allowed_signers`` file or a key folder.
     today
         Lots and calibrations must count on this day.
+    withdrawn
+        Jobs that their site has withdrawn: of cancelled cases and earlier revisions.
     """
     check = verify_build if is_build(work.folder) else verify_job
-    report = check(work.folder, signers=signers)
+    report = check(work.folder, signers=signers, withdrawn=withdrawn)
     faults = [f"{problem.kind}: {problem.file}: {problem.text}" for problem in report.problems]
     faults += _machine_faults(work, cell, today)
     if not faults:  # only layers of a folder that is whole are worth the cutting
@@ -157,17 +162,3 @@ def _body_faults(label: str, areas_mm2: FloatArray, body: Body, layer_mm: float)
                 f"cut anew {wanted_mm2:.3f} mm2, within {AREA_WITHIN:.1%}"
             )
     return faults
-
-
-def must_be_printable(work: Work, cell: CellSettings, *, signers: Path | None, today: dt.date) -> None:
-    """As :func:`refusals`, as an error.
-
-    Raises
-    ------
-    MachineError
-        It may not be printed here.
-    """
-    faults = refusals(work, cell, signers=signers, today=today)
-    if faults:
-        more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
-        raise MachineError(f"{work.name} is not printed here: {faults[0]}{more}", hint="see the record of the refusal")

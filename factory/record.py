@@ -44,6 +44,7 @@ RECORD_SPACE: Final = "batchone-device-record"  # SSHSIG namespace of a cell's w
 CELL_KEY: Final = "cell"  # file name of a cell's own key
 
 Verdict = Literal["printed", "failed"]
+Ending = Literal["released", "failed", "rejected", "withdrawn"]
 Text = Annotated[str, Field(max_length=400)]
 
 
@@ -145,7 +146,7 @@ class DeviceRecord(Manifest):
     schema_name: Annotated[Literal["batchone-record/1"], Field(alias="schema")] = "batchone-record/1"
     name: str
     attempt: int
-    verdict: Literal["released", "failed", "rejected"]
+    verdict: Ending
     reason: str
     closed: dt.datetime
     udi: str
@@ -264,8 +265,10 @@ def sign_step(
     return said
 
 
-def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None) -> DeviceRecord | None:
+def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, withdrawn: str = "") -> DeviceRecord | None:
     """Close a record when it can be: released, rejected for what was measured, or failed; None while steps or facts are open.
+
+    ``withdrawn`` says why its job counts no more: then it is closed at once, whatever was signed.
 
     Raises
     ------
@@ -278,6 +281,8 @@ def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None) -> D
     steps = signed_steps(record)
     _check_steps(record, built, steps, None)
     verdict, reason = _verdict(built, steps)
+    if withdrawn and verdict != "failed":
+        verdict, reason = "withdrawn", withdrawn
     if verdict is None:
         return None
     udi = ""
@@ -333,7 +338,7 @@ def verify_record(record: Path, *, allowed: Sequence[Signer] | None) -> DeviceRe
     if (whole.as_built, whole.steps) != (built, steps):
         raise MachineError(f"record {record.name} does not say what its files say", hint="fetch the record again")
     _check_steps(record, built, steps, allowed)
-    if _verdict(built, steps)[0] != whole.verdict:
+    if whole.verdict != "withdrawn" and _verdict(built, steps)[0] != whole.verdict:
         raise MachineError(f"record {record.name} is {whole.verdict}, which its steps do not say", hint="ask the cell")
     return whole
 
@@ -355,7 +360,7 @@ def record_signers(keys: Path) -> tuple[Signer, ...]:
     return read_allowed_signers(keys / "record_signers")
 
 
-def _verdict(built: AsBuilt, steps: tuple[SignedStep, ...]) -> tuple[Literal["released", "failed", "rejected"] | None, str]:
+def _verdict(built: AsBuilt, steps: tuple[SignedStep, ...]) -> tuple[Ending | None, str]:
     if built.verdict == "failed":
         return "failed", built.reason
     within = {step.number: step.within_mm for step in built.steps}

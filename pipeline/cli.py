@@ -18,6 +18,7 @@ from batchone.pipeline.commands.cell import cell_app
 from batchone.pipeline.commands.decide import cancel, hand_over, revise
 from batchone.pipeline.commands.doctor import doctor
 from batchone.pipeline.commands.factory import factory_app
+from batchone.pipeline.commands.genealogy import trace
 from batchone.pipeline.commands.nest import nest
 from batchone.pipeline.commands.order_new import order_new
 from batchone.pipeline.commands.receive import receive
@@ -25,7 +26,6 @@ from batchone.pipeline.commands.return_job import return_job
 from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
-from batchone.pipeline.commands.trace import trace
 from batchone.pipeline.commands.verify import verify
 from batchone.pipeline.commands.worker import worker
 from batchone.pipeline.commands.workshop import remake, workshop

@@ -21,6 +21,7 @@ from small_job import make_job, mesh_of, seal
 from batchone.factory.cell import Cell, News
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.twin import TwinDriver
+from batchone.factory.genealogy import trace
 from batchone.factory.inbox import CLAIM_S, ELSEWHERE_S, MOST_ATTEMPTS, ClaimLost, Inbox
 from batchone.factory.label import check_digit, datamatrix_png, element_string
 from batchone.factory.proof import read_work, refusals
@@ -37,11 +38,11 @@ from batchone.factory.record import (
 )
 from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
-from batchone.factory.trace import trace
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.signature import approval_key, release_key, write_allowed_signers
+from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.values import Mesh
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.layers import slice_parts
@@ -306,6 +307,25 @@ class TestCell:
         entry = cell.inbox.entry(job.name)
         assert entry.state == "refused"
         assert "parts/implant.stl" in entry.reason
+
+    def test_a_job_that_was_withdrawn_is_not_printed_and_what_was_printed_of_it_is_not_released(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        one = WithdrawnJob(job=job.name, sums_sha256="0" * 64, case="demo-0001", what="cancelled", when=NOW)
+        before = make_cell(tmp_path / "before", job, keys)
+        before.withdrawn = lambda: (one,)
+        assert before.step()
+        entry = before.inbox.entry(job.name)
+        assert entry.state == "refused"
+        assert "withdrawn" in entry.reason
+        after = make_cell(tmp_path / "after", job, keys)
+        after.step()
+        sign_all(after, after.records / f"{job.name}-1")
+        after.withdrawn = lambda: (one,)
+        (whole,) = after.close_records()
+        assert (whole.verdict, whole.udi) == ("withdrawn", "")
+        assert after.inbox.entry(job.name).state == "refused"
+        assert verify_record(after.records / f"{job.name}-1", allowed=record_signers(after.folder / "keys")) == whole
 
     def test_a_claim_that_was_lost_makes_no_record(self, job: Path, keys: Path, tmp_path: Path) -> None:
         cell = make_cell(tmp_path, job, keys)

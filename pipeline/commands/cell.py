@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from batchone.factory.drivers.driver import Driver
     from batchone.factory.reports import Deliver
     from batchone.factory.settings import CellSettings
+    from batchone.pipeline.job.withdrawal import WithdrawnJob
 
 cell_app = typer.Typer(no_args_is_help=False, invoke_without_command=True, help="Take jobs, print them, keep their records.")
 
@@ -128,10 +130,19 @@ def _agent(folder: Path, inbox: Path | None, signers: Path) -> Cell:
         place,
         _driver(folder, settings),
         signers=signers,
+        withdrawn=partial(_withdrawn, settings.report, signers),
         deliver=None if settings.report is None else told_to(settings.report),
         shelf=None if settings.report is None else settings.report / RECORDS,
         now=lambda: dt.datetime.now(dt.UTC),
     )
+
+
+def _withdrawn(site: Path | None, signers: Path) -> tuple[WithdrawnJob, ...]:
+    """The list of the site; without a site, nothing is known to be withdrawn."""
+    from batchone.pipeline.job.verify import allowed_of
+    from batchone.pipeline.job.withdrawal import read_withdrawn
+
+    return () if site is None else read_withdrawn(site, allowed_of(signers))
 
 
 def told_to(site: Path) -> Deliver:

@@ -12,7 +12,7 @@ import typer
 from batchone.pipeline.errors import InputError, MachineError
 
 if TYPE_CHECKING:
-    from batchone.factory.trace import Ancestry, Trace
+    from batchone.factory.genealogy import Ancestry, Trace
 
 
 def trace(
@@ -31,8 +31,8 @@ def trace(
     ] = False,
 ) -> None:
     """Find device records both ways: which devices saw a lot or a machine, and what went into a device."""
+    from batchone.factory.genealogy import trace as find
     from batchone.factory.record import RECORDS
-    from batchone.factory.trace import trace as find
 
     folder = site or Path(os.environ.get("BATCHONE_SITE", "batchone-site"))
     found = find(key, folder, records or [folder / RECORDS])
