@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 import test_hatch as plates
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.sync import Client, SyncNode, ua
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from test_twin import MACHINE, TITANIUM, folder
 
 from batchone.factory.twin.companion import DEVICES, JOB_CONTROL, JOBS, MACHINERY
@@ -273,10 +277,27 @@ def test_an_address_that_cannot_be_served_is_told(build: Path) -> None:
         taken.listen()
         with pytest.raises(MachineError, match="does not start"):
             serve(Endpoint(f"opc.tcp://127.0.0.1:{taken.getsockname()[1]}/twin"))
-    serve(Endpoint(address()))  # starts and ends
     for url in ("http://localhost:1", "opc.tcp://localhost", "localhost:4840"):
         with pytest.raises(MachineError, match=r"must be opc\.tcp"):
             Endpoint(url)
     with pytest.raises(MachineError, match="has no certificate"):
         Endpoint("opc.tcp://10.0.0.1:4840")
     Endpoint("opc.tcp://10.0.0.1:4840", Path("machine.der"), Path("machine.pem"))
+
+
+def test_off_loopback_a_client_signs_and_encrypts(build: Path, tmp_path: Path) -> None:
+    async def made(name: str, uri: str, use: x509.ObjectIdentifier) -> None:
+        key, certificate = tmp_path / f"{name}.pem", tmp_path / f"{name}.der"
+        await setup_self_signed_certificate(key, certificate, uri, "127.0.0.1", [use], {"commonName": name})
+
+    asyncio.run(made("machine", "urn:freeopcua:python:server", ExtendedKeyUsageOID.SERVER_AUTH))
+    asyncio.run(made("client", "urn:example.org:FreeOpcUa:opcua-asyncio", ExtendedKeyUsageOID.CLIENT_AUTH))
+    twin, url = Twin(build, TITANIUM, MACHINE, seed=3), address()
+    endpoint = Endpoint(url, tmp_path / "machine.der", tmp_path / "machine.pem")
+    with served(endpoint, machine="m", profile="p", open_build=lambda _: twin, period_s=1.0, speed=None):
+        with pytest.raises(ua.UaError), Client(url):
+            pass
+        client = Client(url)
+        client.set_security_string(f"Basic256Sha256,SignAndEncrypt,{tmp_path}/client.der,{tmp_path}/client.pem")
+        with client:
+            assert Seen(client).machine.read_browse_name().Name == "m"
