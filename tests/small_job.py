@@ -60,7 +60,7 @@ def seal(folder: Path, key: SiteKey) -> None:
     """Write provenance, list and signature anew, as one who holds ``key`` can."""
     names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
     digests = {n: sha256((folder / n).read_bytes()) for n in names if not n.startswith("SHA256SUMS")}
-    with contextlib.suppress(MachineError):  # a job.json that nobody can read
+    with contextlib.suppress(MachineError, FileNotFoundError):  # a job.json that nobody can read; a plate has none
         data = envelope(statement(read_manifest((folder / "job.json").read_bytes()), digests), key)
         (folder / PROVENANCE).write_bytes(data)
         digests[PROVENANCE] = sha256(data)

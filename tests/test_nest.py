@@ -21,12 +21,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from small_job import seal
 
 from batchone import slicer
 from batchone.design.booleans import box_solid, difference, solid_from_mesh, to_part
 from batchone.design.guide.label import engraved, letters_mm
 from batchone.design.lettering.picture import pictured
 from batchone.design.lettering.reading import read as read_label
+from batchone.factory.cell import Cell
+from batchone.factory.dispatch import dispatch
+from batchone.factory.drivers.twin import TwinDriver
+from batchone.factory.inbox import Inbox
+from batchone.factory.record import read_as_built
+from batchone.factory.settings import Calibration, CellSettings, Lot
 from batchone.pipeline.build.folder import BuildFolder, nest_jobs
 from batchone.pipeline.build.manifest import BuildManifest, read_build_manifest
 from batchone.pipeline.build.map_picture import map_png
@@ -39,8 +46,8 @@ from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
-from batchone.pipeline.job.signature import RELEASE, approval_key, release_key, sign, sign_approval, write_allowed_signers
-from batchone.pipeline.job.sums import sha256, sums_bytes
+from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, write_allowed_signers
+from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.withdrawal import WithdrawnJob, publish_withdrawn
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
@@ -309,16 +316,8 @@ def _job(
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    _seal(folder, keys)
+    seal(folder, release_key(keys))
     return folder
-
-
-def _seal(folder: Path, keys: Path) -> None:
-    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file() and p.parent != folder]
-    names += [p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("SHA256SUMS")]
-    sums = sums_bytes({name: sha256((folder / name).read_bytes()) for name in names})
-    (folder / "SHA256SUMS").write_bytes(sums)
-    (folder / "SHA256SUMS.sig").write_text(sign(release_key(keys), sums, namespace=RELEASE))
 
 
 @pytest.fixture(scope="module")
@@ -513,7 +512,7 @@ def test_a_removed_support_is_named(metal: BuildFolder, site: Path, tmp_path: Pa
     layers = replace(kept, loop_part=number[kept.loop_part].astype(np.int32))
     hatches = replace(read.hatches, part=number[read.hatches.part].astype(np.int32))
     (copy / "layers.cli").write_bytes(write_cli(layers, [*read.labels[:gone], *read.labels[gone + 1 :]], hatches))
-    _seal(copy, site / "keys")
+    seal(copy, release_key(site / "keys"))
     problems = verify_build(copy, signers=site / "keys").problems
     words = f"its bodies are {last.part}, supports of {last.part}; the build holds {last.part}"
     assert [(p.file, p.text) for p in problems] == [(f"jobs/{last.job}/job.json", words)]
@@ -532,7 +531,7 @@ def test_a_support_exchanged_for_that_of_another_part_is_named(metal: BuildFolde
     _rewrite_plate(copy, lambda items: [replace(item, name=labels.get(item.name, item.name)) for item in items])
     read = read_cli((copy / "layers.cli").read_bytes())
     (copy / "layers.cli").write_bytes(write_cli(read.layers, [labels.get(name, name) for name in read.labels], read.hatches))
-    _seal(copy, site / "keys")
+    seal(copy, release_key(site / "keys"))
     problems = verify_build(copy, signers=site / "keys").problems
     assert {p.file for p in problems} == {"build.json"}
     for one in (first, second):
@@ -546,7 +545,7 @@ def test_supports_that_no_longer_carry_their_part_are_named(metal: BuildFolder, 
         changed = json.loads(json.dumps(tree))
         changed["instances"][3]["transform"][0][3] = round(changed["instances"][3]["transform"][0][3] + off_mm, 6)
         _write_tree(copy, changed)
-        _seal(copy, site / "keys")
+        seal(copy, release_key(site / "keys"))
         problems = verify_build(copy, signers=site / "keys").problems
         assert any("from where it carries its part" in p.text for p in problems) == named, problems
 
@@ -559,7 +558,7 @@ def test_labels_and_numbers_are_rebuilt(copy: Path, site: Path) -> None:
         ([{**first, "number": 7}, second], "numbers are 7, 2, 3, 4; must be 1 to 4"),
     ):
         _write_tree(copy, {**tree, "instances": [*changed, *tree["instances"][2:]]})
-        _seal(copy, site / "keys")
+        seal(copy, release_key(site / "keys"))
         problems = verify_build(copy, signers=site / "keys").problems
         assert any(p.file == "build.json" and words in p.text for p in problems), problems
 
@@ -597,7 +596,7 @@ def test_a_plate_that_was_changed_and_sealed_again_is_found_by_value(what: str, 
     change, words = _PLATES[what]
     _rewrite_plate(copy, change)
     assert ("changed", "plate.3mf") in {(p.kind, p.file) for p in verify_build(copy, signers=None).problems}
-    _seal(copy, site / "keys")
+    seal(copy, release_key(site / "keys"))
     problems = verify_build(copy, signers=site / "keys").problems
     assert any(p.file == "plate.3mf" and p.kind == "off" and words in p.text for p in problems), problems
 
@@ -614,7 +613,7 @@ def test_layers_without_a_part_with_swapped_labels_or_moved_contours_are_found(c
         (read.layers, renamed, "is not there"),
     ):
         (copy / "layers.cli").write_bytes(write_cli(layers, labels, read.hatches))
-        _seal(copy, site / "keys")
+        seal(copy, release_key(site / "keys"))
         problems = verify_build(copy, signers=site / "keys").problems
         assert any(p.file == "layers.cli" and words in p.text for p in problems), (words, problems)
 
@@ -626,11 +625,11 @@ def test_a_build_that_says_other_than_its_jobs_is_found(copy: Path, site: Path) 
         changed = json.loads(json.dumps(tree))
         changed["instances"][0][key] = value
         (copy / "build.json").write_bytes((json.dumps(changed, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode())
-        _seal(copy, site / "keys")
+        seal(copy, release_key(site / "keys"))
         problems = verify_build(copy, signers=site / "keys").problems
         assert any("is not that of its job.json" in p.text for p in problems), (key, problems)
     (copy / "build.json").write_bytes(kept)
-    _seal(copy, site / "keys")
+    seal(copy, release_key(site / "keys"))
     assert verify_build(copy, signers=site / "keys").ok
 
 
@@ -648,7 +647,7 @@ def test_every_file_changed_by_one_bit_is_named(copy: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"{}", b"$$HEADERSTART"])
 def test_rubbish_is_a_problem_and_no_crash(copy: Path, site: Path, name: str, data: bytes) -> None:
     (copy / name).write_bytes(data)
-    _seal(copy, site / "keys")
+    seal(copy, release_key(site / "keys"))
     assert not verify_build(copy, signers=None).ok
 
 
@@ -748,7 +747,7 @@ def test_a_build_of_demonstrations_says_so_and_names_parts_without_engraving(sit
     assert ((red > 180) & (green < 60) & (blue < 60)).sum() > 100
     tree = json.loads((folder / "build.json").read_bytes())
     _write_tree(folder, {**tree, "demonstration": False})
-    _seal(folder, tmp_path / "keys")
+    seal(folder, release_key(tmp_path / "keys"))
     assert any("demonstration is False" in problem.text for problem in verify_build(folder, signers=None).problems)
 
 
@@ -766,7 +765,7 @@ def test_a_plate_of_resin_holds_the_images_of_its_layers(site: Path, tmp_path: P
     assert made.manifest.images is not None
     assert made.manifest.images.figures.images == made.manifest.plate.layers
     (made.folder / "layers.sl1").unlink()
-    _seal(made.folder, tmp_path / "keys")
+    seal(made.folder, release_key(tmp_path / "keys"))
     assert ("missing", "layers.sl1") in {(p.kind, p.file) for p in verify_build(made.folder, signers=None).problems}
 
 
@@ -830,3 +829,32 @@ def test_a_rotated_job_is_nested_as_well(site: Path, tmp_path: Path) -> None:
 def test_the_shipped_schema_of_the_build_file_is_that_of_the_model() -> None:
     shipped = json.loads((SCHEMAS / "build.schema.json").read_text())
     assert shipped == json.loads(json.dumps(BuildManifest.model_json_schema(by_alias=True)))
+
+
+def test_a_cell_prints_a_plate_and_its_record_names_every_part_of_every_patient(
+    metal: BuildFolder, metal_jobs: list[Path], site: Path, tmp_path: Path
+) -> None:
+    today = dt.date(2026, 11, 30)
+    facts = {"powder lot": "TEST-1", "powder supplier": "TEST^SUPPLIER", "times sieved and used": "2"}
+    lot = Lot(material="Ti-6Al-4V", lot="TEST-1", expires=today, facts=facts)
+    calibration = Calibration(name="laser power", done=today, due=today)
+    settings = CellSettings(
+        name="cell-1", machine="sim-01", serial="TWIN-1", driver="twin", lots=(lot,), calibrations=(calibration,)
+    )
+    dispatch(metal.folder, tmp_path / "inbox")
+    cell = Cell(
+        tmp_path / "cell", settings, Inbox(tmp_path / "inbox"), TwinDriver("sim-01", seed=1, speed=1e6, chance=False),
+        signers=site / "keys", now=lambda: dt.datetime(2026, 11, 30, 8, 0, tzinfo=dt.UTC),
+    )  # fmt: skip
+    assert cell.step()
+    built = read_as_built(cell.records / f"{metal.folder.name}-1")
+    assert (built.verdict, built.layers_built) == ("printed", metal.manifest.plate.layers)
+    wanted = {(one.case, one.job, one.part) for one in metal.manifest.instances if one.kind == "part"}
+    assert {(body.case, body.job, body.part) for body in built.bodies} == wanted
+    assert {body.case for body in built.bodies} == {"case-m", "case-n"}
+    other = tmp_path / "other" / "inbox"
+    dispatch(metal.folder, other)
+    shutil.copytree(metal_jobs[1], other / metal.folder.name / "jobs" / "strange")
+    cell.inbox = Inbox(other)
+    assert cell.step()
+    assert cell.inbox.entry(metal.folder.name).state == "refused"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import test_hatch as plates
 
-from batchone.factory.twin.faults import KINDS, Fault, FaultKind, random_faults
+from batchone.factory.twin.faults import KINDS, Fault, FaultKind, kinds_of, random_faults
 from batchone.factory.twin.machine import Layer, Twin
 from batchone.factory.twin.plant import plant_of
 from batchone.factory.twin.sensors import Sample, samples
@@ -277,22 +277,27 @@ def test_a_cut_of_power_ends_the_build_in_the_middle_of_the_light(cube: Path, by
     assert twin.seconds == layer.end_s
 
 
-def test_nothing_leaks_where_there_is_air(tmp_path: Path) -> None:
+def test_what_cannot_go_wrong_in_a_process_is_refused(tmp_path: Path) -> None:
     resin = load_process("guide-resin")
     build = folder(tmp_path, [plates.box((20, 20, 0), (60, 45, 1.0))], resin)
-    layer = printed(build, resin, Fault("oxygen-rise", 4)).built[4]
-    assert layer.oxygen_percent == 20.9
-    assert layer.alarms == ()
+    layer = printed(build, resin, Fault("power-sag", 4, 1, 1.0)).built[4]
+    assert (layer.oxygen_percent, layer.laser_share) == (20.9, pytest.approx(0.5, rel=1e-3))
+    for kind in ("oxygen-rise", "short-feed", "recoater-streak", "super-elevation", "spatter"):
+        with pytest.raises(MachineError, match=f"{kind} does not happen in guide-resin"):
+            printed(build, resin, Fault(kind, 4))  # type: ignore[arg-type]
+    assert kinds_of(load_process("pa12-mjf")) == tuple(kind for kind in KINDS if kind != "oxygen-rise")
+    assert kinds_of(TITANIUM) == KINDS
 
 
 def test_faults_by_chance_are_those_of_their_seed_and_rates() -> None:
-    assert random_faults(2000, seed=7) == random_faults(2000, seed=7)
-    assert random_faults(2000, seed=7) != random_faults(2000, seed=8)
-    many = random_faults(200_000, seed=1, rates={"spatter": 5e-3})
+    assert random_faults(2000, TITANIUM, seed=7) == random_faults(2000, TITANIUM, seed=7)
+    assert random_faults(2000, TITANIUM, seed=7) != random_faults(2000, TITANIUM, seed=8)
+    many = random_faults(200_000, TITANIUM, seed=1, rates={"spatter": 5e-3})
     assert {fault.kind for fault in many} == {"spatter"}
     assert len(many) == pytest.approx(1000, abs=4 * math.sqrt(1000))  # four standard deviations
-    assert {fault.kind for fault in random_faults(200_000, seed=1)} == set(KINDS)
-    assert random_faults(2000, seed=7, rates={}) == ()
+    assert {fault.kind for fault in random_faults(200_000, TITANIUM, seed=1)} == set(KINDS)
+    assert {fault.kind for fault in random_faults(200_000, load_process("guide-resin"), seed=1)} == {"power-sag", "power-cut"}
+    assert random_faults(2000, TITANIUM, seed=7, rates={}) == ()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.process import Process
 
 FaultKind = Literal["short-feed", "recoater-streak", "super-elevation", "spatter", "oxygen-rise", "power-sag", "power-cut"]
 KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
@@ -125,25 +126,37 @@ def effects(faults: tuple[Fault, ...], layer: int) -> Effects:
     )
 
 
-def random_faults(layers: int, *, seed: int, rates: Mapping[FaultKind, float] = RATES) -> tuple[Fault, ...]:
+def kinds_of(process: Process) -> tuple[FaultKind, ...]:
+    """What may go wrong in a process: no powder in resin, no leak where there is air."""
+    none: set[FaultKind] = set() if process.conditions.oxygen_percent is not None else {"oxygen-rise"}
+    if process.kind == "vat":
+        none |= {"short-feed", "recoater-streak", "super-elevation", "spatter"}
+    return tuple(kind for kind in KINDS if kind not in none)
+
+
+def random_faults(layers: int, process: Process, *, seed: int, rates: Mapping[FaultKind, float] = RATES) -> tuple[Fault, ...]:
     """Faults that happen by chance in a build of so many layers: each kind by its rate per layer, by layer, then by kind."""
     chance = np.random.default_rng([seed, layers])
     found = []
-    for kind in KINDS:
+    for kind in kinds_of(process):
         for layer in np.flatnonzero(chance.random(layers) < rates.get(kind, 0.0)).tolist():
             lasts = 1 if kind == "power-cut" else int(chance.integers(1, _LASTS + 1))
             found.append(Fault(kind, layer, lasts, round(float(chance.uniform(0.1, 1.0)), 3)))
     return tuple(sorted(found, key=lambda fault: (fault.layer, KINDS.index(fault.kind))))
 
 
-def refuse_beyond(faults: tuple[Fault, ...], layers: int) -> None:
+def refuse_impossible(faults: tuple[Fault, ...], process: Process, layers: int) -> None:
     """Refuse faults that would never happen.
 
     Raises
     ------
     MachineError
-        One begins after the last layer.
+        One begins after the last layer, or is none of the process.
     """
     for fault in faults:
+        if fault.kind not in kinds_of(process):
+            raise MachineError(
+                f"{fault.kind} does not happen in {process.name}", hint=f"name one of {', '.join(kinds_of(process))}"
+            )
         if fault.layer >= layers:
             raise MachineError(f"{fault.kind} in layer {fault.layer}, the last one is {layers - 1}", hint="name an earlier layer")

@@ -34,7 +34,7 @@ from typing import Final, Literal, TypeVar, get_args
 
 import numpy as np
 
-from batchone.factory.twin.faults import Effects, Fault, FaultKind, effects, refuse_beyond
+from batchone.factory.twin.faults import Effects, Fault, FaultKind, effects, refuse_impossible
 from batchone.factory.twin.plant import AIR_OXYGEN_PERCENT, Plant, plant_of
 from batchone.factory.twin.vectors import Strokes, execute, layer_file
 from batchone.pipeline.errors import MachineError
@@ -155,7 +155,7 @@ class Twin:
     Raises
     ------
     MachineError
-        No layers or damaged ones, a toolpath, a machine without ``[power]``, a fault after the last layer.
+        No layers or damaged ones, a toolpath, a machine without ``[power]``, a fault that cannot be.
     """
 
     def __init__(self, build: Path, process: Process, machine: Machine, *, seed: int, faults: tuple[Fault, ...] = ()) -> None:
@@ -165,7 +165,7 @@ class Twin:
         self.power: Power = machine.power
         self.process, self.machine, self.seed, self.faults = process, machine, seed, faults
         self.file: CliFile = layer_file(build)
-        refuse_beyond(faults, self.file.layers.count)
+        refuse_impossible(faults, process, self.file.layers.count)
 
     @cached_property
     def strokes(self) -> Strokes:

@@ -57,6 +57,15 @@ _SUMS: Final = (  # what adds up, of each phase
 )  # fmt: skip
 
 
+VALUES: Final = (  # what a sample holds, in this order
+    "elapsed_s", "remaining_s", "progress_percent", "layers_done", "height_mm", "layer_elapsed_s", "layer_area_mm2",
+    "layer_drawn_mm", "layer_strokes", "mains_voltage_v", "mains_power_kw", "energy_kwh", "bed_set_temperature_c",
+    "bed_temperature_c", "chamber_temperature_c", "ambient_temperature_c", "oxygen_limit_percent", "oxygen_percent",
+    "chamber_pressure_mbar", "gas_flow_m_per_s", "gas_used_l", "fan_percent", "filter_pressure_pa", "filter_load_g",
+    "filter_load_percent", "laser_set_w", "laser_power_w", "laser_duty_percent", "laser_on_s",
+    "laser_water_temperature_c", "jump_s", "drawn_m", "strokes", "recoater_position_mm", "recoater_speed_mm_per_s",
+    "recoater_force_n", "recoater_wear_um", "recoater_strokes", "bed_cover_percent", "feed_level_percent", "melted_g",
+)  # fmt: skip
 _UNITS: Final = (  # by how names end, the longer ending first
     ("_mm_per_s", "mm/s"), ("_m_per_s", "m/s"), ("_percent", "%"), ("_mbar", "mbar"), ("_kwh", "kWh"), ("_mm2", "mm2"),
     ("_pa", "Pa"), ("_kw", "kW"), ("_um", "um"), ("_mm", "mm"), ("_c", "Cel"), ("_v", "V"), ("_w", "W"), ("_n", "N"),
