@@ -15,7 +15,7 @@ from batchone.slicer.supports.columns import STEP_MM, Flags, Obstacles
 
 _SIDES: Final = 12  # numerical: of a round trunk
 _WAYS: Final = 16  # directions in which a way around is looked for
-_SLICES: Final = 4  # numerical: of a tip, each tested as wide as it is at its wider end
+_SLICES: Final = 8  # numerical: of a tip, each tested as wide as it is at its wider end
 _PIECES: Final = 32  # numerical: of a branch that is tested
 _TIP_SHARE: Final = 0.5  # of the height of a low support, for its tip
 _BRACE_PITCH_MM: Final = 10.0  # from brace to brace up a trunk; project default
@@ -164,15 +164,16 @@ def _free(
     *,
     tip: bool = False,
 ) -> Flags:
-    """Whether upright pieces of a trunk are clear; the tip may touch what it carries."""
+    """Whether upright pieces of a trunk are clear; the tip may touch what it carries, and reach into it."""
     part_mm = 0.0 if tip else radius + supports.side_gap_mm
-    slack = supports.side_gap_mm if tip else 0.0
+    slack = supports.side_gap_mm + supports.penetration_mm if tip else 0.0
     return around.free(
         places,
         low,
         high,
         part_mm=part_mm,
-        protected_mm=radius + supports.gap_mm,
+        radius_mm=radius,
+        gap_mm=supports.gap_mm,
         slack_mm=slack,
     )
 
@@ -180,8 +181,9 @@ def _free(
 def _tip_free(around: Obstacles, supports: Supports, places: FloatArray, end: FloatArray, height: FloatArray) -> Flags:
     """Whether tips from their ends on, up or down, are clear, slice by slice as they widen; they may touch what they carry."""
     free = np.ones(len(places), dtype=np.bool_)
+    into = -np.sign(height) * supports.penetration_mm
     for k in range(_SLICES):
-        one, other = end + height * k / _SLICES, end + height * (k + 1) / _SLICES
+        one, other = end + (height * k / _SLICES if k else into), end + height * (k + 1) / _SLICES
         radius = 0.5 * (supports.tip_mm + (supports.trunk_mm - supports.tip_mm) * (k + 1) / _SLICES)
         free &= _free(around, supports, places, np.minimum(one, other), np.maximum(one, other), radius, tip=True)
     return free
