@@ -244,9 +244,7 @@ def _fitting(scored: _Scored, order: list[int], box_mm: tuple[float, float, floa
     )
 
 
-def _fit(
-    scored: _Scored, index: int, box_mm: tuple[float, float, float]
-) -> tuple[_Fit | None, list[tuple[float, float, float]]]:
+def _fit(scored: _Scored, index: int, box_mm: tuple[float, float, float]) -> tuple[_Fit | None, list[tuple[float, float, float]]]:
     """How the part fits in a direction, and the sizes that were tried."""
     sizes = []
     for turned, size in _turned(scored.of.hull_mm, scored.directions[index]):

@@ -234,7 +234,7 @@ def _may_block(under: Underside, around: Obstacles, supports: Supports) -> np.nd
         under.foot_mm[over] - into,
         under.top_mm[over] + into,
         part_mm=radius,
-        radius_mm=half,
+        radii_mm=(half, half),
         gap_mm=supports.gap_mm,
         slack_mm=2.0 * radius + into,
     )

@@ -148,14 +148,16 @@ class Obstacles:
 
     def free(
         self, places_mm: FloatArray, low_mm: FloatArray, high_mm: FloatArray, *,
-        part_mm: float, radius_mm: float, gap_mm: float, slack_mm: float = 0.0,
+        part_mm: float, radii_mm: tuple[float, float], gap_mm: float, slack_mm: float = 0.0,
     ) -> Flags:  # fmt: skip
         """Whether upright rods at (n, 2) places are clear of the part by ``part_mm`` from their axis (but for ``slack_mm`` at
-        both of their ends), and of protected faces by ``gap_mm`` from their surface; those outside the grid are not."""
+        both of their ends), and of protected faces by ``gap_mm`` from their surface; those outside the grid are not.
+
+        ``radii_mm`` are those of their low and their high end, between which they taper."""
         return _free(
             self.part.start, self.part.height_mm, self.start, self.points_mm, self.part.rows, self.part.columns,
             self.part.cell_at(places_mm), np.ascontiguousarray(places_mm), np.ascontiguousarray(low_mm),
-            np.ascontiguousarray(high_mm), part_mm / STEP_MM, radius_mm, gap_mm + BETWEEN_MM, slack_mm, STEP_MM,
+            np.ascontiguousarray(high_mm), part_mm / STEP_MM, *radii_mm, gap_mm + BETWEEN_MM, slack_mm, STEP_MM,
         )  # fmt: skip
 
 
@@ -196,17 +198,31 @@ def _within(start: npt.NDArray[np.int64], height: FloatArray, cell: int, low: fl
     return within
 
 
+@njit("f8(f8, f8, f8, f8, f8, f8)", cache=True)
+def _squared(beside: float, z: float, low: float, high: float, low_radius: float, high_radius: float) -> float:
+    """Squared distance of a point, so far beside the axis, to an upright rod that tapers; 0 inside."""
+    wide, tall = high_radius - low_radius, high - low
+    at = min(1.0, max(0.0, (z - low) / max(tall, _SLACK)))
+    if beside <= low_radius + at * wide:  # inside, above or below it
+        return max(0.0, low - z, z - high) ** 2
+    share = ((beside - low_radius) * wide + (z - low) * tall) / max(wide * wide + tall * tall, _SLACK)
+    share = min(1.0, max(0.0, share))
+    off, up = beside - low_radius - share * wide, z - low - share * tall
+    return off * off + up * up
+
+
 @njit(
-    "b1[::1](i8[::1], f8[::1], i8[::1], f8[:, ::1], i8, i8, i8[::1], f8[:, ::1], f8[::1], f8[::1], f8, f8, f8, f8, f8)",
+    "b1[::1](i8[::1], f8[::1], i8[::1], f8[:, ::1], i8, i8, i8[::1], f8[:, ::1], f8[::1], f8[::1], f8, f8, f8, f8, f8, f8)",
     cache=True,
 )
 def _free(
     start: npt.NDArray[np.int64], height: FloatArray, point_start: npt.NDArray[np.int64], points: FloatArray,
     rows: int, columns: int, cells: npt.NDArray[np.int64], places: FloatArray, low: FloatArray, high: FloatArray,
-    part_cells: float, radius: float, gap: float, slack: float, step: float,
+    part_cells: float, low_radius: float, high_radius: float, gap: float, slack: float, step: float,
 ) -> Flags:  # fmt: skip
     found = np.zeros(cells.shape[0], np.bool_)
-    near = math.ceil(max(part_cells, (radius + gap) / step) + 1.0)
+    reach = max(low_radius, high_radius) + gap
+    near = math.ceil(max(part_cells, reach / step) + 1.0)
     for n in range(cells.shape[0]):
         row, column = cells[n] // columns, cells[n] % columns
         if cells[n] < 0 or min(row, column) < near or row + near >= rows or column + near >= columns:
@@ -219,13 +235,14 @@ def _free(
             if apart <= part_cells and _within(start, height, cell, low[n] + slack, high[n] - slack):
                 clear = False
                 break
-            if (apart - 1.0) * step > radius + gap:
+            if (apart - 1.0) * step > reach:
                 continue
             for k in range(point_start[cell], point_start[cell + 1]):
                 x, y, z = points[k, 0] - places[n, 0], points[k, 1] - places[n, 1], points[k, 2]
-                beside = max(0.0, math.sqrt(x * x + y * y) - radius)
-                beyond = max(0.0, low[n] - z, z - high[n])
-                if beside * beside + beyond * beyond < gap * gap:
+                if not low[n] - gap < z < high[n] + gap:
+                    continue
+                beside = math.sqrt(x * x + y * y)
+                if _squared(beside, z, low[n], high[n], low_radius, high_radius) < gap * gap:
                     clear = False
                     break
             if not clear:
