@@ -24,7 +24,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Orientation, Part, Vector, judge
 from batchone.slicer.directions import MEASURES, scores
-from batchone.slicer.overhang import Surface, out_of_reach_mm2, overhang, surface
+from batchone.slicer.overhang import Surface, out_of_reach_mm2, overhang, surface, unreachable_mm2
 
 _DIRECTIONS: Final = 1000  # on the whole sphere: neighbours are about 6 deg apart
 _NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg, to find the planes of a part
@@ -34,7 +34,7 @@ _STRAIGHT: Final = 0.02  # of a functional face's area, squared normals along it
 _ROUND: Final = 0.2  # the same across it: a bore has more, about half
 _COST_DIGITS: Final = 6  # numerical: costs that agree this far are ties
 _LOOKED_AT: Final = 24  # cheapest directions whose overhangs are looked at face by face; project default
-_MORE: Final = 48  # where none of them keeps functional faces free: those in which least of them overhangs; project default
+_MORE: Final = 48  # others that are looked at then: those in which supports keep off the least of what overhangs; project default
 _ALIKE_DEG: Final = 10.0  # of directions closer than this the cheapest is looked at first; project default
 _APART_DEG: Final = 20.0  # directions closer than this are one to a reader; project default
 _SHOWN: Final = 5  # next best directions that are shown; project default
@@ -112,6 +112,9 @@ class _Scored:
     fixed: bool
 
 
+_Fit = tuple[int, FloatArray, tuple[float, float, float]]  # number of a direction, rotation, size
+
+
 def stand(part: Part, process: Process, *, box_mm: tuple[float, float, float], up: Vector | None = None) -> Stance:
     """Choose how a part stands: the first of :func:`stances`, which raises when there is none."""
     return next(stances(part, process, box_mm=box_mm, up=up))
@@ -140,28 +143,35 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
         The part fits in none of the directions tried.
     """
     scored = _scored(part, process, up)
-    standing = _fitting(scored, _apart_first(scored), box_mm, part.name)
+    order = _apart_first(scored)
+    standing = _fitting(scored, order, box_mm, part.name)
     if not process.needs_supports:
         for index, rotation, size in standing:
             yield _stance(scored, index, rotation, size)
         return
-    later = []
+    looked_at, later = set(), []
     for one in islice(standing, _LOOKED_AT):
+        looked_at.add(one[0])
         stance = _stance(scored, *one)
         if _is_reached(stance, process):
             yield stance
         else:
             later.append(stance)
-    rest = list(standing)
-    if len(later) == _LOOKED_AT:
-        rest.sort(key=lambda one: float(scored.measures[one[0], MEASURES.index("functional_mm2")]))
-    for one in rest[:_MORE]:
+    for one in _more(scored, [index for index in order if index not in looked_at], box_mm):
         stance = _stance(scored, *one)
         if _is_reached(stance, process):
             yield stance
         else:
             later.append(stance)
     yield from sorted(later, key=lambda stance: (stance.functional_overhang_mm2, stance.out_of_reach_mm2))
+
+
+def _more(scored: _Scored, order: list[int], box_mm: tuple[float, float, float]) -> list[_Fit]:
+    """Of other directions those in which supports keep off the least, in the order given."""
+    least = np.argsort(unreachable_mm2(scored.of, scored.directions[order], scored.process), kind="stable")
+    fits = (_fit(scored, order[k], box_mm)[0] for k in least.tolist())
+    found = list(islice((fit for fit in fits if fit is not None), _MORE))
+    return sorted(found, key=lambda fit: order.index(fit[0]))
 
 
 def _is_reached(stance: Stance, process: Process) -> bool:
@@ -215,20 +225,16 @@ def _apart_first(scored: _Scored) -> list[int]:
     return [*order[taken[order]].tolist(), *order[~taken[order]].tolist()]
 
 
-def _fitting(
-    scored: _Scored, order: list[int], box_mm: tuple[float, float, float], name: str
-) -> Iterator[tuple[int, FloatArray, tuple[float, float, float]]]:
-    """Directions in which the part fits, in that order: index, rotation, size; raises where there is none."""
+def _fitting(scored: _Scored, order: list[int], box_mm: tuple[float, float, float], name: str) -> Iterator[_Fit]:
+    """Directions in which the part fits, in that order; raises where there is none."""
     smallest: tuple[float, float, float] | None = None
     fits = False
     for index in order:
-        for turned, size in _turned(scored.of.hull_mm, scored.directions[index]):
-            if all(side <= limit for side, limit in zip(size, box_mm, strict=True)):
-                fits = True
-                yield index, turned, size
-                break
-            if smallest is None or math.prod(size) < math.prod(smallest):
-                smallest = size
+        fit, sizes = _fit(scored, index, box_mm)
+        if fit is not None:
+            fits = True
+            yield fit
+        smallest = min([*sizes, *([smallest] if smallest else [])], key=math.prod)
     if fits:
         return
     assert smallest is not None
@@ -236,6 +242,16 @@ def _fitting(
         f"part {name!r} is {_sizes(smallest)} mm at its most compact, the machine's usable box is {_sizes(box_mm)} mm",
         hint="choose a larger machine, or order the part in pieces",
     )
+
+
+def _fit(scored: _Scored, index: int, box_mm: tuple[float, float, float]) -> tuple[_Fit | None, list[tuple[float, float, float]]]:
+    """How the part fits in a direction, and the sizes that were tried."""
+    sizes = []
+    for turned, size in _turned(scored.of.hull_mm, scored.directions[index]):
+        sizes.append(size)
+        if all(side <= limit for side, limit in zip(size, box_mm, strict=True)):
+            return (index, turned, size), sizes
+    return None, sizes
 
 
 def _directions(of: Surface) -> FloatArray:

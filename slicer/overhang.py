@@ -24,7 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from batchone.pipeline.process import Process
+from batchone.pipeline.process import Process, Supports
 from batchone.pipeline.values import FloatArray, IntArray, Part
 from batchone.slicer.sweep import half_edge_twins
 
@@ -33,18 +33,21 @@ BoolArray = npt.NDArray[np.bool_]
 _SECTORS: Final = 32  # numerical: directions in which the edges about a place are told apart
 _SAMPLE_MM: Final = 0.5  # numerical: large faces are looked at in places so far apart, their edges in half of it
 _LEVEL: Final = 1e-9  # numerical: sine of a slope that is level
+_AREA_DIGITS: Final = 6  # numerical: areas that agree this far are alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
     """A part's surface as :func:`overhang` takes it, the same for every direction: normals (m, 3) and areas (m,) of its faces
-    in mm2, which are protected (m,), the other half of each half-edge (3 m,), and the corners (h, 3) of its convex hull, mm.
+    in mm2, which are protected (m,), points all over those, the other half of each half-edge (3 m,), and the corners (h, 3) of its
+    convex hull, mm.
     """
 
     part: Part
     normals: FloatArray
     areas_mm2: FloatArray
     protected: BoolArray
+    kept_free: cKDTree
     twins: IntArray
     hull_mm: FloatArray
 
@@ -75,7 +78,9 @@ def surface(part: Part) -> Surface:
     twice = np.sqrt((cross**2).sum(axis=1))
     twins, _, _ = half_edge_twins(np.ascontiguousarray(part.mesh.faces), len(part.mesh.vertices_mm))
     normals = cross / np.where(twice > 0, twice, 1.0)[:, None]
-    return Surface(part, normals, 0.5 * twice, protected(part), twins, _hull_of(part.mesh.vertices_mm))
+    functional = protected(part)
+    kept_free = cKDTree(middles_of(corners[functional], _SAMPLE_MM)[0])
+    return Surface(part, normals, 0.5 * twice, functional, kept_free, twins, _hull_of(part.mesh.vertices_mm))
 
 
 def _hull_of(points_mm: FloatArray) -> FloatArray:
@@ -182,20 +187,36 @@ def out_of_reach_mm2(of: Surface, up: FloatArray, process: Process) -> float:
 
     A forecast for the choice of a direction: what stands in the way of a support farther down is not looked at.
     """
-    made = process.supports
-    if not process.needs_supports or made is None or not of.protected.any():
+    if not process.needs_supports or process.supports is None or not of.protected.any():
         return 0.0
-    from_deg, span_mm = process.free_spans[0]
+    return max(_left_mm2(of, up, process, clear_mm(process.supports), *span) for span in process.free_spans)
+
+
+def _left_mm2(of: Surface, up: FloatArray, process: Process, clear_mm: float, from_deg: float, span_mm: float) -> float:
     found = _roof(of, up, of.part.mesh.vertices_mm @ up, beyond_limit(of.normals, up, from_deg))
     hangs = ~found.free(np.ones(len(found.on), dtype=np.bool_), process, span_mm)
-    plane = np.vstack([_across(up), up])
-    corners = of.part.mesh.vertices_mm[of.part.mesh.faces[of.protected]] @ plane.T
-    away = cKDTree(middles_of(corners, _SAMPLE_MM)[0]).query(found.points, distance_upper_bound=made.gap_mm + _SAMPLE_MM)[0]
-    reached = hangs & ~of.protected[found.faces[found.place]] & (away > made.gap_mm)
+    away = of.kept_free.query(found.points @ np.vstack([_across(up), up]), distance_upper_bound=clear_mm + _SAMPLE_MM)[0]
+    reached = hangs & ~of.protected[found.faces[found.place]] & (away > clear_mm)
     left = hangs & ~reached
-    left[left] = ~found.free(left, process, process.free_bridge_mm, more=reached)
+    left[left] = ~found.free(left, process, span_mm, more=reached)
     share = -(of.normals[found.faces] @ up) * of.areas_mm2[found.faces] / np.bincount(found.place, minlength=len(found.faces))
     return float(np.bincount(found.on[left], share[found.place[left]], minlength=1).max())
+
+
+def clear_mm(supports: Supports) -> float:
+    """How far from protected faces the middle of a support stands where it touches the part."""
+    return supports.gap_mm + 0.5 * max(supports.tip_mm, supports.block.wall_mm if supports.block else 0.0)
+
+
+def unreachable_mm2(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
+    """(k,) area beyond the limit that supports keep off, with each of ``directions`` (k, 3) up: on protected faces and beside them."""
+    if process.supports is None:
+        return np.zeros(len(directions))
+    middles = of.part.mesh.vertices_mm[of.part.mesh.faces].mean(axis=1)
+    clear = clear_mm(process.supports)
+    near = of.protected | (of.kept_free.query(middles, distance_upper_bound=clear)[0] < clear)
+    found = [of.areas_mm2[near][beyond_limit(of.normals[near], up, process.max_overhang_deg)].sum() for up in directions]
+    return np.round(np.array(found), _AREA_DIGITS)
 
 
 def _rise(start: FloatArray, end: FloatArray, beside: FloatArray, up: FloatArray) -> FloatArray:

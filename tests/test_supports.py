@@ -12,20 +12,22 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_orient import order_with
 
 from batchone.design.nearest import nearest_points
 from batchone.pipeline.errors import CheckFailed
 from batchone.pipeline.job.support_picture import support_picture
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, CheckedDevice, Device, FunctionalFace, Mesh, Part
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FloatArray, FunctionalFace, Mesh, Part
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.orient import Stance
 from batchone.slicer.plate import place
 from batchone.slicer.profiles import load_machine, load_process
-from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, supported
-from batchone.slicer.supports.check import Carried, carried, carries_all
+from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, supported, upright
+from batchone.slicer.supports.check import Carried, carried, carried_each, carries_all
+from batchone.slicer.supports.columns import _squared
 from batchone.slicer.sweep import half_edge_twins
 from batchone.slicer.threemf import read_3mf
 
@@ -364,6 +366,96 @@ def test_an_island_counts_from_its_area_on(side_mm: float, islands: int) -> None
     mesh = part_of(arm + peg).mesh
     assert TI.supports is not None
     assert len(carried(slice_parts([mesh], 0.1), TI).islands_of(TI.supports.least_island_mm2)) == islands
+
+
+def lip(reach_mm: float) -> Part:
+    """A shelf 20 mm long whose end is functional: supports keep off that end, and off the wall that the shelf stands out from."""
+    solid = Solid.cube((4, 20, 8)) + Solid.cube((4 + reach_mm, 20, 3)).translate((0, 0, 5))
+    return part_of(solid, (1.0, 0.0, 0.0, 4.0 + reach_mm))
+
+
+def sliced_upright(part: Part, process: Process) -> Build:
+    device = CheckedDevice(Device("anatomical-model", (part,)), ())
+    return slice_device(device, APPROVAL, process, MACHINE, order_with({"part": (0.0, 0.0, 1.0)}))
+
+
+def test_what_hangs_where_no_support_may_stand_is_sliced_up_to_the_limit_and_refused_beyond() -> None:
+    """20 mm long, beyond a ledge of 0.5 mm and a cell of 0.2 mm: nothing, and more than 5 mm2."""
+    (inside,) = (one for one in sliced_upright(lip(0.65), COARSE).findings if one.check == "supports.unsupported")
+    assert inside.verdict == "pass"
+    with pytest.raises(CheckFailed, match=r"cannot be carried as it stands: largest area that hangs .* at most 5 mm2") as refused:
+        sliced_upright(lip(1.3), COARSE)
+    assert refused.value.exit_code == 4
+    assert "functional faces" in refused.value.hint
+    (outside,) = (one for one in refused.value.findings if one.check == "supports.unsupported")
+    assert outside.verdict == "fail"
+    assert outside.value == pytest.approx(20.0 * (1.3 - 0.7), abs=20.0 * 0.2)  # to within a cell
+    assert outside.where_mm == pytest.approx((5.3, outside.where_mm[1], 5.0), abs=0.3)  # type: ignore[index]
+
+
+def test_a_longer_shelf_leaves_room_for_supports_beside_its_functional_end() -> None:
+    part = lip(6.0)
+    made = supported(part, part.mesh, COARSE)
+    assert made.support is not None
+    assert carries_all(both(part, made, COARSE), COARSE)
+
+
+def test_another_way_up_is_taken_where_something_hangs_in_each_of_the_first_three() -> None:
+    part = lip(1.3)
+    upright_ = Stance(np.eye(3), (5.3, 20.0, 8.0), 26.0, np.zeros(1), "shelf above")
+    over = Stance(np.diag([1.0, -1.0, -1.0]), (5.3, 20.0, 8.0), 0.0, np.zeros(1), "shelf below")
+    stance, made = carried_way(part, [upright_, upright_, upright_, over], COARSE)
+    assert stance is over
+    moved = part.mesh.moved(upright(part, stance, COARSE))
+    assert carries_all(both(replace(part, mesh=moved), made, COARSE), COARSE)
+
+
+def test_a_pocket_in_the_shadow_of_another_part_of_the_device_hangs_where_no_support_gets_below_it() -> None:
+    """A roof over a floor: 4 mm apart a tip stands on the floor; where the floor is functional, and all sides are shut, none does."""
+    box = Solid.cube((24, 24, 12)) - Solid.cube((16, 16, 4)).translate((4, 4, 4))
+    open_part, shut = part_of(box), part_of(box, (0.0, 0.0, 1.0, 4.0))
+    for part, carries in ((open_part, True), (shut, False)):
+        assert carries_all(both(part, supported(part, part.mesh, COARSE), COARSE), COARSE) == carries
+
+
+@pytest.mark.parametrize(("apart_mm", "carries"), [(1.9, True), (3.2, False)])
+def test_a_sliver_between_two_supports_hangs_where_it_is_wider_than_a_bridge(apart_mm: float, carries: bool) -> None:
+    """A roof 10 mm wide on two walls, which stand for supports: 2 mm are free."""
+    walls = Solid.cube((2, 10, 6)) + Solid.cube((2, 10, 6)).translate((2 + apart_mm, 0, 0))
+    roof = Solid.cube((4 + apart_mm, 10, 2)).translate((0, 0, 6))
+    assert carries_all(both(part_of(walls + roof), Supported(None, 0.0), COARSE), COARSE) == carries
+
+
+def test_the_answer_is_the_same_wherever_the_bodies_stand_on_the_plate() -> None:
+    part = part_of(Solid.cube((4, 10, 8)) + Solid.cube((5.77, 10, 2)).translate((0, 0, 6)))
+    areas = {
+        round(float(carried(slice_parts([part.mesh.moved(shift(x, y))], 0.1), COARSE).unsupported[:, 0].max()), 6)
+        for x, y in ((0.0, 0.0), (13.07, 5.11), (0.13, 40.05))
+    }
+    assert len(areas) == 1
+
+
+def shift(x_mm: float, y_mm: float) -> FloatArray:
+    pose: FloatArray = np.eye(4)
+    pose[:2, 3] = x_mm, y_mm
+    return pose
+
+
+def test_each_part_is_judged_with_its_own_supports() -> None:
+    """A shelf over the wall of another part: the wall carries it in the layers, but it is another body."""
+    shelf_, wall = part_of(shelf(6.0)).mesh, part_of(Solid.cube((2, 10, 6)).translate((8.5, 0, 0))).mesh
+    layers = slice_parts([shelf_, wall], 0.1)
+    alone, together = (
+        carried_each(layers, groups, COARSE).unsupported[:, 0].max(initial=0.0) for groups in ([[0], [1]], [[0, 1]])
+    )
+    assert alone > together + 5.0
+
+
+@given(low_radius=st.floats(0.05, 1.5), high_radius=st.floats(0.05, 1.5), beside=st.floats(0.0, 4.0), z=st.floats(-3.0, 6.0))
+def test_the_distance_to_a_rod_that_tapers_is_that_to_its_outline(low_radius, high_radius, beside, z) -> None:  # type: ignore[no-untyped-def]
+    outline = shapely.Polygon([(-low_radius, 0.0), (low_radius, 0.0), (high_radius, 3.0), (-high_radius, 3.0)])
+    away = outline.distance(shapely.Point(beside, z))
+    assert math.sqrt(_squared(beside, z, 0.0, 3.0, low_radius, high_radius)) == pytest.approx(away, abs=1e-9)
 
 
 # on the plate

@@ -23,8 +23,7 @@ from batchone.slicer.supports.columns import STEP_MM, Columns, Obstacles, column
 from batchone.slicer.supports.needs import Numbers, Underside, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
 
-_TRIES: Final = 12  # ways up that are looked at while pieces lie on nothing, the best first; project default
-_ENOUGH: Final = 2  # ways up that are looked at where none does, but something hangs; project default
+_TRIES: Final = 12  # ways up that are looked at while anything lies on nothing or hangs, the best first; project default
 _TIPS: Final = 2000  # numerical: places at a time for which it is asked whether a tip may touch there
 _LOOKED_AT: Final = 500  # numerical: places at a time for which it is asked whether they hang
 _LEVEL: Final = 0.05  # numerical: of a layer, within which places lie as low as the lowest
@@ -68,11 +67,9 @@ def carried_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[S
     What is left counts by its islands, then by the largest area that hangs.
     """
     best: tuple[tuple[int, float], Stance, Supported] | None = None
-    for number, stance in enumerate(islice(ways, _TRIES)):
+    for stance in islice(ways, _TRIES):
         if best is not None and stance.functional_overhang_mm2 > best[1].functional_overhang_mm2 == 0.0:
             break  # those in which a functional face needs a support come last
-        if best is not None and best[0][0] == 0 and number >= _ENOUGH:
-            break
         placed = part.mesh.moved(upright(part, stance, process))
         made = supported(part, placed, process)
         if process.supports is None or not process.needs_supports:
@@ -228,18 +225,18 @@ def _may_block(under: Underside, around: Obstacles, supports: Supports) -> np.nd
     """(n,) where a wall may stand: clear of protected faces, and of the part but where it begins and ends."""
     if supports.block is None:
         return np.zeros(len(under.cell), dtype=np.bool_)
-    half = 0.5 * supports.block.wall_mm
+    half, into = 0.5 * supports.block.wall_mm, supports.block.penetration_mm
     radius = half + supports.side_gap_mm
-    protected = half + supports.gap_mm
     found = np.zeros(len(under.cell), dtype=np.bool_)
     over = np.flatnonzero(under.region >= 0)
     found[over] = around.free(
         around.part.at_mm(under.cell[over]),
-        under.foot_mm[over],
-        under.top_mm[over],
+        under.foot_mm[over] - into,
+        under.top_mm[over] + into,
         part_mm=radius,
-        protected_mm=protected,
-        slack_mm=2.0 * radius,
+        radii_mm=(half, half),
+        gap_mm=supports.gap_mm,
+        slack_mm=2.0 * radius + into,
     )
     return found
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import manifold3d
@@ -49,9 +50,12 @@ class Carried:
 
 
 def carried(layers: Layers, process: Process) -> Carried:
-    """Look at all layers from below: pieces that begin in the air, and undersides beyond what the process carries freely."""
+    """Look at all layers from below: pieces that begin in the air, and undersides beyond what the process carries freely.
+
+    The cells begin where the contours do, so that the same bodies give the same answer wherever they stand on the plate.
+    """
     low, high = layers.bounds_mm()
-    x, y = (float(value) for value in np.floor(low / ROW_MM) * ROW_MM + 0.5 * ROW_MM)
+    x, y = (float(value) for value in low + 0.5 * ROW_MM)
     rows, columns = math.ceil((high[1] - y) / ROW_MM) + 1, math.ceil((high[0] - x) / ROW_MM) + 2
     start, runs = runs_of(layers.points_mm, layers.loop_start, layers.loop_layer, layers.count, y, ROW_MM, rows)
     islands = _measured(islands_of(start, runs, layers.count, rows, y, ROW_MM), layers)
@@ -62,6 +66,26 @@ def carried(layers: Layers, process: Process) -> Carried:
     steps = np.array([*range(0, layers.count - 1, pitch), layers.count - 1], dtype=np.int64)
     found = hanging_of(start, runs, steps, rows, columns, x, ROW_MM, slopes_mm, spans_mm, process.free_ledge_mm + ROW_MM)
     return Carried(islands, afloat, _patches(found, steps, layers, x, y))
+
+
+def carried_each(layers: Layers, groups: Sequence[Sequence[int]], process: Process) -> Carried:
+    """The same for some of the bodies at a time, which carry nothing of the others: of a part and its supports."""
+    found = [carried(_alone(layers, group), process) for group in groups]
+    islands, afloat, unsupported = (
+        np.concatenate([getattr(one, name) for one in found]) for name in ("islands", "afloat", "unsupported")
+    )
+    return Carried(islands, afloat, unsupported)
+
+
+def _alone(layers: Layers, bodies: Sequence[int]) -> Layers:
+    """The contours of some bodies; the number of layers stays."""
+    keep = np.isin(layers.loop_part, bodies)
+    sizes = np.diff(layers.loop_start)
+    start = np.concatenate([[0], np.cumsum(sizes[keep])]).astype(np.int64)
+    return replace(
+        layers, points_mm=layers.points_mm[np.repeat(keep, sizes)], loop_start=start, loop_layer=layers.loop_layer[keep],
+        loop_part=layers.loop_part[keep], loop_area_mm2=layers.loop_area_mm2[keep],
+    )  # fmt: skip
 
 
 def _patches(cells: FloatArray, steps: npt.NDArray[np.int64], layers: Layers, x_mm: float, y_mm: float) -> FloatArray:

@@ -13,7 +13,8 @@ from numba import njit
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 STEP_MM: Final = 0.2  # PySLM 0.6 default (resolution of its rays)
-BETWEEN_MM: Final = STEP_MM / math.sqrt(2.0)  # numerical: from a place of a face to the nearest of the points that stand for it
+_POINTS_MM: Final = 0.1  # numerical: points that stand for a protected face are nowhere farther apart
+BETWEEN_MM: Final = _POINTS_MM / math.sqrt(2.0)  # numerical: from a place of a face to the nearest of those points
 _OFF: Final = 0.3137  # numerical: share of a step by which lines keep off round coordinates, where faces and edges like to lie
 _SLACK: Final = 1e-6  # numerical: steps by which the box of a triangle is widened before its edges decide
 
@@ -147,14 +148,16 @@ class Obstacles:
 
     def free(
         self, places_mm: FloatArray, low_mm: FloatArray, high_mm: FloatArray, *,
-        part_mm: float, protected_mm: float, slack_mm: float = 0.0,
+        part_mm: float, radii_mm: tuple[float, float], gap_mm: float, slack_mm: float = 0.0,
     ) -> Flags:  # fmt: skip
-        """Whether upright rods at (n, 2) places are clear of the part by ``part_mm`` (but for ``slack_mm`` at both of their
-        ends), and of protected faces by ``protected_mm``; those outside the grid are not."""
+        """Whether upright rods at (n, 2) places are clear of the part by ``part_mm`` from their axis (but for ``slack_mm`` at
+        both of their ends), and of protected faces by ``gap_mm`` from their surface; those outside the grid are not.
+
+        ``radii_mm`` are those of their low and their high end, between which they taper."""
         return _free(
             self.part.start, self.part.height_mm, self.start, self.points_mm, self.part.rows, self.part.columns,
             self.part.cell_at(places_mm), np.ascontiguousarray(places_mm), np.ascontiguousarray(low_mm),
-            np.ascontiguousarray(high_mm), part_mm / STEP_MM, protected_mm + BETWEEN_MM, slack_mm, STEP_MM,
+            np.ascontiguousarray(high_mm), part_mm / STEP_MM, *radii_mm, gap_mm + BETWEEN_MM, slack_mm, STEP_MM,
         )  # fmt: skip
 
 
@@ -168,7 +171,7 @@ def obstacles(mesh: Mesh, protected: Flags, part: Columns) -> Obstacles:
 
 
 def _sampled(corners_mm: FloatArray) -> FloatArray:
-    """(n, 3) points on triangles (m, 3, 3), nowhere farther than about one step from the next."""
+    """(n, 3) points on triangles (m, 3, 3), nowhere farther than ``_POINTS_MM`` from the next."""
     if len(corners_mm) == 0:
         return np.empty((0, 3))
     sides = np.linalg.norm(np.roll(corners_mm, -1, axis=1) - corners_mm, axis=2)
@@ -176,7 +179,7 @@ def _sampled(corners_mm: FloatArray) -> FloatArray:
     a, b, c = (corners_mm[np.arange(len(longest)), (longest + k) % 3] for k in range(3))
     length = sides.max(axis=1)
     high = np.linalg.norm(np.cross(b - a, c - a), axis=1) / np.maximum(length, np.finfo(np.float64).tiny)
-    along, across = (np.ceil(side / STEP_MM).astype(np.int64) for side in (length, high))
+    along, across = (np.ceil(side / _POINTS_MM).astype(np.int64) for side in (length, high))
     found = []
     for n, m in np.unique(np.stack([along, across], axis=1), axis=0).tolist():  # triangles of about one size together
         chosen = (along == n) & (across == m)
@@ -195,17 +198,31 @@ def _within(start: npt.NDArray[np.int64], height: FloatArray, cell: int, low: fl
     return within
 
 
+@njit("f8(f8, f8, f8, f8, f8, f8)", cache=True)
+def _squared(beside: float, z: float, low: float, high: float, low_radius: float, high_radius: float) -> float:
+    """Squared distance of a point, so far beside the axis, to an upright rod that tapers; 0 inside."""
+    wide, tall = high_radius - low_radius, high - low
+    at = min(1.0, max(0.0, (z - low) / max(tall, _SLACK)))
+    if beside <= low_radius + at * wide:  # inside, above or below it
+        return max(0.0, low - z, z - high) ** 2
+    share = ((beside - low_radius) * wide + (z - low) * tall) / max(wide * wide + tall * tall, _SLACK)
+    share = min(1.0, max(0.0, share))
+    off, up = beside - low_radius - share * wide, z - low - share * tall
+    return off * off + up * up
+
+
 @njit(
-    "b1[::1](i8[::1], f8[::1], i8[::1], f8[:, ::1], i8, i8, i8[::1], f8[:, ::1], f8[::1], f8[::1], f8, f8, f8, f8)",
+    "b1[::1](i8[::1], f8[::1], i8[::1], f8[:, ::1], i8, i8, i8[::1], f8[:, ::1], f8[::1], f8[::1], f8, f8, f8, f8, f8, f8)",
     cache=True,
 )
 def _free(
     start: npt.NDArray[np.int64], height: FloatArray, point_start: npt.NDArray[np.int64], points: FloatArray,
     rows: int, columns: int, cells: npt.NDArray[np.int64], places: FloatArray, low: FloatArray, high: FloatArray,
-    part_cells: float, protected_mm: float, slack: float, step: float,
+    part_cells: float, low_radius: float, high_radius: float, gap: float, slack: float, step: float,
 ) -> Flags:  # fmt: skip
     found = np.zeros(cells.shape[0], np.bool_)
-    near = math.ceil(max(part_cells, protected_mm / step) + 1.0)
+    reach = max(low_radius, high_radius) + gap
+    near = math.ceil(max(part_cells, reach / step) + 1.0)
     for n in range(cells.shape[0]):
         row, column = cells[n] // columns, cells[n] % columns
         if cells[n] < 0 or min(row, column) < near or row + near >= rows or column + near >= columns:
@@ -218,11 +235,14 @@ def _free(
             if apart <= part_cells and _within(start, height, cell, low[n] + slack, high[n] - slack):
                 clear = False
                 break
-            if (apart - 1.0) * step > protected_mm:
+            if (apart - 1.0) * step > reach:
                 continue
             for k in range(point_start[cell], point_start[cell + 1]):
                 x, y, z = points[k, 0] - places[n, 0], points[k, 1] - places[n, 1], points[k, 2]
-                if x * x + y * y < protected_mm**2 and low[n] - protected_mm < z < high[n] + protected_mm:
+                if not low[n] - gap < z < high[n] + gap:
+                    continue
+                beside = math.sqrt(x * x + y * y)
+                if _squared(beside, z, low[n], high[n], low_radius, high_radius) < gap * gap:
                     clear = False
                     break
             if not clear:

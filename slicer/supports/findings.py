@@ -11,9 +11,12 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Placement, Vector, judge
 from batchone.slicer.layers import Layers
 from batchone.slicer.supports.bodies import Supported
-from batchone.slicer.supports.check import ROW_MM, carried, least_patch_mm2
+from batchone.slicer.supports.check import ROW_MM, carried_each, least_patch_mm2
 
-_TURN: Final = "let another face look down: orient the part by hand, or ask for a device whose functional faces can be carried"
+_TURN: Final = (
+    "supports keep off functional faces and need a free way down: let another face look down, orient the part by hand, or ask for "
+    "a device whose functional faces can be carried"
+)
 
 
 def support_findings(
@@ -32,7 +35,7 @@ def support_findings(
     """
     if not process.needs_supports or process.supports is None:
         return ()
-    found = carried(layers, process)
+    found = carried_each(layers, _groups(made), process)
     least_mm2 = process.supports.least_island_mm2
     islands = found.islands_of(least_mm2)
     source = process.supports.sources
@@ -53,7 +56,7 @@ def support_findings(
             "supports.unsupported",
             f"largest area that hangs over beyond {process.max_overhang_deg:g} deg and is neither ledge, bridge nor roof of a "
             f"hole, seen from above, {cells}{reach}",
-            round(float(worst[0]), 6), "mm2", high=least_patch_mm2(process), gate=False, hint=_TURN,
+            round(float(worst[0]), 6), "mm2", high=least_patch_mm2(process), hint=_TURN,
             source=f"ledges of {process.free_ledge_mm:g} mm ({process.sources.get('free_ledge_mm', '')}), bridges of "
             f"{process.free_bridge_mm:g} mm ({process.sources.get('free_bridge_mm', '')}), holes of {process.free_hole_mm:g} mm; "
             f"{process.sources.get('least_support_mm2', '')}",
@@ -72,6 +75,16 @@ def support_findings(
             judge("supports.contact", f"area of {placement.part} that supports touch", one.support.contact_mm2, "mm2"),
         ]  # fmt: skip
     return tuple(findings)
+
+
+def _groups(made: Sequence[Supported]) -> list[list[int]]:
+    """The numbers of each part and of its supports among the layers: parts first."""
+    groups, number = [[part] for part in range(len(made))], len(made)
+    for group, one in zip(groups, made, strict=True):
+        if one.support is not None:
+            group.append(number)
+            number += 1
+    return groups
 
 
 def _in_patient(where_mm: FloatArray | None, placements: Sequence[Placement], layers: Layers) -> Vector | None:

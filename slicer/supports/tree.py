@@ -15,7 +15,6 @@ from batchone.slicer.supports.columns import STEP_MM, Flags, Obstacles
 
 _SIDES: Final = 12  # numerical: of a round trunk
 _WAYS: Final = 16  # directions in which a way around is looked for
-_SLICES: Final = 4  # numerical: of a tip, each tested as wide as it is at its wider end
 _PIECES: Final = 32  # numerical: of a branch that is tested
 _TIP_SHARE: Final = 0.5  # of the height of a low support, for its tip
 _BRACE_PITCH_MM: Final = 10.0  # from brace to brace up a trunk; project default
@@ -38,7 +37,7 @@ class Trunk:
 def tips_free(places_mm: FloatArray, top_mm: FloatArray, foot_mm: FloatArray, around: Obstacles, supports: Supports) -> Flags:
     """(n,) where a tip may touch the underside: clear of protected faces, and of the part below what it touches."""
     height = np.minimum(supports.tip_height_mm, _TIP_SHARE * (top_mm - foot_mm))
-    return _tip_free(around, supports, places_mm, top_mm, -height)
+    return _tip_free(around, supports, places_mm, top_mm, height, up=True)
 
 
 def trunk_to(tip_mm: tuple[float, float, float], below_mm: float, around: Obstacles, supports: Supports) -> Trunk | None:
@@ -71,7 +70,7 @@ def trunk_to(tip_mm: tuple[float, float, float], below_mm: float, around: Obstac
         return aside
     if below_mm > 0.0 and _free(around, supports, start, np.array([below_mm + height]), np.array([z - height]), radius)[0]:
         foot = np.array([below_mm])
-        if _tip_free(around, supports, start, foot, np.array([height]))[0]:
+        if _tip_free(around, supports, start, foot, np.array([height]), up=False)[0]:
             return Trunk(tip_mm, (x, y, below_mm), z - height)
     return None
 
@@ -154,37 +153,20 @@ def _tip_height(height_mm: float, supports: Supports) -> float:
     return min(supports.tip_height_mm, _TIP_SHARE * height_mm)
 
 
-def _free(
-    around: Obstacles,
-    supports: Supports,
-    places: FloatArray,
-    low: FloatArray,
-    high: FloatArray,
-    radius: float,
-    *,
-    tip: bool = False,
+def _free(around: Obstacles, supports: Supports, places: FloatArray, low: FloatArray, high: FloatArray, radius: float) -> Flags:
+    """Whether upright pieces of a trunk are clear."""
+    part_mm = radius + supports.side_gap_mm
+    return around.free(places, low, high, part_mm=part_mm, radii_mm=(radius, radius), gap_mm=supports.gap_mm)
+
+
+def _tip_free(
+    around: Obstacles, supports: Supports, places: FloatArray, end: FloatArray, height: FloatArray, *, up: bool
 ) -> Flags:
-    """Whether upright pieces of a trunk are clear; the tip may touch what it carries."""
-    part_mm = 0.0 if tip else radius + supports.side_gap_mm
-    slack = supports.side_gap_mm if tip else 0.0
-    return around.free(
-        places,
-        low,
-        high,
-        part_mm=part_mm,
-        protected_mm=radius + supports.gap_mm,
-        slack_mm=slack,
-    )
-
-
-def _tip_free(around: Obstacles, supports: Supports, places: FloatArray, end: FloatArray, height: FloatArray) -> Flags:
-    """Whether tips from their ends on, up or down, are clear, slice by slice as they widen; they may touch what they carry."""
-    free = np.ones(len(places), dtype=np.bool_)
-    for k in range(_SLICES):
-        one, other = end + height * k / _SLICES, end + height * (k + 1) / _SLICES
-        radius = 0.5 * (supports.tip_mm + (supports.trunk_mm - supports.tip_mm) * (k + 1) / _SLICES)
-        free &= _free(around, supports, places, np.minimum(one, other), np.maximum(one, other), radius, tip=True)
-    return free
+    """Whether tips below or above their ends are clear as they widen, with what of them is in the part; they may touch that."""
+    tip, trunk, into = 0.5 * supports.tip_mm, 0.5 * supports.trunk_mm, supports.penetration_mm
+    low, high, radii = (end - height, end + into, (trunk, tip)) if up else (end - into, end + height, (tip, trunk))
+    slack = supports.side_gap_mm + into
+    return around.free(places, low, high, part_mm=0.0, radii_mm=radii, gap_mm=supports.gap_mm, slack_mm=slack)
 
 
 def _frustum(
