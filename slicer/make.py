@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -28,7 +29,7 @@ from batchone.pipeline.values import (
     Support,
     Vector,
 )
-from batchone.slicer.cli_format import CliFile, read_cli
+from batchone.slicer.cli_format import read_cli
 from batchone.slicer.cups import uncupped
 from batchone.slicer.draw import draw
 from batchone.slicer.estimate import estimate, toolpath_estimate
@@ -108,25 +109,29 @@ def slice_device(
     labels = [*(part.name for part in parts), *(support.name for support in supports)]
     layers_cli, drawing_s = draw(layers, labels, process, parts=len(parts))
 
-    def read_and_carried() -> tuple[CliFile, tuple[Finding, ...]]:
-        written = read_cli(layers_cli)
-        return written, support_findings(placements, made, written.outlines, process)
-
     def models() -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
         return _models(checked, placements, supports, approval, process, thumbnail_png(layers))
 
-    (written, carrying), (plate_3mf, part_3mf) = beside(read_and_carried, models)
-    _refuse_uncarried(checked, carrying)
-    findings = read_back(
-        parts,
-        placements,
-        supports=supports,
-        written=written,
-        plate_3mf=plate_3mf,
-        part_3mf=part_3mf,
-        process=process,
-        machine=machine,
-    )
+    written, (plate_3mf, part_3mf) = beside(partial(read_cli, layers_cli), models)
+
+    def carried() -> tuple[Finding, ...]:
+        found = support_findings(placements, made, written.outlines, process)
+        _refuse_uncarried(checked, found)
+        return found
+
+    def measured() -> tuple[Finding, ...]:
+        return read_back(
+            parts,
+            placements,
+            supports=supports,
+            written=written,
+            plate_3mf=plate_3mf,
+            part_3mf=part_3mf,
+            process=process,
+            machine=machine,
+        )
+
+    carrying, findings = beside(carried, measured)
     volume = sum(volume_mm3(part.mesh) for part in parts)
     build = Build(
         process=process.name,
