@@ -92,7 +92,7 @@ class Layers:
             return self
         sizes = np.diff(self.loop_start)
         start = np.concatenate([[0], np.cumsum(sizes[keep])]).astype(np.int64)
-        points = self.points_mm[np.repeat(keep, sizes)]
+        points = np.take(self.points_mm, _runs(self.loop_start[:-1][keep], sizes[keep]), axis=0)  # faster than a mask
         return Layers(
             self.layer_mm, self.count, points, start, self.loop_layer[keep], self.loop_part[keep], self.loop_area_mm2[keep]
         )
