@@ -28,6 +28,7 @@ from batchone.pipeline.memory import peak_mb, reset_peak
 from batchone.pipeline.process import Process, ScanStrategy
 from batchone.pipeline.values import FloatArray, Mesh
 from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.draw import draw
 from batchone.slicer.exposure import Exposure, expose
 from batchone.slicer.hatch import hatch
 from batchone.slicer.layers import Layers, slice_parts
@@ -55,7 +56,7 @@ def main() -> None:
         sys.exit("ti64-lpbf has no [scan]")
     scan = core_of(process.scan)
     if options.alone:
-        print(json.dumps(_alone(options.alone, scan)))
+        print(json.dumps(_alone(options.alone, process.model_copy(update={"scan": scan}))))
         return
     hatch(slice_parts([body(20_000, 50)], LAYER_MM), scan)  # kernels are loaded
     mesh = body(options.triangles, options.layers)
@@ -87,7 +88,8 @@ def body(triangles: int, layers: int) -> Mesh:
 def _steps(mesh: Mesh, process: Process, core: ScanStrategy) -> tuple[Layers, Exposure]:
     sliced_s, layers = _best(lambda: slice_parts([mesh], LAYER_MM))
     hatched_s, lines = _best(lambda: hatch(layers, core))
-    drawn_in_s, drawn = _best(lambda: expose(layers, ["body"], process, parts=1))
+    drawn_in_s, _ = _best(lambda: draw(layers, ["body"], process, parts=1))
+    drawn = expose(layers, ["body"], process, parts=1)
     started = time.process_time()  # one core writes: what else the machine does must not count
     data = write_cli(drawn.layers, drawn.labels, drawn.hatches)
     written_s = time.process_time() - started
@@ -97,8 +99,8 @@ def _steps(mesh: Mesh, process: Process, core: ScanStrategy) -> tuple[Layers, Ex
     for name, seconds in (
         ("layers", sliced_s),
         ("hatches of one kind", hatched_s),
-        ("skins, core and contours", drawn_in_s),
-        ("written", written_s),
+        ("drawn into a file", drawn_in_s),
+        ("written alone", written_s),
         ("read back", read_s),
     ):
         print(f"  {name:24} {seconds:6.2f} s")
@@ -135,7 +137,7 @@ def _growth(fine: Mesh, triangles: int, layers: int, folder: Path) -> None:
         ("layers", [_squeezed(fine, layers // part, layers) for part in SIZES]),
         ("triangles", [*coarser, fine]),
     ):
-        print(f"\ngrowth with {what}: layers, hatches and the file together")
+        print(f"\ngrowth with {what}: layers, contours, hatches and the file together")
         print(f"  {'triangles':>10} {'layers':>7} {'s of cores':>11} {'peak MB':>9} {'above start':>12}")
         sizes, figures = [], []
         for mesh in meshes:
@@ -153,8 +155,8 @@ def _growth(fine: Mesh, triangles: int, layers: int, folder: Path) -> None:
     print(f"  the largest takes {told['peak_mb']:.0f} MB in all, target {PEAK_MB}")
 
 
-def _alone(packed: Path, scan: ScanStrategy) -> dict[str, Any]:
-    """Layers, hatches and file of one mesh in this process: seconds of cores (median) and memory of the first run."""
+def _alone(packed: Path, process: Process) -> dict[str, Any]:
+    """Layers, contours, hatches and file of one mesh in this process: seconds of cores (median) and memory of the first run."""
     read = np.load(packed)
     mesh = Mesh(read["vertices"], read["faces"])
     reset_peak()
@@ -162,7 +164,7 @@ def _alone(packed: Path, scan: ScanStrategy) -> dict[str, Any]:
     for _ in range(ROUNDS):
         started = time.process_time()
         layers = slice_parts([mesh], LAYER_MM)
-        write_cli(layers, ["body"], hatch(layers, scan))
+        draw(layers, ["body"], process, parts=1)
         times.append(time.process_time() - started)
         peaks_mb.append(peak_mb())
     return {

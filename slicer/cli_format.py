@@ -41,6 +41,7 @@ from batchone.slicer.hatch import Hatches, no_hatches
 from batchone.slicer.layers import Layers
 
 _SHORT_MAX: Final = 65535
+_LONGEST: Final = _SHORT_MAX  # format: points of a contour of the short form, the repeated one included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,26 +95,34 @@ def write_cli(layers: Layers, labels: Sequence[str], hatches: Hatches | None = N
     hatches
         Lines within the contours; those of a layer follow its contours.
     """
-    short = _fits_short(layers)
+    short = fits_short(layers)
+    return file_of(layers, labels, [geometry(layers, hatches or no_hatches(), 0, layers.count, short=short)], short=short)
+
+
+def geometry(layers: Layers, hatches: Hatches, low: int, high: int, *, short: bool) -> Words:
+    """The commands of the layers from ``low`` to ``high - 1``, in which all the contours and lines lie, as 16-bit words."""
     unit_mm = SHORT_UNIT_MM if short else LONG_UNIT_MM
-    first = np.searchsorted(layers.loop_layer, np.arange(layers.count + 1)).astype(np.int64)
-    top_mm = np.arange(1, layers.count + 1) * layers.layer_mm
+    first = np.searchsorted(layers.loop_layer, np.arange(low, high + 1)).astype(np.int64)
+    top_mm = np.arange(low + 1, high + 1) * layers.layer_mm
     encode = encode_short if short else encode_long
-    lines_of = hatches or no_hatches()
     words, first_hatch = encode_hatches(
-        lines_of.vectors_mm, lines_of.start, lines_of.layer, lines_of.part, layers.count, short, unit_mm
+        hatches.vectors_mm, hatches.start, hatches.layer - np.int32(low), hatches.part, high - low, short, unit_mm
     )
-    body = encode(
+    return encode(
         layers.points_mm, layers.loop_start, layers.loop_part, layers.loop_area_mm2, first, top_mm, unit_mm, words, first_hatch
     )
-    del words  # copied: together with the file they would be held three times
+
+
+def file_of(layers: Layers, labels: Sequence[str], runs: Sequence[Words], *, short: bool) -> bytes:
+    """The file of some layers, none of whose drawn contours lie outside of them, from the commands of all runs of layers."""
+    unit_mm, top_mm = SHORT_UNIT_MM if short else LONG_UNIT_MM, layers.count * layers.layer_mm
     low, high = layers.bounds_mm()
     # outward to whole units, so that every rounded point lies inside
     corner = np.floor(np.array([*low, 0.0]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
-    far = np.ceil(np.array([*high, top_mm[-1]]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
+    far = np.ceil(np.array([*high, top_mm]) / SHORT_UNIT_MM) * SHORT_UNIT_MM
     box = (float(corner[0]), float(corner[1]), float(corner[2])), (float(far[0]), float(far[1]), float(far[2]))
     header = Header(True, unit_mm, tuple(labels), box, layers.count)
-    return b"".join((header.to_bytes(), memoryview(body).cast("B")))
+    return b"".join((header.to_bytes(), *(words.data.cast("B") for words in runs)))
 
 
 def read_cli(data: bytes) -> CliFile:
@@ -148,12 +157,13 @@ def read_cli(data: bytes) -> CliFile:
     return CliFile(header, top_mm, layers, hatches)
 
 
-def _fits_short(layers: Layers) -> bool:
+def fits_short(layers: Layers) -> bool:
+    """Whether the short form can say all contours."""
     steps = layers.layer_mm / SHORT_UNIT_MM
     whole = abs(steps - round(steps)) < 1e-9 * steps  # numerical: decimal fractions are not exact in binary
     reach_mm = (_SHORT_MAX + 0.5) * SHORT_UNIT_MM
     low_enough = layers.count * layers.layer_mm <= _SHORT_MAX * SHORT_UNIT_MM
-    longest = int(np.diff(layers.loop_start).max(initial=0)) + 1 <= _SHORT_MAX
+    longest = int(np.diff(layers.loop_start).max(initial=0)) + 1 <= _LONGEST
     inside = bool(layers.points_mm.min(initial=0.0) >= -0.5 * SHORT_UNIT_MM and layers.points_mm.max(initial=0.0) < reach_mm)
     return whole and low_enough and longest and inside
 

@@ -16,7 +16,7 @@ _NO_AREA_MM2 = 1e-6
 _MOST_LINES = 65_535  # format: lines that one command of 16 bits can count
 
 
-@njit("Tuple((u2[::1], i8[::1]))(f8[:, ::1], i8[::1], i4[::1], i4[::1], i8, b1, f8)", cache=True)
+@njit("Tuple((u2[::1], i8[::1]))(f8[:, ::1], i8[::1], i4[::1], i4[::1], i8, b1, f8)", cache=True, nogil=True)
 def encode_hatches(
     vectors_mm: FloatArray,
     start: npt.NDArray[np.int64],
@@ -81,7 +81,7 @@ def encode_hatches(
     return words[:at].copy(), first
 
 
-@njit("u2[::1](f8[:, ::1], i8[::1], i4[::1], f8[::1], i8[::1], f8[::1], f8, u2[::1], i8[::1])", cache=True)
+@njit("u2[::1](f8[:, ::1], i8[::1], i4[::1], f8[::1], i8[::1], f8[::1], f8, u2[::1], i8[::1])", cache=True, nogil=True)
 def encode_short(
     points_mm: FloatArray,
     loop_start: npt.NDArray[np.int64],
@@ -153,7 +153,7 @@ def encode_short(
     return words[:at]
 
 
-@njit("u2[::1](f8[:, ::1], i8[::1], i4[::1], f8[::1], i8[::1], f8[::1], f8, u2[::1], i8[::1])", cache=True)
+@njit("u2[::1](f8[:, ::1], i8[::1], i4[::1], f8[::1], i8[::1], f8[::1], f8, u2[::1], i8[::1])", cache=True, nogil=True)
 def encode_long(
     points_mm: FloatArray,
     loop_start: npt.NDArray[np.int64],

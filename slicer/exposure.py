@@ -7,7 +7,7 @@ outline: its walls are about as thin as the beam.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ from numba import njit, types
 from batchone.pipeline.process import CONTOURS, Process
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_header import region_label
-from batchone.slicer.hatch import Hatches, hatch, no_hatches
+from batchone.slicer.hatch import Hatches, filler, no_hatches
 from batchone.slicer.layers import Layers, together
 
 _OFF_MM = 0.001  # numerical: a fifth of the unit of the layer file; what lies straighter has no corners in the beam's path
@@ -49,7 +49,12 @@ class Exposure:
 
 
 def expose(layers: Layers, names: Sequence[str], process: Process, *, parts: int) -> Exposure:
-    """What a laser draws of bodies.
+    """What a laser draws of bodies in all layers; parameters as of :func:`exposer`."""
+    return exposer(layers, names, process, parts=parts)(0, layers.count)
+
+
+def exposer(layers: Layers, names: Sequence[str], process: Process, *, parts: int) -> Callable[[int, int], Exposure]:
+    """What tells what a laser draws of bodies in the layers from one to before another.
 
     Parameters
     ----------
@@ -58,18 +63,24 @@ def expose(layers: Layers, names: Sequence[str], process: Process, *, parts: int
     process
         How it scans; without ``scan`` nothing is drawn.
     """
-    scan = process.scan
+    scan, labels = process.scan, labels_of(names, process, parts=parts)
     if scan is None:
-        return Exposure(tuple(names), layers, no_hatches(), np.zeros(len(names)))
+        return lambda low, high: Exposure(labels, layers.between(low, high), no_hatches(), np.zeros(len(names)))
     filled = filled_bodies(names, process, parts=parts)
     label = len(names) + np.arange(filled * len(scan.order), dtype=np.int32).reshape(filled, len(scan.order))
     bodies = layers.of_first(filled)
     contours = [region for region in scan.order if region in CONTOURS]
-    drawn = [beam_path(bodies, scan.contour_inset_mm(region), label[:, k]) for k, region in enumerate(contours)]
-    hatches = hatch(bodies, scan, np.ascontiguousarray(label[:, len(contours) :]))
+    insets_mm = [scan.contour_inset_mm(region) for region in contours]
+    fill = filler(bodies, scan, np.ascontiguousarray(label[:, len(contours) :]))
     outlines = np.repeat([0.0, scan.contour_mm_per_s], [filled, len(names) - filled])
     speeds = np.concatenate([outlines, np.tile([scan.mm_per_s(region) for region in scan.order], filled)])
-    return Exposure(labels_of(names, process, parts=parts), together([layers, *drawn]), hatches, speeds)
+
+    def drawn(low: int, high: int) -> Exposure:
+        some = bodies.between(low, high)
+        paths = [beam_path(some, inset_mm, label[:, k]) for k, inset_mm in enumerate(insets_mm)]
+        return Exposure(labels, together([layers.between(low, high), *paths]), fill(low, high), speeds)
+
+    return drawn
 
 
 def filled_bodies(names: Sequence[str], process: Process, *, parts: int) -> int:
@@ -124,6 +135,7 @@ def beam_path(layers: Layers, inset_mm: float, labels: npt.NDArray[np.int32]) ->
         types.Array(types.float64, 2, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True), types.float64
     ),
     cache=True,
+    nogil=True,
 )  # fmt: skip
 def straightened(points_mm: FloatArray, start: npt.NDArray[np.int64], off_mm: float) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """Contours without the corners that lie within ``off_mm`` of a straight line between those that stay."""

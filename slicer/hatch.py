@@ -7,6 +7,7 @@ about its point first touches a contour: a morphological erosion, exact along th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -75,11 +76,20 @@ def hatch(layers: Layers, scan: ScanStrategy, labels: IntArray | None = None) ->
     labels
         (parts, regions) int32: what becomes ``part`` of the lines, for each region of :func:`hatched_regions`; None: the part.
     """
+    fill = filler(layers, scan, labels)
+    runs = side_by_side([partial(fill, low, high) for low, high in pairwise(layers.runs(_RUN))])
+    start = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(run.start) for run in runs]))]).astype(np.int64)
+    vectors, layer, part = (np.concatenate([getattr(run, name) for run in runs]) for name in ("vectors_mm", "layer", "part"))
+    return Hatches(vectors, start, layer, part)
+
+
+def filler(layers: Layers, scan: ScanStrategy, labels: IntArray | None = None) -> Callable[[int, int], Hatches]:
+    """What fills the layers from one to before another, on one core; parameters as of :func:`hatch`."""
     first = np.flatnonzero(
         np.r_[True, (np.diff(layers.loop_layer) != 0) | (np.diff(layers.loop_part) != 0)][: len(layers.loop_part)]
     ).astype(np.int64)
     if len(first) == 0:
-        return no_hatches()
+        return lambda low, high: no_hatches()
     layer, part = layers.loop_layer[first], layers.loop_part[first]
     regions = hatched_regions(scan)
     loops = np.append(first, len(layers.loop_part))
@@ -88,33 +98,18 @@ def hatch(layers: Layers, scan: ScanStrategy, labels: IntArray | None = None) ->
     kinds = np.array([_KINDS[region] for region in regions], dtype=np.int64)
     spacing, overlap = (np.array([of(region) for region in regions]) for of in (scan.spacing_mm, scan.overlap_mm))
     stripe_mm = scan.stripe_mm if scan.stripe_mm is not None else math.inf
+    named = np.repeat(part[:, None], len(regions), axis=1) if labels is None else labels[part]
 
-    def run(low: int, high: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        return scan_lines(
-            layers.points_mm, layers.loop_start, loops, low, high, turn, above, below, kinds, spacing, overlap,
+    def fill(low: int, high: int) -> Hatches:
+        a, b = np.searchsorted(layer, (low, high)).tolist()
+        vectors, counts = scan_lines(
+            layers.points_mm, layers.loop_start, loops, a, b, turn, above, below, kinds, spacing, overlap,
             scan.inset_mm, scan.least_mm, stripe_mm,
         )  # fmt: skip
+        start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Hatches(vectors, start, np.repeat(layer[a:b], len(regions)), named[a:b].ravel())
 
-    upto = np.searchsorted(layers.loop_start[first], np.arange(_RUN, layers.loop_start[-1], _RUN))
-    bounds = [0, *upto.tolist(), len(first)]
-    done = side_by_side([partial(run, low, high) for low, high in pairwise(bounds)])
-    counts = np.concatenate([count for _, count in done])
-    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    named = np.repeat(part, len(regions)) if labels is None else labels[part].ravel()
-    pieces = [vectors for vectors, _ in done]
-    done.clear()
-    return Hatches(_joined(pieces), start, np.repeat(layer, len(regions)), named)
-
-
-def _joined(pieces: list[FloatArray]) -> FloatArray:
-    """The lines of all runs; each piece is let go once it is copied, so that lines are never held twice."""
-    whole = np.empty((sum(map(len, pieces)), 4))
-    at = len(whole)
-    while pieces:
-        piece = pieces.pop()
-        whole[at - len(piece) : at] = piece
-        at -= len(piece)
-    return whole
+    return fill
 
 
 def hatched_regions(scan: ScanStrategy) -> tuple[Region, ...]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -28,10 +29,10 @@ from batchone.pipeline.values import (
     Support,
     Vector,
 )
-from batchone.slicer.cli_format import CliFile, read_cli, write_cli
+from batchone.slicer.cli_format import read_cli
 from batchone.slicer.cups import uncupped
+from batchone.slicer.draw import draw
 from batchone.slicer.estimate import estimate, toolpath_estimate
-from batchone.slicer.exposure import expose
 from batchone.slicer.gcode import config_text, make_toolpath, setting
 from batchone.slicer.images import image_findings, no_images, write_sl1
 from batchone.slicer.layers import Layers, refuse_dust, slice_parts
@@ -41,7 +42,6 @@ from batchone.slicer.orient import Stance, functional_finding, stances
 from batchone.slicer.plate import place, usable_box_mm
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
 from batchone.slicer.recoater import blade_finding, off_blade
-from batchone.slicer.scan_time import drawn_s
 from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, upright
 from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.threemf import Item, write_3mf
@@ -106,28 +106,32 @@ def slice_device(
     made = [one.moved(_corner_mm(mesh)) for (_, one), mesh in zip(ways, placed, strict=True)]
     supports = tuple(one.support for one in made if one.support is not None)
     layers = slice_parts([*placed, *(support.mesh for support in supports)], process.layer_mm)
-    drawn = expose(layers, [*(part.name for part in parts), *(support.name for support in supports)], process, parts=len(parts))
-    layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
-
-    def read_and_carried() -> tuple[CliFile, tuple[Finding, ...]]:
-        written = read_cli(layers_cli)
-        return written, support_findings(placements, made, written.outlines, process)
+    labels = [*(part.name for part in parts), *(support.name for support in supports)]
+    layers_cli, drawing_s = draw(layers, labels, process, parts=len(parts))
 
     def models() -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
         return _models(checked, placements, supports, approval, process, thumbnail_png(layers))
 
-    (written, carrying), (plate_3mf, part_3mf) = beside(read_and_carried, models)
-    _refuse_uncarried(checked, carrying)
-    findings = read_back(
-        parts,
-        placements,
-        supports=supports,
-        written=written,
-        plate_3mf=plate_3mf,
-        part_3mf=part_3mf,
-        process=process,
-        machine=machine,
-    )
+    written, (plate_3mf, part_3mf) = beside(partial(read_cli, layers_cli), models)
+
+    def carried() -> tuple[Finding, ...]:
+        found = support_findings(placements, made, written.outlines, process)
+        _refuse_uncarried(checked, found)
+        return found
+
+    def measured() -> tuple[Finding, ...]:
+        return read_back(
+            parts,
+            placements,
+            supports=supports,
+            written=written,
+            plate_3mf=plate_3mf,
+            part_3mf=part_3mf,
+            process=process,
+            machine=machine,
+        )
+
+    carrying, findings = beside(carried, measured)
     volume = sum(volume_mm3(part.mesh) for part in parts)
     build = Build(
         process=process.name,
@@ -140,7 +144,7 @@ def slice_device(
             layers=layers.count,
             volume_mm3=volume,
             support_mm3=sum(support.volume_mm3 for support in supports),
-            scanned_s=float(drawn_s(drawn, process.scan).sum()) if process.scan else None,
+            scanned_s=float(drawing_s.sum()) if process.scan else None,
         ),
         findings=(*findings, *functional, *blade, *cups, *carrying),
         part_3mf=part_3mf,

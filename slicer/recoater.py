@@ -53,9 +53,10 @@ def off_blade(part: Part, ways: Iterable[Stance], process: Process, machine: Mac
         most = int(process.recoating.most_turn_deg) // _STEP_DEG * _STEP_DEG
         for turn_deg in sorted(range(-most, most + 1, _STEP_DEG), key=lambda deg: (abs(deg), deg)):
             flat_mm = _flat_mm(length, turn_deg, process.recoating.flat_deg, machine.recoater_deg)
-            turned = _turned(part, stance, turn_deg)
-            if flat_mm < least - _ALIKE * length.sum() and (turn_deg == 0 or (np.array(turned.size_mm) <= box_mm).all()):
-                best, least = turned, flat_mm
+            if flat_mm < least - _ALIKE * length.sum():
+                turned = _turned(part, stance, turn_deg)
+                if turn_deg == 0 or (np.array(turned.size_mm) <= box_mm).all():
+                    best, least = turned, flat_mm
         yield best
 
 

@@ -19,11 +19,13 @@ from batchone.pipeline.job.manifest import drawn_entries, drawn_faults
 from batchone.pipeline.process import InnerContour, Process, ScanStrategy, Skin
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.draw import draw
 from batchone.slicer.exposure import Exposure, beam_path, expose, straightened
 from batchone.slicer.hatch import lengths_mm
 from batchone.slicer.layers import Layers
 from batchone.slicer.profiles import load_process
 from batchone.slicer.readback import _hatch_findings
+from batchone.slicer.scan_time import drawn_s
 
 ORDER = ("contour", "down-skin", "core", "up-skin")
 SQUARE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
@@ -243,13 +245,28 @@ def test_the_verifier_counts_by_label() -> None:
     assert any("body core is drawn, and not said to be" in fault for fault in drawn_faults(said[:2], figures))
 
 
-def test_any_number_of_runs_gives_the_same_regions(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
+def test_any_number_of_runs_gives_the_same_file_and_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SKINNED.scan is not None
+    made = drawn(TOWER, SKINNED)
+    whole, seconds = write_cli(made.layers, made.labels, made.hatches), drawn_s(made, SKINNED.scan)
     for points in (1_000_000, 9, 1):
-        monkeypatch.setattr("batchone.slicer.hatch._RUN", points)
-        made = drawn(TOWER, SKINNED)
-        found.append(write_cli(made.layers, made.labels, made.hatches))
-    assert found[0] == found[1] == found[2]
+        monkeypatch.setattr("batchone.slicer.draw._RUN", points)
+        written, took = draw(TOWER, ["body"], SKINNED, parts=1)
+        assert written == whole
+        np.testing.assert_array_equal(took, seconds)
+
+
+def test_contours_that_only_become_too_long_for_the_short_form_when_drawn_make_all_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchone.slicer.draw._RUN", 1)
+    angle = np.array([[20, 20], [30, 20], [30, 22], [22, 22], [22, 30], [20, 30]], dtype=np.float64)
+    hollow = stack([rectangle(20, 20, 30, 30)], [angle], [rectangle(20, 20, 30, 30)])
+    longest = int(np.diff(drawn(hollow, SKINNED).layers.loop_start).max())
+    assert longest > np.diff(hollow.loop_start).max()  # by its round corner
+    for most, unit_mm in ((longest + 1, 0.005), (longest, 1.0)):
+        monkeypatch.setattr("batchone.slicer.cli_format._LONGEST", most)
+        written = read_cli(draw(hollow, ["body"], SKINNED, parts=1)[0])
+        assert written.header.unit_mm == unit_mm
+        assert np.unique(written.layers.loop_layer).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

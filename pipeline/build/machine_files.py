@@ -15,13 +15,12 @@ from batchone.pipeline.job.manifest import SupportEntry
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Estimate, FloatArray, Mesh, Part, Placement, Support
-from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.cli_format import read_cli
+from batchone.slicer.draw import draw
 from batchone.slicer.estimate import estimate
-from batchone.slicer.exposure import expose
 from batchone.slicer.images import image_findings, write_sl1
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.readback import read_back, refuse_failed, volume_mm3
-from batchone.slicer.scan_time import drawn_s
 from batchone.slicer.threemf import Item, write_3mf
 from batchone.slicer.thumbnail import thumbnail_png
 
@@ -106,8 +105,7 @@ def machine_files(
     """
     layers = slice_parts(meshes, process.layer_mm)
     parts = sum(one.kind == "part" for one in placed)
-    drawn = expose(layers, labels, process, parts=parts)
-    layers_cli = write_cli(drawn.layers, drawn.labels, drawn.hatches)
+    layers_cli, drawing_s = draw(layers, labels, process, parts=parts)
     plate_3mf = _plate(build, placed, labels, process, thumbnail_png(layers))
     _reread(placed, meshes, labels, layers_cli, plate_3mf, process, machine)
     guess = estimate(
@@ -115,7 +113,7 @@ def machine_files(
         layers=layers.count,
         volume_mm3=sum(volume_mm3(mesh) for mesh in meshes[:parts]),
         support_mm3=sum(one.support.volume_mm3 for one in placed[parts:]),
-        scanned_s=float(drawn_s(drawn, process.scan).sum()) if process.scan else None,
+        scanned_s=float(drawing_s.sum()) if process.scan else None,
     )
     return MachineFiles(plate_3mf, layers_cli, _images(layers, process, machine, guess.seconds), guess)
 

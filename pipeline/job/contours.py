@@ -8,6 +8,7 @@ import re
 import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from batchone.pipeline.order import Model
 from batchone.pipeline.process import Region
 from batchone.slicer.cli_header import region_of
 
-Pair = tuple[float, float]
+Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 _HEADER = re.compile(rb"\$\$HEADERSTART\s.*?\$\$HEADEREND", re.DOTALL)
 _UNITS = re.compile(rb"\$\$UNITS/(\d{1,6}\.\d{1,12})")
@@ -52,18 +53,16 @@ class _Tally:
     """Sums of one label, in units of the file."""
 
     areas: dict[int, float] = field(default_factory=dict)
-    low: Pair = (math.inf, math.inf)
-    high: Pair = (-math.inf, -math.inf)
+    points: list[Numbers] = field(default_factory=list)  # of each command, as the file holds them
     contours: int = 0
     around: float = 0.0
     hatches: int = 0
     length: float = 0.0
 
-    def hold(self, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
-        """Make the box large enough for some points (n, 2)."""
-        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-        self.low = (min(self.low[0], x0), min(self.low[1], y0))
-        self.high = (max(self.high[0], x1), max(self.high[1], y1))
+    def box(self) -> tuple[list[float], list[float]]:
+        """Lowest and highest x and y of all points: of all at once, for one contour has few."""
+        x, y = np.concatenate(self.points).astype(np.float64).reshape(-1, 2).T
+        return [float(x.min()), float(y.min())], [float(x.max()), float(y.max())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +122,15 @@ def cli_figures(data: bytes) -> LayerFigures:
 def _layers_of(name: str, one: _Tally, tops: list[float], unit_mm: float) -> LayersEntry:
     steps = np.diff(np.array(tops), prepend=0.0)
     layers = sorted(one.areas)
+    low, high = one.box()
     digest = hashlib.sha256("".join(f"{layer} {one.areas[layer]:.6g}\n" for layer in layers).encode()).hexdigest()
     return LayersEntry(
         region=region_of(name),
         first_layer=layers[0] if layers else -1,
         last_layer=layers[-1] if layers else -1,
         volume_mm3=round(sum(one.areas[layer] * float(steps[layer]) for layer in layers) * unit_mm**3, 6),
-        box_low_mm=(round(one.low[0] * unit_mm, 6), round(one.low[1] * unit_mm, 6)),
-        box_high_mm=(round(one.high[0] * unit_mm, 6), round(one.high[1] * unit_mm, 6)),
+        box_low_mm=(round(low[0] * unit_mm, 6), round(low[1] * unit_mm, 6)),
+        box_high_mm=(round(high[0] * unit_mm, 6), round(high[1] * unit_mm, 6)),
         contours=one.contours,
         contours_mm=round(one.around * unit_mm, 3),
         hatches=one.hatches,
@@ -154,36 +154,39 @@ def _walk(data: bytes, at: int) -> tuple[list[float], dict[int, _Tally]]:
             head, kind = ("<3i", "<f4") if command == _LONG_LINE else ("<3H", "<u2")
             number, _, count = struct.unpack_from(head, data, at)
             at += struct.calcsize(head)
-            points = _coordinates(data, kind, 2 * count, at).reshape(-1, 2)
-            at += points.size * np.dtype(kind).itemsize
-            _count_contour(tallies[number], len(tops) - 1, _area(points), points)
+            found = _coordinates(data, kind, 2 * count, at)
+            at += found.nbytes
+            _count_contour(tallies[number], len(tops) - 1, found)
         elif command in (_LONG_HATCHES, _SHORT_HATCHES) and tops:
             head, kind = ("<2i", "<f4") if command == _LONG_HATCHES else ("<2H", "<u2")
             number, count = struct.unpack_from(head, data, at)
             at += struct.calcsize(head)
-            ends = _coordinates(data, kind, 4 * count, at).reshape(-1, 4)
-            at += ends.size * np.dtype(kind).itemsize
+            found = _coordinates(data, kind, 4 * count, at)
+            at += found.nbytes
+            ends = found.astype(np.float64).reshape(-1, 4)
             tallies[number].length += float(np.hypot(ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]).sum())
             tallies[number].hatches += count
-            tallies[number].hold(ends.reshape(-1, 2))
+            tallies[number].points.append(found)
         else:
             raise ValueError(command)
     return tops, dict(tallies)
 
 
-def _count_contour(one: _Tally, layer: int, area: float, points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
-    one.areas[layer] = one.areas.get(layer, 0.0) + area
-    one.hold(points)
+def _count_contour(one: _Tally, layer: int, found: Numbers) -> None:
+    points = found.astype(np.float64).reshape(-1, 2)
+    one.areas[layer] = one.areas.get(layer, 0.0) + _area(points)
+    one.points.append(found)
     one.contours += 1
     one.around += float(np.hypot(*(points[1:] - points[:-1]).T).sum())
 
 
-def _coordinates(data: bytes, kind: str, count: int, at: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _coordinates(data: bytes, kind: str, count: int, at: int) -> Numbers:
     """Some finite numbers of the file, at least one."""
     if count < 1:
         raise ValueError(count)
-    found = np.frombuffer(data, dtype=kind, count=count, offset=at).astype(np.float64)
-    _finite(float(np.abs(found).max()))
+    found = np.frombuffer(data, dtype=kind, count=count, offset=at)
+    if kind == "<f4":
+        _finite(float(np.abs(found).max()))
     return found
 
 
@@ -193,6 +196,6 @@ def _finite(value: float) -> float:
     return value
 
 
-def _area(points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _area(points: Numbers) -> float:
     x, y = (points - points[0]).T
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2.0)
