@@ -6,11 +6,13 @@ and each reaches beyond the other's plane by more than a tolerance on both sides
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 
 from batchone.design.triangles import heights_mm
-from batchone.pipeline.values import FloatArray, IntArray, Mesh
+from batchone.pipeline.values import IntArray, Mesh
 
 _LEAF = 4  # triangles per leaf; measured: 2 to 8 are equally fast
 _MORTON_BITS = 10  # numerical: cells per axis of the sorting grid, as a power of two
@@ -41,11 +43,16 @@ def crossing_pairs(mesh: Mesh, *, tolerance_mm: float) -> IntArray:
     high = np.flatnonzero(heights_mm(mesh) > _NO_HEIGHT_MM)
     if len(high) == 0:
         return np.empty((0, 2), dtype=np.int32)
-    return np.asarray(high[_crossing(mesh.vertices_mm, mesh.faces[high], tolerance_mm)], dtype=np.int32).reshape(-1, 2)
+    whole = mesh if len(high) == len(mesh.faces) else Mesh(mesh.vertices_mm, mesh.faces[high])
+    return np.asarray(high[_crossing(whole, tolerance_mm)], dtype=np.int32).reshape(-1, 2)
 
 
+@lru_cache(maxsize=1)
 def along_curve(mesh: Mesh) -> IntArray:
-    """(m,) the triangles along a Z-shaped curve through their middles: neighbours in the list are mostly neighbours in space."""
+    """(m,) the triangles along a Z-shaped curve through their middles: neighbours in the list are mostly neighbours in space.
+
+    What one check has sorted serves the next.
+    """
     if len(mesh.faces) == 0:
         return np.empty(0, dtype=np.int32)
     points = np.ascontiguousarray(mesh.vertices_mm)
@@ -54,9 +61,9 @@ def along_curve(mesh: Mesh) -> IntArray:
     return np.asarray(_morton_order(points, np.ascontiguousarray(mesh.faces, dtype=np.int32), low, extent))
 
 
-def _crossing(points_mm: FloatArray, faces: IntArray, tolerance_mm: float) -> IntArray:
-    points, faces = np.ascontiguousarray(points_mm), np.ascontiguousarray(faces, dtype=np.int32)
-    order = along_curve(Mesh(points, faces))
+def _crossing(mesh: Mesh, tolerance_mm: float) -> IntArray:
+    points, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
+    order = along_curve(mesh)
     leaves = 1
     while leaves * _LEAF < len(order):
         leaves *= 2

@@ -7,15 +7,15 @@ ring can hold anything nearer. Points too far off for that (a search of empty ce
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from batchone.pipeline.values import FloatArray, IntArray, Mesh
+from batchone.pipeline.values import FloatArray, IntArray, Mesh, moved_points
 
 with warnings.catch_warnings():
     warnings.filterwarnings(
@@ -42,7 +42,8 @@ class Index:
     """A surface whose triangles are sorted into cells, to be asked more than once.
 
     ``held`` lists the triangles of each cell, from ``starts``; ``balls`` (k, 4) around their corners stand in the same order;
-    ``normals`` (m, 3) are those of all triangles' planes, zero without area.
+    ``normals`` (m, 3) are those of all triangles' planes, zero without area. Where ``pose`` (4, 4) is given, points are asked
+    elsewhere, and it leads from there to the cells; ``placed`` is the surface as it is asked.
     """
 
     mesh: Mesh
@@ -53,11 +54,17 @@ class Index:
     held: IntArray
     balls: FloatArray
     normals: FloatArray
+    placed: Mesh
+    pose: FloatArray | None = None
 
     @cached_property
     def tree(self) -> cKDTree:
         """See :func:`thinned_tree`."""
-        return thinned_tree(self.mesh)
+        return thinned_tree(self.placed)
+
+    def asked_as(self, placed: Mesh, pose: FloatArray) -> Index:
+        """The same surface elsewhere: ``placed`` as it lies there, ``pose`` (4, 4) from there back to where it was sorted."""
+        return replace(self, placed=placed, pose=np.asarray(pose, dtype=np.float64))
 
 
 def thinned_tree(mesh: Mesh) -> cKDTree:
@@ -80,7 +87,14 @@ def indexed(mesh: Mesh) -> Index:
     held = np.empty(int(starts[-1]), dtype=np.int32)
     _sort(vertices, faces, low, cell_mm, shape, starts, held)
     balls, normals = _discs(vertices, faces)
-    return Index(Mesh(vertices, faces), low, cell_mm, shape, starts, held, balls[held], normals)
+    own = Mesh(vertices, faces)
+    return Index(own, low, cell_mm, shape, starts, held, balls[held], normals, own)
+
+
+@lru_cache(maxsize=4)
+def indexed_once(mesh: Mesh) -> Index:
+    """The same, kept: what one check has sorted of a few bones serves the next."""
+    return indexed(mesh)
 
 
 def nearest_points(
@@ -103,12 +117,13 @@ def nearest_points(
         (n,) unsigned distance in mm, infinite beyond ``within_mm``; (n,) triangle, of equals the first, -1 beyond; (n, 3) the
         closest point, NaN beyond.
     """
-    points = np.ascontiguousarray(points_mm, dtype=np.float64)
-    distance, face = np.full(len(points), np.inf), np.full(len(points), -1, dtype=np.int32)
-    closest = np.full(points.shape, np.nan)
-    if len(points) == 0:
+    asked_mm = np.ascontiguousarray(points_mm, dtype=np.float64)
+    distance, face = np.full(len(asked_mm), np.inf), np.full(len(asked_mm), -1, dtype=np.int32)
+    closest = np.full(asked_mm.shape, np.nan)
+    if len(asked_mm) == 0:
         return distance, face, closest
     index = surface if isinstance(surface, Index) else indexed(surface)
+    points = asked_mm if index.pose is None else moved_points(index.pose, asked_mm)
     vertices, faces, cell_mm = index.mesh.vertices_mm, index.mesh.faces, index.cell_mm
     within = np.full(len(points), within_mm, dtype=np.float64)
     rings = int(min(_RINGS, np.ceil(min(float(within.max()), 1e9) / cell_mm) + 1))
@@ -125,7 +140,7 @@ def nearest_points(
         distance[far], face[far] = found[:-1], triangle[:-1]
     beyond = distance > within
     distance[beyond], face[beyond] = np.inf, -1
-    _place(points, vertices, faces, face, closest)
+    _place(asked_mm, np.ascontiguousarray(index.placed.vertices_mm), faces, face, closest)
     return distance, face, closest
 
 

@@ -98,7 +98,7 @@ def signed_distance_mm(
     surface
         All triangles that :func:`about` gives, ready to be asked, where the caller has them.
     """
-    near = surface.mesh if surface else about(mesh, lattice)
+    near = surface.placed if surface else about(mesh, lattice)
     if len(near.faces) == 0:
         return np.full(lattice.shape, REACH_MM, dtype=np.float32)
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0

@@ -16,7 +16,7 @@ from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
-from batchone.design.nearest import Index, indexed, nearest_mm
+from batchone.design.nearest import Index, indexed_once, nearest_mm
 from batchone.design.triangles import areas_mm2
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
@@ -71,6 +71,7 @@ def contact_findings(part: Part, bone: Mesh, way: Axis, *, offset_mm: float, lim
     """
     seen = _seen(part.mesh, bone, way.direction)
     pose, mesh, local = seen.pose, seen.mesh, seen.bone
+    back = np.asarray(np.linalg.inv(pose))
     touching = part.face_labels == part.labels.index(CONTACT)
     corners = mesh.vertices_mm[mesh.faces[touching]]
     areas = areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[touching]))
@@ -81,7 +82,7 @@ def contact_findings(part: Part, bone: Mesh, way: Axis, *, offset_mm: float, lim
     step = max(1, -(-len(points) // _MOST_PLACES))
     step += step % len(_SPLIT) == 0  # not the same place of every triangle
     points, weights = points[::step], weights[::step]
-    surface = indexed(local)
+    surface = indexed_once(bone).asked_as(local, back)
     error = np.abs(nearest_mm(points, surface) - offset_mm)
     order = np.argsort(error)
     share = np.cumsum(weights[order])
@@ -89,7 +90,6 @@ def contact_findings(part: Part, bone: Mesh, way: Axis, *, offset_mm: float, lim
     worst = int(np.argmax(error))
     least, least_mm = _nearest_of(mesh, surface, seen.inside)
     nearest = least_mm - offset_mm
-    back = np.linalg.inv(pose)
     gates, name = limits.gates, part.name
     hint = "report this order: the contact was not made as set"
     worst_at, least_at = _place(back, points[worst]), _place(back, mesh.vertices_mm[least])

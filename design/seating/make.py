@@ -8,7 +8,7 @@ import numpy as np
 
 from batchone.design.contact.field import within
 from batchone.design.contact.seat import CONTACT
-from batchone.design.nearest import Index, indexed, nearest_points
+from batchone.design.nearest import Index, indexed_once, nearest_points
 from batchone.design.seating.contacts import (
     NEAR_MM,
     OTHERS_MM,
@@ -127,13 +127,15 @@ def score(part: Part, bone: Bone, guide_pose: FloatArray, *, starts: int = RELEA
 def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPLINGS) -> Seated:
     """Take the points of a part that may meet its bone, ``count`` samplings of them, and measure the bone about them."""
     back = np.linalg.inv(guide_pose).astype(np.float64)
-    mesh, local = part.mesh.moved(back), bone.mesh.moved(back)
+    mesh = part.mesh.moved(back)
     touching = part.face_labels == part.labels.index(CONTACT)
     area = float(areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[touching])).sum())
     carrying = samplings(mesh, touching, spacing_mm(area), count)
     middle = carrying[0].mean(axis=0)
-    mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))
-    surface = indexed(local)
+    pose = guide_pose.copy()
+    pose[:3, 3] += guide_pose[:3, :3] @ middle
+    mesh, local = Mesh(mesh.vertices_mm - middle, mesh.faces), bone.mesh.moved(np.asarray(np.linalg.inv(pose)))
+    surface = indexed_once(bone.mesh).asked_as(local, pose)
     underside = samplings(mesh, ~touching & turned_down(mesh), OTHERS_MM, count)
     near = np.split(within(np.concatenate(underside), surface, NEAR_MM), np.cumsum([len(one) for one in underside])[:-1])
     others = [one[kept] for one, kept in zip(underside, near, strict=True)]
@@ -142,8 +144,6 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPL
     body = contact(first[: len(carrying[0])], others[0], ground, tuple(again))
     face = nearest_points(body.points_mm, surface)[1]
     sigma = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
-    pose = guide_pose.copy()
-    pose[:3, 3] += guide_pose[:3, :3] @ middle
     return Seated(pose, body, ground, sigma, surface)
 
 
