@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.design.crossings import along_curve
-from batchone.design.triangles import areas_mm2
+from batchone.design.triangles import areas_mm2, box_mm
 from batchone.pipeline.values import FloatArray, IntArray, Mesh
 
 _PER_CELL = 6.0  # numerical: triangles wanted in a cell that the surface runs through
@@ -61,7 +61,8 @@ class Cells:
 def cells_of(mesh: Mesh) -> Cells:
     """Sort a surface into cells: what one check has sorted serves the next."""
     points, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
-    low, extent = points.min(axis=0), np.ptp(points, axis=0)
+    low, high = box_mm(points)
+    extent = high - low
     wanted = float(np.sqrt(_PER_CELL * max(float(areas_mm2(mesh).mean()), 1e-12)))
     cell_mm = max(wanted, float((np.maximum(extent, wanted).prod() / _MOST_CELLS) ** (1.0 / 3.0)), float(extent.max()) / 1024.0)
     shape = (np.floor(extent / cell_mm) + 1.0).astype(np.int64)

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numba
 import numpy as np
 
-from batchone.design.triangles import heights_mm
+from batchone.design.triangles import box_mm, heights_mm
 from batchone.pipeline.values import IntArray, Mesh
 
 _LEAF = 4  # triangles per leaf; measured: 2 to 8 are equally fast
@@ -56,8 +56,8 @@ def along_curve(mesh: Mesh) -> IntArray:
     if len(mesh.faces) == 0:
         return np.empty(0, dtype=np.int32)
     points = np.ascontiguousarray(mesh.vertices_mm)
-    low = points.min(axis=0)
-    extent = float((points.max(axis=0) - low).max()) or 1.0
+    low, high = box_mm(points)
+    extent = float((high - low).max()) or 1.0
     return np.asarray(_morton_order(points, np.ascontiguousarray(mesh.faces, dtype=np.int32), low, extent))
 
 
@@ -79,13 +79,15 @@ def _crossing(mesh: Mesh, tolerance_mm: float) -> IntArray:
 def _morton_order(points, faces, low, extent):  # type: ignore[no-untyped-def]
     """Triangles by the cell of their middle, along a Z-shaped curve; those of one cell in their order."""
     count, cells = faces.shape[0], 1 << _MORTON_BITS
+    spread = np.zeros(cells, dtype=np.int32)  # the bits of each cell, two free ones between them
+    for cell in range(cells):
+        for bit in range(_MORTON_BITS):
+            spread[cell] |= ((cell >> bit) & 1) << (3 * bit)
     code, order = np.zeros(count, dtype=np.int32), np.arange(count).astype(np.int32)
     for f in range(count):
         for axis in range(3):
             middle = (points[faces[f, 0], axis] + points[faces[f, 1], axis] + points[faces[f, 2], axis]) / 3.0
-            cell = min(int((middle - low[axis]) / extent * cells), cells - 1)
-            for bit in range(_MORTON_BITS):
-                code[f] |= ((cell >> bit) & 1) << (3 * bit + axis)
+            code[f] |= spread[min(int((middle - low[axis]) / extent * cells), cells - 1)] << axis
     other = np.empty(count, dtype=np.int32)
     for shift in range(0, 3 * _MORTON_BITS, _MORTON_BITS):  # sorted by one digit after the other
         starts = np.zeros(cells + 1, dtype=np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.design.family import FamilyLimits
-from batchone.design.triangles import moments
+from batchone.design.triangles import box_mm, moments
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Device, Finding, FloatArray, Mesh, Part, Plan, Vector, judge
@@ -37,9 +37,9 @@ def extents_mm(mesh: Mesh, rotation: FloatArray) -> FloatArray:
 
 
 def _sizes(part: Part, volume_mm3: float, centre_mm: FloatArray) -> list[Finding]:
-    box = part.mesh.vertices_mm.max(axis=0) - part.mesh.vertices_mm.min(axis=0)
+    low, high = box_mm(part.mesh.vertices_mm)
     where = _vector(centre_mm)
-    named = zip(("x (left to right)", "y (front to back)", "z (foot to head)"), box, strict=True)
+    named = zip(("x (left to right)", "y (front to back)", "z (foot to head)"), high - low, strict=True)
     findings = [judge("placement", f"{part.name}: size along {axis}", float(size), "mm") for axis, size in named]
     volume = judge("placement", f"{part.name}: volume, at its centre of mass", volume_mm3, "mm3", where_mm=where)
     return [*findings, volume]

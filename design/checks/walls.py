@@ -108,8 +108,10 @@ def measure_walls(
     rays = np.flatnonzero(area[cells.order] > 0.0).astype(np.int32)
     distance, met, cosine = across(cells, rays, outside=outside, reach_mm=up_to_mm)
     kept = np.flatnonzero((met >= 0) & (cosine >= _OPPOSITE_COSINE))
-    kept = kept[np.argsort(cells.order[rays[kept]])]
-    face = cells.order[rays[kept]]
+    of_face = np.full(len(mesh.faces), -1, dtype=np.int32)
+    of_face[cells.order[rays[kept]]] = kept
+    face = np.flatnonzero(of_face >= 0).astype(np.int32)
+    kept = of_face[face]
     return Walls(distance[kept], area[face], face, cosine[kept])
 
 
@@ -125,8 +127,8 @@ def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> t
     limit
         The family's own gate: raises the limit, and says whether a breach refuses the device (it does without one).
     """
-    engraved = [index for index, label in enumerate(part.labels) if label == _ENGRAVED]
-    walls = measure_walls(part.mesh, ~np.isin(part.face_labels, engraved))
+    engraved = np.array([label == _ENGRAVED for label in part.labels])
+    walls = measure_walls(part.mesh, ~engraved[part.face_labels])
     own_mm = limit.low if limit is not None and limit.low is not None else 0.0
     low_mm = max(process.min_wall_mm, own_mm)
     gate = limit is None or limit.gate

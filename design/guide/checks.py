@@ -17,7 +17,7 @@ from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
 from batchone.design.nearest import Index, indexed_once, nearest_mm
-from batchone.design.triangles import areas_mm2
+from batchone.design.triangles import areas_mm2, box_mm
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
@@ -207,7 +207,8 @@ def _nearest_of(mesh: Mesh, surface: Index, inside: npt.NDArray[np.bool_]) -> tu
 def _near(mesh: Mesh) -> FloatArray:
     """A shift to near the origin, where single precision is fine."""
     pose = np.eye(4)
-    pose[:3, 3] = -np.round(0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0)))
+    low, high = box_mm(mesh.vertices_mm)
+    pose[:3, 3] = -np.round(0.5 * (low + high))
     return pose
 
 
