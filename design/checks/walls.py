@@ -107,9 +107,9 @@ def measure_walls(
     area[chosen[::step]] = step * areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[chosen[::step]]))
     rays = np.flatnonzero(area[cells.order] > 0.0).astype(np.int32)
     distance, met, cosine = across(cells, rays, outside=outside, reach_mm=up_to_mm)
-    kept = np.flatnonzero((met >= 0) & (cosine >= _OPPOSITE_COSINE))
+    opposite = np.flatnonzero((met >= 0) & (cosine >= _OPPOSITE_COSINE))
     of_face = np.full(len(mesh.faces), -1, dtype=np.int32)
-    of_face[cells.order[rays[kept]]] = kept
+    of_face[cells.order[rays[opposite]]] = opposite
     face = np.flatnonzero(of_face >= 0).astype(np.int32)
     kept = of_face[face]
     return Walls(distance[kept], area[face], face, cosine[kept])
