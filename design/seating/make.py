@@ -71,8 +71,6 @@ class Score:
         Where wrong starts end.
     friction
         Where a hand lands, with friction, on bone as it looks.
-    unsure
-        The same on bone as unsure as it is: what the error budget starts from.
     way_out_mm, way_out_at_mm
         Least distance to bone on the way off, and (3,) where.
     draft_deg
@@ -87,7 +85,6 @@ class Score:
     weakest: FloatArray
     uniqueness: Uniqueness
     friction: Spread
-    unsure: Spread
     way_out_mm: float
     way_out_at_mm: FloatArray
     draft_deg: float
@@ -96,6 +93,12 @@ class Score:
     def press(self) -> Press:
         """The best push."""
         return self.stability.press
+
+    def on_unsure_bone(self) -> Spread:
+        """Where a hand lands, with friction, on bone as unsure as it is: what the error budget starts from."""
+        body, ground, sigma_mm = self.seated.body, self.seated.ground, self.seated.sigma_mm
+        starts = self.uniqueness.starts
+        return seated_spread(body, ground, self.press, self.seat, count=starts, seed=SEED + 20, sigma_mm=sigma_mm)
 
     def lps(self, point_mm: FloatArray) -> FloatArray:
         """A place of the seat frame in LPS."""
@@ -157,7 +160,6 @@ def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
     least, median, weakest = docking_cone_deg(body, ground, held.press, seat)
     where = uniqueness(body, ground, held.press, seat, count=starts, seed=SEED)
     rough = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 10)
-    unsure = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 20, sigma_mm=seated.sigma_mm)
     out_mm, out_at = way_out(body, ground, seated.bone)
     return Score(
         seated,
@@ -168,7 +170,6 @@ def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
         weakest,
         where,
         rough,
-        unsure,
         out_mm,
         out_at,
         draft_deg(body),
