@@ -6,11 +6,13 @@ and each reaches beyond the other's plane by more than a tolerance on both sides
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 
-from batchone.design.triangles import heights_mm
-from batchone.pipeline.values import FloatArray, IntArray, Mesh
+from batchone.design.triangles import box_mm, heights_mm
+from batchone.pipeline.values import IntArray, Mesh
 
 _LEAF = 4  # triangles per leaf; measured: 2 to 8 are equally fast
 _MORTON_BITS = 10  # numerical: cells per axis of the sorting grid, as a power of two
@@ -41,22 +43,27 @@ def crossing_pairs(mesh: Mesh, *, tolerance_mm: float) -> IntArray:
     high = np.flatnonzero(heights_mm(mesh) > _NO_HEIGHT_MM)
     if len(high) == 0:
         return np.empty((0, 2), dtype=np.int32)
-    return np.asarray(high[_crossing(mesh.vertices_mm, mesh.faces[high], tolerance_mm)], dtype=np.int32).reshape(-1, 2)
+    whole = mesh if len(high) == len(mesh.faces) else Mesh(mesh.vertices_mm, mesh.faces[high])
+    return np.asarray(high[_crossing(whole, tolerance_mm)], dtype=np.int32).reshape(-1, 2)
 
 
+@lru_cache(maxsize=1)
 def along_curve(mesh: Mesh) -> IntArray:
-    """(m,) the triangles along a Z-shaped curve through their middles: neighbours in the list are mostly neighbours in space."""
+    """(m,) the triangles along a Z-shaped curve through their middles: neighbours in the list are mostly neighbours in space.
+
+    What one check has sorted serves the next.
+    """
     if len(mesh.faces) == 0:
         return np.empty(0, dtype=np.int32)
     points = np.ascontiguousarray(mesh.vertices_mm)
-    low = points.min(axis=0)
-    extent = float((points.max(axis=0) - low).max()) or 1.0
+    low, high = box_mm(points)
+    extent = float((high - low).max()) or 1.0
     return np.asarray(_morton_order(points, np.ascontiguousarray(mesh.faces, dtype=np.int32), low, extent))
 
 
-def _crossing(points_mm: FloatArray, faces: IntArray, tolerance_mm: float) -> IntArray:
-    points, faces = np.ascontiguousarray(points_mm), np.ascontiguousarray(faces, dtype=np.int32)
-    order = along_curve(Mesh(points, faces))
+def _crossing(mesh: Mesh, tolerance_mm: float) -> IntArray:
+    points, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
+    order = along_curve(mesh)
     leaves = 1
     while leaves * _LEAF < len(order):
         leaves *= 2
@@ -72,13 +79,15 @@ def _crossing(points_mm: FloatArray, faces: IntArray, tolerance_mm: float) -> In
 def _morton_order(points, faces, low, extent):  # type: ignore[no-untyped-def]
     """Triangles by the cell of their middle, along a Z-shaped curve; those of one cell in their order."""
     count, cells = faces.shape[0], 1 << _MORTON_BITS
+    spread = np.zeros(cells, dtype=np.int32)  # the bits of each cell, two free ones between them
+    for cell in range(cells):
+        for bit in range(_MORTON_BITS):
+            spread[cell] |= ((cell >> bit) & 1) << (3 * bit)
     code, order = np.zeros(count, dtype=np.int32), np.arange(count).astype(np.int32)
     for f in range(count):
         for axis in range(3):
             middle = (points[faces[f, 0], axis] + points[faces[f, 1], axis] + points[faces[f, 2], axis]) / 3.0
-            cell = min(int((middle - low[axis]) / extent * cells), cells - 1)
-            for bit in range(_MORTON_BITS):
-                code[f] |= ((cell >> bit) & 1) << (3 * bit + axis)
+            code[f] |= spread[min(int((middle - low[axis]) / extent * cells), cells - 1)] << axis
     other = np.empty(count, dtype=np.int32)
     for shift in range(0, 3 * _MORTON_BITS, _MORTON_BITS):  # sorted by one digit after the other
         starts = np.zeros(cells + 1, dtype=np.int64)

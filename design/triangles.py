@@ -26,7 +26,7 @@ def _arrays(mesh: Mesh) -> tuple[FloatArray, IntArray]:
         A triangle names a vertex that is not there.
     """
     points, faces = np.ascontiguousarray(mesh.vertices_mm), np.ascontiguousarray(mesh.faces, dtype=np.int32)
-    if len(faces) and not 0 <= int(faces.min()) <= int(faces.max()) < len(points):
+    if len(faces) and int(faces.view(np.uint32).max()) >= len(points):  # below 0 is beyond too
         raise IndexError(f"triangles name vertices {faces.min()} to {faces.max()}, there are {len(points)}")
     return points, faces
 
@@ -69,7 +69,12 @@ def area_vectors(mesh: Mesh) -> FloatArray:
 
 def areas_mm2(mesh: Mesh) -> FloatArray:
     """(m,) area of each triangle."""
-    return 0.5 * np.linalg.norm(area_vectors(mesh), axis=1)
+    return _areas(*_arrays(mesh))
+
+
+def box_mm(points_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(3,) lowest and (3,) highest coordinates of places (n, 3), at least one."""
+    return _box(np.ascontiguousarray(points_mm, dtype=np.float64))
 
 
 def moments(mesh: Mesh) -> tuple[float, FloatArray]:
@@ -79,7 +84,7 @@ def moments(mesh: Mesh) -> tuple[float, FloatArray]:
     """
     if len(mesh.faces) == 0:
         return 0.0, np.zeros(3)
-    low, high = mesh.vertices_mm.min(axis=0), mesh.vertices_mm.max(axis=0)
+    low, high = box_mm(mesh.vertices_mm)
     middle = 0.5 * (low + high)
     sums = _moments(*_arrays(mesh), middle)
     volume = float(sums[0]) / 6.0
@@ -196,6 +201,27 @@ def _area_vectors(points, faces):  # type: ignore[no-untyped-def]
         vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
         vectors[f, 0], vectors[f, 1], vectors[f, 2] = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
     return vectors
+
+
+@numba.njit(numba.float64[::1](_POINTS, _FACES), cache=True, nogil=True)
+def _areas(points, faces):  # type: ignore[no-untyped-def]
+    areas = np.empty(faces.shape[0])
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
+        vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        areas[f] = 0.5 * np.sqrt(x * x + y * y + z * z)
+    return areas
+
+
+@numba.njit(numba.types.UniTuple(numba.float64[::1], 2)(_POINTS), cache=True, nogil=True)
+def _box(points):  # type: ignore[no-untyped-def]
+    low, high = points[0].copy(), points[0].copy()
+    for n in range(1, points.shape[0]):
+        for k in range(3):
+            low[k], high[k] = min(low[k], points[n, k]), max(high[k], points[n, k])
+    return low, high
 
 
 @numba.njit(numba.float64[::1](_POINTS, _FACES, numba.float64[::1]), cache=True, nogil=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from batchone.design.across import across, cells_of
 from batchone.design.checks.coincident import coincident_triangles
 from batchone.design.checks.mesh import is_closed, measure_mesh
 from batchone.design.checks.walls import measure_walls
@@ -217,3 +218,67 @@ def test_a_sample_of_walls_stands_for_all_of_their_area(monkeypatch: pytest.Monk
     assert measure_walls(hollow, up_to_mm=1.0).face.size == 0
     gap = measure_walls(hollow, np.arange(len(hollow.faces)) >= len(outer.faces), outside=True)  # across the hollow
     assert np.median(gap.thickness_mm) == pytest.approx(16.0, abs=0.2)
+
+
+def first_met(mesh: Mesh, triangle: int, sign: float) -> tuple[float, set[int], float]:
+    """The least distance from a triangle's middle along its normal to any other, every triangle tried, the triangles that lie so
+    far, and the least share of a side between where any is met or missed and an edge: near 0 rounding decides."""
+    corners = mesh.vertices_mm[mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    along = sign * normals[triangle] / np.linalg.norm(normals[triangle])
+    start = corners[triangle].mean(axis=0) + 1e-4 * along
+    sides = np.stack(
+        [corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], np.broadcast_to(-along, normals.shape)], axis=2
+    )
+    steep = np.abs(np.linalg.det(sides)) > 1e-9
+    s, t, far = np.linalg.solve(sides[steep], (start - corners[steep, 0])[:, :, None])[:, :, 0].T
+    ahead, inside = far > 0.0, (far > 0.0) & (s >= 0.0) & (t >= 0.0) & (s + t <= 1.0)
+    unsure = float(np.abs(np.stack([s, t, 1.0 - s - t]))[:, ahead].min(initial=np.inf))
+    least = float(far[inside].min(initial=np.inf))
+    return least + 1e-4, set(np.flatnonzero(steep)[inside & (far <= least + 1e-9)].tolist()), unsure
+
+
+@settings(max_examples=60, deadline=None)
+@given(heaps, st.sampled_from([60.0, 6.0, 0.02]))
+def test_what_lies_across_is_the_first_of_all_triangles_in_small_and_large_cells(
+    what: tuple[int, int, int], per_cell: float
+) -> None:
+    mesh = heap(*what)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("batchone.design.across._PER_CELL", per_cell)
+        cells = cells_of(mesh)
+    rays = np.flatnonzero(areas_mm2(mesh)[cells.order] > 1e-6).astype(np.int32)
+    for outside, sign in ((False, -1.0), (True, 1.0)):
+        distance, met, cosine = across(cells, rays, outside=outside, reach_mm=np.inf)
+        for ray, one in enumerate(rays):
+            wanted_mm, faces, unsure = first_met(mesh, int(cells.order[one]), sign)
+            if unsure < 1e-6:
+                continue
+            assert distance[ray] == pytest.approx(wanted_mm, rel=1e-9, abs=1e-7)
+            assert (met[ray] < 0 and not faces) or int(cells.order[met[ray]]) in faces
+            assert -1.0 - 1e-9 <= cosine[ray] <= 1.0 + 1e-9
+
+
+def test_rays_reach_no_further_than_asked_and_two_parallel_plates_face_each_other() -> None:
+    square = np.array([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0], [4.0, 4.0, 0.0], [0.0, 4.0, 0.0]])
+    up, down = np.array([[0, 1, 2], [0, 2, 3]]), np.array([[4, 6, 5], [4, 7, 6]])
+    gap = Mesh(np.vstack([square, square + np.array([0.0, 0.0, 1.5])]), np.vstack([up, down]).astype(np.int32))
+    cells = cells_of(gap)
+    rays = np.arange(4, dtype=np.int32)
+    near, far = (across(cells, rays, outside=True, reach_mm=reach) for reach in (1.4998, 1.5))
+    np.testing.assert_array_equal(near[1], -1)
+    np.testing.assert_allclose(far[0], 1.5, atol=1e-12)
+    np.testing.assert_allclose(far[2], 1.0, atol=1e-12)
+    assert (across(cells, rays, outside=False, reach_mm=np.inf)[1] < 0).all()
+
+
+def test_a_bone_asked_elsewhere_has_the_distances_and_places_of_the_bone_moved_there() -> None:
+    bone, rng = ball(4), np.random.default_rng(8)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = np.linalg.qr(rng.normal(size=(3, 3)))[0], (30.0, -200.0, 900.0)
+    pose[:3, 0] *= np.sign(np.linalg.det(pose[:3, :3]))
+    moved, points = bone.moved(pose), rng.uniform(-15.0, 15.0, (500, 3)) @ pose[:3, :3].T + pose[:3, 3]
+    placed = indexed(bone).asked_as(moved, np.linalg.inv(pose))
+    wanted, found = nearest_points(points, moved), nearest_points(points, placed)
+    np.testing.assert_allclose(found[0], wanted[0], atol=1e-9)
+    np.testing.assert_allclose(found[2], wanted[2], atol=1e-6)

@@ -53,10 +53,11 @@ class Errors:
 
 def seats(score: Score, count: int = SAMPLES, seed: int = SEED) -> Seats | None:
     """Draw seats; None where no guide landed."""
-    if len(score.friction.poses) == 0 or len(score.unsure.poses) == 0:
+    unsure = score.on_unsure_bone()
+    if len(score.friction.poses) == 0 or len(unsure.poses) == 0:
         return None
     rng = np.random.default_rng(seed)
-    return Seats(_drawn(rng, score.friction, count), _drawn(rng, score.unsure, count), score.seated.pose)
+    return Seats(_drawn(rng, score.friction, count), _drawn(rng, unsure, count), score.seated.pose)
 
 
 def _drawn(rng: np.random.Generator, spread: Spread, count: int) -> Poses:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from batchone.design.triangles import heights_mm
+from batchone.design.triangles import box_mm, heights_mm
 from batchone.pipeline.values import Finding, IntArray, Mesh, Part, judge
 
 _SAME_MM = 1e-4  # numerical: single-precision files leave steps of 3e-5 mm at 0.5 m
@@ -18,7 +18,7 @@ def coincident_triangles(mesh: Mesh) -> IntArray:
     """
     if len(mesh.faces) == 0:
         return np.empty(0, dtype=np.int32)
-    steps = np.rint((mesh.vertices_mm - mesh.vertices_mm.min(axis=0)) / _SAME_MM).astype(np.int64)
+    steps = np.rint((mesh.vertices_mm - box_mm(mesh.vertices_mm)[0]) / _SAME_MM).astype(np.int64)
     alike = _shared(_mixed(steps)[mesh.faces].sum(axis=1))
     # triangles lower than the rounding, or whose own corners fall together, have no face to lie on another with
     whole = alike[heights_mm(Mesh(mesh.vertices_mm, mesh.faces[alike])) > _SAME_MM]

@@ -40,7 +40,7 @@ def gap_findings(part: Part, process: Process) -> tuple[Finding, ...]:
 
 
 def _faces(part: Part, labels: set[str]) -> npt.NDArray[np.bool_]:
-    return np.isin(part.face_labels, [k for k, label in enumerate(part.labels) if label in labels])
+    return np.array([label in labels for label in part.labels])[part.face_labels]
 
 
 def _place(mesh: Mesh, faces: IntArray, index: int | None) -> Vector | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchone.design.checks.mesh import mesh_volume_mm3
 from batchone.design.family import FamilyLimits
-from batchone.design.triangles import moments
+from batchone.design.triangles import box_mm, moments
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import Anatomy, Device, Finding, FloatArray, Mesh, Part, Plan, Vector, judge
@@ -20,19 +19,15 @@ def placement_findings(
     """Measure and judge every part, and the first one against the ordered side."""
     frames = [bone.frame[:3, :3] for bone in anatomy.bones]
     findings: list[Finding] = []
+    side: Finding | None = None
     for position, part in enumerate(device.parts):
-        sizes = _turned_sizes(part.mesh, frames)
-        findings += _sizes(part)
+        sizes, (volume_mm3, centre_mm) = _turned_sizes(part.mesh, frames), moments(part.mesh)
+        findings += _sizes(part, volume_mm3, centre_mm)
         findings.append(_fits(part, sizes, machine))
         if position == 0:
-            findings += _envelope(part, sizes, limits)
-    side = _side(device.parts[0], anatomy, plan, order)
+            findings += _envelope(part, sizes, volume_mm3, limits)
+            side = _side(part, centre_mm, anatomy, plan, order)
     return (*findings, side) if side is not None else tuple(findings)
-
-
-def centre_of_mass_mm(mesh: Mesh) -> FloatArray:
-    """(3,) centre of the enclosed volume."""
-    return moments(mesh)[1]
 
 
 def extents_mm(mesh: Mesh, rotation: FloatArray) -> FloatArray:
@@ -41,12 +36,12 @@ def extents_mm(mesh: Mesh, rotation: FloatArray) -> FloatArray:
     return np.asarray(along.max(axis=0) - along.min(axis=0))
 
 
-def _sizes(part: Part) -> list[Finding]:
-    box = part.mesh.vertices_mm.max(axis=0) - part.mesh.vertices_mm.min(axis=0)
-    where = _vector(centre_of_mass_mm(part.mesh))
-    named = zip(("x (left to right)", "y (front to back)", "z (foot to head)"), box, strict=True)
+def _sizes(part: Part, volume_mm3: float, centre_mm: FloatArray) -> list[Finding]:
+    low, high = box_mm(part.mesh.vertices_mm)
+    where = _vector(centre_mm)
+    named = zip(("x (left to right)", "y (front to back)", "z (foot to head)"), high - low, strict=True)
     findings = [judge("placement", f"{part.name}: size along {axis}", float(size), "mm") for axis, size in named]
-    volume = judge("placement", f"{part.name}: volume, at its centre of mass", mesh_volume_mm3(part.mesh), "mm3", where_mm=where)
+    volume = judge("placement", f"{part.name}: volume, at its centre of mass", volume_mm3, "mm3", where_mm=where)
     return [*findings, volume]
 
 
@@ -66,8 +61,8 @@ def _fits(part: Part, sizes: FloatArray, machine: Machine) -> Finding:
     )
 
 
-def _envelope(part: Part, sizes: FloatArray, limits: FamilyLimits) -> list[Finding]:
-    measured = {"volume_mm3": mesh_volume_mm3(part.mesh), "longest_mm": float(sizes[:, 2].min())}
+def _envelope(part: Part, sizes: FloatArray, volume_mm3: float, limits: FamilyLimits) -> list[Finding]:
+    measured = {"volume_mm3": volume_mm3, "longest_mm": float(sizes[:, 2].min())}
     findings = []
     for key, limit in limits.envelope.items():
         if key in measured:
@@ -90,7 +85,7 @@ def _envelope(part: Part, sizes: FloatArray, limits: FamilyLimits) -> list[Findi
     return findings
 
 
-def _side(part: Part, anatomy: Anatomy, plan: Plan, order: Order) -> Finding | None:
+def _side(part: Part, centre: FloatArray, anatomy: Anatomy, plan: Plan, order: Order) -> Finding | None:
     """How far the centre of mass lies to the ordered side of the plane of symmetry; None where the plan has none."""
     plane = next((p for p in plan.planes if p.name == "symmetry"), None)
     if plane is None or not anatomy.bones:
@@ -98,7 +93,6 @@ def _side(part: Part, anatomy: Anatomy, plan: Plan, order: Order) -> Finding | N
     normal = np.array(plane.normal)
     to_left = anatomy.bones[0].frame[:3, 0]  # the bone's own x axis points to the patient's left
     normal = normal if float(normal @ to_left) >= 0.0 else -normal
-    centre = centre_of_mass_mm(part.mesh)
     left_mm = float((centre - np.array(plane.origin_mm)) @ normal) / float(np.linalg.norm(normal))
     sign = _SIDE_SIGN.get(order.side)
     what = f"{part.name}: centre of mass to the {order.side if sign else 'left'} of the plane of symmetry"

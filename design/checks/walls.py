@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batchone.design.cranial.rays import scene_of
-from batchone.design.crossings import along_curve
+from batchone.design.across import across, cells_of
+from batchone.design.triangles import areas_mm2
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh, Part, Vector, judge
@@ -29,7 +29,6 @@ _SPOT_COSINE = np.cos(
     np.radians(30.0)
 )  # a spot is judged between faces turned by less: from there on it is an edge (see `sharp`)
 _ENGRAVED = "label"  # the ridges between engraved strokes are no walls: stroke and depth have limits of their own
-_START_MM = 1e-4  # numerical: a ray starts this far inside its own triangle (single-precision rays, parts within 1 m)
 _LOOKED_AT = 1.2  # numerical: spots thicker than so many times the limit are not told apart
 _MOST_RAYS = 400_000  # numerical: more triangles are sampled at even steps, which moves the percentile by less than 0.01 mm
 
@@ -101,22 +100,19 @@ def measure_walls(
     ``outside``: the room before each triangle instead, a wall of what lies about the part. Walls thicker than ``up_to_mm`` are
     left out.
     """
-    scene, _ = scene_of(mesh)
-    local = scene.mesh
-    face = np.arange(len(mesh.faces), dtype=np.int32) if considered is None else np.flatnonzero(considered).astype(np.int32)
-    step = max(1, -(-len(face) // _MOST_RAYS))
-    twice_area = np.linalg.norm(scene.areas[face[::step]], axis=1)
-    face, twice_area = face[::step][twice_area > 0.0], twice_area[twice_area > 0.0]
-    face, twice_area = (one[along_curve(Mesh(local.vertices_mm, local.faces[face]))] for one in (face, twice_area))
-    along = scene.areas[face] / (twice_area if outside else -twice_area)[:, None]
-    reach_mm = min(up_to_mm, 2.0 * float(np.linalg.norm(local.vertices_mm, axis=1).max()))
-    starts = local.vertices_mm[local.faces[face]].mean(axis=1) + _START_MM * along
-    distance, met = scene.meets(starts, along, reach_mm)
-    across = scene.facing(met, along) / np.maximum(np.linalg.norm(scene.areas[met], axis=1), np.finfo(np.float64).tiny)
-    cosine = -across if outside else across
-    kept = np.flatnonzero((met >= 0) & (cosine >= _OPPOSITE_COSINE))
-    wall = kept[np.argsort(face[kept])]
-    return Walls(distance[wall] + _START_MM, 0.5 * step * twice_area[wall], face[wall], cosine[wall])
+    cells = cells_of(mesh)
+    chosen = np.arange(len(mesh.faces)) if considered is None else np.flatnonzero(considered)
+    step = max(1, -(-len(chosen) // _MOST_RAYS))
+    area = np.zeros(len(mesh.faces))
+    area[chosen[::step]] = step * areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[chosen[::step]]))
+    rays = np.flatnonzero(area[cells.order] > 0.0).astype(np.int32)
+    distance, met, cosine = across(cells, rays, outside=outside, reach_mm=up_to_mm)
+    opposite = np.flatnonzero((met >= 0) & (cosine >= _OPPOSITE_COSINE))
+    of_face = np.full(len(mesh.faces), -1, dtype=np.int32)
+    of_face[cells.order[rays[opposite]]] = opposite
+    face = np.flatnonzero(of_face >= 0).astype(np.int32)
+    kept = of_face[face]
+    return Walls(distance[kept], area[face], face, cosine[kept])
 
 
 def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> tuple[Finding, ...]:
@@ -131,8 +127,8 @@ def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> t
     limit
         The family's own gate: raises the limit, and says whether a breach refuses the device (it does without one).
     """
-    engraved = [index for index, label in enumerate(part.labels) if label == _ENGRAVED]
-    walls = measure_walls(part.mesh, ~np.isin(part.face_labels, engraved))
+    engraved = np.array([label == _ENGRAVED for label in part.labels])
+    walls = measure_walls(part.mesh, ~engraved[part.face_labels])
     own_mm = limit.low if limit is not None and limit.low is not None else 0.0
     low_mm = max(process.min_wall_mm, own_mm)
     gate = limit is None or limit.gate

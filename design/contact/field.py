@@ -98,7 +98,7 @@ def signed_distance_mm(
     surface
         All triangles that :func:`about` gives, ready to be asked, where the caller has them.
     """
-    near = surface.mesh if surface else about(mesh, lattice)
+    near = surface.placed if surface else about(mesh, lattice)
     if len(near.faces) == 0:
         return np.full(lattice.shape, REACH_MM, dtype=np.float32)
     inside = winding(near, lattice.origin_mm, lattice.step_mm, lattice.shape) != 0
@@ -122,7 +122,7 @@ def signed_distance_mm(
             index = np.argwhere(near_level)
             place = (index[:, 0], index[:, 1], index[:, 2])
             asked = _places(index * (every // 2), lattice)
-            found = _nearest_mm(asked, index_of, np.minimum(_to_vertex_mm(asked, tree, REACH_MM), REACH_MM))
+            found = np.minimum(nearest_mm(asked, index_of, within_mm=REACH_MM), REACH_MM)
             distance[place] = np.where(inside[:: every // 2, :: every // 2, :: every // 2][place], -found, found)
             left_mm, known = left_mm - _worst_mm(lattice, every), True
         every //= 2

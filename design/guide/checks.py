@@ -16,8 +16,8 @@ from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import FamilyLimits
-from batchone.design.nearest import Index, indexed, nearest_mm
-from batchone.design.triangles import areas_mm2
+from batchone.design.nearest import Index, indexed_once, nearest_mm
+from batchone.design.triangles import areas_mm2, box_mm
 from batchone.pipeline.limits import Limit
 from batchone.pipeline.values import Axis, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
@@ -71,6 +71,7 @@ def contact_findings(part: Part, bone: Mesh, way: Axis, *, offset_mm: float, lim
     """
     seen = _seen(part.mesh, bone, way.direction)
     pose, mesh, local = seen.pose, seen.mesh, seen.bone
+    back = np.asarray(np.linalg.inv(pose))
     touching = part.face_labels == part.labels.index(CONTACT)
     corners = mesh.vertices_mm[mesh.faces[touching]]
     areas = areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[touching]))
@@ -81,7 +82,7 @@ def contact_findings(part: Part, bone: Mesh, way: Axis, *, offset_mm: float, lim
     step = max(1, -(-len(points) // _MOST_PLACES))
     step += step % len(_SPLIT) == 0  # not the same place of every triangle
     points, weights = points[::step], weights[::step]
-    surface = indexed(local)
+    surface = indexed_once(bone).asked_as(local, back)
     error = np.abs(nearest_mm(points, surface) - offset_mm)
     order = np.argsort(error)
     share = np.cumsum(weights[order])
@@ -89,7 +90,6 @@ def contact_findings(part: Part, bone: Mesh, way: Axis, *, offset_mm: float, lim
     worst = int(np.argmax(error))
     least, least_mm = _nearest_of(mesh, surface, seen.inside)
     nearest = least_mm - offset_mm
-    back = np.linalg.inv(pose)
     gates, name = limits.gates, part.name
     hint = "report this order: the contact was not made as set"
     worst_at, least_at = _place(back, points[worst]), _place(back, mesh.vertices_mm[least])
@@ -207,7 +207,8 @@ def _nearest_of(mesh: Mesh, surface: Index, inside: npt.NDArray[np.bool_]) -> tu
 def _near(mesh: Mesh) -> FloatArray:
     """A shift to near the origin, where single precision is fine."""
     pose = np.eye(4)
-    pose[:3, 3] = -np.round(0.5 * (mesh.vertices_mm.min(axis=0) + mesh.vertices_mm.max(axis=0)))
+    low, high = box_mm(mesh.vertices_mm)
+    pose[:3, 3] = -np.round(0.5 * (low + high))
     return pose
 
 

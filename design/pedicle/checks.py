@@ -18,10 +18,11 @@ from batchone.design.guide.checks import bore_findings, contact_findings, judged
 from batchone.design.guide.label_checks import label_findings
 from batchone.design.guide.seating_checks import STARTS, breach_findings, budget_findings, graded, led_mm, seating_findings
 from batchone.design.guide.window import window_findings
+from batchone.design.nearest import indexed_once
 from batchone.design.pedicle.bar import label_wordings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
-from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, apart_mm, in_front_mm, walls, ways
+from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, Ways, apart_mm, in_front_mm, walls
 from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part, moved_points
@@ -79,7 +80,8 @@ def screws_fit(checked: Checked) -> tuple[Finding, ...]:
     screw_mm = screw(checked.order, checked.tables).diameter_mm
     findings: list[Finding] = []
     for bone in checked.anatomy.bones:
-        local = ways(Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces))
+        mesh = Mesh(to_local(bone.frame, bone.mesh.vertices_mm), bone.mesh.faces)
+        local = Ways(indexed_once(bone.mesh).asked_as(mesh, bone.frame))
         axes = [checked.plan.axis(way_name(bone, side)) for side in sides_of(checked.order)]
         found = [_way(bone, axis) for axis in axes]
         for axis, way in zip(axes, found, strict=True):

@@ -60,11 +60,11 @@ class Ways:
     @cached_property
     def scene(self) -> Scene:
         """For rays from anywhere: made at the first."""
-        return Scene(self.surface.mesh)
+        return Scene(self.surface.placed)
 
     def meets(self, origins_mm: FloatArray, heading: FloatArray) -> tuple[FloatArray, IntArray, Scene]:
         """The same for rays from a few places (n, 3) along one direction (3,): distances (n,), triangles (n,) and their scene."""
-        scene = Scene(on_the_way(self.surface.mesh, origins_mm, heading))
+        scene = Scene(on_the_way(self.surface.placed, origins_mm, heading))
         return *scene.meets(origins_mm, np.broadcast_to(heading, origins_mm.shape), FAR_MM), scene
 
 

@@ -29,10 +29,10 @@ def way_out(body: Contact, ground: Landscape, bone: Index, *, lift_mm: float = L
     step, point = np.nonzero(apart < apart.min() + _ROUNDED_MM)
     places = body.points_mm[point] + lifts[step, None] * _OUT
     exact, face, foot = nearest_points(places, bone)
-    a, b, c = (bone.mesh.vertices_mm[bone.mesh.faces[face, k]] for k in range(3))
+    a, b, c = (bone.placed.vertices_mm[bone.placed.faces[face, k]] for k in range(3))
     behind = np.flatnonzero(np.einsum("ij,ij->i", places - foot, np.cross(b - a, c - a)) < 0.0)
     if len(behind):  # of its nearest triangle, which a place beside an edge may be too
-        exact[behind[Scene(on_the_way(bone.mesh, places[behind], _OUT)).holds(places[behind], _OUT)]] *= -1.0
+        exact[behind[Scene(on_the_way(bone.placed, places[behind], _OUT)).holds(places[behind], _OUT)]] *= -1.0
     least = int(np.argmin(exact))
     return float(exact[least]), body.points_mm[point[least]]
 

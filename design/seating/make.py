@@ -8,7 +8,7 @@ import numpy as np
 
 from batchone.design.contact.field import within
 from batchone.design.contact.seat import CONTACT
-from batchone.design.nearest import Index, indexed, nearest_points
+from batchone.design.nearest import Index, indexed_once, nearest_points
 from batchone.design.seating.contacts import (
     NEAR_MM,
     OTHERS_MM,
@@ -71,8 +71,6 @@ class Score:
         Where wrong starts end.
     friction
         Where a hand lands, with friction, on bone as it looks.
-    unsure
-        The same on bone as unsure as it is: what the error budget starts from.
     way_out_mm, way_out_at_mm
         Least distance to bone on the way off, and (3,) where.
     draft_deg
@@ -87,7 +85,6 @@ class Score:
     weakest: FloatArray
     uniqueness: Uniqueness
     friction: Spread
-    unsure: Spread
     way_out_mm: float
     way_out_at_mm: FloatArray
     draft_deg: float
@@ -96,6 +93,12 @@ class Score:
     def press(self) -> Press:
         """The best push."""
         return self.stability.press
+
+    def on_unsure_bone(self) -> Spread:
+        """Where a hand lands, with friction, on bone as unsure as it is: what the error budget starts from."""
+        body, ground, sigma_mm = self.seated.body, self.seated.ground, self.seated.sigma_mm
+        starts = self.uniqueness.starts
+        return seated_spread(body, ground, self.press, self.seat, count=starts, seed=SEED + 20, sigma_mm=sigma_mm)
 
     def lps(self, point_mm: FloatArray) -> FloatArray:
         """A place of the seat frame in LPS."""
@@ -127,13 +130,15 @@ def score(part: Part, bone: Bone, guide_pose: FloatArray, *, starts: int = RELEA
 def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPLINGS) -> Seated:
     """Take the points of a part that may meet its bone, ``count`` samplings of them, and measure the bone about them."""
     back = np.linalg.inv(guide_pose).astype(np.float64)
-    mesh, local = part.mesh.moved(back), bone.mesh.moved(back)
+    mesh = part.mesh.moved(back)
     touching = part.face_labels == part.labels.index(CONTACT)
     area = float(areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[touching])).sum())
     carrying = samplings(mesh, touching, spacing_mm(area), count)
     middle = carrying[0].mean(axis=0)
-    mesh, local = (Mesh(one.vertices_mm - middle, one.faces) for one in (mesh, local))
-    surface = indexed(local)
+    pose = guide_pose.copy()
+    pose[:3, 3] += guide_pose[:3, :3] @ middle
+    mesh, local = Mesh(mesh.vertices_mm - middle, mesh.faces), bone.mesh.moved(np.asarray(np.linalg.inv(pose)))
+    surface = indexed_once(bone.mesh).asked_as(local, pose)
     underside = samplings(mesh, ~touching & turned_down(mesh), OTHERS_MM, count)
     near = np.split(within(np.concatenate(underside), surface, NEAR_MM), np.cumsum([len(one) for one in underside])[:-1])
     others = [one[kept] for one, kept in zip(underside, near, strict=True)]
@@ -142,8 +147,6 @@ def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPL
     body = contact(first[: len(carrying[0])], others[0], ground, tuple(again))
     face = nearest_points(body.points_mm, surface)[1]
     sigma = bone.uncertainty_mm[bone.mesh.faces[face]].max(axis=1)
-    pose = guide_pose.copy()
-    pose[:3, 3] += guide_pose[:3, :3] @ middle
     return Seated(pose, body, ground, sigma, surface)
 
 
@@ -157,7 +160,6 @@ def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
     least, median, weakest = docking_cone_deg(body, ground, held.press, seat)
     where = uniqueness(body, ground, held.press, seat, count=starts, seed=SEED)
     rough = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 10)
-    unsure = seated_spread(body, ground, held.press, seat, count=starts, seed=SEED + 20, sigma_mm=seated.sigma_mm)
     out_mm, out_at = way_out(body, ground, seated.bone)
     return Score(
         seated,
@@ -168,7 +170,6 @@ def scored(seated: Seated, *, starts: int = RELEASE_STARTS) -> Score:
         weakest,
         where,
         rough,
-        unsure,
         out_mm,
         out_at,
         draft_deg(body),

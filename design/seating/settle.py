@@ -176,16 +176,22 @@ def _lift(grid, origin, step, places, ends_at, turns, turn, shift):  # type: ign
     for s in numba.prange(shift.shape[0]):
         r = turn[s]
         points = places[ends_at[turns[s]] : ends_at[turns[s] + 1]]
-        for _ in range(_LIFTS):
+        reach = np.zeros(points.shape[0])  # how far the body has risen when a point must be asked again
+        for lifted in range(_LIFTS):
             clear = True
             for n in range(points.shape[0]):
+                if reach[n] > lifted * _LIFT_MM:
+                    continue
                 x, y, z = points[n, 0], points[n, 1], points[n, 2]
                 u = (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z + shift[s, 0] - origin[0]) / step
                 v = (r[1, 0] * x + r[1, 1] * y + r[1, 2] * z + shift[s, 1] - origin[1]) / step
                 w = (r[2, 0] * x + r[2, 1] * y + r[2, 2] * z + shift[s, 2] - origin[2]) / step
-                if _depth_at(grid, u, v, w) <= 0.0:
+                apart = _depth_at(grid, u, v, w)
+                if apart <= 0.0:
                     clear = False
                     break
+                if apart < _OUTSIDE_MM:
+                    reach[n] = lifted * _LIFT_MM + _SURE * apart
             if clear:
                 break
             shift[s, 2] += _LIFT_MM
