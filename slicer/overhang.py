@@ -39,8 +39,8 @@ _AREA_DIGITS: Final = 6  # numerical: areas that agree this far are alike
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
     """A part's surface as :func:`overhang` takes it, the same for every direction: normals (m, 3) and areas (m,) of its faces
-    in mm2, which are protected (m,), points all over those, the other half of each half-edge (3 m,), and the corners (h, 3) of its
-    convex hull, mm.
+    in mm2, which are protected (m,), points all over those, the other half of each half-edge (3 m,), and the corners (h, 3) of
+    its convex hull, mm.
     """
 
     part: Part
@@ -209,7 +209,7 @@ def clear_mm(supports: Supports) -> float:
 
 
 def unreachable_mm2(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
-    """(k,) area beyond the limit that supports keep off, with each of ``directions`` (k, 3) up: on protected faces and beside them."""
+    """(k,) area beyond the limit on protected faces and so near to them that supports keep off, for ``directions`` (k, 3)."""
     if process.supports is None:
         return np.zeros(len(directions))
     middles = of.part.mesh.vertices_mm[of.part.mesh.faces].mean(axis=1)

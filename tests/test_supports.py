@@ -384,13 +384,13 @@ def test_what_hangs_where_no_support_may_stand_is_sliced_up_to_the_limit_and_ref
     (inside,) = (one for one in sliced_upright(lip(0.65), COARSE).findings if one.check == "supports.unsupported")
     assert inside.verdict == "pass"
     with pytest.raises(CheckFailed, match=r"cannot be carried as it stands: largest area that hangs .* at most 5 mm2") as refused:
-        sliced_upright(lip(1.3), COARSE)
+        sliced_upright(lip(1.15), COARSE)
     assert refused.value.exit_code == 4
     assert "functional faces" in refused.value.hint
     (outside,) = (one for one in refused.value.findings if one.check == "supports.unsupported")
     assert outside.verdict == "fail"
-    assert outside.value == pytest.approx(20.0 * (1.3 - 0.7), abs=20.0 * 0.2)  # to within a cell
-    assert outside.where_mm == pytest.approx((5.3, outside.where_mm[1], 5.0), abs=0.3)  # type: ignore[index]
+    assert outside.value == pytest.approx(20.0 * (1.15 - 0.7), abs=20.0 * 0.2)  # to within a cell
+    assert outside.where_mm == pytest.approx((5.15, outside.where_mm[1], 5.0), abs=0.3)  # type: ignore[index]
 
 
 def test_a_longer_shelf_leaves_room_for_supports_beside_its_functional_end() -> None:
@@ -401,9 +401,9 @@ def test_a_longer_shelf_leaves_room_for_supports_beside_its_functional_end() -> 
 
 
 def test_another_way_up_is_taken_where_something_hangs_in_each_of_the_first_three() -> None:
-    part = lip(1.3)
-    upright_ = Stance(np.eye(3), (5.3, 20.0, 8.0), 26.0, np.zeros(1), "shelf above")
-    over = Stance(np.diag([1.0, -1.0, -1.0]), (5.3, 20.0, 8.0), 0.0, np.zeros(1), "shelf below")
+    part = lip(1.15)
+    upright_ = Stance(np.eye(3), (5.15, 20.0, 8.0), 26.0, np.zeros(1), "shelf above")
+    over = Stance(np.diag([1.0, -1.0, -1.0]), (5.15, 20.0, 8.0), 0.0, np.zeros(1), "shelf below")
     stance, made = carried_way(part, [upright_, upright_, upright_, over], COARSE)
     assert stance is over
     moved = part.mesh.moved(upright(part, stance, COARSE))
@@ -411,9 +411,9 @@ def test_another_way_up_is_taken_where_something_hangs_in_each_of_the_first_thre
 
 
 def test_a_pocket_in_the_shadow_of_another_part_of_the_device_hangs_where_no_support_gets_below_it() -> None:
-    """A roof over a floor: 4 mm apart a tip stands on the floor; where the floor is functional, and all sides are shut, none does."""
-    box = Solid.cube((24, 24, 12)) - Solid.cube((16, 16, 4)).translate((4, 4, 4))
-    open_part, shut = part_of(box), part_of(box, (0.0, 0.0, 1.0, 4.0))
+    """A roof 4 mm above a floor, shut all around: a tip stands on the floor, but not where that is functional."""
+    box = Solid.cube((12, 12, 10)) - Solid.cube((8, 8, 4)).translate((2, 2, 3))
+    open_part, shut = part_of(box), part_of(box, (0.0, 0.0, 1.0, 3.0))
     for part, carries in ((open_part, True), (shut, False)):
         assert carries_all(both(part, supported(part, part.mesh, COARSE), COARSE), COARSE) == carries
 

@@ -46,10 +46,11 @@ class TwinDriver:
     def build(self, work: Work, attempt: int) -> Generator[Progress, None, None]:
         """See :class:`batchone.factory.drivers.driver.Driver`."""
         seed = int(work.name[:8], 16) ^ (self.seed << 8) ^ attempt
-        faults = random_faults(work.layers, seed=seed) if self.chance else ()
+        process = load_process(work.process)
+        faults = random_faults(work.layers, process, seed=seed) if self.chance else ()
         if attempt == 1:
             faults = (*self.faults, *faults)
-        twin = Twin(work.folder, load_process(work.process), self.machine, seed=seed, faults=faults)
+        twin = Twin(work.folder, process, self.machine, seed=seed, faults=faults)
         layers, readings = iter(twin.built), iter(samples(twin, self.period_s))
         began, at_s = time.monotonic(), 0.0
         layer, reading = next(layers, None), next(readings, None)

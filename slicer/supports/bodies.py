@@ -207,8 +207,9 @@ class _Work:
         place = _midst(place, open_, under.top_mm, self._places_mm, level_mm=self.level_mm, about_mm=supports.spread_mm)
         x, y = self._places_mm[place].tolist()
         trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), self.around, supports)
-        if trunk is None:  # what lies so near has no other way either
-            self._closed |= np.hypot(*(self._places_mm - self._places_mm[place]).T) <= supports.tip_mm
+        if trunk is None:  # what lies so near, at that height, has no other way either
+            away = np.hypot(*(self._places_mm - self._places_mm[place]).T)
+            self._closed |= (away <= supports.tip_mm) & (np.abs(under.top_mm - under.top_mm[place]) <= supports.tip_height_mm)
             return
         self.trunks.append(trunk)
         under.carry(self._reach, np.array([place]))

@@ -14,8 +14,8 @@ from batchone.slicer.supports.bodies import Supported
 from batchone.slicer.supports.check import ROW_MM, carried_each, least_patch_mm2
 
 _TURN: Final = (
-    "supports keep off functional faces and need a free way down: let another face look down, orient the part by hand, or ask for "
-    "a device whose functional faces can be carried"
+    "supports keep off functional faces and need a free way down: let another face look down, orient the part by hand, or ask "
+    "for a device whose functional faces can be carried"
 )
 
 
