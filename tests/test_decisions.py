@@ -353,7 +353,9 @@ def test_what_was_forged_or_taken_away_is_found(site: Path) -> None:
     assert any("not allowed" in text for text in faults(site))  # another's key in this one's name
     place.unlink()
     assert any("the case was revised, and decisions/ does not hold it" in text for text in faults(site))
-    place.write_text("{")
+    for text in ("{}", '{"what": ["cancel"]}', "{"):  # a board of many cases stands
+        place.write_text(text)
+        assert [row.case for row in read_board(site, dt.datetime.now(dt.UTC)).rows] == [CASE]
     for look in (lambda: read_decisions(folder(site).path), lambda: approved(site, folder(site))):
         with pytest.raises(MachineError, match="decision 0001 cannot be read"):
             look()
