@@ -103,7 +103,7 @@ def test_a_module_imports_only_from_its_own_floor_and_below(module: str, path: P
         else:
             own = tuple(upper for upper in UPPER if _below(module, (upper,)))
             if "pipeline.intake" in own:  # what another site hands over is signed
-                own += ("pipeline.job.signature",)
+                own += ("pipeline.job.signature", "pipeline.job.withdrawal")
             if "pipeline.hospital" in own:  # the way in and the way out: it packs for the intake and sends what the job holds
                 own += ("pipeline.intake", "pipeline.job", "pipeline.store", "pipeline.markups")
             if "factory" in own:  # what happens to a job folder or a plate: it reads and proves them as they are written

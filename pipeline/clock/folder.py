@@ -98,10 +98,10 @@ def read_case(folder: Path) -> CaseFiles:
         and (record := read_tree(folder / (_JOB if stage == PACKAGE else stage) / "stage.json")) is not None
     }
     decisions = _decisions(folder) if _DECISIONS in there else ()
-    if records.get(REVIEW, {}).get("value_digest") in {one.get("approval") for one in decisions}:
+    if REVIEW in records and records[REVIEW].get("value_digest") in {one.get("approval") for one in decisions}:
         del records[REVIEW]
     estimate = _estimate(read_tree(folder / SLICE / "value.json")) if SLICE in records else None
-    ended = next(((ENDINGS[str(one["what"])], str(one.get("reason"))) for one in decisions if one.get("what") in ENDINGS), None)
+    ended = next(((ENDINGS[one["what"]], str(one.get("reason"))) for one in decisions if str(one.get("what")) in ENDINGS), None)
     return CaseFiles(folder.name, folder, records, _events(folder), _order(folder / "order.toml"), estimate, ended)
 
 

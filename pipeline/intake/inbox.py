@@ -33,6 +33,7 @@ from batchone.pipeline.intake.parcel_file import (
     read_entry,
     refuse_too_large,
 )
+from batchone.pipeline.job.withdrawal import DECISIONS
 from batchone.pipeline.order import read_order
 
 _IDENTITY_REMOVED, _PATIENT_ID, _PATIENT_NAME, _BIRTH_DATE = 0x00120062, 0x00100020, 0x00100010, 0x00100030
@@ -244,7 +245,7 @@ def _refuse_another(folder: Path, sender: str | None) -> None:
 
 def _waits_for_order(folder: Path, manifest: ParcelManifest) -> bool:
     """Whether the case is there without an order, with exactly the images of this parcel, which brings one."""
-    if ORDER not in manifest.entries or (folder / ORDER).exists():
+    if ORDER not in manifest.entries or (folder / ORDER).exists() or (folder / DECISIONS).exists():  # or a person ended it
         return False
     found = _tree(folder / MANIFEST)
     if found is None:
