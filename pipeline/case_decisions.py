@@ -22,7 +22,7 @@ from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.job.withdrawal import DECISIONS, PAST, publish_withdrawn, read_decisions, sign_decision, withdrawn_by
 from batchone.pipeline.revisions import put_away
 from batchone.pipeline.store import CaseFolder, sha256_file, write_atomic
-from batchone.pipeline.values import Decision
+from batchone.pipeline.values import Approval, Decision
 
 What = Literal["cancel", "revise", "hand-over"]
 MEANINGS: dict[What, str] = {
@@ -116,6 +116,25 @@ def refuse_ended(case: CaseFolder) -> None:
 def approval_counts(case: CaseFolder, approval: str) -> bool:
     """Whether no decision withdrew the Approval of a digest."""
     return approval not in {one.approval for one in read_decisions(case.path)}
+
+
+def refuse_approved(case: CaseFolder) -> None:
+    """Let the order of a case stay what a person approved: a job of it may be in the workshop.
+
+    Raises
+    ------
+    OrderError
+        An approval stands that is no demonstration.
+    """
+    record = case.record("review")
+    if record is None or not approval_counts(case, record["value_digest"]):
+        return
+    approval: Approval = case.load("review")
+    if not approval.demonstration:
+        raise OrderError(
+            f"case {case.path.name} was approved by {approval.name} on {approval.time:%Y-%m-%d %H:%M} UTC, its order stands",
+            hint="batchone revise CASE --reason WHY --as NAME withdraws approval and job, and opens it for changes",
+        )
 
 
 def settle(case: CaseFolder) -> None:

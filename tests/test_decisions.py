@@ -165,6 +165,19 @@ def listing(site: Path) -> list[tuple[str, str]]:
     return [(one.job, one.what) for one in own_withdrawn(site)]
 
 
+def test_the_order_of_an_approved_case_stands_until_it_is_revised(site: Path) -> None:
+    case = folder(site)
+    order = read_case_order(case.path / "order.toml")
+    before = (case.path / "order.toml").read_bytes()
+    with case.locked(), pytest.raises(OrderError, match=f"was approved by {WHO}") as refused:
+        replace_order(case, order, "batchone design")
+    assert "batchone revise" in (refused.value.hint or "")
+    assert (case.path / "order.toml").read_bytes() == before
+    decided(site, "revise")
+    with case.locked():
+        replace_order(case, order, "batchone design")
+
+
 def test_a_cancelled_case_takes_nothing_more_and_its_job_is_refused(site: Path, tmp_path: Path) -> None:
     elsewhere = Path(shutil.copytree(folder(site).path / "job" / "0123456789abcdef", tmp_path / "cell"))
     own = folder(site).path / "job" / "0123456789abcdef"
