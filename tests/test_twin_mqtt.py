@@ -27,6 +27,9 @@ from batchone.factory.twin.sensors import samples, unit_of
 from batchone.pipeline.errors import MachineError
 
 
+pytestmark = pytest.mark.timeout(120)  # a server or broker that does not answer is told with where it hangs
+
+
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
     build = folder(tmp_path_factory.mktemp("bar"), [plates.box((10, 15, 0), (50, 35, 0.3))], TITANIUM)
