@@ -25,6 +25,7 @@ from batchone.factory.twin.opcua import Endpoint, served
 from batchone.factory.twin.sensors import VALUES, samples
 from batchone.pipeline.errors import MachineError
 
+pytestmark = pytest.mark.timeout(120)  # a server or broker that does not answer is told with where it hangs
 WAIT_S = 30.0
 ORDERS: dict[str, tuple[Fault, ...]] = {
     "good": (), "other": (), "held": (), "cut": (Fault("power-cut", 3),), "leak": (Fault("oxygen-rise", 3, 1, 1.0),),
@@ -96,7 +97,7 @@ def machine(build: Path) -> Iterator[Seen]:
         return Twin(build, TITANIUM, MACHINE, seed=3, faults=ORDERS[identifier])
 
     url, place = address(), {"machine": "lpbf-1", "profile": "sim-01"}
-    with served(Endpoint(url), **place, open_build=opened, period_s=20.0, speed=None), Client(url) as client:
+    with served(Endpoint(url), **place, open_build=opened, period_s=50.0, speed=None), Client(url) as client:
         yield Seen(client)
 
 
@@ -173,7 +174,7 @@ def test_the_list_of_values_is_that_of_samples(build: Path) -> None:
 def test_an_order_is_printed_and_ends_well(seen: Seen, build: Path) -> None:
     assert seen.order("StoreAndStart", "good") == 1
     seen.until("good", "Ended")
-    last = list(samples(Twin(build, TITANIUM, MACHINE, seed=3), 20.0))[-1]
+    last = list(samples(Twin(build, TITANIUM, MACHINE, seed=3), 50.0))[-1]
     assert seen.response("good") == {"JobResult": 1, "elapsed_s": last.time_s, "state": "done", "layers_done": 10}
     process = seen.at(seen.machine, (MACHINERY, "Monitoring"), (MACHINERY, "Process"))
     told = {node.read_browse_name().Name: node.read_value() for node in process.get_children()}
@@ -277,7 +278,13 @@ def test_an_address_that_cannot_be_served_is_told(build: Path) -> None:
         taken.listen()
         with pytest.raises(MachineError, match="does not start"):
             serve(Endpoint(f"opc.tcp://127.0.0.1:{taken.getsockname()[1]}/twin"))
-    for url in ("http://localhost:1", "opc.tcp://localhost", "localhost:4840"):
+    for url in (
+        "http://localhost:1",
+        "opc.tcp://localhost:x",
+        "opc.tcp://localhost:65536",
+        "opc.tcp://localhost",
+        "localhost:4840",
+    ):
         with pytest.raises(MachineError, match=r"must be opc\.tcp"):
             Endpoint(url)
     with pytest.raises(MachineError, match="has no certificate"):

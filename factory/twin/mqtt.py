@@ -59,7 +59,11 @@ class Broker:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in _PORTS or not parts.hostname or parts.path or parts.username:
+        try:
+            sound = parts.scheme in _PORTS and bool(parts.hostname) and not (parts.path or parts.username) and parts.port != 0
+        except ValueError:  # no port can be that
+            sound = False
+        if not sound:
             raise MachineError(f"broker is {self.url!r}, must be mqtts://HOST[:PORT]", hint="mend its address in the settings")
         if not self.encrypted and not _is_loopback(self.host):
             raise MachineError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -49,9 +49,13 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme != "opc.tcp" or not parts.hostname or not parts.port:
+        try:
+            sound = parts.scheme == "opc.tcp" and bool(parts.hostname) and bool(parts.port)
+        except ValueError:  # no port can be that
+            sound = False
+        if not sound:
             raise MachineError(f"address is {self.url!r}, must be opc.tcp://HOST:PORT/PATH", hint="mend it in the settings")
-        if (self.certificate is None or self.key is None) and not _is_loopback(parts.hostname):
+        if (self.certificate is None or self.key is None) and not _is_loopback(str(parts.hostname)):
             raise MachineError(f"{self.url} is not on this machine and has no certificate", hint="name a certificate and its key")
 
 
@@ -150,6 +154,8 @@ class _Machine:
             await asyncio.to_thread(self.open_build, identifier)
         except BatchoneError:
             return companion.NOT_ACCEPTED
+        if identifier in self.jobs:  # meanwhile
+            return companion.NOT_ACCEPTED
         self.jobs[identifier] = _Job(order, state)
         await self.show_jobs()
         return companion.NO_ERROR
@@ -187,14 +193,17 @@ class _Machine:
             twin = await asyncio.to_thread(self.open_build, job.identifier)
             await asyncio.to_thread(lambda: twin.phases)
         except BatchoneError:
-            job.state, job.result = "Ended", UNSUCCESSFUL
+            self.end(job, UNSUCCESSFUL)
         else:
             await self.follow(job, twin)
+            self.end(job, UNSUCCESSFUL if twin.built[-1].state == "failed" else SUCCESSFUL)
         await self.show_jobs()
         await self.show_item_state("NotExecuting")
 
     async def follow(self, job: _Job, twin: Twin) -> None:
         """Show sample by sample, in simulated time."""
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
         for sample in samples(twin, self.period_s):
             if job.state == "Aborted":
                 return
@@ -203,10 +212,14 @@ class _Machine:
             await self.show(sample)
             if job.state != before:
                 await self.show_jobs()
-            await asyncio.sleep(0.0 if self.speed is None else self.period_s / self.speed)
+            due_s = started_s + (sample.time_s / self.speed if self.speed is not None else 0.0)
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
+
+    @staticmethod
+    def end(job: _Job, result: int) -> None:
+        """An order has ended, unless it was aborted."""
         if job.state != "Aborted":
-            failed = twin.built[-1].state == "failed"
-            job.state, job.result = "Ended", UNSUCCESSFUL if failed else SUCCESSFUL
+            job.state, job.result = "Ended", result
 
     # what it shows
 
@@ -269,16 +282,20 @@ def served(
             ready.append(None)
         finally:
             changed.set()
-        working = asyncio.create_task(one.work())
-        await done.wait()
+        working, ending = asyncio.create_task(one.work()), asyncio.create_task(done.wait())
+        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
         working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        ending.cancel()
         await server.stop()
+        with suppress(asyncio.CancelledError):
+            await working  # a bug of ours comes out here
 
     def run() -> None:
-        loop.run_until_complete(serve())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
+        try:
+            loop.run_until_complete(serve())
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
 
     thread = threading.Thread(target=run, name=f"opcua-{machine}", daemon=True)
     thread.start()
@@ -291,7 +308,8 @@ def served(
     try:
         yield
     finally:
-        loop.call_soon_threadsafe(done.set)
+        with suppress(RuntimeError):  # it has ended by itself
+            loop.call_soon_threadsafe(done.set)
         thread.join(_READY_S)
 
 
