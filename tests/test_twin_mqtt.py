@@ -26,7 +26,7 @@ from batchone.factory.twin.mqtt import Broker, birth_of, connected, publish
 from batchone.factory.twin.sensors import samples, unit_of
 from batchone.pipeline.errors import MachineError
 
-pytestmark = pytest.mark.timeout(120)  # a server or broker that does not answer is told with where it hangs
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]  # a server or broker that does not answer is told with where it hangs
 
 
 @pytest.fixture(scope="module")

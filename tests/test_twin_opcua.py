@@ -25,7 +25,7 @@ from batchone.factory.twin.opcua import Endpoint, served
 from batchone.factory.twin.sensors import VALUES, samples
 from batchone.pipeline.errors import MachineError
 
-pytestmark = pytest.mark.timeout(120)  # a server or broker that does not answer is told with where it hangs
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]  # a server or broker that does not answer is told with where it hangs
 WAIT_S = 30.0
 ORDERS: dict[str, tuple[Fault, ...]] = {
     "good": (), "other": (), "held": (), "cut": (Fault("power-cut", 3),), "leak": (Fault("oxygen-rise", 3, 1, 1.0),),
