@@ -65,7 +65,13 @@ def _measure(job: Path) -> None:
     count = sum(1 for _ in samples(twin, 1.0))
     print(f"  samples  {count:12d}     {time.process_time() - started:.2f} s")
     _pictures(
-        Twin(job, process, machine, seed=1, faults=random_faults(layers, seed=1, rates={"spatter": 0.02, "short-feed": 0.02}))
+        Twin(
+            job,
+            process,
+            machine,
+            seed=1,
+            faults=random_faults(layers, process, seed=1, rates={"spatter": 0.02, "short-feed": 0.02}),
+        )
     )
 
 

@@ -1,16 +1,21 @@
 """The cell agent: takes the most urgent job that it may print, proves it, has it printed, and keeps its record.
 
 One cell has one machine. Everything that it did is on the disk before the ledger says so, and a cell that is started again goes
-on from there: a job that was claimed and not begun is begun; a print that was under way is a failed attempt, because nobody
-watched it; a print that ended is told. The site hears of each step in its order, now or when it can be reached again.
+on from there: a job that was claimed and not begun is begun; a print that ended is told; a print that was under way is followed
+where the machine went on without us, and is a failed attempt where it did not. The site hears of each step in its order, now or
+when it can be reached again. Whatever is wrong with one job, record or report stops that one alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
 import logging
+import secrets
 import shutil
-from collections.abc import Callable, Generator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +24,7 @@ from typing import Final, Literal
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
 from batchone.factory.inbox import ClaimLost, Entry, Inbox, State
-from batchone.factory.proof import MEASURED, Work, read_work, refusals
+from batchone.factory.proof import MEASURED, Work, read_work, refusals, unsuited
 from batchone.factory.record import (
     AS_BUILT,
     RECORD,
@@ -34,11 +39,11 @@ from batchone.factory.record import (
     record_name,
     steps_of,
 )
-from batchone.factory.reports import Deliver, Report, Reports
+from batchone.factory.reports import REMAKE, Deliver, Report, Reports
 from batchone.factory.settings import CellSettings
 from batchone.factory.telemetry import TELEMETRY, Summary, TelemetryFile, summaries
 from batchone.pipeline.disk import disk
-from batchone.pipeline.errors import MachineError
+from batchone.pipeline.errors import BatchoneError, MachineError
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import KEYS
 from batchone.pipeline.job.sums import SUMS
@@ -47,6 +52,7 @@ from batchone.pipeline.store import flush_tree, replace_folder, sha256_file, wri
 
 _LOG = logging.getLogger(__name__)
 _RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
+_FAULTS: Final = (BatchoneError, OSError, ValueError, TypeError, KeyError)  # of one job's or record's files
 
 SPOILING: Final = ("mains", "powder", "laser-power", "recoater-force")
 """What the machine itself notices and what makes a part worthless, so that nothing more is spent on it: project default,
@@ -111,172 +117,235 @@ class Cell:
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
-        self.withdrawn = withdrawn
-        self.signers, self.shelf, self.now, self.tell = signers, shelf, now, tell
+        self.signers, self.withdrawn, self.shelf, self.now, self.tell = signers, withdrawn, shelf, now, tell
         self.records = folder / RECORDS
         self.reports = Reports(folder / "reports", deliver)
         with disk():
             self.records.mkdir(parents=True, exist_ok=True)
+        self.identity = f"{settings.name}@{_token(folder)}"
+        self._passed: set[str] = set()  # jobs that were told to be for others
+        self._ended: set[str] = set()  # records of which nothing more is to come
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the cell's folder for this process.
+
+        Raises
+        ------
+        MachineError
+            Another process runs this cell.
+        """
+        with (self.folder / ".lock").open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise MachineError(f"cell {self.settings.name} runs already", hint="one process runs a cell") from error
+            yield
 
     def resume(self) -> None:
-        """End what was under way when the cell stopped: its prints are failed attempts, its ended prints are told."""
+        """End what was under way when the cell stopped, or go on with it; see the module."""
         for entry in self.inbox.entries():
-            if entry.state == "claimed" and entry.cell == self.settings.name:
-                self._resume(entry)
-        for part in sorted(self.records.glob(".*.part")):  # of a claim that another cell has by now
-            if (part / AS_BUILT).is_file() or (part / EVENTS).is_file():
-                self._keep_lost(part)
-            else:
-                shutil.rmtree(part, ignore_errors=True)
+            if entry.state == "claimed" and entry.cell == self.identity:
+                with self._contained(entry):
+                    self._resume(entry)
+        for record in sorted(self.records.iterdir()):
+            with _logged(f"record {record.name}"):
+                self._sort_out(record)
         shutil.rmtree(self.folder / "work", ignore_errors=True)
         self.reports.send()
 
     def step(self) -> bool:
         """Take the most urgent job and bring it to the end of its print; False when there is none to take."""
         self.reports.send()
-        taken = self._take()
-        if taken is None:
+        entry = self._take()
+        if entry is None:
             return False
-        entry, work = taken
         self._say("claimed", entry)
-        if work is None:
-            return True
-        faults = refusals(work, self.settings, signers=self.signers, today=self.now().date(), withdrawn=self.withdrawn())
-        if faults:
-            self._refuse(entry, faults)
-        else:
-            self._print(entry, work)
-        shutil.rmtree(work.folder, ignore_errors=True)
+        with self._contained(entry), self._kept(entry):
+            work = self._copy(entry)
+            if work is not None:
+                self._prove_and_print(entry, work)
+        shutil.rmtree(self._own(entry).parent, ignore_errors=True)
         return True
 
     def close_records(self) -> tuple[DeviceRecord, ...]:
         """Close the records that can be, tell the site, and let what was rejected be made once more."""
         closed = []
-        for record in sorted(path for path in self.records.iterdir() if (path / AS_BUILT).is_file()):
-            built = read_as_built(record)
-            entry = self.inbox.entry(built.name)
-            waits = (entry.state, entry.attempt) == ("printed", built.attempt)
-            if record.name.startswith(".") or ((record / RECORD).exists() and not waits):
+        withdrawn = {one.job: one.what for one in self.withdrawn()}
+        for record in sorted(self.records.iterdir()):
+            if record.name.startswith(".") or record.name in self._ended:
                 continue
-            jobs = {body.job for body in built.bodies}
-            reason = next((f"job {one.job} was {one.what}" for one in self.withdrawn() if one.job in jobs), "")
-            whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=self.settings.gtin, withdrawn=reason)
-            if whole is None:
-                continue
-            if waits:  # told first: a report that is told twice stands once
-                if whole.verdict != "withdrawn":
-                    self._report_end(whole)
-                self.inbox.move(whole.name, whole.attempt, _AFTER[whole.verdict], whole.reason)
-            closed.append(whole)
+            with _logged(f"record {record.name}"):
+                whole = self._close(record, withdrawn)
+                if whole is not None:
+                    closed.append(whole)
         self._shelve()
         self.reports.send()
         return tuple(closed)
+
+    def _close(self, record: Path, withdrawn: Mapping[str, str]) -> DeviceRecord | None:
+        built = read_as_built(record)
+        entry = self.inbox.entry(built.name)
+        waits = (entry.state, entry.attempt) == ("printed", built.attempt)
+        if not waits and ((record / RECORD).exists() or built.verdict == "printed"):
+            if (record / RECORD).exists():
+                self._ended.add(record.name)
+            return None  # told before, or of an attempt that the ledger does not know as ours
+        reason = next((f"job {body.job} was {withdrawn[body.job]}" for body in built.bodies if body.job in withdrawn), "")
+        whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=self.settings.gtin, withdrawn=reason)
+        if whole is not None and waits:  # told first: a report that is told twice stands once
+            self._report_end(whole, withdrawn)
+            self.inbox.move(whole.name, whole.attempt, _AFTER[whole.verdict], whole.reason)
+        if whole is not None:
+            self._ended.add(record.name)
+        return whole
 
     def _shelve(self) -> None:
         """Copy the closed records that are not on the shelf yet."""
         if self.shelf is None:
             return
-        try:
-            there = {path.name for path in self.shelf.iterdir()} if self.shelf.is_dir() else set()
-            for record in sorted(self.records.iterdir()):
-                if record.name not in there and (record / RECORD).is_file():
-                    dispatch(record, self.shelf)
-        except (MachineError, OSError) as error:
-            _LOG.warning("records wait for the shelf: %s", error)
+        for name in sorted(self._ended):
+            with _logged(f"record {name}"):
+                dispatch(self.records / name, self.shelf)
 
-    def _take(self) -> tuple[Entry, Work | None] | None:
-        """Claim the job that is due first among those whose material is loaded, then among the others; copy it and read it."""
-        now = self.now()
-        waiting = [entry.name for entry in self.inbox.entries() if entry.is_free(self.settings.name, now)]
-        for _, name in sorted((self._urgency(name), name) for name in waiting):
-            entry = self.inbox.claim(name, self.settings.name, now)
+    def _take(self) -> Entry | None:
+        """Claim the job that is due first among those that this machine can make with what is loaded; others are left alone."""
+        waiting = [entry.name for entry in self.inbox.entries() if entry.is_free(self.identity, self.now())]
+        may = [(due, name) for name in waiting if (due := self._due(name)) is not None]
+        for _, name in sorted(may):
+            entry = self.inbox.claim(name, self.identity, self.now())
             if entry is not None:
-                return entry, self._copy(entry)
+                return entry
         return None
 
-    def _urgency(self, name: str) -> tuple[bool, dt.datetime]:
+    def _due(self, name: str) -> dt.datetime | None:
+        """When a job is due; None where it is not for this cell. What cannot be read comes last, to be refused."""
         try:
             work = read_work(self.inbox.place(name))
-        except (MachineError, OSError):
-            return True, dt.datetime.max.replace(tzinfo=dt.UTC)  # is refused in its turn
-        return self.settings.lot_of(work.material) is None, work.due
+        except _FAULTS:
+            return dt.datetime.max.replace(tzinfo=dt.UTC)
+        faults = unsuited(work, self.settings, self.driver, today=self.now().date())
+        if not faults:
+            return work.due
+        if name not in self._passed:
+            self._passed.add(name)
+            _LOG.warning("%s is left for others: %s", name, "; ".join(faults))
+        return None
+
+    def _own(self, entry: Entry) -> Path:
+        return self.folder / "work" / record_name(entry.name, entry.attempt) / entry.name
 
     def _copy(self, entry: Entry) -> Work | None:
         """What is proved is what is printed: a copy of our own, which nobody else writes to."""
-        mine = self.folder / "work" / record_name(entry.name, entry.attempt) / entry.name
+        mine = self._own(entry)
         shutil.rmtree(mine.parent, ignore_errors=True)
         with disk():
             mine.parent.mkdir(parents=True)
             shutil.copytree(self.inbox.place(entry.name), mine, symlinks=True)
         try:
             return read_work(mine)
-        except (MachineError, OSError) as error:
+        except _FAULTS as error:
             self._refuse(entry, (str(error),))
-            shutil.rmtree(mine.parent, ignore_errors=True)
             return None
+
+    def _prove_and_print(self, entry: Entry, work: Work) -> None:
+        today = self.now().date()
+        faults = (
+            *unsuited(work, self.settings, self.driver, today=today),
+            *refusals(work, signers=self.signers, withdrawn=self.withdrawn(), simulated=self.driver.simulated),
+        )
+        if faults:
+            self._refuse(entry, faults)
+        else:
+            self._print(entry, work)
 
     def _refuse(self, entry: Entry, faults: tuple[str, ...]) -> None:
         reason = "; ".join(faults)
-        append_event(
-            self.folder / EVENTS,
-            who=self.settings.name,
-            what=f"refused {entry.name}",
-            when=self.now().isoformat(),
-            meaning=reason[:4000],
-        )
+        what = f"refused {entry.name}"
+        append_event(self.folder / EVENTS, who=self.settings.name, what=what, when=self._time(), meaning=reason[:4000])
         self.inbox.settle(entry, "refused", self.now(), reason[:2000])
         self._say("refused", entry, reason)
 
     def _print(self, entry: Entry, work: Work) -> None:
         part = self.records / f".{record_name(entry.name, entry.attempt)}.part"
-        shutil.rmtree(part, ignore_errors=True)
+        again = part.is_dir()
         with disk():
-            part.mkdir()
+            part.mkdir(exist_ok=True)
+        self.inbox.renew(entry, self.now())  # nothing is begun under a claim that was lost
         started = self.now()
-        self._event(part, "print started", started)
+        self._event(part, "print followed again" if again else "print started", started)
         self._report(work, "print-started")
         self._say("printing", entry, layers=work.layers)
         layers: list[LayerSeen] = []
         last = Progress("failed", 0.0, reason="the machine said nothing")
-        try:
-            with TelemetryFile(part / TELEMETRY) as telemetry, closing(self._followed(entry, work)) as following:
-                for last in following:
-                    telemetry.add(last.readings)
-                    layers += last.layers
-                    if last.layers:
-                        self._say("layers", entry, seconds=last.seconds, layer=layers[-1].index, layers=work.layers)
-                    spoilt = _spoilt(last.layers)
-                    if spoilt:
-                        last = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=spoilt)
-                        break
-        except ClaimLost as lost:
-            self._keep_lost(part, str(lost))
-            self._say("lost", entry, str(lost))
-            return
+        with TelemetryFile(part / TELEMETRY) as telemetry, closing(self._followed(entry, work)) as following:
+            for last in following:
+                telemetry.add(last.readings)
+                layers += last.layers
+                if last.layers:
+                    self._say("layers", entry, seconds=last.seconds, layer=layers[-1].index, layers=work.layers)
+                spoilt = _spoilt(last.layers)
+                if spoilt:
+                    last = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=spoilt)
+                    break
+        self.inbox.renew(entry, self.now())
         built = self._as_built(entry, work, part, started, layers, last)
         self._publish(part, built)
         self._tell_built(entry, work, built)
 
     def _followed(self, entry: Entry, work: Work) -> Generator[Progress, None, None]:
-        """The machine's progress, with the claim renewed meanwhile."""
-        renewed = self.now()
-        build = self.driver.build(work, entry.attempt)
-        try:
+        """The machine's progress, while the job is ours: the claim is looked at as often as it is renewed."""
+        looked = self.now()
+        with closing(self.driver.build(work, entry.attempt)) as build:
             for progress in build:
-                if (self.now() - renewed).total_seconds() >= _RENEW_S or progress.state != "running":
-                    entry, renewed = self.inbox.renew(entry, self.now()), self.now()
+                if (self.now() - looked).total_seconds() >= _RENEW_S:
+                    looked = self.now()
+                    self.inbox.renew(entry, looked)
                 yield progress
                 if progress.state != "running":
                     return
+
+    @contextlib.contextmanager
+    def _kept(self, entry: Entry) -> Iterator[None]:
+        """Renew a claim while something takes long."""
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(_RENEW_S):
+                with contextlib.suppress(BatchoneError, OSError):  # told where the next step is taken
+                    self.inbox.renew(entry, self.now())
+
+        thread = threading.Thread(target=keep, name=f"claim {entry.name}", daemon=True)
+        thread.start()
+        try:
+            yield
         finally:
-            build.close()
+            over.set()
+            thread.join()
+
+    @contextlib.contextmanager
+    def _contained(self, entry: Entry) -> Iterator[None]:
+        """Whatever goes wrong with one job ends its attempt, or what we have of it when another cell has it by now."""
+        part = self.records / f".{record_name(entry.name, entry.attempt)}.part"
+        try:
+            yield
+        except ClaimLost as lost:
+            self._keep_lost(part, str(lost))
+            self._say("lost", entry, str(lost))
+        except _FAULTS as error:
+            _LOG.exception("attempt %d at %s ended", entry.attempt, entry.name)
+            reason = f"attempt {entry.attempt} ended: {error}"
+            self._keep_lost(part, reason)
+            with contextlib.suppress(ClaimLost):
+                self.inbox.settle(entry, "waiting", self.now(), reason[:2000])
+            self._say("failed", entry, reason)
 
     def _as_built(
         self, entry: Entry, work: Work, part: Path, started: dt.datetime, layers: list[LayerSeen], last: Progress
     ) -> AsBuilt:
         lot = self.settings.lot_of(work.material)
         if lot is None:
-            raise AssertionError("a job whose material is not loaded was refused")
+            raise MachineError(f"no lot of {work.material} is loaded any more", hint="a lot stays in cell.toml while it prints")
         alarmed = tuple(Alarmed(layer=one.index, alarms=one.alarms) for one in layers if one.alarms)
         there = (part / TELEMETRY).is_file()
         told = summaries(part / TELEMETRY)
@@ -290,6 +359,7 @@ class Cell:
             machine=self.settings.machine,
             serial=self.settings.serial,
             simulated=self.driver.simulated,
+            demonstration=any(job.approval.demonstration for job in work.jobs),
             bodies=bodies_of(work),
             process=work.process,
             lot=lot,
@@ -316,9 +386,12 @@ class Cell:
     def _publish(self, part: Path, built: AsBuilt) -> None:
         self._event(part, "print done" if built.verdict == "printed" else "print failed", built.ended, built.reason)
         write_atomic(part / AS_BUILT, built.to_bytes())
+        self._put_in_place(part)
+
+    def _put_in_place(self, part: Path) -> None:
         with disk():
             flush_tree(part)
-            replace_folder(part, self.records / record_name(built.name, built.attempt))
+            replace_folder(part, self.records / part.name[1 : -len(".part")])
 
     def _tell_built(self, entry: Entry, work: Work, built: AsBuilt) -> None:
         done = built.verdict == "printed"
@@ -327,29 +400,54 @@ class Cell:
         self._say("printed" if done else "failed", entry, built.reason, seconds=built.seconds)
 
     def _resume(self, entry: Entry) -> None:
-        """A claim of ours that still holds: tell a print that ended, or end the attempt."""
+        """A claim of ours that still holds."""
         name = record_name(entry.name, entry.attempt)
-        part = self.records / f".{name}.part"
-        if not (self.records / name).is_dir() and not part.is_dir():
+        part, place = self.records / f".{name}.part", self.records / name
+        if not place.is_dir() and not part.is_dir():
             self.inbox.settle(entry, "waiting", self.now(), "the cell stopped before the print")
             return
+        if part.is_dir() and not (part / AS_BUILT).is_file() and self.driver.goes_on:
+            with self._kept(entry):
+                work = self._copy(entry)
+                if work is not None:
+                    self._print(entry, work)
+            return
         work = read_work(self.inbox.place(entry.name))
-        if part.is_dir():
+        if part.is_dir() and (part / AS_BUILT).is_file():
+            self._put_in_place(part)
+        elif part.is_dir():
+            (part / TELEMETRY).unlink(missing_ok=True)  # without its end nobody can read it
             last = Progress("failed", 0.0, reason="the cell stopped while it was printed")
             self._publish(part, self._as_built(entry, work, part, self.now(), [], last))
-        self._tell_built(entry, work, read_as_built(self.records / name))
+        self._tell_built(entry, work, read_as_built(place))
 
-    def _keep_lost(self, part: Path, reason: str = "another cell has the job by now") -> None:
+    def _sort_out(self, record: Path) -> None:
+        """Put aside what was made under a claim that another cell or attempt has by now."""
+        if record.name.startswith("."):
+            if record.name.endswith(".part"):
+                self._keep_lost(record, "the claim ran out while the cell was stopped")
+            return
+        built = read_as_built(record)
+        entry = self.inbox.entry(built.name)
+        told = (entry.state in ("printed", "released", "refused") or entry.attempt > built.attempt) and (record / RECORD).exists()
+        ours = entry.attempt == built.attempt and entry.cell == self.identity
+        if built.verdict == "printed" and not ours and not told:
+            self._keep_lost(record, f"attempt {built.attempt} was another's by then: {entry.cell or 'nobody'}")
+
+    def _keep_lost(self, part: Path, reason: str) -> None:
         """Keep what was made under a claim that was lost: a trace of it, and no record of a device."""
+        if not part.is_dir():
+            return
         self._event(part, "claim lost", self.now(), reason)
         with disk():
-            replace_folder(part, self.folder / "lost" / part.name[1 : -len(".part")])
+            replace_folder(part, self.folder / "lost" / part.name.removeprefix(".").removesuffix(".part"))
 
-    def _report_end(self, whole: DeviceRecord) -> None:
-        steps = ("post-processing-done", "inspection-done") if whole.verdict == "released" else ("remake",)
-        for step in steps:
-            for body in _jobs(whole.as_built):
-                self.reports.put(Report(case=body[0], job=body[1], step=step, who=self.settings.name, reason=whole.reason))
+    def _report_end(self, whole: DeviceRecord, withdrawn: Mapping[str, str]) -> None:
+        """Of a plate with a withdrawn job the other jobs are made once more."""
+        steps = ("post-processing-done", "inspection-done") if whole.verdict == "released" else (REMAKE,)
+        for case, job in _jobs(whole.as_built):
+            for step in steps if job not in withdrawn else ():
+                self.reports.put(Report(case=case, job=job, step=step, who=self.settings.name, reason=whole.reason))
 
     def _report(self, work: Work, step: str, reason: str = "") -> None:
         lot = self.settings.lot_of(work.material)
@@ -367,12 +465,32 @@ class Cell:
             )
         self.reports.send()
 
+    def _time(self) -> str:
+        return self.now().isoformat()
+
     def _event(self, folder: Path, what: str, when: dt.datetime, meaning: str = "") -> None:
         append_event(folder / EVENTS, who=self.settings.name, what=what, when=when.isoformat(), meaning=meaning)
 
     def _say(self, kind: Told, entry: Entry, text: str = "", *, seconds: float = 0.0, layer: int = -1, layers: int = 0) -> None:
         _LOG.info("%s %s attempt %d %s", kind, entry.name, entry.attempt, text)
         self.tell(News(kind, entry.name, entry.attempt, text, seconds, layer, layers))
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """One record that cannot be read does not stop the others."""
+    try:
+        yield
+    except _FAULTS:
+        _LOG.exception("%s is left as it is", what)
+
+
+def _token(folder: Path) -> str:
+    """What tells a cell from another of the same name, made once."""
+    path = folder / ".token"
+    if not path.is_file():
+        write_atomic(path, secrets.token_hex(4).encode())
+    return path.read_text(encoding="ascii")
 
 
 def _jobs(built: AsBuilt) -> tuple[tuple[str, str], ...]:

@@ -87,10 +87,13 @@ class Inbox:
     def entry(self, name: str) -> Entry:
         """What the ledger says of a job; waiting where it says nothing."""
         try:
-            tree = json.loads((self._ledger / f"{name}.json").read_bytes())
+            entry = Entry(**json.loads((self._ledger / f"{name}.json").read_bytes()))
+            _ = entry.is_free("", dt.datetime.now(dt.UTC))
         except FileNotFoundError:
             return Entry(name)
-        return Entry(**tree)
+        except (OSError, ValueError, TypeError) as error:  # one damaged file stops one job
+            return Entry(name, "held", reason=f"its file in the ledger cannot be read: {error}")
+        return entry
 
     def entries(self) -> tuple[Entry, ...]:
         """What the ledger says of every job that lies here."""

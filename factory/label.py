@@ -12,6 +12,8 @@ from batchone.pipeline.errors import MachineError
 
 _GS: Final = "\x1d"  # ends a value of variable length (GS1 General Specifications, section 7.8)
 _MOST: Final = 20  # characters of lot (10) and serial number (21)
+_GTIN_DIGITS: Final = 14
+_NOT_82: Final = "#$@[\\]^`"  # within its range of codes, but not in set 82
 _MODULE_PX: Final = 8
 
 
@@ -20,22 +22,44 @@ def check_digit(digits: str) -> int:
     return -sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits))) % 10
 
 
+def valid_gtin(gtin: str) -> str:
+    """A GTIN of 14 digits whose check digit is right.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if len(gtin) != _GTIN_DIGITS or not (gtin.isascii() and gtin.isdigit()):
+        raise ValueError(f"GTIN {gtin} must have {_GTIN_DIGITS} digits")
+    if check_digit(gtin[:-1]) != int(gtin[-1]):
+        raise ValueError(f"GTIN {gtin} has check digit {gtin[-1]}, must be {check_digit(gtin[:-1])}")
+    return gtin
+
+
+def label_text(text: str) -> str:
+    """A lot or serial number that GS1 can hold and people write in brackets.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if not 0 < len(text) <= _MOST or not all(33 <= ord(c) <= 122 and c not in _NOT_82 for c in text):
+        raise ValueError(f"{text!r} must have 1 to {_MOST} characters of GS1's set 82")
+    return text
+
+
 def element_string(*, gtin: str | None, produced: dt.date, lot: str, serial: str) -> str:
     """(01) GTIN where there is one, (11) production date, (10) lot, (21) serial number, in the brackets that people read.
 
     Raises
     ------
-    MachineError
+    ValueError
         A wrong check digit, or a lot or serial number that GS1 cannot hold.
     """
-    if gtin is not None and (len(gtin) != 14 or not gtin.isdigit() or check_digit(gtin[:-1]) != int(gtin[-1])):
-        wanted = check_digit(gtin[:-1]) if gtin[:-1].isdigit() else "none"
-        raise MachineError(f"GTIN {gtin} has check digit {gtin[-1]}, must be {wanted}", hint="correct gtin in cell.toml")
-    for name, text in (("lot", lot), ("serial number", serial)):
-        if not 0 < len(text) <= _MOST or not all(33 <= ord(c) <= 122 and c not in "#$@[\\]^`" for c in text):
-            raise MachineError(f"{name} {text!r} must have 1 to {_MOST} characters of GS1's set 82", hint="give another one")
-    head = f"[01]{gtin}" if gtin is not None else ""
-    return f"{head}[11]{produced:%y%m%d}[10]{lot}[21]{serial}"
+    head = f"[01]{valid_gtin(gtin)}" if gtin is not None else ""
+    return f"{head}[11]{produced:%y%m%d}[10]{label_text(lot)}[21]{label_text(serial)}"
 
 
 def datamatrix_png(elements: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import manifold3d
 import numpy as np
@@ -29,6 +29,12 @@ MEASURED: Final = {"oxygen in the chamber, percent": "oxygen_percent"}
 """What the process wants filled in and a machine measures itself: by the value of its telemetry."""
 AREA_WITHIN: Final = 0.005  # the slicer's own promise of each layer's area (docs/estimates.md)
 _AREA_MM2: Final = 0.05  # numerical: of tiny sections, coordinates of 0.005 mm on an outline of some mm
+
+
+class Measures(Protocol):
+    """A machine, by what it measures of what a process wants filled in: keys of :data:`MEASURED`."""
+
+    measures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,10 @@ def read_work(folder: Path) -> Work:
     return _work(folder, build.plate.layers, build.plate.layer_mm, jobs, jobs[0].build.conditions)
 
 
+def _due(job: JobManifest) -> dt.datetime:
+    return job.due if job.due.tzinfo is not None else job.due.replace(tzinfo=dt.UTC)
+
+
 def _must_be_named(folder: Path, name: str) -> None:
     if folder.name != name:
         raise MachineError(f"folder {folder.name} holds {name}", hint="dispatch it again under its own name")
@@ -78,35 +88,37 @@ def _must_be_named(folder: Path, name: str) -> None:
 def _work(folder: Path, layers: int, layer_mm: float, jobs: tuple[JobManifest, ...], held: ConditionsEntry | None) -> Work:
     first = jobs[0]
     return Work(
-        folder.name, folder, first.process, first.parts[0].material, layers, layer_mm, min(job.due for job in jobs), jobs, held,
+        folder.name, folder, first.process, first.parts[0].material, layers, layer_mm, min(map(_due, jobs)), jobs, held,
         first.after_printing,
     )  # fmt: skip
 
 
 def refusals(
-    work: Work, cell: CellSettings, *, signers: Path | None, today: dt.date, withdrawn: tuple[WithdrawnJob, ...] = ()
+    work: Work, *, signers: Path | None, withdrawn: tuple[WithdrawnJob, ...] = (), simulated: bool = True
 ) -> tuple[str, ...]:
-    """Why a job may not be printed here; nothing when it may. All reasons, not the first alone.
+    """Why a job may not be printed anywhere; nothing when it may. All reasons, not the first alone.
 
     Parameters
     ----------
     signers
         Who may sign: an ``allowed_signers`` file or a key folder.
-    today
-        Lots and calibrations must count on this day.
     withdrawn
         Jobs that their site has withdrawn: of cancelled cases and earlier revisions.
+    simulated
+        No material is melted: only then may a job be printed that is approved for demonstration.
     """
     check = verify_build if is_build(work.folder) else verify_job
     report = check(work.folder, signers=signers, withdrawn=withdrawn)
     faults = [f"{problem.kind}: {problem.file}: {problem.text}" for problem in report.problems]
-    faults += _machine_faults(work, cell, today)
+    if not simulated:
+        faults += [f"job {job.job} is approved for demonstration only" for job in work.jobs if job.approval.demonstration]
     if not faults:  # only layers of a folder that is whole are worth the cutting
         faults += _layer_faults(work)
     return tuple(faults)
 
 
-def _machine_faults(work: Work, cell: CellSettings, today: dt.date) -> list[str]:
+def unsuited(work: Work, cell: CellSettings, driver: Measures, *, today: dt.date) -> tuple[str, ...]:
+    """Why a job may not be printed on this machine, with what is loaded, today: it may be on another one, or later."""
     faults = []
     for job in work.jobs:
         if job.machine != cell.machine:
@@ -120,12 +132,12 @@ def _machine_faults(work: Work, cell: CellSettings, today: dt.date) -> list[str]
     elif lot.expires < today:
         faults.append(f"lot {lot.lot} of {lot.material} may be used until {lot.expires}, today is {today}")
     elif work.conditions is not None:
-        untold = [key for key in work.conditions.lot_keys if key not in lot.facts and key not in MEASURED]
+        untold = [key for key in work.conditions.lot_keys if key not in lot.facts and key not in driver.measures]
         faults += [f"lot {lot.lot} of {lot.material} says nothing of {key}" for key in untold]
     faults += [
         f"calibration {one.name} counted until {one.due}, today is {today}" for one in cell.calibrations if one.due < today
     ]
-    return faults
+    return tuple(faults)
 
 
 def _layer_faults(work: Work) -> list[str]:

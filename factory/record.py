@@ -21,6 +21,7 @@ from batchone.pipeline.disk import disk, write_once
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.manifest import DISCLAIMER, Manifest, canonical_json
 from batchone.pipeline.job.signature import (
+    APPROVAL_PREFIX,
     DEMONSTRATOR,
     Signer,
     SiteKey,
@@ -85,8 +86,9 @@ class Step(Model):
 class AsBuilt(Manifest):
     """``as-built.json``: one print, as it went. ``sums_sha256`` is the digest of the job folder's or plate's SHA256SUMS.
 
-    ``simulated``: no material was melted. ``seconds`` are those of the machine. ``facts`` are what the process wants filled in,
-    by its own names; those that nobody has filled in are missing.
+    ``simulated``: no material was melted. ``demonstration``: a job of it is approved for demonstration only. ``seconds`` are
+    those of the machine. ``facts`` are what the process wants filled in, by its own names; those that nobody has filled in are
+    missing.
     """
 
     schema_name: Annotated[Literal["batchone-as-built/1"], Field(alias="schema")] = "batchone-as-built/1"
@@ -97,6 +99,7 @@ class AsBuilt(Manifest):
     machine: str
     serial: str
     simulated: bool
+    demonstration: bool
     bodies: tuple[Body, ...]
     process: str
     lot: Lot
@@ -279,7 +282,7 @@ def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, with
         return _read(DeviceRecord, record / RECORD)
     built = read_as_built(record)
     steps = signed_steps(record)
-    _check_steps(record, built, steps, None)
+    _check_steps(record, built, steps, record_signers(keys))
     verdict, reason = _verdict(built, steps)
     if withdrawn and verdict != "failed":
         verdict, reason = "withdrawn", withdrawn
@@ -296,7 +299,7 @@ def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, with
         reason=reason,
         closed=when,
         udi=udi,
-        demonstration=any(step.name == DEMONSTRATOR for step in steps) or built.simulated,
+        demonstration=_is_demonstration(built, steps),
         as_built=built,
         steps=steps,
     )
@@ -338,6 +341,8 @@ def verify_record(record: Path, *, allowed: Sequence[Signer] | None) -> DeviceRe
     if (whole.as_built, whole.steps) != (built, steps):
         raise MachineError(f"record {record.name} does not say what its files say", hint="fetch the record again")
     _check_steps(record, built, steps, allowed)
+    if whole.demonstration != _is_demonstration(built, steps):
+        raise MachineError(f"record {record.name} does not say whether it is a demonstration", hint="ask the cell")
     if whole.verdict != "withdrawn" and _verdict(built, steps)[0] != whole.verdict:
         raise MachineError(f"record {record.name} is {whole.verdict}, which its steps do not say", hint="ask the cell")
     return whole
@@ -352,6 +357,8 @@ def record_signers(keys: Path) -> tuple[Signer, ...]:
         A public key cannot be read, or the folder cannot be written.
     """
     lines = []
+    with disk():
+        keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in sorted(keys.glob("*.pub")):
         space = RECORD_SPACE if path.stem == CELL_KEY else STEP_SPACE
         kind, key = path.read_text(encoding="utf-8").split()[:2]
@@ -375,23 +382,39 @@ def _verdict(built: AsBuilt, steps: tuple[SignedStep, ...]) -> tuple[Ending | No
 
 def _check_steps(record: Path, built: AsBuilt, steps: tuple[SignedStep, ...], allowed: Sequence[Signer] | None) -> None:
     digest = sha256((record / AS_BUILT).read_bytes())
-    planned = {step.number: step.what for step in built.steps}
+    names = [path.name for path in sorted((record / STEPS).glob("*.json"))]
+    if [step.number for step in steps] != list(range(1, len(steps) + 1)) or names != [f"{s.number:02d}.json" for s in steps]:
+        raise MachineError(f"steps of {record.name} are not 1 to {len(steps)}, each once", hint="ask who signed them")
+    planned = {step.number: step for step in built.steps}
     if built.telemetry_sha256 is not None and sha256_file(record / "telemetry.parquet") != built.telemetry_sha256:
         raise MachineError(f"record {record.name}: the telemetry was changed", hint="fetch the record again")
     for step in steps:
-        if (step.as_built_sha256, step.what) != (digest, planned.get(step.number)):
+        plan = planned.get(step.number)
+        if plan is None or (step.as_built_sha256, step.what) != (digest, plan.what):
             raise MachineError(f"step {step.number} of {record.name} was signed for another print", hint="ask who signed it")
         signers = (embedded_signer(step.signature),) if allowed is None else allowed
-        verify(step.signature, step.words(), namespace=STEP_SPACE, allowed=signers)
+        if (step.measured_mm is None) != (plan.within_mm is None):
+            raise MachineError(f"step {step.number} of {record.name} has measure {step.measured_mm}", hint="ask who signed it")
+        signer = verify(step.signature, step.words(), namespace=STEP_SPACE, allowed=signers)
+        if allowed is not None and signer != safe_name(APPROVAL_PREFIX + step.name):
+            raise MachineError(
+                f"step {step.number} of {record.name} says {step.name}, the key is that of {signer}", hint="ask who signed it"
+            )
+
+
+def _is_demonstration(built: AsBuilt, steps: tuple[SignedStep, ...]) -> bool:
+    return built.simulated or built.demonstration or any(step.name == DEMONSTRATOR for step in steps)
 
 
 def _seal(record: Path, whole: DeviceRecord, key: SiteKey) -> None:
     """``record.json`` last: a record that has it is closed."""
     data = whole.to_bytes()
+    for leftover in [*record.glob(".*"), *record.glob(f"{STEPS}/.*")]:  # of a signature that a crash cut off
+        leftover.unlink()
     files = sorted(
         path.relative_to(record).as_posix()
         for path in record.rglob("*")
-        if path.is_file() and path.name not in (SUMS, SUMS_SIGNATURE) and not path.name.startswith(".")
+        if path.is_file() and path.name not in (SUMS, SUMS_SIGNATURE)
     )
     digests = {name: sha256_file(record / name) for name in files} | {RECORD: sha256(data)}
     sums = sums_bytes(digests)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.store import write_atomic
 
 _LOG = logging.getLogger(__name__)
-REMAKE = "remake"
+REMAKE: Final = "remake"
+_WITH_REASON: Final = (REMAKE, "print-failed")
+_MOST_CHARACTERS: Final = 400  # as ``batchone workshop`` takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,11 @@ class Reports:
         if self._deliver is None:
             return
         waiting = self._waiting()
-        data = json.dumps(asdict(report), sort_keys=True).encode()
+        data = json.dumps(asdict(_clean(report)), sort_keys=True).encode()
         if waiting and waiting[-1].read_bytes() == data:
             return
-        number = int(waiting[-1].stem) + 1 if waiting else 1
-        write_atomic(self.folder / f"{number:08d}.json", data)
+        number = max([time.time_ns(), *(int(path.stem) + 1 for path in waiting[-1:])])  # rises, whatever the clock does
+        write_atomic(self.folder / f"{number:020d}.json", data)
 
     def send(self) -> int:
         """Tell the site what waits, the first first; how many still wait.
@@ -70,7 +73,11 @@ class Reports:
         if self._deliver is None:
             return 0
         for path in self._waiting():
-            report = Report(**json.loads(path.read_bytes()))
+            try:
+                report = Report(**json.loads(path.read_bytes()))
+            except (ValueError, TypeError) as error:
+                self._aside(path, None, str(error))
+                continue
             try:
                 self._deliver(report)
             except (MachineError, OSError) as error:
@@ -82,13 +89,19 @@ class Reports:
                 path.unlink()
         return 0
 
-    def _aside(self, path: Path, report: Report, reason: str) -> None:
-        _LOG.warning("report of %s is refused: %s", report.case, reason)
-        tree: dict[str, Any] = {**asdict(report), "refused": reason}
+    def _aside(self, path: Path, report: Report | None, reason: str) -> None:
+        _LOG.warning("report %s is refused: %s", path.name, reason)
+        tree: dict[str, Any] = {**(asdict(report) if report is not None else {}), "refused": reason}
         with disk():
             (self.folder / "refused").mkdir(exist_ok=True)
             write_atomic(self.folder / "refused" / path.name, json.dumps(tree, sort_keys=True).encode())
             path.unlink()
 
     def _waiting(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json"))
+        return sorted(self.folder.glob("[0-9]*.json"))
+
+
+def _clean(report: Report) -> Report:
+    """A reason is one line of printable words; one is told wherever one is wanted."""
+    text = "".join(c if c.isprintable() else " " for c in report.reason)[:_MOST_CHARACTERS].strip()
+    return replace(report, reason=text or ("the machine gave no reason" if report.step in _WITH_REASON else ""))

@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
+from batchone.factory.label import label_text, valid_gtin
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Code, Model
 
@@ -17,6 +18,7 @@ _MAX_BYTES: Final = 100_000  # settings are a page of text
 _HINT: Final = f"correct {SETTINGS} in the cell's folder; docs/contract.md lists its keys"
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
+LabelText = Annotated[str, AfterValidator(label_text)]
 
 
 class Lot(Model):
@@ -26,7 +28,7 @@ class Lot(Model):
     """
 
     material: Text
-    lot: Text
+    lot: LabelText
     expires: dt.date
     facts: dict[Text, Text] = Field(default_factory=dict)
 
@@ -61,7 +63,7 @@ class CellSettings(Model):
     serial: Text
     driver: Literal["twin", "folder"]
     report: Path | None = None
-    gtin: Annotated[str, Field(pattern=r"^\d{14}$")] | None = None
+    gtin: Annotated[str, AfterValidator(valid_gtin)] | None = None
     lots: Annotated[tuple[Lot, ...], Field(strict=False, min_length=1)]
     calibrations: Annotated[tuple[Calibration, ...], Field(strict=False, min_length=1)]
     twin: TwinSettings = TwinSettings()

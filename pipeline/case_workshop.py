@@ -68,10 +68,11 @@ def record_step(
     return True
 
 
-def remake(site: Path, case_id: str, *, who: str, reason: str) -> None:
+def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "") -> None:
     """Say that the released job is to be made once more, as it is: it queues again.
 
-    The job folder stays the same to the byte, and so does its approval; a changed device is a new approval.
+    The job folder stays the same to the byte, and so does its approval; a changed device is a new approval. ``job`` is the id of
+    the one in hand: another one than the released one is refused.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def remake(site: Path, case_id: str, *, who: str, reason: str) -> None:
         raise OrderError("a remake needs a reason", hint="say what is wrong with the part; it stands in the events")
     case = known_case(site, case_id)
     with case.locked(), in_stage(case_id, "workshop"):
-        _, stands = _released(case, "")
+        _, stands = _released(case, job)
         if QUEUE not in stands.walked.ended:
             raise OrderError("the job waits for its print already: nothing was made of it since", hint="print it")
         _tell(case, who, f"{REMAKE}: {reason.strip()}", "to be made once more from the same job folder")

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import manifold3d
@@ -20,14 +22,17 @@ from small_job import make_job, mesh_of, seal
 
 from batchone.factory.cell import Cell, News
 from batchone.factory.dispatch import dispatch
+from batchone.factory.drivers.driver import Progress
+from batchone.factory.drivers.folder import LOG, STOP, FolderDriver
 from batchone.factory.drivers.twin import TwinDriver
 from batchone.factory.genealogy import trace
 from batchone.factory.inbox import CLAIM_S, ELSEWHERE_S, MOST_ATTEMPTS, ClaimLost, Inbox
 from batchone.factory.label import check_digit, datamatrix_png, element_string
-from batchone.factory.proof import read_work, refusals
+from batchone.factory.proof import read_work, refusals, unsuited
 from batchone.factory.record import (
     AS_BUILT,
     RECORD,
+    STEP_SPACE,
     STEPS,
     close,
     open_steps,
@@ -39,10 +44,12 @@ from batchone.factory.record import (
 from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
 from batchone.factory.twin.faults import Fault
+from batchone.pipeline.commands.cell import withdrawn_jobs
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
-from batchone.pipeline.job.signature import approval_key, release_key, write_allowed_signers
-from batchone.pipeline.job.withdrawal import WithdrawnJob
+from batchone.pipeline.job.signature import approval_key, release_key, sign, write_allowed_signers
+from batchone.pipeline.job.withdrawal import WithdrawnJob, publish_withdrawn
+from batchone.pipeline.store import write_atomic
 from batchone.pipeline.values import Mesh
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.layers import slice_parts
@@ -83,6 +90,9 @@ def named(folder: Path, keys: Path, layers_cli: bytes | None = None) -> Path:
     place = folder / read_manifest((folder / "made" / "job.json").read_bytes()).job
     (folder / "made").rename(place)
     return place
+
+
+TWIN = TwinDriver("sim-01", seed=1, speed=FAST, chance=False)
 
 
 def settings(name: str = "cell-1", **changes: object) -> CellSettings:
@@ -179,7 +189,8 @@ class TestInbox:
 
 class TestProof:
     def faults(self, job: Path, keys: Path | None, **changes: object) -> tuple[str, ...]:
-        return refusals(read_work(job), settings(**changes), signers=keys, today=TODAY)
+        work = read_work(job)
+        return (*unsuited(work, settings(**changes), TWIN, today=TODAY), *refusals(work, signers=keys))
 
     def test_what_is_whole_in_date_and_for_this_machine_is_printed(self, job: Path, keys: Path) -> None:
         assert self.faults(job, keys) == ()
@@ -327,19 +338,93 @@ class TestCell:
         assert after.inbox.entry(job.name).state == "refused"
         assert verify_record(after.records / f"{job.name}-1", allowed=record_signers(after.folder / "keys")) == whole
 
+    def test_what_another_cell_can_make_is_left_to_it(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        other = make_cell(tmp_path, job, keys, "cell-2")
+        other.settings = settings("cell-2", machine="sim-02")
+        assert not other.step()
+        other.settings = settings("cell-2", lots=({"material": "PA12", "lot": "P", "expires": TODAY},))
+        assert not other.step()
+        assert make_cell(tmp_path, job, keys).step()
+
+    def test_one_name_in_two_folders_is_two_cells_and_one_folder_runs_once(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        one, other = (make_cell(tmp_path / place, job, keys) for place in ("a", "b"))
+        assert one.identity != other.identity
+        with one.held(), pytest.raises(MachineError, match="runs already"), make_cell(tmp_path / "a", job, keys).held():
+            pass
+
+    def test_of_an_attempt_that_another_cell_has_by_now_nothing_is_released(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        first, second = make_cell(tmp_path, job, keys), make_cell(tmp_path, job, keys, "cell-2")
+        entry = first.inbox.claim(job.name, first.identity, NOW)
+        assert entry is not None
+        work = first._copy(entry)
+        assert work is not None
+        first._tell_built = lambda *_: None  # type: ignore[method-assign,assignment] # it dies before it can tell
+        first._print(entry, work)
+        second.now = lambda: NOW + dt.timedelta(seconds=CLAIM_S)
+        assert second.step()
+        again = make_cell(tmp_path, job, keys)
+        again.now = second.now
+        again.resume()
+        assert not (again.records / f"{job.name}-1").exists()
+        assert (again.folder / "lost" / f"{job.name}-1").is_dir()
+        assert again.close_records() == ()
+
+    def test_a_print_that_ended_is_told_though_the_cell_died_before_its_record_was_in_place(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        entry = cell.inbox.claim(job.name, cell.identity, NOW)
+        assert entry is not None
+        work = cell._copy(entry)
+        assert work is not None
+        cell._put_in_place = lambda part: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            cell._print(entry, work)
+        again = make_cell(tmp_path, job, keys)
+        again.resume()
+        assert read_as_built(again.records / f"{job.name}-1").verdict == "printed"
+        assert again.inbox.entry(job.name).state == "printed"
+
+    def test_one_damaged_job_ledger_record_or_report_stops_that_one_alone(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        heard: list[Report] = []
+        cell = make_cell(tmp_path, job, keys, deliver=heard.append)
+        bad = tmp_path / "inbox" / "0000000000000000"
+        shutil.copytree(job, bad)
+        shutil.copytree(job, tmp_path / "inbox" / "1111111111111111")
+        (tmp_path / "inbox" / ".ledger" / "1111111111111111.json").write_text("{")
+        (cell.records / "2222222222222222-1").mkdir()
+        (cell.records / "2222222222222222-1" / AS_BUILT).write_text("{}")
+        (cell.folder / "reports" / "00000000000000000001.json").write_text("[]")
+        cell.resume()
+        while cell.step():
+            pass
+        cell.close_records()
+        assert [cell.inbox.entry(name).state for name in cell.inbox.names()] == [
+            {"0000000000000000": "refused", "1111111111111111": "held"}.get(name, "printed") for name in cell.inbox.names()
+        ]
+        assert [one.step for one in heard] == ["print-started", "print-done"]
+        assert len(list((cell.folder / "reports" / "refused").iterdir())) == 1
+
+    def test_a_demonstration_is_not_made_of_material(self, job: Path, keys: Path) -> None:
+        work = read_work(job)
+        entry = work.jobs[0].approval.model_copy(update={"demonstration": True})
+        shown = replace(work, jobs=(work.jobs[0].model_copy(update={"approval": entry}),))
+        assert "demonstration only" in " ".join(refusals(shown, signers=keys, simulated=False))
+        assert refusals(shown, signers=keys, simulated=True) == ()
+
     def test_a_claim_that_was_lost_makes_no_record(self, job: Path, keys: Path, tmp_path: Path) -> None:
         cell = make_cell(tmp_path, job, keys)
         later = NOW + dt.timedelta(seconds=CLAIM_S)
 
         def steal(news: News) -> None:
             if news.kind == "printing":
-                assert cell.inbox.claim(job.name, "cell-2", later) is not None
+                assert cell.inbox.claim(job.name, "cell-2@other", later) is not None
 
         cell.tell = steal
         cell.step()
         assert not (cell.records / f"{job.name}-1").exists()
         assert (cell.folder / "lost" / f"{job.name}-1" / "events.jsonl").is_file()
-        assert cell.inbox.entry(job.name).cell == "cell-2"
+        assert cell.inbox.entry(job.name).cell == "cell-2@other"
 
     def test_killed_in_a_print_the_attempt_is_failed_and_the_next_one_is_made(
         self, job: Path, keys: Path, tmp_path: Path
@@ -402,7 +487,11 @@ class TestRecord:
         elif change == "stranger":
             for name in (RECORD, "label.png", "SHA256SUMS", "SHA256SUMS.sig"):
                 (record / name).unlink()
-            close(record, keys=tmp_path / "other-keys", when=NOW, gtin=None)
+            shutil.rmtree(record / STEPS)
+            for step in open_steps(record):
+                value = None if step.within_mm is None else 0.0
+                sign_step(record, step.number, who="tester", keys=tmp_path / "other", when=NOW, measured_mm=value)
+            close(record, keys=tmp_path / "other", when=NOW, gtin=None)
         else:
             names = {"as-built": AS_BUILT, "step": f"{STEPS}/01.json", "telemetry": "telemetry.parquet", "record": RECORD}
             data = bytearray((record / names[change]).read_bytes())
@@ -411,12 +500,95 @@ class TestRecord:
         with pytest.raises(MachineError):
             verify_record(record, allowed=allowed)
 
+    @pytest.mark.parametrize("forged", ["a stranger's key", "another's name", "one step twice", "no measure"])
+    def test_steps_that_are_not_what_they_say_release_nothing(self, forged: str, made: tuple[Cell, Path], tmp_path: Path) -> None:
+        cell, record = made
+        own = cell.folder / "keys"
+        sign_all(cell, record)
+        last = sorted((record / STEPS).iterdir())[-1]
+        number = int(last.stem)
+        if forged == "one step twice":
+            shutil.copy(sorted((record / STEPS).iterdir())[0], last)
+        else:
+            last.unlink()
+            keys = tmp_path / "other" if forged == "a stranger's key" else own
+            said = sign_step(record, number, who="tester", keys=keys, when=NOW, measured_mm=0.0)
+            change = {"another's name": {"name": "somebody"}, "no measure": {"measured_mm": None}}.get(forged, {})
+            if change:
+                said = said.model_copy(update=change)
+                key = approval_key(own, "tester")
+                said = said.model_copy(update={"signature": sign(key, said.words(), namespace=STEP_SPACE)})
+                last.write_bytes(said.to_bytes())
+        assert cell.close_records() == ()
+        assert not (record / RECORD).exists()
+        assert cell.inbox.entry(cell.inbox.names()[0]).state == "printed"
+
+    def test_what_a_crash_left_of_a_signature_does_not_spoil_the_record(self, made: tuple[Cell, Path]) -> None:
+        cell, record = made
+        sign_all(cell, record)
+        (record / STEPS / ".03.json.ab12").write_bytes(b"{")
+        cell.close_records()
+        assert verify_record(record, allowed=record_signers(cell.folder / "keys")).verdict == "released"
+
     def test_a_closed_record_takes_no_more_steps(self, made: tuple[Cell, Path]) -> None:
         cell, record = made
         sign_all(cell, record)
         cell.close_records()
         with pytest.raises(MachineError, match="is closed"):
             sign_step(record, 1, who="tester", keys=cell.folder / "keys", when=NOW)
+
+
+class TestFolderDriver:
+    def drive(self, job: Path, tmp_path: Path) -> tuple[FolderDriver, Generator[Progress, None, None], Path]:
+        driver = FolderDriver(tmp_path / "machine")
+        return driver, driver.build(read_work(job), 1), tmp_path / "machine" / f"{job.name}-1"
+
+    def test_files_are_dropped_and_the_log_is_followed_to_its_end(self, job: Path, tmp_path: Path) -> None:
+        _, following, place = self.drive(job, tmp_path)
+        assert next(following).state == "running"
+        assert {path.name for path in place.iterdir()} == {path.name for path in (job / "build").iterdir()}
+        layers = [{"index": 0, "end_s": 10.0}, {"index": 1, "end_s": 20.0, "alarms": ["oxygen"]}]
+        write_atomic(place / LOG, json.dumps({"state": "running", "seconds": 20.0, "layers": layers}).encode())
+        seen = next(following)
+        assert [(one.index, one.alarms) for one in seen.layers] == [(0, ()), (1, ("oxygen",))]
+        write_atomic(place / LOG, json.dumps({"state": "done", "seconds": 30.0, "layers": layers}).encode())
+        last = next(following)
+        assert (last.state, last.seconds, last.layers) == ("done", 30.0, ())
+        assert list(following) == []
+        assert not (place / STOP).exists()
+
+    def test_a_machine_is_told_to_stop_and_gets_nothing_else_until_it_says_that_it_did(self, job: Path, tmp_path: Path) -> None:
+        driver, following, place = self.drive(job, tmp_path)
+        next(following)
+        following.close()
+        assert (place / STOP).is_file()
+        with pytest.raises(MachineError, match="has not ended"):
+            next(driver.build(read_work(job), 2))
+        write_atomic(place / LOG, b'{"state": "failed"}')
+        assert next(driver.build(read_work(job), 2)).state == "running"
+
+    def test_a_log_that_is_none_is_refused(self, job: Path, tmp_path: Path) -> None:
+        _, following, place = self.drive(job, tmp_path)
+        next(following)
+        write_atomic(place / LOG, b'{"state": "melting"}')
+        with pytest.raises(MachineError, match="state"):
+            next(following)
+
+
+class TestWithdrawn:
+    def test_the_last_list_counts_while_the_site_cannot_be_reached(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        site, cell = keys.parent, tmp_path / "cell"
+        cell.mkdir()
+        assert withdrawn_jobs(cell, tmp_path / "nowhere", keys) == ()
+        one = WithdrawnJob(job=job.name, sums_sha256="0" * 64, case="demo-0001", what="cancelled", when=NOW)
+        publish_withdrawn(site, (one,))
+        try:
+            assert withdrawn_jobs(cell, site, keys) == (one,)
+            assert withdrawn_jobs(cell, tmp_path / "nowhere", keys) == (one,)
+            (tmp_path / "damaged.json").write_text("{}")
+            assert withdrawn_jobs(cell, tmp_path / "damaged.json", keys) == (one,)
+        finally:
+            shutil.rmtree(site / "outbox")
 
 
 class TestReports:
@@ -491,10 +663,10 @@ class TestLabel:
         elements = element_string(gtin="09506000134352", produced=produced, lot="A-1", serial="0123456789abcdef-1")
         assert elements == "[01]09506000134352[11]261130[10]A-1[21]0123456789abcdef-1"
         assert datamatrix_png(elements).startswith(b"\x89PNG")
-        with pytest.raises(MachineError, match="check digit 3, must be 2"):
+        with pytest.raises(ValueError, match="check digit 3, must be 2"):
             element_string(gtin="09506000134353", produced=produced, lot="A-1", serial="1")
         for lot in ("", "x" * 21, "a b", "a[1]"):
-            with pytest.raises(MachineError, match="lot"):
+            with pytest.raises(ValueError, match="set 82"):
                 element_string(gtin=None, produced=produced, lot=lot, serial="1")
 
 

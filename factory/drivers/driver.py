@@ -42,9 +42,15 @@ class Progress:
 
 
 class Driver(Protocol):
-    """One machine."""
+    """One machine.
+
+    ``simulated``: it melts nothing. ``goes_on``: a build that was begun goes on without us, and asked for the same build again it
+    is followed. ``measures``: what it measures of what processes want filled in, see :data:`batchone.factory.proof.MEASURED`.
+    """
 
     simulated: bool
+    goes_on: bool
+    measures: tuple[str, ...]
 
     def build(self, work: Work, attempt: int) -> Generator[Progress, None, None]:
         """Hand over a build that was proved, and follow it to its end; closing the generator stops the machine.

@@ -15,8 +15,10 @@ from batchone.factory.proof import Work
 from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Model
+from batchone.pipeline.store import write_atomic
 
 LOG: Final = "log.json"
+STOP: Final = "stop.json"
 _MAX_LOG_BYTES: Final = 50_000_000
 _POLL_S: Final = 0.5
 
@@ -41,26 +43,46 @@ class MachineLog(Model):
 
 
 class FolderDriver:
-    """Drops ``<name>-<attempt>/`` with the build's files into a folder, and follows the ``log.json`` that comes there."""
+    """Drops ``<name>-<attempt>/`` with the build's files into a folder, and follows the ``log.json`` that comes there.
 
-    simulated = False
+    A build that is not to go on gets ``stop.json`` beside its files; nothing else is dropped until its log says that it ended.
+    """
+
+    simulated, goes_on = False, True
+    measures: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def build(self, work: Work, attempt: int) -> Generator[Progress, None, None]:
-        """See :class:`batchone.factory.drivers.driver.Driver`."""
+        """See :class:`batchone.factory.drivers.driver.Driver`.
+
+        Raises
+        ------
+        MachineError
+            Another build was dropped and has not ended, or the log is none.
+        """
         place = self.folder / f"{work.name}-{attempt}"
+        self._refuse_while_busy(place)
         _drop(work.folder, place)
-        told = 0
-        while True:
-            log = _read(place / LOG)
-            new = tuple(LayerSeen(one.index, one.end_s, one.energy_j, one.alarms) for one in log.layers[told:])
-            told += len(new)
-            yield Progress(log.state, log.seconds, new, energy_kwh=log.energy_kwh, reason=log.reason)
-            if log.state != "running":
-                return
-            time.sleep(_POLL_S)
+        ended, told = False, 0
+        try:
+            while not ended:
+                log = read_log(place / LOG)
+                new = tuple(LayerSeen(one.index, one.end_s, one.energy_j, one.alarms) for one in log.layers[told:])
+                told += len(new)
+                ended = log.state != "running"
+                yield Progress(log.state, log.seconds, new, energy_kwh=log.energy_kwh, reason=log.reason)
+                if not ended:
+                    time.sleep(_POLL_S)
+        finally:
+            if not ended:
+                write_atomic(place / STOP, b"{}\n")
+
+    def _refuse_while_busy(self, place: Path) -> None:
+        for other in sorted(self.folder.glob("[!.]*")) if self.folder.is_dir() else ():
+            if other != place and other.is_dir() and read_log(other / LOG).state == "running":
+                raise MachineError(f"the machine has not ended {other.name}", hint="stop it there, and let its log say so")
 
 
 def _drop(build: Path, place: Path) -> None:
@@ -77,7 +99,7 @@ def _drop(build: Path, place: Path) -> None:
         part.rename(place)
 
 
-def _read(path: Path) -> MachineLog:
+def read_log(path: Path) -> MachineLog:
     """The log; running where there is none yet.
 
     Raises

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from batchone.factory.drivers.driver import LayerSeen, Progress, Reading
-from batchone.factory.proof import Work
+from batchone.factory.proof import MEASURED, Work
 from batchone.factory.twin.faults import Fault, random_faults
 from batchone.factory.twin.machine import Layer, Twin
 from batchone.factory.twin.sensors import samples
@@ -35,7 +35,7 @@ class TwinDriver:
         Whether faults happen by chance too, at the rates of the twin.
     """
 
-    simulated = True
+    simulated, goes_on, measures = True, False, tuple(MEASURED)
 
     def __init__(
         self, machine: str, *, seed: int, speed: float, period_s: float = 10.0, faults: Sequence[Fault] = (), chance: bool = True

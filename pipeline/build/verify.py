@@ -36,6 +36,7 @@ from batchone.pipeline.job.verify import (
     allowed_of,
     check_seal,
     check_withdrawn,
+    check_word,
     differences,
     read_plain,
 )
@@ -229,10 +230,12 @@ def _carried(one: Instance, data: dict[str, bytes], allowed: tuple[Signer, ...] 
         verify(signature, sums, namespace=RELEASE, allowed=allowed or (embedded_signer(signature),))
         if read_sums(sums).get(MANIFEST) != sha256(data[names[MANIFEST]]):
             found.add("off", names[MANIFEST], f"it is not the one that {names[SUMS]} lists")
-        return read_manifest(data[names[MANIFEST]])
+        job = read_manifest(data[names[MANIFEST]])
     except MachineError as error:
         found.add("off", names[MANIFEST], str(error))
         return None
+    check_word(job, allowed, found, file=names[MANIFEST])
+    return job
 
 
 def _check_against_job(one: Instance, manifest: BuildManifest, job: JobManifest, found: Found) -> None:

@@ -40,6 +40,10 @@ def cell(
     signers: Annotated[
         Path | None, typer.Option("--signers", help="Who may release and approve: an allowed_signers file or a key folder.")
     ] = None,
+    withdrawn: Annotated[
+        Path | None,
+        typer.Option("--withdrawn", help="The site's list of withdrawn jobs; default that of the site it reports to."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing waits, instead of waiting for more.")] = False,
 ) -> None:
     """Take the most urgent job that may be printed here, prove it, print it, record it; until SIGTERM or SIGINT."""
@@ -52,15 +56,16 @@ def cell(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    agent = _agent(_folder(folder), inbox, signers)
-    agent.resume()
-    while not stop.is_set():
-        took = agent.step()
-        agent.close_records()
-        if not took:
-            if once:
-                return
-            stop.wait(_POLL_S)
+    agent = _agent(_folder(folder), inbox, signers, withdrawn)
+    with agent.held():
+        agent.resume()
+        while not stop.is_set():
+            took = agent.step()
+            agent.close_records()
+            if not took:
+                if once:
+                    return
+                stop.wait(_POLL_S)
 
 
 @cell_app.command("status")
@@ -116,7 +121,7 @@ def _folder(folder: Path | None) -> Path:
     return folder or Path(os.environ.get("BATCHONE_CELL", "cell"))
 
 
-def _agent(folder: Path, inbox: Path | None, signers: Path) -> Cell:
+def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | None) -> Cell:
     from batchone.factory.cell import Cell
     from batchone.factory.inbox import Inbox
     from batchone.factory.record import RECORDS
@@ -130,19 +135,39 @@ def _agent(folder: Path, inbox: Path | None, signers: Path) -> Cell:
         place,
         _driver(folder, settings),
         signers=signers,
-        withdrawn=partial(_withdrawn, settings.report, signers),
+        withdrawn=partial(withdrawn_jobs, folder, withdrawn or settings.report, signers),
         deliver=None if settings.report is None else told_to(settings.report),
         shelf=None if settings.report is None else settings.report / RECORDS,
         now=lambda: dt.datetime.now(dt.UTC),
     )
 
 
-def _withdrawn(site: Path | None, signers: Path) -> tuple[WithdrawnJob, ...]:
-    """The list of the site; without a site, nothing is known to be withdrawn."""
-    from batchone.pipeline.job.verify import allowed_of
-    from batchone.pipeline.job.withdrawal import read_withdrawn
+def withdrawn_jobs(cell: Path, source: Path | None, signers: Path) -> tuple[WithdrawnJob, ...]:
+    """The jobs that count no more, by the list of a site or file; the cell keeps a copy for when it cannot be reached.
 
-    return () if site is None else read_withdrawn(site, allowed_of(signers))
+    Without ``source`` nothing is known to be withdrawn.
+    """
+    from batchone.pipeline.job.verify import allowed_of
+    from batchone.pipeline.job.withdrawal import LIST, OUTBOX, read_withdrawn
+    from batchone.pipeline.store import write_atomic
+
+    if source is None:
+        return ()
+    allowed, copy = allowed_of(signers), cell / LIST
+    known: tuple[WithdrawnJob, ...] = ()
+    if copy.is_file():
+        known = read_withdrawn(copy, allowed)
+    path = source / OUTBOX / LIST if source.is_dir() else source
+    if not path.is_file():
+        return known
+    try:
+        now = read_withdrawn(path, allowed)
+        if set(now) - set(known):
+            write_atomic(copy, path.read_bytes())
+    except (MachineError, OSError) as error:
+        logging.getLogger(__name__).warning("the list of withdrawn jobs is the last one that was read: %s", error)
+        return known
+    return tuple({one.job: one for one in (*known, *now)}.values())
 
 
 def told_to(site: Path) -> Deliver:
@@ -155,7 +180,7 @@ def told_to(site: Path) -> Deliver:
         if not (site / CASES).is_dir():
             raise MachineError(f"site {site.name} cannot be reached", hint="it hears of it later")
         if report.step == REMAKE:
-            remake(site, report.case, who=report.who, reason=report.reason)
+            remake(site, report.case, who=report.who, reason=report.reason, job=report.job)
             return
         told = {"machine": report.machine, "lot": report.lot, "reason": report.reason}
         record_step(site, report.case, report.step, who=report.who, job=report.job, **told)

@@ -256,9 +256,7 @@ def _check_contents(
             found.add("off", name, "job.json names no such file")
     if manifest is None:
         return ""
-    approval = approval_of(manifest)
-    _check_approval(approval, allowed, found)
-    _check_verdicts(manifest, approval, found)
+    check_word(manifest, allowed, found, file=MANIFEST)
     _check_provenance(folder, manifest, listed, allowed, found)
     return manifest.job
 
@@ -394,25 +392,32 @@ def _check_machine_file(name: str, data: bytes, manifest: JobManifest, found: Fo
         found.add("off", name, f"measures {figures}; must be {wanted}")
 
 
-def _check_verdicts(manifest: JobManifest, approval: Approval, found: Found) -> None:
+def check_word(manifest: JobManifest, allowed: tuple[Signer, ...] | None, found: Found, *, file: str) -> None:
+    """Who approved a job and let findings stand may do so, and nothing in it has failed; ``file`` is its ``job.json``."""
+    approval = approval_of(manifest)
+    _check_approval(approval, allowed, found, file)
+    _check_verdicts(manifest, approval, found, file)
+
+
+def _check_verdicts(manifest: JobManifest, approval: Approval, found: Found, file: str) -> None:
     """Nothing in a released job has failed, and what is marked as waived has its waiver."""
     for entry in manifest.findings:
         if entry.verdict == "fail" or (
             entry.verdict == "waived" and not any(w.covers(entry.finding()) for w in approval.waivers)
         ):
-            found.add("off", MANIFEST, f"{entry.check}: {entry.what} failed, and no waiver is for it")
+            found.add("off", file, f"{entry.check}: {entry.what} failed, and no waiver is for it")
 
 
-def _check_approval(approval: Approval, allowed: tuple[Signer, ...] | None, found: Found) -> None:
+def _check_approval(approval: Approval, allowed: tuple[Signer, ...] | None, found: Found, file: str) -> None:
     """Check the approval by the approvers' keys when the signers name any, else by the key that it carries."""
     approvers = tuple(s for s in allowed or () if {APPROVAL, DEMONSTRATION} & set(s.namespaces))
     try:
         verify_approval(approval, approvers or (embedded_signer(approval.signature),))
     except MachineError as error:
-        found.add("signature", MANIFEST, f"approval: {error}")
+        found.add("signature", file, f"approval: {error}")
     waivable = tuple(s for s in allowed or () if WAIVER in s.namespaces)
     for waiver in approval.waivers:
         try:
             verify_waivers(replace(approval, waivers=(waiver,)), waivable or (embedded_signer(waiver.signature),))
         except MachineError as error:
-            found.add("signature", MANIFEST, f"waiver: {error}")
+            found.add("signature", file, f"waiver: {error}")
