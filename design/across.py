@@ -200,7 +200,7 @@ def _far(planes, f, x, y, z, dx, dy, dz, best):  # type: ignore[no-untyped-def]
         numba.float64[:, ::1], numba.float64[:, :, ::1], numba.float64, numba.int64[::1], numba.int32[::1], numba.int32[::1],
         numba.int32[::1], numba.float64, numba.float64, numba.float64[::1], numba.int32[::1], numba.float64[::1],
     ),
-    cache=True, parallel=True, error_model="numpy",
+    cache=True, parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
 def _across(middles, planes, cell, shape, starts, held, rays, sign, reach, distance, met, cosine):  # type: ignore[no-untyped-def]
     """Follow each ray from cell to cell until what it met lies nearer than the next one.

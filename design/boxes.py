@@ -73,7 +73,7 @@ def _part(middles, order, low, high, at, axis):  # type: ignore[no-untyped-def]
             return
 
 
-@numba.njit(numba.int32[::1](numba.float32[:, ::1], numba.int64), cache=True, parallel=True)
+@numba.njit(numba.int32[::1](numba.float32[:, ::1], numba.int64), cache=True, parallel=True, nogil=True)
 def _halved(middles, leaves):  # type: ignore[no-untyped-def]
     """The order of the triangles; ``middles`` are sorted on the way."""
     count = middles.shape[0]

@@ -220,6 +220,7 @@ def _meet(boxes, i, others, j):  # type: ignore[no-untyped-def]
     "void(float64[:,:,::1], float64[:,::1], int32[:,::1], float64[:,::1], float64[:,::1], int64, float64, int32[::1])",
     cache=True,
     parallel=True,
+    nogil=True,
 )
 def _find(corners, normals, faces, spans, boxes, leaves, tolerance, partner):  # type: ignore[no-untyped-def]
     """Write, for each triangle, the first later triangle (in tree order) that it crosses.

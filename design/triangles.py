@@ -73,7 +73,15 @@ def areas_mm2(mesh: Mesh) -> FloatArray:
 
 
 def box_mm(points_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(3,) lowest and (3,) highest coordinates of places (n, 3), at least one."""
+    """(3,) lowest and (3,) highest coordinates of places (n, 3).
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    if len(points_mm) == 0:
+        raise ValueError("a box is about places, there are none")
     return _box(np.ascontiguousarray(points_mm, dtype=np.float64))
 
 

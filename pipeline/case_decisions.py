@@ -137,6 +137,15 @@ def refuse_approved(case: CaseFolder) -> None:
         )
 
 
+def publish_decided(site: Path) -> None:
+    """See that the list of withdrawn jobs names all that decisions withdrew: one may have died in between."""
+    jobs = tuple(
+        job for folder in sorted((site / CASES).glob(f"*/{DECISIONS}")) for job in withdrawn_by(read_decisions(folder.parent))
+    )
+    if jobs:
+        publish_withdrawn(site, jobs)
+
+
 def settle(case: CaseFolder) -> None:
     """Do what follows from the decisions of a case, where a crash left it undone; the caller holds the case's lock.
 

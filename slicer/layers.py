@@ -87,7 +87,11 @@ class Layers:
 
     def of_first(self, parts: int) -> Layers:
         """The contours of the first parts alone; the number of layers stays."""
-        keep = self.loop_part < parts
+        return self.of(range(parts))
+
+    def of(self, parts: Sequence[int]) -> Layers:
+        """The contours of some parts alone; the number of layers stays."""
+        keep = np.isin(self.loop_part, parts)
         if keep.all():
             return self
         sizes = np.diff(self.loop_start)

@@ -24,7 +24,7 @@ from batchone.pipeline import codec
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.case import opened_case, return_case, waive_check
 from batchone.pipeline.case_approval import sign_case
-from batchone.pipeline.case_decisions import MEANINGS, What, decide
+from batchone.pipeline.case_decisions import MEANINGS, What, decide, publish_decided
 from batchone.pipeline.case_handover import Given, hand_over
 from batchone.pipeline.case_labels import take_labels
 from batchone.pipeline.case_order import order_digest, read_case_order, replace_order
@@ -163,6 +163,17 @@ def kinds(job: Path, withdrawn: tuple[WithdrawnJob, ...] = ()) -> set[str]:
 
 def listing(site: Path) -> list[tuple[str, str]]:
     return [(one.job, one.what) for one in own_withdrawn(site)]
+
+
+def test_a_list_that_a_crash_left_behind_is_published_when_a_worker_starts(site: Path) -> None:
+    decided(site, "cancel")
+    wanted = listing(site)
+    assert wanted
+    (site / "outbox" / "withdrawn.json").unlink()
+    publish_decided(site)
+    assert listing(site) == wanted
+    publish_decided(site)
+    assert listing(site) == wanted
 
 
 def test_the_order_of_an_approved_case_stands_until_it_is_revised(site: Path) -> None:

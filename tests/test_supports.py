@@ -451,6 +451,18 @@ def test_each_part_is_judged_with_its_own_supports() -> None:
     assert alone > together + 5.0
 
 
+@pytest.mark.parametrize("flange_mm", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("stem_mm", [6.0, 6.1])
+def test_a_taller_part_on_the_plate_hides_nothing_of_a_lower_one(stem_mm: float, flange_mm: float) -> None:
+    """A T whose flange is as thin as one step of the check, at the very top, beside a bar that goes on."""
+    flange = Solid.cube((12, 12, flange_mm)).translate((-4, 0, stem_mm))
+    tee = part_of(Solid.cube((4, 12, stem_mm)) + flange).mesh
+    bar = part_of(Solid.cube((4, 4, 9)).translate((20, 0, 0))).mesh
+    alone = carried_each(slice_parts([tee], 0.1), [[0]], COARSE).unsupported[:, 0].max()
+    beside = carried_each(slice_parts([tee, bar], 0.1), [[0], [1]], COARSE).unsupported[:, 0].max()
+    assert alone == beside > 10.0
+
+
 @given(low_radius=st.floats(0.05, 1.5), high_radius=st.floats(0.05, 1.5), beside=st.floats(0.0, 4.0), z=st.floats(-3.0, 6.0))
 def test_the_distance_to_a_rod_that_tapers_is_that_to_its_outline(low_radius, high_radius, beside, z) -> None:  # type: ignore[no-untyped-def]
     outline = shapely.Polygon([(-low_radius, 0.0), (low_radius, 0.0), (high_radius, 3.0), (-high_radius, 3.0)])

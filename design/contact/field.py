@@ -216,7 +216,7 @@ def _places(index: npt.NDArray[np.int64], lattice: Lattice) -> FloatArray:
     return np.asarray(lattice.origin_mm + index * lattice.step_mm)
 
 
-@numba.njit("void(float32[:,:,::1], int64, float32[:,:,::1])", cache=True, parallel=True)
+@numba.njit("void(float32[:,:,::1], int64, float32[:,:,::1])", cache=True, parallel=True, nogil=True)
 def _between(coarse, every, fine):  # type: ignore[no-untyped-def]
     """Values between the nodes of a grid, linear along each axis."""
     for i in numba.prange(fine.shape[0]):

@@ -170,7 +170,7 @@ def _depth_at(grid, u, v, w):  # type: ignore[no-untyped-def]
     return a * (1 - u) + b * u
 
 
-@numba.njit(numba.void(_GRID, _F1, numba.float64, _F2, _I1, _T1, _F3, _F2), cache=True, parallel=True)
+@numba.njit(numba.void(_GRID, _F1, numba.float64, _F2, _I1, _T1, _F3, _F2), cache=True, parallel=True, nogil=True)
 def _lift(grid, origin, step, places, ends_at, turns, turn, shift):  # type: ignore[no-untyped-def]
     """Raise each start until none of its points lies in the bone."""
     for s in numba.prange(shift.shape[0]):
@@ -382,7 +382,7 @@ def _phase(grid, origin, step, points, off, r, t, r0, place, push, rho, phase, l
         _GRID, _F1, numba.float64, _F2, _I1, _T1, numba.float32[:, ::1], _F3, _F2, _F2, _F2, numba.float64, _F2,
         numba.float64, numba.float64, _F3, _F2, _F2,
     ),
-    cache=True, parallel=True, error_model="numpy",
+    cache=True, parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
 def _settle(  # type: ignore[no-untyped-def]
     grid,

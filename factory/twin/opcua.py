@@ -10,6 +10,7 @@ and clients sign and encrypt (Basic256Sha256).
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,9 @@ from batchone.pipeline.errors import BatchoneError, MachineError
 JobState = Literal["NotAllowedToStart", "AllowedToStart", "Running", "Interrupted", "Ended", "Aborted"]
 
 SUCCESSFUL, UNSUCCESSFUL = 1, 2  # JobResult of OPC 40001-3
+_LOG = logging.getLogger(__name__)
 _READY_S: Final = 60.0  # project default: until the server answers
+_STOP_S: Final = 20.0  # project default: until it has let its clients go
 _LOOK_S: Final = 0.05  # project default: between looks for a next order
 
 
@@ -256,7 +259,8 @@ def served(
     machine, profile
         Its name, which is its serial number too, and the name of its profile.
     open_build
-        The build of a job order's id; a refusal by an error of ours means that the order is not accepted. Called from threads.
+        The build of a job order's id; a refusal by an error of ours means that the order is not accepted. Called from threads;
+        it must come to an end.
     period_s, speed
         Simulated seconds from sample to sample, and in a second; None: as fast as it goes.
 
@@ -266,6 +270,7 @@ def served(
         The server does not start.
     """
     ready: list[BaseException | None] = []
+    broken: list[BaseException] = []
     changed, loop = threading.Event(), asyncio.new_event_loop()
     done = asyncio.Event()
 
@@ -286,13 +291,18 @@ def served(
         await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
         working.cancel()
         ending.cancel()
-        await server.stop()
+        try:  # the library waits without end for a client that came while it stopped
+            await asyncio.wait_for(server.stop(), _STOP_S)
+        except TimeoutError:
+            _LOG.warning("OPC UA server %s did not stop within %g s", endpoint.url, _STOP_S)
         with suppress(asyncio.CancelledError):
             await working  # a bug of ours comes out here
 
     def run() -> None:
         try:
             loop.run_until_complete(serve())
+        except (BatchoneError, OSError, RuntimeError, ValueError, TypeError, KeyError, ua.UaError) as error:
+            broken.append(error)  # raised again where the block ends
         finally:
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
@@ -301,6 +311,8 @@ def served(
     thread.start()
     changed.wait(_READY_S)
     if not ready or ready[0] is not None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
         raise MachineError(
             f"OPC UA server {endpoint.url} does not start: {ready[0] if ready else 'no answer'}",
             hint="is the port free, and is the address one of this machine?",
@@ -311,6 +323,8 @@ def served(
         with suppress(RuntimeError):  # it has ended by itself
             loop.call_soon_threadsafe(done.set)
         thread.join(_READY_S)
+    if broken:
+        raise broken[0]
 
 
 async def _server(endpoint: Endpoint, machine: str) -> Server:

@@ -196,7 +196,7 @@ def _values(
         "elapsed_s": times,
         "remaining_s": twin.seconds - times,
         "progress_percent": 100.0 * times / twin.seconds,
-        "layers_done": np.searchsorted(built["end_s"], times, side="right").astype(np.float64),
+        "layers_done": np.searchsorted(built["end_s"][built["whole"] > 0.0], times, side="right").astype(np.float64),
         "height_mm": height_mm,
         "layer_elapsed_s": np.where(within, times - of("start_s"), 0.0),
         "layer_area_mm2": of("area_mm2"),
@@ -245,6 +245,7 @@ def _columns(twin: Twin) -> dict[str, FloatArray]:
     built = {name: np.array([float(getattr(layer, name)) for layer in twin.built]) for name in names}
     built["mean_w"] = twin.plant.laser_w * built["laser_share"] * built["laser_on_s"] / (built["end_s"] - built["start_s"])
     built["oxygen_before_percent"] = np.concatenate([[twin.held_percent], built["oxygen_after_percent"][:-1]])
+    built["whole"] = np.array([float(layer.state == "exposed") for layer in twin.built])
     built["leaks"] = np.array([float("oxygen-rise" in layer.faults) for layer in twin.built])
     return built
 

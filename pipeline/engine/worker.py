@@ -16,6 +16,7 @@ from dbos._error import DBOSException
 from dbos._serialization import DBOSPortableJSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
+from batchone.pipeline.case_decisions import publish_decided
 from batchone.pipeline.config import EngineSettings, read_site_settings
 from batchone.pipeline.engine.database import database_url, open_database
 from batchone.pipeline.engine.heartbeat import BEAT_S, DEAD_S, Heartbeat, executor_id, workers
@@ -73,6 +74,7 @@ def run_worker(site: Path, *, slot: int | None = None, stop: threading.Event, re
     _queues(settings)
     if count := end_other_versions():
         _LOG.warning("%d workflows of another version were ended; their cases begin anew", count)
+    publish_decided(site)
     ready(heart.executor_id)
     _work(site, heart, None if alone else database, stop)
     ended.set()

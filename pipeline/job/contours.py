@@ -61,7 +61,7 @@ class _Tally:
 
     def box(self) -> tuple[list[float], list[float]]:
         """Lowest and highest x and y of all points: of all at once, for one contour has few."""
-        x, y = np.concatenate(self.points).astype(np.float64).reshape(-1, 2).T
+        x, y = np.concatenate(self.points).reshape(-1, 2).T
         return [float(x.min()), float(y.min())], [float(x.max()), float(y.max())]
 
 

@@ -78,14 +78,9 @@ def carried_each(layers: Layers, groups: Sequence[Sequence[int]], process: Proce
 
 
 def _alone(layers: Layers, bodies: Sequence[int]) -> Layers:
-    """The contours of some bodies; the number of layers stays."""
-    keep = np.isin(layers.loop_part, bodies)
-    sizes = np.diff(layers.loop_start)
-    start = np.concatenate([[0], np.cumsum(sizes[keep])]).astype(np.int64)
-    return replace(
-        layers, points_mm=layers.points_mm[np.repeat(keep, sizes)], loop_start=start, loop_layer=layers.loop_layer[keep],
-        loop_part=layers.loop_part[keep], loop_area_mm2=layers.loop_area_mm2[keep],
-    )  # fmt: skip
+    """The layers of some bodies up to their own last one, as if nothing else stood on the plate."""
+    some = layers.of(bodies)
+    return replace(some, count=int(some.loop_layer.max(initial=0)) + 1)
 
 
 def _patches(cells: FloatArray, steps: npt.NDArray[np.int64], layers: Layers, x_mm: float, y_mm: float) -> FloatArray:
