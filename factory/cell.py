@@ -12,7 +12,6 @@ import contextlib
 import datetime as dt
 import fcntl
 import logging
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -21,42 +20,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from batchone.factory.as_built import Watched, as_built, spoilt
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
 from batchone.factory.inbox import ClaimLost, Entry, Inbox, State
-from batchone.factory.proof import MEASURED, Work, read_work, refusals, unsuited
+from batchone.factory.proof import Work, read_work, refusals, unsuited
 from batchone.factory.record import (
     AS_BUILT,
     RECORD,
     RECORDS,
-    Alarmed,
     AsBuilt,
     DeviceRecord,
-    ValueSummary,
-    bodies_of,
     close,
     read_as_built,
     record_name,
-    steps_of,
 )
 from batchone.factory.reports import REMAKE, Deliver, Report, Reports
-from batchone.factory.settings import CellSettings
-from batchone.factory.telemetry import TELEMETRY, Summary, TelemetryFile, summaries
+from batchone.factory.settings import CellSettings, identity_of
+from batchone.factory.telemetry import TELEMETRY, TelemetryFile
 from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import BatchoneError, MachineError
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import KEYS
-from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.job.withdrawal import WithdrawnJob
-from batchone.pipeline.store import flush_tree, replace_folder, sha256_file, write_atomic
+from batchone.pipeline.store import flush_tree, replace_folder, write_atomic
 
 _LOG = logging.getLogger(__name__)
 _RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 _FAULTS: Final = (BatchoneError, OSError, ValueError, TypeError, KeyError)  # of one job's or record's files
-
-SPOILING: Final = ("mains", "powder", "laser-power", "recoater-force")
-"""What the machine itself notices and what makes a part worthless, so that nothing more is spent on it: project default,
-unverified. Of what is not among them, as oxygen that rose and was waited for, a person judges after the print."""
 
 _AFTER: Final[Mapping[str, State]] = {"released": "released", "rejected": "waiting", "withdrawn": "refused"}
 Told = Literal["claimed", "refused", "printing", "layers", "printed", "failed", "lost"]
@@ -122,7 +113,7 @@ class Cell:
         self.reports = Reports(folder / "reports", deliver)
         with disk():
             self.records.mkdir(parents=True, exist_ok=True)
-        self.identity = f"{settings.name}@{_token(folder)}"
+        self.identity = identity_of(folder, settings)
         self._passed: set[str] = set()  # jobs that were told to be for others
         self._ended: set[str] = set()  # records of which nothing more is to come
 
@@ -284,9 +275,9 @@ class Cell:
                 layers += last.layers
                 if last.layers:
                     self._say("layers", entry, seconds=last.seconds, layer=layers[-1].index, layers=work.layers)
-                spoilt = _spoilt(last.layers)
-                if spoilt:
-                    last = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=spoilt)
+                why = spoilt(last.layers)
+                if why:
+                    last = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=why)
                     break
         self.inbox.renew(entry, self.now())
         built = self._as_built(entry, work, part, started, layers, last)
@@ -343,45 +334,8 @@ class Cell:
     def _as_built(
         self, entry: Entry, work: Work, part: Path, started: dt.datetime, layers: list[LayerSeen], last: Progress
     ) -> AsBuilt:
-        lot = self.settings.lot_of(work.material)
-        if lot is None:
-            raise MachineError(f"no lot of {work.material} is loaded any more", hint="a lot stays in cell.toml while it prints")
-        alarmed = tuple(Alarmed(layer=one.index, alarms=one.alarms) for one in layers if one.alarms)
-        there = (part / TELEMETRY).is_file()
-        told = summaries(part / TELEMETRY)
-        wanted = work.conditions.lot_keys if work.conditions is not None else ()
-        facts = lot.facts | _measured_facts(told)
-        return AsBuilt(
-            name=entry.name,
-            attempt=entry.attempt,
-            sums_sha256=sha256_file(work.folder / SUMS),
-            cell=self.settings.name,
-            machine=self.settings.machine,
-            serial=self.settings.serial,
-            simulated=self.driver.simulated,
-            demonstration=any(job.approval.demonstration for job in work.jobs),
-            bodies=bodies_of(work),
-            process=work.process,
-            lot=lot,
-            calibrations=self.settings.calibrations,
-            started=started,
-            ended=self.now(),
-            seconds=last.seconds,
-            energy_kwh=last.energy_kwh,
-            layers=work.layers,
-            layers_built=len(layers),
-            alarmed=alarmed,
-            telemetry=tuple(
-                ValueSummary(name=one.name, readings=one.readings, least=one.least, mean=one.mean, greatest=one.greatest)
-                for one in told
-            ),
-            telemetry_sha256=sha256_file(part / TELEMETRY) if there else None,
-            facts={key: facts[key] for key in wanted if key in facts},
-            facts_wanted=wanted,
-            verdict="printed" if last.state == "done" else "failed",
-            reason=last.reason,
-            steps=steps_of(work, alarmed) if last.state == "done" else (),
-        )
+        told = Watched(started, self.now(), tuple(layers), last)
+        return as_built(work, entry.attempt, told, part / TELEMETRY, cell=self.settings, simulated=self.driver.simulated)
 
     def _publish(self, part: Path, built: AsBuilt) -> None:
         self._event(part, "print done" if built.verdict == "printed" else "print failed", built.ended, built.reason)
@@ -485,27 +439,5 @@ def _logged(what: str) -> Iterator[None]:
         _LOG.exception("%s is left as it is", what)
 
 
-def _token(folder: Path) -> str:
-    """What tells a cell from another of the same name, made once."""
-    path = folder / ".token"
-    if not path.is_file():
-        write_atomic(path, secrets.token_hex(4).encode())
-    return path.read_text(encoding="ascii")
-
-
 def _jobs(built: AsBuilt) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({(body.case, body.job) for body in built.bodies}))
-
-
-def _spoilt(layers: tuple[LayerSeen, ...]) -> str:
-    for layer in layers:
-        found = [alarm for alarm in layer.alarms if alarm in SPOILING]
-        if found:
-            return f"layer {layer.index}: the machine told of {', '.join(found)}"
-    return ""
-
-
-def _measured_facts(told: tuple[Summary, ...]) -> dict[str, str]:
-    """What the process wants filled in and the machine itself measures."""
-    most = {summary.name: summary.greatest for summary in told}
-    return {name: f"{most[value]:.3f} at most" for name, value in MEASURED.items() if value in most}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import secrets
 import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from batchone.factory.label import label_text, valid_gtin
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Code, Model
+from batchone.pipeline.store import write_atomic
 
 SETTINGS: Final = "cell.toml"
 _MAX_BYTES: Final = 100_000  # settings are a page of text
@@ -99,3 +101,11 @@ def read_cell_settings(cell: Path) -> CellSettings:
     return (
         settings if report is None or report.is_absolute() else settings.model_copy(update={"report": (cell / report).resolve()})
     )
+
+
+def identity_of(cell: Path, settings: CellSettings) -> str:
+    """The cell's name, and what tells it from another of this name: made once, and kept in its folder."""
+    path = cell / ".token"
+    if not path.is_file():
+        write_atomic(path, secrets.token_hex(4).encode())
+    return f"{settings.name}@{path.read_text(encoding='ascii')}"

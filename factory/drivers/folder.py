@@ -24,7 +24,7 @@ _POLL_S: Final = 0.5
 
 
 class LayerLog(Model):
-    """One layer, as the machine's software tells of it; ``alarms`` by the names of :data:`batchone.factory.cell.SPOILING`."""
+    """One layer, as the machine's software tells of it; ``alarms`` by the names of :data:`batchone.factory.as_built.SPOILING`."""
 
     index: Annotated[int, Field(ge=0)]
     end_s: Annotated[float, Field(ge=0)]

@@ -1,0 +1,102 @@
+"""A print as it went, from what was watched of it: the first part of a device record."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from batchone.factory.drivers.driver import LayerSeen, Progress
+from batchone.factory.proof import MEASURED, Work
+from batchone.factory.record import Alarmed, AsBuilt, ValueSummary, bodies_of, steps_of
+from batchone.factory.settings import CellSettings
+from batchone.factory.telemetry import Summary, summaries
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.sums import SUMS
+from batchone.pipeline.store import sha256_file
+
+SPOILING: Final = ("mains", "powder", "laser-power", "recoater-force")
+"""What the machine itself notices and what makes a part worthless, so that nothing more is spent on it: project default,
+unverified. Of what is not among them, as oxygen that rose and was waited for, a person judges after the print."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What was watched of a print: its begin and end by the clock, its layers, and the machine's last word."""
+
+    started: dt.datetime
+    ended: dt.datetime
+    layers: tuple[LayerSeen, ...]
+    last: Progress
+
+
+def spoilt(layers: tuple[LayerSeen, ...]) -> str:
+    """Why a part is worthless after these layers; "" while it is not."""
+    for layer in layers:
+        found = [alarm for alarm in layer.alarms if alarm in SPOILING]
+        if found:
+            return f"layer {layer.index}: the machine told of {', '.join(found)}"
+    return ""
+
+
+def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cell: CellSettings, simulated: bool) -> AsBuilt:
+    """The record of a print, with the steps that are to be signed after it.
+
+    Parameters
+    ----------
+    telemetry
+        The file of readings; may be absent.
+    simulated
+        No material was melted.
+
+    Raises
+    ------
+    MachineError
+        The lot of the material is not among the cell's any more.
+    """
+    lot = cell.lot_of(work.material)
+    if lot is None:
+        raise MachineError(f"no lot of {work.material} is loaded any more", hint="a lot stays in cell.toml while it prints")
+    last, done = watched.last, watched.last.state == "done"
+    alarmed = tuple(Alarmed(layer=one.index, alarms=one.alarms) for one in watched.layers if one.alarms)
+    told = summaries(telemetry)
+    wanted = work.conditions.lot_keys if work.conditions is not None else ()
+    facts = lot.facts | _measured(told)
+    return AsBuilt(
+        name=work.name,
+        attempt=attempt,
+        sums_sha256=sha256_file(work.folder / SUMS),
+        cell=cell.name,
+        machine=cell.machine,
+        serial=cell.serial,
+        simulated=simulated,
+        demonstration=any(job.approval.demonstration for job in work.jobs),
+        bodies=bodies_of(work),
+        process=work.process,
+        lot=lot,
+        calibrations=cell.calibrations,
+        started=watched.started,
+        ended=watched.ended,
+        seconds=last.seconds,
+        energy_kwh=last.energy_kwh,
+        layers=work.layers,
+        layers_built=len(watched.layers),
+        alarmed=alarmed,
+        telemetry=tuple(
+            ValueSummary(name=one.name, readings=one.readings, least=one.least, mean=one.mean, greatest=one.greatest)
+            for one in told
+        ),
+        telemetry_sha256=sha256_file(telemetry) if telemetry.is_file() else None,
+        facts={key: facts[key] for key in wanted if key in facts},
+        facts_wanted=wanted,
+        verdict="printed" if done else "failed",
+        reason=last.reason,
+        steps=steps_of(work, alarmed) if done else (),
+    )
+
+
+def _measured(told: tuple[Summary, ...]) -> dict[str, str]:
+    """What the process wants filled in and the machine itself measured."""
+    most = {summary.name: summary.greatest for summary in told}
+    return {name: f"{most[value]:.3f} at most" for name, value in MEASURED.items() if value in most}
