@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchone.factory.record import RECORD, DeviceRecord, read_record
+from batchone.factory.record import RECORD, DeviceRecord, verify_record
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.events import CASES
 
@@ -29,7 +29,7 @@ class Ancestry:
 class Trace:
     """What a key led to: as what it was found, and the records by the time of their print.
 
-    ``unread`` are records that cannot be read, which may be what is looked for.
+    ``unread`` are records that are not whole, which may be what is looked for.
     """
 
     key: str
@@ -63,8 +63,8 @@ def trace(key: str, site: Path, records: Sequence[Path]) -> Trace:
     unread = []
     for folder in sorted({path.parent for place in records for path in place.glob(f"*/{RECORD}")}):
         try:
-            record = read_record(folder)
-        except MachineError as error:
+            record = verify_record(folder, allowed=None)  # whole; whose keys these are is for `batchone verify` to prove
+        except (MachineError, OSError) as error:
             unread.append(f"{folder.name}: {error}")
             continue
         hits = set(_hits(record, key, window))

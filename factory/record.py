@@ -10,12 +10,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from batchone.factory.label import datamatrix_png, element_string
-from batchone.factory.proof import Work
 from batchone.factory.settings import Calibration, Lot
 from batchone.pipeline.disk import disk, write_once
 from batchone.pipeline.errors import InputError, MachineError
@@ -36,6 +35,9 @@ from batchone.pipeline.job.signature import (
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, Digest, read_sums, sha256, sums_bytes
 from batchone.pipeline.order import Model
 from batchone.pipeline.store import flush_tree, sha256_file, write_atomic
+
+if TYPE_CHECKING:
+    from batchone.factory.proof import Work
 
 RECORDS: Final = "records"
 AS_BUILT, RECORD, LABEL, STEPS = "as-built.json", "record.json", "label.png", "steps"
@@ -199,17 +201,6 @@ def read_as_built(record: Path) -> AsBuilt:
         It is not there or not valid.
     """
     return _read(AsBuilt, record / AS_BUILT)
-
-
-def read_record(record: Path) -> DeviceRecord:
-    """A closed record, as it says; :func:`verify_record` proves it.
-
-    Raises
-    ------
-    MachineError
-        It is not there or not valid.
-    """
-    return _read(DeviceRecord, record / RECORD)
 
 
 def signed_steps(record: Path) -> tuple[SignedStep, ...]:

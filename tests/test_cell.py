@@ -15,11 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import manifold3d
 import numpy as np
 import pytest
 from small_job import make_job, mesh_of, seal
+from typer.testing import CliRunner
 
+import batchone.pipeline.findings as findings
 from batchone.factory.cell import Cell, News
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Progress
@@ -44,6 +47,7 @@ from batchone.factory.record import (
 from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
 from batchone.factory.twin.faults import Fault
+from batchone.pipeline.cli import app
 from batchone.pipeline.commands.cell import withdrawn_jobs
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
@@ -522,6 +526,22 @@ class TestRecord:
         assert cell.close_records() == ()
         assert not (record / RECORD).exists()
         assert cell.inbox.entry(cell.inbox.names()[0]).state == "printed"
+
+    def test_the_command_verifies_a_record(self, made: tuple[Cell, Path]) -> None:
+        cell, record = made
+        sign_all(cell, record)
+        cell.close_records()
+        asked = ["verify", str(record), "--signers", str(cell.folder / "keys"), "--json"]
+        found = CliRunner().invoke(app, asked)
+        tree = json.loads(found.stdout)
+        assert (found.exit_code, tree) == (0, {"ok": True, "record": record.name, "problems": []})
+        (record / "label.png").write_bytes(b"other")
+        found = CliRunner().invoke(app, asked)
+        tree = json.loads(found.stdout)
+        assert found.exit_code == 5
+        assert "label.png" in tree["problems"][0]["text"]
+        schema = json.loads((Path(findings.__file__).parent / "schemas" / "verify.schema.json").read_bytes())
+        jsonschema.validate(tree, schema)
 
     def test_what_a_crash_left_of_a_signature_does_not_spoil_the_record(self, made: tuple[Cell, Path]) -> None:
         cell, record = made

@@ -157,7 +157,14 @@ def test_every_changed_character_of_a_signature_is_refused(keys: Path, key: Site
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no signature", "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n", "\x00" * 9]
+    "text",
+    [
+        "",
+        "no signature",
+        "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n",
+        "-----BEGIN SSH SIGNATURE-----\nAA\ufffdA\n-----END SSH SIGNATURE-----\n",
+        "\x00" * 9,
+    ],
 )
 def test_what_is_no_signature_is_refused_in_words(text: str, keys: Path) -> None:
     with pytest.raises(MachineError, match="not an Ed25519 SSH signature"):

@@ -114,6 +114,17 @@ def test_every_file_changed_by_one_bit_is_named(whole: Path, job: Path, keys: Pa
     assert verify_job(job, signers=keys).ok
 
 
+def test_any_bit_of_any_file_is_told_in_words(whole: Path, job: Path, keys: Path) -> None:
+    """Also one that makes a text no text, or a packed file no packed file."""
+    chance = np.random.default_rng(1)
+    for path in sorted(p for p in whole.rglob("*") if p.is_file()):
+        data, place = path.read_bytes(), job / path.relative_to(whole)
+        for bit in chance.integers(8 * len(data), size=16).tolist():
+            place.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ (1 << bit % 8)]) + data[bit // 8 + 1 :])
+            assert not verify_job(job, signers=keys).ok, (path.name, bit)
+        place.write_bytes(data)
+
+
 def test_the_provenance_is_a_statement_that_openssl_verifies(job: Path, keys: Path, tmp_path: Path) -> None:
     tree = json.loads((job / PROVENANCE).read_bytes())
     payload = base64.b64decode(tree["payload"])
@@ -375,6 +386,12 @@ def test_a_list_cannot_be_hidden_from_the_quick_way(before: bytes) -> None:
     assert (figures.triangles, figures.volume_mm3) == (4, pytest.approx(1.0 / 6.0, abs=1e-6))
 
 
+def _bent(packed: bytes) -> bytes:
+    """The packed bytes of the first file turned round: nothing that unpacks."""
+    start = 30 + int.from_bytes(packed[26:28], "little") + int.from_bytes(packed[28:30], "little")  # PKZIP local file header
+    return packed[: start + 4] + packed[start + 4 : start + 60][::-1] + packed[start + 60 :]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -395,6 +412,7 @@ def test_a_list_cannot_be_hidden_from_the_quick_way(before: bytes) -> None:
         _packed(MODEL % b""),
         _packed((MODEL % TETRA)[:-20]),
         _packed(MODEL % (b" " * 50_000_000)),
+        _bent(_packed(MODEL % TETRA)),
     ],
     ids=lambda data: f"{len(data)} bytes",
 )

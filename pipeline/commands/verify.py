@@ -1,4 +1,4 @@
-"""``batchone verify``: is a job or a build the one that was released, and does it still count?"""
+"""``batchone verify``: is a job or a build the one that was released, and does it still count? Is a device record whole?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typer
 
 def verify(
     job: Path,
-    signers: Annotated[Path | None, typer.Option("--signers", help="allowed_signers file of the cell.")] = None,
+    signers: Annotated[
+        Path | None, typer.Option("--signers", help="allowed_signers file, or a key folder: of a record that of its cell.")
+    ] = None,
     withdrawn: Annotated[
         Path | None, typer.Option("--withdrawn", help="The site's list of withdrawn jobs (outbox/withdrawn.json), or its folder.")
     ] = None,
@@ -19,7 +21,10 @@ def verify(
         bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")
     ] = False,
 ) -> None:
-    """Re-read every file of a job or build folder, re-measure every mesh, check the signature (exit 5 when anything is off)."""
+    """Re-read every file of a job, build or device record, re-measure meshes, check signatures (exit 5 when anything is off)."""
+    if (job / "as-built.json").is_file():
+        _record(job, signers, as_json=as_json)
+        return
     from batchone.pipeline.build.verify import is_build, verify_build
     from batchone.pipeline.job.verify import allowed_of, verify_job
     from batchone.pipeline.job.withdrawal import read_withdrawn
@@ -40,4 +45,27 @@ def verify(
         lines.append("withdrawals not checked: no --withdrawn given")
     typer.echo(json.dumps(tree, indent=1, ensure_ascii=False) if as_json else "\n".join(lines))
     if not report.ok:
+        raise typer.Exit(5)
+
+
+def _record(record: Path, signers: Path | None, *, as_json: bool) -> None:
+    """A closed record of a cell: its files, signatures of cell and people, and that it says what its files say."""
+    from batchone.factory.record import record_signers, verify_record
+    from batchone.pipeline.errors import MachineError
+    from batchone.pipeline.job.signature import read_allowed_signers
+
+    allowed = None
+    if signers is not None:
+        allowed = record_signers(signers) if signers.is_dir() else read_allowed_signers(signers)
+    problems = []
+    try:
+        found = verify_record(record, allowed=allowed)
+        line = f"record {record.name} is whole, unchanged and signed: {found.verdict} {found.reason}".rstrip()
+    except (MachineError, OSError) as error:
+        line = f"off: {record.name}: {error}"
+        problems = [{"kind": "off", "file": "record.json", "text": str(error)}]
+    tree = {"ok": not problems, "record": record.name, "problems": problems}
+    lines = [line] if allowed is not None else [line, "signer not checked: no allowed_signers given"]
+    typer.echo(json.dumps(tree, indent=1, ensure_ascii=False) if as_json else "\n".join(lines))
+    if problems:
         raise typer.Exit(5)

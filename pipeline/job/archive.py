@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
@@ -117,7 +118,7 @@ def _model_xml(data: bytes) -> bytes:
                 raise MachineError(f"3MF has {len(models)} models, must be 1")
             with archive.open(models[0]) as file:
                 return file.read(models[0].file_size + 1)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise MachineError("3MF is not a readable zip archive") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -28,7 +27,7 @@ def is_protected(private: Path) -> bool:
         lines = private.read_text(encoding="ascii", errors="replace").split()
     try:
         blob = base64.b64decode("".join(lines[4:-4]), validate=True)  # between BEGIN and END OPENSSH PRIVATE KEY
-    except binascii.Error:
+    except ValueError:  # not base64, or not even ASCII
         blob = b""
     if not blob.startswith(_MAGIC):
         raise MachineError(f"key {private.name} is not an OpenSSH private key", hint="restore it from the backup")

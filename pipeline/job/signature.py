@@ -7,7 +7,6 @@ writes; :func:`verify` is stricter than it, because OpenSSH accepts other spelli
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import datetime as dt
 import hashlib
@@ -376,7 +375,7 @@ def _parts(signature: str) -> tuple[bytes, bytes]:
         raise fault
     try:
         blob = base64.b64decode("".join(lines[1:-1]), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not base64, or not even ASCII
         raise fault from error
     prefix = _MAGIC + struct.pack(">I", 1)
     fields = _strings(blob[len(prefix) :]) if blob.startswith(prefix) else ()
@@ -407,7 +406,7 @@ def _raw_of_line(line: str) -> bytes:
     words = line.split()
     try:
         fields = _strings(base64.b64decode(words[1], validate=True)) if len(words) > 1 else ()
-    except binascii.Error:
+    except ValueError:
         fields = ()
     if len(fields) != 2 or fields[0] != _ALGORITHM or len(fields[1]) != _RAW_KEY_BYTES:
         raise MachineError("public key is not an Ed25519 key in OpenSSH form", hint="see ssh-keygen(1), type ed25519")
