@@ -209,12 +209,15 @@ def clear_mm(supports: Supports) -> float:
 
 
 def unreachable_mm2(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
-    """(k,) area beyond the limit on protected faces and so near to them that supports keep off, for ``directions`` (k, 3)."""
-    if process.supports is None:
-        return np.zeros(len(directions))
-    middles = of.part.mesh.vertices_mm[of.part.mesh.faces].mean(axis=1)
-    clear = clear_mm(process.supports)
-    near = of.protected | (of.kept_free.query(middles, distance_upper_bound=clear)[0] < clear)
+    """(k,) area beyond the limit on protected faces and so near to them that supports keep off, for ``directions`` (k, 3).
+
+    Supports that another program makes keep off the protected faces alone.
+    """
+    near = of.protected
+    if process.supports is not None:
+        middles = of.part.mesh.vertices_mm[of.part.mesh.faces].mean(axis=1)
+        clear = clear_mm(process.supports)
+        near = near | (of.kept_free.query(middles, distance_upper_bound=clear)[0] < clear)
     found = [of.areas_mm2[near][beyond_limit(of.normals[near], up, process.max_overhang_deg)].sum() for up in directions]
     return np.round(np.array(found), _AREA_DIGITS)
 

@@ -20,7 +20,7 @@ from batchone.pipeline.values import Approval, CheckedDevice, Device, FloatArray
 from batchone.slicer.directions import MEASURES, scores
 from batchone.slicer.make import slice_device
 from batchone.slicer.orient import functional_finding, stances, stand
-from batchone.slicer.overhang import overhang, protected, surface
+from batchone.slicer.overhang import overhang, protected, surface, unreachable_mm2
 from batchone.slicer.profiles import load_machine, load_process
 
 Solid = manifold3d.Manifold
@@ -189,6 +189,15 @@ def test_a_way_up_that_protects_comes_before_one_that_does_not() -> None:
     assert areas[0] == 0.0
     assert areas[-1] == pytest.approx(600.0)
     assert areas == sorted(areas)
+
+
+@pytest.mark.parametrize("name", ["peek-fff", "ti64-lpbf"])
+def test_what_supports_keep_off_is_known_whoever_makes_them(name: str) -> None:
+    """A box whose lower face is functional: all of it hangs as it lies, nothing upside down."""
+    of = surface(part_of(Solid.cube((20, 10, 5)), functional=(0.0, 0.0, -1.0)))
+    lies, turned = unreachable_mm2(of, np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), load_process(name))
+    assert lies == pytest.approx(200.0)
+    assert turned == pytest.approx(0.0)
 
 
 def checked(part: Part) -> CheckedDevice:

@@ -273,13 +273,20 @@ def test_a_slicing_program_that_is_missing_or_crashes_is_exit_5_and_leaves_the_c
 def test_a_changed_parameter_runs_again_only_what_depends_on_it(site: Path, tmp_path: Path) -> None:
     shutil.copytree(site / "cases", tmp_path / "cases")
     shutil.copytree(site / "keys", tmp_path / "keys")
-    done = batchone("design", "demo-0001", "--set", "border_gap_mm=0.6", "--site", tmp_path, "--json")
+    (released,) = (tmp_path / "cases" / "demo-0001" / "job").glob("*/job.json")
+    change = ("design", "demo-0001", "--set", "border_gap_mm=0.6", "--site", tmp_path, "--json")
+    refused = batchone(*change)  # what was approved stands
+    assert (refused.returncode, "batchone revise" in refused.stderr) == (2, True), refused.stderr
+    revised = batchone("revise", "demo-0001", "--reason", "the gap is too small", "--as", "tester", "--site", tmp_path)
+    assert revised.returncode == 0, revised.stderr
+    done = batchone(*change)
     assert done.returncode == 0, done.stderr
     seconds = json.loads(done.stdout)["stages"]
     assert [name for name, value in seconds.items() if value > 0] == ["design", "check"]
     again = batchone("review", "demo-0001", "--approve", "--as", "tester", "--site", tmp_path, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["status"] == "done"
+    assert Path(json.loads(again.stdout)["job"]).name != released.parent.name
 
 
 @pytest.mark.slow
