@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchone.design.families import load_families
 from batchone.pipeline import codec
-from batchone.pipeline.case_decisions import refuse_approved, refuse_ended
+from batchone.pipeline.case_decisions import refuse_ended
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.markups.order_file import read_order_file
 from batchone.pipeline.order import Order, order_text
@@ -33,10 +33,9 @@ def replace_order(case: CaseFolder, order: Order, who: str) -> None:
     Raises
     ------
     OrderError
-        The case was ended, or a person's approval stands.
+        The case was ended.
     """
     refuse_ended(case)
-    refuse_approved(case)
     write_atomic(case.path / ORDER, order_text(order).encode())
     now = dt.datetime.now(dt.UTC).isoformat()
     append_event(case.path / EVENTS, who=who, what="order changed", when=now, digest=order_digest(order))

@@ -228,6 +228,7 @@ def design(
 ) -> None:
     """Design and check again, with changed parameters or a changed plan; what does not depend on them is kept."""
     from batchone.pipeline.case import run_case
+    from batchone.pipeline.case_decisions import refuse_approved
     from batchone.pipeline.case_order import read_case_order, replace_order
     from batchone.pipeline.markups.order_file import changed_plan
     from batchone.pipeline.order import changed_order
@@ -237,6 +238,7 @@ def design(
     if changes or markups:
         order = changed_plan(changed_order(order, changes or ()), markups or ())
         with CaseFolder(folder).locked():
+            refuse_approved(CaseFolder(folder))
             replace_order(CaseFolder(folder), order, "batchone design")
         order = read_case_order(folder / "order.toml")
     _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)

@@ -24,7 +24,7 @@ from batchone.pipeline import codec
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.case import opened_case, return_case, waive_check
 from batchone.pipeline.case_approval import sign_case
-from batchone.pipeline.case_decisions import MEANINGS, What, decide, publish_decided
+from batchone.pipeline.case_decisions import MEANINGS, What, decide, publish_decided, refuse_approved
 from batchone.pipeline.case_handover import Given, hand_over
 from batchone.pipeline.case_labels import take_labels
 from batchone.pipeline.case_order import order_digest, read_case_order, replace_order
@@ -176,17 +176,14 @@ def test_a_list_that_a_crash_left_behind_is_published_when_a_worker_starts(site:
     assert listing(site) == wanted
 
 
-def test_the_order_of_an_approved_case_stands_until_it_is_revised(site: Path) -> None:
+def test_the_parameters_of_an_approved_case_stand_until_it_is_revised(site: Path) -> None:
     case = folder(site)
-    order = read_case_order(case.path / "order.toml")
-    before = (case.path / "order.toml").read_bytes()
     with case.locked(), pytest.raises(OrderError, match=f"was approved by {WHO}") as refused:
-        replace_order(case, order, "batchone design")
+        refuse_approved(case)
     assert "batchone revise" in (refused.value.hint or "")
-    assert (case.path / "order.toml").read_bytes() == before
     decided(site, "revise")
     with case.locked():
-        replace_order(case, order, "batchone design")
+        refuse_approved(case)
 
 
 def test_a_cancelled_case_takes_nothing_more_and_its_job_is_refused(site: Path, tmp_path: Path) -> None:
