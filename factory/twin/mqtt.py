@@ -139,9 +139,11 @@ class Publisher:
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._connected or self._refused is not None, _PATIENCE_S)
-            if not self._connected:
-                self._client.loop_stop()
-                raise MachineError(f"broker {self.broker.url} refuses {self.birth.machine}: {self._refused}", hint=_HINT)
+            connected = self._connected
+        if not connected:  # not while we hold what the client's thread may be waiting for
+            self._client.disconnect()
+            self._client.loop_stop()
+            raise MachineError(f"broker {self.broker.url} refuses {self.birth.machine}: {self._refused}", hint=_HINT)
 
     def tell(self, sample: Sample) -> None:
         """Say what was measured; waits while too much is under way.
