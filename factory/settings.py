@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from batchone.factory.label import label_text, valid_gtin
+from batchone.pipeline.config import read_toml
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Code, Model
 from batchone.pipeline.store import write_atomic
 
 SETTINGS: Final = "cell.toml"
-_MAX_BYTES: Final = 100_000  # settings are a page of text
 _HINT: Final = f"correct {SETTINGS} in the cell's folder; docs/contract.md lists its keys"
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
@@ -83,20 +82,10 @@ def read_cell_settings(cell: Path) -> CellSettings:
     MachineError
         The file is not there, cannot be read, is no TOML, or sets what is not there to be set.
     """
-    path = cell / SETTINGS
     try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise MachineError(f"{SETTINGS} is larger than {_MAX_BYTES} bytes, at most {_MAX_BYTES} bytes", hint=_HINT)
-        settings = CellSettings.model_validate(tomllib.loads(data.decode()), strict=False)
-    except OSError as error:
+        settings = read_toml(cell / SETTINGS, CellSettings, hint=_HINT, strict=False)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MachineError(f"{SETTINGS} cannot be read: {error.strerror}", hint=_HINT) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MachineError(f"{SETTINGS} is not valid TOML: {error}", hint=_HINT) from error
-    except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} (given {fault['input']!r})" for fault in error.errors())
-        raise MachineError(f"{SETTINGS}: {'; '.join(faults)}", hint=_HINT) from error
     report = settings.report
     return (
         settings if report is None or report.is_absolute() else settings.model_copy(update={"report": (cell / report).resolve()})

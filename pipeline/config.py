@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -140,22 +140,40 @@ def read_site_settings(site: Path) -> SiteSettings:
     MachineError
         The file cannot be read, is no TOML, or sets what is not there to be set.
     """
-    path = site / SETTINGS
+    try:
+        return read_toml(site / SETTINGS, SiteSettings, hint=_HINT)
+    except (FileNotFoundError, NotADirectoryError):
+        return SiteSettings()
+
+
+_Settings = TypeVar("_Settings", bound=Model)
+
+
+def read_toml(path: Path, model: type[_Settings], *, hint: str, strict: bool | None = None) -> _Settings:
+    """Settings of a page of TOML.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        There is no such file.
+    MachineError
+        It cannot be read, is no TOML, or sets what is not there to be set.
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            raise MachineError(f"{SETTINGS} is larger than {_MAX_BYTES} bytes, at most {_MAX_BYTES} bytes", hint=_HINT)
-        return SiteSettings.model_validate(tomllib.loads(data.decode()))
+            raise MachineError(f"{path.name} is larger than {_MAX_BYTES} bytes, at most {_MAX_BYTES} bytes", hint=hint)
+        return model.model_validate(tomllib.loads(data.decode()), strict=strict)
     except (FileNotFoundError, NotADirectoryError):
-        return SiteSettings()
+        raise
     except OSError as error:
-        raise MachineError(f"{SETTINGS} cannot be read: {error.strerror}", hint=_HINT) from error
+        raise MachineError(f"{path.name} cannot be read: {error.strerror}", hint=hint) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MachineError(f"{SETTINGS} is not valid TOML: {error}", hint=_HINT) from error
+        raise MachineError(f"{path.name} is not valid TOML: {error}", hint=hint) from error
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} (given {fault['input']!r})" for fault in error.errors())
-        raise MachineError(f"{SETTINGS}: {'; '.join(faults)}", hint=_HINT) from error
+        raise MachineError(f"{path.name}: {'; '.join(faults)}", hint=hint) from error
 
 
 def protocol_at(settings: SiteSettings, protocol: Protocol) -> Protocol:

@@ -9,7 +9,7 @@ from batchone.samples.long_bone import bone_surface, long_bone
 
 BONE_MM = 70.0  # as long as a child's: the volume is what costs
 SPACING_MM = (1.5, 1.4, 1.4)  # coarse: what the protocol of a model just allows without a warning matters little here
-_ORDER = """\
+ORDER = """\
 case = "{case}"
 device = "anatomical-model"
 side = "left"
@@ -36,5 +36,5 @@ def write_small_case(folder: Path, *, case: str = "small-0001", seed: int = 1) -
     """
     bone = long_bone(bone_surface(BONE_MM), seed=seed, spacing_mm=SPACING_MM)
     write_series(bone.hu, bone.affine, folder / "study", seed=seed, body_part="LEG")
-    (folder / "order.toml").write_text(_ORDER.format(case=case), encoding="utf-8")
+    (folder / "order.toml").write_text(ORDER.format(case=case), encoding="utf-8")
     return folder / "order.toml", folder / "study"

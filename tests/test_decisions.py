@@ -59,26 +59,11 @@ from batchone.pipeline.retention import apply_retention
 from batchone.pipeline.revisions import keep_revision, revisions
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Approval, CheckedDevice, Decision, Device, JobFolder
-from batchone.samples.small_case import write_small_case
+from batchone.samples.small_case import ORDER, write_small_case
 
 CASE, WHO, WHY = "small-0001", "Dr Approver", "too thick"
 PASSPHRASE = os.environ["BATCHONE_APPROVER_PASSPHRASE"]
 DECISIONS: tuple[What, ...] = ("cancel", "revise")
-ORDER = f"""\
-case = "{CASE}"
-device = "anatomical-model"
-side = "left"
-process = "pa12-sls"
-machine = "sim-01"
-due = 2030-11-24T08:00:00Z
-
-[prescription]
-prescriber = "code-17"
-characteristics = "a short bone, as large as life"
-
-[target]
-bones = ["tibia"]
-"""
 
 
 def make_job(case: CaseFolder, approval: Approval, job: str) -> Path:
@@ -109,7 +94,7 @@ def make_site(site: Path) -> Path:
     release_key(site / "keys")
     case = CaseFolder(site / "cases" / CASE)
     if not (case.path / "order.toml").exists():
-        (case.path / "order.toml").write_text(ORDER)
+        (case.path / "order.toml").write_text(ORDER.format(case=CASE))
     checked = CheckedDevice(Device("anatomical-model", ()), (judge("walls", "thinnest", 1.0, "mm", low=0.5),))
 
     def write(into: Path) -> dict[str, Any]:
