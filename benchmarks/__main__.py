@@ -6,7 +6,19 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    truth = ("truth", "tilt", "apart", "surface", "coverage", "guide_truth", "seating", "layers", "tampering")
+    truth = (
+        "truth",
+        "tilt",
+        "apart",
+        "surface",
+        "coverage",
+        "guide_truth",
+        "seating",
+        "layers",
+        "good_devices",
+        "faults",
+        "tampering",
+    )
     speed = ("segmentation", "intake", "speed", "slicing", "orientation", "nesting", "fff", "guide", "checks", "twin")
     for name in (*truth, *speed, "clock", "serve", "storm"):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)

@@ -320,6 +320,18 @@ def test_the_design_envelope_is_inclusive() -> None:
     assert judged(box((0, 0, 0), (side, side, side * 0.999)))[what].verdict == "fail"
 
 
+def test_every_device_is_held_against_the_envelope_and_a_bone_model_is_not() -> None:
+    family = load_families()["anatomical-model"]
+    good, tiny = part(box((0, 0, 0), (30, 30, 30))), part(box((40, 0, 0), (41, 1, 1)))
+    parts = (good, replace(tiny, name="second"), replace(tiny, name="bone", purpose="bone-model"))
+    found = placement_findings(
+        Device("anatomical-model", parts), anatomy(), Plan("test", True, "left"), order("left"),
+        limits=family.limits, machine=load_machine("sim-01"),
+    )  # fmt: skip
+    told = {finding.what.split(":")[0] for finding in found if finding.check == "envelope" and finding.verdict == "fail"}
+    assert told == {"second"}
+
+
 def test_a_plan_without_a_plane_of_symmetry_gives_no_side() -> None:
     device = Device("anatomical-model", (part(box((0, 0, 0), (10, 10, 10))),))
     family = load_families()["anatomical-model"]

@@ -6,12 +6,14 @@ import datetime as dt
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from batchone.design.budget.sources import SOURCES
+from batchone.design.checks.no_go import sweeps
 from batchone.design.contact.seat import CONTACT
 from batchone.design.cranial.columns import on_the_way, to_local
 from batchone.design.families import load_families
@@ -442,6 +444,31 @@ class TestSeat:
         assert release - checks >= {"budget", "budget-breach", "label", "cavities"}
         assert checks < release
         assert any("of 50 " in f.what or f.what.endswith("of 50") for f in quick if f.check == "seating-unique")
+
+    def test_a_guide_that_never_lands_is_not_released(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from batchone.design.pedicle import checks
+
+        def nowhere(*given: Any, **options: Any) -> Any:
+            found = score(*given, **options)
+            return replace(
+                found,
+                friction=replace(found.friction, poses=found.friction.poses.only(np.zeros(len(found.friction.poses), bool))),
+            )
+
+        score = checks.score
+        monkeypatch.setattr(checks, "score", nowhere)
+        proposal, device = made()
+        told = [finding for finding in judged(device, proposal, order()).findings if finding.check == "budget"]
+        assert [(finding.verdict, finding.value) for finding in told] == [("fail", 0.0)]
+
+    def test_what_is_drilled_without_an_end_is_followed_without_an_end(self) -> None:
+        proposal, device = made()
+        endless = tuple(replace(axis, length_mm=None) for axis in proposal.axes)
+        ends = {sweep.name: sweep.to_mm for sweep in sweeps(device.parts[0], endless)}
+        assert ends == dict.fromkeys([axis.name for axis in proposal.axes if axis.name.startswith("trajectory")], np.inf)
+        way = proposal.axis("trajectory-L3-left")
+        far = np.array([way.at_mm(200.0)])
+        assert next(sweep for sweep in sweeps(device.parts[0], endless) if sweep.name == way.name).distance_mm(far)[0] == 0.0
 
     def test_the_place_to_push_lies_on_the_outside_of_the_guide(self) -> None:
         from batchone.design.nearest import nearest_mm

@@ -114,14 +114,14 @@ def _places(structure: PlanNoGo) -> FloatArray:
 
 
 def sweeps(part: Part, axes: tuple[Axis, ...]) -> Iterator[Sweep]:
-    """What the bores and slots of a part lead along those planned axes that end somewhere."""
+    """What the bores and slots of a part lead along the planned axes: to the end of the way, or on and on where it has none."""
     for face in part.functional_faces:
         kind = face.label.split("-")[0]
         if kind not in ("bore", "slot") or face.label not in part.labels:
             continue
         points = part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == part.labels.index(face.label)])]
         for axis in axes if len(points) > 3 else ():
-            if axis.length_mm is None:
+            if axis.name.split("-")[0] == "insertion":  # how the part goes on: nothing is drilled along it
                 continue
             direction, origin = np.array(axis.direction), np.array(axis.origin_mm)
             frame = np.column_stack([*np.linalg.svd(direction[None])[2][1:], direction])
@@ -129,7 +129,14 @@ def sweeps(part: Part, axes: tuple[Axis, ...]) -> Iterator[Sweep]:
             local = (points - origin) @ frame
             if _leads(kind, local[:, :2]):
                 outline = local[ConvexHull(local[:, :2]).vertices, :2]
-                yield Sweep(axis.name, frame, origin, outline, float(local[:, 2].min()), axis.length_mm)
+                yield Sweep(
+                    axis.name,
+                    frame,
+                    origin,
+                    outline,
+                    float(local[:, 2].min()),
+                    np.inf if axis.length_mm is None else axis.length_mm,
+                )
 
 
 def _leads(kind: str, flat_mm: FloatArray) -> bool:

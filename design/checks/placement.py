@@ -16,7 +16,7 @@ _SIDE_SIGN = {"left": 1.0, "right": -1.0}
 def placement_findings(
     device: Device, anatomy: Anatomy, plan: Plan, order: Order, *, limits: FamilyLimits, machine: Machine
 ) -> tuple[Finding, ...]:
-    """Measure and judge every part, and the first one against the ordered side."""
+    """Measure and judge every part, every device against its family's envelope, and the first one against the ordered side."""
     frames = [bone.frame[:3, :3] for bone in anatomy.bones]
     findings: list[Finding] = []
     side: Finding | None = None
@@ -24,8 +24,9 @@ def placement_findings(
         sizes, (volume_mm3, centre_mm) = _turned_sizes(part.mesh, frames), moments(part.mesh)
         findings += _sizes(part, volume_mm3, centre_mm)
         findings.append(_fits(part, sizes, machine))
-        if position == 0:
+        if part.purpose == "device":
             findings += _envelope(part, sizes, volume_mm3, limits)
+        if position == 0:
             side = _side(part, centre_mm, anatomy, plan, order)
     return (*findings, side) if side is not None else tuple(findings)
 

@@ -11,7 +11,7 @@ from batchone.design.cranial.rays import Scene
 from batchone.design.cranial.rim_gap import border_gap, near_bone
 from batchone.design.family import Checked
 from batchone.design.guide.checks import judged
-from batchone.pipeline.values import Bone, Finding, FloatArray, Mesh, Part, Vector
+from batchone.pipeline.values import Bone, Finding, FloatArray, Mesh, Part, Vector, judge
 
 _BESIDE_MM = 3.0  # outside of the rim, clear of its rounded edge: there the slope of the skull is asked
 _HIGH_MM = 8.0  # numerical: rays start so far above
@@ -19,10 +19,10 @@ _NEAR_MM = 2.0  # numerical: samples of the wall that tell the gap at a place of
 
 
 def rim_findings(checked: Checked, part: Part, skull: Bone) -> tuple[Finding, ...]:
-    """Widest gap, largest step, and whether the implant goes in untrimmed; none where no skull is met beside the rim."""
+    """Widest gap, largest step, and whether the implant goes in untrimmed; a failure where no skull is met beside the rim."""
     rim, places = _rim(checked, part, skull.mesh)
     if rim is None:
-        return ()
+        return (_no_rim(_vector(places.mean(axis=0))),)
     near = cKDTree(skull.mesh.vertices_mm).query(places)[1]
     sigma = float(np.median(skull.uncertainty_mm[near]))
     found = at_rim(rim, checked.process, bone_mm=sigma, drawn=not checked.plan.proposed)
@@ -42,6 +42,21 @@ def rim_findings(checked: Checked, part: Part, skull: Bone) -> tuple[Finding, ..
     tight = 100.0 * float(found.tight.mean())
     findings.append(judged(gates["budget_tight_percent"], "budget", text, tight, "a larger border_gap_mm", narrow))
     return tuple(findings)
+
+
+def _no_rim(where_mm: Vector) -> Finding:
+    what = "rim: places of it beside which skull is met; without one no gap can be told"
+    hint = "a rim that lies on bone ([plan] markups), or a scan that shows the bone about the defect"
+    return judge(
+        "budget",
+        what,
+        0.0,
+        "",
+        low=1.0,
+        hint=hint,
+        source="a device is released on measured errors: project rule",
+        where_mm=where_mm,
+    )
 
 
 def _rim(checked: Checked, part: Part, skull: Mesh) -> tuple[Rim | None, FloatArray]:

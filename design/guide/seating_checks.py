@@ -86,6 +86,13 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
     return tuple(found)
 
 
+def not_landed(name: str) -> Finding:
+    """Where no guide comes to rest at its seat there is no error at the target to tell: such a guide is not released."""
+    what = f"{name}: seatings with friction that land, of all that were tried; without one no error at the target can be told"
+    hint = "add or move contact until the guide seats: a hook, an extension, a larger or optimised contact"
+    return judge("budget", what, 0.0, "", low=1.0, hint=hint, source="a device is released on measured errors: project rule")
+
+
 def budget_findings(errors: Errors, title: str, gates: Gates, at: Vector) -> tuple[Finding, ...]:
     """Errors at one target against the gates ``budget_mm`` and ``budget_deg``, with the source that counts most."""
     (mm50, deg50), (mm95, deg95) = errors.percentile(50.0), errors.percentile(95.0)

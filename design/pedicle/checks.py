@@ -16,7 +16,15 @@ from batchone.design.family import Checked, FamilyCheck, FamilyLimits, parameter
 from batchone.design.guide.body import guide_pose
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
-from batchone.design.guide.seating_checks import STARTS, breach_findings, budget_findings, graded, led_mm, seating_findings
+from batchone.design.guide.seating_checks import (
+    STARTS,
+    breach_findings,
+    budget_findings,
+    graded,
+    led_mm,
+    not_landed,
+    seating_findings,
+)
 from batchone.design.guide.window import window_findings
 from batchone.design.nearest import indexed_once
 from batchone.design.pedicle.bar import label_wordings
@@ -135,6 +143,8 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
         found = score(part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone), starts=STARTS[checked.only])
         findings += seating_findings(found, part, checked.limits.gates, offset_mm=fit.offset_mm)
         landed = landed_seats(found) if checked.only == "release" else None
+        if checked.only == "release" and landed is None:
+            findings.append(not_landed(part.name))
         for side in sides_of(checked.order):
             lead = _lead(checked, part, bone, side)
             what = f"{bone.name}-{side}: tilt that the clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:.1f} mm"
