@@ -1,7 +1,7 @@
 """Toolpaths of real device parts by PrusaSlicer: our time of the moves against the program's own, and what each step takes.
 
-Usage: ``python -m benchmarks.fff [JOB ...]`` with job folders, whose parts are printed in every FFF process; without any a cube
-and sixteen pins, which are mostly travel. Needs the program ``prusa-slicer``.
+Usage: ``python -m benchmarks.fff [JOB ...]`` with job folders, whose parts are printed in every FFF process; without any a device
+of every family on a bone of known shape, a cube, and sixteen pins, which are mostly travel. Needs the program ``prusa-slicer``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from stl import Mode
 from stl.mesh import Mesh as StlMesh
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Mesh, Part, Placement
+from batchone.samples.faulty.good import bones, good
 from batchone.slicer.gcode import config_text, make_toolpath
 from batchone.slicer.images import image_findings, write_sl1
 from batchone.slicer.layers import slice_parts
@@ -34,7 +36,8 @@ MACHINE = load_machine("sim-01")
 
 
 def main() -> None:
-    shapes = [*jobs(sys.argv[1:])] or [("cube, pins", [cube(), pins()])]
+    use_kernel_cache()
+    shapes = [*jobs(sys.argv[1:])] or [*families(), ("cube, pins", [cube(), pins()])]
     head = "parts", "process", "moves", "program s", "read s", "plan s", "ours s", "off %", "volume %", "outline mm"
     print("\nFFF: time of the moves by our simulator against PrusaSlicer's footer")
     print("  {:16} {:9} {:>8} {:>9} {:>7} {:>7} {:>8} {:>6} {:>9} {:>10}".format(*head))
@@ -75,6 +78,13 @@ def one(name: str, parts: list[Part], process_name: str) -> str:
         f"  {name:16} {process_name:9} {len(moves.table):8} {program_s:9.1f} {read_s:7.2f} {plan_s:7.3f} {motion.seconds:8.0f}"
         f" {off:6.2f} {min(volume):9.1f} {max(outline):10.3f} {failed}"
     )
+
+
+def families() -> Iterator[tuple[str, list[Part]]]:
+    """A good device of each family, in the file's own triangles."""
+    for kind in ("cranial-implant", "pedicle-guide", "tibial-guide", "anatomical-model"):
+        anatomy, proposal = bones(kind)[0]
+        yield kind, list(good(kind, anatomy, proposal).device.parts)
 
 
 def laid(parts: list[Part], process: Process) -> tuple[Placement, ...]:

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -412,6 +413,23 @@ def test_part_files_are_in_the_patient_frame_and_the_plate_in_the_machine_frame(
         np.testing.assert_array_equal(single.pose, np.eye(4))
         np.testing.assert_allclose(single.mesh.vertices_mm, part.mesh.vertices_mm, atol=1e-4)
         np.testing.assert_allclose(item.mesh.moved(item.pose).vertices_mm, part.mesh.moved(placement.pose).vertices_mm, atol=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("prusa-slicer") is None, reason="needs the Debian package prusa-slicer")
+def test_another_program_reads_the_plate_with_every_body_in_its_place(build: tuple[CheckedDevice, Build], tmp_path: Path) -> None:
+    checked, made = build
+    (tmp_path / "plate.3mf").write_bytes(made.plate_3mf)
+    command = ["prusa-slicer", "--info", "plate.3mf", "--datadir", str(tmp_path / "data")]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120).stdout
+    bodies = [dict(re.findall(r"(\w+) = +(\S+)", block)) for block in said.split("[plate.3mf]")[1:]]
+    assert len(bodies) == len(made.placements) + len(made.supports)
+    for part, placement in zip(checked.device.parts, made.placements, strict=True):
+        placed = part.mesh.moved(placement.pose).vertices_mm
+        (read,) = [body for body in bodies if int(body["number_of_facets"]) == len(part.mesh.faces)]
+        low, high = ([float(read[f"{end}_{axis}"]) for axis in "xyz"] for end in ("min", "max"))
+        np.testing.assert_allclose([low, high], [placed.min(axis=0), placed.max(axis=0)], atol=2e-3)
+        assert float(read["volume"]) == pytest.approx(volume_mm3(part.mesh), rel=1e-4)
+        assert read["manifold"] == "yes"
 
 
 def four_balls() -> tuple[Solid, np.ndarray]:
