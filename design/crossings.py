@@ -187,7 +187,10 @@ def _straddles(corners, normals, f, g, tolerance):  # type: ignore[no-untyped-de
 
 @numba.njit("boolean(float64[:,:,::1], float64[:,::1], int32[:,::1], int64, int64, float64)", cache=True, nogil=True)
 def _cross(corners, normals, faces, f, g, tolerance):  # type: ignore[no-untyped-def]
-    """Do two triangles cross? Neighbours along an edge never do; across a shared corner only the far edges count."""
+    """Do two triangles cross, of which each straddles the other?
+
+    Neighbours along an edge never do; across a shared corner only the far edges count.
+    """
     shared = 0
     at_first, at_second = -1, -1
     for i in range(3):
@@ -195,7 +198,7 @@ def _cross(corners, normals, faces, f, g, tolerance):  # type: ignore[no-untyped
             if faces[f, i] == faces[g, j]:
                 shared += 1
                 at_first, at_second = i, j
-    if shared >= 2 or not (_straddles(corners, normals, f, g, tolerance) and _straddles(corners, normals, g, f, tolerance)):
+    if shared >= 2:
         return False
     if shared == 1:
         return _pierces(corners, normals, f, (at_first + 1) % 3, g, tolerance) or _pierces(
@@ -207,7 +210,7 @@ def _cross(corners, normals, faces, f, g, tolerance):  # type: ignore[no-untyped
     return False
 
 
-@numba.njit("boolean(float64[:,::1], int64, float64[:,::1], int64)", cache=True, nogil=True)
+@numba.njit("boolean(float64[:,::1], int64, float64[:,::1], int64)", cache=True, nogil=True, inline="always")
 def _meet(boxes, i, others, j):  # type: ignore[no-untyped-def]
     """Do two boxes meet?"""
     return (
@@ -254,6 +257,11 @@ def _find(corners, normals, faces, spans, boxes, leaves, tolerance, partner):  #
                     if partner[a] >= 0 or not _meet(boxes, node, spans, a):
                         continue
                     for b in range(max(a + 1, first), min(n, first + _LEAF)):
-                        if _meet(spans, a, spans, b) and _cross(corners, normals, faces, a, b, tolerance):
+                        if (
+                            _meet(spans, a, spans, b)
+                            and _straddles(corners, normals, a, b, tolerance)
+                            and _straddles(corners, normals, b, a, tolerance)
+                            and _cross(corners, normals, faces, a, b, tolerance)
+                        ):
                             partner[a] = b
                             break

@@ -189,6 +189,7 @@ def foot_on_triangle(vertices, a, b, c, x, y, z):  # type: ignore[no-untyped-def
     numba.float64(_POINTS, numba.int32, numba.int32, numba.int32, numba.float64, numba.float64, numba.float64),
     cache=True,
     nogil=True,
+    inline="always",
     error_model="numpy",
 )
 def square_distance(vertices, a, b, c, x, y, z):  # type: ignore[no-untyped-def]
@@ -205,7 +206,7 @@ def square_distance(vertices, a, b, c, x, y, z):  # type: ignore[no-untyped-def]
         _POINTS, _ORDER, _FACES, numba.float64[:, ::1], numba.float64[:, ::1], numba.int64, numba.int64, numba.float64,
         numba.int32, numba.float64, numba.float64, numba.float64,
     ),
-    cache=True, nogil=True,
+    cache=True, nogil=True, inline="always",
 )  # fmt: skip
 def _in_leaf(vertices, order, faces, balls, normals, start, stop, best, nearest, x, y, z):  # type: ignore[no-untyped-def]
     """The nearest of what was known and the triangles of one leaf, as square of the distance and place in the order.
@@ -232,7 +233,10 @@ def _in_leaf(vertices, order, faces, balls, normals, start, stop, best, nearest,
 
 
 @numba.njit(
-    numba.float64(numba.float64[:, ::1], numba.int64, numba.float64, numba.float64, numba.float64), cache=True, nogil=True
+    numba.float64(numba.float64[:, ::1], numba.int64, numba.float64, numba.float64, numba.float64),
+    cache=True,
+    nogil=True,
+    inline="always",
 )
 def _to_box(boxes, node, x, y, z):  # type: ignore[no-untyped-def]
     """Square of the distance of a place to a box, a little less for rounding; 0 inside."""

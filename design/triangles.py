@@ -140,7 +140,7 @@ def _by_edge(faces, count):  # type: ignore[no-untyped-def]
     return order, edges[: found + 1].copy()
 
 
-@numba.njit(numba.int32(numba.int32[::1], numba.int32), cache=True, nogil=True)
+@numba.njit(numba.int32(numba.int32[::1], numba.int32), cache=True, nogil=True, inline="always")
 def _root(above, n):  # type: ignore[no-untyped-def]
     """The least of a tree; its ways are halved as they are walked (Tarjan 1975)."""
     while above[n] != n:
@@ -149,7 +149,7 @@ def _root(above, n):  # type: ignore[no-untyped-def]
     return n
 
 
-@numba.njit(numba.void(numba.int32[::1], numba.int32, numba.int32), cache=True, nogil=True)
+@numba.njit(numba.void(numba.int32[::1], numba.int32, numba.int32), cache=True, nogil=True, inline="always")
 def _join(above, a, b):  # type: ignore[no-untyped-def]
     a, b = _root(above, a), _root(above, b)
     above[max(a, b)] = min(a, b)

@@ -358,6 +358,28 @@ def test_a_wider_tolerance_never_finds_more_crossings() -> None:
     assert counts[0] > counts[-1]
 
 
+def test_crossings_of_a_heap_are_those_that_linear_equations_find() -> None:
+    rng = np.random.default_rng(7)
+    corners = rng.uniform(0.0, 10.0, (200, 1, 3)) + rng.uniform(-1.5, 1.5, (200, 3, 3))
+    soup = Mesh(corners.reshape(-1, 3), np.arange(600, dtype=np.int32).reshape(-1, 3))
+
+    def pierced(one: int, other: int) -> bool:
+        a, b, c = corners[other]
+        for start, end in ((0, 1), (1, 2), (2, 0)):
+            p, q = corners[one, start], corners[one, end]
+            along, s, t = np.linalg.solve(np.column_stack([p - q, b - a, c - a]), p - a)
+            if 0.0 <= along <= 1.0 and s >= 0.0 and t >= 0.0 and s + t <= 1.0:
+                return True
+        return False
+
+    wanted = {(i, j) for i in range(200) for j in range(i + 1, 200) if pierced(i, j) or pierced(j, i)}
+    found = {(int(i), int(j)) for i, j in crossing_pairs(soup, tolerance_mm=0.0)}
+    assert found <= wanted
+    assert len(found) > 20
+    after = {one for pair in found for one in pair}
+    assert all(i in after or j in after for i, j in wanted)  # each pair has one that counts
+
+
 @pytest.mark.parametrize(("height_mm", "pairs"), [(0.0, 0), (0.1, 1)])
 def test_a_triangle_without_height_crosses_nothing_whatever_its_rounding(height_mm: float, pairs: int) -> None:
     from scipy.spatial.transform import Rotation

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from batchone.design.across import across, cells_of
 from batchone.design.checks.coincident import coincident_triangles
 from batchone.design.checks.mesh import is_closed, measure_mesh
-from batchone.design.checks.walls import measure_walls
+from batchone.design.checks.walls import SPOT_MM2, measure_walls
 from batchone.design.contact.field import within
 from batchone.design.crossings import along_curve
 from batchone.design.nearest import indexed, nearest_mm, nearest_points
@@ -210,6 +210,7 @@ def test_a_sample_of_walls_stands_for_all_of_their_area(monkeypatch: pytest.Monk
         np.vstack([outer.faces, inner.faces[:, ::-1] + len(outer.vertices_mm)]).astype(np.int32),
     )
     every = measure_walls(hollow)
+    monkeypatch.setattr("batchone.design.checks.walls._FEW_RAYS", 1000)
     monkeypatch.setattr("batchone.design.checks.walls._MOST_RAYS", len(hollow.faces) // 4)
     some = measure_walls(hollow)
     assert len(some.face) < 0.3 * len(every.face)
@@ -218,6 +219,23 @@ def test_a_sample_of_walls_stands_for_all_of_their_area(monkeypatch: pytest.Monk
     assert measure_walls(hollow, up_to_mm=1.0).face.size == 0
     gap = measure_walls(hollow, np.arange(len(hollow.faces)) >= len(outer.faces), outside=True)  # across the hollow
     assert np.median(gap.thickness_mm) == pytest.approx(16.0, abs=0.2)
+
+
+def test_a_plate_of_few_triangles_is_looked_from_by_each_beside_a_great_many_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchone.design.checks.walls._FEW_RAYS", 1000)
+    fine, plate = ball(5), trimesh.creation.box((10.0, 10.0, 0.4))
+    many, small_mm2 = len(fine.faces), 4.0 * np.pi * 2.0**2
+    both = Mesh(
+        np.vstack([0.2 * fine.vertices_mm, np.array(plate.vertices) + np.array([20.0, 0.0, 0.0])]),
+        np.vstack([fine.faces, np.array(plate.faces) + len(fine.vertices_mm)]).astype(np.int32),
+    )
+    walls = measure_walls(both)
+    of_plate = walls.face >= many
+    assert set(walls.face[of_plate].tolist()) == set(range(many, many + 12))
+    assert walls.area_mm2[of_plate].sum() == pytest.approx(2.0 * 100.0 + 4.0 * 4.0, abs=SPOT_MM2)
+    assert 7.0 * small_mm2 / SPOT_MM2 < np.count_nonzero(~of_plate) < 9.0 * small_mm2 / SPOT_MM2
+    assert walls.area_mm2[~of_plate].sum() == pytest.approx(small_mm2, abs=SPOT_MM2)
+    assert walls.thinnest_spot(both, 1.0)[0] == pytest.approx(0.4, abs=1e-6)
 
 
 def first_met(mesh: Mesh, triangle: int, sign: float) -> tuple[float, set[int], float]:

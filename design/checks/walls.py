@@ -30,7 +30,9 @@ _SPOT_COSINE = np.cos(
 )  # a spot is judged between faces turned by less: from there on it is an edge (see `sharp`)
 _ENGRAVED = "label"  # the ridges between engraved strokes are no walls: stroke and depth have limits of their own
 _LOOKED_AT = 1.2  # numerical: spots thicker than so many times the limit are not told apart
-_MOST_RAYS = 400_000  # numerical: more triangles are sampled at even steps, which moves the percentile by less than 0.01 mm
+_FEW_RAYS = 100_000  # numerical: so many triangles are all looked from; of more, those that are small take turns
+_MOST_RAYS = 400_000  # numerical: more rays than about so many move the percentile by less than 0.01 mm
+_RAY_MM2 = SPOT_MM2 / 8.0  # numerical: where triangles take turns, a spot still has eight rays, and a larger triangle its own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +44,7 @@ class Walls:
     thickness_mm
         (n,) float64.
     area_mm2
-        (n,) float64 area that the ray stands for: that of its triangle, and of those left out of a sample.
+        (n,) float64 area that the ray stands for: that of its triangle, and of small ones beside it that have none.
     face
         (n,) int32 index of that triangle.
     cosine
@@ -95,24 +97,36 @@ class Walls:
 def measure_walls(
     mesh: Mesh, considered: npt.NDArray[np.bool_] | None = None, *, outside: bool = False, up_to_mm: float = np.inf
 ) -> Walls:
-    """Measure the wall behind each triangle, or behind the ``considered`` ones ((m,) bool), or an even sample of them.
+    """Measure the wall behind each triangle, or behind the ``considered`` ones ((m,) bool).
 
-    ``outside``: the room before each triangle instead, a wall of what lies about the part. Walls thicker than ``up_to_mm`` are
-    left out.
+    Of very many triangles those that are small take turns: of neighbours that together are as large as an eighth of a spot one is
+    looked from, and stands for them all. ``outside``: the room before each triangle instead, a wall of what lies about the part.
+    Walls thicker than ``up_to_mm`` are left out.
     """
     cells = cells_of(mesh)
-    chosen = np.arange(len(mesh.faces)) if considered is None else np.flatnonzero(considered)
-    step = max(1, -(-len(chosen) // _MOST_RAYS))
-    area = np.zeros(len(mesh.faces))
-    area[chosen[::step]] = step * areas_mm2(Mesh(mesh.vertices_mm, mesh.faces[chosen[::step]]))
-    rays = np.flatnonzero(area[cells.order] > 0.0).astype(np.int32)
+    area = areas_mm2(mesh)
+    if considered is not None:
+        area[~considered] = 0.0
+    area = area[cells.order]
+    if np.count_nonzero(area) > _FEW_RAYS:
+        area = _gathered(area, max(_RAY_MM2, float(area.sum()) / _MOST_RAYS))
+    rays = np.flatnonzero(area).astype(np.int32)
     distance, met, cosine = across(cells, rays, outside=outside, reach_mm=up_to_mm)
     opposite = np.flatnonzero((met >= 0) & (cosine >= _OPPOSITE_COSINE))
     of_face = np.full(len(mesh.faces), -1, dtype=np.int32)
     of_face[cells.order[rays[opposite]]] = opposite
     face = np.flatnonzero(of_face >= 0).astype(np.int32)
     kept = of_face[face]
-    return Walls(distance[kept], area[face], face, cosine[kept])
+    return Walls(distance[kept], area[rays[kept]], face, cosine[kept])
+
+
+def _gathered(area_mm2: FloatArray, enough_mm2: float) -> FloatArray:
+    """Areas (m,), gathered from those before where there is less than enough; their sum stays the same, but for the last ones."""
+    upto = np.cumsum(area_mm2)
+    turn = np.flatnonzero(np.diff(np.floor(upto / enough_mm2), prepend=0.0) > 0.0)
+    gathered = np.zeros(len(area_mm2))
+    gathered[turn] = np.diff(upto[turn], prepend=0.0)
+    return gathered
 
 
 def wall_findings(part: Part, process: Process, limit: Limit | None = None) -> tuple[Finding, ...]:
