@@ -51,6 +51,20 @@ def test_what_is_told_follows_the_case_folder(server: Any) -> None:
     assert rest["next"] is None
 
 
+def test_a_state_that_is_known_is_not_told_again_until_it_changes(server: Any) -> None:
+    folder, path = site_server.make_case(server.site, "asked"), f"{API}/cases/asked"
+    first = server.ask("GET", path, "engineer")
+    tag = first.headers["etag"]
+    for known in (tag, f'"other", W/{tag}'):
+        again = server.ask("GET", path, "engineer", headers={"If-None-Match": known})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert server.ask("GET", path, "hospital", "H-2", headers={"If-None-Match": tag}).status_code == 404
+    reject_case(CaseFolder(folder), who="eva", why="not for this patient")
+    changed = server.ask("GET", path, "engineer", headers={"If-None-Match": tag})
+    assert (changed.status_code, changed.json()["status"]) == (200, "rejected")
+    assert changed.headers["etag"] != tag
+
+
 def test_events_come_as_they_happen_and_go_on_after_the_last_one_seen(server: Any) -> None:
     folder = site_server.make_case(server.site, "told")
     stream = f"{server.url}{API}/cases/told/events/stream"
