@@ -44,13 +44,22 @@ class Written:
     log_bytes: float
     table_bytes: float
 
-    def since(self, before: Written, *, idle: Written, seconds: float) -> Written:
-        """What came since ``before``, without what ``seconds`` of idleness do; ``idle`` is a second's."""
+    def since(self, before: Written) -> Written:
+        """What came since ``before``."""
         return Written(
-            self.transactions - before.transactions - seconds * idle.transactions,
-            self.rows - before.rows - seconds * idle.rows,
-            self.log_bytes - before.log_bytes - seconds * idle.log_bytes,
-            self.table_bytes - before.table_bytes - seconds * idle.table_bytes,
+            self.transactions - before.transactions,
+            self.rows - before.rows,
+            self.log_bytes - before.log_bytes,
+            self.table_bytes - before.table_bytes,
+        )
+
+    def without(self, idle: Written, seconds: float) -> Written:
+        """The same without so many seconds of idleness; what the tables take stays, for idleness only fills them."""
+        return Written(
+            self.transactions - seconds * idle.transactions,
+            self.rows - seconds * idle.rows,
+            self.log_bytes - seconds * idle.log_bytes,
+            self.table_bytes,
         )
 
     def each(self, count: float) -> Written:

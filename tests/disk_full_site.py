@@ -18,10 +18,12 @@ from pathlib import Path
 from batchone.pipeline import codec
 from batchone.pipeline.case_approval import sign_case
 from batchone.pipeline.case_decisions import decide
+from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import chain_head, read_chain
 from batchone.pipeline.intake.inbox import Inbox, accept
 from batchone.pipeline.job import key_file
+from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import CheckedDevice, Device
 
@@ -50,6 +52,7 @@ def main(folder: Path, parcel: Path) -> None:
 
         with CaseFolder(case).locked():
             CaseFolder(case).publish("check", write)
+            keep_revision(CaseFolder(case), order_digest(read_case_order(case / "order.toml")))
 
     steps: dict[str, Callable[[], object]] = {
         "accept": lambda: accept(site, waiting),

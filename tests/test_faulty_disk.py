@@ -21,12 +21,14 @@ from batchone.pipeline import codec
 from batchone.pipeline.audit import audit_case
 from batchone.pipeline.case_approval import sign_case, standing_approval
 from batchone.pipeline.case_decisions import decide
+from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import append_event, chain_head, read_chain
 from batchone.pipeline.hospital.keep import Keep
 from batchone.pipeline.hospital.parcel import Parcel, pack
 from batchone.pipeline.intake.inbox import Inbox, accept
 from batchone.pipeline.job.withdrawal import read_decisions
+from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.store import CaseFolder
 from batchone.samples.dicom import write_series
 
@@ -93,7 +95,9 @@ class Fault:
 
 def _prepared(site: Path) -> None:
     """A case with a checked device, signed once, with a key and a decision taken back."""
-    site_server.make_case(site, "case-0001")
+    case = CaseFolder(site_server.make_case(site, "case-0001"))
+    (case.path / "order.toml").write_text(ORDER)
+    keep_revision(case, order_digest(read_case_order(case.path / "order.toml")))
     device = CaseFolder(site / "cases" / "case-0001").record("check")["value_digest"]  # type: ignore[index]
     sign_case(site, "case-0001", device=device, **WHO)
 
