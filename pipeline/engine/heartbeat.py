@@ -38,7 +38,7 @@ _WORKERS = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One slot: ``beat_s`` when it beat last by the database's clock, ``silent_s`` seconds since; below 0 where it ended itself."""
+    """One slot: ``beat_s`` when it beat last by the database's clock, ``silent_s`` seconds since; below 0 where it ended."""
 
     slot: int
     holder: str
