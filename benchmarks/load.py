@@ -67,7 +67,7 @@ def main() -> None:
     given.add_argument("--cases", type=int, default=200)
     given.add_argument("--clients", type=int, default=500)
     given.add_argument("--workers", type=int, default=2)
-    given.add_argument("--paired", type=int, default=8, help="cases of the comparison, of those in use")
+    given.add_argument("--paired", type=int, default=8, help="cases of the comparison, of those in use; 0: none")
     given.add_argument("--megabytes", type=int, default=500)
     given.add_argument("--every", type=float, default=2.0)
     options = given.parse_args()
@@ -75,7 +75,8 @@ def main() -> None:
         folder = Path(name)
         parcels = _parcels(folder, options.cases)
         _in_use(folder / "site", url, parcels, options)
-        _beside(folder, url, parcels[: options.paired], options.workers)
+        if options.paired:
+            _beside(folder, url, parcels[: options.paired], options.workers)
 
 
 def _parcels(folder: Path, count: int) -> list[Parcel]:

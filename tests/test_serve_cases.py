@@ -15,10 +15,10 @@ import pytest
 import site_server
 
 from batchone.pipeline.case import case_folder, reject_case
-from batchone.pipeline.case_approval import sign_case
+from batchone.pipeline.case_approval import sign_case, standing_approval
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import InputError, MachineError
-from batchone.pipeline.events import append_event
+from batchone.pipeline.events import append_event, read_chain
 from batchone.pipeline.job.signature import verify_approval
 from batchone.pipeline.serve.rights import API
 from batchone.pipeline.store import CaseFolder
@@ -155,6 +155,37 @@ def test_two_answers_at_once_and_answers_on_another_device_are_refused(server: A
     answer = {"answer": "approve", "device": device, "password": site_server.PASSWORD}
     refused = server.ask("POST", f"{API}/cases/twice/review", "approver", json=answer)
     assert (refused.status_code, "rejected" in refused.text) == (409, True)
+
+
+def test_of_two_people_who_approve_at_once_one_signs_and_the_other_hears_who(server: Any) -> None:
+    folder = site_server.make_case(server.site, "both")
+    device = CaseFolder(folder).record("check")["value_digest"]  # type: ignore[index]
+    names, answers = [server.person("approver"), "second"], []
+    with server.services.store.transaction() as opened:
+        (row,) = opened.execute("SELECT password, made_s FROM accounts WHERE name = ?", names[:1])
+        opened.execute("INSERT INTO accounts VALUES ('second', ?, 'approver', '', 0, 0, ?)", tuple(row))
+
+    def answer(name: str) -> None:
+        token = server.services.credentials.make_token(name, "approver", days=1, label="")[1]
+        given = {"answer": "approve", "device": device, "password": site_server.PASSWORD}
+        headers = {"Authorization": f"Bearer {token}"}
+        answers.append(httpx.post(f"{server.url}{API}/cases/both/review", json=given, headers=headers, timeout=300.0))
+
+    both = [threading.Thread(target=answer, args=(name,)) for name in names]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    signed = [one.json()["by"] for one in answers if one.status_code == 200]
+    assert len(set(signed)) == 1
+    assert signed[0] in names
+    for other in (one for one in answers if one.status_code != 200):  # the first one still held the case
+        assert (other.status_code, "another process" in other.text) == (503, True)
+    approved = [one for one in read_chain(folder / "events.jsonl").events if one.what == "approved"]
+    assert [one.who for one in approved] == signed[:1]
+    found = standing_approval(CaseFolder(folder), device, server.site / "keys")
+    assert found is not None
+    assert found.name == signed[0]
 
 
 def test_a_cell_tells_what_it_did_to_the_released_job_and_an_engineer_has_it_made_again(server: Any) -> None:
