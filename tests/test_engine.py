@@ -176,6 +176,33 @@ def test_what_a_dead_worker_held_goes_on_with_another_within_a_minute(
     assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
 
 
+@pytest.mark.slow
+def test_a_database_that_restarts_while_a_case_runs_and_while_it_waits_costs_nothing(
+    undisturbed: Path, tmp_path: Path, postgres_server: Any
+) -> None:
+    site = tmp_path / "site"
+    case = fresh(undisturbed, site)
+    (site / "site.toml").write_text(f'[engine]\ndatabase = "{postgres_server.url}"\n', encoding="utf-8")
+    crew = Workers(site, tmp_path / "log")
+    crew.start()
+    began = crew.pids()
+    try:
+        until(lambda: (case / "intake" / "stage.json").exists(), 120.0)
+        postgres_server.stop()
+        postgres_server.start()
+        until(lambda: (case / "check" / "stage.json").exists(), 300.0)
+        postgres_server.stop()
+        answer(case, undisturbed / "cases" / CASE / "review")  # while nobody can tell the engine
+        postgres_server.start()
+        until(lambda: (case / "job" / "stage.json").exists(), 300.0)
+        assert crew.pids() == began  # the worker never ended
+    finally:
+        crew.stop()
+    assert not twice_done(case)
+    assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+    assert chain_head(case / "events.jsonl") is not None
+
+
 def test_a_slot_has_one_worker_and_a_buried_one_hears_of_it(tmp_path: Path) -> None:
     database, watch = open_database(f"sqlite:///{tmp_path / 'engine.sqlite'}"), [100.0]
     first = Heartbeat(database, tmp_path / "locks", None, watch=lambda: watch[0])
