@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from batchone.pipeline.events import chain_head
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.samples.small_case import write_small_case
 from batchone.samples.storm import job_digest, storm
+from benchmarks.database import emptied, postgres
 
 CASE, KILLS_A_ROUND = "small-0001", 12
 
@@ -46,7 +44,7 @@ def main() -> None:
             folder, "run", truth / "order.toml", "--study", truth / "study", "--out", folder / "truth", "--approve-as", "storm"
         )
         for engine in ("sqlite", "postgres") if options.engine == "both" else (options.engine,):
-            with _postgres() if engine == "postgres" else contextlib.nullcontext() as url:
+            with postgres() if engine == "postgres" else contextlib.nullcontext() as url:
                 _rounds(folder, truth, engine, url, options)
 
 
@@ -59,7 +57,7 @@ def _rounds(folder: Path, truth: Path, engine: str, url: str | None, options: ar
         site.mkdir()
         shutil.copytree(folder / "truth" / "keys", site / "keys")
         if url is not None:
-            _emptied(url)
+            emptied(url)
             (site / "site.toml").write_text(f'[engine]\ndatabase = "{url}"\n', encoding="utf-8")
         case = _received(folder, site)
         count = min(KILLS_A_ROUND, options.kills - kills.total())
@@ -96,31 +94,6 @@ def _batchone(folder: Path, *words: object) -> None:
     environment = os.environ | {"BATCHONE_HOSPITAL": str(folder / "hospital")}
     command = [sys.executable, "-m", "batchone.pipeline", *map(str, words)]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-@contextlib.contextmanager
-def _postgres() -> Iterator[str]:
-    """The server that the tests start too."""
-    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).parents[1] / "tests" / "postgres.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.postgres() as server:
-        yield server.url
-
-
-def _emptied(url: str) -> None:
-    """Each round begins with an empty database: its case has the name of the one before."""
-    import sqlalchemy as sa
-
-    from batchone.pipeline.engine.database import open_database
-
-    database = open_database(url)
-    with database.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA IF EXISTS dbos CASCADE"))
-        connection.execute(sa.text("DROP TABLE IF EXISTS batchone_worker"))
-    database.dispose()
 
 
 if __name__ == "__main__":

@@ -13,20 +13,26 @@ from pathlib import Path
 from batchone.pipeline.errors import MachineError
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_FAULTY = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO)  # a broken disk, one gone read-only, a share whose server is gone
 
 
 @contextmanager
 def disk() -> Iterator[None]:
-    """Turn a disk that cannot take more into a MachineError; other operating-system errors pass.
+    """Turn a disk that cannot take more, or is broken, into a MachineError; other operating-system errors pass.
 
     Raises
     ------
     MachineError
-        No space, quota or file size is left.
+        No space, quota or file size is left, or the disk returns errors.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in _FAULTY:
+            raise MachineError(
+                f"disk fault: reading or writing failed ({error.strerror})",
+                hint="look at the site's disk or share and the system's log; then run the same command again",
+            ) from error
         if error.errno not in _FULL:
             raise
         raise MachineError(

@@ -74,7 +74,7 @@ def append_event(path: Path, *, who: str, what: str, when: str, meaning: str = "
     Raises
     ------
     MachineError
-        The disk is full: the file is as it was.
+        The disk is full or broken: the file is as it was.
     """
     with disk(), path.open("a+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -164,11 +164,13 @@ def _append(stream: BinaryIO, last: bytes, event: dict[str, str]) -> bytes:
     event = {**event, "previous": _sha256(last) if last else START}
     line = json.dumps(event, sort_keys=True, ensure_ascii=False).encode() + b"\n"
     size = stream.seek(0, os.SEEK_END)
-    written = os.write(stream.fileno(), line)
-    if written < len(line):  # the disk took a part of it
-        os.ftruncate(stream.fileno(), size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.fsync(stream.fileno())
+    try:
+        if os.write(stream.fileno(), line) < len(line):  # the disk took a part of it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(stream.fileno())
+    except OSError:
+        os.ftruncate(stream.fileno(), size)  # what may not be on the disk was not told
+        raise
     return line
 
 

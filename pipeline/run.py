@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from batchone.design.families import SHIPPED, package_of
 from batchone.pipeline import codec
+from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import in_stage
 from batchone.pipeline.memory import give_freed_memory_back, peak_mb, reset_peak
 from batchone.pipeline.order import Order
@@ -102,7 +103,7 @@ def run_stage(stage: Stage, case: CaseFolder, inputs: Inputs) -> Outcome:
     if record is not None and _valid(stage, record, inputs) and case.intact(folder, record):
         inputs.give_lazily(stage.gives, lambda: case.load(folder), record["value_digest"])
         return Outcome(stage.name, True, record["seconds"], record["peak_mb"], recorded_findings(record))
-    with in_stage(case.path.name, stage.name), threadpool_limits(limits=1):
+    with in_stage(case.path.name, stage.name), threadpool_limits(limits=1), disk():
         return _run(stage, folder, case, inputs)
 
 

@@ -156,7 +156,10 @@ class CaseFolder:
         return staging
 
     def _sweep(self) -> None:
-        """Remove what a dead process left half-written."""
+        """Remove what a dead process left half-written; what it had only moved out of the way goes back."""
+        for old in sorted(self.path.glob(".*.old")):
+            if not (place := self.path / old.name.removeprefix(".").removesuffix(".old")).exists():
+                old.rename(place)
         for leftover in sorted(self.path.glob(".*.part")) + sorted(self.path.glob(".*.old")):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -198,13 +201,18 @@ def removed_on_failure(staging: Path) -> Iterator[None]:
 
 
 def replace_folder(new: Path, place: Path) -> None:
-    """Rename ``new`` to ``place``; what stood there before goes."""
+    """Rename ``new`` to ``place``; what stood there before goes, or stays where that fails."""
     place.parent.mkdir(parents=True, exist_ok=True)
     old = place.with_name(f".{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)
-    new.rename(place)
+    try:
+        new.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
     flush_folder(place.parent)
     shutil.rmtree(old, ignore_errors=True)
 

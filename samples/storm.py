@@ -39,10 +39,10 @@ class Seen:
 
 
 class Workers:
-    """Worker processes of a site, of which some are killed and started again."""
+    """Worker processes of a site, of which some are killed and started again; ``pinned``: each with its children on one core."""
 
-    def __init__(self, site: Path, log: Path, *, count: int = 1) -> None:
-        self._site, self._log = site, log
+    def __init__(self, site: Path, log: Path, *, count: int = 1, pinned: bool = False) -> None:
+        self._site, self._log, self._pinned = site, log, pinned
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
 
     def start(self, *, but: int | None = None) -> None:
@@ -51,7 +51,11 @@ class Workers:
             if slot != but and (process is None or process.poll() is not None):
                 command = (*_COMMAND, "worker", "--site", str(self._site), "--slot", str(slot + 1))
                 with self._log.open("ab") as log:
-                    self._processes[slot] = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
+                    begun = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
+                if self._pinned:
+                    cores = sorted(os.sched_getaffinity(0))
+                    os.sched_setaffinity(begun.pid, {cores[slot % len(cores)]})
+                self._processes[slot] = begun
 
     def victims(self) -> list[tuple[str, int]]:
         """The processes that may die: kind and id of workers and of the stage children that they have."""
@@ -63,6 +67,10 @@ class Workers:
         if process is None or process.poll() is not None:
             return []
         return [("worker", process.pid), *(("child", pid) for pid in _children(process.pid))]
+
+    def pids(self) -> list[int]:
+        """The processes of the workers that run."""
+        return [process.pid for process in self._processes if process is not None and process.poll() is None]
 
     def kill(self, slot: int) -> None:
         """Kill one worker for good."""

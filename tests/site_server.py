@@ -120,7 +120,8 @@ def make_case(site: Path, case: str, *, hospital: str = "H-1", released: bool = 
         def write(into: Path) -> dict[str, Any]:
             if value is not None:
                 codec.save(value, into)
-            return {"seconds": 1.0, "taken": taken, "value_digest": value_digest, "findings": {"$tuple": []}}
+            started = "2026-01-01T00:00:00+00:00"
+            return {"seconds": 1.0, "started": started, "taken": taken, "value_digest": value_digest, "findings": {"$tuple": []}}
 
         folder.publish(stage, write)
 

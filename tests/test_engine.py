@@ -176,28 +176,83 @@ def test_what_a_dead_worker_held_goes_on_with_another_within_a_minute(
     assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
 
 
+@pytest.mark.slow
+def test_a_database_that_restarts_while_a_case_runs_and_while_it_waits_costs_nothing(
+    undisturbed: Path, tmp_path: Path, postgres_server: Any
+) -> None:
+    site = tmp_path / "site"
+    case = fresh(undisturbed, site)
+    (site / "site.toml").write_text(f'[engine]\ndatabase = "{postgres_server.url}"\n', encoding="utf-8")
+    crew = Workers(site, tmp_path / "log")
+    crew.start()
+    began = crew.pids()
+    try:
+        until(lambda: (case / "intake" / "stage.json").exists(), 120.0)
+        postgres_server.stop()
+        postgres_server.start()
+        until(lambda: (case / "check" / "stage.json").exists(), 300.0)
+        postgres_server.stop()
+        answer(case, undisturbed / "cases" / CASE / "review")  # while nobody can tell the engine
+        postgres_server.start()
+        until(lambda: (case / "job" / "stage.json").exists(), 300.0)
+        assert crew.pids() == began  # the worker never ended
+    finally:
+        crew.stop()
+    assert not twice_done(case)
+    assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+    assert chain_head(case / "events.jsonl") is not None
+
+
 def test_a_slot_has_one_worker_and_a_buried_one_hears_of_it(tmp_path: Path) -> None:
-    database = open_database(f"sqlite:///{tmp_path / 'engine.sqlite'}")
-    first = Heartbeat(database, tmp_path / "locks", None)
+    database, watch = open_database(f"sqlite:///{tmp_path / 'engine.sqlite'}"), [100.0]
+    first = Heartbeat(database, tmp_path / "locks", None, watch=lambda: watch[0])
     second = Heartbeat(database, tmp_path / "locks", None)
     assert (first.slot, second.slot) == (1, 2)
     with pytest.raises(MachineError, match="another worker lives in slot 2"):
         Heartbeat(database, tmp_path / "locks", 2)
     assert first.beat()
     assert all(0.0 <= one.silent_s < DEAD_S for one in workers(database))
-    for ago, dead in ((DEAD_S - 2.0, False), (DEAD_S + 2.0, True)):  # just inside, just outside
-        with database.begin() as connection:
-            now = "(julianday('now') - 2440587.5) * 86400.0"
-            connection.execute(sa.text(f"UPDATE batchone_worker SET beat_s = {now} - {ago} WHERE slot = 2"))
+    for now, dead in ((100.0, False), (100.0 + DEAD_S, False), (100.1 + DEAD_S, True)):  # just inside, just outside
+        watch[0] = now
         with first.dead(2) as found:
             assert found is dead
     second.leave()
     third = Heartbeat(database, tmp_path / "locks", 2)
     assert third.beat()
     assert not second.beat()
+    with first.dead(2) as found:
+        assert not found  # another holder
     for heart in (first, third):
         heart.leave()
     assert all(one.silent_s < 0.0 for one in workers(database))
+    with first.dead(2) as found:
+        assert found  # it ended by itself
+    database.dispose()
+
+
+@pytest.mark.parametrize("step_s", [3600.0, -3600.0], ids=["forward", "back"])
+def test_a_clock_that_steps_an_hour_buries_nobody_and_keeps_nobody_alive(step_s: float, tmp_path: Path) -> None:
+    database, watch = open_database(f"sqlite:///{tmp_path / 'engine.sqlite'}"), [100.0]
+    first = Heartbeat(database, tmp_path / "locks", None, watch=lambda: watch[0])
+    second = Heartbeat(database, tmp_path / "locks", None)
+
+    def dead() -> bool:
+        with first.dead(2) as found:
+            return found
+
+    assert not dead()
+    watch[0] += BEAT_S
+    with database.begin() as connection:  # the clock went on by so much: what was written lies that far back
+        connection.execute(sa.text(f"UPDATE batchone_worker SET beat_s = beat_s - {step_s}"))
+    assert not dead()
+    assert [one.silent_s >= 0.0 for one in workers(database)] == [True, True]  # nobody counts as ended
+    watch[0] += BEAT_S
+    assert second.beat()  # it lives, by the new clock
+    assert not dead()
+    watch[0] += DEAD_S + 0.1  # and then no more
+    assert dead()
+    for heart in (first, second):
+        heart.leave()
     database.dispose()
 
 

@@ -15,10 +15,10 @@ import pytest
 import site_server
 
 from batchone.pipeline.case import case_folder, reject_case
-from batchone.pipeline.case_approval import sign_case
+from batchone.pipeline.case_approval import sign_case, standing_approval
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import InputError, MachineError
-from batchone.pipeline.events import append_event
+from batchone.pipeline.events import append_event, read_chain
 from batchone.pipeline.job.signature import verify_approval
 from batchone.pipeline.serve.rights import API
 from batchone.pipeline.store import CaseFolder
@@ -49,6 +49,20 @@ def test_what_is_told_follows_the_case_folder(server: Any) -> None:
     rest = server.ask("GET", f"{API}/cases?after={first['next']}&limit=2&status=awaiting-approval", "engineer").json()
     assert [one["case"] for one in (*first["cases"], *rest["cases"])][:3] == ["page-1", "page-2", "page-3"]
     assert rest["next"] is None
+
+
+def test_a_state_that_is_known_is_not_told_again_until_it_changes(server: Any) -> None:
+    folder, path = site_server.make_case(server.site, "asked"), f"{API}/cases/asked"
+    first = server.ask("GET", path, "engineer")
+    tag = first.headers["etag"]
+    for known in (tag, f'"other", W/{tag}'):
+        again = server.ask("GET", path, "engineer", headers={"If-None-Match": known})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert server.ask("GET", path, "hospital", "H-2", headers={"If-None-Match": tag}).status_code == 404
+    reject_case(CaseFolder(folder), who="eva", why="not for this patient")
+    changed = server.ask("GET", path, "engineer", headers={"If-None-Match": tag})
+    assert (changed.status_code, changed.json()["status"]) == (200, "rejected")
+    assert changed.headers["etag"] != tag
 
 
 def test_events_come_as_they_happen_and_go_on_after_the_last_one_seen(server: Any) -> None:
@@ -141,6 +155,37 @@ def test_two_answers_at_once_and_answers_on_another_device_are_refused(server: A
     answer = {"answer": "approve", "device": device, "password": site_server.PASSWORD}
     refused = server.ask("POST", f"{API}/cases/twice/review", "approver", json=answer)
     assert (refused.status_code, "rejected" in refused.text) == (409, True)
+
+
+def test_of_two_people_who_approve_at_once_one_signs_and_the_other_hears_who(server: Any) -> None:
+    folder = site_server.make_case(server.site, "both")
+    device = CaseFolder(folder).record("check")["value_digest"]  # type: ignore[index]
+    names, answers = [server.person("approver"), "second"], []
+    with server.services.store.transaction() as opened:
+        (row,) = opened.execute("SELECT password, made_s FROM accounts WHERE name = ?", names[:1])
+        opened.execute("INSERT INTO accounts VALUES ('second', ?, 'approver', '', 0, 0, ?)", tuple(row))
+
+    def answer(name: str) -> None:
+        token = server.services.credentials.make_token(name, "approver", days=1, label="")[1]
+        given = {"answer": "approve", "device": device, "password": site_server.PASSWORD}
+        headers = {"Authorization": f"Bearer {token}"}
+        answers.append(httpx.post(f"{server.url}{API}/cases/both/review", json=given, headers=headers, timeout=300.0))
+
+    both = [threading.Thread(target=answer, args=(name,)) for name in names]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    signed = [one.json()["by"] for one in answers if one.status_code == 200]
+    assert len(set(signed)) == 1
+    assert signed[0] in names
+    for other in (one for one in answers if one.status_code != 200):  # the first one still held the case
+        assert (other.status_code, "another process" in other.text) == (503, True)
+    approved = [one for one in read_chain(folder / "events.jsonl").events if one.what == "approved"]
+    assert [one.who for one in approved] == signed[:1]
+    found = standing_approval(CaseFolder(folder), device, server.site / "keys")
+    assert found is not None
+    assert found.name == signed[0]
 
 
 def test_a_cell_tells_what_it_did_to_the_released_job_and_an_engineer_has_it_made_again(server: Any) -> None:

@@ -19,6 +19,7 @@ import site_server
 
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.errors import InputError, MachineError
+from batchone.pipeline.events import read_chain
 from batchone.pipeline.hospital.keep import Keep
 from batchone.pipeline.hospital.parcel import Parcel, pack
 from batchone.pipeline.hospital.upload import Server, require_server, upload
@@ -142,6 +143,39 @@ def test_two_uploads_of_one_parcel_at_once_write_one_parcel(server: Any) -> None
         thread.join()
     assert sorted(answers) == [200, 409]
     assert server.ask("GET", path, "hospital").json()["state"] in ("waiting", "refused")
+
+
+def test_of_two_parcels_of_one_study_for_one_case_at_once_one_makes_the_case_and_the_other_hears_why(
+    server: Any, tmp_path: Path
+) -> None:
+    hu = np.full((4, 32, 32), -1000, dtype=np.int16)
+    hu[:, 8:24, 8:20] = 900
+    write_series(hu, np.diag([0.5, 0.5, 1.0, 1.0]), tmp_path / "study")
+    keep, parcels = Keep.open(tmp_path / "keep"), []
+    for day in (1, 2):
+        (tmp_path / "order.toml").write_text(ORDER.replace("2026-02-01", f"2026-02-0{day}"))
+        parcels.append(pack(tmp_path / "study", keep, order=tmp_path / "order.toml"))
+    assert parcels[0].digest != parcels[1].digest
+    token, told = server.headers("hospital")["Authorization"].split()[1], {}
+
+    def send(day: int) -> None:
+        try:
+            told[day] = upload(parcels[day], Server(server.url, token), sleep=lambda s: time.sleep(min(s, 0.1))).state
+        except InputError as error:
+            told[day] = f"{error}; {error.hint}"
+
+    both = [threading.Thread(target=send, args=(day,)) for day in (0, 1)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    (won,) = [day for day, state in told.items() if state == "taken"]
+    assert "another" in told[1 - won], told
+    case = server.site / "cases" / "case-0001"
+    assert f"2026-02-0{won + 1}" in (case / "order.toml").read_text()
+    assert len(list((case / "study").iterdir())) == 4
+    events = [one.what for one in read_chain(case / "events.jsonl").events]
+    assert events == ["order received", "study received"]
 
 
 def test_quotas_and_the_size_of_a_parcel_hold_just_inside_and_just_outside(server: Any) -> None:

@@ -1,6 +1,7 @@
 """Who works: each worker holds a slot by its heartbeats, and a slot whose heart stopped is taken over by the others.
 
-Times are the database's own, so that the clocks of machines may differ.
+A heart has stopped when nothing of its slot has changed for so long by the watch of who looks: no clock of the day counts, so
+clocks of machines may differ, and step.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +38,11 @@ _WORKERS = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One slot: ``silent_s`` seconds since its last beat, negative where it ended by itself."""
+    """One slot: ``beat_s`` when it beat last by the database's clock, ``silent_s`` seconds since; below 0 where it ended."""
 
     slot: int
     holder: str
+    beat_s: float
     silent_s: float
 
 
@@ -56,6 +59,8 @@ class Heartbeat:
         Where the slots' locks lie.
     slot
         Its number, from 1; None takes the first that is free.
+    watch
+        Seconds that no step of a clock changes.
 
     Raises
     ------
@@ -63,8 +68,11 @@ class Heartbeat:
         Another worker lives in this slot.
     """
 
-    def __init__(self, database: sa.Engine, folder: Path, slot: int | None) -> None:
-        self._database = database
+    def __init__(
+        self, database: sa.Engine, folder: Path, slot: int | None, *, watch: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database, self._watch = database, watch
+        self._changed: dict[int, tuple[str, float, float]] = {}  # of other slots: holder, beat, and when that was new to us
         _METADATA.create_all(database, checkfirst=True)
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         with disk():
@@ -93,12 +101,22 @@ class Heartbeat:
             connection.execute(mine.values(beat_s=0.0))
         self._lock.close()
 
+    def silent(self, other: Worker) -> bool:
+        """Whether another slot ended, or has not changed for ``DEAD_S`` since this was asked first."""
+        if other.beat_s == 0.0:
+            return True
+        holder, beat_s, since = self._changed.get(other.slot, ("", 0.0, 0.0))
+        if (holder, beat_s) != (other.holder, other.beat_s):
+            since = self._watch()
+            self._changed[other.slot] = other.holder, other.beat_s, since
+        return self._watch() - since > DEAD_S
+
     @contextmanager
     def dead(self, slot: int) -> Iterator[bool]:
-        """Whether a slot's heart stopped; it cannot be claimed again while this lasts."""
+        """Whether a slot's heart stopped, see :meth:`silent`; it cannot be claimed again while this lasts."""
         with self._database.begin() as connection:
-            late = (_WORKERS.c.slot == slot, _WORKERS.c.beat_s < _now(connection) - DEAD_S)
-            yield connection.execute(sa.select(_WORKERS.c.slot).where(*late).with_for_update()).first() is not None
+            row = connection.execute(sa.select(_WORKERS).where(_WORKERS.c.slot == slot).with_for_update()).first()
+            yield row is not None and self.silent(Worker(row.slot, row.holder, row.beat_s, 0.0))
 
 
 def _claimed(folder: Path, slot: int | None) -> tuple[int, IO[str]]:
@@ -127,7 +145,7 @@ def workers(database: sa.Engine) -> tuple[Worker, ...]:
     with database.connect() as connection:
         now = _now(connection)
         rows = connection.execute(sa.select(_WORKERS).order_by(_WORKERS.c.slot)).all()
-    return tuple(Worker(row.slot, row.holder, now - row.beat_s if row.beat_s else -1.0) for row in rows)
+    return tuple(Worker(row.slot, row.holder, row.beat_s, max(now - row.beat_s, 0.0) if row.beat_s else -1.0) for row in rows)
 
 
 def _now(connection: sa.Connection) -> float:

@@ -110,7 +110,7 @@ def _take_over(heart: Heartbeat, database: sa.Engine) -> None:
     """Put what dead workers had begun back on the queues."""
     try:
         for one in workers(database):
-            if one.slot == heart.slot or 0.0 <= one.silent_s <= DEAD_S:
+            if one.slot == heart.slot or not heart.silent(one):
                 continue
             with heart.dead(one.slot) as dead:
                 if dead and (handles := DBOS._recover_pending_workflows([executor_id(one.slot)])):

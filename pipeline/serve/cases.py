@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -25,8 +26,8 @@ _FILES = ("order.toml", "parcel.json", "events.jsonl", "decisions", "job/value.j
 class View:
     """What is told of a case.
 
-    ``body`` is its JSON document; ``sender`` the hospital that it came from over the server; ``job`` the released job folder of
-    the device and the approval that are there now; ``device`` the digest of the checked device.
+    ``body`` is its JSON document, ``tag`` the ETag of it; ``sender`` the hospital that it came from over the server; ``job`` the
+    released job folder of the device and the approval that are there now; ``device`` the digest of the checked device.
     """
 
     case: str
@@ -36,6 +37,7 @@ class View:
     device: str | None
     tree: dict[str, Any]
     body: bytes
+    tag: str
 
 
 class Cases:
@@ -127,7 +129,8 @@ class Cases:
             "returned": status.returned,
         }
         body = json.dumps(tree, ensure_ascii=False).encode()
-        return View(case, status.status, parcel.get("sender"), status.job, record.get("value_digest"), tree, body)
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        return View(case, status.status, parcel.get("sender"), status.job, record.get("value_digest"), tree, body, tag)
 
 
 def visible(view: View, actor: Actor) -> bool:

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.serve.cases import CASE_ID
+from batchone.pipeline.serve.known import is_known
 from batchone.pipeline.serve.refusal import Refusal, unknown
 from batchone.pipeline.store import CaseFolder
 
@@ -76,7 +77,7 @@ def _answer(case: CaseFolder, known: str | None, media: str, made: Callable[[], 
 
     tag = f'"{scene_digest(case)[:32]}{variant}"'
     headers = {"ETag": tag}
-    if known is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
+    if is_known(known, tag):
         return Response(status_code=304, headers=headers)
     try:
         return Response(made(), media_type=media, headers=headers)

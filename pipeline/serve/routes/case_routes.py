@@ -21,6 +21,7 @@ from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.download import zipped
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who, identified
+from batchone.pipeline.serve.known import is_known
 from batchone.pipeline.serve.passwords import MOST_CHARACTERS
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.rights import API
@@ -150,10 +151,14 @@ def cases(
     return _json(b'{"cases": [' + b", ".join(bodies) + b'], "next": null}')
 
 
-@router.get(f"{API}/cases/{{case}}", response_model=CaseTold)
-async def case_told(case: CaseId, who: Who, parts: Parts) -> Response:
-    """Where a case is."""
-    return _json(parts.cases.shown(case, who).body)
+@router.get(f"{API}/cases/{{case}}", response_model=CaseTold, responses={304: {"description": "As the asker knows it"}})
+async def case_told(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
+    """Where a case is; 304 where `If-None-Match` names the `ETag` of what would be told."""
+    view = parts.cases.shown(case, who)
+    headers = {"ETag": view.tag}
+    if is_known(request.headers.get("if-none-match"), view.tag):
+        return Response(status_code=304, headers=headers)
+    return Response(view.body, media_type="application/json", headers=headers)
 
 
 @router.get(f"{API}/cases/{{case}}/events")
