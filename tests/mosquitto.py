@@ -92,9 +92,9 @@ def mosquitto(folder: Path, *lines: str) -> Iterator[Mosquitto]:
         broker.stop()
 
 
-def until(so: Callable[[], bool]) -> None:
+def until(so: Callable[[], bool], wait_s: float = WAIT_S) -> None:
     """Wait for something, but not for ever."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + wait_s
     while not so():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.02)
