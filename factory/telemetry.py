@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from batchone.factory.drivers.driver import Reading
 from batchone.pipeline.disk import disk, flush_folder
 from batchone.pipeline.telemetry import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from batchone.factory.drivers.driver import Reading
 
 TELEMETRY: Final = "telemetry.parquet"
 _ROWS: Final = 20_000  # numerical: rows that wait in memory before they are compressed together

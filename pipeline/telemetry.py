@@ -19,6 +19,7 @@ from batchone.pipeline.errors import MachineError
 
 FILE: Final = "telemetry.sqlite"
 FOLDER: Final = "telemetry"
+State = Literal["idle", "purging", "heating", "recoating", "exposing", "paused", "cooling", "done", "failed"]
 Moment = Literal["powder", "exposure"]
 MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
 _BUSY_S: Final = 10.0  # project default: how long another process may hold the file
@@ -222,15 +223,26 @@ class Telemetry:
         return self.opened.execute("SELECT machine, reason, count, heard_s FROM refused ORDER BY machine, reason").fetchall()
 
 
-def read_machines(
-    site: Path, *, rows: int, alarms: int
-) -> tuple[tuple[MachineNow, ...], tuple[tuple[str, str, int, float], ...]]:
-    """Every machine of a site by its name, and what was refused (:meth:`Telemetry.refused`); nothing where none was heard of.
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What is known of the machines of a site: those that were asked for, by name, how many there are, and what was refused."""
+
+    machines: tuple[MachineNow, ...] = ()
+    count: int = 0
+    refused: tuple[tuple[str, str, int, float], ...] = ()
+
+
+def read_machines(site: Path, *, rows: int, alarms: int, find: str = "", most: int = 1_000_000) -> Heard:
+    """The machines of a site; none where nothing was heard.
 
     Parameters
     ----------
     rows, alarms
-        How many of the last ones of each.
+        How many of the last ones of each machine.
+    find
+        What its name holds, in small or capital letters.
+    most
+        How many machines.
 
     Raises
     ------
@@ -238,13 +250,13 @@ def read_machines(
         The file cannot be read.
     """
     if not (site / FILE).is_file():
-        return (), ()
+        return Heard()
     try:
         with Telemetry(site, reads=True) as found:
             last = found.sessions("WHERE id IN (SELECT max(id) FROM sessions GROUP BY machine)")
-            return tuple(sorted((_now(found, one, rows, alarms) for one in last), key=lambda one: one.session.machine)), tuple(
-                found.refused()
-            )
+            named = sorted((one for one in last if find.lower() in one.machine.lower()), key=lambda one: one.machine)
+            shown = tuple(_now(found, one, rows, alarms) for one in named[:most])
+            return Heard(shown, len(last), tuple(found.refused()))
     except sqlite3.Error as error:
         raise MachineError(f"{FILE} cannot be read: {error}", hint="check the site's folder and its rights") from error
 

@@ -202,7 +202,7 @@ def test_alarms_and_pictures_are_kept_once_and_of_the_last_build_alone(intake: I
     intake.take([talk.birth(), talk.data(40, alarms=(alarm,)), talk.data(41, alarms=(alarm,)), picture], now_s=NOW_S)
     intake.take([Heard("batchone/machines/m-1/picture/s-1/3/powder", PNG + b"older")], now_s=NOW_S)
     intake.take([Heard("batchone/machines/m-1/picture/s-1/9/exposure", b"GIF89a")], now_s=NOW_S)
-    (machine,), _ = read_machines(intake.site, rows=10, alarms=10)
+    (machine,) = read_machines(intake.site, rows=10, alarms=10).machines
     assert [(one.layer, one.name, one.time_s) for one in machine.alarms] == [(4, "oxygen", 40.0)]
     assert machine.pictures == {"powder": 4}
     assert (read_picture(intake.site, "m-1", "powder"), read_picture(intake.site, "m-1", "exposure")) == (PNG, None)

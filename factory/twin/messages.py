@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from batchone.factory.twin.machine import State
-from batchone.factory.twin.sensors import Sample
 from batchone.pipeline.order import Model
-from batchone.pipeline.telemetry import Moment
+from batchone.pipeline.telemetry import Moment, State
+
+if TYPE_CHECKING:
+    from batchone.factory.twin.sensors import Sample
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # also a level of a topic
 

@@ -20,9 +20,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from batchone.factory.broker import HINT, Broker, prepare
 from batchone.factory.twin.machine import Twin
-from batchone.factory.twin.messages import Birth, Death, Value, data_of, payload, topic
+from batchone.factory.twin.messages import Birth, Death, Value, data_of, payload, picture_topic, topic
 from batchone.factory.twin.sensors import Sample, samples, unit_of
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.telemetry import Moment
 
 _AT_LEAST_ONCE: Final = 1
 _UNCONFIRMED: Final = 500  # numerical: samples under way before the machine waits for the broker
@@ -97,6 +98,18 @@ class Publisher:
         self._send("data", payload(data_of(sample, session=self.birth.session, number=self.told)), retain=False)
         self.told += 1
 
+    def show(self, layer: int, moment: Moment, png: bytes) -> None:
+        """Show a layer; waits while too much is under way.
+
+        Raises
+        ------
+        MachineError
+            The broker has confirmed nothing for too long.
+        """
+        self._wait(_UNCONFIRMED)
+        place = picture_topic(self.birth.machine, session=self.birth.session, layer=layer, moment=moment)
+        self._publish(place, png, retain=False)
+
     def die(self, reason: Literal["ended", "stopped"]) -> None:
         """Say the last word, and go when the broker has all of it."""
         try:
@@ -110,9 +123,12 @@ class Publisher:
         return Death(session=self.birth.session, machine=self.birth.machine, reason=reason, samples=told)
 
     def _send(self, what: Literal["birth", "data", "death"], message: bytes, *, retain: bool) -> None:
+        self._publish(topic(self.birth.machine, what), message, retain=retain)
+
+    def _publish(self, place: str, message: bytes, *, retain: bool) -> None:
         with self._changed:
             self._waiting += 1
-        self._client.publish(topic(self.birth.machine, what), message, qos=_AT_LEAST_ONCE, retain=retain)
+        self._client.publish(place, message, qos=_AT_LEAST_ONCE, retain=retain)
 
     def _wait(self, fewer_than: int) -> None:
         """Until fewer messages are unconfirmed."""

@@ -25,8 +25,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from batchone.factory.twin.machine import BUILDING, STATES, Phase, State, Twin
+from batchone.factory.twin.machine import BUILDING, STATES, Phase, Twin
 from batchone.factory.twin.plant import AIR_OXYGEN_PERCENT
+from batchone.pipeline.telemetry import State
 from batchone.pipeline.values import FloatArray
 
 _BLOCK: Final = 4096  # numerical: samples that are worked out together
