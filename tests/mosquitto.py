@@ -39,6 +39,11 @@ class Mosquitto:
         self._process = subprocess.Popen([program, "-c", str(self._conf)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(self._answers)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it does not run."""
+        return self._process is None
+
     def stop(self) -> None:
         """Stop it in order: it writes down what it holds."""
         if self._process is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import signal
 import subprocess
 import sys
@@ -9,17 +10,25 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import machine_talk as talk
 import pytest
+import test_hatch as plates
 from mosquitto import Mosquitto, mosquitto, until
+from PIL import Image
+from test_twin import TITANIUM, folder
 
 from batchone.factory.broker import Broker
+from batchone.factory.drivers.twin import TwinDriver
+from batchone.factory.proof import Work
+from batchone.factory.twin.faults import Fault
 from batchone.factory.twin.messages import Birth, Value
-from batchone.factory.twin.mqtt import connected
+from batchone.factory.twin.mqtt import connected, told_later
 from batchone.factory.twin.sensors import Sample
-from batchone.pipeline.telemetry import FILE, Session, Telemetry
+from batchone.pipeline.telemetry import FILE, Session, Telemetry, read_machines, read_picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -97,6 +106,44 @@ def test_no_sample_is_lost_or_doubled_while_the_broker_restarts_and_the_intake_i
             assert (one.ended, one.told, one.received, one.missing) == ("ended", SAMPLES, SAMPLES, 0)
             rows = found.rows(one.id, 0, SAMPLES)
             assert [(row.number, row.numbers) for row in rows] == [(n, talk.numbers(n)) for n in range(SAMPLES)]
+
+
+def test_a_twin_in_a_cell_prints_on_without_its_broker_and_tells_it_later(tmp_path: Path) -> None:
+    """Its readings are those that the store has, with alarms and pictures."""
+    site = tmp_path / "site"
+    build = folder(tmp_path / "bar", [plates.box((10, 15, 0), (50, 35, 0.3))], TITANIUM)
+    work = Work("0123456789abcdef", build, "ti64-lpbf", "m", 5, 0.06, dt.datetime.now(dt.UTC), (), None, ())
+    with mosquitto(tmp_path) as broker:
+        with ingest(site, broker):
+            pass
+        broker.stop()
+        driver = TwinDriver(
+            "sim-01", seed=1, speed=20_000.0, period_s=50.0, faults=(Fault("power-cut", 3),), chance=False, serial="SN 1/a",
+            born=partial(told_later, Broker(broker.url)), pictures=2,
+        )  # fmt: skip
+        readings = []
+        for progress in driver.build(work, 1):
+            readings += progress.readings
+            if len(readings) > 20 and broker.stopped:
+                broker.start()
+        assert not broker.stopped
+        with ingest(site, broker):
+            until(lambda: sessions(site)[0].filed > 0, WAIT_S)
+    (one,) = sessions(site)
+    assert (one.machine, one.session, one.ended, one.received) == ("SN-1-a", "0123456789abcdef-1", "ended", len(readings))
+    with Telemetry(site, reads=True) as found:
+        rows = found.rows(one.id, 0, len(readings))
+    assert [(row.time_s, row.state, row.layer) for row in rows] == [
+        (pytest.approx(one.time_s), one.state, one.layer) for one in readings
+    ]
+    assert [dict(zip(one.names, row.numbers, strict=True)) for row in rows] == [
+        pytest.approx(dict(reading.values), abs=1e-6) for reading in readings
+    ]
+    (machine,) = read_machines(site, rows=1, alarms=9).machines
+    assert [(alarm.layer, alarm.name) for alarm in machine.alarms] == [(3, "mains")]
+    assert machine.pictures == {"powder": 3, "exposure": 3}
+    with Image.open(BytesIO(read_picture(site, "SN-1-a", "exposure") or b"")) as picture:
+        assert (picture.size, picture.mode) == ((512, 512), "L")
 
 
 def test_more_than_is_under_way_at_once_comes_in_its_order(tmp_path: Path) -> None:

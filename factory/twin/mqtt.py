@@ -7,6 +7,7 @@ numbers; one that the broker had but could not confirm comes twice.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -25,8 +26,11 @@ from batchone.factory.twin.sensors import Sample, samples, unit_of
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.telemetry import Moment
 
+_LOG = logging.getLogger(__name__)
 _AT_LEAST_ONCE: Final = 1
-_UNCONFIRMED: Final = 500  # numerical: samples under way before the machine waits for the broker
+_UNCONFIRMED: Final = (
+    20_000  # project default: kept for the broker, in memory: hours at one each second; fewer than MQTT can number
+)
 _INFLIGHT: Final = 100  # numerical: of them, on the wire
 _KEEPALIVE_S: Final = 10  # project default: after one and a half of it the broker takes a silent machine for lost
 _AGAIN_S: Final = 1, 30  # project default: between tries to connect, at first and at most
@@ -64,6 +68,11 @@ class Publisher:
         self._client.reconnect_delay_set(*_AGAIN_S)
         prepare(self._client, broker)
         self._client.will_set(topic(birth.machine, "death"), payload(self._death("lost", None)), qos=_AT_LEAST_ONCE, retain=True)
+
+    def connect_later(self) -> None:
+        """Be born as soon as the broker is there; what is told until then is kept."""
+        self._client.connect_async(self.broker.host, self.broker.port, keepalive=_KEEPALIVE_S)
+        self._client.loop_start()
 
     def connect(self) -> None:
         """Connect, and be born.
@@ -157,6 +166,28 @@ class Publisher:
         with self._changed:
             self._refused = str(reason) if not self._connected else None
             self._changed.notify_all()
+
+
+@contextmanager
+def told_later(broker: Broker, birth: Birth) -> Iterator[Publisher]:
+    """As :func:`connected` for a machine that prints on without its broker: what that one did not get is logged as lost.
+
+    Raises
+    ------
+    MachineError
+        As :meth:`Publisher.tell`: more waits for the broker than is kept.
+    """
+    publisher = Publisher(broker, birth)
+    publisher.connect_later()
+    reason: Literal["ended", "stopped"] = "stopped"
+    try:
+        yield publisher
+        reason = "ended"
+    finally:
+        try:
+            publisher.die(reason)
+        except MachineError as error:
+            _LOG.error("telemetry of %s %s is lost: %s", birth.machine, birth.session, error)
 
 
 @contextmanager

@@ -205,10 +205,10 @@ def _driver(folder: Path, settings: CellSettings) -> Driver:
 def _born(twin: TwinSettings) -> Born | None:
     """How the twin tells of itself; None: it does not."""
     from batchone.factory.broker import Broker
-    from batchone.factory.twin.mqtt import connected
+    from batchone.factory.twin.mqtt import told_later
 
     at = twin.broker
     if at is None:
         return None
     password = os.environ.get("BATCHONE_BROKER_PASSWORD")
-    return partial(connected, Broker(at.url, ca=at.ca, certificate=at.certificate, key=at.key, user=at.user, password=password))
+    return partial(told_later, Broker(at.url, ca=at.ca, certificate=at.certificate, key=at.key, user=at.user, password=password))
