@@ -25,9 +25,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion
-
 from batchone.factory.intake import PART, Heard, Intake
 from batchone.factory.twin.messages import Birth, Data, Value, payload, topic
 from batchone.pipeline.config import TelemetrySettings
@@ -143,22 +140,47 @@ def _intake(site: Path, port: int) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
-def _clients(port: int, count: int) -> list[Client]:
-    clients = [Client(CallbackAPIVersion.VERSION2, client_id=f"load-{k}") for k in range(count)]
-    for client in clients:
-        client.max_inflight_messages_set(1000)
-        client.connect("127.0.0.1", port)
-        client.loop_start()
-    return clients
+class Sender:
+    """A connection to the broker that tells by QoS 1 and computes as little as may be: packets of MQTT 3.1.1 as they are sent."""
+
+    def __init__(self, port: int, name: str) -> None:
+        self._socket, self._number = socket.create_connection(("127.0.0.1", port)), 0
+        head = b"\x00\x04MQTT\x04\x02\x00\x00" + _text(name)
+        self._socket.sendall(b"\x10" + bytes([len(head)]) + head)
+        assert self._socket.recv(4) == b"\x20\x02\x00\x00"
+        self._confirmed = threading.Thread(target=self._drain, daemon=True)
+        self._confirmed.start()
+
+    def publish(self, place: str, message: bytes, *, retain: bool = False) -> None:
+        self._number = self._number % 65_535 + 1
+        body = _text(place) + self._number.to_bytes(2, "big") + message
+        length, rest = b"", len(body)
+        while rest or not length:
+            length += bytes([rest % 128 + (128 if rest >= 128 else 0)])
+            rest //= 128
+        self._socket.sendall((b"\x33" if retain else b"\x32") + length + body)
+
+    def close(self) -> None:
+        self._socket.sendall(b"\xe0\x00")
+        self._confirmed.join()
+        self._socket.close()
+
+    def _drain(self) -> None:
+        while self._socket.recv(65_536):
+            pass
+
+
+def _text(text: str) -> bytes:
+    return len(text).to_bytes(2, "big") + text.encode()
 
 
 def _sustained(site: Path, pids: tuple[int, int], port: int, machines: int, seconds: float) -> None:
     names, chance = [f"m-{k:04d}" for k in range(machines)], random.Random(2)
     ready = [_sample(number, chance, "s") for number in range(int(seconds))]
-    clients = _clients(port, CONNECTIONS)
+    senders = [Sender(port, f"load-{k}") for k in range(CONNECTIONS)]
     sent: dict[str, list[float]] = {name: [] for name in names}
     for k, name in enumerate(names):
-        clients[k % CONNECTIONS].publish(topic(name, "birth"), _birth(name, "s"), qos=1, retain=True)
+        senders[k % CONNECTIONS].publish(topic(name, "birth"), _birth(name, "s"), retain=True)
     time.sleep(2.0)
     over = threading.Event()
     delays: list[float] = []
@@ -170,14 +192,13 @@ def _sustained(site: Path, pids: tuple[int, int], port: int, machines: int, seco
         for k, name in enumerate(names):
             time.sleep(max(0.0, began + number + k / machines - time.time()))
             sent[name].append(time.time())
-            clients[k % CONNECTIONS].publish(topic(name, "data"), message, qos=1)
+            senders[k % CONNECTIONS].publish(topic(name, "data"), message)
     took_s = time.time() - began
     over.set()
     reader.join()
     used = [(_computed_s(pid) - one) / took_s * 100.0 for pid, one in zip(pids, before, strict=True)]
-    for client in clients:
-        client.disconnect()
-        client.loop_stop()
+    for sender in senders:
+        sender.close()
     delays.sort()
     p50, p99 = (delays[int(share * (len(delays) - 1))] * 1e3 for share in (0.5, 0.99))
     print(f"{machines} machines: {len(delays)} of {int(seconds) * machines} samples, {len(delays) / took_s:.0f} in a second")
@@ -203,12 +224,11 @@ def _watch(site: Path, sent: dict[str, list[float]], delays: list[float], over: 
 
 def _most(site: Path, port: int, waiting: int) -> None:
     """How fast what waited at the broker comes in."""
-    chance, (client,) = random.Random(3), _clients(port, 1)
-    client.publish(topic("m", "birth"), _birth("m", "s"), qos=1, retain=True)
-    told = [client.publish(topic("m", "data"), _sample(number, chance, "s"), qos=1) for number in range(waiting)]
-    told[-1].wait_for_publish(120.0)
-    client.disconnect()
-    client.loop_stop()
+    chance, sender = random.Random(3), Sender(port, "load")
+    sender.publish(topic("m", "birth"), _birth("m", "s"), retain=True)
+    for number in range(waiting):
+        sender.publish(topic("m", "data"), _sample(number, chance, "s"))
+    sender.close()  # when it has confirmed all of it
     with _intake(site, port) as process, Telemetry(site, reads=True) as found:
         began_s, computed_s, first = time.time(), _computed_s(process.pid), _received(found)
         while _received(found) < waiting:

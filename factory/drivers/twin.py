@@ -106,7 +106,12 @@ class TwinDriver:
                     for picture in camera.pictures(layer.index):
                         voice.show(layer.index, picture.moment, picture.small_png())
                 layer = next(layers, None)
-            yield Progress("running", at_s, tuple(seen), tuple(told), twin.energy_kwh * at_s / twin.seconds)
+            try:
+                yield Progress("running", at_s, tuple(seen), tuple(told), twin.energy_kwh * at_s / twin.seconds)
+            except GeneratorExit:  # where it was stopped, it says what it noticed last
+                if reading is not None:
+                    voice.tell(reading)
+                raise
 
 
 def _seen(layer: Layer) -> LayerSeen:
