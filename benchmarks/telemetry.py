@@ -203,7 +203,9 @@ def _sustained(site: Path, pids: tuple[int, int], port: int, machines: int, seco
     p50, p99 = (delays[int(share * (len(delays) - 1))] * 1e3 for share in (0.5, 0.99))
     print(f"{machines} machines: {len(delays)} of {int(seconds) * machines} samples, {len(delays) / took_s:.0f} in a second")
     print(f"  delay p50 {p50:.0f} ms  p99 {p99:.0f} ms  longest {delays[-1] * 1e3:.0f} ms  (p99 <= 1000 ms)")
+    each = [share * took_s * 10.0 / max(1, len(delays)) for share in used]
     print(f"  processor: intake {used[0]:.0f} %, broker {used[1]:.0f} % of a core; {os.cpu_count()} cores")
+    print(f"  computing: {each[0]:.2f} ms and {each[1]:.2f} ms for a sample")
 
 
 def _watch(site: Path, sent: dict[str, list[float]], delays: list[float], over: threading.Event, count: int) -> None:
@@ -236,7 +238,8 @@ def _most(site: Path, port: int, waiting: int) -> None:
         took_s = time.time() - began_s
         rate = (waiting - first) / took_s
         used_s = _computed_s(process.pid) - computed_s
-        print(f"most: {rate:.0f} samples in a second of what waited, {100 * used_s / took_s:.0f} % of a core")
+        share = 100 * used_s / took_s
+        print(f"most: {rate:.0f} samples in a second of what waited, {share:.0f} % of a core; {rate / share * 100:.0f} by a core")
 
 
 def _received(found: Telemetry) -> int:

@@ -18,7 +18,7 @@ Text = Annotated[str, StringConstraints(max_length=100)]
 ROOT: Final = "batchone"
 MOST: Final = 1_000_000_000  # of samples and layers in a session: thirty years of a sample each second
 MOST_VALUES, MOST_ALARMS = 256, 64  # project defaults: more is no machine
-MOST_BYTES: Final = 1_000_000  # of a message; the largest is a picture
+MOST_BYTES: Final = 400_000  # of a message; the largest is a picture of 512 x 512
 _DIGITS: Final = 6  # numerical: of a value; beyond what any of its sensors resolves
 
 
