@@ -16,11 +16,14 @@ from batchone.factory.cell import Cell, News
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.twin import TwinDriver
 from batchone.factory.inbox import Inbox
+from batchone.factory.intake import Intake
 from batchone.factory.proof import read_work
 from batchone.factory.record import RECORDS, DeviceRecord, open_steps, record_name, record_signers, sign_step, verify_record
 from batchone.factory.reports import Deliver
 from batchone.factory.settings import SETTINGS, read_cell_settings
 from batchone.factory.twin.faults import Fault
+from batchone.factory.voice import Beside
+from batchone.pipeline.config import TelemetrySettings
 from batchone.pipeline.errors import ProcessingError
 from batchone.pipeline.job.manifest import JobManifest
 from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS
@@ -29,6 +32,7 @@ from batchone.pipeline.store import write_atomic
 MACHINES: Final = ("cell-1", "cell-2")
 _FAILS_AT: Final = 0.4  # of the layers: where the first machine loses its power
 _POLL_S: Final = 0.2
+_PICTURED: Final = 8  # layers of a build
 _GTIN: Final = "09506000134352"  # of GS1's own examples (GS1 General Specifications): no company's
 _SPREAD: Final = 0.25  # of the tolerance: what the technician of the demonstration measures; 4 sigma below it
 
@@ -91,7 +95,7 @@ def make_part(
     job
         The job folder.
     out
-        Gets ``inbox/``, ``cell-1/`` and ``cell-2/``, which `batchone cell` can go on with.
+        Gets ``inbox/``, ``cell-1/`` and ``cell-2/``, which `batchone cell` can go on with; ``site`` hears what the machines tell.
     speed
         Seconds of a machine in a second of the clock.
     deliver
@@ -106,10 +110,14 @@ def make_part(
     manifest = work.jobs[0]
     fault = Fault("power-cut", int(_FAILS_AT * work.layers))
     cells: list[Cell] = []
+    told = Beside(Intake(out / "site", TelemetrySettings()))
     for number, name in enumerate(MACHINES):
         _write_settings(out / name, name, manifest, seed=number, speed=speed)
         settings = read_cell_settings(out / name)
-        driver = TwinDriver(settings.machine, seed=number, speed=speed, faults=(fault,), chance=False)
+        driver = TwinDriver(
+            settings.machine, seed=number, speed=speed, faults=(fault,), chance=False, serial=settings.serial, born=told.born,
+            pictures=max(1, work.layers // _PICTURED),
+        )  # fmt: skip
         cells.append(
             Cell(
                 out / name, settings, Inbox(out / "inbox"), driver, signers=out / "site" / KEYS, deliver=deliver,

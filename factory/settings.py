@@ -42,12 +42,26 @@ class Calibration(Model):
     due: dt.date
 
 
+class BrokerSettings(Model):
+    """Where the twin tells of itself over MQTT; its password is in ``$BATCHONE_BROKER_PASSWORD``."""
+
+    url: Text
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    user: Text | None = None
+
+
 class TwinSettings(Model):
-    """How the machine twin runs: seconds of its machine in a second of the clock, and the seed of its random faults."""
+    """How the machine twin runs: seconds of its machine in a second of the clock, the seed of its random faults, whom it tells.
+
+    ``pictures``: of every so many layers; 0: none. Without ``broker`` it tells nobody.
+    """
 
     speed: Annotated[float, Field(gt=0.0, le=1e6)] = 600.0
     seed: int = 0
     pictures: Annotated[int, Field(ge=0, le=100_000)] = 0
+    broker: BrokerSettings | None = None
 
 
 class CellSettings(Model):

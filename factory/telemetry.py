@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from batchone.factory.drivers.driver import Reading
+from batchone.pipeline.disk import disk, flush_folder
+from batchone.pipeline.telemetry import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from batchone.factory.drivers.driver import Reading
 
 TELEMETRY: Final = "telemetry.parquet"
 _ROWS: Final = 20_000  # numerical: rows that wait in memory before they are compressed together
@@ -72,6 +76,36 @@ class TelemetryFile:
         columns += [[row.values[name] for row in rows] for name in self._names]
         self._writer.write_table(pa.table(columns, schema=self._writer.schema))
         self._rows = []
+
+
+def write_part(path: Path, names: Sequence[str], rows: Sequence[Row]) -> None:
+    """Some samples of a build as one file, which appears whole; what stood there is replaced.
+
+    Columns are ``number``, ``heard_s`` (seconds since 1970), ``time_s`` (of the machine), ``state``, ``layer``, and the values.
+
+    Raises
+    ------
+    MachineError
+        The disk is full.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(names)
+    schema = pa.schema([("number", pa.int32()), ("heard_s", pa.float64()), *schema])
+    columns = [[row.number for row in rows], [row.heard_s for row in rows], [row.time_s for row in rows]]
+    columns += [[row.state for row in rows], [row.layer for row in rows], *zip(*(row.numbers for row in rows), strict=True)]
+    part = path.with_name(f".{path.name}.part")
+    with disk():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        split = [name for name in schema.names if pa.types.is_float64(schema.field(name).type)]
+        pq.write_table(
+            pa.table(columns, schema=schema), part, compression="zstd", use_dictionary=["state"], use_byte_stream_split=split
+        )  # bytes of one place together: their high ones hardly change
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+        flush_folder(path.parent)
 
 
 def summaries(path: Path) -> tuple[Summary, ...]:

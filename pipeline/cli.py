@@ -26,6 +26,7 @@ from batchone.pipeline.commands.return_job import return_job
 from batchone.pipeline.commands.serve import serve
 from batchone.pipeline.commands.status import status
 from batchone.pipeline.commands.submit import submit
+from batchone.pipeline.commands.telemetry import telemetry
 from batchone.pipeline.commands.verify import verify
 from batchone.pipeline.commands.worker import worker
 from batchone.pipeline.commands.workshop import remake, workshop
@@ -320,6 +321,7 @@ for _function, _name in (
     (return_job, "return"),
     (verify, "verify"),
     (nest, "nest"),
+    (telemetry, "telemetry"),
     (worker, "worker"),
     (workshop, "workshop"),
     (remake, "remake"),

@@ -25,6 +25,7 @@ _HINT = f"correct {SETTINGS} in the site's folder; docs/contract.md lists its ke
 Argument = Annotated[str, Field(min_length=1, max_length=4096)]
 Role = Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")]
 AgeDays = Annotated[int, Field(gt=0, le=_MAX_AGE_DAYS)]
+MachineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Hours = Annotated[float, Field(gt=0.0, le=_MAX_HOURS)]
 
 
@@ -120,6 +121,17 @@ class ServerSettings(Model):
     open_bytes_per_hospital: Annotated[int, Field(ge=1_000_000, le=10**15)] = 20_000_000_000
 
 
+class TelemetrySettings(Model):
+    """What ``batchone telemetry`` takes in, and how long what is recent is kept; files by build stay.
+
+    ``machines``: who is heard; without it whoever the broker lets in.
+    """
+
+    machines: Annotated[tuple[MachineName, ...], Field(strict=False)] | None = None
+    recent_days: Annotated[float, Field(gt=0.0, le=_MAX_AGE_DAYS)] = 14.0
+    recent_mb: Annotated[float, Field(ge=1.0, le=1e9)] = 10_000.0
+
+
 class SiteSettings(Model):
     """Everything that a site may set; ``people``: the roles of those who review, by the names that they sign with."""
 
@@ -129,6 +141,7 @@ class SiteSettings(Model):
     engine: EngineSettings = EngineSettings()
     clock: ClockSettings = ClockSettings()
     server: ServerSettings = ServerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     people: dict[Code, Annotated[tuple[Role, ...], Field(strict=False, min_length=1)]] = Field(default_factory=dict)
 
 

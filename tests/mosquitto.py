@@ -39,6 +39,11 @@ class Mosquitto:
         self._process = subprocess.Popen([program, "-c", str(self._conf)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(self._answers)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it does not run."""
+        return self._process is None
+
     def stop(self) -> None:
         """Stop it in order: it writes down what it holds."""
         if self._process is not None:
@@ -92,9 +97,9 @@ def mosquitto(folder: Path, *lines: str) -> Iterator[Mosquitto]:
         broker.stop()
 
 
-def until(so: Callable[[], bool]) -> None:
+def until(so: Callable[[], bool], wait_s: float = WAIT_S) -> None:
     """Wait for something, but not for ever."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + wait_s
     while not so():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.02)

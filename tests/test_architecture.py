@@ -56,7 +56,7 @@ VOCABULARY = tuple(
 UPPER = ("factory", "samples", "pipeline.intake", "pipeline.job", "pipeline.hospital", "pipeline.editing", "pipeline.markups")
 UPPER += ("pipeline.build",)
 UPPER += ("pipeline.store", "pipeline.clock")
-GROUND = ("pipeline.codec", "pipeline.disk", "pipeline.memory", "pipeline.events")
+GROUND = ("pipeline.codec", "pipeline.disk", "pipeline.memory", "pipeline.events", "pipeline.telemetry")
 PACKAGES = ("pipeline", *ROOMS, "factory", "samples")
 BANNED_NAMES = {"utils", "helpers", "common", "base", "misc"}
 

@@ -13,6 +13,7 @@ import batchone.pipeline.cli as cli
 from batchone.factory.record import record_signers, verify_record
 from batchone.pipeline.clock.folder import read_case
 from batchone.pipeline.events import EVENTS, read_chain
+from batchone.pipeline.telemetry import read_machines
 
 SCHEMAS = Path(cli.__file__).parent / "schemas"
 
@@ -37,6 +38,13 @@ def test_a_sample_case_goes_from_dicom_to_a_released_record_with_one_print_that_
         "sterilisation done", "delivered",
     ]  # fmt: skip
     assert read_case(case).case == second.as_built.bodies[0].case
+    heard = read_machines(out / "site", rows=1, alarms=10)
+    assert [(one.session.session, one.session.ended, one.session.missing) for one in heard.machines] == [
+        (failed.name, "stopped", 0), (record.name, "ended", 0)
+    ]  # fmt: skip
+    assert heard.machines[0].rows[-1].state == "failed"
+    assert [one.name for one in heard.machines[0].alarms] == ["mains"]
+    assert heard.refused == ()
     found = CliRunner().invoke(cli.app, ["trace", "TEST-LOT-1", "--site", str(out / "site"), "--json"])
     tree = json.loads(found.stdout)
     jsonschema.validate(tree, json.loads((SCHEMAS / "trace.schema.json").read_bytes()))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from batchone.pipeline.serve.app import make_app
 from batchone.pipeline.serve.guard import GuardedRoute
 from batchone.pipeline.serve.page import page
-from batchone.pipeline.serve.pages import account_page, board_page, case_page, shell, sign_in_page
+from batchone.pipeline.serve.pages import account_page, board_page, case_page, machine_page, shell, sign_in_page
 from batchone.pipeline.serve.pages.scene_routes import scene_router
 from batchone.pipeline.serve.rights import ANYONE, API, RIGHTS, ROLES
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
@@ -33,6 +33,7 @@ PAGES = (
     "/sign-out",
     "/password",
     "/accounts",
+    "/machines",
     "/review",
 )  # for people: not in the interface's document
 TOLD = {(method, path) for method, path in RIGHTS if path != "/" and f"/{path.split('/')[1]}" not in PAGES}
@@ -77,7 +78,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_every_route_has_a_row_in_the_table_and_every_row_a_route(server: Any) -> None:
-    modules = (sign_in, people, uploads, case_routes, operations, shell, sign_in_page, account_page, board_page, case_page)
+    modules = (
+        sign_in,
+        people,
+        uploads,
+        case_routes,
+        operations,
+        shell,
+        sign_in_page,
+        account_page,
+        board_page,
+        case_page,
+        machine_page,
+    )
     routes = [route for module in modules for route in module.router.routes]
     routes += scene_router(lambda *_: None, route_class=GuardedRoute).routes
     assert all(isinstance(route, GuardedRoute) for route in routes)
@@ -92,7 +105,7 @@ def test_every_route_has_a_row_in_the_table_and_every_row_a_route(server: Any) -
 @pytest.mark.parametrize("row", sorted(RIGHTS), ids=" ".join)
 def test_every_route_is_allowed_or_refused_to_every_role_as_the_table_says(server: Any, row: tuple[str, str]) -> None:
     method, template = row
-    path = template.format(case="own", digest=DIGEST, token="0" * 16, name="cell")
+    path = template.format(case="own", digest=DIGEST, token="0" * 16, name="cell", machine="m-1", moment="powder")
     path += "?a=1&b=1" if path.endswith("/compare") else ""
     for role in ("anyone", *ROLES):
         headers = {"Upload-Offset": "0"} if "uploads/" in path else {}
@@ -148,6 +161,7 @@ def _leads_nowhere(server: Any, word: str) -> None:
             (f"{API}/tokens/{{}}", "cell", "DELETE"),
             ("/review/{}", "engineer", "GET"),
             ("/review/{}/compare?a=1&b=1", "engineer", "GET"),
+            ("/machines/{}/picture/powder", "engineer", "GET"),
             ("/static/{}", "anyone", "GET"),
         ):
             raw = template.format(word_as_sent).encode()

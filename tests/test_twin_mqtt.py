@@ -18,11 +18,12 @@ from mosquitto import Listener, Mosquitto, mosquitto, until
 from pydantic import ValidationError
 from test_twin import MACHINE, TITANIUM, folder
 
+from batchone.factory.broker import Broker
 from batchone.factory.twin import mqtt
 from batchone.factory.twin.faults import Fault
 from batchone.factory.twin.machine import Twin
 from batchone.factory.twin.messages import Birth, Data, Death
-from batchone.factory.twin.mqtt import Broker, birth_of, connected, publish
+from batchone.factory.twin.mqtt import birth_of, connected, publish
 from batchone.factory.twin.sensors import samples, unit_of
 from batchone.pipeline.errors import MachineError
 
@@ -89,7 +90,7 @@ def test_the_broker_tells_the_death_of_a_machine_that_was_killed(twin: Twin, bro
     code = (
         "import sys, time\n"
         "from batchone.factory.twin.messages import Birth\n"
-        "from batchone.factory.twin.mqtt import Broker, connected\n"
+        "from batchone.factory.broker import Broker\nfrom batchone.factory.twin.mqtt import connected\n"
         "with connected(Broker(sys.argv[1]), Birth.model_validate_json(sys.argv[2])):\n    time.sleep(60)\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", code, broker.url, birth])

@@ -40,11 +40,11 @@ from batchone.factory.twin.vectors import Strokes, execute, layer_file
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine, Power
 from batchone.pipeline.process import Process
+from batchone.pipeline.telemetry import State
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_format import CliFile
 from batchone.slicer.layers import Layers
 
-State = Literal["idle", "purging", "heating", "recoating", "exposing", "paused", "cooling", "done", "failed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 BUILDING: Final[tuple[State, ...]] = ("recoating", "exposing", "paused")
 

@@ -7,83 +7,34 @@ numbers; one that the broker had but could not confirm comes twice.
 
 from __future__ import annotations
 
-import ssl
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from batchone.factory.broker import HINT, Broker, prepare
 from batchone.factory.twin.machine import Twin
-from batchone.factory.twin.messages import Birth, Death, Value, data_of, payload, topic
+from batchone.factory.twin.messages import Birth, Death, Value, data_of, payload, picture_topic, topic
 from batchone.factory.twin.sensors import Sample, samples, unit_of
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.telemetry import Moment
 
+_LOG = logging.getLogger(__name__)
 _AT_LEAST_ONCE: Final = 1
-_UNCONFIRMED: Final = 500  # numerical: samples under way before the machine waits for the broker
+_UNCONFIRMED: Final = (
+    20_000  # project default: kept for the broker, in memory: hours at one each second; fewer than MQTT can number
+)
 _INFLIGHT: Final = 100  # numerical: of them, on the wire
 _KEEPALIVE_S: Final = 10  # project default: after one and a half of it the broker takes a silent machine for lost
 _AGAIN_S: Final = 1, 30  # project default: between tries to connect, at first and at most
 _PATIENCE_S: Final = 60.0  # project default: without a word from the broker while something is to be confirmed
-_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}  # IANA
-_HINT: Final = "is the broker running, and is its address that of the settings?"
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where telemetry goes: ``mqtt://HOST[:PORT]`` on loopback, ``mqtts://HOST[:PORT]`` anywhere.
-
-    ``ca`` is whom to trust, None for the system's own; ``certificate`` and ``key`` are the machine's.
-
-    Raises
-    ------
-    MachineError
-        The address is no such one, or the way to it is not protected.
-    """
-
-    url: str
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        try:
-            sound = parts.scheme in _PORTS and bool(parts.hostname) and not (parts.path or parts.username) and parts.port != 0
-        except ValueError:  # no port can be that
-            sound = False
-        if not sound:
-            raise MachineError(f"broker is {self.url!r}, must be mqtts://HOST[:PORT]", hint="mend its address in the settings")
-        if not self.encrypted and not _is_loopback(self.host):
-            raise MachineError(
-                f"broker {self.url} is not on this machine and its way not encrypted", hint="use mqtts:// and certificates"
-            )
-
-    @property
-    def host(self) -> str:
-        """Its name or address."""
-        return str(urlsplit(self.url).hostname)
-
-    @property
-    def port(self) -> int:
-        """That of the address, else that of the protocol."""
-        return urlsplit(self.url).port or _PORTS[urlsplit(self.url).scheme]
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether the way to it is."""
-        return urlsplit(self.url).scheme == "mqtts"
 
 
 def birth_of(twin: Twin, *, machine: str, session: str, period_s: float) -> Birth:
@@ -115,14 +66,13 @@ class Publisher:
         self._client.on_disconnect = self._on_disconnect
         self._client.max_inflight_messages_set(_INFLIGHT)
         self._client.reconnect_delay_set(*_AGAIN_S)
-        if broker.user is not None:
-            self._client.username_pw_set(broker.user, broker.password)
-        if broker.encrypted:
-            context = ssl.create_default_context(cafile=str(broker.ca) if broker.ca else None)
-            if broker.certificate is not None:
-                context.load_cert_chain(broker.certificate, broker.key)
-            self._client.tls_set_context(context)
+        prepare(self._client, broker)
         self._client.will_set(topic(birth.machine, "death"), payload(self._death("lost", None)), qos=_AT_LEAST_ONCE, retain=True)
+
+    def connect_later(self) -> None:
+        """Be born as soon as the broker is there; what is told until then is kept."""
+        self._client.connect_async(self.broker.host, self.broker.port, keepalive=_KEEPALIVE_S)
+        self._client.loop_start()
 
     def connect(self) -> None:
         """Connect, and be born.
@@ -135,7 +85,7 @@ class Publisher:
         try:
             self._client.connect(self.broker.host, self.broker.port, keepalive=_KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            raise MachineError(f"broker {self.broker.url} does not answer: {error}", hint=_HINT) from error
+            raise MachineError(f"broker {self.broker.url} does not answer: {error}", hint=HINT) from error
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._connected or self._refused is not None, _PATIENCE_S)
@@ -143,7 +93,7 @@ class Publisher:
         if not connected:  # not while we hold what the client's thread may be waiting for
             self._client.disconnect()
             self._client.loop_stop()
-            raise MachineError(f"broker {self.broker.url} refuses {self.birth.machine}: {self._refused}", hint=_HINT)
+            raise MachineError(f"broker {self.broker.url} refuses {self.birth.machine}: {self._refused}", hint=HINT)
 
     def tell(self, sample: Sample) -> None:
         """Say what was measured; waits while too much is under way.
@@ -156,6 +106,18 @@ class Publisher:
         self._wait(_UNCONFIRMED)
         self._send("data", payload(data_of(sample, session=self.birth.session, number=self.told)), retain=False)
         self.told += 1
+
+    def show(self, layer: int, moment: Moment, png: bytes) -> None:
+        """Show a layer; waits while too much is under way.
+
+        Raises
+        ------
+        MachineError
+            The broker has confirmed nothing for too long.
+        """
+        self._wait(_UNCONFIRMED)
+        place = picture_topic(self.birth.machine, session=self.birth.session, layer=layer, moment=moment)
+        self._publish(place, png, retain=False)
 
     def die(self, reason: Literal["ended", "stopped"]) -> None:
         """Say the last word, and go when the broker has all of it."""
@@ -170,9 +132,12 @@ class Publisher:
         return Death(session=self.birth.session, machine=self.birth.machine, reason=reason, samples=told)
 
     def _send(self, what: Literal["birth", "data", "death"], message: bytes, *, retain: bool) -> None:
+        self._publish(topic(self.birth.machine, what), message, retain=retain)
+
+    def _publish(self, place: str, message: bytes, *, retain: bool) -> None:
         with self._changed:
             self._waiting += 1
-        self._client.publish(topic(self.birth.machine, what), message, qos=_AT_LEAST_ONCE, retain=retain)
+        self._client.publish(place, message, qos=_AT_LEAST_ONCE, retain=retain)
 
     def _wait(self, fewer_than: int) -> None:
         """Until fewer messages are unconfirmed."""
@@ -182,7 +147,7 @@ class Publisher:
                 if not self._changed.wait_for(lambda: self._waiting < before, _PATIENCE_S):  # noqa: B023
                     raise MachineError(
                         f"broker {self.broker.url} has confirmed nothing for {_PATIENCE_S:g} s, {before} messages wait",
-                        hint=_HINT,
+                        hint=HINT,
                     )
 
     def _on_connect(self, _c: Client, _u: Any, _f: ConnectFlags, reason: ReasonCode, _p: Properties | None) -> None:
@@ -201,6 +166,28 @@ class Publisher:
         with self._changed:
             self._refused = str(reason) if not self._connected else None
             self._changed.notify_all()
+
+
+@contextmanager
+def told_later(broker: Broker, birth: Birth) -> Iterator[Publisher]:
+    """As :func:`connected` for a machine that prints on without its broker: what that one did not get is logged as lost.
+
+    Raises
+    ------
+    MachineError
+        As :meth:`Publisher.tell`: more waits for the broker than is kept.
+    """
+    publisher = Publisher(broker, birth)
+    publisher.connect_later()
+    reason: Literal["ended", "stopped"] = "stopped"
+    try:
+        yield publisher
+        reason = "ended"
+    finally:
+        try:
+            publisher.die(reason)
+        except MachineError as error:
+            _LOG.error("telemetry of %s %s is lost: %s", birth.machine, birth.session, error)
 
 
 @contextmanager
@@ -248,10 +235,3 @@ def publish(twin: Twin, broker: Broker, *, machine: str, session: str, period_s:
                 time.sleep(max(0.0, sample.time_s / speed - (time.monotonic() - started)))
             publisher.tell(sample)
         return publisher.told
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

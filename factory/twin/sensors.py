@@ -17,6 +17,7 @@ blade                    there and back once per layer while recoating
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,8 +25,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from batchone.factory.twin.machine import BUILDING, STATES, Phase, State, Twin
+from batchone.factory.twin.machine import BUILDING, STATES, Phase, Twin
 from batchone.factory.twin.plant import AIR_OXYGEN_PERCENT
+from batchone.pipeline.telemetry import State
 from batchone.pipeline.values import FloatArray
 
 _BLOCK: Final = 4096  # numerical: samples that are worked out together
@@ -80,12 +82,16 @@ def unit_of(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the machine told at a time: its state, the layer it was in (-1 outside of layers), and the values by name."""
+    """What the machine told at a time: its state, the layer it was in (-1 outside of layers), the values by name.
+
+    ``alarms``: what it noticed in the layers that ended since the sample before it, each with its layer.
+    """
 
     time_s: float
     state: State
     layer: int
     values: Mapping[str, float]
+    alarms: tuple[tuple[int, str], ...] = ()
 
 
 def samples(twin: Twin, period_s: float) -> Iterator[Sample]:
@@ -100,6 +106,7 @@ def samples(twin: Twin, period_s: float) -> Iterator[Sample]:
         raise ValueError(f"period is {period_s:g} s, must be above 0")
     phases, built = _Phases.of(twin), _columns(twin)
     count = int(np.ceil(twin.seconds / period_s - 1e-9))
+    noticed = deque((layer.end_s, layer.index, alarm) for layer in twin.built for alarm in layer.alarms)
     for block, low in enumerate(range(0, count + 1, _BLOCK)):
         ticks: FloatArray = np.arange(low, min(low + _BLOCK, count + 1), dtype=np.float64)
         times = np.minimum(period_s * ticks, twin.seconds)
@@ -109,7 +116,10 @@ def samples(twin: Twin, period_s: float) -> Iterator[Sample]:
         names = tuple(values)
         for time_s, where, row in zip(times.tolist(), at.tolist(), table, strict=True):
             phase = twin.phases[where]
-            yield Sample(time_s, phase.state, phase.layer, dict(zip(names, row, strict=True)))
+            alarms = []
+            while noticed and noticed[0][0] <= time_s:
+                alarms.append(noticed.popleft()[1:])
+            yield Sample(time_s, phase.state, phase.layer, dict(zip(names, row, strict=True)), tuple(alarms))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from batchone.factory.cell import Cell
     from batchone.factory.drivers.driver import Driver
     from batchone.factory.reports import Deliver
-    from batchone.factory.settings import CellSettings
+    from batchone.factory.settings import CellSettings, TwinSettings
+    from batchone.factory.voice import Born
     from batchone.pipeline.job.withdrawal import WithdrawnJob
 
 cell_app = typer.Typer(no_args_is_help=False, invoke_without_command=True, help="Take jobs, print them, keep their records.")
@@ -195,4 +196,19 @@ def _driver(folder: Path, settings: CellSettings) -> Driver:
         return FolderDriver(folder / "machine")
     from batchone.factory.drivers.twin import TwinDriver
 
-    return TwinDriver(settings.machine, seed=settings.twin.seed, speed=settings.twin.speed)
+    twin = settings.twin
+    return TwinDriver(
+        settings.machine, seed=twin.seed, speed=twin.speed, serial=settings.serial, born=_born(twin), pictures=twin.pictures
+    )
+
+
+def _born(twin: TwinSettings) -> Born | None:
+    """How the twin tells of itself; None: it does not."""
+    from batchone.factory.broker import Broker
+    from batchone.factory.twin.mqtt import told_later
+
+    at = twin.broker
+    if at is None:
+        return None
+    password = os.environ.get("BATCHONE_BROKER_PASSWORD")
+    return partial(told_later, Broker(at.url, ca=at.ca, certificate=at.certificate, key=at.key, user=at.user, password=password))

@@ -38,6 +38,7 @@ def demo(
         raise typer.Exit(4)
     console = Console(stderr=True)
     console.print(f"Factory: two machine twins, {speed:g} s of theirs in a second")
+    console.print(f"  see them: batchone serve --site {out / 'site'}, then /machines", highlight=False)
     made = make_part(job, out, speed=speed, deliver=told_to(out / "site"), tell=lambda shown: _tell(console, shown))
     record = made.record
     for step in ("sterilisation-done", "delivered"):

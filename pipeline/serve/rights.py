@@ -17,6 +17,7 @@ _HOSPITAL = frozenset({"hospital"})
 _ADMIN = frozenset({"admin"})
 _LOOKERS = _READERS - {"cell"}
 _WORKERS = frozenset({"engineer", "approver"})
+_FACTORY = _WORKERS | {"cell", "admin"}
 
 RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
     {
@@ -60,6 +61,9 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", "/password"): SIGNED_IN,
         ("GET", "/accounts"): _ADMIN,
         ("POST", "/accounts"): _ADMIN,
+        ("GET", "/machines"): _FACTORY,
+        ("GET", "/machines/now"): _FACTORY,
+        ("GET", "/machines/{machine}/picture/{moment}"): _FACTORY,
         ("GET", "/review/{case}"): _LOOKERS,  # a hospital its own, without findings and forms
         ("GET", "/review/{case}/state"): _LOOKERS,
         ("POST", "/review/{case}/design"): _WORKERS,
