@@ -115,6 +115,7 @@ class Cell:
             self.records.mkdir(parents=True, exist_ok=True)
         self.identity = identity_of(folder, settings)
         self._passed: set[str] = set()  # jobs that were told to be for others
+        self._asked = True  # whether the signers could be read when they were looked for last
         self._ended: set[str] = set()  # records of which nothing more is to come
 
     @contextlib.contextmanager
@@ -143,12 +144,13 @@ class Cell:
             with _logged(f"record {record.name}"):
                 self._sort_out(record)
         shutil.rmtree(self.folder / "work", ignore_errors=True)
+        self.reports.sweep()
         self.reports.send()
 
     def step(self) -> bool:
         """Take the most urgent job and bring it to the end of its print; False when there is none to take."""
         self.reports.send()
-        entry = self._take()
+        entry = self._take() if self._may_ask() else None
         if entry is None:
             return False
         self._say("claimed", entry)
@@ -161,7 +163,9 @@ class Cell:
 
     def close_records(self) -> tuple[DeviceRecord, ...]:
         """Close the records that can be, tell the site, and let what was rejected be made once more."""
-        closed = []
+        closed: list[DeviceRecord] = []
+        if not self._may_ask():
+            return ()
         withdrawn = {one.job: one.what for one in self.withdrawn()}
         for record in sorted(self.records.iterdir()):
             if record.name.startswith(".") or record.name in self._ended:
@@ -198,6 +202,14 @@ class Cell:
         for name in sorted(self._ended):
             with _logged(f"record {name}"):
                 dispatch(self.records / name, self.shelf)
+
+    def _may_ask(self) -> bool:
+        """Whether it can be read who may sign: while it cannot, nothing is taken, and no record is closed."""
+        there = self.signers is None or self.signers.exists()
+        if not there and there is not self._asked:
+            _LOG.warning("%s cannot be reached: nothing is printed until it can", self.signers)
+        self._asked = there
+        return there
 
     def _take(self) -> Entry | None:
         """Claim the job that is due first among those that this machine can make with what is loaded; others are left alone."""

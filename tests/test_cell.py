@@ -22,6 +22,7 @@ import pytest
 from small_job import make_job, mesh_of, seal
 from typer.testing import CliRunner
 
+import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
 from batchone.factory.cell import Cell, News
 from batchone.factory.dispatch import dispatch
@@ -48,7 +49,7 @@ from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.cli import app
-from batchone.pipeline.commands.cell import withdrawn_jobs
+from batchone.pipeline.commands.cell import told_to, withdrawn_jobs
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.signature import approval_key, release_key, sign, write_allowed_signers
@@ -118,6 +119,7 @@ def make_cell(
     shelf: Path | None = None,
 ) -> Cell:
     """A cell with a twin and a job in the inbox beside it."""
+    folder.mkdir(exist_ok=True)
     dispatch(job, folder / "inbox")
     driver = TwinDriver("sim-01", seed=1, speed=FAST, faults=faults, chance=False)
     tell = (lambda news: None) if told is None else told.append
@@ -634,6 +636,58 @@ class TestReports:
         assert cell.reports.send() == 0
         assert len(heard) == len(wanted)
 
+    def test_a_site_that_goes_away_while_it_is_told_has_refused_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        site = tmp_path / "site"
+        (site / "cases").mkdir(parents=True)
+
+        def gone(*_: object, **__: object) -> bool:
+            (site / "cases").rmdir()
+            raise InputError("case c-1 is not known at this site")
+
+        monkeypatch.setattr(case_workshop, "record_step", gone)
+        reports = Reports(tmp_path / "reports", told_to(site))
+        reports.put(Report("c-1", "0123456789abcdef", "print-done", "cell-1"))
+        assert reports.send() == 1
+        assert reports.send() == 1
+        assert not (tmp_path / "reports" / "refused").exists()
+        monkeypatch.undo()
+        (site / "cases").mkdir()  # it is there, and does not know the case
+        assert Reports(tmp_path / "reports", told_to(site)).send() == 0
+        assert len(list((tmp_path / "reports" / "refused").iterdir())) == 1
+
+    def test_of_a_site_that_cannot_be_reached_nothing_is_made_anew(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys, shelf=tmp_path / "site" / "records")
+        cell.step()
+        sign_all(cell, cell.records / f"{job.name}-1")
+        (whole,) = cell.close_records()
+        assert not (tmp_path / "site").exists()
+        (tmp_path / "site").mkdir()
+        cell.close_records()
+        assert verify_record(tmp_path / "site" / "records" / f"{job.name}-1", allowed=None) == whole
+
+    def test_while_it_cannot_be_read_who_signs_nothing_is_taken_and_nothing_closed(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        cell.signers = tmp_path / "gone"
+        assert not cell.step()
+        assert cell.inbox.entry(job.name).state == "waiting"
+        cell.signers = keys
+        assert cell.step()
+        sign_all(cell, cell.records / f"{job.name}-1")
+        cell.signers = tmp_path / "gone"
+        assert cell.close_records() == ()
+        cell.signers = keys
+        assert [one.verdict for one in cell.close_records()] == ["released"]
+
+    def test_a_report_that_a_crash_cut_off_is_swept_away(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys, deliver=lambda report: None)
+        (cell.folder / "reports" / ".00000000000000000001.json.part").write_bytes(b"{")
+        cell.resume()
+        assert list((cell.folder / "reports").iterdir()) == []
+
     def test_what_the_site_refuses_for_good_is_put_aside_and_the_rest_goes_on(self, tmp_path: Path) -> None:
         heard: list[Report] = []
 
@@ -654,6 +708,7 @@ class TestReports:
 
 class TestTrace:
     def test_a_record_is_found_by_whatever_went_into_it(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        (tmp_path / "site").mkdir()
         cell = make_cell(tmp_path, job, keys, shelf=tmp_path / "site" / "records")
         cell.step()
         sign_all(cell, cell.records / f"{job.name}-1")

@@ -177,8 +177,14 @@ def told_to(site: Path) -> Deliver:
     from batchone.pipeline.events import CASES
 
     def deliver(report: Report) -> None:
-        if not (site / CASES).is_dir():
-            raise MachineError(f"site {site.name} cannot be reached", hint="it hears of it later")
+        _must_reach(site / CASES)
+        try:
+            record(report)
+        except InputError:
+            _must_reach(site / CASES)  # a case is not unknown because its site went away meanwhile
+            raise
+
+    def record(report: Report) -> None:
         if report.step == REMAKE:
             remake(site, report.case, who=report.who, reason=report.reason, job=report.job)
             return
@@ -186,6 +192,11 @@ def told_to(site: Path) -> Deliver:
         record_step(site, report.case, report.step, who=report.who, job=report.job, **told)
 
     return deliver
+
+
+def _must_reach(cases: Path) -> None:
+    if not cases.is_dir():
+        raise MachineError(f"site {cases.parent.name} cannot be reached", hint="it hears of it later")
 
 
 def _driver(folder: Path, settings: CellSettings) -> Driver:
