@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 
 import batchone.factory.cell as of_cell
 import batchone.factory.inbox as of_inbox
+import batchone.pipeline.case_workshop  # noqa: F401 - once, not in each life of a cell
 import batchone.pipeline.commands.cell as command
 from batchone.factory.drivers.folder import LOG, STOP
 from batchone.factory.drivers.twin import TwinDriver
@@ -326,7 +327,7 @@ def _job_faults(folder: Path, job: Path, records: list[DeviceRecord], lost: set[
 
 def _leftovers(folder: Path) -> list[Path]:
     """Files and folders that are half there, and what nobody needs any more."""
-    known = {".lock", ".token", ".ledger"}
+    known = {".lock", ".token", ".ledger", ".clock"}
     halves = [path for path in folder.rglob(".*") if path.name not in known and CASES not in path.parts]
     return sorted([*halves, *folder.glob("cell-*/work/*")])
 

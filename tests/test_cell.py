@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
-from batchone.factory.cell import Cell, News
+from batchone.factory.cell import Cell
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Progress
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver
@@ -33,6 +33,7 @@ from batchone.factory.genealogy import trace
 from batchone.factory.inbox import CLAIM_S, ELSEWHERE_S, MOST_ATTEMPTS, ClaimLost, Inbox
 from batchone.factory.label import check_digit, datamatrix_png, element_string
 from batchone.factory.proof import read_work, refusals, unsuited
+from batchone.factory.readiness import MOST_AHEAD_S, News
 from batchone.factory.record import (
     AS_BUILT,
     RECORD,
@@ -410,6 +411,75 @@ class TestCell:
         ]
         assert [one.step for one in heard] == ["print-started", "print-done"]
         assert len(list((cell.folder / "reports" / "refused").iterdir())) == 1
+
+    def test_a_clock_that_is_ahead_wins_no_claim_and_one_too_far_ahead_takes_nothing(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        late = make_cell(tmp_path, job, keys, "cell-2")
+        assert late.inbox.claim(job.name, "cell-1@first", NOW) is not None
+        late.now = lambda: NOW + dt.timedelta(seconds=CLAIM_S + MOST_AHEAD_S)
+        late.shared_now = lambda: NOW + dt.timedelta(seconds=CLAIM_S - 0.001)
+        assert not late.step()
+        assert late.inbox.entry(job.name).cell == "cell-1@first"
+        late.shared_now = lambda: NOW + dt.timedelta(seconds=CLAIM_S)
+        for ahead_s in (-MOST_AHEAD_S - 0.001, MOST_AHEAD_S + 0.001):
+            late.now = lambda ahead_s=ahead_s: late.shared_now() + dt.timedelta(seconds=ahead_s)  # type: ignore[misc]
+            assert not late.step()
+            assert late.close_records() == ()
+        late.now = lambda: late.shared_now() + dt.timedelta(seconds=MOST_AHEAD_S)
+        assert late.step()
+
+    def test_the_time_of_an_inbox_is_that_of_its_file_system(self, tmp_path: Path) -> None:
+        inbox = Inbox(tmp_path / "inbox")
+        before = dt.datetime.now(dt.UTC)
+        seconds = (inbox.time() - before).total_seconds()
+        assert -0.05 < seconds < 30.0  # a file system's clock ticks coarsely; the machine may be busy
+        assert inbox.names() == ()
+
+    def test_what_is_loaded_counts_from_the_next_job_on_and_stands_in_the_record_of_this_one(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        cell.read = lambda: settings(lots=({"material": "Ti-6Al-4V", "lot": "OLD", "expires": TODAY - DAY, "facts": FACTS},))
+        assert not cell.step()  # it waits for a lot that is in date
+        cell.read = settings
+
+        def change(news: News) -> None:
+            if news.kind == "printing":
+                cell.settings = settings(lots=({"material": "Ti-6Al-4V", "lot": "NEXT", "expires": TODAY, "facts": FACTS},))
+
+        cell.tell = change
+        assert cell.step()
+        assert read_as_built(cell.records / f"{job.name}-1").lot.lot == "TEST-1"
+
+    def test_settings_that_are_wrong_or_of_another_machine_take_nothing_until_they_are_mended(
+        self, job: Path, keys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        cell.read = lambda: settings(serial="OTHER")
+        assert not cell.step()
+        assert "changed in serial" in caplog.text
+        cell.read = lambda: read_cell_settings(tmp_path / "nowhere")
+        assert not cell.step()
+        cell.read = settings
+        assert cell.step()
+
+    def test_an_inbox_that_goes_away_stops_no_print(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        gone = tmp_path / "gone"
+
+        def away(news: News) -> None:
+            if news.kind == "printing":
+                (tmp_path / "inbox").rename(gone)
+
+        cell.tell = away
+        with pytest.raises(OSError, match=r"\.ledger"):
+            cell.step()
+        gone.rename(tmp_path / "inbox")
+        assert read_as_built(cell.records / f"{job.name}-1").verdict == "printed"
+        again = make_cell(tmp_path, job, keys)
+        again.resume()
+        assert again.inbox.entry(job.name).state == "printed"
 
     def test_a_demonstration_is_not_made_of_material(self, job: Path, keys: Path) -> None:
         work = read_work(job)

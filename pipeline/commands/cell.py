@@ -139,6 +139,8 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
         deliver=None if settings.report is None else told_to(settings.report),
         shelf=None if settings.report is None else settings.report / RECORDS,
         now=lambda: dt.datetime.now(dt.UTC),
+        shared_now=place.time,
+        read=partial(read_cell_settings, folder),
     )
 
 
