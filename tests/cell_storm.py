@@ -178,7 +178,7 @@ class Software(threading.Thread):
             time.sleep(twin.seconds / self.speed / words)
             state = "failed" if (place / STOP).exists() else "done" if word == words else "running"
             told = layers[: len(layers) * word // words]
-            tree = {"state": state, "seconds": twin.seconds * word / words, "layers": told, "reason": "stopped"}
+            tree = {"state": state, "seconds": twin.seconds * word / words, "layers": told, "reason": "stopped" * (state == "failed")}
             write_atomic(place / LOG, json.dumps(tree).encode())
             if state != "running":
                 self.ended.append((place.name, state))
@@ -411,10 +411,11 @@ def _mortal(step: str, at: int, counter: Iterator[int], journal: Path, *, before
         dies = next(counter) == at
         if dies and before:
             _die(journal, "before", step, given)
-        result = real(*given, **more)
-        if dies:
-            _die(journal, "after", step, given)
-        return result
+        try:
+            return real(*given, **more)
+        finally:
+            if dies:
+                _die(journal, "after", step, given)
 
     setattr(os, step, done)
 

@@ -206,6 +206,10 @@ def _driver(folder: Path, settings: CellSettings) -> Driver:
         from batchone.factory.drivers.folder import FolderDriver
 
         return FolderDriver(folder / "machine")
+    if settings.opcua is not None:
+        from batchone.factory.drivers.opcua import OpcuaDriver
+
+        return OpcuaDriver(settings.opcua)
     from batchone.factory.drivers.twin import TwinDriver
 
     return TwinDriver(settings.machine, seed=settings.twin.seed, speed=settings.twin.speed)
