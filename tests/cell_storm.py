@@ -178,7 +178,12 @@ class Software(threading.Thread):
             time.sleep(twin.seconds / self.speed / words)
             state = "failed" if (place / STOP).exists() else "done" if word == words else "running"
             told = layers[: len(layers) * word // words]
-            tree = {"state": state, "seconds": twin.seconds * word / words, "layers": told, "reason": "stopped" * (state == "failed")}
+            tree = {
+                "state": state,
+                "seconds": twin.seconds * word / words,
+                "layers": told,
+                "reason": "stopped" * (state == "failed"),
+            }
             write_atomic(place / LOG, json.dumps(tree).encode())
             if state != "running":
                 self.ended.append((place.name, state))

@@ -17,6 +17,7 @@ from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
+from batchone.pipeline.job.sbom import SBOM, sbom
 from batchone.pipeline.job.signature import RELEASE, SiteKey, approval_key, release_key, sign, sign_approval
 from batchone.pipeline.job.sums import sha256, sums_bytes
 from batchone.pipeline.order import Order
@@ -59,7 +60,11 @@ def write_files(folder: Path, files: dict[str, bytes], key: SiteKey) -> None:
 
 
 def seal(folder: Path, key: SiteKey) -> None:
-    """Write provenance, list and signature anew, as one who holds ``key`` can."""
+    """Write provenance, list and signature anew, as one who holds ``key`` can; the bill of software where there is none."""
+    with contextlib.suppress(MachineError, FileNotFoundError):  # a job.json that nobody can read; a plate has none
+        manifest = read_manifest((folder / "job.json").read_bytes())
+        if not (folder / SBOM).exists():
+            (folder / SBOM).write_bytes(sbom(tuple(manifest.versions)))
     names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
     digests = {n: sha256((folder / n).read_bytes()) for n in names if not n.startswith("SHA256SUMS")}
     with contextlib.suppress(MachineError, FileNotFoundError):  # a job.json that nobody can read; a plate has none
@@ -118,5 +123,6 @@ def make_job(folder: Path, keys: Path, process_name: str, layers_cli: bytes | No
     }
     figures = {"implant": measure_triangles(stl_corners(files["parts/implant.stl"]))}
     digests = {name: sha256(data) for name, data in files.items()}
-    files["job.json"] = describe(values, figures, layers=cli_figures(build.layers_cli), digests=digests).to_bytes()
+    manifest = describe(values, figures, layers=cli_figures(build.layers_cli), digests=digests)
+    files["job.json"] = manifest.to_bytes()
     write_files(folder, files, release_key(keys))
