@@ -30,6 +30,7 @@ ASKED: Final = ".ordered"  # beside a build: the order of it was or is being giv
 PATIENCE_S: Final = 1800.0  # project default: so long a server may be away before its print counts as failed
 _LOG = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
+_TRIES: Final = 3  # project default: to stop a build
 _ANSWER_S: Final = 10.0  # project default: for one answer
 _OVER: Final = ("Ended", "Aborted")
 _BEGUN: Final = ("Running", "Interrupted")
@@ -285,17 +286,21 @@ def _alarms(text: str) -> tuple[int, tuple[str, ...]]:
 
 def _stop(client: OrderClient, name: str) -> None:
     """A build that is not to go on: cancelled before it began, else stopped, or aborted where there is no Stop."""
-    try:
-        state = client.states().get(name)
-        if state in ("NotAllowedToStart", "AllowedToStart"):
-            client.tell(name, "Cancel")
-        elif state in _BEGUN:
-            try:
-                client.tell(name, "Stop")
-            except (OSError, MachineError):
+    for _ in range(_TRIES):
+        try:
+            state = client.states().get(name)
+            if state in ("NotAllowedToStart", "AllowedToStart"):
+                client.tell(name, "Cancel")
+            elif state in _BEGUN:
+                with contextlib.suppress(MachineError):
+                    client.tell(name, "Stop")
+                    return
                 client.tell(name, "Abort")
-    except (OSError, MachineError) as error:
-        _LOG.warning("%s is not stopped: %s", name, error)  # nothing else is ordered before it has ended
+        except (OSError, MachineError) as error:
+            _LOG.warning("%s is not stopped: %s", name, error)  # nothing else is ordered before it has ended
+            time.sleep(_POLL_S)
+        else:
+            return
 
 
 def _cut() -> tuple[type[Exception], ...]:
