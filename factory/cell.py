@@ -381,6 +381,7 @@ class Cell:
             self._put_in_place(part)
         elif part.is_dir():
             (part / TELEMETRY).unlink(missing_ok=True)  # without its end nobody can read it
+            self._report(work, "print-started")  # it may have stopped before it said so; said twice, it stands once
             last = Progress("failed", 0.0, reason="the cell stopped while it was printed")
             self._publish(part, self._as_built(entry, work, part, self.now(), [], last))
         self._tell_built(entry, work, read_as_built(place))

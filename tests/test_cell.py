@@ -392,6 +392,17 @@ class TestCell:
         assert read_as_built(again.records / f"{job.name}-1").verdict == "printed"
         assert again.inbox.entry(job.name).state == "printed"
 
+    def test_a_cell_that_died_before_it_said_that_it_prints_says_so_before_it_says_that_it_failed(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        heard: list[Report] = []
+        cell = make_cell(tmp_path, job, keys, deliver=heard.append)
+        assert cell.inbox.claim(job.name, cell.identity, NOW) is not None
+        (cell.records / f".{job.name}-1.part").mkdir()
+        make_cell(tmp_path, job, keys, deliver=heard.append).resume()
+        assert [one.step for one in heard] == ["print-started", "print-failed"]
+        assert read_as_built(cell.records / f"{job.name}-1").verdict == "failed"
+
     def test_one_damaged_job_ledger_record_or_report_stops_that_one_alone(self, job: Path, keys: Path, tmp_path: Path) -> None:
         heard: list[Report] = []
         cell = make_cell(tmp_path, job, keys, deliver=heard.append)

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from batchone.pipeline.job.manifest import canonical_json
 from batchone.pipeline.job.sums import sha256
-from batchone.pipeline.store import sha256_file
 
 SBOM: Final = "sbom.cdx.json"
 MEDIA_TYPE: Final = "application/vnd.cyclonedx+json"
@@ -120,7 +119,7 @@ def _own_lines() -> Iterator[str]:
     root = Path(__file__).parents[2]
     for path in (path for package in _PACKAGES for path in (root / package).rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            digest = base64.urlsafe_b64encode(bytes.fromhex(sha256_file(path))).rstrip(b"=").decode("ascii")
+            digest = base64.urlsafe_b64encode(bytes.fromhex(sha256(path.read_bytes()))).rstrip(b"=").decode("ascii")
             yield f"{_OWN}/{path.relative_to(root).as_posix()},sha256={digest}"
 
 
