@@ -21,7 +21,7 @@ if __name__ == "__main__":
             raise MachineError(f"no build {identifier}")
         return Twin(share / identifier, load_process("ti64-lpbf"), load_machine("sim-01"), seed=3)
 
-    with served(Endpoint(url), machine="lpbf-1", profile="sim-01", open_build=opened, period_s=20.0, speed=speed):
+    with served(Endpoint(url), machine="lpbf-1", profile="sim-01", open_build=opened, period_s=200.0, speed=speed):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         threading.Event().wait()

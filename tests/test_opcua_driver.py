@@ -27,7 +27,7 @@ from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.signature import approval_key, release_key, write_allowed_signers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-SPEED = 4000.0  # the small job takes some 3 s
+SPEED = 1500.0  # the small job takes some 8 s
 WAIT_S = 120.0
 WORDS = "oxygen in the chamber, percent"
 
@@ -142,7 +142,7 @@ def test_a_client_lets_the_machine_stand_still_and_go_on(machine: Machine, clien
     time.sleep(1.0)
     later = client.seen(name)
     assert later is not None
-    assert later.said["elapsed_s"] <= first.said["elapsed_s"] + 20.0  # one sample at most was under way
+    assert later.said["elapsed_s"] <= first.said["elapsed_s"] + 200.0  # one sample at most was under way
     client.tell(name, "Resume")
     told_of(build, lambda word: word.seconds > later.said["elapsed_s"] + 100.0)
     for method, known in (("Pause", False), ("Stop", False), ("Clear", True)):
@@ -157,6 +157,7 @@ def test_a_build_that_is_given_up_is_stopped_and_only_then_comes_the_next(
     driver = OpcuaDriver(machine.settings)
     build = driver.build(work, 3)
     told_of(build, lambda word: word.seconds > 0.0)
+    client.tell(f"{work.name}-3", "Pause")  # so that it does not end meanwhile, however slow all is
     with pytest.raises(MachineError, match=f"has not ended {work.name}-3"):
         told_of(driver.build(work, 4), lambda word: False)
     build.close()
@@ -169,6 +170,7 @@ def test_a_build_that_is_given_up_is_stopped_and_only_then_comes_the_next(
     following = driver.build(work, 4)
     told_of(following, lambda word: word.seconds > 0.0)
     assert set(client.states()) == {f"{work.name}-4"}  # what had ended was cleared
+    client.tell(f"{work.name}-4", "Pause")
     client.tell(f"{work.name}-4", "Abort")
     last = told_of(following, lambda word: word.state != "running")
     assert (last.state, "Aborted" in last.reason) == ("failed", True)

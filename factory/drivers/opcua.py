@@ -7,6 +7,7 @@ does the print. Layers that ended between two answers are told to have ended wit
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -31,7 +32,7 @@ PATIENCE_S: Final = 1800.0  # project default: so long a server may be away befo
 _LOG = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
 _TRIES: Final = 3  # project default: to stop a build
-_ANSWER_S: Final = 10.0  # project default: for one answer
+_ANSWER_S: Final = 30.0  # project default: for one answer
 _OVER: Final = ("Ended", "Aborted")
 _BEGUN: Final = ("Running", "Interrupted")
 _LAYERED: Final = ("recoating", "exposing", "paused")  # states of a machine in which it is in a layer
@@ -110,7 +111,8 @@ class OrderClient:
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(*_cut()):
-                client.disconnect()
+                client.tloop.post(_let_go(client))
+            client.tloop.stop()
 
     def _call(self, method: str, *given: Any) -> None:
         from asyncua.sync import ua
@@ -301,6 +303,14 @@ def _stop(client: OrderClient, name: str) -> None:
             time.sleep(_POLL_S)
         else:
             return
+
+
+async def _let_go(client: Client) -> None:
+    """End the session where it can be ended, and the connection in any case."""
+    with contextlib.suppress(*_cut()):
+        await asyncio.wait_for(client.aio_obj.disconnect(), _ANSWER_S)
+    client.aio_obj.disconnect_socket()
+    await asyncio.sleep(0.0)
 
 
 def _cut() -> tuple[type[Exception], ...]:
