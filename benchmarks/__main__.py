@@ -20,5 +20,5 @@ if __name__ == "__main__":
         "tampering",
     )
     speed = ("segmentation", "intake", "speed", "slicing", "orientation", "nesting", "fff", "guide", "checks", "twin")
-    for name in (*truth, *speed, "clock", "serve", "load --cases 8", "storm"):
+    for name in (*truth, *speed, "clock", "serve", "load --cases 8", "storm", "cells"):
         subprocess.run([sys.executable, "-m", *f"benchmarks.{name}".split()], check=False)

@@ -34,6 +34,7 @@ from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
+from batchone.pipeline.job.sbom import SBOM, sbom
 from batchone.pipeline.job.signature import RELEASE, approval_key, release_key, sign, sign_approval
 from batchone.pipeline.job.sums import sha256, sums_bytes
 from batchone.pipeline.kernel_cache import use_kernel_cache
@@ -131,8 +132,8 @@ def released(folder: Path, keys: Path, patient: int, patients: int, mesh: Mesh) 
     figures = {part.name: measure_triangles(stl_corners(files[f"parts/{part.name}.stl"])) for part in parts}
     digests = {name: sha256(data) for name, data in files.items()}
     manifest = describe(values, figures, layers=cli_figures(build.layers_cli), digests=digests)
-    files["job.json"] = manifest.to_bytes()
-    stated = statement(manifest, digests | {"job.json": sha256(files["job.json"])})
+    files |= {"job.json": manifest.to_bytes(), SBOM: sbom(tuple(manifest.versions))}
+    stated = statement(manifest, {name: sha256(data) for name, data in files.items()})
     files[PROVENANCE] = envelope(stated, release_key(keys))
     sums = sums_bytes({name: sha256(data) for name, data in files.items()})
     files |= {"SHA256SUMS": sums, "SHA256SUMS.sig": sign(release_key(keys), sums, namespace=RELEASE).encode()}

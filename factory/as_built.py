@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from batchone.factory.drivers.driver import LayerSeen, Progress
 from batchone.factory.proof import MEASURED, Work
 from batchone.factory.record import Alarmed, AsBuilt, ValueSummary, bodies_of, steps_of
@@ -14,8 +16,9 @@ from batchone.factory.settings import CellSettings
 from batchone.factory.telemetry import Summary, summaries
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.sums import SUMS
-from batchone.pipeline.store import sha256_file
+from batchone.pipeline.store import sha256_file, write_atomic
 
+SETTINGS_KEPT: Final = "settings.json"
 SPOILING: Final = ("mains", "powder", "laser-power", "recoater-force")
 """What the machine itself notices and what makes a part worthless, so that nothing more is spent on it: project default,
 unverified. Of what is not among them, as oxygen that rose and was waited for, a person judges after the print."""
@@ -29,6 +32,24 @@ class Watched:
     ended: dt.datetime
     layers: tuple[LayerSeen, ...]
     last: Progress
+
+
+def settings_at_start(part: Path, now: CellSettings) -> CellSettings:
+    """The settings with which a print was begun, kept beside its record: what is loaded when it ends is of the next one.
+
+    Raises
+    ------
+    MachineError
+        What was kept cannot be read.
+    """
+    path = part / SETTINGS_KEPT
+    if not path.is_file():
+        write_atomic(path, now.model_dump_json(exclude={"report"}).encode())
+        return now
+    try:
+        return CellSettings.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise MachineError(f"{path.name} is not valid: {error.errors()[0]['msg']}", hint="this is a fault of ours") from error
 
 
 def spoilt(layers: tuple[LayerSeen, ...]) -> str:

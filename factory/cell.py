@@ -16,25 +16,16 @@ import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from batchone.factory.as_built import Watched, as_built, spoilt
+from batchone.factory.as_built import Watched, as_built, settings_at_start, spoilt
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
 from batchone.factory.inbox import ClaimLost, Entry, Inbox, State
 from batchone.factory.proof import Work, read_work, refusals, unsuited
-from batchone.factory.record import (
-    AS_BUILT,
-    RECORD,
-    RECORDS,
-    AsBuilt,
-    DeviceRecord,
-    close,
-    read_as_built,
-    record_name,
-)
+from batchone.factory.readiness import News, Told, hindrance, reread
+from batchone.factory.record import AS_BUILT, RECORD, RECORDS, AsBuilt, DeviceRecord, close, read_as_built, record_name
 from batchone.factory.reports import REMAKE, Deliver, Report, Reports
 from batchone.factory.settings import CellSettings, identity_of
 from batchone.factory.telemetry import TELEMETRY, TelemetryFile
@@ -50,20 +41,6 @@ _RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 _FAULTS: Final = (BatchoneError, OSError, ValueError, TypeError, KeyError)  # of one job's or record's files
 
 _AFTER: Final[Mapping[str, State]] = {"released": "released", "rejected": "waiting", "withdrawn": "refused"}
-Told = Literal["claimed", "refused", "printing", "layers", "printed", "failed", "lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What a cell has to say: to whoever watches it."""
-
-    kind: Told
-    name: str
-    attempt: int
-    text: str = ""
-    seconds: float = 0.0
-    layer: int = -1
-    layers: int = 0
 
 
 class Cell:
@@ -89,6 +66,10 @@ class Cell:
         Where closed records are copied to, for the site's genealogy.
     now
         The clock, in UTC.
+    shared_now
+        The clock by which claims are reckoned, one for all cells of the inbox; None: the cell's own.
+    read
+        Reads the settings anew: what is loaded may change between two jobs. None: they stay.
     tell
         Called with what happens.
     """
@@ -105,16 +86,20 @@ class Cell:
         deliver: Deliver | None = None,
         shelf: Path | None = None,
         now: Callable[[], dt.datetime],
+        shared_now: Callable[[], dt.datetime] | None = None,
+        read: Callable[[], CellSettings] | None = None,
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
         self.signers, self.withdrawn, self.shelf, self.now, self.tell = signers, withdrawn, shelf, now, tell
+        self.shared_now, self.read = shared_now or (lambda: self.now()), read
         self.records = folder / RECORDS
         self.reports = Reports(folder / "reports", deliver)
         with disk():
             self.records.mkdir(parents=True, exist_ok=True)
         self.identity = identity_of(folder, settings)
         self._passed: set[str] = set()  # jobs that were told to be for others
+        self._why = ""  # why nothing is taken
         self._ended: set[str] = set()  # records of which nothing more is to come
 
     @contextlib.contextmanager
@@ -143,12 +128,13 @@ class Cell:
             with _logged(f"record {record.name}"):
                 self._sort_out(record)
         shutil.rmtree(self.folder / "work", ignore_errors=True)
+        self.reports.sweep()
         self.reports.send()
 
     def step(self) -> bool:
         """Take the most urgent job and bring it to the end of its print; False when there is none to take."""
         self.reports.send()
-        entry = self._take()
+        entry = self._take() if self._may_work() else None
         if entry is None:
             return False
         self._say("claimed", entry)
@@ -161,7 +147,9 @@ class Cell:
 
     def close_records(self) -> tuple[DeviceRecord, ...]:
         """Close the records that can be, tell the site, and let what was rejected be made once more."""
-        closed = []
+        closed: list[DeviceRecord] = []
+        if not self._may_work():
+            return ()
         withdrawn = {one.job: one.what for one in self.withdrawn()}
         for record in sorted(self.records.iterdir()):
             if record.name.startswith(".") or record.name in self._ended:
@@ -199,12 +187,25 @@ class Cell:
             with _logged(f"record {name}"):
                 dispatch(self.records / name, self.shelf)
 
+    def _may_work(self) -> bool:
+        """Whether jobs may be taken and records closed, by what is loaded now; told when it changes."""
+        try:
+            if self.read is not None:
+                self.settings = reread(self.settings, self.read)
+            why = hindrance(self.signers, self.now(), self.shared_now)
+        except MachineError as error:
+            why = str(error)
+        if why and why != self._why:
+            _LOG.warning("nothing is taken: %s", why)
+        self._why = why
+        return not why
+
     def _take(self) -> Entry | None:
         """Claim the job that is due first among those that this machine can make with what is loaded; others are left alone."""
-        waiting = [entry.name for entry in self.inbox.entries() if entry.is_free(self.identity, self.now())]
+        waiting = [entry.name for entry in self.inbox.entries() if entry.is_free(self.identity, self.shared_now())]
         may = [(due, name) for name in waiting if (due := self._due(name)) is not None]
         for _, name in sorted(may):
-            entry = self.inbox.claim(name, self.identity, self.now())
+            entry = self.inbox.claim(name, self.identity, self.shared_now())
             if entry is not None:
                 return entry
         return None
@@ -253,8 +254,8 @@ class Cell:
     def _refuse(self, entry: Entry, faults: tuple[str, ...]) -> None:
         reason = "; ".join(faults)
         what = f"refused {entry.name}"
-        append_event(self.folder / EVENTS, who=self.settings.name, what=what, when=self._time(), meaning=reason[:4000])
-        self.inbox.settle(entry, "refused", self.now(), reason[:2000])
+        self._event(self.folder, what, self.now(), reason[:4000])
+        self.inbox.settle(entry, "refused", self.shared_now(), reason[:2000])
         self._say("refused", entry, reason)
 
     def _print(self, entry: Entry, work: Work) -> None:
@@ -262,7 +263,8 @@ class Cell:
         again = part.is_dir()
         with disk():
             part.mkdir(exist_ok=True)
-        self.inbox.renew(entry, self.now())  # nothing is begun under a claim that was lost
+        self.inbox.renew(entry, self.shared_now())  # nothing is begun under a claim that was lost
+        settings_at_start(part, self.settings)
         started = self.now()
         self._event(part, "print followed again" if again else "print started", started)
         self._report(work, "print-started")
@@ -279,7 +281,7 @@ class Cell:
                 if why:
                     last = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=why)
                     break
-        self.inbox.renew(entry, self.now())
+        self._go_on(entry)
         built = self._as_built(entry, work, part, started, layers, last)
         self._publish(part, built)
         self._tell_built(entry, work, built)
@@ -291,10 +293,17 @@ class Cell:
             for progress in build:
                 if (self.now() - looked).total_seconds() >= _RENEW_S:
                     looked = self.now()
-                    self.inbox.renew(entry, looked)
+                    self._go_on(entry)
                 yield progress
                 if progress.state != "running":
                     return
+
+    def _go_on(self, entry: Entry) -> None:
+        """Renew a claim; an inbox that cannot be reached stops no print: what became of the claim is asked when it ends."""
+        try:
+            self.inbox.renew(entry, self.shared_now())
+        except OSError as error:
+            _LOG.warning("the claim of %s is not renewed: %s", entry.name, error)
 
     @contextlib.contextmanager
     def _kept(self, entry: Entry) -> Iterator[None]:
@@ -304,7 +313,7 @@ class Cell:
         def keep() -> None:
             while not over.wait(_RENEW_S):
                 with contextlib.suppress(BatchoneError, OSError):  # told where the next step is taken
-                    self.inbox.renew(entry, self.now())
+                    self.inbox.renew(entry, self.shared_now())
 
         thread = threading.Thread(target=keep, name=f"claim {entry.name}", daemon=True)
         thread.start()
@@ -328,14 +337,15 @@ class Cell:
             reason = f"attempt {entry.attempt} ended: {error}"
             self._keep_lost(part, reason)
             with contextlib.suppress(ClaimLost):
-                self.inbox.settle(entry, "waiting", self.now(), reason[:2000])
+                self.inbox.settle(entry, "waiting", self.shared_now(), reason[:2000])
             self._say("failed", entry, reason)
 
     def _as_built(
         self, entry: Entry, work: Work, part: Path, started: dt.datetime, layers: list[LayerSeen], last: Progress
     ) -> AsBuilt:
         told = Watched(started, self.now(), tuple(layers), last)
-        return as_built(work, entry.attempt, told, part / TELEMETRY, cell=self.settings, simulated=self.driver.simulated)
+        cell = settings_at_start(part, self.settings)
+        return as_built(work, entry.attempt, told, part / TELEMETRY, cell=cell, simulated=self.driver.simulated)
 
     def _publish(self, part: Path, built: AsBuilt) -> None:
         self._event(part, "print done" if built.verdict == "printed" else "print failed", built.ended, built.reason)
@@ -350,7 +360,7 @@ class Cell:
     def _tell_built(self, entry: Entry, work: Work, built: AsBuilt) -> None:
         done = built.verdict == "printed"
         self._report(work, "print-done" if done else "print-failed", built.reason)
-        self.inbox.settle(entry, "printed" if done else "waiting", self.now(), built.reason)
+        self.inbox.settle(entry, "printed" if done else "waiting", self.shared_now(), built.reason)
         self._say("printed" if done else "failed", entry, built.reason, seconds=built.seconds)
 
     def _resume(self, entry: Entry) -> None:
@@ -358,7 +368,7 @@ class Cell:
         name = record_name(entry.name, entry.attempt)
         part, place = self.records / f".{name}.part", self.records / name
         if not place.is_dir() and not part.is_dir():
-            self.inbox.settle(entry, "waiting", self.now(), "the cell stopped before the print")
+            self.inbox.settle(entry, "waiting", self.shared_now(), "the cell stopped before the print")
             return
         if part.is_dir() and not (part / AS_BUILT).is_file() and self.driver.goes_on:
             with self._kept(entry):
@@ -371,6 +381,7 @@ class Cell:
             self._put_in_place(part)
         elif part.is_dir():
             (part / TELEMETRY).unlink(missing_ok=True)  # without its end nobody can read it
+            self._report(work, "print-started")  # it may have stopped before it said so; said twice, it stands once
             last = Progress("failed", 0.0, reason="the cell stopped while it was printed")
             self._publish(part, self._as_built(entry, work, part, self.now(), [], last))
         self._tell_built(entry, work, read_as_built(place))
@@ -399,7 +410,7 @@ class Cell:
     def _report_end(self, whole: DeviceRecord, withdrawn: Mapping[str, str]) -> None:
         """Of a plate with a withdrawn job the other jobs are made once more."""
         steps = ("post-processing-done", "inspection-done") if whole.verdict == "released" else (REMAKE,)
-        for case, job in _jobs(whole.as_built):
+        for case, job in sorted({(body.case, body.job) for body in whole.as_built.bodies}):
             for step in steps if job not in withdrawn else ():
                 self.reports.put(Report(case=case, job=job, step=step, who=self.settings.name, reason=whole.reason))
 
@@ -419,9 +430,6 @@ class Cell:
             )
         self.reports.send()
 
-    def _time(self) -> str:
-        return self.now().isoformat()
-
     def _event(self, folder: Path, what: str, when: dt.datetime, meaning: str = "") -> None:
         append_event(folder / EVENTS, who=self.settings.name, what=what, when=when.isoformat(), meaning=meaning)
 
@@ -437,7 +445,3 @@ def _logged(what: str) -> Iterator[None]:
         yield
     except _FAULTS:
         _LOG.exception("%s is left as it is", what)
-
-
-def _jobs(built: AsBuilt) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted({(body.case, body.job) for body in built.bodies}))

@@ -12,12 +12,13 @@ from typing import Final
 
 import numpy as np
 
-from batchone.factory.cell import Cell, News
+from batchone.factory.cell import Cell
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.twin import TwinDriver
 from batchone.factory.inbox import Inbox
 from batchone.factory.intake import Intake
 from batchone.factory.proof import read_work
+from batchone.factory.readiness import News
 from batchone.factory.record import RECORDS, DeviceRecord, open_steps, record_name, record_signers, sign_step, verify_record
 from batchone.factory.reports import Deliver
 from batchone.factory.settings import SETTINGS, read_cell_settings

@@ -14,6 +14,8 @@ from batchone.pipeline.store import flush_tree
 def dispatch(job: Path, inbox: Path) -> Path:
     """Copy a job folder, a plate or a record into ``inbox`` by one rename; what lies there already stays.
 
+    The folder of ``inbox`` must be there: of a site that cannot be reached nothing is made anew.
+
     Raises
     ------
     MachineError
@@ -24,10 +26,20 @@ def dispatch(job: Path, inbox: Path) -> Path:
         if not place.exists():
             part = inbox / f".{job.name}.part"
             shutil.rmtree(part, ignore_errors=True)
-            inbox.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(job, part)
+            inbox.mkdir(exist_ok=True)
+            _copy(job, part)
             flush_tree(part)
             part.rename(place)
         if (place / SUMS).read_bytes() != (job / SUMS).read_bytes():
             raise MachineError(f"another one lies in {inbox.name} as {job.name}", hint="take it out, then dispatch again")
     return place
+
+
+def _copy(source: Path, part: Path) -> None:
+    part.mkdir()
+    for path in sorted(source.rglob("*")):
+        place = part / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        else:
+            shutil.copy2(path, place)

@@ -70,6 +70,12 @@ class Inbox:
         with disk():
             self._ledger.mkdir(parents=True, exist_ok=True)
 
+    def time(self) -> dt.datetime:
+        """The time of the file system, which all cells of the inbox share, in UTC: that of a file written now."""
+        path = self._ledger / ".clock"
+        path.write_bytes(b"\n")
+        return dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
+
     def names(self) -> tuple[str, ...]:
         """Job folders and plates that lie here, by name."""
         return tuple(

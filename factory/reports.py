@@ -53,6 +53,11 @@ class Reports:
         with disk():
             folder.mkdir(parents=True, exist_ok=True)
 
+    def sweep(self) -> None:
+        """Remove what a crash left half written: a report has a name of its own, so that nothing is ever written over it."""
+        for part in self.folder.rglob(".*.part"):
+            part.unlink()
+
     def put(self, report: Report) -> None:
         """Queue a report; the same as the last one that waits is not queued twice."""
         if self._deliver is None:

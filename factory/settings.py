@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from batchone.factory.label import label_text, valid_gtin
 from batchone.pipeline.config import read_toml
@@ -64,6 +64,26 @@ class TwinSettings(Model):
     broker: BrokerSettings | None = None
 
 
+class OpcuaSettings(Model):
+    """A machine behind an OPC UA server: its address, and where it finds builds.
+
+    ``endpoint`` is ``opc.tcp://HOST:PORT/PATH``; off this PC with ``certificate`` and ``key`` (DER, PEM) of the cell and the
+    machine's own ``server_certificate``. ``machine`` is its name below ``Machines``; empty: the only one there. Builds are put
+    into ``share``, which the machine sees as ``seen_as``; empty: under the same path. ``measures``: what it measures of what
+    processes want filled in. ``simulated``: it melts nothing.
+    """
+
+    endpoint: Text
+    machine: Annotated[str, Field(max_length=200)] = ""
+    share: Path
+    seen_as: Annotated[str, Field(max_length=400)] = ""
+    certificate: Path | None = None
+    key: Path | None = None
+    server_certificate: Path | None = None
+    measures: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    simulated: bool = False
+
+
 class CellSettings(Model):
     """Everything that a cell sets.
 
@@ -76,12 +96,19 @@ class CellSettings(Model):
     name: Code
     machine: Code
     serial: Text
-    driver: Literal["twin", "folder"]
+    driver: Literal["twin", "folder", "opcua"]
     report: Path | None = None
     gtin: Annotated[str, AfterValidator(valid_gtin)] | None = None
     lots: Annotated[tuple[Lot, ...], Field(strict=False, min_length=1)]
     calibrations: Annotated[tuple[Calibration, ...], Field(strict=False, min_length=1)]
     twin: TwinSettings = TwinSettings()
+    opcua: OpcuaSettings | None = None
+
+    @model_validator(mode="after")
+    def _has_its_driver(self) -> Self:
+        if (self.driver == "opcua") != (self.opcua is not None):
+            raise ValueError('[opcua] and driver = "opcua" go together')
+        return self
 
     def lot_of(self, material: str) -> Lot | None:
         """The lot of a material that is loaded."""

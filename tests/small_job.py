@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
+from batchone.pipeline.job.sbom import SBOM, sbom
 from batchone.pipeline.job.signature import RELEASE, SiteKey, approval_key, release_key, sign, sign_approval
 from batchone.pipeline.job.sums import sha256, sums_bytes
 from batchone.pipeline.order import Order
 from batchone.pipeline.values import (
     Anatomy,
     Approval,
+    Build,
     CheckedDevice,
     Device,
     FieldOfView,
@@ -57,7 +60,11 @@ def write_files(folder: Path, files: dict[str, bytes], key: SiteKey) -> None:
 
 
 def seal(folder: Path, key: SiteKey) -> None:
-    """Write provenance, list and signature anew, as one who holds ``key`` can."""
+    """Write provenance, list and signature anew, as one who holds ``key`` can; the bill of software where there is none."""
+    with contextlib.suppress(MachineError, FileNotFoundError):  # a job.json that nobody can read; a plate has none
+        manifest = read_manifest((folder / "job.json").read_bytes())
+        if not (folder / SBOM).exists():
+            (folder / SBOM).write_bytes(sbom(tuple(manifest.versions)))
     names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
     digests = {n: sha256((folder / n).read_bytes()) for n in names if not n.startswith("SHA256SUMS")}
     with contextlib.suppress(MachineError, FileNotFoundError):  # a job.json that nobody can read; a plate has none
@@ -69,8 +76,9 @@ def seal(folder: Path, key: SiteKey) -> None:
     (folder / "SHA256SUMS.sig").write_text(sign(key, sums, namespace=RELEASE))
 
 
-def make_job(folder: Path, keys: Path, process_name: str, layers_cli: bytes | None = None) -> None:
-    """A job folder with real meshes, layers and manifest, its papers stand-ins; ``layers_cli``: other layers, signed too."""
+@functools.cache
+def sliced(keys: Path, process_name: str) -> tuple[Mesh, CheckedDevice, Approval, Build]:
+    """The box, its approval by a key of ``keys``, and what the slicer makes of it: made once, for jobs of many cases."""
     mesh = box_with_a_hole()
     corners = mesh.vertices_mm[mesh.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -79,15 +87,20 @@ def make_job(folder: Path, keys: Path, process_name: str, layers_cli: bytes | No
     checked = CheckedDevice(Device("cranial-implant", (part,)), ())
     time = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
     approval = sign_approval(Approval("reviewer", time, "released", "cd" * 32, ""), approval_key(keys, "reviewer"))
+    return mesh, checked, approval, slice_device(checked, approval, load_process(process_name), load_machine("sim-01"))
+
+
+def make_job(folder: Path, keys: Path, process_name: str, layers_cli: bytes | None = None, *, case: str = "demo-0001") -> None:
+    """A job folder with real meshes, layers and manifest, its papers stand-ins; ``layers_cli``: other layers, signed too."""
+    mesh, checked, approval, build = sliced(keys, process_name)
     process, machine = load_process(process_name), load_machine("sim-01")
-    build = slice_device(checked, approval, process, machine)
     if layers_cli is not None:
         build = replace(build, layers_cli=layers_cli)
     scan = Scan(np.zeros((4, 4, 4), np.int16), np.eye(4), RECORD)
     anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
     due = dt.datetime(2026, 11, 24, 8, 0, tzinfo=dt.UTC)
-    order = Order(case="demo-0001", device="cranial-implant", side="left", process=process.name, machine=machine.name, due=due)
-    case = Case(
+    order = Order(case=case, device="cranial-implant", side="left", process=process.name, machine=machine.name, due=due)
+    values = Case(
         scan,
         anatomy,
         Plan("cranial-implant", True, "left"),
@@ -110,5 +123,6 @@ def make_job(folder: Path, keys: Path, process_name: str, layers_cli: bytes | No
     }
     figures = {"implant": measure_triangles(stl_corners(files["parts/implant.stl"]))}
     digests = {name: sha256(data) for name, data in files.items()}
-    files["job.json"] = describe(case, figures, layers=cli_figures(build.layers_cli), digests=digests).to_bytes()
+    manifest = describe(values, figures, layers=cli_figures(build.layers_cli), digests=digests)
+    files["job.json"] = manifest.to_bytes()
     write_files(folder, files, release_key(keys))

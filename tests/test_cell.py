@@ -22,8 +22,9 @@ import pytest
 from small_job import make_job, mesh_of, seal
 from typer.testing import CliRunner
 
+import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
-from batchone.factory.cell import Cell, News
+from batchone.factory.cell import Cell
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Progress
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver
@@ -32,6 +33,7 @@ from batchone.factory.genealogy import trace
 from batchone.factory.inbox import CLAIM_S, ELSEWHERE_S, MOST_ATTEMPTS, ClaimLost, Inbox
 from batchone.factory.label import check_digit, datamatrix_png, element_string
 from batchone.factory.proof import read_work, refusals, unsuited
+from batchone.factory.readiness import MOST_AHEAD_S, News
 from batchone.factory.record import (
     AS_BUILT,
     RECORD,
@@ -48,7 +50,7 @@ from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.cli import app
-from batchone.pipeline.commands.cell import withdrawn_jobs
+from batchone.pipeline.commands.cell import told_to, withdrawn_jobs
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.signature import approval_key, release_key, sign, write_allowed_signers
@@ -118,6 +120,7 @@ def make_cell(
     shelf: Path | None = None,
 ) -> Cell:
     """A cell with a twin and a job in the inbox beside it."""
+    folder.mkdir(exist_ok=True)
     dispatch(job, folder / "inbox")
     driver = TwinDriver("sim-01", seed=1, speed=FAST, faults=faults, chance=False)
     tell = (lambda news: None) if told is None else told.append
@@ -389,6 +392,17 @@ class TestCell:
         assert read_as_built(again.records / f"{job.name}-1").verdict == "printed"
         assert again.inbox.entry(job.name).state == "printed"
 
+    def test_a_cell_that_died_before_it_said_that_it_prints_says_so_before_it_says_that_it_failed(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        heard: list[Report] = []
+        cell = make_cell(tmp_path, job, keys, deliver=heard.append)
+        assert cell.inbox.claim(job.name, cell.identity, NOW) is not None
+        (cell.records / f".{job.name}-1.part").mkdir()
+        make_cell(tmp_path, job, keys, deliver=heard.append).resume()
+        assert [one.step for one in heard] == ["print-started", "print-failed"]
+        assert read_as_built(cell.records / f"{job.name}-1").verdict == "failed"
+
     def test_one_damaged_job_ledger_record_or_report_stops_that_one_alone(self, job: Path, keys: Path, tmp_path: Path) -> None:
         heard: list[Report] = []
         cell = make_cell(tmp_path, job, keys, deliver=heard.append)
@@ -408,6 +422,75 @@ class TestCell:
         ]
         assert [one.step for one in heard] == ["print-started", "print-done"]
         assert len(list((cell.folder / "reports" / "refused").iterdir())) == 1
+
+    def test_a_clock_that_is_ahead_wins_no_claim_and_one_too_far_ahead_takes_nothing(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        late = make_cell(tmp_path, job, keys, "cell-2")
+        assert late.inbox.claim(job.name, "cell-1@first", NOW) is not None
+        late.now = lambda: NOW + dt.timedelta(seconds=CLAIM_S + MOST_AHEAD_S)
+        late.shared_now = lambda: NOW + dt.timedelta(seconds=CLAIM_S - 0.001)
+        assert not late.step()
+        assert late.inbox.entry(job.name).cell == "cell-1@first"
+        late.shared_now = lambda: NOW + dt.timedelta(seconds=CLAIM_S)
+        for ahead_s in (-MOST_AHEAD_S - 0.001, MOST_AHEAD_S + 0.001):
+            late.now = lambda ahead_s=ahead_s: late.shared_now() + dt.timedelta(seconds=ahead_s)  # type: ignore[misc]
+            assert not late.step()
+            assert late.close_records() == ()
+        late.now = lambda: late.shared_now() + dt.timedelta(seconds=MOST_AHEAD_S)
+        assert late.step()
+
+    def test_the_time_of_an_inbox_is_that_of_its_file_system(self, tmp_path: Path) -> None:
+        inbox = Inbox(tmp_path / "inbox")
+        before = dt.datetime.now(dt.UTC)
+        seconds = (inbox.time() - before).total_seconds()
+        assert -0.05 < seconds < 30.0  # a file system's clock ticks coarsely; the machine may be busy
+        assert inbox.names() == ()
+
+    def test_what_is_loaded_counts_from_the_next_job_on_and_stands_in_the_record_of_this_one(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        cell.read = lambda: settings(lots=({"material": "Ti-6Al-4V", "lot": "OLD", "expires": TODAY - DAY, "facts": FACTS},))
+        assert not cell.step()  # it waits for a lot that is in date
+        cell.read = settings
+
+        def change(news: News) -> None:
+            if news.kind == "printing":
+                cell.settings = settings(lots=({"material": "Ti-6Al-4V", "lot": "NEXT", "expires": TODAY, "facts": FACTS},))
+
+        cell.tell = change
+        assert cell.step()
+        assert read_as_built(cell.records / f"{job.name}-1").lot.lot == "TEST-1"
+
+    def test_settings_that_are_wrong_or_of_another_machine_take_nothing_until_they_are_mended(
+        self, job: Path, keys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        cell.read = lambda: settings(serial="OTHER")
+        assert not cell.step()
+        assert "changed in serial" in caplog.text
+        cell.read = lambda: read_cell_settings(tmp_path / "nowhere")
+        assert not cell.step()
+        cell.read = settings
+        assert cell.step()
+
+    def test_an_inbox_that_goes_away_stops_no_print(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        gone = tmp_path / "gone"
+
+        def away(news: News) -> None:
+            if news.kind == "printing":
+                (tmp_path / "inbox").rename(gone)
+
+        cell.tell = away
+        with pytest.raises(OSError, match=r"\.ledger"):
+            cell.step()
+        gone.rename(tmp_path / "inbox")
+        assert read_as_built(cell.records / f"{job.name}-1").verdict == "printed"
+        again = make_cell(tmp_path, job, keys)
+        again.resume()
+        assert again.inbox.entry(job.name).state == "printed"
 
     def test_a_demonstration_is_not_made_of_material(self, job: Path, keys: Path) -> None:
         work = read_work(job)
@@ -634,6 +717,58 @@ class TestReports:
         assert cell.reports.send() == 0
         assert len(heard) == len(wanted)
 
+    def test_a_site_that_goes_away_while_it_is_told_has_refused_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        site = tmp_path / "site"
+        (site / "cases").mkdir(parents=True)
+
+        def gone(*_: object, **__: object) -> bool:
+            (site / "cases").rmdir()
+            raise InputError("case c-1 is not known at this site")
+
+        monkeypatch.setattr(case_workshop, "record_step", gone)
+        reports = Reports(tmp_path / "reports", told_to(site))
+        reports.put(Report("c-1", "0123456789abcdef", "print-done", "cell-1"))
+        assert reports.send() == 1
+        assert reports.send() == 1
+        assert not (tmp_path / "reports" / "refused").exists()
+        monkeypatch.undo()
+        (site / "cases").mkdir()  # it is there, and does not know the case
+        assert Reports(tmp_path / "reports", told_to(site)).send() == 0
+        assert len(list((tmp_path / "reports" / "refused").iterdir())) == 1
+
+    def test_of_a_site_that_cannot_be_reached_nothing_is_made_anew(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys, shelf=tmp_path / "site" / "records")
+        cell.step()
+        sign_all(cell, cell.records / f"{job.name}-1")
+        (whole,) = cell.close_records()
+        assert not (tmp_path / "site").exists()
+        (tmp_path / "site").mkdir()
+        cell.close_records()
+        assert verify_record(tmp_path / "site" / "records" / f"{job.name}-1", allowed=None) == whole
+
+    def test_while_it_cannot_be_read_who_signs_nothing_is_taken_and_nothing_closed(
+        self, job: Path, keys: Path, tmp_path: Path
+    ) -> None:
+        cell = make_cell(tmp_path, job, keys)
+        cell.signers = tmp_path / "gone"
+        assert not cell.step()
+        assert cell.inbox.entry(job.name).state == "waiting"
+        cell.signers = keys
+        assert cell.step()
+        sign_all(cell, cell.records / f"{job.name}-1")
+        cell.signers = tmp_path / "gone"
+        assert cell.close_records() == ()
+        cell.signers = keys
+        assert [one.verdict for one in cell.close_records()] == ["released"]
+
+    def test_a_report_that_a_crash_cut_off_is_swept_away(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        cell = make_cell(tmp_path, job, keys, deliver=lambda report: None)
+        (cell.folder / "reports" / ".00000000000000000001.json.part").write_bytes(b"{")
+        cell.resume()
+        assert list((cell.folder / "reports").iterdir()) == []
+
     def test_what_the_site_refuses_for_good_is_put_aside_and_the_rest_goes_on(self, tmp_path: Path) -> None:
         heard: list[Report] = []
 
@@ -654,6 +789,7 @@ class TestReports:
 
 class TestTrace:
     def test_a_record_is_found_by_whatever_went_into_it(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        (tmp_path / "site").mkdir()
         cell = make_cell(tmp_path, job, keys, shelf=tmp_path / "site" / "records")
         cell.step()
         sign_all(cell, cell.records / f"{job.name}-1")

@@ -185,6 +185,7 @@ def test_the_folder_holds_what_it_must_and_verifies(made: tuple[Path, JobFolder]
         "build/plate.3mf",
         "build/layers.cli",
         "provenance.dsse.json",
+        "sbom.cdx.json",
         "SHA256SUMS",
         "SHA256SUMS.sig",
     }

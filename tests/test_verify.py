@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import hashlib
 import io
 import json
 import os
@@ -12,8 +14,10 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -23,9 +27,10 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job import archive
 from batchone.pipeline.job.archive import threemf_corners
 from batchone.pipeline.job.contours import cli_figures
-from batchone.pipeline.job.manifest import JobManifest, read_manifest
+from batchone.pipeline.job.manifest import JobManifest, canonical_json, read_manifest
 from batchone.pipeline.job.measure import measure_mesh, measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
+from batchone.pipeline.job.sbom import SBOM
 from batchone.pipeline.job.signature import (
     RELEASE,
     approval_key,
@@ -39,6 +44,43 @@ from batchone.pipeline.values import (
     Mesh,
 )
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
+
+_TEXT = {"type": "string", "minLength": 1}
+_COMPONENT = {
+    "type": "object",
+    "required": ["type", "name", "version", "bom-ref"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"enum": ["application", "library", "platform"]},
+        "name": _TEXT,
+        "version": _TEXT,
+        "bom-ref": _TEXT,
+        "purl": {"type": "string", "pattern": "^pkg:pypi/[a-z0-9-]+@"},
+        "licenses": {"type": "array", "maxItems": 1, "items": {"required": ["expression"], "properties": {"expression": _TEXT}}},
+        "properties": {"type": "array", "items": {"required": ["name", "value"]}},
+    },
+}
+BILL = {  # what is used of CycloneDX 1.6, https://cyclonedx.org/schema/bom-1.6.schema.json
+    "type": "object",
+    "required": ["bomFormat", "specVersion"],
+    "additionalProperties": False,
+    "properties": {
+        "bomFormat": {"enum": ["CycloneDX"]},
+        "specVersion": {"enum": ["1.6"]},
+        "version": {"type": "integer", "minimum": 1},
+        "metadata": {"type": "object", "additionalProperties": False, "properties": {"component": _COMPONENT}},
+        "components": {"type": "array", "uniqueItems": True, "items": _COMPONENT},
+        "dependencies": {
+            "type": "array",
+            "uniqueItems": True,
+            "items": {
+                "required": ["ref"],
+                "additionalProperties": False,
+                "properties": {"ref": _TEXT, "dependsOn": {"type": "array", "uniqueItems": True, "items": _TEXT}},
+            },
+        },
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +141,7 @@ def test_stock_tools_agree(whole: Path, keys: Path) -> None:
 
 def test_every_file_changed_by_one_bit_is_named(whole: Path, job: Path, keys: Path) -> None:
     names = [p.relative_to(whole).as_posix() for p in sorted(whole.rglob("*")) if p.is_file()]
-    assert len(names) == 11
+    assert len(names) == 12
     for name in names:
         data = (whole / name).read_bytes()
         for at in (0, len(data) // 2, len(data) - 1):
@@ -133,6 +175,8 @@ def test_the_provenance_is_a_statement_that_openssl_verifies(job: Path, keys: Pa
     assert {one["name"]: one["digest"]["sha256"] for one in said["subject"]} == {
         name: digest for name, digest in listed.items() if name != PROVENANCE
     }
+    (software,) = said["predicate"]["runDetails"]["builder"]["builderDependencies"]
+    assert (software["name"], software["digest"]["sha256"]) == (SBOM, listed[SBOM])
     assert said["predicateType"] == "https://slsa.dev/provenance/v1"
     assert said["predicate"]["runDetails"]["metadata"]["invocationId"] == read_manifest((job / "job.json").read_bytes()).job
     key = release_key(keys)
@@ -145,6 +189,63 @@ def test_the_provenance_is_a_statement_that_openssl_verifies(job: Path, keys: Pa
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Verified Successfully" in done.stdout
+
+
+def test_the_bill_names_the_software_that_is_installed(job: Path) -> None:
+    data = (job / SBOM).read_bytes()
+    tree = json.loads(data)
+    jsonschema.validate(tree, BILL)
+    told = {one["name"]: one for one in tree["components"]}
+    versions = read_manifest((job / "job.json").read_bytes()).versions
+    for name in ("numpy", "scipy", "trimesh", "packaging"):
+        assert told[name]["version"] == metadata.version(name)
+    assert {name: version for name, version in versions.items() if name in told} == {
+        name: told[name]["version"] for name in versions if name in told
+    }
+    assert told["python"]["version"] == versions["python"]
+    assert not {"pytest", "mypy", "ruff"} & told.keys()  # what runs it, not what it is made with
+    refs = {one["ref"] for one in tree["dependencies"]}
+    assert refs == {*told, "batchone"} - {"python"}
+    assert {ref for one in tree["dependencies"] for ref in one["dependsOn"]} <= {*told}
+    record = Path(str(metadata.distribution("packaging").locate_file(""))) / "packaging" / "version.py"
+    lines = [
+        f"{path},{digest}"
+        for path, digest, _ in csv.reader((metadata.distribution("packaging").read_text("RECORD") or "").splitlines())
+        if digest and not path.endswith(("INSTALLER", "REQUESTED", "RECORD", "direct_url.json", ".pyc"))
+    ]
+    raw = base64.urlsafe_b64encode(hashlib.sha256(record.read_bytes()).digest()).rstrip(b"=").decode()
+    assert f"packaging/version.py,sha256={raw}" in lines
+    digest = hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+    assert told["packaging"]["properties"] == [{"name": "batchone:files_sha256", "value": digest}]
+
+
+def test_the_same_installation_gives_the_same_bill_in_another_process(job: Path) -> None:
+    names = tuple(read_manifest((job / "job.json").read_bytes()).versions)
+    program = f"import sys; from batchone.pipeline.job.sbom import sbom; sys.stdout.buffer.write(sbom({names!r}))"
+    made = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+    )
+    assert made.stdout == (job / SBOM).read_bytes()
+
+
+@pytest.mark.parametrize("change", ["version", "missing", "spelling", "none"])
+def test_a_bill_that_does_not_say_what_the_job_says_is_refused(change: str, job: Path, keys: Path) -> None:
+    data = (job / SBOM).read_bytes()
+    tree = json.loads(data)
+    if change == "version":
+        next(one for one in tree["components"] if one["name"] == "numpy")["version"] = "1.0"
+    elif change == "missing":
+        tree["components"] = [one for one in tree["components"] if one["name"] != "numpy"]
+    changed = {"spelling": data.rstrip() + b" \n", "none": b"[]\n"}.get(change, canonical_json(tree))
+    (job / SBOM).write_bytes(changed)
+    seal(job, release_key(keys))
+    assert _kinds(verify_job(job, signers=keys)) == {("off", SBOM)}
+    (job / SBOM).unlink()
+    digests = {p.relative_to(job).as_posix(): sha256(p.read_bytes()) for p in sorted(job.rglob("*")) if p.is_file()}
+    sums = sums_bytes({name: digest for name, digest in digests.items() if not name.startswith("SHA256SUMS")})
+    (job / "SHA256SUMS").write_bytes(sums)
+    (job / "SHA256SUMS.sig").write_text(sign(release_key(keys), sums, namespace=RELEASE))
+    assert ("missing", SBOM) in _kinds(verify_job(job, signers=keys))  # a job of an earlier version is packaged again
 
 
 @pytest.mark.parametrize("change", ["stranger", "says otherwise", "spelt otherwise", "no envelope", "not signed"])

@@ -64,7 +64,7 @@ class FolderDriver:
         """
         place = self.folder / f"{work.name}-{attempt}"
         self._refuse_while_busy(place)
-        _drop(work.folder, place)
+        drop(work.folder, place)
         ended, told = False, 0
         try:
             while not ended:
@@ -85,7 +85,7 @@ class FolderDriver:
                 raise MachineError(f"the machine has not ended {other.name}", hint="stop it there, and let its log say so")
 
 
-def _drop(build: Path, place: Path) -> None:
+def drop(build: Path, place: Path) -> None:
     """The files of a build, by one rename; once."""
     if place.exists():
         return

@@ -2,9 +2,10 @@
 
 Below ``Machines`` stands the machine with its identification, its state, what it measures, and its job management
 (:mod:`batchone.factory.twin.companion`). An order is stored and started by its id, one is printed at a time, the highest
-priority first; it is ``Interrupted`` while the machine holds, and ``Ended`` with a JobResult of 1 (successful) or 2 (not).
-Not there: Pause, Resume, Stop, Update and the events of a job. On loopback it speaks openly; elsewhere it needs a certificate,
-and clients sign and encrypt (Basic256Sha256).
+priority first; it is ``Interrupted`` while the machine holds or a client paused it, which stops its time, and ``Ended`` with a
+JobResult of 1 (successful) or 2 (not, or stopped by a client). The response tells ``alarms`` ("LAYER: ALARM, ALARM") where the
+machine noticed something. Not there: Update and the events of a job. On loopback it speaks openly; elsewhere it needs a
+certificate, and clients sign and encrypt (Basic256Sha256).
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class _Job:
     state: JobState
     result: int = 0
     told: Sample | None = None
+    held: bool = False
+    alarms: tuple[str, ...] = ()
 
     @property
     def identifier(self) -> str:
@@ -105,6 +108,9 @@ class _Machine:
             ("StoreAndStart", order, lambda given: self.accept(given, "AllowedToStart")),
             ("Start", identifier, lambda given: self.change(given, ("NotAllowedToStart",), "AllowedToStart")),
             ("RevokeStart", identifier, lambda given: self.change(given, ("AllowedToStart",), "NotAllowedToStart")),
+            ("Pause", identifier, lambda given: self.hold(given, held=True)),
+            ("Resume", identifier, lambda given: self.hold(given, held=False)),
+            ("Stop", identifier, lambda given: self.change(given, ("Running", "Interrupted"), "Ended", UNSUCCESSFUL)),
             ("Abort", identifier, lambda given: self.change(given, _NOT_ENDED, "Aborted")),
             ("Cancel", identifier, lambda given: self.change(given, ("NotAllowedToStart", "AllowedToStart"), None)),
             ("Clear", identifier, lambda given: self.change(given, ("Ended", "Aborted"), None)),
@@ -163,7 +169,7 @@ class _Machine:
         await self.show_jobs()
         return companion.NO_ERROR
 
-    async def change(self, identifier: str, allowed: tuple[JobState, ...], state: JobState | None) -> int:
+    async def change(self, identifier: str, allowed: tuple[JobState, ...], state: JobState | None, result: int = 0) -> int:
         """Bring an order into another state, or forget it (None), from one of those in which that is allowed."""
         job = self.jobs.get(str(identifier))
         if job is None:
@@ -173,9 +179,21 @@ class _Machine:
         if state is None:
             del self.jobs[job.identifier]
         else:
-            job.state = state
+            job.state, job.result = state, result
         await self.show_jobs()
         return companion.NO_ERROR
+
+    async def hold(self, identifier: str, *, held: bool) -> int:
+        """Let the machine stand still in an order, or go on where a client had it stand still."""
+        job = self.jobs.get(str(identifier))
+        if job is not None and job.held == held:  # also: it holds by itself
+            return companion.INVALID_STATUS
+        status = await self.change(
+            identifier, ("Interrupted",) if job and job.held else ("Running",), "Interrupted" if held else "Running"
+        )
+        if job is not None and status == companion.NO_ERROR:
+            job.held = held
+        return status
 
     # printing
 
@@ -206,22 +224,28 @@ class _Machine:
     async def follow(self, job: _Job, twin: Twin) -> None:
         """Show sample by sample, in simulated time."""
         loop = asyncio.get_running_loop()
-        started_s = loop.time()
+        started_s, alarmed = loop.time(), [one for one in twin.built if one.alarms]
         for sample in samples(twin, self.period_s):
-            if job.state == "Aborted":
+            while job.held and job.state == "Interrupted":
+                await asyncio.sleep(_LOOK_S)
+                started_s += _LOOK_S
+            if job.state in _OVER:
                 return
             before, job.told = job.state, sample
+            job.alarms = tuple(f"{one.index}: {', '.join(one.alarms)}" for one in alarmed if one.end_s <= sample.time_s)
             job.state = "Interrupted" if sample.state == "paused" else "Running"
             await self.show(sample)
             if job.state != before:
                 await self.show_jobs()
             due_s = started_s + (sample.time_s / self.speed if self.speed is not None else 0.0)
-            await asyncio.sleep(max(0.0, due_s - loop.time()))
+            while job.state not in _OVER and not job.held and (left_s := due_s - loop.time()) > 0.0:
+                await asyncio.sleep(min(left_s, _LOOK_S))
+            await asyncio.sleep(0.0)
 
     @staticmethod
     def end(job: _Job, result: int) -> None:
-        """An order has ended, unless it was aborted."""
-        if job.state != "Aborted":
+        """An order has ended, unless a client had ended it."""
+        if job.state not in _OVER:
             job.state, job.result = "Ended", result
 
     # what it shows
@@ -365,6 +389,8 @@ def _response(job: _Job) -> Any:
     if job.told is not None:
         told += [("elapsed_s", job.told.time_s, ua.VariantType.Double), ("state", job.told.state, ua.VariantType.String)]
         told += [("layers_done", int(job.told.values["layers_done"]), ua.VariantType.UInt32)]
+    if job.alarms:
+        told += [("alarms", list(job.alarms), ua.VariantType.String)]
     return ua.ISA95JobResponseDataType(
         JobResponseID=job.identifier,
         JobOrderID=job.identifier,
@@ -383,5 +409,6 @@ def _is_loopback(host: str) -> bool:
 _COMMENT: Final = _argument("Comment", ua.NodeId(21, 0), array=True)
 _STATUS: Final = _argument("ReturnStatus", ua.NodeId(9, 0))
 _NOT_ENDED: Final[tuple[JobState, ...]] = ("NotAllowedToStart", "AllowedToStart", "Running", "Interrupted")
+_OVER: Final[tuple[JobState, ...]] = ("Ended", "Aborted")
 _STRING: Final = ua.NodeId(12, 0)
 _BEGUN: Final[tuple[JobState, ...]] = ("Running", "Interrupted", "Ended", "Aborted")

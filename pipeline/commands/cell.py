@@ -140,6 +140,8 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
         deliver=None if settings.report is None else told_to(settings.report),
         shelf=None if settings.report is None else settings.report / RECORDS,
         now=lambda: dt.datetime.now(dt.UTC),
+        shared_now=place.time,
+        read=partial(read_cell_settings, folder),
     )
 
 
@@ -178,8 +180,14 @@ def told_to(site: Path) -> Deliver:
     from batchone.pipeline.events import CASES
 
     def deliver(report: Report) -> None:
-        if not (site / CASES).is_dir():
-            raise MachineError(f"site {site.name} cannot be reached", hint="it hears of it later")
+        _must_reach(site / CASES)
+        try:
+            record(report)
+        except InputError:
+            _must_reach(site / CASES)  # a case is not unknown because its site went away meanwhile
+            raise
+
+    def record(report: Report) -> None:
         if report.step == REMAKE:
             remake(site, report.case, who=report.who, reason=report.reason, job=report.job)
             return
@@ -189,11 +197,20 @@ def told_to(site: Path) -> Deliver:
     return deliver
 
 
+def _must_reach(cases: Path) -> None:
+    if not cases.is_dir():
+        raise MachineError(f"site {cases.parent.name} cannot be reached", hint="it hears of it later")
+
+
 def _driver(folder: Path, settings: CellSettings) -> Driver:
     if settings.driver == "folder":
         from batchone.factory.drivers.folder import FolderDriver
 
         return FolderDriver(folder / "machine")
+    if settings.opcua is not None:
+        from batchone.factory.drivers.opcua import OpcuaDriver
+
+        return OpcuaDriver(settings.opcua)
     from batchone.factory.drivers.twin import TwinDriver
 
     twin = settings.twin

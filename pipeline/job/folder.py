@@ -26,6 +26,7 @@ from batchone.pipeline.job.plate_pictures import job_on_plate
 from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
 from batchone.pipeline.job.report import build_report, clinical_report
+from batchone.pipeline.job.sbom import SBOM, sbom
 from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.sections import ct_sections
 from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval, verify_waivers
@@ -114,6 +115,7 @@ def package(
     files.write("clinical-report.pdf", clinical)
     if frame is not None:
         files.write(*report(frame, clinical))
+    files.write(SBOM, sbom(tuple(manifest.versions)))
     files.write(PROVENANCE, envelope(statement(manifest, files.digests), key))
     _reread_papers(files)
     return _seal(manifest, files, key)

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from batchone.pipeline.job.manifest import JobManifest, canonical_json
+from batchone.pipeline.job.sbom import MEDIA_TYPE, SBOM
 from batchone.pipeline.job.signature import RELEASE, Signer, SiteKey
 from batchone.pipeline.job.sums import UNLISTED, sha256
 
@@ -39,6 +40,10 @@ def statement(manifest: JobManifest, digests: Mapping[str, str]) -> bytes:
     scan: dict[str, Any] = {"name": "scan", "digest": {"sha256": manifest.scan_sources_digest}}
     if manifest.dicom is not None:
         scan["annotations"] = {"images": manifest.dicom.images, "instance_uids_sha256": manifest.dicom.images_digest}
+    builder: dict[str, Any] = {"id": _BUILDER, "version": dict(manifest.versions)}
+    if SBOM in digests:
+        software = {"name": SBOM, "mediaType": MEDIA_TYPE, "digest": {"sha256": digests[SBOM]}}
+        builder["builderDependencies"] = [software]
     return canonical_json(
         {
             "_type": _STATEMENT,
@@ -72,7 +77,7 @@ def statement(manifest: JobManifest, digests: Mapping[str, str]) -> bytes:
                     ],
                 },
                 "runDetails": {
-                    "builder": {"id": _BUILDER, "version": dict(manifest.versions)},
+                    "builder": builder,
                     "metadata": {"invocationId": manifest.job, "finishedOn": approval["time"]},
                 },
             },

@@ -22,6 +22,7 @@ from batchone.pipeline.job.images import ImageFigures, image_figures
 from batchone.pipeline.job.manifest import JobManifest, PartEntry, drawn_faults, read_manifest
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles, stl_corners
 from batchone.pipeline.job.provenance import PROVENANCE, provenance_faults, statement
+from batchone.pipeline.job.sbom import SBOM, sbom_faults
 from batchone.pipeline.job.signature import (
     APPROVAL,
     DEMONSTRATION,
@@ -47,7 +48,7 @@ LAYERS = "build/layers.cli"
 PLATE = "build/plate.3mf"
 TOOLPATH = "build/toolpath.gcode"
 IMAGES = "build/layers.sl1"
-REQUIRED = (MANIFEST, "build-report.pdf", PLATE, LAYERS, PROVENANCE)
+REQUIRED = (MANIFEST, "build-report.pdf", PLATE, LAYERS, PROVENANCE, SBOM)
 _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
@@ -264,6 +265,9 @@ def _check_contents(
 def _check_provenance(
     folder: Path, manifest: JobManifest, listed: dict[str, str], allowed: tuple[Signer, ...] | None, found: Found
 ) -> None:
+    if (folder / SBOM).is_file():
+        for text in sbom_faults(read_plain(folder, SBOM, found, limit=MAX_TEXT_BYTES), manifest.versions):
+            found.add("off", SBOM, text)
     if not (folder / PROVENANCE).exists():
         return  # told before
     if allowed is None:
