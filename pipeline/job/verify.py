@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.archive import threemf_bodies, threemf_corners
+from batchone.pipeline.job.archive import ThreeMF, bodies_of, corners_of, read_threemf
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.images import ImageFigures, image_figures
@@ -77,9 +77,10 @@ class VerifyReport:
 
 @dataclass(slots=True)
 class Found:
-    """Problems so far."""
+    """Problems so far, and what the 3MF files hold that could be read, by their names."""
 
     problems: list[Problem] = field(default_factory=list)
+    models: dict[str, ThreeMF] = field(default_factory=dict)
 
     def add(self, kind: Kind, file: str, text: str) -> None:
         """Note a problem."""
@@ -111,6 +112,13 @@ def verify_job(folder: Path, *, signers: Path | None, withdrawn: tuple[Withdrawn
     MachineError
         ``folder`` is no folder, or ``signers`` cannot be read.
     """
+    return verified_job(folder, signers=signers, withdrawn=withdrawn)[0]
+
+
+def verified_job(
+    folder: Path, *, signers: Path | None, withdrawn: tuple[WithdrawnJob, ...] = ()
+) -> tuple[VerifyReport, dict[str, ThreeMF]]:
+    """As :func:`verify_job`, with what the 3MF files hold of whose bytes the report speaks, by name."""
     if not folder.is_dir() or folder.is_symlink():
         raise MachineError("job folder is not a folder", hint="give the path of job/<job-id>")
     allowed = allowed_of(signers)
@@ -119,7 +127,7 @@ def verify_job(folder: Path, *, signers: Path | None, withdrawn: tuple[Withdrawn
     job_id = _check_contents(folder, present, listed, allowed=allowed, found=found)
     sums = sha256(read_plain(folder, SUMS, found, limit=MAX_TEXT_BYTES)) if SUMS in present else ""
     check_withdrawn(folder, job_id or folder.name, sums, withdrawn, file=MANIFEST, found=found)
-    return found.report(job_id, signer, allowed)
+    return found.report(job_id, signer, allowed), found.models
 
 
 def check_seal(
@@ -288,7 +296,7 @@ def _check_mesh(name: str, data: bytes, part: PartEntry, found: Found) -> None:
     if sha256(data) != wanted:
         found.add("off", name, f"SHA-256 is {sha256(data)[:12]}..., job.json says {wanted[:12]}...")
     try:
-        figures = measure_triangles(stl_corners(data)) if is_stl else measure_triangles(threemf_corners(data))
+        figures = measure_triangles(stl_corners(data) if is_stl else corners_of(_model(name, data, found)))
     except MachineError as error:
         found.add("off", name, str(error))
         return
@@ -296,10 +304,15 @@ def _check_mesh(name: str, data: bytes, part: PartEntry, found: Found) -> None:
         found.add("off", name, text)
 
 
+def _model(name: str, data: bytes, found: Found) -> ThreeMF:
+    found.models[name] = read_threemf(data)
+    return found.models[name]
+
+
 def _check_plate(data: bytes, manifest: JobManifest, found: Found) -> None:
     """The bodies of the plate by name: parts, then supports, each as it was measured and where it was placed."""
     try:
-        bodies = threemf_bodies(data)
+        bodies = bodies_of(_model(PLATE, data, found))
     except MachineError as error:
         found.add("off", PLATE, str(error))
         return
