@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -52,6 +53,7 @@ _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
 _POSE = 1e-4  # nine digits of a transform: rounding only, in mm and in the entries of a rotation
+_AT_A_TIME = 2  # files: much of the work lets other threads run
 THREEMF_LENGTH_MM, THREEMF_RELATIVE = 0.01, 1e-4  # decimal text of a 3MF against the STL: one hundredth of a layer
 
 
@@ -249,7 +251,8 @@ def _check_contents(
     objects = expected_names(manifest) if manifest is not None else ()
     for name in sorted({*meshes, *objects, *_machine_files(manifest)} - listed.keys()):
         found.add("missing", name, f"job.json names the file, {SUMS} does not")
-    for name in sorted(present - UNLISTED):
+
+    def check(name: str) -> None:
         data = read_plain(folder, name, found)
         if name in listed and sha256(data) != listed[name]:
             found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
@@ -262,6 +265,9 @@ def _check_contents(
                 found.add("off", name, text)
         elif name.endswith((".stl", ".dcm")) and manifest is not None:
             found.add("off", name, "job.json names no such file")
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:  # the report sorts what they find
+        list(pool.map(check, sorted(present - UNLISTED)))
     if manifest is None:
         return ""
     check_word(manifest, allowed, found, file=MANIFEST)
