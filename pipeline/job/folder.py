@@ -92,11 +92,12 @@ def package(
     frame = frame_of(case)
     with ThreadPoolExecutor(2) as aside:  # what is beside them runs mostly not in Python
         shapes_written = aside.submit(_write_shapes, case, frame, files)
-        build_written = aside.submit(_write_build, case, files)
-        pictures = _pictures(case)
+        drawn = aside.submit(_pictures, case)
+        layers = _write_build(case, files)  # what is wrong with the build is told first
+        pictures = drawn.result()
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)
-        layers, dicom = build_written.result(), shapes_written.result()
+        dicom = shapes_written.result()
     manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom)
     files.write("job.json", manifest.to_bytes())
     printed = {name: digest for name, digest in files.digests.items() if name.endswith(_PRINT_FROM)}
