@@ -52,7 +52,7 @@ from batchone.pipeline.values import (
     Scan,
     SeriesRecord,
 )
-from batchone.slicer.clearances import shadow
+from batchone.slicer.clearances import shadow, solid_of
 from batchone.slicer.make import slice_device
 from batchone.slicer.nest import Unit, nest
 from batchone.slicer.plate import usable_box_mm
@@ -191,7 +191,7 @@ def plate(jobs: Sequence[Path], site: Path) -> None:
     files = [path for job in jobs for path in sorted((job / "parts").glob("guide-*.stl"))]
     files = [files[index % len(files)] for index in range(ON_A_PLATE)]
     meshes = [_standing(path) for path in files]
-    areas = [float(shadow([mesh]).area) for mesh in meshes]
+    areas = [float(shadow([solid_of(mesh)]).area) for mesh in meshes]
     room_mm2 = float(np.prod(usable_box_mm(machine)[:2]))
     units = [Unit(path.parts[-3], str(index), (mesh,)) for index, (path, mesh) in enumerate(zip(files, meshes, strict=True))]
 

@@ -1,4 +1,4 @@
-"""What lies between placed parts, measured on their meshes: the search for their places has no part in it."""
+"""What lies between placed parts, measured on their solids: the search for their places has no part in it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Gap:
     gap_mm: float
 
 
-def shadow(bodies: Sequence[Mesh]) -> shapely.Geometry:
+def shadow(bodies: Sequence[manifold3d.Manifold]) -> shapely.Geometry:
     """What bodies cover of the plate, seen from above."""
-    rings = [ring for body in bodies for ring in solid_of(body).project().to_polygons()]
+    rings = [ring for body in bodies for ring in body.project().to_polygons()]
     whole = manifold3d.CrossSection(rings, manifold3d.FillRule.Positive)
     pieces = []
     for piece in whole.decompose():
@@ -54,7 +54,7 @@ def solid_of(mesh: Mesh, name: str = "a body") -> manifold3d.Manifold:
 
 
 def check_clearances(
-    units: Sequence[Sequence[Mesh]], names: Sequence[str], *, process: Process, machine: Machine
+    units: Sequence[Sequence[manifold3d.Manifold]], names: Sequence[str], *, process: Process, machine: Machine
 ) -> tuple[Gap, ...]:
     """Measure every pair of near units, and every unit against the walls of the machine's usable box.
 
@@ -80,13 +80,12 @@ def check_clearances(
     flat = process.kind != "sls"
     reach_mm = _REACH * process.part_spacing_mm
     shadows = [shadow(bodies) for bodies in units] if flat else []
-    solids = [] if flat else [[solid_of(body) for body in bodies] for bodies in units]
     gaps = []
     for first, second in _near(boxes[:, :, :2] if flat else boxes, reach_mm):
         if flat:
             gap_mm = float(shapely.distance(shadows[first], shadows[second]))
         else:
-            gap_mm = min(one.min_gap(other, reach_mm) for one in solids[first] for other in solids[second])
+            gap_mm = min(one.min_gap(other, reach_mm) for one in units[first] for other in units[second])
         if gap_mm < reach_mm:
             gaps.append(Gap(first, second, gap_mm))
         if gap_mm < process.part_spacing_mm - _SLACK_MM:
@@ -98,11 +97,10 @@ def check_clearances(
     return tuple(gaps)
 
 
-def _box(bodies: Sequence[Mesh]) -> FloatArray:
+def _box(bodies: Sequence[manifold3d.Manifold]) -> FloatArray:
     """(2, 3) lower and upper corner."""
-    low = np.min([body.vertices_mm.min(axis=0) for body in bodies], axis=0)
-    high = np.max([body.vertices_mm.max(axis=0) for body in bodies], axis=0)
-    return np.stack([low, high])
+    boxes = np.array([body.bounding_box() for body in bodies])
+    return np.stack([boxes[:, :3].min(axis=0), boxes[:, 3:].max(axis=0)])
 
 
 def _outside(box: FloatArray, name: str, machine: Machine) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job import contours
 from batchone.pipeline.job.contours import cli_figures
 from batchone.slicer.cli_format import read_cli, write_cli
 from batchone.slicer.cli_header import LONG_UNIT_MM, SHORT_UNIT_MM, label_text, with_medical
@@ -264,3 +265,43 @@ def test_medical_user_data_stand_in_the_header_by_the_rules_of_the_specification
             read_cli(damage)
     with pytest.raises(ValueError, match="patient-name"):
         with_medical(data, [{"patient-name": "x"}])
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_the_verifiers_figures_are_those_of_plain_sums_over_the_commands(short: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short and long words, contours of one point, lines alone under a label, and blocks that end between commands."""
+    monkeypatch.setattr(contours, "_BLOCK", 40)
+    random, kind, words = np.random.default_rng(7), "<u2" if short else "<f4", b""
+    wanted: dict[int, list[float]] = {
+        label: [0.0] * 6 for label in (1, 2, 3)
+    }  # area x step, around, contours, lines, length, low x
+    for layer in range(5):
+        words += struct.pack("<HH" if short else "<Hf", 128 if short else 127, 20 * (layer + 1))
+        for label in (1, 2, 3, 1):
+            ring = random.integers(0, 4000, (int(random.integers(1, 9)), 2)).astype(kind)
+            lines = random.integers(0, 4000, (int(random.integers(1, 5)), 4)).astype(kind)
+            one = wanted[label]
+            if label < 3:
+                words += struct.pack("<4H" if short else "<H3i", 129 if short else 130, label, 1, len(ring)) + ring.tobytes()
+                x, y = ring.astype(np.float64).T
+                one[0] += 20.0 * sum(x[k] * y[k + 1] - x[k + 1] * y[k] for k in range(len(x) - 1)) / 2.0
+                one[0] += 20.0 * (x[-1] * y[0] - x[0] * y[-1]) / 2.0
+                one[1] += sum(np.hypot(x[k + 1] - x[k], y[k + 1] - y[k]) for k in range(len(x) - 1))
+                one[2] += 1
+            words += struct.pack("<3H" if short else "<H2i", 131 if short else 132, label, len(lines)) + lines.tobytes()
+            one[3] += len(lines)
+            one[4] += sum(np.hypot(*(line[2:] - line[:2])) for line in lines.astype(np.float64))
+            lowest = min([float(lines[:, ::2].min()), *([float(ring[:, 0].min())] if label < 3 else [])])
+            one[5] = lowest if layer == 0 and one[3] == len(lines) else min(one[5], lowest)
+    labels = b"".join(b'$$LABEL/%d,"body-%d"\n' % (label, label) for label in wanted)
+    head = b"$$HEADERSTART\n$$BINARY\n$$UNITS/00000.005000\n%b$$LAYERS/000005\n$$HEADEREND" % labels
+    figures = cli_figures(head + words)
+    assert [name for name, _ in figures.labels] == ["body-1", "body-2", "body-3"]
+    for (_, found), one in zip(figures.labels, wanted.values(), strict=True):
+        assert found.volume_mm3 == pytest.approx(one[0] * 0.005**3, abs=2e-6)
+        assert found.contours_mm == pytest.approx(one[1] * 0.005, abs=2e-3)
+        assert (found.contours, found.hatches) == (one[2], one[3])
+        assert found.hatches_mm == pytest.approx(one[4] * 0.005, abs=2e-3)
+        assert found.box_low_mm[0] == pytest.approx(one[5] * 0.005, abs=1e-6)
+    assert (figures.labels[2][1].first_layer, figures.labels[2][1].last_layer) == (-1, -1)
+    assert figures.hatches == sum(one[3] for one in wanted.values())

@@ -119,10 +119,11 @@ def test_whatever_is_nested_keeps_its_clearance_and_stays_inside(
     units = _units([_mesh(Solid.cube(size).rotate((0.0, 0.0, deg))) for size in sizes])
     placed = _placed(units, nest(units, process=used, machine=MACHINE))
     assert len(placed) == len(sizes)
-    check_clearances(placed, [unit.name for unit in units], process=used, machine=MACHINE)
+    solids = [[solid_of(body) for body in bodies] for bodies in placed]
+    check_clearances(solids, [unit.name for unit in units], process=used, machine=MACHINE)
     for one in range(len(placed)):  # by another library than the check's own choice of pairs
         for other in range(one):
-            gap = solid_of(placed[one][0]).min_gap(solid_of(placed[other][0]), 100.0)
+            gap = solids[one][0].min_gap(solids[other][0], 100.0)
             assert gap >= used.part_spacing_mm - 1e-6
 
 
@@ -141,7 +142,7 @@ def test_on_a_plate_nothing_lies_above_another_and_all_stand() -> None:
     units = _units([_hook()] * 8)
     placed = _placed(units, nest(units, process=LPBF, machine=MACHINE))
     assert all(bodies[0].vertices_mm[:, 2].min() == pytest.approx(0.0, abs=1e-9) for bodies in placed)
-    shadows = [shadow(bodies) for bodies in placed]
+    shadows = [shadow([solid_of(body) for body in bodies]) for bodies in placed]
     assert all(shadows[a].distance(shadows[b]) >= LPBF.part_spacing_mm for a in range(8) for b in range(a))
 
 
@@ -239,7 +240,7 @@ def test_a_pair_just_at_the_clearance_passes_and_one_just_nearer_is_named(proces
     used = SLS if process is SLS else LPBF
     cube = Solid.cube((20.0, 20.0, 20.0)).translate((50.0, 50.0, 0.0))
     for off_mm, fine in ((0.001, True), (-0.001, False)):
-        pair = [[_mesh(cube)], [_mesh(cube.translate((20.0 + apart_mm + off_mm, 3.0, 0.0)))]]
+        pair = [[cube], [cube.translate((20.0 + apart_mm + off_mm, 3.0, 0.0))]]
         if fine:
             (gap,) = check_clearances(pair, ["a", "b"], process=used, machine=MACHINE)
             assert gap.gap_mm == pytest.approx(apart_mm + off_mm, abs=1e-6)
@@ -250,7 +251,7 @@ def test_a_pair_just_at_the_clearance_passes_and_one_just_nearer_is_named(proces
 
 def test_a_part_that_reaches_out_of_the_box_is_named() -> None:
     for low, fine in ((5.0, True), (4.999, False)):
-        body = [[_mesh(Solid.cube((20.0, 20.0, 20.0)).translate((low, 50.0, 0.0)))]]
+        body = [[Solid.cube((20.0, 20.0, 20.0)).translate((low, 50.0, 0.0))]]
         if fine:
             assert check_clearances(body, ["a"], process=SLS, machine=MACHINE) == ()
         else:
@@ -260,7 +261,7 @@ def test_a_part_that_reaches_out_of_the_box_is_named() -> None:
 
 def test_above_one_another_is_apart_in_a_cake_and_not_on_a_plate() -> None:
     cube = Solid.cube((20.0, 20.0, 20.0)).translate((50.0, 50.0, 0.0))
-    pair = [[_mesh(cube)], [_mesh(cube.translate((0.0, 0.0, 26.0)))]]
+    pair = [[cube], [cube.translate((0.0, 0.0, 26.0))]]
     assert len(check_clearances(pair, ["a", "b"], process=SLS, machine=MACHINE)) == 1
     with pytest.raises(MachineError, match=r"0\.000 mm apart"):
         check_clearances(pair, ["a", "b"], process=LPBF, machine=MACHINE)
@@ -405,7 +406,7 @@ def test_map_engraving_and_job_agree_part_by_part(built: BuildFolder, jobs: list
         assert one.figures.volume_mm3 == pytest.approx(part.figures.volume_mm3, rel=1e-5)
         assert one.sums_sha256 == sha256((of_job[one.job] / "SHA256SUMS").read_bytes())
     shadows = [
-        shadow([Mesh(b.vertices_mm, b.triangles.astype(np.int32)).moved(b.pose)])
+        shadow([solid_of(Mesh(b.vertices_mm, b.triangles.astype(np.int32)).moved(b.pose))])
         for b in threemf_bodies((built.folder / "plate.3mf").read_bytes())
     ]
     assert map_png(manifest, shadows, MACHINE) == (built.folder / "map.png").read_bytes()

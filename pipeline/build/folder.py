@@ -45,7 +45,7 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.store import flush_tree, replace_folder
 from batchone.pipeline.values import Estimate, FloatArray, Mesh, Vector
-from batchone.slicer.clearances import Gap, check_clearances, shadow
+from batchone.slicer.clearances import Gap, check_clearances, shadow, solid_of
 from batchone.slicer.nest import Nest, Unit, nest
 from batchone.slicer.profiles import load_machine, load_process
 from batchone.slicer.threemf import POSE_DIGITS
@@ -132,14 +132,15 @@ def _write(
     nested = nest(units, process=process, machine=machine, leave_out=leave_out)
     placed = _placed(members, nested)
     meshes = [one.mesh for one in placed]
+    solids = [solid_of(mesh) for mesh in meshes]
     by_unit = {
-        unit: [m for m, one in zip(meshes, placed, strict=True) if one.unit == unit] for unit in {p.unit: 0 for p in placed}
+        unit: [m for m, one in zip(solids, placed, strict=True) if one.unit == unit] for unit in {p.unit: 0 for p in placed}
     }
     names = {unit: units[unit].name for unit in by_unit}
     gaps = check_clearances(list(by_unit.values()), list(names.values()), process=process, machine=machine)
     labels = [label_of(number, one.job.manifest.case, one.kind, one.part) for number, one in enumerate(placed, start=1)]
     made_of = machine_files(build, placed, meshes, labels, process=process, machine=machine)
-    shadows = [shadow([mesh]) for mesh in meshes]
+    shadows = [shadow([solid]) for solid in solids]
     measured = cli_figures(made_of.layers_cli)
     instances = _instances(placed, meshes, labels, measured)
     made = BuildManifest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.manifest import SupportEntry
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
+from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Estimate, FloatArray, Mesh, Part, Placement, Support
-from batchone.slicer.cli_format import read_cli
+from batchone.slicer.cli_format import CliFile, read_cli
 from batchone.slicer.draw import draw
 from batchone.slicer.estimate import estimate
 from batchone.slicer.images import image_findings, write_sl1
@@ -106,8 +108,10 @@ def machine_files(
     layers = slice_parts(meshes, process.layer_mm)
     parts = sum(one.kind == "part" for one in placed)
     layers_cli, drawing_s = draw(layers, labels, process, parts=parts)
-    plate_3mf = _plate(build, placed, labels, process, thumbnail_png(layers))
-    _reread(placed, meshes, labels, layers_cli, plate_3mf, process, machine)
+    written, plate_3mf = beside(
+        partial(read_cli, layers_cli), lambda: _plate(build, placed, labels, process, thumbnail_png(layers))
+    )
+    _reread(placed, meshes, labels, written, plate_3mf, process, machine)
     guess = estimate(
         process,
         layers=layers.count,
@@ -157,7 +161,7 @@ def _reread(
     placed: Sequence[Placed],
     meshes: Sequence[Mesh],
     labels: Sequence[str],
-    layers_cli: bytes,
+    written: CliFile,
     plate_3mf: bytes,
     process: Process,
     machine: Machine,
@@ -176,7 +180,7 @@ def _reread(
         parts,
         placements,
         supports=supports,
-        written=read_cli(layers_cli),
+        written=written,
         plate_3mf=plate_3mf,
         process=process,
         machine=machine,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from batchone.pipeline.build.manifest import SUPPORTS, body_figures, mesh_sha256
 from batchone.pipeline.disk import reported
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.findings import LABEL, label_said
-from batchone.pipeline.job.archive import Body, threemf_bodies
+from batchone.pipeline.job.archive import Body, bodies_of
 from batchone.pipeline.job.manifest import JobManifest, profiles_digest, read_manifest
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256
-from batchone.pipeline.job.verify import MANIFEST, differences, verify_job
+from batchone.pipeline.job.verify import MANIFEST, PLATE, differences, verified_job
 from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
@@ -43,7 +43,7 @@ def read_released(folder: Path, *, signers: Path | None, withdrawn: tuple[Withdr
     MachineError
         It does not verify, or its plate holds other bodies than its parts.
     """
-    report = verify_job(folder, signers=signers, withdrawn=withdrawn)
+    report, models = verified_job(folder, signers=signers, withdrawn=withdrawn)
     if not report.ok:
         first = report.problems[0]
         raise MachineError(
@@ -55,15 +55,14 @@ def read_released(folder: Path, *, signers: Path | None, withdrawn: tuple[Withdr
         )
     with reported(f"job {report.job_id}"):
         carried = tuple((folder / name).read_bytes() for name in CARRIED)
-        plate = (folder / "build" / "plate.3mf").read_bytes()
         manifest = read_manifest(carried[0])
-        singles = {part.name: (folder / "parts" / f"{part.name}.3mf").read_bytes() for part in manifest.parts}
-    bodies = threemf_bodies(plate)
+    bodies = bodies_of(models[PLATE])
+    singles = {part.name: bodies_of(models[f"parts/{part.name}.3mf"]) for part in manifest.parts}
     _check_bodies(manifest, bodies, singles)
     return Released(manifest, carried, bodies)
 
 
-def _check_bodies(manifest: JobManifest, bodies: Sequence[Body], singles: dict[str, bytes]) -> None:
+def _check_bodies(manifest: JobManifest, bodies: Sequence[Body], singles: Mapping[str, Sequence[Body]]) -> None:
     """The plate holds each part once, triangle by triangle that of its own file, and the supports that its job names."""
     names = [body.name for body in bodies]
     supports = {SUPPORTS + entry.part: entry for entry in manifest.build.supports}
@@ -79,7 +78,7 @@ def _check_bodies(manifest: JobManifest, bodies: Sequence[Body], singles: dict[s
             raise MachineError(f"{name} on the plate of job {manifest.job}: {'; '.join(off)}", hint="fetch the job folder again")
     for part in manifest.parts:
         body = bodies[names.index(part.name)]
-        (single,) = threemf_bodies(singles[part.name])
+        (single,) = singles[part.name]
         off = list(differences(part.figures, body_figures(body), is_stl=False))
         if mesh_sha256(single) != mesh_sha256(body):
             off.append("its triangles are not those of its own file")

@@ -47,7 +47,7 @@ class Body:
 
 
 @dataclass(slots=True)
-class _Object:
+class _Thing:
     name: str = ""
     vertices: list[tuple[float, float, float]] = field(default_factory=list)
     triangles: list[tuple[int, int, int]] = field(default_factory=list)
@@ -56,23 +56,48 @@ class _Object:
 
 
 @dataclass(slots=True)
-class _Model:
+class ThreeMF:
+    """What a 3MF file holds, not yet put together."""
+
     unit: str = "millimeter"
-    objects: dict[str, _Object] = field(default_factory=dict)
+    objects: dict[str, _Thing] = field(default_factory=dict)
     items: list[tuple[str, FloatArray]] = field(default_factory=list)
-    open_object: _Object | None = None
+    open_object: _Thing | None = None
     blocks: Iterator[Block] = field(default_factory=lambda: iter(()))
 
 
 def threemf_corners(data: bytes) -> npt.NDArray[np.float64]:
-    """Read all triangles of the build, placed: (n, 3, 3) corners in mm.
+    """Read all triangles of the build, placed: (n, 3, 3) corners in mm; see :func:`read_threemf` and :func:`corners_of`."""
+    return corners_of(read_threemf(data))
+
+
+def threemf_bodies(data: bytes) -> tuple[Body, ...]:
+    """Read the bodies of the build one by one; see :func:`read_threemf` and :func:`bodies_of`."""
+    return bodies_of(read_threemf(data))
+
+
+def read_threemf(data: bytes) -> ThreeMF:
+    """Read a 3MF file.
 
     Raises
     ------
     MachineError
-        Not a 3MF file, outside the limits, in another unit, or contradicting itself.
+        Not a 3MF file, outside the limits, or in another unit.
     """
-    model = _in_millimetres(data)
+    model = _parsed(_model_xml(data))
+    if model.unit != "millimeter":
+        raise MachineError(f"3MF unit is {model.unit!r}, must be 'millimeter'")
+    return model
+
+
+def corners_of(model: ThreeMF) -> npt.NDArray[np.float64]:
+    """All triangles of the build, placed: (n, 3, 3) corners in mm.
+
+    Raises
+    ------
+    MachineError
+        There is none, or the file contradicts itself.
+    """
     found: list[npt.NDArray[np.float64]] = []
     for name, pose in model.items:
         _collect(model, name, pose, depth=0, found=found)
@@ -81,15 +106,14 @@ def threemf_corners(data: bytes) -> npt.NDArray[np.float64]:
     return np.concatenate(found)
 
 
-def threemf_bodies(data: bytes) -> tuple[Body, ...]:
-    """Read the bodies of the build one by one, in its order, each a mesh of its own.
+def bodies_of(model: ThreeMF) -> tuple[Body, ...]:
+    """The bodies of the build one by one, in its order, each a mesh of its own.
 
     Raises
     ------
     MachineError
-        As :func:`threemf_corners`; or an item has components.
+        As :func:`corners_of`; or an item has components.
     """
-    model = _in_millimetres(data)
     bodies: list[Body] = []
     for name, pose in model.items:
         thing = model.objects.get(name)
@@ -99,13 +123,6 @@ def threemf_bodies(data: bytes) -> tuple[Body, ...]:
     if not bodies:
         raise MachineError("3MF builds no body, at least 1")
     return tuple(bodies)
-
-
-def _in_millimetres(data: bytes) -> _Model:
-    model = _parsed(_model_xml(data))
-    if model.unit != "millimeter":
-        raise MachineError(f"3MF unit is {model.unit!r}, must be 'millimeter'")
-    return model
 
 
 def _model_xml(data: bytes) -> bytes:
@@ -137,10 +154,10 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
         raise MachineError(f"3MF unpacks to {total} bytes, at most {_MAX_UNPACKED_BYTES} bytes")
 
 
-def _parsed(xml: bytes) -> _Model:
+def _parsed(xml: bytes) -> ThreeMF:
     """Parse the model; the long plain lists of vertices and triangles are read by numpy, the rest by expat."""
     xml, blocks = _without_lists(xml)
-    model = _Model(blocks=iter(blocks))
+    model = ThreeMF(blocks=iter(blocks))
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, given: _start(model, name, given)
     parser.EndElementHandler = lambda name: _end(model, name)
@@ -185,7 +202,7 @@ def _refuse_dtd(*_given: object) -> None:
     raise MachineError("3MF model holds a DTD or an entity, which is refused")
 
 
-def _start(model: _Model, name: str, given: dict[str, str]) -> None:
+def _start(model: ThreeMF, name: str, given: dict[str, str]) -> None:
     target = model.open_object
     if name == "vertex" and target is not None:
         target.vertices.append((float(given["x"]), float(given["y"]), float(given["z"])))
@@ -200,14 +217,14 @@ def _start(model: _Model, name: str, given: dict[str, str]) -> None:
     elif name == "object":
         if given["id"] in model.objects:
             raise MachineError("3MF names one object twice")
-        model.open_object = model.objects[given["id"]] = _Object(given.get("name", ""))
+        model.open_object = model.objects[given["id"]] = _Thing(given.get("name", ""))
     elif name == "item":
         model.items.append((given["objectid"], _pose(given.get("transform"))))
     elif name == "model":
         model.unit = given.get("unit", "millimeter")
 
 
-def _end(model: _Model, name: str) -> None:
+def _end(model: ThreeMF, name: str) -> None:
     if name == "object":
         model.open_object = None
 
@@ -229,7 +246,7 @@ def _pose(text: str | None) -> FloatArray:
     return pose
 
 
-def _collect(model: _Model, name: str, pose: FloatArray, *, depth: int, found: list[npt.NDArray[np.float64]]) -> None:
+def _collect(model: ThreeMF, name: str, pose: FloatArray, *, depth: int, found: list[npt.NDArray[np.float64]]) -> None:
     if name not in model.objects or depth > _MAX_DEPTH or len(found) > _MAX_INSTANCES:
         raise MachineError("3MF build is not sound: an unknown object, or components nested too deep or too many")
     thing = model.objects[name]
@@ -240,7 +257,7 @@ def _collect(model: _Model, name: str, pose: FloatArray, *, depth: int, found: l
         _collect(model, child, pose @ child_pose, depth=depth + 1, found=found)
 
 
-def _geometry(thing: _Object) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _geometry(thing: _Thing) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     vertices = thing.blocks.get("vertices", np.array(thing.vertices, dtype=np.float64).reshape(-1, 3))
     triangles = thing.blocks.get("triangles", np.array(thing.triangles, dtype=np.int64).reshape(-1, 3))
     if len(triangles) and (triangles.min() < 0 or triangles.max() >= len(vertices)):

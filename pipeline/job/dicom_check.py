@@ -140,17 +140,12 @@ def _foreign(item: Any) -> Iterator[str]:
     known = {tag_for_keyword(word) for word in _KNOWN_WORDS.split()}
     waiting = [item]
     while waiting:
-        for tag, element in waiting.pop().items():
+        one = waiting.pop()
+        for tag, element in list(one.items()):
             if int(tag) not in known:
                 yield keyword_for_tag(tag) or f"element ({tag.group:04x},{tag.element:04x})"
             if element.VR == "SQ":
-                waiting.extend(item_of for item_of in _items(element))
-
-
-def _items(element: Any) -> Any:
-    from pydicom.dataelem import RawDataElement, convert_raw_data_element
-
-    return convert_raw_data_element(element).value if isinstance(element, RawDataElement) else element.value
+                waiting.extend(one[tag].value)  # and kept: it is read once
 
 
 def _references(item: Any, entry: DicomEntry) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from batchone.pipeline.approval import shown
@@ -21,7 +23,7 @@ from batchone.pipeline.job.manifest import DicomEntry, JobManifest
 from batchone.pipeline.job.measure import MeshFigures, stl_bytes
 from batchone.pipeline.job.medical import medical_blocks
 from batchone.pipeline.job.orientation_picture import orientation_pictures
-from batchone.pipeline.job.pictures import make_pictures
+from batchone.pipeline.job.pictures import Picture, make_pictures
 from batchone.pipeline.job.plate_pictures import job_on_plate
 from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
 from batchone.pipeline.job.readback import reread_3mf, reread_layers, reread_pdf, reread_plate, reread_png, reread_stl
@@ -36,6 +38,7 @@ from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
+from batchone.pipeline.side_by_side import side_by_side
 from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, JobFolder, Part, Plan, Scan
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.cli_header import with_medical
@@ -88,19 +91,11 @@ def package(
     files = _Files(into)
     figures = _write_meshes(case, files)
     frame = frame_of(case)
-    with ThreadPoolExecutor(1) as aside:  # the library that writes the segmentation runs in Python, what is beside it mostly not
+    with ThreadPoolExecutor(2) as aside:  # what is beside them runs mostly not in Python
         shapes_written = aside.submit(_write_shapes, case, frame, files)
-        layers = _write_build(case, files)
-        pictures = (
-            *make_pictures(anatomy, checked.device, plan),
-            *gap_pictures(anatomy, checked.device, plan),
-            *seat_pictures(anatomy, checked.device, plan),
-            *support_picture(case.build, checked.device),
-            *orientation_pictures(build),
-            *job_on_plate(build, checked.device, machine),
-            *layer_pictures(read_cli(build.layers_cli)),
-            *closeups(shown(checked.findings, approval.waivers), checked.device),
-        )
+        drawn = aside.submit(_pictures, case)
+        layers = _write_build(case, files)  # what is wrong with the build is told first
+        pictures = drawn.result()
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)
         dicom = shapes_written.result()
@@ -119,6 +114,21 @@ def package(
     files.write(PROVENANCE, envelope(statement(manifest, files.digests), key))
     _reread_papers(files)
     return _seal(manifest, files, key)
+
+
+def _pictures(case: Case) -> tuple[Picture, ...]:
+    anatomy, device, plan, build = case.anatomy, case.checked.device, case.plan, case.build
+    groups: list[Callable[[], tuple[Picture, ...]]] = [
+        partial(make_pictures, anatomy, device, plan),
+        partial(gap_pictures, anatomy, device, plan),
+        partial(seat_pictures, anatomy, device, plan),
+        partial(support_picture, build, device),
+        partial(orientation_pictures, build),
+        partial(job_on_plate, build, device, case.machine),
+        lambda: layer_pictures(read_cli(build.layers_cli)),
+        partial(closeups, shown(case.checked.findings, case.approval.waivers), device),
+    ]
+    return tuple(picture for group in side_by_side(groups) for picture in group)
 
 
 class _Files:
@@ -187,7 +197,7 @@ def _write_build(case: Case, files: _Files) -> LayerFigures:
     if case.build.images:
         files.write("build/layers.sl1", case.build.images)
     reread_plate(case.build, case.checked.device.parts)
-    for name in sorted(name for name in files.digests if name.startswith("build/")):
+    for name in sorted(name for name in list(files.digests) if name.startswith("build/")):  # others are being written
         files.reread(name)
     return reread_layers(files.reread("build/layers.cli"), case.build, case.checked.device.parts, case.process)
 

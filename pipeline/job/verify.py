@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -15,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.archive import threemf_bodies, threemf_corners
+from batchone.pipeline.job.archive import ThreeMF, bodies_of, corners_of, read_threemf
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.dicom_check import check_object, expected_names
 from batchone.pipeline.job.images import ImageFigures, image_figures
@@ -53,6 +54,7 @@ _MAX_FILE_BYTES = 2_000_000_000  # no file of a job comes near it
 MAX_TEXT_BYTES = 16_000_000  # job.json, SHA256SUMS and its signature
 _STL_LENGTH_MM, _STL_RELATIVE = 1e-4, 1e-6  # the same bytes measured on another processor: rounding only
 _POSE = 1e-4  # nine digits of a transform: rounding only, in mm and in the entries of a rotation
+_AT_A_TIME = 2  # files: much of the work lets other threads run
 THREEMF_LENGTH_MM, THREEMF_RELATIVE = 0.01, 1e-4  # decimal text of a 3MF against the STL: one hundredth of a layer
 
 
@@ -78,9 +80,10 @@ class VerifyReport:
 
 @dataclass(slots=True)
 class Found:
-    """Problems so far."""
+    """Problems so far, and what the 3MF files hold that could be read, by their names."""
 
     problems: list[Problem] = field(default_factory=list)
+    models: dict[str, ThreeMF] = field(default_factory=dict)
 
     def add(self, kind: Kind, file: str, text: str) -> None:
         """Note a problem."""
@@ -112,6 +115,13 @@ def verify_job(folder: Path, *, signers: Path | None, withdrawn: tuple[Withdrawn
     MachineError
         ``folder`` is no folder, or ``signers`` cannot be read.
     """
+    return verified_job(folder, signers=signers, withdrawn=withdrawn)[0]
+
+
+def verified_job(
+    folder: Path, *, signers: Path | None, withdrawn: tuple[WithdrawnJob, ...] = ()
+) -> tuple[VerifyReport, dict[str, ThreeMF]]:
+    """As :func:`verify_job`, with what the 3MF files hold of whose bytes the report speaks, by name."""
     if not folder.is_dir() or folder.is_symlink():
         raise MachineError("job folder is not a folder", hint="give the path of job/<job-id>")
     allowed = allowed_of(signers)
@@ -120,7 +130,7 @@ def verify_job(folder: Path, *, signers: Path | None, withdrawn: tuple[Withdrawn
     job_id = _check_contents(folder, present, listed, allowed=allowed, found=found)
     sums = sha256(read_plain(folder, SUMS, found, limit=MAX_TEXT_BYTES)) if SUMS in present else ""
     check_withdrawn(folder, job_id or folder.name, sums, withdrawn, file=MANIFEST, found=found)
-    return found.report(job_id, signer, allowed)
+    return found.report(job_id, signer, allowed), found.models
 
 
 def check_seal(
@@ -242,7 +252,8 @@ def _check_contents(
     objects = expected_names(manifest) if manifest is not None else ()
     for name in sorted({*meshes, *objects, *_machine_files(manifest)} - listed.keys()):
         found.add("missing", name, f"job.json names the file, {SUMS} does not")
-    for name in sorted(present - UNLISTED):
+
+    def check(name: str) -> None:
         data = read_plain(folder, name, found)
         if name in listed and sha256(data) != listed[name]:
             found.add("changed", name, f"SHA-256 is {sha256(data)[:12]}..., must be {listed[name][:12]}...")
@@ -255,6 +266,9 @@ def _check_contents(
                 found.add("off", name, text)
         elif name.endswith((".stl", ".dcm")) and manifest is not None:
             found.add("off", name, "job.json names no such file")
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:  # the report sorts what they find
+        list(pool.map(check, sorted(present - UNLISTED)))
     if manifest is None:
         return ""
     check_word(manifest, allowed, found, file=MANIFEST)
@@ -292,7 +306,7 @@ def _check_mesh(name: str, data: bytes, part: PartEntry, found: Found) -> None:
     if sha256(data) != wanted:
         found.add("off", name, f"SHA-256 is {sha256(data)[:12]}..., job.json says {wanted[:12]}...")
     try:
-        figures = measure_triangles(stl_corners(data)) if is_stl else measure_triangles(threemf_corners(data))
+        figures = measure_triangles(stl_corners(data) if is_stl else corners_of(_model(name, data, found)))
     except MachineError as error:
         found.add("off", name, str(error))
         return
@@ -300,10 +314,15 @@ def _check_mesh(name: str, data: bytes, part: PartEntry, found: Found) -> None:
         found.add("off", name, text)
 
 
+def _model(name: str, data: bytes, found: Found) -> ThreeMF:
+    found.models[name] = read_threemf(data)
+    return found.models[name]
+
+
 def _check_plate(data: bytes, manifest: JobManifest, found: Found) -> None:
     """The bodies of the plate by name: parts, then supports, each as it was measured and where it was placed."""
     try:
-        bodies = threemf_bodies(data)
+        bodies = bodies_of(_model(PLATE, data, found))
     except MachineError as error:
         found.add("off", PLATE, str(error))
         return
