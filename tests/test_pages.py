@@ -123,6 +123,12 @@ def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
     sign.click()
     expect(page.locator("#notice")).to_contain_text("name or password is wrong")
     page.locator("#sign ~ form").get_by_label("Password again").fill(site_server.PASSWORD)
+    points = page.get_by_role("group", name=re.compile("Checklist"))
+    for point in points.get_by_role("checkbox").all()[1:]:
+        point.check()
+    sign.click()
+    expect(page.locator("#notice")).to_contain_text("1 of the 4 points of the checklist are not confirmed")
+    points.get_by_role("checkbox").first.check()
     sign.click()
     expect(page.get_by_role("link", name=re.compile("Job folder"))).to_be_visible(timeout=300_000)
     picture(page, tmp_path, "done")

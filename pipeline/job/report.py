@@ -149,6 +149,7 @@ def _head(manifest: JobManifest, title: str) -> dict[str, Any]:
             ["meaning", approval.meaning],
             ["device digest", approval.digest[:16] + "…"],
             *([f"waived by {w.name}", f"{w.finding}. Reason: {w.reason} ({w.time:%Y-%m-%d %H:%M %Z})"] for w in approval.waivers),
+            *([f"checked, {approval.confirmed}", text] for _, text in approval.checklist),
             ["key", approval.public_key.split(" ")[1][-16:] if " " in approval.public_key else ""],
         ],
     }

@@ -48,11 +48,12 @@ def take_in(site: Path, digest: str) -> str:
     return accept(site, Inbox(site).place(digest)).case
 
 
-def approve(site: Path, case: str, who: str, device: str, passphrase: str) -> str:
+def approve(site: Path, case: str, who: str, device: str, passphrase: str, checked: str) -> str:
     """Sign an approval; see :func:`batchone.pipeline.case_approval.sign_case`. Returns who signed the one that counts."""
     from batchone.pipeline.case_approval import sign_case
 
-    return sign_case(site, case, who=who, device=device, passphrase=passphrase).name
+    ticked = checked.split(",") if checked else []
+    return sign_case(site, case, who=who, device=device, passphrase=passphrase, ticked=ticked).name
 
 
 def send_back(site: Path, case: str, who: str, why: str) -> str:

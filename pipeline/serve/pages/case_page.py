@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from batchone.design.families import load_families
 from batchone.pipeline.approval import shown as with_waivers
+from batchone.pipeline.case_approval import confirmed_points
 from batchone.pipeline.case_decisions import MEANINGS, What
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, replace_order
 from batchone.pipeline.case_waivers import waivers_of
@@ -60,7 +61,15 @@ def case_page(case: CaseId, who: Who, parts: Parts) -> Response:
     view = parts.cases.shown(case, who)
     folder = parts.cases.folder(case)
     kept = revisions(folder) if _works(who) else ()
-    return shown("case.html", who, **_state(case, view, parts), **_device(folder, parts), fields=_fields(folder), kept=kept)
+    return shown(
+        "case.html",
+        who,
+        **_state(case, view, parts),
+        **_device(folder, parts),
+        fields=_fields(folder),
+        kept=kept,
+        points=_points(folder),
+    )
 
 
 @router.get("/review/{case}/state")
@@ -105,12 +114,14 @@ async def waive(case: CaseId, request: Request, who: Who, parts: Parts) -> Respo
 @router.post("/review/{case}/answer")
 async def answer(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
     """Approve, return or reject the device that was seen, with the password again."""
-    given = {name: str(text) for name, text in (await request.form()).items()}
+    form = await request.form()
+    given: dict[str, Any] = {name: str(text) for name, text in form.items()}
     if given.get("answer") == "approve" and given.pop("seen", "") != "yes":
         raise Refusal(422, "the box before the signature is not ticked", hint="look at device and findings, then tick it")
     given.pop("seen", None)
+    given["checked"] = [str(one) for one in form.getlist("checked")]
     try:
-        asked = case_routes.Answer(**given)  # type: ignore[arg-type]
+        asked = case_routes.Answer(**given)
     except ValidationError as error:
         first = error.errors()[0]
         raise Refusal(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", hint="correct it and sign again") from error
@@ -199,6 +210,12 @@ def _device(folder: Path, parts: Services) -> dict[str, Any]:
 def _fields(folder: Path) -> tuple[Field, ...]:
     order = _order(folder)
     return () if order is None else tuple(_field(one, order) for one in _table(order))
+
+
+def _points(folder: Path) -> tuple[tuple[str, str], ...]:
+    """The points (id, text) of the checklist that a reviewer of the case confirms."""
+    order = _order(folder)
+    return () if order is None else confirmed_points(order.device, None)
 
 
 def _table(order: Order) -> tuple[Parameter, ...]:
