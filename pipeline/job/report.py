@@ -44,10 +44,14 @@ def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapp
     """
     shown = [p for p in pictures if p.name.startswith(("fit-", "device-", "supports", "finding-"))]
     lead, rest = _split(shown, ("fit-outside.png", "device-oblique.png", "device-front.png", "device-left.png"))
-    data = {
+    data = {**build_rows(manifest, files), "lead-pictures": _listed(lead), "pictures": _listed(rest)}
+    return _compiled("build", data, {p.name: p.png for p in shown})
+
+
+def build_rows(manifest: JobManifest, files: Mapping[str, str]) -> dict[str, Any]:
+    """What the report for the cell says in words, by its chapters; see :func:`build_report`."""
+    return {
         **_head(manifest, "Build report"),
-        "lead-pictures": _listed(lead),
-        "pictures": _listed(rest),
         "parts": [_part_row(part) for part in manifest.parts],
         "faces": [
             [part.name, face.label, face.purpose, f"{face.tolerance_mm:g} mm", f"{face.area_mm2:.1f} mm²"]
@@ -61,7 +65,6 @@ def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapp
         "findings": [_finding_row(finding) for finding in worst_first(manifest.findings) if not _scan_report(finding)],
         "files": [[name, files[name]] for name in sorted(files)],
     }
-    return _compiled("build", data, {p.name: p.png for p in shown})
 
 
 def clinical_report(
