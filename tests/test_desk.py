@@ -25,7 +25,7 @@ from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.cli import app
 from batchone.pipeline.commands.order_new import validated_order
 from batchone.pipeline.job.manifest import read_manifest
-from batchone.pipeline.job.report import build_rows
+from batchone.pipeline.job.report_rows import build_rows
 from batchone.pipeline.markups.moved import moved
 from batchone.pipeline.markups.write import write_markups
 from batchone.pipeline.order import order_text, parse_order

@@ -43,6 +43,7 @@ from batchone.pipeline.store import CaseFolder
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
+PLAN = "plan.mrk.json"
 _ON_THE_PAGE: tuple[What, ...] = ("revise", "cancel")
 
 
@@ -61,6 +62,7 @@ def case_page(case: CaseId, who: Who, parts: Parts) -> Response:
         kept=kept,
         points=_points(folder),
         jobs=jobs_of(folder) if _works(who) else (),
+        planned=(folder / "plan" / PLAN).is_file(),
     )
 
 

@@ -17,7 +17,7 @@ from batchone.pipeline.markups.read import PlanTables, read_markups
 from batchone.pipeline.order import Order
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who
-from batchone.pipeline.serve.pages.case_page import require_open
+from batchone.pipeline.serve.pages.case_page import PLAN, require_open
 from batchone.pipeline.serve.pages.shell import shown
 from batchone.pipeline.serve.refusal import Refusal, unknown
 from batchone.pipeline.serve.routes.case_routes import CaseId
@@ -26,7 +26,6 @@ from batchone.pipeline.store import CaseFolder
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
-PLAN = "plan.mrk.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.json")
 
 

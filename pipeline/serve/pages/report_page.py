@@ -10,7 +10,7 @@ from fastapi import Path as Part
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.manifest import read_manifest
-from batchone.pipeline.job.report import build_rows
+from batchone.pipeline.job.report_rows import build_rows
 from batchone.pipeline.job.sums import PRINTED_FROM, SUMS
 from batchone.pipeline.revisions import FOLDER, revisions
 from batchone.pipeline.serve.credentials import Actor
