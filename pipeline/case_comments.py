@@ -8,10 +8,10 @@ from pathlib import Path
 
 from batchone.pipeline.case_decisions import known_case, refuse_ended
 from batchone.pipeline.errors import OrderError, in_stage
-from batchone.pipeline.events import EVENTS, append_event
+from batchone.pipeline.events import COMMENTED, EVENTS, append_event
 
 MOST_CHARACTERS = 400
-_SAID = "commented: "
+_SAID = f"{COMMENTED}: "
 
 
 def comment(site: Path, case_id: str, *, who: str, text: str) -> None:

@@ -20,6 +20,7 @@ from small_job import make_job
 from typer.testing import CliRunner
 
 from batchone.design.families import load_families
+from batchone.pipeline.case import reject_case, return_case
 from batchone.pipeline.case_comments import MOST_CHARACTERS, comments_of
 from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.cli import app
@@ -30,6 +31,7 @@ from batchone.pipeline.markups.moved import moved
 from batchone.pipeline.markups.write import write_markups
 from batchone.pipeline.order import order_text, parse_order
 from batchone.pipeline.serve.edge import MOST_BODY_BYTES, MOST_PLAN_BYTES
+from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Axis, Curve, Plan, Plane
 
 SCRIPT = "<script>alert('x')</script>"
@@ -257,6 +259,16 @@ def test_a_hospital_comments_on_its_own_device_and_changes_nothing(server: Any) 
         path.name for path in after if path.name.startswith(".")
     }
     assert all(after[path] == data for path, data in before.items())
+
+
+def test_a_comment_leaves_every_state_as_it_was(server: Any) -> None:
+    case = CaseFolder(make_case(server, "left"))
+    for say, status in ((return_case, "returned"), (reject_case, "rejected")):
+        say(case, who="eva", why="too thick")
+        assert server.services.cases.view("left").status == status
+        assert server.ask("POST", "/review/left/comment", "hospital", data={"text": "returned: no"}).status_code == 303
+        view = server.services.cases.view("left")
+        assert (view.status, view.tree["returned"]) == (status, "too thick")
 
 
 def test_the_label_says_case_device_side_and_due_and_no_more(server: Any) -> None:
