@@ -118,14 +118,9 @@ def test_an_order_from_the_form_is_the_one_that_the_command_writes(server: Any) 
     ],
 )
 def test_what_no_order_may_say_is_refused_by_name(server: Any, changed: dict[str, str], told: str) -> None:
-    answer = server.ask(
-        "POST", "/orders/new", "engineer", data={"device": DEVICE, **HEAD, **changed}, headers={"HX-Request": "1"}
-    )
-    assert answer.status_code in (409, 422), answer.text
-    page = server.ask(
-        "POST", "/orders/new", "engineer", data={"device": DEVICE, **HEAD, **changed},
-        headers={"HX-Request": "1", "Accept": "text/html"},
-    )  # fmt: skip
+    headers = {"HX-Request": "1", "Accept": "text/html"}
+    page = server.ask("POST", "/orders/new", "engineer", data={"device": DEVICE, **HEAD, **changed}, headers=headers)
+    assert page.status_code in (409, 422), page.text
     assert told in html.unescape(page.text)
     assert SCRIPT not in page.text
 

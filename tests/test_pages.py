@@ -138,7 +138,9 @@ def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
     page.get_by_role("link", name="Reports", exact=True).click()
     expect(page.get_by_role("heading", name="After printing")).to_be_visible()
     expect(page.get_by_text("checked, one by one")).to_have_count(4)
-    page.wait_for_function("[...document.images].slice(0, 2).every((one) => one.complete && one.naturalWidth > 0)")
+    seen = page.locator(".pictures img").first
+    seen.scroll_into_view_if_needed()
+    assert seen.evaluate("one => one.decode().then(() => one.naturalWidth)") > 100
     with page.expect_download() as given:
         page.get_by_role("link", name="clinical-report.pdf").click()
     assert Path(given.value.path()).read_bytes().startswith(b"%PDF-")
