@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import resources
 from itertools import chain
-from typing import Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
+
+from pydantic import Field
 
 from batchone.design.tables import Tables
 from batchone.pipeline.errors import MachineError
@@ -24,12 +26,20 @@ CheckSet = Literal["interactive", "release"]
 ParametersT = TypeVar("ParametersT", bound=Parameters)
 
 
+class Point(Model):
+    """What a reviewer looks at and confirms before signing, and why."""
+
+    text: Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    source: Annotated[str, Field(min_length=1)]
+
+
 class FamilyLimits(Model):
-    """The data file of a family: ``protocol``, ``envelope`` and ``gates``."""
+    """The data file of a family: ``protocol``, ``envelope``, ``gates``, and the ``checklist`` at signing, by id."""
 
     protocol: Protocol
     envelope: dict[str, Limit]
     gates: dict[str, Limit]
+    checklist: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Point] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

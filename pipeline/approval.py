@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from batchone.pipeline.findings import Finding
+
+Confirmed = Literal["", "one by one", "all at once"]
+LATER = {"later": True}
+"""Of a field that came in a later version: while it holds its default, neither digest nor signed words know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Approval:
     """A person's signed word on one CheckedDevice.
 
     ``digest`` is that of the CheckedDevice; ``signature`` is an armoured SSH signature over :meth:`text`, which holds the
-    ``waivers`` that the device is released with.
+    ``waivers`` that the device is released with, and the points (id, text) of the family's ``checklist`` that the person
+    confirmed: ticked one by one, or all at once as ``--approve-as`` and ``--checked all`` do. An approval of a version before
+    checklists has none.
     """
 
     name: str
@@ -71,6 +77,8 @@ class Approval:
     signature: str = ""
     demonstration: bool = False
     waivers: tuple[Waiver, ...] = ()
+    checklist: tuple[tuple[str, str], ...] = field(default=(), metadata=LATER)
+    confirmed: Confirmed = field(default="", metadata=LATER)
 
     def text(self) -> bytes:
         """The exact bytes that are signed."""
@@ -82,6 +90,8 @@ class Approval:
             f"digest: {self.digest}",
             f"demonstration: {'yes' if self.demonstration else 'no'}",
             *(f"waiver: {waiver.name}: {waiver.finding}: {waiver.reason}" for waiver in self.waivers),
+            *(f"checked: {name}: {text}" for name, text in self.checklist),
+            *((f"confirmed: {self.confirmed}",) if self.confirmed else ()),
         )
         return ("\n".join(lines) + "\n").encode()
 

@@ -64,6 +64,7 @@ def run_case(
     approve_as: str | None = None,
     demonstration: bool = False,
     passphrase: str | None = None,
+    ticked: tuple[str, ...] | None = None,
     until: str | None = None,
     progress: Progress = lambda stage, outcome: None,
 ) -> Result:
@@ -83,6 +84,8 @@ def run_case(
         Marks the approval as a demonstration.
     passphrase
         Of the approver's key; None: of the environment, or asked for.
+    ticked
+        The points of the checklist that the approver ticked one by one; None: all of them at once.
     until
         Name of the last stage to run.
     progress
@@ -95,7 +98,7 @@ def run_case(
     """
     with opened_case(order, study, site=site, progress=progress) as run:
         for stage in STAGES:
-            stopped = run.advance(stage, approve_as=approve_as, demonstration=demonstration, passphrase=passphrase)
+            stopped = run.advance(stage, approve_as=approve_as, demonstration=demonstration, passphrase=passphrase, ticked=ticked)
             if stopped is not None:
                 return run.result(stopped)
             if stage.name == until:
@@ -138,7 +141,13 @@ class CaseRun:
         return any(f.check == LEVEL_CONFIRMED and f.verdict == "fail" for o in self._outcomes for f in o.findings)
 
     def advance(
-        self, stage: Stage, *, approve_as: str | None = None, demonstration: bool = False, passphrase: str | None = None
+        self,
+        stage: Stage,
+        *,
+        approve_as: str | None = None,
+        demonstration: bool = False,
+        passphrase: str | None = None,
+        ticked: tuple[str, ...] | None = None,
     ) -> str | None:
         """Run one stage, or keep its earlier result; the earlier stages must have been advanced before.
 
@@ -153,19 +162,26 @@ class CaseRun:
             Stamped with case and stage; told in the events.
         """
         try:
-            return self._advance(stage, approve_as, demonstration, passphrase)
+            return self._advance(stage, approve_as, demonstration, passphrase, ticked)
         except BatchoneError as error:
             with contextlib.suppress(BatchoneError, OSError):  # where the disk is what failed, the error itself is what is told
                 record_event(self._case, "batchone", f"{stage.name} failed: {error}", meaning=error.hint)
             raise
 
-    def _advance(self, stage: Stage, approve_as: str | None, demonstration: bool, passphrase: str | None) -> str | None:
+    def _advance(
+        self,
+        stage: Stage,
+        approve_as: str | None,
+        demonstration: bool,
+        passphrase: str | None,
+        ticked: tuple[str, ...] | None,
+    ) -> str | None:
         case, inputs = self._case, self._inputs
         self._progress(stage.name, None)
         if stage.kind == "gate":
             if self.unnamed:
                 return "awaiting-level"
-            approval = _gate(case, stage, inputs, self._waivers, approve_as, demonstration, passphrase, self._site)
+            approval = _gate(case, stage, inputs, self._waivers, approve_as, demonstration, passphrase, ticked, self._site)
             return "awaiting-approval" if approval is None else None
         if stage.gives == "JobFolder" and self._ahead.is_alive():
             self._ahead.join()  # as above
@@ -294,6 +310,7 @@ def _gate(
     approve_as: str | None,
     demonstration: bool,
     passphrase: str | None,
+    ticked: tuple[str, ...] | None,
     site: Path,
 ) -> Approval | None:
     """Find a valid approval, or make one; None when a person must still sign."""
@@ -307,11 +324,13 @@ def _gate(
             approval = approve(
                 case,
                 wanted,
+                family=inputs["CheckedDevice"].device.family,
                 who=approve_as,
                 keys=site / "keys",
                 waivers=waivers,
                 demonstration=demonstration,
                 passphrase=passphrase,
+                ticked=ticked,
             )
     inputs.give("Approval", approval, codec.digest(approval))
     return approval

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from batchone.design.families import load_families
 from batchone.pipeline import codec
-from batchone.pipeline.approval import finding_words
+from batchone.pipeline.approval import Confirmed, finding_words
 from batchone.pipeline.case_decisions import approval_counts, refuse_ended, settle
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order
 from batchone.pipeline.case_waivers import waivers_of
@@ -34,15 +36,41 @@ MEANING = "I have reviewed this device against its findings and release it for m
 GATE = next(stage for stage in STAGES if stage.kind == "gate")
 
 
+def confirmed_points(family: str, ticked: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """The points (id, text) of a family's checklist, all of which a person confirmed.
+
+    Parameters
+    ----------
+    ticked
+        Ids of the points that were ticked one by one; None: all at once.
+
+    Raises
+    ------
+    OrderError
+        A point is not ticked, or there is no such point.
+    """
+    points = load_families()[family].limits.checklist
+    if ticked is not None and (unknown := sorted(set(ticked) - set(points))):
+        raise OrderError(f"the checklist of {family} has no point {', '.join(unknown)}", hint=f"it has {', '.join(points)}")
+    if ticked is not None and (missing := [name for name in points if name not in ticked]):
+        raise OrderError(
+            f"{len(missing)} of the {len(points)} points of the checklist are not confirmed, must be 0: {', '.join(missing)}",
+            hint="look at each, then confirm it: " + "; ".join(f"{name}: {points[name].text}" for name in missing),
+        )
+    return tuple((name, point.text) for name, point in points.items())
+
+
 def approve(
     case: CaseFolder,
     digest: str,
     *,
+    family: str,
     who: str,
     keys: Path,
     waivers: tuple[Waiver, ...] = (),
     demonstration: bool = False,
     passphrase: str | None = None,
+    ticked: Sequence[str] | None = None,
 ) -> Approval:
     """Sign for the CheckedDevice of a digest and keep the approval; the caller holds the case's lock and has judged the findings.
 
@@ -50,21 +78,30 @@ def approve(
 
     Parameters
     ----------
+    family
+        Whose checklist is confirmed.
     who
         Name of the approver. What the demonstrator signs is a demonstration, whatever ``demonstration`` says.
     passphrase
         Of the approver's key, the second component of the signature (21 CFR 11.200); None: of the environment, or asked for.
+    ticked
+        The points of the checklist that were ticked one by one; None: all of them at once.
 
     Raises
     ------
+    OrderError
+        See :func:`confirmed_points`.
     MachineError
         See :func:`batchone.pipeline.job.signature.approval_key`.
     """
+    checklist = confirmed_points(family, ticked)
+    confirmed: Confirmed = "" if not checklist else "all at once" if ticked is None else "one by one"
     key = approval_key(keys, who, passphrase=passphrase)
     write_allowed_signers(keys)
     when = _moment(case)
     marked = demonstration or who == DEMONSTRATOR
-    approval = sign_approval(Approval(who, when, MEANING, digest, key.public_key, demonstration=marked, waivers=waivers), key)
+    words = Approval(who, when, MEANING, digest, key.public_key, "", marked, waivers, checklist, confirmed)
+    approval = sign_approval(words, key)
     append_event(case.path / EVENTS, who=who, what="approved", when=when.isoformat(), meaning=MEANING, digest=digest)
 
     def write(folder: Path) -> dict[str, Any]:
@@ -106,8 +143,12 @@ def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bo
     return None if but_real and approval.demonstration else approval
 
 
-def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: str) -> Approval:
+def sign_case(
+    site: Path, case_id: str, *, who: str, device: str, passphrase: str, ticked: Sequence[str] | None = None
+) -> Approval:
     """Sign for the CheckedDevice of a digest, as the person has seen it, and go no further: whoever runs the case next does.
+
+    ``ticked`` are the points of the family's checklist that the person ticked; None: all of them at once.
 
     Returns
     -------
@@ -118,7 +159,7 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
     ------
     OrderError
         The demonstrator is to sign; the case was ended, or has no checked device, another one than was seen, or one that was made
-        for another order; or a person must still say which level is meant.
+        for another order; a person must still say which level is meant; or the checklist is not confirmed.
     CheckFailed
         A check failed and is not waived.
     MachineError
@@ -149,7 +190,8 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
                 checked.findings,
                 hint="return it with a reason, change a parameter, or waive what may be waived",
             )
-        return approve(case, device, who=who, keys=keys, waivers=waivers, passphrase=passphrase)
+        family = checked.device.family
+        return approve(case, device, family=family, who=who, keys=keys, waivers=waivers, passphrase=passphrase, ticked=ticked)
 
 
 def _level_is_open(case: CaseFolder) -> bool:

@@ -15,6 +15,7 @@ from batchone.pipeline.commands.audit import audit
 from batchone.pipeline.commands.backup import backup, restore
 from batchone.pipeline.commands.cases import cases
 from batchone.pipeline.commands.cell import cell_app
+from batchone.pipeline.commands.checklist import CheckedOption, ticked_points
 from batchone.pipeline.commands.decide import cancel, hand_over, revise
 from batchone.pipeline.commands.doctor import doctor
 from batchone.pipeline.commands.factory import factory_app
@@ -190,6 +191,7 @@ def review(
     reject_why: Annotated[str | None, typer.Option("--reject", help="End the case, with the reason.")] = None,
     waive: Annotated[str | None, typer.Option("--waive", help="A failed check that may stand; needs --reason.")] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why it may stand.")] = "",
+    checked: CheckedOption = "",
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -213,7 +215,8 @@ def review(
         typer.echo(f"case {order.case}: {'rejected' if return_why is None else 'returned'} by {name}", err=True)
         raise typer.Exit(4)
     root = folder.parent.parent
-    result = run_case(order, None, site=root, approve_as=name, passphrase=_passphrase(root, name))
+    ticked = ticked_points(order.device, checked)
+    result = run_case(order, None, site=root, approve_as=name, passphrase=_passphrase(root, name), ticked=ticked)
     _report(result, as_json=as_json)
 
 

@@ -107,9 +107,14 @@ def _flatten(value: Any, blobs: dict[str, Blob]) -> Any:
     if isinstance(value, tuple):
         return {"$tuple": [_flatten(item, blobs) for item in value]}
     if type(value).__name__ in _TYPES:
-        fields = {f.name: _flatten(getattr(value, f.name), blobs) for f in dataclasses.fields(value)}
+        fields = {f.name: _flatten(getattr(value, f.name), blobs) for f in dataclasses.fields(value) if _is_told(f, value)}
         return {"$type": type(value).__name__, **fields}
     raise TypeError(f"{type(value).__name__} is not part of the vocabulary")
+
+
+def _is_told(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field stands in the tree: one of a later version only when it says something, so that older digests hold."""
+    return "later" not in field.metadata or getattr(value, field.name) != field.default
 
 
 def _flatten_array(array: npt.NDArray[Any], blobs: dict[str, Blob]) -> Any:

@@ -247,7 +247,7 @@ def test_of_two_approvals_of_one_device_the_first_counts_but_never_a_demonstrati
     with case.locked():
         record = case.record("check")
         assert record is not None
-        approve(case, record["value_digest"], who=DEMONSTRATOR, keys=tmp_path / "keys")
+        approve(case, record["value_digest"], family="anatomical-model", who=DEMONSTRATOR, keys=tmp_path / "keys")
     with ThreadPoolExecutor(2) as pool:
         names = {approval.name for approval in pool.map(lambda who: signed(tmp_path, "g-7", who), ("one", "other"))}
     assert len(names) == 1
@@ -286,7 +286,7 @@ def test_many_writers_at_once_make_one_chain(tmp_path: Path) -> None:
 def test_the_demonstrator_marks_everything_as_a_demonstration(tmp_path: Path) -> None:
     case = live(tmp_path, "e-5")
     with case.locked():
-        approval = approve(case, "ab" * 32, who=DEMONSTRATOR, keys=tmp_path / "keys")
+        approval = approve(case, "ab" * 32, family="anatomical-model", who=DEMONSTRATOR, keys=tmp_path / "keys")
     assert approval.demonstration
     assert audit_case(tmp_path, "e-5").signatures[0].demonstration
 

@@ -157,7 +157,7 @@ def test_an_edit_comes_back_runs_everything_after_and_is_recorded(case: Path, tm
     assert (event["who"], len(event["digest"])) == ("code-9", 64)
     again = document("segment", case)
     assert set(again["stages"].values()) == {0.0}  # kept: nothing changed
-    job = document("review", case, "--approve", "--as", "tester")["job"]
+    job = document("review", case, "--approve", "--checked", "all", "--as", "tester")["job"]
     manifest = json.loads((Path(job) / "job.json").read_text())
     assert any(f["check"] == "labels_edited" for f in manifest["findings"])
     back = document("segment", case, "--automatic", "--as", "code-9")
@@ -287,7 +287,7 @@ def test_counted_labels_wait_for_a_level_and_new_labels_for_a_new_word(case: Pat
     waiting = document("segment", case, "--labels", file, "--as", "code-9")
     assert (waiting["status"], waiting["job"]) == ("awaiting-level", None)
     assert document("status", case)["status"] == "awaiting-level"
-    assert document("review", case, "--approve", "--as", "tester")["status"] == "awaiting-level"
+    assert document("review", case, "--approve", "--checked", "all", "--as", "tester")["status"] == "awaiting-level"
     assert (case / "segment" / "levels.png").is_file()
     nameless = batchone("segment", case, "--level", "vertebra-1=L1")
     assert (nameless.returncode, "want a name" in nameless.stderr) == (2, True)

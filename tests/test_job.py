@@ -23,7 +23,7 @@ from PIL import Image
 
 from batchone.pipeline import disk
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
-from batchone.pipeline.job import report
+from batchone.pipeline.job import report, report_rows
 from batchone.pipeline.job.annotate import direction_letters
 from batchone.pipeline.job.folder import package
 from batchone.pipeline.job.manifest import DISCLAIMER, JobManifest, canonical_json, read_manifest
@@ -282,7 +282,7 @@ def test_reports_say_what_they_must_on_every_page(made: tuple[Path, JobFolder], 
     for name in ("build-report.pdf", "clinical-report.pdf"):
         pages = _text(made[0] / name).rstrip("\f").split("\f")
         assert all(DISCLAIMER in page for page in pages), name
-        assert all(report.DEMONSTRATION_TEXT in page for page in pages), name
+        assert all(report_rows.DEMONSTRATION_TEXT in page for page in pages), name
         assert all(manifest.job in page for page in pages), name
     build = _text(made[0] / "build-report.pdf")
     assert manifest.parts[0].stl_sha256 in build

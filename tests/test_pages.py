@@ -22,7 +22,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from batchone.pipeline.case import run_case
 from batchone.pipeline.case_order import order_digest, read_case_order
+from batchone.pipeline.markups.write import write_markups
+from batchone.pipeline.order import order_text
 from batchone.pipeline.serve.guard import COOKIE
+from batchone.pipeline.values import Axis, Plan
 from batchone.samples.small_case import write_small_case
 
 pytestmark = pytest.mark.slow
@@ -123,10 +126,26 @@ def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
     sign.click()
     expect(page.locator("#notice")).to_contain_text("name or password is wrong")
     page.locator("#sign ~ form").get_by_label("Password again").fill(site_server.PASSWORD)
+    points = page.get_by_role("group", name=re.compile("Checklist"))
+    for point in points.get_by_role("checkbox").all()[1:]:
+        point.check()
+    sign.click()
+    expect(page.locator("#notice")).to_contain_text("1 of the 4 points of the checklist are not confirmed")
+    points.get_by_role("checkbox").first.check()
     sign.click()
     expect(page.get_by_role("link", name=re.compile("Job folder"))).to_be_visible(timeout=300_000)
     picture(page, tmp_path, "done")
-    page.reload()
+    page.get_by_role("link", name="Reports", exact=True).click()
+    expect(page.get_by_role("heading", name="After printing")).to_be_visible()
+    expect(page.get_by_text("checked, one by one")).to_have_count(4)
+    seen = page.locator(".pictures img").first
+    seen.scroll_into_view_if_needed()
+    assert seen.evaluate("one => one.decode().then(() => one.naturalWidth)") > 100
+    with page.expect_download() as given:
+        page.get_by_role("link", name="clinical-report.pdf").click()
+    assert Path(given.value.path()).read_bytes().startswith(b"%PDF-")
+    picture(page, tmp_path, "report")
+    page.get_by_role("link", name=CASE).click()
     expect(page.get_by_text("its device is locked")).to_be_visible()
     assert any("approved" in event["what"] for event in server.services.cases.events(CASE))
 
@@ -172,6 +191,13 @@ def test_what_was_typed_outlives_the_session(server: Any, page: Page) -> None:
         page.get_by_role("button", name="Design again").click()
     page.wait_for_function("sessionStorage.length === 0")  # what was sent is no draft any more
     assert read_case_order(server.site / "cases" / "typed" / "order.toml").parameters.model_dump()["wall_mm"] == 3.25
+    page.goto("/review/typed")
+    line = Plan("anatomical-model", True, "left", axes=(Axis(SCRIPT, (1.0, 2.0, 3.0), (0.0, 0.0, 1.0), 30.0),))
+    page.get_by_label("File (.mrk.json)").set_input_files(
+        {"name": "plan.mrk.json", "mimeType": "application/json", "buffer": write_markups(line)}
+    )
+    page.get_by_role("button", name="Send the plan").click()
+    expect(page.get_by_role("row", name=f"line {SCRIPT}")).to_contain_text("1.00 2.00 3.00 to 1.00 2.00 33.00")  # as text
 
 
 def test_of_two_engineers_the_second_is_told_that_the_order_is_another_now(server: Any, page: Page) -> None:
@@ -227,14 +253,43 @@ def test_what_is_approved_or_about_to_change_takes_no_other_answer(server: Any) 
     assert read_case_order(folder / "order.toml").parameters.model_dump()["wall_mm"] == 3.25
 
 
-def test_a_hospital_sees_its_own_case_without_findings_and_forms(server: Any, page: Page) -> None:
+def test_a_hospital_sees_its_own_case_without_findings_and_forms(server: Any, page: Page, tmp_path: Path) -> None:
     site_server.make_case(server.site, "own", hospital="H-7")
     sign_in(page, server, "hospital", "H-7")
     assert page.locator("tbody th a").all_inner_texts() == ["own"]
     page.get_by_role("link", name="own").click()
     expect(page.get_by_role("heading", name="What happened")).to_be_visible()
-    for heading in ("Findings", "Change", "Sign"):
+    for heading in ("Findings", "Change", "Plan", "Sign"):
         assert page.get_by_role("heading", name=heading, exact=True).count() == 0
+    page.get_by_label("A comment on this device").fill(f"too thick {SCRIPT}")
+    page.get_by_role("button", name="Send the comment").click()
+    expect(page.locator(".comments li")).to_contain_text(f"hospital-H-7 too thick {SCRIPT}")  # as text
+    assert page.get_by_label("A comment on this device").input_value() == ""
+    page.get_by_role("link", name="Order", exact=True).click()
+    page.get_by_label("Family").select_option("anatomical-model")
+    page.get_by_role("button", name="Choose").click()
+    page.get_by_label("Case code").fill("by-form")
+    page.get_by_label("Due, with zone").fill("tomorrow")
+    page.get_by_label("Prescriber's code").fill("code-17")
+    page.get_by_label("What is prescribed").fill(SCRIPT)
+    page.get_by_role("button", name="Check and write it").click()
+    expect(page.locator("#notice")).to_contain_text("ISO 8601")
+    page.get_by_label("Due, with zone").fill("2026-11-24T08:00:00Z")
+    page.get_by_label("wall_mm").fill("3.25")
+    picture(page, tmp_path, "order")
+    page.get_by_role("button", name="Check and write it").click()
+    with page.expect_download() as given:
+        page.get_by_role("link", name="Download by-form.toml").click()
+    order = read_case_order(Path(given.value.path()))
+    assert (order.case, order.parameters.model_dump()["wall_mm"]) == ("by-form", 3.25)
+    assert order.prescription is not None
+    assert order.prescription.characteristics == SCRIPT
+    (server.site / "cases" / "own" / "order.toml").write_text(order_text(order).replace("by-form", "own"))
+    page.goto("/review/own/label")
+    page.emulate_media(media="print")
+    expect(page.get_by_role("region", name="Label")).to_be_visible()
+    expect(page.get_by_role("banner")).to_be_hidden()
+    picture(page, tmp_path, "label")
     answer = page.goto(f"/review/{CASE}")
     assert answer is not None
     assert answer.status == 404
@@ -285,7 +340,8 @@ def test_forms_of_other_sites_frames_and_strange_ways_back_are_refused(server: A
         again = other.post("/sign-in", data=given, headers=own | {"Cookie": f"{COOKIE}={secret}"})
         assert again.cookies[COOKIE] != secret  # a session is never taken over from before
         session = {"Cookie": f"{COOKIE}={secret}"}
-        for path in (f"/review/{CASE}/design", f"/review/{CASE}/waive", "/password", "/sign-out"):
+        of_case = [f"/review/{CASE}/{what}" for what in ("design", "waive", "answer", "plan", "comment")]
+        for path in (*of_case, "/orders/new", "/password", "/sign-out"):
             assert other.post(path, headers=session | own).status_code == 403  # without the token of the session
             assert other.post(path, headers=session | {"Origin": "http://elsewhere.example"}).status_code == 403
         page = other.get("/", headers=session)

@@ -283,7 +283,7 @@ def test_a_changed_parameter_runs_again_only_what_depends_on_it(site: Path, tmp_
     assert done.returncode == 0, done.stderr
     seconds = json.loads(done.stdout)["stages"]
     assert [name for name, value in seconds.items() if value > 0] == ["design", "check"]
-    again = batchone("review", "demo-0001", "--approve", "--as", "tester", "--site", tmp_path, "--json")
+    again = batchone("review", "demo-0001", "--approve", "--checked", "all", "--as", "tester", "--site", tmp_path, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["status"] == "done"
     assert Path(json.loads(again.stdout)["job"]).name != released.parent.name

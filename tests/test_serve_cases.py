@@ -14,6 +14,7 @@ import httpx
 import pytest
 import site_server
 
+from batchone.design.families.anatomical_model import ANATOMICAL_MODEL
 from batchone.pipeline.case import case_folder, reject_case
 from batchone.pipeline.case_approval import sign_case, standing_approval
 from batchone.pipeline.commands.status import case_status
@@ -24,6 +25,8 @@ from batchone.pipeline.serve.rights import API
 from batchone.pipeline.store import CaseFolder
 
 WHEN = "2026-01-01T00:00:00+00:00"
+
+POINTS = list(ANATOMICAL_MODEL.limits.checklist)
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +124,16 @@ def test_an_approver_signs_with_the_password_again_and_for_the_device_that_was_s
     assert server.ask("POST", path, "approver", json=answer | {"password": "wrong"}).status_code == 403
     assert server.ask("POST", path, "approver", json=answer | {"device": "0" * 64}).status_code == 409
     assert server.ask("POST", path, "approver", json=answer | {"answer": "return", "reason": " "}).status_code == 422
+    unticked = server.ask("POST", path, "approver", json=answer | {"checked": POINTS[:-1]})
+    assert (unticked.status_code, f"not confirmed, must be 0: {POINTS[-1]}" in unticked.text) == (409, True)
     assert not (folder / "review").exists()
+    answer["checked"] = POINTS
     done = server.ask("POST", path, "approver", json=answer)
     assert (done.status_code, done.json()) == (200, {"answer": "approve", "by": "approver"})
     approval = CaseFolder(folder).load("review")
     verify_approval(approval, server.site / "keys")
     assert (approval.name, approval.digest, approval.demonstration) == ("approver", device, False)
+    assert ([name for name, _ in approval.checklist], approval.confirmed) == (POINTS, "one by one")
     assert not (folder / "slice").exists()  # signed, and nothing more
     told = server.ask("GET", f"{API}/cases/reviewed/events", "engineer").json()
     assert (told[-1]["who"], told[-1]["what"], told[-1]["digest"]) == ("approver", "approved", device)

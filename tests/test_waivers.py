@@ -94,7 +94,7 @@ def test_a_waived_gate_stays_in_sight_up_to_the_job_folder(stopped: tuple[Path, 
     assert tree["status"] == "awaiting-approval"
     assert "waived" in {f["verdict"] for f in tree["findings"] if f["check"] == CHECK}
     assert REASON in (site / "cases" / "small" / "events.jsonl").read_text()
-    code, text = batchone("review", "small", "--approve", "--as", "tester", "--site", site)
+    code, text = batchone("review", "small", "--approve", "--checked", "all", "--as", "tester", "--site", site)
     assert code == 0
     assert "waived" in text
     job = next(path for path in (site / "cases" / "small" / "job").iterdir() if path.is_dir())

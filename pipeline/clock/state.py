@@ -12,6 +12,7 @@ from typing import Any
 from batchone.pipeline.clock.folder import ENDINGS, CaseFiles, read_tree
 from batchone.pipeline.clock.legs import BEFORE_RELEASE, LEGS, PACKAGE, REVIEW, SLICE, WORKSHOP
 from batchone.pipeline.clock.walk import Walked, walk
+from batchone.pipeline.events import COMMENTED
 from batchone.pipeline.findings import LEVEL_CONFIRMED
 
 _TO_THE_ARCHIVE = "batchone return"  # who in the events of a job that was sent to the archive: the case is as it was
@@ -135,4 +136,5 @@ def _fails(record: Mapping[str, Any], check: str | None = None) -> bool:
 
 def _last(files: CaseFiles) -> str:
     """The last thing that happened to the case itself."""
-    return next((one.what for one in reversed(files.events) if one.who != _TO_THE_ARCHIVE), "")
+    happened = (one for one in reversed(files.events) if not one.what.startswith(f"{COMMENTED}: "))
+    return next((one.what for one in happened if one.who != _TO_THE_ARCHIVE), "")

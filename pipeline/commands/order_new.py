@@ -81,9 +81,9 @@ def order_new(
     }
     if terminal:
         ask(given, tables, parameters, table, device, _site(site))
-    order = _validated(given, tables, parameters, family, _site(site))
+    order = validated_order(given, tables, parameters, family, _site(site))
     require_order_size(order)
-    text = _text(order, family)
+    text = text_of(order, family)
     if out is not None:
         _write(out, text, order, family, force=force)
     _tell(order, text, table, report, out, as_json=as_json)
@@ -139,9 +139,23 @@ def _show_parameters(family: Family, table: tuple[Parameter, ...], given: dict[s
     (console if console.is_terminal else Console(stderr=True, width=160)).print(shown)
 
 
-def _validated(
+def validated_order(
     given: dict[str, Any], tables: dict[str, dict[str, Any]], parameters: dict[str, Any], family: Family, site: Path
 ) -> Order:
+    """The order of what was given, checked against its family, process and machine.
+
+    Parameters
+    ----------
+    given
+        ``device``, ``case``, ``side``, ``due`` (ISO 8601), ``process`` and ``machine``; None of the last two is the default.
+    tables
+        ``prescription``, ``target``, ``plan`` and ``instruments`` of the order; what is None is left out.
+
+    Raises
+    ------
+    OrderError
+        What is wrong with it, all of it.
+    """
     from batchone.pipeline.order import parse_order
     from batchone.slicer.profiles import load_machine, load_process
 
@@ -164,7 +178,8 @@ def _validated(
     return parse_order(data, {family.name: family.parameters})
 
 
-def _text(order: Order, family: Family) -> str:
+def text_of(order: Order, family: Family) -> str:
+    """An order as TOML, read back."""
     import tomllib
 
     from batchone.pipeline.order import order_text, parse_order

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PROCESS, MACHINE = "ti64-lpbf", "sim-01"  # taken where the order names none
 
-_SIDES = ("left", "right", "midline")
+SIDES = ("left", "right", "midline")
 
 
 def ask(
@@ -32,7 +32,7 @@ def ask(
 
     needed: dict[str, tuple[str, Callable[[str], object]]] = {
         "case": ("Case id (a code, never a name)", _checked_case),
-        "side": (f"Side of the patient ({', '.join(_SIDES)})", _checked_side),
+        "side": (f"Side of the patient ({', '.join(SIDES)})", _checked_side),
         "due": ("Due time with zone (as 2026-11-24T08:00:00Z)", due_time),
     }
     for key, (question, check) in needed.items():
@@ -92,8 +92,8 @@ def _checked_case(text: str) -> None:
 
 
 def _checked_side(text: str) -> None:
-    if text not in _SIDES:
-        raise OrderError(f"side is {text!r}, must be one of {', '.join(_SIDES)}", hint="the patient's side, not the viewer's")
+    if text not in SIDES:
+        raise OrderError(f"side is {text!r}, must be one of {', '.join(SIDES)}", hint="the patient's side, not the viewer's")
 
 
 def _checked_drill(text: str) -> None:

@@ -156,6 +156,8 @@ def _approval_entry(approval: Approval) -> ApprovalEntry:
         public_key=approval.public_key,
         signature=approval.signature,
         waivers=tuple(WaiverEntry(**dataclasses.asdict(waiver)) for waiver in approval.waivers),
+        checklist=approval.checklist,
+        confirmed=approval.confirmed,
     )
 
 

@@ -32,7 +32,7 @@ from batchone.pipeline.job.sbom import SBOM, sbom
 from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.sections import ct_sections
 from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval, verify_waivers
-from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
+from batchone.pipeline.job.sums import PRINTED_FROM, SUMS, SUMS_SIGNATURE, sha256, sums_bytes
 from batchone.pipeline.job.support_picture import support_picture
 from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.machine import Machine
@@ -44,7 +44,6 @@ from batchone.slicer.cli_format import read_cli
 from batchone.slicer.cli_header import with_medical
 
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it becomes a file name on every system
-_PRINT_FROM = (".3mf", ".stl", ".step", ".cli", ".gcode", ".sl1")
 
 
 def package(
@@ -101,7 +100,7 @@ def package(
         dicom = shapes_written.result()
     manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom)
     files.write("job.json", manifest.to_bytes())
-    printed = {name: digest for name, digest in files.digests.items() if name.endswith(_PRINT_FROM)}
+    printed = {name: digest for name, digest in files.digests.items() if name.endswith(PRINTED_FROM)}
     files.write("build-report.pdf", build_report(manifest, pictures, printed))
     sections = ct_sections(scan, anatomy, checked.device, plan)
     clinical = clinical_report(

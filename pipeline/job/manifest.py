@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from batchone.pipeline.approval import Confirmed
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.images import ImageFigures
@@ -68,7 +69,7 @@ class WaiverEntry(Model):
 
 
 class ApprovalEntry(Model):
-    """Who approved what, when, in which meaning; ``text_sha256`` is that of the signed words."""
+    """Who approved what, when, in which meaning; the points (id, text) of the checklist and how they were confirmed."""
 
     name: str
     time: dt.datetime
@@ -78,6 +79,8 @@ class ApprovalEntry(Model):
     public_key: str
     signature: str
     waivers: tuple[WaiverEntry, ...] = ()
+    checklist: tuple[tuple[str, str], ...] = ()
+    confirmed: Confirmed = ""
 
 
 class DirectionEntry(Model):

@@ -223,12 +223,13 @@ def sign_approval(approval: Approval, key: SiteKey) -> Approval:
     Raises
     ------
     MachineError
-        A line break or another control character in name, meaning or digest: it could fake a line of the text. Or the
+        A line break or another control character in name, meaning, digest or checklist: it could fake a line of the text. Or the
         demonstrator is to sign what is not marked as a demonstration.
     """
     if approval.name == DEMONSTRATOR and not approval.demonstration:
         raise MachineError(f"{DEMONSTRATOR} signs demonstrations alone", hint="approve under your own name")
-    for what, text in (("name", approval.name), ("meaning", approval.meaning), ("digest", approval.digest)):
+    points = [("point of the checklist", ": ".join(point)) for point in approval.checklist]
+    for what, text in (("name", approval.name), ("meaning", approval.meaning), ("digest", approval.digest), *points):
         if not text.strip() or not text.isprintable():
             raise MachineError(f"approval {what} is {text!r}, must be one line of printable text", hint="write it in plain words")
     namespace = DEMONSTRATION if approval.demonstration else APPROVAL

@@ -14,6 +14,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256 in lower-ca
 
 SUMS = "SHA256SUMS"
 SUMS_SIGNATURE = "SHA256SUMS.sig"
+PRINTED_FROM = (".3mf", ".stl", ".step", ".cli", ".gcode", ".sl1")  # how files end that a machine may be given
 UNLISTED = frozenset({SUMS, SUMS_SIGNATURE})
 
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*)")

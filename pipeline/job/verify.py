@@ -365,6 +365,8 @@ def approval_of(manifest: JobManifest) -> Approval:
         entry.signature,
         entry.demonstration,
         tuple(Waiver(**dict(waiver)) for waiver in entry.waivers),
+        entry.checklist,
+        entry.confirmed,
     )
 
 

@@ -82,7 +82,17 @@ def changed_plan(order: Order, settings: Sequence[str]) -> Order:
     OrderError
         As :func:`read_markups`; or the plan is then not valid.
     """
-    drawn = plan_tables([name_and_file(setting) for setting in settings], order.device)
+    return with_plan(order, plan_tables([name_and_file(setting) for setting in settings], order.device))
+
+
+def with_plan(order: Order, drawn: PlanTables) -> Order:
+    """The order with drawn entries in place of what its plan has under the same names, and beside the rest.
+
+    Raises
+    ------
+    OrderError
+        The plan is then not valid, or the order too large.
+    """
     data = order.model_dump(exclude_none=True)
     for kind, entries in drawn.items():
         before = {one["name"]: one for one in data["plan"][kind]}

@@ -19,7 +19,18 @@ from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.edge import Edge
 from batchone.pipeline.serve.embedded import keep_worker
 from batchone.pipeline.serve.guard import GuardedRoute
-from batchone.pipeline.serve.pages import account_page, board_page, case_page, machine_page, shell, sign_in_page
+from batchone.pipeline.serve.pages import (
+    account_page,
+    board_page,
+    case_page,
+    hospital_page,
+    machine_page,
+    order_page,
+    plan_page,
+    report_page,
+    shell,
+    sign_in_page,
+)
 from batchone.pipeline.serve.pages.scene_routes import scene_router
 from batchone.pipeline.serve.refusal import Refusal, Refused
 from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
@@ -58,19 +69,8 @@ def make_app(services: Services, *, https: bool = False, worker: bool = False) -
     )
     app.state.services = services
     app.state.worker = worker
-    for module in (
-        case_routes,
-        uploads,
-        sign_in,
-        people,
-        operations,
-        shell,
-        sign_in_page,
-        account_page,
-        board_page,
-        case_page,
-        machine_page,
-    ):
+    pages = (shell, sign_in_page, account_page, board_page, case_page, order_page, report_page, plan_page, hospital_page)
+    for module in (case_routes, uploads, sign_in, people, operations, *pages, machine_page):
         app.include_router(module.router)
     app.include_router(scene_router(_folder, route_class=GuardedRoute), include_in_schema=False)
     app.add_exception_handler(Refusal, _refused)

@@ -48,11 +48,12 @@ def take_in(site: Path, digest: str) -> str:
     return accept(site, Inbox(site).place(digest)).case
 
 
-def approve(site: Path, case: str, who: str, device: str, passphrase: str) -> str:
+def approve(site: Path, case: str, who: str, device: str, passphrase: str, checked: str) -> str:
     """Sign an approval; see :func:`batchone.pipeline.case_approval.sign_case`. Returns who signed the one that counts."""
     from batchone.pipeline.case_approval import sign_case
 
-    return sign_case(site, case, who=who, device=device, passphrase=passphrase).name
+    ticked = checked.split(",") if checked else []
+    return sign_case(site, case, who=who, device=device, passphrase=passphrase, ticked=ticked).name
 
 
 def send_back(site: Path, case: str, who: str, why: str) -> str:
@@ -98,6 +99,26 @@ def waive(site: Path, case: str, who: str, check: str, reason: str, passphrase: 
     return who
 
 
+def read_plan(site: Path, device: str, name: str, text: str) -> str:
+    """Read a plan that was moved in 3D Slicer; see :func:`batchone.pipeline.markups.order_file.plan_tables`. Returns JSON."""
+    import tempfile
+
+    from batchone.pipeline.markups.order_file import plan_tables
+
+    with tempfile.TemporaryDirectory(prefix="batchone-plan-") as folder:
+        file = Path(folder) / name
+        file.write_text(text, encoding="utf-8")
+        return json.dumps(plan_tables([("", file)], device))
+
+
+def comment(site: Path, case: str, who: str, text: str) -> str:
+    """Keep a comment on the device of a case; see :func:`batchone.pipeline.case_comments.comment`."""
+    from batchone.pipeline.case_comments import comment as kept
+
+    kept(site, case, who=who, text=text)
+    return who
+
+
 def cancel(site: Path, case: str, who: str, reason: str, passphrase: str) -> str:
     """End a case; see :func:`batchone.pipeline.case_decisions.decide`. Returns whether it is new."""
     from batchone.pipeline.case_decisions import decide
@@ -114,6 +135,7 @@ def revise(site: Path, case: str, who: str, reason: str, passphrase: str) -> str
 
 TASKS: dict[str, Callable[..., str]] = {"take-in": take_in, "approve": approve, "return": send_back, "reject": reject}
 TASKS |= {"waive": waive, "workshop": workshop, "remake": remake, "cancel": cancel, "revise": revise}
+TASKS |= {"read-plan": read_plan, "comment": comment}
 
 
 def main() -> None:

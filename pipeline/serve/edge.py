@@ -18,7 +18,8 @@ from batchone.pipeline.serve.metrics import Requests
 from batchone.pipeline.serve.page import STYLE_HASH
 
 MOST_BODY_BYTES = 65_536  # of JSON; the bytes of an upload are bounded by their announcement
-_UPLOAD = "/uploads/"
+MOST_PLAN_BYTES = 2_000_000  # of a plan from 3D Slicer: twice what an order may hold, for it also says how things look
+_UPLOAD, _PLAN = "/uploads/", "/plan"
 _ALWAYS = (
     (
         b"content-security-policy",
@@ -64,8 +65,9 @@ class Edge:
             await send(message)
 
         upload = scope["method"] == "PATCH" and _UPLOAD in scope["path"]
+        most = MOST_PLAN_BYTES if scope["path"].endswith(_PLAN) else MOST_BODY_BYTES
         try:
-            await self._app(scope, receive if upload else _bounded(receive), answered)
+            await self._app(scope, receive if upload else _bounded(receive, most), answered)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
@@ -76,15 +78,15 @@ class Edge:
             )
 
 
-def _bounded(receive: Receive) -> Receive:
+def _bounded(receive: Receive, most: int) -> Receive:
     came = 0
 
     async def bounded() -> Message:
         nonlocal came
         message = await receive()
         came += len(message.get("body", b""))
-        if came > MOST_BODY_BYTES:
-            raise HTTPException(413, f"the body has more than {MOST_BODY_BYTES} bytes")
+        if came > most:
+            raise HTTPException(413, f"the body has more than {most} bytes")
         return message
 
     return bounded

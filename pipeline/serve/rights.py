@@ -71,9 +71,17 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", "/review/{case}/answer"): frozenset({"approver"}),
         ("POST", "/review/{case}/decide"): _WORKERS,
         ("GET", "/review/{case}/compare"): _WORKERS,
-        ("GET", "/review/{case}/scene"): _WORKERS,
-        ("GET", "/review/{case}/volume"): _WORKERS,
-        ("GET", "/review/{case}/surface/{name}"): _WORKERS,
-        ("GET", "/review/{case}/section/{name}"): _WORKERS,
+        ("GET", "/review/{case}/scene"): _LOOKERS,  # a hospital its own, to look at
+        ("GET", "/review/{case}/volume"): _LOOKERS,
+        ("GET", "/review/{case}/surface/{name}"): _LOOKERS,
+        ("GET", "/review/{case}/section/{name}"): _LOOKERS,
+        ("GET", "/review/{case}/plan.mrk.json"): _WORKERS,
+        ("POST", "/review/{case}/plan"): _WORKERS,
+        ("GET", "/review/{case}/report/{job}"): _LOOKERS,  # a hospital its released one alone
+        ("GET", "/review/{case}/report/{job}/{name}"): _LOOKERS,
+        ("GET", "/review/{case}/label"): _LOOKERS,
+        ("POST", "/review/{case}/comment"): _LOOKERS,
+        ("GET", "/orders/new"): _LOOKERS,
+        ("POST", "/orders/new"): _LOOKERS,
     }
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,15 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from batchone.design.families import load_families
 from batchone.pipeline.approval import shown as with_waivers
+from batchone.pipeline.case_approval import confirmed_points
+from batchone.pipeline.case_comments import comments_of
 from batchone.pipeline.case_decisions import MEANINGS, What
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, replace_order
 from batchone.pipeline.case_waivers import waivers_of
 from batchone.pipeline.clock.outlook import outlook
 from batchone.pipeline.clock.state import ENDED
 from batchone.pipeline.commands.cases import site_cases
-from batchone.pipeline.commands.parameter_table import Parameter, parameters_of_family
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
 from batchone.pipeline.findings import Finding, worst_first
 from batchone.pipeline.job.signature import KEYS
@@ -32,6 +31,8 @@ from batchone.pipeline.serve.cases import View
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who
+from batchone.pipeline.serve.pages.parameter_form import Field, fields_of, settings_of
+from batchone.pipeline.serve.pages.report_page import jobs_of
 from batchone.pipeline.serve.pages.shell import onward, shown
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.routes import case_routes
@@ -42,16 +43,8 @@ from batchone.pipeline.store import CaseFolder
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
+PLAN = "plan.mrk.json"
 _ON_THE_PAGE: tuple[What, ...] = ("revise", "cancel")
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A parameter in the form: as typed, and whether that differs from the default."""
-
-    about: Parameter
-    text: str
-    changed: bool
 
 
 @router.get("/review/{case}")
@@ -60,7 +53,17 @@ def case_page(case: CaseId, who: Who, parts: Parts) -> Response:
     view = parts.cases.shown(case, who)
     folder = parts.cases.folder(case)
     kept = revisions(folder) if _works(who) else ()
-    return shown("case.html", who, **_state(case, view, parts), **_device(folder, parts), fields=_fields(folder), kept=kept)
+    return shown(
+        "case.html",
+        who,
+        **_state(case, view, parts),
+        **_device(folder, parts),
+        fields=_fields(folder),
+        kept=kept,
+        points=_points(folder),
+        jobs=jobs_of(folder) if _works(who) else (),
+        planned=(folder / "plan" / PLAN).is_file(),
+    )
 
 
 @router.get("/review/{case}/state")
@@ -105,12 +108,14 @@ async def waive(case: CaseId, request: Request, who: Who, parts: Parts) -> Respo
 @router.post("/review/{case}/answer")
 async def answer(case: CaseId, request: Request, who: Who, parts: Parts) -> Response:
     """Approve, return or reject the device that was seen, with the password again."""
-    given = {name: str(text) for name, text in (await request.form()).items()}
+    form = await request.form()
+    given: dict[str, Any] = {name: str(text) for name, text in form.items()}
     if given.get("answer") == "approve" and given.pop("seen", "") != "yes":
         raise Refusal(422, "the box before the signature is not ticked", hint="look at device and findings, then tick it")
     given.pop("seen", None)
+    given["checked"] = [str(one) for one in form.getlist("checked")]
     try:
-        asked = case_routes.Answer(**given)  # type: ignore[arg-type]
+        asked = case_routes.Answer(**given)
     except ValidationError as error:
         first = error.errors()[0]
         raise Refusal(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", hint="correct it and sign again") from error
@@ -159,6 +164,7 @@ def _state(case: str, view: View, parts: Services) -> dict[str, Any]:
         "busy": busy,
         "told": told,
         "events": events[::-1],
+        "comments": comments_of(events)[::-1],
         "order": order,
         "order_key": key,
         "locked": _locked(view, parts),
@@ -180,6 +186,19 @@ def _locked(view: View, parts: Services) -> bool:
     return view.status == "done" or view.status in ENDED or (view.status == "in-progress" and approved)
 
 
+def require_open(case_id: str, parts: Services) -> None:
+    """Let the order of a case be changed while its device is open for changes.
+
+    Raises
+    ------
+    Refusal
+        409: it is locked.
+    """
+    view = parts.cases.view(case_id)
+    if _locked(view, parts):
+        raise Refusal(409, f"the case is {view.status}: its device is locked", hint="revise it first, or make a new order")
+
+
 def _possible(view: View, parts: Services) -> tuple[What, ...]:
     """What may be decided on a case: to revise takes an approval."""
     return _ON_THE_PAGE if CaseFolder(parts.cases.folder(view.case)).record("review") is not None else ("cancel",)
@@ -198,23 +217,13 @@ def _device(folder: Path, parts: Services) -> dict[str, Any]:
 
 def _fields(folder: Path) -> tuple[Field, ...]:
     order = _order(folder)
-    return () if order is None else tuple(_field(one, order) for one in _table(order))
+    return () if order is None else fields_of(order.device, order.parameters.model_dump())
 
 
-def _table(order: Order) -> tuple[Parameter, ...]:
-    return parameters_of_family(load_families()[order.device].parameters)
-
-
-def _field(about: Parameter, order: Order) -> Field:
-    value = getattr(order.parameters, about.name)
-    return Field(about, _typed(value), _typed(value) != _typed(about.default))
-
-
-def _typed(value: Any) -> str:
-    """A value as a form holds it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+def _points(folder: Path) -> tuple[tuple[str, str], ...]:
+    """The points (id, text) of the checklist that a reviewer of the case confirms."""
+    order = _order(folder)
+    return () if order is None else confirmed_points(order.device, None)
 
 
 def _order(folder: Path) -> Order | None:
@@ -224,16 +233,11 @@ def _order(folder: Path) -> Order | None:
 def _change(case_id: str, given: Mapping[str, str], who: str, parts: Services) -> None:
     case = CaseFolder(parts.cases.folder(case_id))
     with case.locked():
-        view = parts.cases.view(case_id)
-        if _locked(view, parts):
-            raise Refusal(409, f"the case is {view.status}: its device is locked", hint="revise it first, or make a new order")
+        require_open(case_id, parts)
         order = read_case_order(case.path / ORDER)
         if order_digest(order) != given.get("order"):
             raise Refusal(409, "the order was changed meanwhile", hint="load the page again; what you typed stays in the form")
-        names = {one.name for one in _table(order)}
-        typed = {name: text.strip() for name, text in given.items() if name in names}
-        settings = [f"{name}={text}" for name, text in typed.items() if text != _typed(getattr(order.parameters, name))]
-        changed = changed_order(order, settings)
+        changed = changed_order(order, settings_of(order.device, order.parameters.model_dump(), given))
         if changed.parameters == order.parameters:
             raise Refusal(422, "no parameter differs from that of the order", hint="change one")
         replace_order(case, changed, who)
@@ -253,8 +257,7 @@ def _differences(a: Revision, b: Revision) -> dict[str, Any]:
 
 def _parameters(folder: Path) -> dict[str, str]:
     tree = tomllib.loads((folder / ORDER).read_text(encoding="utf-8"))
-    table = parameters_of_family(load_families()[tree["device"]].parameters)
-    return {one.name: _typed(tree.get("parameters", {}).get(one.name, one.default)) for one in table}
+    return {field.about.name: field.text for field in fields_of(tree["device"], tree.get("parameters", {}))}
 
 
 def _measured(one: Revision) -> dict[tuple[str, str], Finding]:

@@ -67,15 +67,19 @@ class Event(Model):
     digest: str
 
 
+Point = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
 class Answer(Model):
     """A reviewer's answer on the device whose digest is `device`; signed by the password again. Return and reject give a
-    reason.
+    reason; approve names in `checked` every point of the family's checklist (`batchone devices NAME --json`, `limits.checklist`).
     """
 
     answer: Literal["approve", "return", "reject"]
     device: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     reason: Annotated[str, Field(max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
     password: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
+    checked: Annotated[tuple[Point, ...], Field(strict=False, max_length=64)] = ()
 
 
 Line = Annotated[str, Field(max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -232,7 +236,7 @@ async def review(case: CaseId, given: Answer, request: Request, who: Who, parts:
     if given.answer != "approve" and not given.reason.strip():
         raise Refusal(422, "the reason is empty", hint="say what is wrong with the device")
     try:
-        signed = {"device": given.device, "passphrase": given.password}
+        signed = {"device": given.device, "passphrase": given.password, "checked": ",".join(given.checked)}
         what = signed if given.answer == "approve" else {"why": given.reason.strip()}
         by = await in_child(given.answer, parts.site, case=case, who=who.name, **what)
     except (InputError, CheckFailed) as error:

@@ -1,0 +1,293 @@
+"""Pages beside the viewer: an order that is written in a form, reports, a plan moved in 3D Slicer, comments and labels."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import site_server
+import viewer_case
+from small_job import make_job
+from typer.testing import CliRunner
+
+from batchone.design.families import load_families
+from batchone.pipeline.case import reject_case, return_case
+from batchone.pipeline.case_comments import MOST_CHARACTERS, comments_of
+from batchone.pipeline.case_order import order_digest, read_case_order
+from batchone.pipeline.cli import app
+from batchone.pipeline.commands.order_new import validated_order
+from batchone.pipeline.job.manifest import read_manifest
+from batchone.pipeline.job.report_rows import build_rows
+from batchone.pipeline.markups.moved import moved
+from batchone.pipeline.markups.write import write_markups
+from batchone.pipeline.order import order_text, parse_order
+from batchone.pipeline.serve.edge import MOST_BODY_BYTES, MOST_PLAN_BYTES
+from batchone.pipeline.store import CaseFolder
+from batchone.pipeline.values import Axis, Curve, Plan, Plane
+
+SCRIPT = "<script>alert('x')</script>"
+DEVICE = "pedicle-guide"
+HEAD = {"case": "case-7", "side": "left", "due": "2026-11-24T08:00:00Z", "process": "pa12-sls", "machine": "sim-01"}
+AXIS = Axis("t9-left", (31.0, -12.0, 104.0), (0.6, 0.0, 0.8), 40.0)
+PLAN = Plan(
+    DEVICE, True, "left", axes=(AXIS,), planes=(Plane("level", (0.0, 0.0, 3.0), (0.0, 0.0, 1.0)),),
+    curves=(Curve("rim", np.array([[10.0, 20.0, 30.0], [-10.0, 0.0, 30.0], [0.0, -20.0, 31.0]]), True),),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with site_server.serving(tmp_path_factory.mktemp("desk") / "site") as found:
+        yield found
+
+
+def make_case(server: Any, case: str) -> Path:
+    """A case of a pedicle guide with an order and a plan."""
+    folder = site_server.make_case(server.site, case)
+    given = {**HEAD, "device": DEVICE, "case": case}
+    order = validated_order(given, {}, {}, load_families()[DEVICE], server.site)
+    (folder / "order.toml").write_text(order_text(order))
+    (folder / "plan").mkdir()
+    (folder / "plan" / "stage.json").write_text('{"seconds": 1.0}')
+    (folder / "plan" / "plan.mrk.json").write_bytes(write_markups(PLAN))
+    return folder
+
+
+def put(server: Any, case: str, data: bytes, do: str, role: str = "engineer", name: str = "plan.mrk.json") -> Any:
+    order = order_digest(read_case_order(server.site / "cases" / case / "order.toml"))
+    files = {"file": (name, data, "application/json")}
+    return server.ask("POST", f"/review/{case}/plan", role, data={"order": order, "do": do}, files=files)
+
+
+@pytest.mark.parametrize("device", sorted(load_families()))
+def test_the_form_of_an_order_has_every_parameter_with_unit_limits_default_and_source(server: Any, device: str) -> None:
+    page = html.unescape(server.ask("GET", f"/orders/new?device={device}", "hospital").text)
+    for name, field in load_families()[device].parameters.model_json_schema()["properties"].items():
+        assert f'name="{name}"' in page
+        assert f'for="p-{name}"' in page
+        assert f'aria-describedby="d-{name}"' in page
+        if "minimum" in field and "maximum" in field:
+            assert f"{field['minimum']:g} to {field['maximum']:g}" in page
+    assert "source: " in page
+
+
+def test_an_order_from_the_form_is_the_one_that_the_command_writes(server: Any) -> None:
+    typed = {"device": DEVICE, **HEAD, "prescriber": "code-17", "characteristics": f"two levels {SCRIPT}", "bones": "T9, T10"}
+    typed |= {"level_confirmed_by": "code-17", "instrument.drill_mm": "3.2", "contact_offset_mm": "0.3"}
+    answer = server.ask("POST", "/orders/new", "hospital", data=typed)
+    assert answer.status_code == 200, answer.text
+    link = re.search(r'href="data:application/toml;charset=utf-8,([^"]*)" download="case-7.toml"', answer.text)
+    assert link is not None
+    data = tomllib.loads(unquote(html.unescape(link[1])))
+    order = parse_order(data, {DEVICE: load_families()[DEVICE].parameters})
+    assert order.parameters.model_dump()["contact_offset_mm"] == 0.3
+    command = ["order", "new", DEVICE, "--case", "case-7", "--side", "left", "--due", HEAD["due"], "--process", HEAD["process"]]
+    command += ["--machine", HEAD["machine"], "--prescriber", "code-17", "--characteristics", f"two levels {SCRIPT}"]
+    command += ["--bone", "T9", "--bone", "T10", "--level-confirmed-by", "code-17", "--drill-mm", "3.2"]
+    command += ["--set", "contact_offset_mm=0.3", "--site", str(server.site)]
+    written = CliRunner().invoke(app, command)
+    assert (written.exit_code, written.stdout) == (0, unquote(html.unescape(link[1])))
+    assert (order.target.bones, order.target.level_confirmed_by) == (("T9", "T10"), "code-17")
+    assert order.instruments.drill_mm == 3.2
+    assert order.prescription is not None
+    assert order.prescription.characteristics == f"two levels {SCRIPT}"
+    assert SCRIPT not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"contact_offset_mm": "9"}, "contact_offset_mm is 9 mm"),
+        ({"contact_offset_mm": SCRIPT}, "contact_offset_mm"),
+        ({"case": ""}, "case of the order: empty"),
+        ({"case": "../x"}, "case"),
+        ({"due": "tomorrow"}, "ISO 8601"),
+        ({"side": "both"}, "side"),
+        ({"instrument.drill_mm": "thick"}, "must be a number"),
+        ({"process": "ti64"}, "ti64"),
+        ({"device": "no such"}, "known devices"),
+    ],
+)
+def test_what_no_order_may_say_is_refused_by_name(server: Any, changed: dict[str, str], told: str) -> None:
+    headers = {"HX-Request": "1", "Accept": "text/html"}
+    page = server.ask("POST", "/orders/new", "engineer", data={"device": DEVICE, **HEAD, **changed}, headers=headers)
+    assert page.status_code in (409, 422), page.text
+    assert told in html.unescape(page.text)
+    assert SCRIPT not in page.text
+
+
+def test_the_report_of_a_job_is_a_page_and_two_papers_for_those_who_may_see_the_job(server: Any) -> None:
+    folder = make_case(server, "reported")
+    job = folder / "revisions" / "0001" / "job" / site_server.JOB
+    job.parent.mkdir(parents=True)
+    made = server.site.parent / "made"
+    make_job(made, server.site.parent / "job-keys", "pa12-sls")
+    shutil.copytree(made, job)
+    kept = {"made": "2026-01-01T00:00:00", "device": "d", "order": "o", "findings": {"$tuple": []}}
+    (folder / "revisions" / "0001" / "revision.json").write_text(json.dumps(kept))
+    path = f"/review/reported/report/{site_server.JOB}"
+    page = server.ask("GET", path, "engineer")
+    assert page.status_code == 200, page.text
+    assert "This job was withdrawn" in page.text
+    text = html.unescape(page.text)
+    manifest = read_manifest((job / "job.json").read_bytes())
+    rows = build_rows(manifest, {})
+    for name in ("order", "approval", "figures", "estimate"):
+        assert all(cell in text for row in rows[name] for cell in row), name
+    assert all(cell in text for row in rows["parts"] for cell in row)
+    assert all(one in text for one in manifest.after_printing)
+    assert server.ask("GET", f"{path}/bone-front.png", "engineer").content == b"picture"
+    for name in ("build-report.pdf", "clinical-report.pdf"):
+        paper = server.ask("GET", f"{path}/{name}", "engineer")
+        assert (paper.content, paper.headers["content-disposition"]) == (
+            b"report", f'attachment; filename="reported-{site_server.JOB}-{name}"',
+        )  # fmt: skip
+    assert f"{path}/clinical-report.pdf" in server.ask("GET", "/review/reported", "engineer").text
+    assert server.ask("GET", path, "hospital").status_code == 404  # withdrawn: not what it may use
+    for name in ("job.json", "..%2f..%2fjob.png", "no-such.png", "SHA256SUMS.sig"):
+        assert server.ask("GET", f"{path}/{name}", "engineer").status_code in (404, 422)
+    site_server.make_case(server.site, "own-job", released=True)
+    for hospital, status in (("H-1", 200), ("H-2", 404)):
+        answer = server.ask("GET", f"/review/own-job/report/{site_server.JOB}/clinical-report.pdf", "hospital", hospital)
+        assert answer.status_code == status
+
+
+def test_a_moved_plan_is_told_in_numbers_and_then_is_a_change_of_the_order(server: Any) -> None:
+    folder = make_case(server, "planned")
+    given = server.ask("GET", "/review/planned/plan.mrk.json", "engineer")
+    assert given.content == write_markups(PLAN)
+    same = put(server, "planned", given.content, "show")
+    assert same.text.count("as before") == 3
+    tree = json.loads(given.content)
+    for point in tree["markups"][0]["controlPoints"]:  # 3D Slicer saves in RAS where it is told to
+        x, y, z = point["position"]
+        point["position"] = [-(x + 3.0), -y, z + 4.0]
+    tree["markups"][0]["coordinateSystem"] = "RAS"
+    shown = put(server, "planned", json.dumps(tree).encode(), "show")
+    assert shown.status_code == 200, shown.text
+    row = re.search(r"<tr><th scope=\"row\">line t9-left.*?</tr>", shown.text, re.DOTALL)
+    assert row is not None
+    cells = [cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row[0], re.DOTALL)]
+    assert cells[:2] == ["5.00", "0.00"]  # 3 and 4 mm, not turned and not mirrored
+    assert cells[2].startswith("31.00 -12.00 104.00 to ")
+    assert cells[3].startswith("34.00 -12.00 108.00 to ")
+    assert read_case_order(folder / "order.toml").plan.lines == ()  # shown, and nothing more
+    taken = put(server, "planned", json.dumps(tree).encode(), "take")
+    assert "under way" in taken.text
+    (line,) = read_case_order(folder / "order.toml").plan.lines
+    np.testing.assert_allclose(line.start_mm, (34.0, -12.0, 108.0), atol=1e-6)
+    np.testing.assert_allclose(np.subtract(line.end_mm, line.start_mm), 40.0 * np.array(AXIS.direction), atol=1e-6)
+    last = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["who"], last["what"]) == ("engineer", "order changed")
+    again = put(server, "planned", json.dumps(tree).encode(), "take")
+    assert (again.status_code, "nothing differs" in again.text) == (422, True)
+
+
+def test_a_plan_that_may_not_be_taken_is_refused_and_changes_nothing(server: Any) -> None:
+    folder = make_case(server, "refused")
+    before = (folder / "order.toml").read_bytes()
+    plan: dict[str, Any] = json.loads(write_markups(PLAN))
+    plan["markups"][0]["coordinateUnits"] = "cm"
+    hostile = json.loads(write_markups(PLAN))
+    hostile["markups"][0]["name"] = SCRIPT
+    for data, told in (
+        (json.dumps(plan).encode(), "must be LPS or RAS in mm"),
+        (b"\xff\xfe not json", "no"),
+        (b'{"markups": []}', "0 placed"),
+        (b"[" * 100_000, "JSON"),
+        (b"", "no file was given"),
+    ):
+        answer = put(server, "refused", data, "take")
+        assert (answer.status_code, told in answer.text) == (422, True), answer.text
+    assert put(server, "refused", b" " * (MOST_PLAN_BYTES + 1), "take").status_code == 413
+    assert put(server, "refused", json.dumps(hostile).encode() + b" " * MOST_BODY_BYTES, "show").status_code == 200
+    told = put(server, "refused", json.dumps(hostile).encode(), "show", name=f"../{SCRIPT}.json")
+    assert (told.status_code, SCRIPT in told.text, html.escape(SCRIPT, quote=False)[:10] in told.text) == (200, False, True)
+    stale = {"order": "0" * 64, "do": "take"}
+    files = {"file": ("plan.mrk.json", write_markups(PLAN), "application/json")}
+    assert server.ask("POST", "/review/refused/plan", "engineer", data=stale, files=files).status_code == 409
+    assert (folder / "order.toml").read_bytes() == before
+
+
+def test_the_distance_and_the_turn_of_what_was_moved_are_those_of_geometry() -> None:
+    line = {"name": "a", "start_mm": [0.0, 0.0, 0.0], "end_mm": [10.0, 0.0, 0.0]}
+    plane = {"name": "p", "origin_mm": [0.0, 0.0, 0.0], "normal": [0.0, 0.0, 1.0]}
+    after = {
+        "lines": [{**line, "end_mm": [0.0, 10.0, 0.0]}],
+        "planes": [{**plane, "normal": [0.0, 0.0, -1.0]}, {**plane, "name": "q"}],
+    }
+    turned, flipped, new = moved({"lines": [line], "planes": [plane]}, after)
+    assert (turned.shift_mm, turned.turn_deg) == (pytest.approx(10.0 * 2.0**0.5), pytest.approx(90.0))
+    assert (flipped.shift_mm, flipped.turn_deg) == (0.0, pytest.approx(180.0))
+    assert not flipped.same
+    assert (new.shift_mm, new.before) == (None, "")
+    assert all(one.same for one in moved({"lines": [line]}, {"lines": [line]}))
+
+
+def test_a_hospital_comments_on_its_own_device_and_changes_nothing(server: Any) -> None:
+    folder = make_case(server, "said")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "events.jsonl"}
+    said = f"too near the nerve {SCRIPT}"
+    assert server.ask("POST", "/review/said/comment", "hospital", data={"text": said}).status_code == 303
+    assert server.ask("POST", "/review/said/comment", "hospital", "H-2", data={"text": said}).status_code == 404
+    for text in ("", " \n ", "x" * (MOST_CHARACTERS + 1), "a\x00b", "a\u202eb"):
+        assert server.ask("POST", "/review/said/comment", "hospital", data={"text": text}).status_code == 422
+    assert server.ask("POST", "/review/said/comment", "engineer", data={"text": "approved"}).status_code == 303
+    found = comments_of(server.services.cases.events("said"))
+    assert [(one["who"], one["text"]) for one in found] == [("hospital-H-1", said), ("engineer", "approved")]
+    assert {one["device"] for one in found} == {server.services.cases.view("said").device}
+    assert server.services.cases.view("said").status == "awaiting-approval"
+    page = server.ask("GET", "/review/said", "engineer").text
+    assert SCRIPT not in page
+    assert html.escape(SCRIPT, quote=False)[:14] in page
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "events.jsonl"}
+    assert {path.name for path in set(after) - set(before)} <= {"lock"} | {
+        path.name for path in after if path.name.startswith(".")
+    }
+    assert all(after[path] == data for path, data in before.items())
+
+
+def test_a_comment_leaves_every_state_as_it_was(server: Any) -> None:
+    case = CaseFolder(make_case(server, "left"))
+    for say, status in ((return_case, "returned"), (reject_case, "rejected")):
+        say(case, who="eva", why="too thick")
+        assert server.services.cases.view("left").status == status
+        assert server.ask("POST", "/review/left/comment", "hospital", data={"text": "returned: no"}).status_code == 303
+        view = server.services.cases.view("left")
+        assert (view.status, view.tree["returned"]) == (status, "too thick")
+
+
+def test_the_label_says_case_device_side_and_due_and_no_more(server: Any) -> None:
+    make_case(server, "labelled")
+    page = server.ask("GET", "/review/labelled/label?size=roll", "hospital")
+    text = re.sub(r"<[^>]*>", " ", page.text.partition('<section class="label roll"')[2])
+    assert all(word in text for word in ("labelled", DEVICE, "left", "24 Nov 2026 08:00"))
+    assert server.ask("GET", "/review/labelled/label", "hospital", "H-2").status_code == 404
+    assert server.ask("GET", "/review/labelled/label?size=wall", "hospital").status_code == 422
+    style = server.ask("GET", "/static/label.css").text
+    assert "@page roll { size: 62mm 100mm" in style
+    assert "@page a6 { size: A6" in style
+
+
+def test_a_hospital_looks_at_its_own_device_in_3d_and_at_no_other(server: Any) -> None:
+    folder = viewer_case.write_case(server.site / "cases").path
+    shutil.copyfile(site_server.make_case(server.site, "another") / "parcel.json", folder / "parcel.json")
+    (folder / "order.toml").write_bytes((make_case(server, "ordered") / "order.toml").read_bytes())
+    path = f"/review/{viewer_case.CASE}"
+    scene = server.ask("GET", f"{path}/scene", "hospital")
+    assert scene.status_code == 200, scene.text
+    assert scene.content == server.ask("GET", f"{path}/scene", "engineer").content
+    assert server.ask("GET", f"{path}/volume", "hospital").status_code == 200
+    for part in ("scene", "volume", "surface/letter", "section/bore-1"):
+        assert server.ask("GET", f"{path}/{part}", "hospital", "H-2").status_code == 404
+        assert server.ask("GET", f"{path}/{part}", "cell").status_code == 403
+        assert server.ask("POST", f"{path}/{part}", "hospital").status_code == 405
