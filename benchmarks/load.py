@@ -289,7 +289,8 @@ def _answered(cases: list[Path], first: Path) -> bool:
 
 
 def _ready(log: Path, count: int) -> bool:
-    return log.exists() and log.read_bytes().count(b" works at ") >= count
+    """Whether so many workers have said that they work."""
+    return log.exists() and sum(line.startswith(b"worker-") for line in log.read_bytes().splitlines()) >= count
 
 
 def _until(happened: Callable[[], bool], within_s: float) -> None:
