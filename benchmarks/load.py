@@ -222,10 +222,7 @@ def _told_cost(
     print(
         f"  processor: {sum(used[:-1]) / count:.1f} s of workers, {used[-1] / count:.1f} s of the server with status and intake"
     )
-    print(
-        f"  database: {each.transactions:.0f} transactions, {each.rows:.0f} rows written, {each.log_bytes / 1e3:.0f} kB of log, "
-        f"{each.table_bytes / 1e3:.0f} kB kept"
-    )
+    print(f"  database: {each.rows:.0f} rows written, {each.log_bytes / 1e3:.0f} kB of log, {each.table_bytes / 1e3:.0f} kB kept")
     rest = f"{idle.transactions:.1f} transactions, {idle.rows:.2f} rows written, {idle.log_bytes / 1e3:.2f} kB of log"
     print(f"  database at rest, each second: {rest}")
     print(f"  site: {sum(one for one, _ in kept) / count / 1e6:.1f} MB in {sum(two for _, two in kept) / count:.0f} files")
@@ -289,7 +286,8 @@ def _answered(cases: list[Path], first: Path) -> bool:
 
 
 def _ready(log: Path, count: int) -> bool:
-    return log.exists() and log.read_bytes().count(b" works at ") >= count
+    """Whether so many workers have said that they work."""
+    return log.exists() and sum(line.startswith(b"worker-") for line in log.read_bytes().splitlines()) >= count
 
 
 def _until(happened: Callable[[], bool], within_s: float) -> None:

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,26 @@ def test_a_slot_has_one_worker_and_a_buried_one_hears_of_it(tmp_path: Path) -> N
     with first.dead(2) as found:
         assert found  # it ended by itself
     database.dispose()
+
+
+def test_workers_that_start_at_once_at_an_empty_database_all_work(tmp_path: Path, postgres_server: Any) -> None:
+    databases = [open_database(postgres_server.url) for _ in range(6)]
+    together, hearts = threading.Barrier(len(databases)), []
+
+    def start(slot: int) -> None:
+        together.wait()
+        hearts.append(Heartbeat(databases[slot], tmp_path / "locks", slot + 1))
+
+    threads = [threading.Thread(target=start, args=(slot,)) for slot in range(len(databases))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(heart.slot for heart in hearts) == [1, 2, 3, 4, 5, 6]
+    for heart in hearts:
+        heart.leave()
+    for database in databases:
+        database.dispose()
 
 
 @pytest.mark.parametrize("step_s", [3600.0, -3600.0], ids=["forward", "back"])

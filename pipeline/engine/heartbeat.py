@@ -73,7 +73,7 @@ class Heartbeat:
     ) -> None:
         self._database, self._watch = database, watch
         self._changed: dict[int, tuple[str, float, float]] = {}  # of other slots: holder, beat, and when that was new to us
-        _METADATA.create_all(database, checkfirst=True)
+        _make_table(database)
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         with disk():
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +117,14 @@ class Heartbeat:
         with self._database.begin() as connection:
             row = connection.execute(sa.select(_WORKERS).where(_WORKERS.c.slot == slot).with_for_update()).first()
             yield row is not None and self.silent(Worker(row.slot, row.holder, row.beat_s, 0.0))
+
+
+def _make_table(database: sa.Engine) -> None:
+    try:
+        _METADATA.create_all(database, checkfirst=True)
+    except sa.exc.SQLAlchemyError:  # another worker, which starts at the same moment, was first
+        if not sa.inspect(database).has_table(_WORKERS.name):
+            raise
 
 
 def _claimed(folder: Path, slot: int | None) -> tuple[int, IO[str]]:
