@@ -177,14 +177,13 @@ class Intake:
             raise Refused("too many machines")
         for left in self.store.sessions("WHERE machine = ? AND ended = ''", machine):  # it prints something else by now
             self._put(replace(self._session(machine, left.session) or left, ended="lost"))
-        self.store.opened.execute(
-            "INSERT INTO sessions (machine, session, profile, process, layers, period_s, names, units, born_s, heard_s) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                machine, birth.session, birth.profile, birth.process, birth.layers, birth.period_s, json.dumps(names),
-                json.dumps([value.unit for value in birth.values]), now_s, now_s,
-            ),
-        )  # fmt: skip
+        made = self.store.opened.execute(
+            "INSERT INTO sessions (machine, session, profile, process, layers, period_s, born_s, heard_s) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (machine, birth.session, birth.profile, birth.process, birth.layers, birth.period_s, now_s, now_s),
+        )
+        measured = (made.lastrowid, json.dumps(names), json.dumps([value.unit for value in birth.values]))
+        self.store.opened.execute("INSERT INTO measured VALUES (?, ?, ?)", measured)
 
     def _data(self, machine: str, data: Data, now_s: float) -> None:
         known = self._born(machine, data.session)
@@ -340,7 +339,13 @@ class Intake:
 
     def _forget(self, session: Session) -> None:
         with self.store.transaction():
-            for table, column in (("samples", "session"), ("alarms", "session"), ("pictures", "session"), ("sessions", "id")):
+            for table, column in (
+                ("samples", "session"),
+                ("alarms", "session"),
+                ("pictures", "session"),
+                ("measured", "of"),
+                ("sessions", "id"),
+            ):
                 self.store.opened.execute(f"DELETE FROM {table} WHERE {column} = ?", (session.id,))  # noqa: S608 - names of ours
         self._known.pop((session.machine, session.session), None)
 

@@ -23,13 +23,15 @@ State = Literal["idle", "purging", "heating", "recoating", "exposing", "paused",
 Moment = Literal["powder", "exposure"]
 MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
 _BUSY_S: Final = 10.0  # project default: how long another process may hold the file
+_LOG_PAGES: Final = 16_384  # numerical: of 4 kB; a page that is written each second goes to its place once for many of them
 _VERSION: Final = 1
 _TABLES: Final = """
 CREATE TABLE sessions (
     id INTEGER PRIMARY KEY, machine TEXT NOT NULL, session TEXT NOT NULL, profile TEXT NOT NULL, process TEXT NOT NULL,
-    layers INTEGER NOT NULL, period_s REAL NOT NULL, names TEXT NOT NULL, units TEXT NOT NULL, born_s REAL NOT NULL,
+    layers INTEGER NOT NULL, period_s REAL NOT NULL, born_s REAL NOT NULL,
     heard_s REAL NOT NULL, received INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT -1, ended TEXT NOT NULL DEFAULT '',
     told INTEGER, filed INTEGER NOT NULL DEFAULT 0, cut INTEGER NOT NULL DEFAULT 0, UNIQUE (machine, session)) STRICT;
+CREATE TABLE measured (of INTEGER PRIMARY KEY, names TEXT NOT NULL, units TEXT NOT NULL) STRICT;
 CREATE TABLE samples (
     session INTEGER NOT NULL, number INTEGER NOT NULL, heard_s REAL NOT NULL, time_s REAL NOT NULL, state TEXT NOT NULL,
     layer INTEGER NOT NULL, numbers BLOB NOT NULL, PRIMARY KEY (session, number)) STRICT, WITHOUT ROWID;
@@ -46,7 +48,7 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 _SESSION: Final = (
     "SELECT id, machine, session, profile, process, layers, period_s, names, units, born_s, heard_s, received, last, ended, "
-    "told, filed, cut FROM sessions"
+    "told, filed, cut FROM sessions JOIN measured ON of = id"
 )
 
 
@@ -153,6 +155,7 @@ class Telemetry:
                 self.opened = sqlite3.connect(site / FILE, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
                 self.opened.execute("PRAGMA journal_mode = WAL")
                 self.opened.execute("PRAGMA synchronous = FULL")  # what is confirmed is on the disk
+                self.opened.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
                 self._make()
         except (sqlite3.Error, OSError) as error:
             raise MachineError(f"{FILE} cannot be used: {error}", hint="check the site's folder and its rights") from error
