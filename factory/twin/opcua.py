@@ -188,12 +188,10 @@ class _Machine:
         job = self.jobs.get(str(identifier))
         if job is not None and job.held == held:  # also: it holds by itself
             return companion.INVALID_STATUS
-        status = await self.change(
-            identifier, ("Interrupted",) if job and job.held else ("Running",), "Interrupted" if held else "Running"
-        )
-        if job is not None and status == companion.NO_ERROR:
-            job.held = held
-        return status
+        allowed: tuple[JobState, ...] = ("Running",) if held else ("Interrupted",)
+        if job is not None and job.state in allowed:
+            job.held = held  # before anybody else looks
+        return await self.change(identifier, allowed, "Interrupted" if held else "Running")
 
     # printing
 
