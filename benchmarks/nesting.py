@@ -1,10 +1,11 @@
 """A plate of 24 guides of 12 patients: seconds, peak memory, utilisation beside other arrangers.
 
-    python -m benchmarks.nesting [--job FOLDER] [--patients 12]
+    python -m benchmarks.nesting [--job FOLDER] [--patients 12] [--keep FOLDER]
 
 The guide is that of a released job: of ``batchone demo --device pedicle-guide``, or of ``--job``. Each patient gets two guides
 made of it by the same slicer, in sizes of their own (88 to 112 %) and elsewhere in space; manifests are described and sealed as
-usual, papers and pictures are left out: they are not read here. Then ``batchone nest`` runs as a program of its own.
+usual, papers and pictures are left out: they are not read here. With ``--keep`` the jobs stay in that folder for the next time.
+Then ``batchone nest`` runs as a program of its own.
 
 Arrangers side by side: how high the cake is in floors of rectangles (rectpack, in an environment of its own), and how many of the
 guides stand on one plate without any above another, with the distance that PrusaSlicer keeps.
@@ -32,6 +33,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import threemf_bodies
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
+from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
 from batchone.pipeline.job.sbom import SBOM, sbom
@@ -71,13 +73,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--job", type=Path)
     parser.add_argument("--patients", type=int, default=12)
+    parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     use_kernel_cache()
     with tempfile.TemporaryDirectory() as folder:
-        site = Path(folder)
-        mesh = guide(options.job or demo(site / "demo"))
-        jobs = [released(site / "jobs" / f"p{k:02d}", site / "keys", k, options.patients, mesh) for k in range(options.patients)]
-        print(f"\n{2 * len(jobs)} guides of {len(mesh.faces)} triangles of {len(jobs)} patients, {os.cpu_count()} cores")
+        site = options.keep.resolve() if options.keep else Path(folder)
+        jobs = [site / "jobs" / f"p{k:02d}" for k in range(options.patients)]
+        if not all((job / "SHA256SUMS.sig").is_file() for job in jobs):
+            mesh = guide(options.job or demo(site / "demo"))
+            jobs = [released(job, site / "keys", k, options.patients, mesh) for k, job in enumerate(jobs)]
+        triangles = read_manifest((jobs[0] / "job.json").read_bytes()).parts[0].figures.triangles
+        print(f"\n{2 * len(jobs)} guides of {triangles} triangles of {len(jobs)} patients, {os.cpu_count()} cores")
         print(f"load {os.getloadavg()[0]:.1f} before")
         made = nested(jobs, site)
         print(f"{made['bodies']} bodies, {made['layers']} layers, {made['height_mm']:.1f} mm high")
