@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import access
 import browser
 import httpx
 import numpy as np
@@ -92,42 +93,57 @@ def picture(page: Page, folder: Path, name: str) -> None:
 def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
     server: Any, worker: None, page: Page, tmp_path: Path
 ) -> None:
-    sign_in(page, server, "approver")
+    """The whole way without a mouse; on every page of it axe-core looks."""
+    hand = access.Hand(page)
+    page.goto("/")
+    assert access.faults(page) == []
+    hand.write(page.get_by_label("Name"), server.person("approver"))
+    hand.write(page.get_by_label("Password"), site_server.PASSWORD)
+    hand.press(page.get_by_role("button", name="Sign in"))
+    expect(page.get_by_role("heading", name="Cases")).to_be_visible()
     picture(page, tmp_path, "board")
-    page.get_by_role("link", name=CASE).click()
+    assert access.faults(page) == []
+    hand.press(page.get_by_role("link", name=CASE))
     expect(page.get_by_text("awaiting-approval")).to_be_visible()
     expect(page.get_by_text(SCRIPT)).to_be_visible()  # as text
-    page.locator("summary", has_text=" passed").click()
+    hand.press(page.locator("summary", has_text=" passed"))
     assert page.locator(".passed tbody tr").count() > 10
     picture(page, tmp_path, "case")
-    page.get_by_label("cut_top_mm").fill("900")
-    page.get_by_role("button", name="Design again").click()
+    assert access.faults(page) == []
+    page.evaluate("document.addEventListener('batchone:goto', (event) => { window.wentTo = event.detail.point; })")
+    finding = page.locator(".place").first
+    hand.press(finding)
+    assert ",".join(map(str, page.evaluate("window.wentTo"))) == finding.get_attribute("data-point")
+    hand.write(page.get_by_label("cut_top_mm"), "900")
+    hand.press(page.get_by_role("button", name="Design again"))
     expect(page.locator("#notice")).to_contain_text("cut_top_mm")
     assert page.get_by_label("cut_top_mm").input_value() == "900"
-    page.get_by_label("cut_top_mm").fill("20")
-    page.get_by_role("button", name="Design again").click()
+    hand.write(page.get_by_label("cut_top_mm"), "20")
+    hand.press(page.get_by_role("button", name="Design again"))
     expect(page.get_by_text("new device under way")).to_be_visible()
     expect(page.locator("#kept + form")).to_be_visible(timeout=300_000)  # two revisions: there is something to compare
-    page.get_by_role("button", name="Compare").click()
+    hand.press(page.get_by_role("button", name="Compare"))
     row = page.get_by_role("row", name=re.compile("cut_top_mm"))
     expect(row).to_contain_text("0")
     expect(row).to_contain_text("20")
     picture(page, tmp_path, "compare")
-    page.get_by_role("link", name=CASE).click()
+    assert access.faults(page) == []
+    hand.press(page.get_by_role("link", name=CASE))
     sign = page.get_by_role("button", name="Sign as")
-    page.get_by_label("approve", exact=True).check()
-    page.locator("#sign ~ form").get_by_label("Password again").fill("a wrong password")
-    sign.click()
+    hand.tick(page.get_by_label("approve", exact=True))
+    hand.write(page.locator("#sign ~ form").get_by_label("Password again"), "a wrong password")
+    hand.press(sign)
     expect(page.locator("#notice")).to_contain_text("not ticked")
-    page.get_by_label("I have reviewed").check()
-    sign.click()
+    hand.tick(page.get_by_label("I have reviewed"))
+    hand.press(sign)
     expect(page.locator("#notice")).to_contain_text("name or password is wrong")
-    page.locator("#sign ~ form").get_by_label("Password again").fill(site_server.PASSWORD)
-    sign.click()
+    hand.write(page.locator("#sign ~ form").get_by_label("Password again"), site_server.PASSWORD)
+    hand.press(sign)
     expect(page.get_by_role("link", name=re.compile("Job folder"))).to_be_visible(timeout=300_000)
     picture(page, tmp_path, "done")
     page.reload()
     expect(page.get_by_text("its device is locked")).to_be_visible()
+    assert access.faults(page) == []
     assert any("approved" in event["what"] for event in server.services.cases.events(CASE))
 
 
@@ -137,6 +153,7 @@ def test_scan_and_device_are_drawn_and_a_click_on_a_finding_arrives_there(server
     page.wait_for_function("window.batchoneViewer !== undefined")
     page.evaluate("window.batchoneViewer.ready")
     picture(page, tmp_path, "viewer")
+    assert access.faults(page) == []
     drawn = np.asarray(Image.open(BytesIO(page.locator("#viewer canvas").first.screenshot())).convert("L"), dtype=float)
     rows, columns = drawn.shape
     for tile in (drawn[: rows // 2, : columns // 2], drawn[rows // 2 :, : columns // 2], drawn[: rows // 2, columns // 2 :]):
@@ -233,12 +250,14 @@ def test_a_hospital_sees_its_own_case_without_findings_and_forms(server: Any, pa
     assert page.locator("tbody th a").all_inner_texts() == ["own"]
     page.get_by_role("link", name="own").click()
     expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+    assert access.faults(page) == []
     for heading in ("Findings", "Change", "Sign"):
         assert page.get_by_role("heading", name=heading, exact=True).count() == 0
     answer = page.goto(f"/review/{CASE}")
     assert answer is not None
     assert answer.status == 404
     expect(page.get_by_text("there is no such case")).to_be_visible()
+    assert access.faults(page) == []
 
 
 def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_first(server: Any, page: Page) -> None:
@@ -252,6 +271,7 @@ def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_firs
     page.get_by_role("button", name="Make it").click()
     once = page.locator("code").inner_text()
     expect(page.get_by_role("row", name=re.compile("new-engineer"))).to_contain_text("one-time password")
+    assert access.faults(page) == []
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()  # the page before it has a field Name too
     page.get_by_label("Name").fill("new-engineer")
@@ -260,6 +280,7 @@ def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_firs
     expect(page.get_by_role("heading", name="Another password")).to_be_visible()
     page.goto("/")
     expect(page.get_by_role("heading", name="Another password")).to_be_visible()  # nothing before that
+    assert access.faults(page) == []
     page.get_by_label("Present password").fill(once)
     page.get_by_label("New password", exact=True).fill("another long password")
     page.get_by_label("New password again").fill("another long password")
