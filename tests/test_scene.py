@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import viewer_case as truth
 import viewer_site
+from PIL import Image
 
 from batchone.pipeline import codec
 from batchone.pipeline.errors import InputError
@@ -24,6 +26,7 @@ from batchone.pipeline.serve.pages.scene_routes import ROUTES, scene_router
 from batchone.pipeline.serve.scene.content import Box
 from batchone.pipeline.serve.scene.describe import scene_description, scene_digest
 from batchone.pipeline.serve.scene.deviation import deviation_mm
+from batchone.pipeline.serve.scene.pictures import picture_bytes
 from batchone.pipeline.serve.scene.reduce import CELL_MM, MOST_FACES, NEAR_MM, reduced
 from batchone.pipeline.serve.scene.sections import section_bytes
 from batchone.pipeline.serve.scene.surfaces import surface_bytes
@@ -208,11 +211,17 @@ class TestSurfaces:
         _, _, values = read_mz3(surface_bytes(case, "uncertainty-tibia-left"))
         assert values == pytest.approx(np.linspace(0.0, 0.35, 8), abs=1e-6)
 
+    def test_of_a_part_that_touches_bone_there_is_a_map_of_wrong_poses(self, case: CaseFolder) -> None:
+        drawn = np.asarray(Image.open(BytesIO(picture_bytes(case, "seat-plate"))).convert("RGB"))
+        assert drawn.shape == (700, 900, 3)
+        assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10  # contact, starts, words
+
     def test_every_surface_gives_the_same_bytes_again(self, case: CaseFolder) -> None:
         for one in scene_description(case)["surfaces"]:
             assert surface_bytes(case, one["name"]) == surface_bytes(case, one["name"])
         assert volume_bytes(case) == volume_bytes(case)
         assert section_bytes(case, "bore-1", across=True) == section_bytes(case, "bore-1", across=True)
+        assert picture_bytes(case, "finding-walls") == picture_bytes(case, "finding-walls")
 
     @pytest.mark.parametrize("name", ["", "part-", "bone-../../x", "part-letter\x00", "no-go-x", "x" * 5000])
     def test_what_there_is_not_is_refused_by_name(self, case: CaseFolder, name: str) -> None:
@@ -277,7 +286,7 @@ def client(case: CaseFolder) -> Iterator[httpx.Client]:
 
 
 class TestRoutes:
-    PATHS = ("scene", "volume", "surface/part-plate", "section/bore-1")
+    PATHS = ("scene", "volume", "surface/part-plate", "section/bore-1", "picture/finding-walls")
 
     @pytest.mark.parametrize("path", PATHS)
     def test_what_a_browser_has_already_is_not_sent_again(self, client: httpx.Client, path: str) -> None:
@@ -297,7 +306,16 @@ class TestRoutes:
         assert client.get(f"/review/other/{path}").status_code == 404
 
     @pytest.mark.parametrize(
-        "path", ["surface/other", "section/other", "surface/..%2f..%2fcheck", "surface/%00", "section/" + "x" * 201]
+        "path",
+        [
+            "surface/other",
+            "section/other",
+            "picture/finding-mesh",
+            "picture/seat-plate",
+            "surface/..%2f..%2fcheck",
+            "surface/%00",
+            "section/" + "x" * 201,
+        ],
     )
     def test_what_there_is_not_is_not_found(self, client: httpx.Client, path: str) -> None:
         assert client.get(f"/review/{truth.CASE}/{path}").status_code in (404, 422)

@@ -71,5 +71,6 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("GET", "/review/{case}/volume"): _WORKERS,
         ("GET", "/review/{case}/surface/{name}"): _WORKERS,
         ("GET", "/review/{case}/section/{name}"): _WORKERS,
+        ("GET", "/review/{case}/picture/{name}"): _WORKERS,
     }
 )

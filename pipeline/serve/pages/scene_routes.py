@@ -1,4 +1,4 @@
-"""What the viewer fetches: the scene of a case, its scan, its surfaces, its sections."""
+"""What the page of a case fetches: its scene, its scan, its surfaces, its sections and the pictures of its findings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Full = Annotated[bool, Query(description="All of it, not reduced for the screen.
 Across = Annotated[bool, Query(description="The section across the first one.")]
 
 Folder = Callable[[Request, str], CaseFolder]
-ROUTES = ("scene", "volume", "surface/{name}", "section/{name}")  # below /review/{case}, all GET
+ROUTES = ("scene", "volume", "surface/{name}", "section/{name}", "picture/{name}")  # below /review/{case}, all GET
 
 
 def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> APIRouter:
@@ -67,6 +67,14 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
 
         opened = folder(request, case)
         return _answer(opened, known, "image/png", lambda: section_bytes(opened, name, across), f"across{across:d}")
+
+    @router.get("/review/{case}/picture/{name}", response_class=Response)
+    def picture(case: CaseId, name: Name, request: Request, known: Known = None) -> Response:
+        """A picture of a finding's place, or of the wrong poses of a guide."""
+        from batchone.pipeline.serve.scene.pictures import picture_bytes
+
+        opened = folder(request, case)
+        return _answer(opened, known, "image/png", lambda: picture_bytes(opened, name))
 
     return router
 
