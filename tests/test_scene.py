@@ -311,7 +311,7 @@ class TestRoutes:
             "surface/other",
             "section/other",
             "picture/finding-mesh",
-            "picture/seat-plate",
+            "picture/seat-letter",
             "surface/..%2f..%2fcheck",
             "surface/%00",
             "section/" + "x" * 201,
