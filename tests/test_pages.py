@@ -316,5 +316,8 @@ def test_forms_of_other_sites_frames_and_strange_ways_back_are_refused(server: A
         assert "unsafe" not in policy[0]
         assert page.headers["x-content-type-options"] == "nosniff"
         assert other.get("/", headers={"Accept": "text/html"}).headers["location"] == "/sign-in?next=/"
+        script = other.get("/static/pages.js")
+        again = other.get("/static/pages.js", headers={"If-None-Match": f'"other", W/{script.headers["etag"]}'})
+        assert (script.status_code, again.status_code, again.content) == (200, 304, b"")
         for name in ("README.md", "..%2fapp.py", "%2e%2e"):
             assert other.get(f"/static/{name}").status_code == 404

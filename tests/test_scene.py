@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -26,6 +27,7 @@ from batchone.pipeline.serve.pages.scene_routes import ROUTES, scene_router
 from batchone.pipeline.serve.scene.content import Box
 from batchone.pipeline.serve.scene.describe import scene_description, scene_digest
 from batchone.pipeline.serve.scene.deviation import deviation_mm
+from batchone.pipeline.serve.scene.kept import Kept
 from batchone.pipeline.serve.scene.pictures import picture_bytes
 from batchone.pipeline.serve.scene.reduce import CELL_MM, MOST_FACES, NEAR_MM, reduced
 from batchone.pipeline.serve.scene.sections import section_bytes
@@ -295,6 +297,41 @@ class TestRoutes:
         again = client.get(f"/review/{truth.CASE}/{path}", headers={"If-None-Match": f'"other", W/{first.headers["etag"]}'})
         assert (again.status_code, again.content) == (304, b"")
         assert client.get(f"/review/{truth.CASE}/{path}", headers={"If-None-Match": '"other"'}).status_code == 200
+
+    def test_what_was_made_once_is_not_made_again_until_the_case_is_another(self, tmp_path: Path, monkeypatch: Any) -> None:
+        case, made = truth.write_case(tmp_path), []
+
+        def counted(opened: CaseFolder, name: str, full: bool = False) -> bytes:
+            made.append(name)
+            return surface_bytes(opened, name, full)
+
+        monkeypatch.setattr("batchone.pipeline.serve.scene.surfaces.surface_bytes", counted)
+        with viewer_site.viewer_site(tmp_path) as url, httpx.Client(base_url=url, timeout=60.0) as client:
+            place = f"/review/{truth.CASE}/surface"
+            first, again = (client.get(f"{place}/part-plate") for _ in range(2))
+            assert (first.content, len(made)) == (again.content, 1)
+            assert client.get(f"{place}/part-letter").content != first.content
+            assert client.get(f"{place}/part-plate?full=1").status_code == 200
+            assert made == ["part-plate", "part-letter", "part-plate"]
+            truth.write_case(tmp_path, findings=2)
+            assert client.get(f"{place}/part-plate").content == first.content
+            assert len(made) == 4
+            shutil.rmtree(case.path / "check")
+            shutil.rmtree(case.path / "plan")
+            assert client.get(f"{place}/part-plate").status_code == 404  # what is gone is not served from memory
+
+    def test_what_was_asked_for_longest_ago_makes_room(self) -> None:
+        kept = Kept(most_bytes=10)
+        kept.put("a", b"1234")
+        kept.put("b", b"5678")
+        assert kept.get("a") == b"1234"
+        kept.put("c", b"9" * 5)
+        assert [kept.get(key) for key in "abc"] == [b"1234", None, b"9" * 5]
+        kept.put("d", b"x" * 11)
+        assert [kept.get(key) for key in "abcd"] == [None] * 4
+        kept.put("e", b"1" * 10)
+        kept.put("e", b"2" * 10)
+        assert kept.get("e") == b"2" * 10
 
     def test_whole_and_reduced_have_tags_of_their_own(self, client: httpx.Client) -> None:
         tags = {client.get(f"/review/{truth.CASE}/volume{more}").headers["etag"] for more in ("", "?full=1")}
