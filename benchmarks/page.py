@@ -137,7 +137,7 @@ def page_of(url: str, *, dark: bool = False) -> Iterator[Page]:
 def _opened(page: Page, url: str, server: int, number: int) -> None:
     before_s = _computed_s(server)
     page.goto(url)
-    page.wait_for_function("window.batchoneViewer")
+    page.wait_for_function("() => window.batchoneViewer")
     page.evaluate("batchoneViewer.ready")
     timings: dict[str, float] = page.evaluate("batchoneViewer.timings()")
     loaded: list[list[Any]] = page.evaluate(_LOADED)
@@ -170,7 +170,7 @@ def _changed(page: Page, name: str, text: str) -> None:
         "shown => ![null, '', shown].includes(document.getElementById('state')?.dataset.shown ?? null)", arg=shown
     )
     there_s = time.perf_counter() - began
-    page.wait_for_function("window.batchoneViewer")
+    page.wait_for_function("() => window.batchoneViewer")
     page.evaluate("batchoneViewer.ready")
     drawn_s = time.perf_counter() - began
     print(f"\n{name} = {text}: checked device on the page after {there_s:.1f} s, drawn after {drawn_s:.1f} s  (<= {CHANGE_S:g})")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ import httpx
 import numpy as np
 import pytest
 import site_server
+import viewer_case
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from batchone.pipeline import codec
 from batchone.pipeline.case import run_case
 from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.serve.guard import COOKIE
+from batchone.pipeline.values import judge
 from batchone.samples.small_case import write_small_case
 
 pytestmark = pytest.mark.slow
@@ -167,6 +171,36 @@ def test_scan_and_device_are_drawn_and_a_click_on_a_finding_arrives_there(server
     )
     for name in ("A", "P", "L", "R", "S", "I"):
         page.evaluate("name => window.batchoneViewer.view(name)", name)
+
+
+def test_what_needs_a_look_has_a_picture_that_is_made_when_somebody_looks(server: Any, page: Page, tmp_path: Path) -> None:
+    site_server.make_case(server.site, viewer_case.CASE)
+    case = viewer_case.write_case(server.site / "cases")
+    checked = case.load("check")
+    seats = judge("seating-slip", "plate: slide per mm of gap", 3.4, "mm/mm", high=8.0)
+    checked = replace(checked, findings=(*checked.findings, seats))
+
+    def write(into: Path) -> dict[str, Any]:
+        told = {"seconds": 1.0, "findings": codec.flatten(checked.findings)[0]}
+        return {**told, "value_digest": codec.save(checked, into)}
+
+    case.publish("check", write)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]) if "/picture/" in request.url else None)
+    sign_in(page, server, "engineer")
+    page.goto(f"/review/{viewer_case.CASE}")
+    shown = page.locator("img.found").first
+    expect(shown).to_have_attribute("alt", re.compile("letter: thinnest wall, 0.7 mm, at least 1 mm"))
+    shown.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('img.found').naturalWidth === 900")
+    assert asked == ["finding-walls"]
+    page.locator("summary", has_text="How it seats").click()
+    page.locator("summary", has_text="Map of wrong poses of plate").click()
+    page.locator("img.found").nth(1).scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelectorAll('img.found')[1].naturalWidth === 900")
+    assert asked == ["finding-walls", "seat-plate"]
+    picture(page, tmp_path, "findings")
+    assert access.faults(page) == []
 
 
 def test_what_was_typed_outlives_the_session(server: Any, page: Page) -> None:
