@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TSC := $(VENV)/scripts/node_modules/typescript/bin/tsc
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench lint setup libraries clean
+.PHONY: demo test bench lint scripts setup libraries clean
 
 demo: setup
 	$(BIN)/batchone demo --out demo
@@ -15,12 +16,23 @@ test: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-lint: setup
+lint: setup scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p batchone
 	$(BIN)/mypy --exclude benchmarks/peers benchmarks
 	MYPYPATH=docs/own-family $(BIN)/mypy -p drill_template
+
+scripts:  # the types of what browsers run; Node checks them, and nothing else needs it
+	@if command -v npm >/dev/null; then $(MAKE) -s --no-print-directory $(TSC) && node $(TSC) -p tests/scripts; \
+	elif test -n "$$CI"; then echo "the types of the pages' scripts are checked by Node: install npm"; exit 1; \
+	else echo "types of the pages' scripts: NOT CHECKED, there is no npm here"; fi
+
+$(TSC): tests/scripts/package-lock.json
+	mkdir -p $(VENV)/scripts
+	cp tests/scripts/package.json tests/scripts/package-lock.json $(VENV)/scripts/
+	npm ci --prefix $(VENV)/scripts --ignore-scripts --no-audit --no-fund --silent
+	touch $@
 
 setup: libraries $(VENV)/ready
 

@@ -8,24 +8,28 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import access
 import browser
 import httpx
 import numpy as np
 import pytest
 import site_server
+import viewer_case
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from batchone.pipeline import codec
 from batchone.pipeline.case import run_case
 from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.markups.write import write_markups
 from batchone.pipeline.order import order_text
 from batchone.pipeline.serve.guard import COOKIE
-from batchone.pipeline.values import Axis, Plan
+from batchone.pipeline.values import Axis, Plan, judge
 from batchone.samples.small_case import write_small_case
 
 pytestmark = pytest.mark.slow
@@ -95,44 +99,58 @@ def picture(page: Page, folder: Path, name: str) -> None:
 def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
     server: Any, worker: None, page: Page, tmp_path: Path
 ) -> None:
-    sign_in(page, server, "approver")
+    """The whole way without a mouse; on every page of it axe-core looks."""
+    hand = access.Hand(page)
+    page.goto("/")
+    assert access.faults(page) == []
+    hand.write(page.get_by_label("Name"), server.person("approver"))
+    hand.write(page.get_by_label("Password"), site_server.PASSWORD)
+    hand.press(page.get_by_role("button", name="Sign in"))
+    expect(page.get_by_role("heading", name="Cases")).to_be_visible()
     picture(page, tmp_path, "board")
-    page.get_by_role("link", name=CASE).click()
+    assert access.faults(page) == []
+    hand.press(page.get_by_role("link", name=CASE))
     expect(page.get_by_text("awaiting-approval")).to_be_visible()
     expect(page.get_by_text(SCRIPT)).to_be_visible()  # as text
-    page.locator("summary", has_text=" passed").click()
+    hand.press(page.locator("summary", has_text=" passed"))
     assert page.locator(".passed tbody tr").count() > 10
     picture(page, tmp_path, "case")
-    page.get_by_label("cut_top_mm").fill("900")
-    page.get_by_role("button", name="Design again").click()
+    assert access.faults(page) == []
+    page.evaluate("document.addEventListener('batchone:goto', (event) => { window.wentTo = event.detail.point; })")
+    finding = page.locator(".place").first
+    hand.press(finding)
+    assert ",".join(map(str, page.evaluate("window.wentTo"))) == finding.get_attribute("data-point")
+    hand.write(page.get_by_label("cut_top_mm"), "900")
+    hand.press(page.get_by_role("button", name="Design again"))
     expect(page.locator("#notice")).to_contain_text("cut_top_mm")
     assert page.get_by_label("cut_top_mm").input_value() == "900"
-    page.get_by_label("cut_top_mm").fill("20")
-    page.get_by_role("button", name="Design again").click()
+    hand.write(page.get_by_label("cut_top_mm"), "20")
+    hand.press(page.get_by_role("button", name="Design again"))
     expect(page.get_by_text("new device under way")).to_be_visible()
     expect(page.locator("#kept + form")).to_be_visible(timeout=300_000)  # two revisions: there is something to compare
-    page.get_by_role("button", name="Compare").click()
+    hand.press(page.get_by_role("button", name="Compare"))
     row = page.get_by_role("row", name=re.compile("cut_top_mm"))
     expect(row).to_contain_text("0")
     expect(row).to_contain_text("20")
     picture(page, tmp_path, "compare")
-    page.get_by_role("link", name=CASE).click()
+    assert access.faults(page) == []
+    hand.press(page.get_by_role("link", name=CASE))
     sign = page.get_by_role("button", name="Sign as")
-    page.get_by_label("approve", exact=True).check()
-    page.locator("#sign ~ form").get_by_label("Password again").fill("a wrong password")
-    sign.click()
+    hand.tick(page.get_by_label("approve", exact=True))
+    hand.write(page.locator("#sign ~ form").get_by_label("Password again"), "a wrong password")
+    hand.press(sign)
     expect(page.locator("#notice")).to_contain_text("not ticked")
-    page.get_by_label("I have reviewed").check()
-    sign.click()
+    hand.tick(page.get_by_label("I have reviewed"))
+    hand.press(sign)
     expect(page.locator("#notice")).to_contain_text("name or password is wrong")
-    page.locator("#sign ~ form").get_by_label("Password again").fill(site_server.PASSWORD)
+    hand.write(page.locator("#sign ~ form").get_by_label("Password again"), site_server.PASSWORD)
     points = page.get_by_role("group", name=re.compile("Checklist"))
     for point in points.get_by_role("checkbox").all()[1:]:
-        point.check()
-    sign.click()
+        hand.tick(point)
+    hand.press(sign)
     expect(page.locator("#notice")).to_contain_text("1 of the 4 points of the checklist are not confirmed")
-    points.get_by_role("checkbox").first.check()
-    sign.click()
+    hand.tick(points.get_by_role("checkbox").first)
+    hand.press(sign)
     expect(page.get_by_role("link", name=re.compile("Job folder"))).to_be_visible(timeout=300_000)
     picture(page, tmp_path, "done")
     page.get_by_role("link", name="Reports", exact=True).click()
@@ -147,6 +165,7 @@ def test_an_engineer_changes_a_number_and_an_approver_signs_the_new_device(
     picture(page, tmp_path, "report")
     page.get_by_role("link", name=CASE).click()
     expect(page.get_by_text("its device is locked")).to_be_visible()
+    assert access.faults(page) == []
     assert any("approved" in event["what"] for event in server.services.cases.events(CASE))
 
 
@@ -156,6 +175,7 @@ def test_scan_and_device_are_drawn_and_a_click_on_a_finding_arrives_there(server
     page.wait_for_function("window.batchoneViewer !== undefined")
     page.evaluate("window.batchoneViewer.ready")
     picture(page, tmp_path, "viewer")
+    assert access.faults(page) == []
     drawn = np.asarray(Image.open(BytesIO(page.locator("#viewer canvas").first.screenshot())).convert("L"), dtype=float)
     rows, columns = drawn.shape
     for tile in (drawn[: rows // 2, : columns // 2], drawn[rows // 2 :, : columns // 2], drawn[: rows // 2, columns // 2 :]):
@@ -169,6 +189,36 @@ def test_scan_and_device_are_drawn_and_a_click_on_a_finding_arrives_there(server
     )
     for name in ("A", "P", "L", "R", "S", "I"):
         page.evaluate("name => window.batchoneViewer.view(name)", name)
+
+
+def test_what_needs_a_look_has_a_picture_that_is_made_when_somebody_looks(server: Any, page: Page, tmp_path: Path) -> None:
+    site_server.make_case(server.site, viewer_case.CASE)
+    case = viewer_case.write_case(server.site / "cases")
+    checked = case.load("check")
+    seats = judge("seating-slip", "plate: slide per mm of gap", 3.4, "mm/mm", high=8.0)
+    checked = replace(checked, findings=(*checked.findings, seats))
+
+    def write(into: Path) -> dict[str, Any]:
+        told = {"seconds": 1.0, "findings": codec.flatten(checked.findings)[0]}
+        return {**told, "value_digest": codec.save(checked, into)}
+
+    case.publish("check", write)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]) if "/picture/" in request.url else None)
+    sign_in(page, server, "engineer")
+    page.goto(f"/review/{viewer_case.CASE}")
+    shown = page.locator("img.found").first
+    expect(shown).to_have_attribute("alt", re.compile("letter: thinnest wall, 0.7 mm, at least 1 mm"))
+    shown.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('img.found').naturalWidth === 900")
+    assert asked == ["finding-walls"]
+    page.locator("summary", has_text="How it seats").click()
+    page.locator("summary", has_text="Map of wrong poses of plate").click()
+    page.locator("img.found").nth(1).scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelectorAll('img.found')[1].naturalWidth === 900")
+    assert asked == ["finding-walls", "seat-plate"]
+    picture(page, tmp_path, "findings")
+    assert access.faults(page) == []
 
 
 def test_what_was_typed_outlives_the_session(server: Any, page: Page) -> None:
@@ -259,6 +309,7 @@ def test_a_hospital_sees_its_own_case_without_findings_and_forms(server: Any, pa
     assert page.locator("tbody th a").all_inner_texts() == ["own"]
     page.get_by_role("link", name="own").click()
     expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+    assert access.faults(page) == []
     for heading in ("Findings", "Change", "Plan", "Sign"):
         assert page.get_by_role("heading", name=heading, exact=True).count() == 0
     page.get_by_label("A comment on this device").fill(f"too thick {SCRIPT}")
@@ -294,6 +345,7 @@ def test_a_hospital_sees_its_own_case_without_findings_and_forms(server: Any, pa
     assert answer is not None
     assert answer.status == 404
     expect(page.get_by_text("there is no such case")).to_be_visible()
+    assert access.faults(page) == []
 
 
 def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_first(server: Any, page: Page) -> None:
@@ -307,6 +359,7 @@ def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_firs
     page.get_by_role("button", name="Make it").click()
     once = page.locator("code").inner_text()
     expect(page.get_by_role("row", name=re.compile("new-engineer"))).to_contain_text("one-time password")
+    assert access.faults(page) == []
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()  # the page before it has a field Name too
     page.get_by_label("Name").fill("new-engineer")
@@ -315,6 +368,7 @@ def test_an_admin_makes_an_account_and_whoever_gets_it_changes_the_password_firs
     expect(page.get_by_role("heading", name="Another password")).to_be_visible()
     page.goto("/")
     expect(page.get_by_role("heading", name="Another password")).to_be_visible()  # nothing before that
+    assert access.faults(page) == []
     page.get_by_label("Present password").fill(once)
     page.get_by_label("New password", exact=True).fill("another long password")
     page.get_by_label("New password again").fill("another long password")
@@ -351,5 +405,8 @@ def test_forms_of_other_sites_frames_and_strange_ways_back_are_refused(server: A
         assert "unsafe" not in policy[0]
         assert page.headers["x-content-type-options"] == "nosniff"
         assert other.get("/", headers={"Accept": "text/html"}).headers["location"] == "/sign-in?next=/"
+        script = other.get("/static/pages.js")
+        again = other.get("/static/pages.js", headers={"If-None-Match": f'"other", W/{script.headers["etag"]}'})
+        assert (script.status_code, again.status_code, again.content) == (200, 304, b"")
         for name in ("README.md", "..%2fapp.py", "%2e%2e"):
             assert other.get(f"/static/{name}").status_code == 404

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx
+import manifold3d
 import nibabel
 import numpy as np
 import pytest
 import viewer_case as truth
 import viewer_site
+from PIL import Image
 
+from batchone.pipeline import codec
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.labels import Side, bone_names
+from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.serve.pages.scene_routes import ROUTES, scene_router
 from batchone.pipeline.serve.scene.content import Box
 from batchone.pipeline.serve.scene.describe import scene_description, scene_digest
+from batchone.pipeline.serve.scene.deviation import deviation_mm
+from batchone.pipeline.serve.scene.kept import Kept
+from batchone.pipeline.serve.scene.pictures import picture_bytes
 from batchone.pipeline.serve.scene.reduce import CELL_MM, MOST_FACES, NEAR_MM, reduced
 from batchone.pipeline.serve.scene.sections import section_bytes
 from batchone.pipeline.serve.scene.surfaces import surface_bytes
 from batchone.pipeline.serve.scene.volume import MARGIN_MM, MOST_VOXELS, sampled, shown_grid, volume_bytes
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import FloatArray, Mesh, Scan, moved_points
+from batchone.pipeline.values import CheckedDevice, Device, FloatArray, Mesh, Scan, moved_points
 
 RAS = np.array([-1.0, -1.0, 1.0])
 
@@ -202,11 +213,17 @@ class TestSurfaces:
         _, _, values = read_mz3(surface_bytes(case, "uncertainty-tibia-left"))
         assert values == pytest.approx(np.linspace(0.0, 0.35, 8), abs=1e-6)
 
+    def test_of_a_part_that_touches_bone_there_is_a_map_of_wrong_poses(self, case: CaseFolder) -> None:
+        drawn = np.asarray(Image.open(BytesIO(picture_bytes(case, "seat-plate"))).convert("RGB"))
+        assert drawn.shape == (700, 900, 3)
+        assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10  # contact, starts, words
+
     def test_every_surface_gives_the_same_bytes_again(self, case: CaseFolder) -> None:
         for one in scene_description(case)["surfaces"]:
             assert surface_bytes(case, one["name"]) == surface_bytes(case, one["name"])
         assert volume_bytes(case) == volume_bytes(case)
         assert section_bytes(case, "bore-1", across=True) == section_bytes(case, "bore-1", across=True)
+        assert picture_bytes(case, "finding-walls") == picture_bytes(case, "finding-walls")
 
     @pytest.mark.parametrize("name", ["", "part-", "bone-../../x", "part-letter\x00", "no-go-x", "x" * 5000])
     def test_what_there_is_not_is_refused_by_name(self, case: CaseFolder, name: str) -> None:
@@ -271,7 +288,7 @@ def client(case: CaseFolder) -> Iterator[httpx.Client]:
 
 
 class TestRoutes:
-    PATHS = ("scene", "volume", "surface/part-plate", "section/bore-1")
+    PATHS = ("scene", "volume", "surface/part-plate", "section/bore-1", "picture/finding-walls")
 
     @pytest.mark.parametrize("path", PATHS)
     def test_what_a_browser_has_already_is_not_sent_again(self, client: httpx.Client, path: str) -> None:
@@ -280,6 +297,41 @@ class TestRoutes:
         again = client.get(f"/review/{truth.CASE}/{path}", headers={"If-None-Match": f'"other", W/{first.headers["etag"]}'})
         assert (again.status_code, again.content) == (304, b"")
         assert client.get(f"/review/{truth.CASE}/{path}", headers={"If-None-Match": '"other"'}).status_code == 200
+
+    def test_what_was_made_once_is_not_made_again_until_the_case_is_another(self, tmp_path: Path, monkeypatch: Any) -> None:
+        case, made = truth.write_case(tmp_path), []
+
+        def counted(opened: CaseFolder, name: str, full: bool = False) -> bytes:
+            made.append(name)
+            return surface_bytes(opened, name, full)
+
+        monkeypatch.setattr("batchone.pipeline.serve.scene.surfaces.surface_bytes", counted)
+        with viewer_site.viewer_site(tmp_path) as url, httpx.Client(base_url=url, timeout=60.0) as client:
+            place = f"/review/{truth.CASE}/surface"
+            first, again = (client.get(f"{place}/part-plate") for _ in range(2))
+            assert (first.content, len(made)) == (again.content, 1)
+            assert client.get(f"{place}/part-letter").content != first.content
+            assert client.get(f"{place}/part-plate?full=1").status_code == 200
+            assert made == ["part-plate", "part-letter", "part-plate"]
+            truth.write_case(tmp_path, findings=2)
+            assert client.get(f"{place}/part-plate").content == first.content
+            assert len(made) == 4
+            shutil.rmtree(case.path / "check")
+            shutil.rmtree(case.path / "plan")
+            assert client.get(f"{place}/part-plate").status_code == 404  # what is gone is not served from memory
+
+    def test_what_was_asked_for_longest_ago_makes_room(self) -> None:
+        kept = Kept(most_bytes=10)
+        kept.put("a", b"1234")
+        kept.put("b", b"5678")
+        assert kept.get("a") == b"1234"
+        kept.put("c", b"9" * 5)
+        assert [kept.get(key) for key in "abc"] == [b"1234", None, b"9" * 5]
+        kept.put("d", b"x" * 11)
+        assert [kept.get(key) for key in "abcd"] == [None] * 4
+        kept.put("e", b"1" * 10)
+        kept.put("e", b"2" * 10)
+        assert kept.get("e") == b"2" * 10
 
     def test_whole_and_reduced_have_tags_of_their_own(self, client: httpx.Client) -> None:
         tags = {client.get(f"/review/{truth.CASE}/volume{more}").headers["etag"] for more in ("", "?full=1")}
@@ -291,7 +343,16 @@ class TestRoutes:
         assert client.get(f"/review/other/{path}").status_code == 404
 
     @pytest.mark.parametrize(
-        "path", ["surface/other", "section/other", "surface/..%2f..%2fcheck", "surface/%00", "section/" + "x" * 201]
+        "path",
+        [
+            "surface/other",
+            "section/other",
+            "picture/finding-mesh",
+            "picture/seat-letter",
+            "surface/..%2f..%2fcheck",
+            "surface/%00",
+            "section/" + "x" * 201,
+        ],
     )
     def test_what_there_is_not_is_not_found(self, client: httpx.Client, path: str) -> None:
         assert client.get(f"/review/{truth.CASE}/{path}").status_code in (404, 422)
@@ -312,3 +373,79 @@ def test_the_bore_that_a_section_follows_is_the_planned_one(case: CaseFolder) ->
     assert section["axis"] == list(truth.BORE.direction)
     assert section_bytes(case, "bore-1").startswith(b"\x89PNG")
     assert section_bytes(case, "bore-1") != section_bytes(case, "bore-1", across=True)
+
+
+class TestDeviation:
+    def ball(self, radius_mm: float) -> Mesh:
+        """Triangles of one size, welded: corners, edges and faces all meet the nearest points of another ball."""
+        made = manifold3d.Manifold.sphere(radius_mm, 96).to_mesh64()
+        return Mesh(np.array(made.vert_properties[:, :3]), np.array(made.tri_verts, dtype=np.int32))
+
+    def sagitta_mm(self, ball: Mesh) -> float:
+        """How far the planes of its triangles lie inside of a ball about the origin at most."""
+        corners = ball.vertices_mm[ball.faces]
+        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        inside = np.einsum("ij,ij->i", corners[:, 0], normal) / np.linalg.norm(normal, axis=1)
+        return float(np.linalg.norm(ball.vertices_mm, axis=1).max() - inside.min())
+
+    @pytest.mark.parametrize("turn_deg", [0.0, 37.0])
+    def test_a_shift_of_half_a_millimetre_shows_half_a_millimetre(self, turn_deg: float) -> None:
+        before, along = self.ball(10.0), np.array([np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg)), 0.0])
+        after = Mesh(before.vertices_mm + 0.5 * along, before.faces)
+        found = deviation_mm(after, before)
+        assert found == pytest.approx(np.linalg.norm(after.vertices_mm, axis=1) - 10.0, abs=self.sagitta_mm(before))
+        ahead, behind = after.vertices_mm @ along - 0.5 > 9.9, after.vertices_mm @ along - 0.5 < -9.9
+        assert found[ahead] == pytest.approx(0.5, abs=0.02)
+        assert found[behind] == pytest.approx(-0.5, abs=0.02)
+
+    def test_it_is_none_where_nothing_moved_and_unknown_beyond_its_scale(self) -> None:
+        ball = self.ball(10.0)
+        assert np.abs(deviation_mm(ball, ball)).max() < 1e-9
+        assert deviation_mm(self.ball(11.98), ball) == pytest.approx(1.98, abs=self.sagitta_mm(ball))
+        assert np.isnan(deviation_mm(self.ball(12.02), ball)).all()
+
+    def test_corners_and_sharp_edges_have_a_side_of_their_own(self) -> None:
+        spike = Mesh(
+            np.array([[0.0, 0.0, 0.0], [1.0, 0.2, 0.0], [1.0, -0.2, 0.0], [1.0, 0.0, 8.0]]),
+            np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]], dtype=np.int32),
+        )
+        spike = Mesh(spike.vertices_mm, spike.faces[:, ::-1].copy()) if _volume_mm3(spike) < 0.0 else spike
+        asked = np.array(
+            [[1.0, 0.0, 8.5], [1.3, 0.1, 8.4], [0.2, 0.0, 4.0], [0.52, 0.0, 4.0]]
+        )  # beyond its tip, beside and in an edge
+        found = deviation_mm(Mesh(asked, np.zeros((0, 3), dtype=np.int32)), spike)
+        assert (np.sign(found) == [1.0, 1.0, 1.0, -1.0]).all()
+        assert found[0] == pytest.approx(0.5, abs=1e-9)
+
+    def test_a_case_shows_it_once_its_device_is_another(self, tmp_path: Path) -> None:
+        case = truth.write_case(tmp_path)
+        (case.path / "order.toml").write_text("")
+        first = scene_digest(case)
+        assert not [one for one in scene_description(case)["surfaces"] if one["kind"] == "deviation"]
+        moved = tuple(
+            replace(part, mesh=Mesh(part.mesh.vertices_mm + np.array([0.0, 0.5, 0.0]), part.mesh.faces)) for part in truth.parts()
+        )
+        before = CheckedDevice(Device("pedicle-guide", moved[1:]), ())  # its letter is new
+
+        def write(into: Path) -> dict[str, Any]:
+            told = {"seconds": 1.0, "started": "2026-01-01T00:00:00+00:00", "findings": {"$tuple": []}}
+            return {**told, "value_digest": codec.save(before, into)}
+
+        case.publish("check", write)
+        keep_revision(case, "an order")
+        truth.write_case(tmp_path)
+        assert scene_digest(case) != first
+        (layer,) = [one for one in scene_description(case)["surfaces"] if one["kind"] == "deviation"]
+        assert (layer["name"], layer["base"], layer["visible"]) == ("deviation-plate", "part-plate", False)
+        assert layer["title"] == "plate: change since revision 1"
+        places, _, values = read_mz3(surface_bytes(case, layer["name"]))
+        assert values is not None
+        outer = np.isclose(
+            places[:8, 1], -10.0 - truth.GAP_MM - truth.PLATE_MM
+        )  # the old one stood half a millimetre further back
+        assert values[:8][outer] == pytest.approx(0.5, abs=1e-5)
+
+
+def _volume_mm3(mesh: Mesh) -> float:
+    corners = mesh.vertices_mm[mesh.faces]
+    return float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6.0)

@@ -83,5 +83,6 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", "/review/{case}/comment"): _LOOKERS,
         ("GET", "/orders/new"): _LOOKERS,
         ("POST", "/orders/new"): _LOOKERS,
+        ("GET", "/review/{case}/picture/{name}"): _WORKERS,
     }
 )

@@ -31,6 +31,7 @@ from batchone.pipeline.serve.cases import View
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who
+from batchone.pipeline.serve.pages.finding_table import finding_tables
 from batchone.pipeline.serve.pages.parameter_form import Field, fields_of, settings_of
 from batchone.pipeline.serve.pages.report_page import jobs_of
 from batchone.pipeline.serve.pages.shell import onward, shown
@@ -208,11 +209,11 @@ def _device(folder: Path, parts: Services) -> dict[str, Any]:
     """The findings of the checked device, the worst first, as people see them."""
     case = CaseFolder(folder)
     record = case.record("check")
-    if record is None:
-        return {"findings": (), "failed": 0, "warned": 0}
-    found = with_waivers(recorded_findings(record), waivers_of(case, record["value_digest"], parts.site / KEYS))
+    found: tuple[Finding, ...] = ()
+    if record is not None:
+        found = worst_first(with_waivers(recorded_findings(record), waivers_of(case, record["value_digest"], parts.site / KEYS)))
     failed, warned = (sum(one.verdict == verdict for one in found) for verdict in ("fail", "warn"))
-    return {"findings": worst_first(found), "failed": failed, "warned": warned}
+    return {"findings": found, "failed": failed, "warned": warned, "tables": finding_tables(found)}
 
 
 def _fields(folder: Path) -> tuple[Field, ...]:

@@ -1,4 +1,4 @@
-"""What the viewer fetches: the scene of a case, its scan, its surfaces, its sections."""
+"""What the page of a case fetches: its scene, its scan, its surfaces, its sections and the pictures of its findings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from batchone.pipeline.errors import InputError
 from batchone.pipeline.serve.cases import CASE_ID
 from batchone.pipeline.serve.known import is_known
 from batchone.pipeline.serve.refusal import Refusal, unknown
+from batchone.pipeline.serve.scene.kept import Kept
 from batchone.pipeline.store import CaseFolder
 
 CaseId = Annotated[str, Path(pattern=CASE_ID)]
@@ -22,7 +23,7 @@ Full = Annotated[bool, Query(description="All of it, not reduced for the screen.
 Across = Annotated[bool, Query(description="The section across the first one.")]
 
 Folder = Callable[[Request, str], CaseFolder]
-ROUTES = ("scene", "volume", "surface/{name}", "section/{name}")  # below /review/{case}, all GET
+ROUTES = ("scene", "volume", "surface/{name}", "section/{name}", "picture/{name}")  # below /review/{case}, all GET
 
 
 def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> APIRouter:
@@ -35,6 +36,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
     route_class
         Asks for rights before a route runs.
     """
+    kept = Kept()
     router = APIRouter(route_class=route_class)  # what draws is loaded when somebody looks: until then the server stays small
 
     @router.get("/review/{case}/scene", response_class=Response)
@@ -43,7 +45,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
         from batchone.pipeline.serve.scene.describe import scene_description
 
         opened = folder(request, case)
-        return _answer(opened, known, "application/json", lambda: json.dumps(scene_description(opened)).encode())
+        return _answer(opened, known, kept, "scene", "application/json", lambda: json.dumps(scene_description(opened)).encode())
 
     @router.get("/review/{case}/volume", response_class=Response)
     def volume(case: CaseId, request: Request, full: Full = False, known: Known = None) -> Response:
@@ -51,7 +53,7 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
         from batchone.pipeline.serve.scene.volume import volume_bytes
 
         opened = folder(request, case)
-        return _answer(opened, known, "application/gzip", lambda: volume_bytes(opened, full), f"full{full:d}")
+        return _answer(opened, known, kept, "volume", "application/gzip", lambda: volume_bytes(opened, full), f"full{full:d}")
 
     @router.get("/review/{case}/surface/{name}", response_class=Response)
     def surface(case: CaseId, name: Name, request: Request, full: Full = False, known: Known = None) -> Response:
@@ -59,7 +61,8 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
         from batchone.pipeline.serve.scene.surfaces import surface_bytes
 
         opened = folder(request, case)
-        return _answer(opened, known, "application/octet-stream", lambda: surface_bytes(opened, name, full), f"full{full:d}")
+        media = "application/octet-stream"
+        return _answer(opened, known, kept, f"surface {name}", media, lambda: surface_bytes(opened, name, full), f"full{full:d}")
 
     @router.get("/review/{case}/section/{name}", response_class=Response)
     def section(case: CaseId, name: Name, request: Request, across: Across = False, known: Known = None) -> Response:
@@ -67,20 +70,40 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
         from batchone.pipeline.serve.scene.sections import section_bytes
 
         opened = folder(request, case)
-        return _answer(opened, known, "image/png", lambda: section_bytes(opened, name, across), f"across{across:d}")
+        return _answer(
+            opened, known, kept, f"section {name}", "image/png", lambda: section_bytes(opened, name, across), f"across{across:d}"
+        )
+
+    @router.get("/review/{case}/picture/{name}", response_class=Response)
+    def picture(case: CaseId, name: Name, request: Request, known: Known = None) -> Response:
+        """A picture of a finding's place, or of the wrong poses of a guide."""
+        from batchone.pipeline.serve.scene.pictures import picture_bytes
+
+        opened = folder(request, case)
+        return _answer(opened, known, kept, f"picture {name}", "image/png", lambda: picture_bytes(opened, name))
 
     return router
 
 
-def _answer(case: CaseFolder, known: str | None, media: str, made: Callable[[], bytes], variant: str = "") -> Response:
+def _answer(
+    case: CaseFolder, known: str | None, kept: Kept, part: str, media: str, made: Callable[[], bytes], variant: str = ""
+) -> Response:
+    """What is asked for, if the browser does not have it; ``part`` and ``variant`` say what it is."""
     from batchone.pipeline.serve.scene.describe import scene_digest
 
-    tag = f'"{scene_digest(case)[:32]}{variant}"'
+    digest = scene_digest(case)
+    tag = f'"{digest[:32]}{variant}"'
     headers = {"ETag": tag}
     if is_known(known, tag):
         return Response(status_code=304, headers=headers)
+    key = (str(case.path), digest, part, variant)
     try:
-        return Response(made(), media_type=media, headers=headers)
+        data = kept.get(key)
+        if data is None:
+            data = made()
+            if scene_digest(case) == digest:  # a stage that was made anew meanwhile must not stand for the old one
+                kept.put(key, data)
+        return Response(data, media_type=media, headers=headers)
     except InputError as error:
         raise Refusal(404, str(error), hint=error.hint) from error
     except (FileNotFoundError, NotADirectoryError):  # the stage is being made again just now

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.guard import GuardedRoute, identified
+from batchone.pipeline.serve.known import is_known
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.services import services_of
 
@@ -26,6 +28,7 @@ _POLICY = (
 _HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}  # without a referrer a form has no Origin
 _KINDS = {".css": "text/css", ".js": "text/javascript"}
 _FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in _KINDS}
+_TAGS = {name: f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"' for name, path in _FILES.items()}
 
 templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -79,9 +82,12 @@ def refused_page(request: Request, refusal: Refusal) -> Response:
 
 
 @router.get("/static/{name}")
-async def static(name: str) -> Response:
-    """A script or a style sheet; nothing else lies there."""
+async def static(name: str, known: Annotated[str | None, Header(alias="if-none-match", max_length=1024)] = None) -> Response:
+    """A script or a style sheet, unless the browser has it as it is; nothing else lies there."""
     found = _FILES.get(name)
     if found is None:
         raise Refusal(404, "there is no such file", hint="go back to the board")
-    return Response(found.read_bytes(), media_type=_KINDS[found.suffix], headers={"Cache-Control": "no-cache"})
+    headers = {"Cache-Control": "no-cache", "ETag": _TAGS[name]}
+    if is_known(known, _TAGS[name]):
+        return Response(status_code=304, headers=headers)
+    return Response(found.read_bytes(), media_type=_KINDS[found.suffix], headers=headers)

@@ -12,11 +12,12 @@ import numpy as np
 from batchone.pipeline import codec
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.order import PlanInput, read_order_table
+from batchone.pipeline.revisions import Revision, revisions
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Scan
 
 SHOWN_STAGES = ("intake", "segment", "plan", "design", "check")
-VERSION = 1  # of the scene: another one makes every screen ask again
+VERSION = 2  # of the scene: another one makes every screen ask again
 
 
 class Content:
@@ -32,7 +33,8 @@ class Content:
         values = {stage: None if record is None else record.get("value_digest") for stage, record in self.records.items()}
         order = self.case.path / "order.toml"
         text = hashlib.sha256(order.read_bytes()).hexdigest() if order.is_file() else ""
-        return codec.tree_digest({"version": VERSION, "stages": values, "order": text})
+        before = None if self.previous is None else self.previous.device
+        return codec.tree_digest({"version": VERSION, "stages": values, "order": text, "previous": before})
 
     @cached_property
     def scan(self) -> Scan:
@@ -85,6 +87,22 @@ class Content:
         """
         path = self.case.path / "order.toml"
         return PlanInput.model_validate(read_order_table(path).get("plan", {}) if path.is_file() else {})
+
+    @cached_property
+    def previous(self) -> Revision | None:
+        """The device that the case had last before this one; None where this is the first."""
+        now = (self.records["check"] or {}).get("value_digest")
+        kept = [one for one in revisions(self.case.path) if one.device != now]
+        return kept[-1] if kept else None
+
+    @cached_property
+    def previous_parts(self) -> dict[str, Part]:
+        """The parts of that device by their names."""
+        if self.previous is None:
+            return {}
+        checked = codec.load(self.previous.folder)
+        assert isinstance(checked, CheckedDevice)
+        return {part.name: part for part in checked.device.parts}
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -23,6 +23,7 @@ class Scale:
 GAP = Scale("distance to the nearest bone", "mm", 0.0, 2.0)  # as in the report's pictures of the gap
 WALL = Scale("wall thickness", "mm", 0.0, 5.0)  # project default: what is thicker is no matter of strength of a print
 UNCERTAINTY = Scale("one standard deviation of the bone surface", "mm", 0.0, 0.5)  # as in the report's pictures of it
+DEVIATION = Scale("outwards from the previous revision", "mm", -2.0, 2.0)  # project default: as far as the gap's scale
 
 
 def bone_gap_mm(mesh: Mesh, bones: Sequence[Mesh]) -> FloatArray:

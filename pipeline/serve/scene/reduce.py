@@ -39,13 +39,14 @@ def reduced(mesh: Mesh, about_mm: FloatArray, values: FloatArray | None = None) 
 
 def _octant(mesh: Mesh) -> npt.NDArray[np.int64]:
     """Which way one triangle at each vertex faces, in eighths: the two sides of a thin wall are not joined."""
-    points = mesh.vertices_mm.astype(np.float32)
-    a, b, c = (points[mesh.faces[:, corner]] for corner in range(3))
-    area = np.cross(b - a, c - a)
-    way = np.zeros(len(points), dtype=np.int64)
+    triangle = np.full(len(mesh.vertices_mm), -1, dtype=np.int32)  # the last one at each vertex
     for corner in range(3):
-        way[mesh.faces[:, corner]] = (area >= 0.0) @ np.array([1, 2, 4])
-    return way
+        triangle[mesh.faces[:, corner]] = np.arange(len(mesh.faces), dtype=np.int32)
+    points, faces = mesh.vertices_mm.astype(np.float32), mesh.faces[triangle]
+    a, b, c = (points[faces[:, corner]] for corner in range(3))
+    area = np.cross(b - a, c - a)
+    way = sum(np.where(area[:, axis] >= 0.0, 1 << axis, 0) for axis in range(3))
+    return np.asarray(np.where(triangle < 0, 0, way), dtype=np.int64)
 
 
 def _mean(values: FloatArray, joined: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> FloatArray:

@@ -14,13 +14,23 @@ from batchone.pipeline.errors import InputError
 from batchone.pipeline.labels import bone_names
 from batchone.pipeline.order import PlanNoGo
 from batchone.pipeline.serve.scene.content import Content
-from batchone.pipeline.serve.scene.layers import GAP, UNCERTAINTY, WALL, Scale, bone_gap_mm, known_uncertainty_mm, wall_mm
+from batchone.pipeline.serve.scene.deviation import deviation_mm
+from batchone.pipeline.serve.scene.layers import (
+    DEVIATION,
+    GAP,
+    UNCERTAINTY,
+    WALL,
+    Scale,
+    bone_gap_mm,
+    known_uncertainty_mm,
+    wall_mm,
+)
 from batchone.pipeline.serve.scene.mz3 import mz3_bytes
 from batchone.pipeline.serve.scene.reduce import reduced
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Bone, FloatArray, IntArray, Mesh
 
-Kind = Literal["bone", "device", "bone model", "no-go", "reference", "contact gap", "wall thickness", "uncertainty"]
+Kind = Literal["bone", "device", "bone model", "no-go", "reference", "contact gap", "wall thickness", "uncertainty", "deviation"]
 
 BONE_COLOUR = "#eadfc8"  # ivory
 DEVICE_COLOURS = ("#3f8ae0", "#2fb5a5", "#8f7bd6")
@@ -72,29 +82,33 @@ def shown_surfaces(content: Content) -> Iterator[Shown]:
     for one in surfaces:
         made = partial(_plain, one.mesh)
         yield Shown(f"plan-{one.name}", one.name, "reference", REFERENCE_COLOUR, 0.6, False, made)
-    for part in content.parts:
-        if part.purpose == "device" and bones:
-            made = partial(_gap, part.mesh, tuple(bone.mesh for bone in bones))
-            yield Shown(
-                f"gap-{part.name}",
-                f"{part.name}: gap to the bone",
-                "contact gap",
-                PLAIN,
-                1.0,
-                False,
-                made,
-                GAP,
-                f"part-{part.name}",
+    yield from _layers(content, dict(zip(names, bones, strict=True)))
+
+
+def _layers(content: Content, bones: dict[str, Bone]) -> Iterator[Shown]:
+    """The coloured surfaces: of the device's parts, then of the bones by their names."""
+    parts = [part for part in content.parts if part.purpose == "device"]
+    for part in parts if bones else ():
+        made = partial(_gap, part.mesh, tuple(bone.mesh for bone in bones.values()))
+        yield _layer(f"gap-{part.name}", f"{part.name}: gap to the bone", "contact gap", made, GAP, f"part-{part.name}")
+    for part in parts:
+        made = partial(_wall, part.mesh)
+        yield _layer(f"wall-{part.name}", f"{part.name}: wall", "wall thickness", made, WALL, f"part-{part.name}")
+    for part in parts:
+        before = content.previous_parts.get(part.name)
+        if before is not None and content.previous is not None:
+            made, title = (
+                partial(_deviation, part.mesh, before.mesh),
+                f"{part.name}: change since revision {content.previous.number}",
             )
-    for part in content.parts:
-        if part.purpose == "device":
-            made = partial(_wall, part.mesh)
-            yield Shown(
-                f"wall-{part.name}", f"{part.name}: wall", "wall thickness", PLAIN, 1.0, False, made, WALL, f"part-{part.name}"
-            )
-    for name, bone in zip(names, bones, strict=True):
+            yield _layer(f"deviation-{part.name}", title, "deviation", made, DEVIATION, f"part-{part.name}")
+    for name, bone in bones.items():
         made, title = partial(_uncertainty, bone), f"{name.replace('-', ' ')}: uncertainty"
-        yield Shown(f"uncertainty-{name}", title, "uncertainty", PLAIN, 1.0, False, made, UNCERTAINTY, f"bone-{name}")
+        yield _layer(f"uncertainty-{name}", title, "uncertainty", made, UNCERTAINTY, f"bone-{name}")
+
+
+def _layer(name: str, title: str, kind: Kind, made: Callable[[], Shape], scale: Scale, base: str) -> Shown:
+    return Shown(name, title, kind, PLAIN, 1.0, False, made, scale, base)
 
 
 def surface_bytes(case: CaseFolder, name: str, full: bool = False) -> bytes:
@@ -126,6 +140,10 @@ def _gap(mesh: Mesh, bones: tuple[Mesh, ...]) -> Shape:
 
 def _wall(mesh: Mesh) -> Shape:
     return mesh, wall_mm(mesh)
+
+
+def _deviation(mesh: Mesh, before: Mesh) -> Shape:
+    return mesh, deviation_mm(mesh, before)
 
 
 def _uncertainty(bone: Bone) -> Shape:

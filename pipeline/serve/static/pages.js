@@ -54,3 +54,14 @@ document.addEventListener("click", (event) => {
   document.dispatchEvent(new CustomEvent("batchone:goto", { detail: { point: point.split(",").map(Number) } }));
   document.getElementById("viewer")?.scrollIntoView({ block: "start" });
 });
+
+// A picture is drawn by the server when somebody looks at it: scan and device come first.
+const looked = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    const picture = /** @type {HTMLImageElement} */ (target);
+    if (!isIntersecting || !picture.dataset.src) continue;
+    picture.src = picture.dataset.src;
+    looked.unobserve(picture);
+  }
+});
+for (const picture of document.querySelectorAll("img[data-src]")) looked.observe(picture);

@@ -1,0 +1,186 @@
+"""The page of a case in a real browser: how long until it shows something, until it shows all, what it weighs; and a new device.
+
+On the head phantom S2030 (``BATCHONE_TEST_DATA``) with 80 mm cut out of its skull and the implant for it, or on a case of a site
+that is there. A server of its own with its worker, and Debian's Chromium, which draws in software: a screen with a graphics card
+is quicker. The times count from the browser's asking for the page; the bytes are those that went over the wire. Computing is that
+of the server for one opening, and that of the page's own script: it says what a busy machine's times do not.
+
+    python -m benchmarks.page [--site SITE --case CASE] [--rounds 3] [--change outer_mm=3.5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from playwright.sync_api import Page, sync_playwright
+
+from batchone.pipeline.config import ServerSettings
+from batchone.pipeline.serve.accounts import Account
+from batchone.pipeline.serve.services import make_services
+
+FIRST_MS, FULL_MS, CHANGE_S = 2000.0, 5000.0, 4.0
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+)
+SIZE = {"width": 1440, "height": 900}
+NAME, PASSWORD = "engineer", "a password of the benchmark"
+HEAD = "head-phantom.zip"
+_LOADED = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
+  .map((one) => [one.name, one.startTime, one.responseEnd, one.transferSize])"""
+
+
+def main() -> None:
+    given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given.add_argument("--site", type=Path)
+    given.add_argument("--case", default="demo-0001")
+    given.add_argument("--rounds", type=int, default=3)
+    given.add_argument("--change", default="under_contour_mm=0.5", help="a parameter and its other value; empty: no new device")
+    options = given.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder) / "site"
+        if options.site is None:
+            write_head(Path(folder), site)
+        else:
+            shutil.copytree(options.site, site)  # the case is changed
+        with serving(site) as (url, server), page_of(url) as page:
+            for number in range(options.rounds):
+                _opened(page, f"{url}/review/{options.case}", server, number)
+            if options.change:
+                _changed(page, *options.change.split("="))
+
+
+def write_head(folder: Path, site: Path) -> None:
+    """The case of the head phantom with a hole, up to its checked implant."""
+    from batchone.design.families.cranial_implant import CRANIAL_IMPLANT
+    from batchone.pipeline.case_order import read_case_order
+    from batchone.pipeline.intake.make import intake
+    from batchone.samples.craniectomy import craniectomy, point_on_skull
+    from batchone.samples.dicom import write_demo, write_series
+
+    order, _ = write_demo(folder / "order", device="cranial-implant")
+    head = Path(os.environ["BATCHONE_TEST_DATA"]) / HEAD
+    scan, _ = intake(head, read_case_order(order), CRANIAL_IMPLANT.limits.protocol)
+    centre = point_on_skull(scan.hu, scan.affine, azimuth_deg=100.0, elevation_deg=35.0)
+    cut = craniectomy(scan.hu, scan.affine, centre_mm=centre, diameter_mm=80.0, edge_angle_deg=10.0, seed=1)
+    write_series(cut.hu, scan.affine, folder / "study")
+    command = [sys.executable, "-m", "batchone.pipeline", "run", str(order), "--study", str(folder / "study"), "--out", str(site)]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)  # it waits for an approval
+
+
+@contextmanager
+def serving(site: Path) -> Iterator[tuple[str, int]]:
+    """Address and process of a server with its worker."""
+    services = make_services(site, settings=ServerSettings(), clock=time.time)
+    if services.accounts.find(NAME) is None:
+        services.accounts.make(Account(NAME, ("engineer", "approver"), ""), by="benchmark")
+    services.accounts.set_password(NAME, PASSWORD)
+    services.store.close()
+    command = [sys.executable, "-m", "batchone.pipeline", "serve", "--site", str(site), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            yield f"http://{_address(server)}", server.pid
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _address(server: subprocess.Popen[str]) -> str:
+    assert server.stderr is not None
+    for line in server.stderr:
+        if '"listening"' in line:
+            threading.Thread(target=_drain, args=(server.stderr,), daemon=True).start()
+            return str(json.loads(line)["address"]).rpartition("/")[2]
+    raise SystemExit("the server did not start")
+
+
+def _drain(lines: IO[str]) -> None:
+    """Read the log until the server ends, so that it never waits for us."""
+    for _ in lines:
+        pass
+
+
+@contextmanager
+def page_of(url: str, *, dark: bool = False) -> Iterator[Page]:
+    """A page of somebody who has signed in."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
+        try:
+            context = browser.new_context(base_url=url, viewport=SIZE, color_scheme="dark" if dark else "light")  # type: ignore[arg-type]
+            page = context.new_page()
+            page.set_default_timeout(300_000)
+            page.goto("/")
+            page.get_by_label("Name").fill(NAME)
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_selector("table")
+            yield page
+        finally:
+            browser.close()
+
+
+def _opened(page: Page, url: str, server: int, number: int) -> None:
+    before_s = _computed_s(server)
+    page.goto(url)
+    page.wait_for_function("() => window.batchoneViewer")
+    page.evaluate("batchoneViewer.ready")
+    timings: dict[str, float] = page.evaluate("batchoneViewer.timings()")
+    loaded: list[list[Any]] = page.evaluate(_LOADED)
+    kinds: dict[str, int] = {}
+    for name, _, _, size in loaded:
+        kind = name.rpartition("/review/")[2].partition("/")[2].split("/")[0] if "/review/" in name else "scripts and styles"
+        kinds[kind or "page"] = kinds.get(kind or "page", 0) + int(size)
+    total = sum(kinds.values())
+    print(
+        f"\nopening {number + 1}: first picture {timings['first']:.0f} ms  (<= {FIRST_MS:.0f})  full {timings['full']:.0f} ms",
+        end="",
+    )
+    print(f"  (<= {FULL_MS:.0f})  server computing {_computed_s(server) - before_s:.2f} s")
+    print(f"  weight {total / 1e6:.2f} MB: " + ", ".join(f"{kind} {size / 1e3:.0f} kB" for kind, size in sorted(kinds.items())))
+    for name, start, end, size in sorted(loaded, key=lambda one: float(one[2])):
+        if number == 0 and size > 20_000:
+            print(f"  {start:6.0f} to {end:6.0f} ms  {size / 1e3:7.0f} kB  {name.rpartition('/')[2]}")
+    for name in ("opened", "scan", "first", "full"):
+        if number == 0 and name in timings:
+            print(f"  {timings[name]:6.0f} ms  {name}")
+
+
+def _changed(page: Page, name: str, text: str) -> None:
+    """Another value in the form, until the page shows the new device; and until it is checked."""
+    shown = page.locator("#state").get_attribute("data-shown")
+    page.get_by_label(name).fill(text)
+    began = time.perf_counter()
+    page.get_by_role("button", name="Design again").click()
+    page.wait_for_function(
+        "shown => ![null, '', shown].includes(document.getElementById('state')?.dataset.shown ?? null)", arg=shown
+    )
+    there_s = time.perf_counter() - began
+    page.wait_for_function("() => window.batchoneViewer")
+    page.evaluate("batchoneViewer.ready")
+    drawn_s = time.perf_counter() - began
+    print(f"\n{name} = {text}: checked device on the page after {there_s:.1f} s, drawn after {drawn_s:.1f} s  (<= {CHANGE_S:g})")
+
+
+def _computed_s(pid: int) -> float:
+    """Processor seconds of a process, without its children."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Pictures of what was found: the place of a check's worst finding, and where a guide rests when it is set down wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchone.pipeline.errors import InputError
+from batchone.pipeline.findings import Finding, worst_first
+from batchone.pipeline.serve.scene.content import Content
+from batchone.pipeline.store import CaseFolder
+
+_FINDING, _SEAT = "finding-", "seat-"
+
+
+def closeup_name(finding: Finding) -> str:
+    """What the picture of a finding's place is called; "" where there is nothing to look at, or no place."""
+    return "" if finding.where_mm is None or finding.verdict == "pass" else f"{_FINDING}{finding.check.replace(' ', '-')}"
+
+
+def seat_name(part: str) -> str:
+    """What the map of wrong poses of a part is called that was checked for them."""
+    return f"{_SEAT}{part}"
+
+
+def picture_bytes(case: CaseFolder, name: str) -> bytes:
+    """A picture (PNG), drawn anew: about 0.3 s for a place, some seconds for a map of wrong poses.
+
+    Raises
+    ------
+    InputError
+        The case has no such picture.
+    """
+    content = Content(case)
+    made = _closeup(content, name) or _seat(content, name)
+    if made is None:
+        raise InputError(f"the case has no picture {name[:80]!r}", hint="the page of the case shows its pictures")
+    return made
+
+
+def _closeup(content: Content, name: str) -> bytes | None:
+    from batchone.pipeline.job.closeups import closeups
+
+    found = next((one for one in worst_first(_checked(content)) if closeup_name(one) == name), None)
+    if found is None or content.device is None:
+        return None
+    return next((one.png for one in closeups((found,), content.device)), None)
+
+
+def _seat(content: Content, name: str) -> bytes | None:
+    from batchone.pipeline.job.seats import seat_pictures
+
+    device, plan, anatomy = content.device, content.plan, content.anatomy
+    part = next((one for one in content.parts if seat_name(one.name) == name), None)
+    if part is None or device is None or plan is None or anatomy is None:
+        return None
+    return next((one.png for one in seat_pictures(anatomy, replace(device, parts=(part,)), plan)), None)
+
+
+def _checked(content: Content) -> tuple[Finding, ...]:
+    """The findings of the check alone: those that the page shows."""
+    return tuple(one for name, one in content.findings if name.startswith("check-"))
