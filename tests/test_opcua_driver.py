@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import socket
 import subprocess
 import sys
@@ -199,6 +200,7 @@ def test_a_machine_that_is_not_there_or_not_protected_is_told(machine: Machine, 
 def test_a_cell_prints_on_it(machine: Machine, work: Work, keys: Path, tmp_path: Path) -> None:
     today = dt.datetime.now(dt.UTC).date()
     (tmp_path / "cell" / "inbox").mkdir(parents=True)
+    shutil.rmtree(machine.share / f"{work.name}-1", ignore_errors=True)  # of a test before, which the machine has forgotten
     work.folder.rename(tmp_path / "cell" / "inbox" / work.name)
     (tmp_path / "cell" / SETTINGS).write_text(
         f'name = "cell-1"\nmachine = "sim-01"\nserial = "M-1"\ndriver = "opcua"\n'

@@ -147,7 +147,11 @@ class OrderClient:
         client.load_data_type_definitions()
         space = {uri: client.get_namespace_index(uri) for uri in (MACHINERY, JOBS, JOB_CONTROL)}
         self._space = space[JOB_CONTROL]
-        machine = self._machine(client.nodes.objects.get_child(f"{space[MACHINERY]}:Machines").get_children())
+        try:
+            machine = self._machine(client.nodes.objects.get_child(f"{space[MACHINERY]}:Machines").get_children())
+        except MachineError:
+            self.close()
+            raise
         jobs = machine.get_child(f"{space[JOBS]}:JobManagement")
         control, results = (jobs.get_child(f"{space[JOBS]}:{name}") for name in ("JobOrderControl", "JobOrderResults"))
         self._nodes = {
