@@ -1,9 +1,9 @@
 """``events.jsonl``: who did what, when, and with what meaning; append-only, each line names the digest of the line before.
 
-One writer at a time (flock); each line is flushed to the disk; a last line torn by a crash is cut, and the cut is recorded. A
-case has one such file and the site another: the site's notes the head of a case's chain after every change (:func:`tell_site`),
-so that a case whose last events were cut off, or that is gone, is found by ``batchone audit``. Time-stamped, never overwritten:
-21 CFR 11.10(e).
+One writer at a time (flock), and nobody reads what may yet be taken back; each line is flushed to the disk; a last line torn by
+a crash is cut, and the cut is recorded. A case has one such file and the site another: the site's notes the head of a case's
+chain after every change (:func:`tell_site`), so that a case whose last events were cut off, or that is gone, is found by
+``batchone audit``. Time-stamped, never overwritten: 21 CFR 11.10(e).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -80,20 +82,20 @@ def append_event(path: Path, *, who: str, what: str, when: str, meaning: str = "
     with disk(), path.open("a+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         last, torn_bytes = _end(stream)
+        if not last:
+            flush_folder(path.parent)  # the file may be new
         if torn_bytes:
             stream.truncate(stream.seek(0, os.SEEK_END) - torn_bytes)
             note = f"{torn_bytes} bytes of a torn line were cut"
             last = _append(stream, last, {"who": "batchone", "what": note, "when": when, "meaning": "", "digest": ""})
         line = _append(stream, last, {"who": who, "what": what, "when": when, "meaning": meaning, "digest": digest})
-        if not last:
-            flush_folder(path.parent)
     return _sha256(line)
 
 
 def last_event(path: Path) -> Event | None:
     """The last whole line, read from the end alone and not verified; None when there is none that can be read."""
     try:
-        with path.open("rb") as stream:
+        with _read_only(path) as stream:
             line, _ = _end(stream)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -104,7 +106,7 @@ def last_event(path: Path) -> Event | None:
 def head_of(path: Path) -> str:
     """Digest of the last whole line, :data:`START` when there is none; read from the end alone and not verified."""
     try:
-        with path.open("rb") as stream:
+        with _read_only(path) as stream:
             line, _ = _end(stream)
     except (FileNotFoundError, NotADirectoryError):
         return START
@@ -113,7 +115,10 @@ def head_of(path: Path) -> str:
 
 def read_chain(path: Path) -> Chain:
     """Read a file of events and verify that every line names the one before it."""
-    data = path.read_bytes() if path.is_file() else b""
+    data = b""
+    if path.is_file():
+        with _read_only(path) as stream:
+            data = stream.read()
     whole = data[: data.rfind(b"\n") + 1]
     events: list[Event] = []
     head = START
@@ -147,6 +152,14 @@ def tell_site(case: Path, known: str = "") -> str:
     site = case.parent.parent
     what = f"case {case.name}: {event.what.partition(':')[0]}"
     return f"{event.head} {append_event(site / EVENTS, who=event.who, what=what, when=event.when, digest=event.head)}"
+
+
+@contextmanager
+def _read_only(path: Path) -> Iterator[BinaryIO]:
+    """A file of events while nobody writes: a line whose flush fails is taken away again, and must not have been seen."""
+    with path.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        yield stream
 
 
 def _end(stream: BinaryIO) -> tuple[bytes, int]:

@@ -80,7 +80,8 @@ class CaseFolder:
             stream = (self.path / LOCK).open("a+", encoding="ascii")
         with stream:
             _hold(stream, wait_s)
-            self._sweep()
+            with disk():
+                self._sweep()
             try:
                 yield
             except BaseException:
@@ -157,10 +158,11 @@ class CaseFolder:
 
     def _sweep(self) -> None:
         """Remove what a dead process left half-written; what it had only moved out of the way goes back."""
-        for old in sorted(self.path.glob(".*.old")):
-            if not (place := self.path / old.name.removeprefix(".").removesuffix(".old")).exists():
+        aside = sorted([*self.path.glob(".*.old"), *self.path.glob("job/.*.old")])
+        for old in aside:
+            if not (place := old.with_name(old.name.removeprefix(".").removesuffix(".old"))).exists():
                 old.rename(place)
-        for leftover in sorted(self.path.glob(".*.part")) + sorted(self.path.glob(".*.old")):
+        for leftover in [*sorted(self.path.glob(".*.part")), *aside]:
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:

@@ -101,11 +101,7 @@ def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undist
         with pytest.raises(MachineError, match="1 workers live"):
             rebuild(site)
         crew.kill(0)
-        database = open_database(database_url(site, SiteSettings()))
-        with database.begin() as connection:  # as if 15 s had gone by
-            connection.execute(sa.text("UPDATE batchone_worker SET beat_s = 1.0"))
-        database.dispose()
-        assert "removed" in rebuild(site)
+        assert "removed" in rebuild(site)  # looks on until nobody can live any more
         crew.start()
         answer(case, undisturbed / "cases" / CASE / "review")
         until(lambda: (case / "job" / "stage.json").exists(), 300.0)
@@ -212,11 +208,14 @@ def test_a_slot_has_one_worker_and_a_buried_one_hears_of_it(tmp_path: Path) -> N
     with pytest.raises(MachineError, match="another worker lives in slot 2"):
         Heartbeat(database, tmp_path / "locks", 2)
     assert first.beat()
-    assert all(0.0 <= one.silent_s < DEAD_S for one in workers(database))
+    assert all(one.beat_s > 0.0 for one in workers(database))
     for now, dead in ((100.0, False), (100.0 + DEAD_S, False), (100.1 + DEAD_S, True)):  # just inside, just outside
         watch[0] = now
+        with database.begin() as connection:  # as if the second had not beaten since
+            connection.execute(sa.text("UPDATE batchone_worker SET beat_s = 7.0 WHERE slot = 2"))
         with first.dead(2) as found:
             assert found is dead
+        assert second.beat() is not dead  # who was only slow and is taken over hears of it at the next beat
     second.leave()
     third = Heartbeat(database, tmp_path / "locks", 2)
     assert third.beat()
@@ -225,7 +224,7 @@ def test_a_slot_has_one_worker_and_a_buried_one_hears_of_it(tmp_path: Path) -> N
         assert not found  # another holder
     for heart in (first, third):
         heart.leave()
-    assert all(one.silent_s < 0.0 for one in workers(database))
+    assert all(one.beat_s == 0.0 for one in workers(database))
     with first.dead(2) as found:
         assert found  # it ended by itself
     database.dispose()
@@ -251,6 +250,30 @@ def test_workers_that_start_at_once_at_an_empty_database_all_work(tmp_path: Path
         database.dispose()
 
 
+def test_an_outage_of_the_database_is_nobodys_silence(tmp_path: Path) -> None:
+    database, watch = open_database(f"sqlite:///{tmp_path / 'engine.sqlite'}"), [100.0]
+    first = Heartbeat(database, tmp_path / "locks", None, watch=lambda: watch[0])
+    second = Heartbeat(database, tmp_path / "locks", None)
+
+    def silent() -> bool:
+        return first.silent(first.look()[1])
+
+    assert not silent()
+    watch[0] += DEAD_S - 1.0
+    first.forget()  # it could not look
+    watch[0] += 2.0
+    assert not silent()
+    watch[0] += DEAD_S + 0.1  # nor did it look at all
+    assert not silent()
+    for _ in range(2):  # two looks without a beat between them
+        watch[0] += 0.6 * DEAD_S
+        found = silent()
+    assert found
+    for heart in (first, second):
+        heart.leave()
+    database.dispose()
+
+
 @pytest.mark.parametrize("step_s", [3600.0, -3600.0], ids=["forward", "back"])
 def test_a_clock_that_steps_an_hour_buries_nobody_and_keeps_nobody_alive(step_s: float, tmp_path: Path) -> None:
     database, watch = open_database(f"sqlite:///{tmp_path / 'engine.sqlite'}"), [100.0]
@@ -266,7 +289,7 @@ def test_a_clock_that_steps_an_hour_buries_nobody_and_keeps_nobody_alive(step_s:
     with database.begin() as connection:  # the clock went on by so much: what was written lies that far back
         connection.execute(sa.text(f"UPDATE batchone_worker SET beat_s = beat_s - {step_s}"))
     assert not dead()
-    assert [one.silent_s >= 0.0 for one in workers(database)] == [True, True]  # nobody counts as ended
+    assert [one.beat_s != 0.0 for one in workers(database)] == [True, True]  # nobody counts as ended
     watch[0] += BEAT_S
     assert second.beat()  # it lives, by the new clock
     assert not dead()

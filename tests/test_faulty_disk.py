@@ -177,6 +177,28 @@ def test_whichever_operation_fails_nothing_is_half_or_lost_and_the_same_again_co
     assert at > 2
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
+def test_a_first_event_stands_once_whichever_operation_fails(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at, happened = 0, True
+    while happened:
+        at += 1
+        (tmp_path / f"cases-{at}").mkdir()
+        events, fault = tmp_path / f"cases-{at}" / "events.jsonl", Fault(code, at)
+
+        def say(events: Path = events) -> object:
+            return append_event(events, who="eva", what="seen", when="2026-01-01T00:00:00+00:00")
+
+        with fault.there(monkeypatch):
+            told = _error_of(say)
+        happened = fault.happened
+        assert (told is not None) == happened
+        assert len(read_chain(events).events) == (0 if happened else 1)
+        if happened:
+            say()
+            assert [one.what for one in read_chain(events).events] == ["seen"]
+    assert at > 2
+
+
 def _error_of(step: Callable[[], object]) -> MachineError | None:
     """The error of the workshop that a step ends with; every other one passes."""
     try:

@@ -28,6 +28,7 @@ from batchone.pipeline.serve.scene.content import Box
 from batchone.pipeline.serve.scene.describe import scene_description, scene_digest
 from batchone.pipeline.serve.scene.deviation import deviation_mm
 from batchone.pipeline.serve.scene.kept import Kept
+from batchone.pipeline.serve.scene.layers import wall_mm
 from batchone.pipeline.serve.scene.pictures import picture_bytes
 from batchone.pipeline.serve.scene.reduce import CELL_MM, MOST_FACES, NEAR_MM, reduced
 from batchone.pipeline.serve.scene.sections import section_bytes
@@ -449,3 +450,17 @@ class TestDeviation:
 def _volume_mm3(mesh: Mesh) -> float:
     corners = mesh.vertices_mm[mesh.faces]
     return float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6.0)
+
+
+def test_every_vertex_of_a_very_finely_meshed_plate_shows_its_wall() -> None:
+    import trimesh
+
+    made = trimesh.creation.box((10.0, 10.0, 0.4))
+    for _ in range(7):
+        made = made.subdivide()
+    plate = Mesh(np.asarray(made.vertices, dtype=np.float64), np.asarray(made.faces, dtype=np.int32))
+    assert len(plate.faces) > 150_000  # of so many the check looks from some alone
+    shown = wall_mm(plate)
+    assert np.isfinite(shown).all()
+    flat = (np.abs(plate.vertices_mm[:, 2]) == 0.2) & (np.abs(plate.vertices_mm[:, :2]).max(axis=1) < 4.0)
+    np.testing.assert_allclose(shown[flat], 0.4, atol=1e-9)

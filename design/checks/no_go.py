@@ -1,7 +1,7 @@
 """Distances to structures that the order declares as not to be touched: of the device, and of what its bores and slots lead.
 
-A drill sweeps the outline of its bore to the end of its planned way, a saw that of its slot. A screw wider than its drill is not
-known here; ``keep_mm`` of the order must allow for it.
+A drill sweeps the outline of its bore to the end of its planned way, without end where that has none; a saw that of its slot. A
+screw wider than its drill is not known here; ``keep_mm`` of the order must allow for it.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from batchone.design.budget.drill import Lead, drilled
 from batchone.design.budget.play import tilt_deg
-from batchone.design.budget.sources import seats
 from batchone.design.family import Checked
 from batchone.design.guide.body import guide_pose
-from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, led_mm, not_landed, seating_findings
+from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, landed_on, led_mm, seating_findings
 from batchone.design.seating.make import score
 from batchone.pipeline.values import Axis, Bone, Finding, Part
 
@@ -31,9 +30,8 @@ def plain_seating_findings(
     gates = checked.limits.gates
     found = score(part, bone, guide_pose(way, bone), starts=STARTS[checked.only])
     findings = [*seating_findings(found, part, gates, offset_mm=offset_mm)]
-    landed = seats(found) if checked.only == "release" else None
-    if checked.only == "release" and landed is None:
-        findings.append(not_landed(part.name))
+    landed, missing = landed_on(found, part.name, checked.only)
+    findings += missing
     for hole in holes:
         low, high = led_mm(part, f"bore-{hole.name}", hole)
         what = f"{hole.name}: tilt that the clearance of {clearance_mm:g} mm allows over {high - low:.1f} mm"

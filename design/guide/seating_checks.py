@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from batchone.design.budget.breach import Breach
-from batchone.design.budget.sources import Errors
+from batchone.design.budget.sources import Errors, Seats, seats
 from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import CheckSet
@@ -86,11 +86,20 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
     return tuple(found)
 
 
-def not_landed(name: str) -> Finding:
-    """Where no guide comes to rest at its seat there is no error at the target to tell: such a guide is not released."""
-    what = f"{name}: seatings with friction that land, of all that were tried; without one no error at the target can be told"
+def landed_on(score: Score, name: str, only: CheckSet) -> tuple[Seats | None, tuple[Finding, ...]]:
+    """The seats that the errors at targets come from: for a release alone, and a failure where no guide comes to rest.
+
+    Without a seat there is no error to tell, and nothing is released on that.
+    """
+    found = seats(score) if only == "release" else None
+    if only != "release" or found is not None:
+        return found, ()
+    sure = len(score.friction.poses)
+    where = "on bone as unsure as this is" if sure else "on the bone as it is"
+    what = f"{name}: seatings with friction that land {where}; without one no error at the target can be told"
     hint = "add or move contact until the guide seats: a hook, an extension, a larger or optimised contact"
-    return judge("budget", what, 0.0, "", low=1.0, hint=hint, source="a device is released on measured errors: project rule")
+    rule = "a device is released on measured errors: project rule"
+    return None, (judge("budget", what, 0.0, "", low=1.0, hint=hint, source=rule),)
 
 
 def budget_findings(errors: Errors, title: str, gates: Gates, at: Vector) -> tuple[Finding, ...]:

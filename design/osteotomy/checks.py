@@ -9,7 +9,6 @@ import numpy as np
 from batchone.design.budget.play import tilt_deg
 from batchone.design.budget.saw import Lead, Sawn, between_deg, sawn
 from batchone.design.budget.sources import SEED
-from batchone.design.budget.sources import seats as landed_seats
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.cranial.rays import Scene
@@ -17,7 +16,7 @@ from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import Checked, FamilyCheck, parameters_of
 from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
-from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, not_landed, seating_findings
+from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, landed_on, seating_findings
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.guide.window import mark_findings, window_findings
 from batchone.design.nearest import nearest_mm
@@ -227,9 +226,8 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
     for case in _cases(checked):
         found = score(case.part, case.bone, case.layout.pose, starts=STARTS[checked.only])
         findings += seating_findings(found, case.part, gates, offset_mm=fit.offset_mm)
-        landed = landed_seats(found) if checked.only == "release" else None
-        if checked.only == "release" and landed is None:
-            findings.append(not_landed(case.part.name))
+        landed, missing = landed_on(found, case.part.name, checked.only)
+        findings += missing
         cuts = []
         for number in range(1, len(case.cuts) + 1):
             lead = _lead(checked, case, number)

@@ -8,7 +8,6 @@ from batchone.design.budget.breach import breach
 from batchone.design.budget.drill import Lead, drilled
 from batchone.design.budget.play import tilt_deg
 from batchone.design.budget.sources import SEED, Seats
-from batchone.design.budget.sources import seats as landed_seats
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.pedicle_guide import PedicleGuideParameters
@@ -21,8 +20,8 @@ from batchone.design.guide.seating_checks import (
     breach_findings,
     budget_findings,
     graded,
+    landed_on,
     led_mm,
-    not_landed,
     seating_findings,
 )
 from batchone.design.guide.window import window_findings
@@ -142,9 +141,8 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
     for part, bone in _guides(checked):
         found = score(part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone), starts=STARTS[checked.only])
         findings += seating_findings(found, part, checked.limits.gates, offset_mm=fit.offset_mm)
-        landed = landed_seats(found) if checked.only == "release" else None
-        if checked.only == "release" and landed is None:
-            findings.append(not_landed(part.name))
+        landed, missing = landed_on(found, part.name, checked.only)
+        findings += missing
         for side in sides_of(checked.order):
             lead = _lead(checked, part, bone, side)
             what = f"{bone.name}-{side}: tilt that the clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:.1f} mm"

@@ -38,12 +38,11 @@ _WORKERS = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One slot: ``beat_s`` when it beat last by the database's clock, ``silent_s`` seconds since; below 0 where it ended."""
+    """One slot: ``beat_s`` when it beat last by the database's clock; 0 where it ended, or was taken over."""
 
     slot: int
     holder: str
     beat_s: float
-    silent_s: float
 
 
 class Heartbeat:
@@ -73,6 +72,7 @@ class Heartbeat:
     ) -> None:
         self._database, self._watch = database, watch
         self._changed: dict[int, tuple[str, float, float]] = {}  # of other slots: holder, beat, and when that was new to us
+        self._looked = watch()
         _make_table(database)
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         with disk():
@@ -101,6 +101,18 @@ class Heartbeat:
             connection.execute(mine.values(beat_s=0.0))
         self._lock.close()
 
+    def look(self) -> tuple[Worker, ...]:
+        """All slots that were ever held. What was seen too long ago, before one was away oneself, tells nothing of others."""
+        found, now = workers(self._database), self._watch()
+        if now - self._looked > DEAD_S:
+            self.forget()
+        self._looked = now
+        return found
+
+    def forget(self) -> None:
+        """Begin to watch the others anew: the database was away, so that nobody could have beaten."""
+        self._changed.clear()
+
     def silent(self, other: Worker) -> bool:
         """Whether another slot ended, or has not changed for ``DEAD_S`` since this was asked first."""
         if other.beat_s == 0.0:
@@ -113,10 +125,16 @@ class Heartbeat:
 
     @contextmanager
     def dead(self, slot: int) -> Iterator[bool]:
-        """Whether a slot's heart stopped, see :meth:`silent`; it cannot be claimed again while this lasts."""
+        """Whether a slot's heart stopped, see :meth:`silent`; it cannot be claimed again while this lasts.
+
+        Who was only slow finds itself buried at its next beat, unless what is done meanwhile fails.
+        """
         with self._database.begin() as connection:
             row = connection.execute(sa.select(_WORKERS).where(_WORKERS.c.slot == slot).with_for_update()).first()
-            yield row is not None and self.silent(Worker(row.slot, row.holder, row.beat_s, 0.0))
+            found = row is not None and self.silent(Worker(row.slot, row.holder, row.beat_s))
+            yield found
+            if found:
+                connection.execute(sa.update(_WORKERS).where(_WORKERS.c.slot == slot).values(holder="", beat_s=0.0))
 
 
 def _make_table(database: sa.Engine) -> None:
@@ -151,9 +169,8 @@ def executor_id(slot: int) -> str:
 def workers(database: sa.Engine) -> tuple[Worker, ...]:
     """All slots that were ever held."""
     with database.connect() as connection:
-        now = _now(connection)
         rows = connection.execute(sa.select(_WORKERS).order_by(_WORKERS.c.slot)).all()
-    return tuple(Worker(row.slot, row.holder, row.beat_s, max(now - row.beat_s, 0.0) if row.beat_s else -1.0) for row in rows)
+    return tuple(Worker(row.slot, row.holder, row.beat_s) for row in rows)
 
 
 def _now(connection: sa.Connection) -> float:

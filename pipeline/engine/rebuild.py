@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from batchone.pipeline.engine.database import FILE, database_url, open_database
 from batchone.pipeline.engine.heartbeat import DEAD_S, workers
 from batchone.pipeline.errors import MachineError
 
+_LOOK_S = 0.5
 _SCHEMA = "dbos"  # where the engine keeps its tables in PostgreSQL
 
 
@@ -33,11 +35,11 @@ def rebuild(site: Path) -> str:
     database = open_database(database_url(site, settings))
     try:
         if sa.inspect(database).has_table("batchone_worker"):
-            alive = [one.slot for one in workers(database) if 0.0 <= one.silent_s <= DEAD_S]
+            alive = _living(database)
             if alive:
                 raise MachineError(
                     f"{len(alive)} workers live at this site, must be 0: slot {', '.join(map(str, alive))}",
-                    hint="stop them, wait 15 s, and run this again",
+                    hint="stop them, and run this again",
                 )
         if settings.engine.database is not None:
             with database.begin() as connection:
@@ -49,3 +51,14 @@ def rebuild(site: Path) -> str:
     for end in ("", "-wal", "-shm"):
         (site / f"{FILE}{end}").unlink(missing_ok=True)
     return f"{FILE} was removed; the worker makes it anew from the case folders"
+
+
+def _living(database: sa.Engine) -> list[int]:
+    """Slots that beat while one looks on, for as long as a worker may be silent; no clock of the day counts."""
+    first = {one.slot: one for one in workers(database) if one.beat_s}
+    until = time.monotonic() + DEAD_S
+    while first and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+        if alive := [one.slot for one in workers(database) if one.beat_s and one != first.get(one.slot)]:
+            return alive
+    return []

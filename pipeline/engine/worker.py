@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from batchone.pipeline.case_decisions import publish_decided
 from batchone.pipeline.config import EngineSettings, read_site_settings
 from batchone.pipeline.engine.database import database_url, open_database
-from batchone.pipeline.engine.heartbeat import BEAT_S, DEAD_S, Heartbeat, executor_id, workers
+from batchone.pipeline.engine.heartbeat import BEAT_S, DEAD_S, Heartbeat, executor_id
 from batchone.pipeline.engine.watch import ENGINE_VERSION, Watch, end_other_versions
 from batchone.pipeline.engine.workflows import CASES, PREPARE, PROGRAMS, RELEASE, Place, work_at
 from batchone.pipeline.errors import MachineError
@@ -103,13 +103,13 @@ def _work(site: Path, heart: Heartbeat, database: sa.Engine | None, stop: thread
             _LOG.exception("the site could not be looked at")
             watch = Watch(site)
         if database is not None:
-            _take_over(heart, database)
+            _take_over(heart)
 
 
-def _take_over(heart: Heartbeat, database: sa.Engine) -> None:
+def _take_over(heart: Heartbeat) -> None:
     """Put what dead workers had begun back on the queues."""
     try:
-        for one in workers(database):
+        for one in heart.look():
             if one.slot == heart.slot or not heart.silent(one):
                 continue
             with heart.dead(one.slot) as dead:
@@ -119,6 +119,7 @@ def _take_over(heart: Heartbeat, database: sa.Engine) -> None:
                     )
     except (SQLAlchemyError, DBOSException):
         _LOG.exception("the other workers could not be looked at")
+        heart.forget()
 
 
 def _beat(heart: Heartbeat, ended: threading.Event) -> None:

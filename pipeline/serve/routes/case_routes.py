@@ -192,12 +192,12 @@ async def _stream(case: str, request: Request, parts: Services, told: int) -> As
     async with parts.streams:
         while not parts.stopping.is_set():
             now = parts.cases.events_stamp(case)
-            found = [] if now == seen else await run_in_threadpool(parts.cases.events, case)
-            seen = now
-            for number, event in enumerate(found[told:], start=told + 1):
-                yield f"id: {number}\nevent: case\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
-                quiet_s = 0.0
-            told = max(told, len(found))
+            if now != seen:
+                found = await run_in_threadpool(parts.cases.events, case)
+                for number, event in enumerate(found[told:], start=told + 1):
+                    yield f"id: {number}\nevent: case\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
+                    quiet_s = 0.0
+                seen, told = now, len(found)
             if quiet_s >= _BEAT_S:
                 if not _still_allowed(request, case, parts):
                     return

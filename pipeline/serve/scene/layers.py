@@ -38,7 +38,7 @@ def wall_mm(mesh: Mesh) -> FloatArray:
     """Thickness (n,) of the wall behind each vertex, the least of its triangles, mm; not a number where there is none."""
     from batchone.design.checks.walls import measure_walls
 
-    walls = measure_walls(mesh)
+    walls = measure_walls(mesh, every=True)
     least = np.full(len(mesh.vertices_mm), np.inf)
     np.minimum.at(least, mesh.faces[walls.face].ravel(), np.repeat(walls.thickness_mm, 3))
     return np.asarray(np.where(np.isfinite(least), least, np.nan))
