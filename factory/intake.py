@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from batchone.factory.telemetry import write_part
 from batchone.factory.twin.messages import MOST_BYTES, ROOT, Birth, Data, Death
 from batchone.pipeline.config import TelemetrySettings
+from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Model
 from batchone.pipeline.telemetry import FILE, FOLDER, MOMENTS, Row, Session, Telemetry
@@ -35,8 +36,9 @@ _NAME: Final = "([A-Za-z0-9_-]{1,64})"
 _PLACE: Final = re.compile(rf"{ROOT}/machines/{_NAME}/(birth|data|death|picture)(?:/{_NAME}/([0-9]{{1,9}})/([a-z]+))?")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 Why = Literal[
-    "topic", "too large", "schema", "not listed", "too many machines", "another machine", "no birth", "values", "picture"
-]
+    "topic", "too large", "schema", "not listed", "too many machines", "another machine", "filed before", "no birth", "values",
+    "picture",
+]  # fmt: skip
 REASONS: Final[tuple[Why, ...]] = get_args(Why)
 
 Message = TypeVar("Message", bound=Model)
@@ -163,7 +165,7 @@ class Intake:
             if found is None:
                 raise Refused("topic")
             if self.settings.machines is not None and machine not in self.settings.machines:
-                machine = ""  # names that anybody makes up are not kept
+                machine = ""
                 raise Refused("not listed")
             if found[2] == "picture":
                 self._picture(machine, found[3], found[4], found[5], message.payload, now_s)
@@ -176,8 +178,9 @@ class Intake:
             else:
                 self._death(machine, _read(message.payload, Death), now_s, retained=message.retained)
         except Refused as refused:
-            if refused.why in ("no birth", "too many machines") and not self._is_known(machine):
-                machine = ""
+            listed = machine in (self.settings.machines or ()) and refused.why not in ("no birth", "too many machines")
+            if not (listed or self._is_known(machine)):
+                machine = ""  # names that anybody makes up are not kept
             self._refuse(machine, refused.why, now_s)
 
     def _birth(self, machine: str, birth: Birth, now_s: float) -> None:
@@ -192,11 +195,15 @@ class Intake:
                 raise Refused("values")
             self._put(replace(known, heard_s=now_s, ended="" if known.ended == "lost" else known.ended))
             return
+        with disk():
+            if (self.site / FOLDER / machine / birth.session).exists():  # it was let go of; its numbers would replace its files
+                raise Refused("filed before")
         (machines,) = self.store.opened.execute("SELECT count(DISTINCT machine) FROM sessions").fetchone()
         if machines >= MOST_MACHINES and not self._is_known(machine):
             raise Refused("too many machines")
         for left in self.store.sessions("WHERE machine = ? AND ended = ''", machine):  # it prints something else by now
-            self._put(replace(self._session(machine, left.session) or left, ended="lost"))
+            current = self._session(machine, left.session) or left
+            self._put(replace(current, ended=current.ended or "lost"))
         made = self.store.opened.execute(
             "INSERT INTO sessions (machine, session, profile, process, layers, period_s, born_s, heard_s) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -189,6 +189,11 @@ def test_a_build_whose_machine_went_is_filed_when_it_prints_another_or_after_a_d
     assert len(filed(intake, "m-2")) == 1
 
 
+def test_a_build_that_ended_is_not_lost_when_the_next_is_born_at_once(intake: Intake) -> None:
+    intake.take([talk.birth(), talk.data(0), talk.death(1), talk.birth(session="s-2"), talk.birth(session="s-3")], now_s=NOW_S)
+    assert [session(intake, name=f"s-{n}").ended for n in (1, 2, 3)] == ["ended", "lost", ""]
+
+
 def test_a_lost_machine_that_comes_back_goes_on(intake: Intake) -> None:
     lost = talk.heard(intake_module.Death(session="s-1", machine="m-1", reason="lost", samples=None), "m-1")
     intake.take([talk.birth(), talk.data(0), lost], now_s=NOW_S)
@@ -256,6 +261,18 @@ def test_who_is_not_listed_or_speaks_for_another_is_refused_and_names_that_are_m
     assert refused(open_) == {("", "no birth"): 50}
 
 
+@pytest.mark.parametrize(
+    ("place", "message", "why"),
+    [
+        ("data", b"{", "schema"), ("data", bytes(MOST_BYTES + 1), "too large"), ("data/s-1/1/x", b"", "topic"),
+        ("birth", talk.birth("m-1").payload, "another machine"), ("picture/s-1/1/powder", PNG, "no birth"),
+    ],
+)  # fmt: skip
+def test_no_refusal_keeps_a_name_that_is_made_up(intake: Intake, place: str, message: bytes, why: str) -> None:
+    intake.take([Heard(f"batchone/machines/m-{n}/{place}", message) for n in range(9, 12)], now_s=NOW_S)
+    assert refused(intake) == {("", why): 3}
+
+
 def test_more_machines_than_a_site_has_are_refused(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake_module, "MOST_MACHINES", 3)
     intake.take([talk.birth(f"m-{n}") for n in range(5)], now_s=NOW_S)
@@ -299,6 +316,21 @@ def test_what_is_recent_is_cut_by_days_and_files_stay(tmp_path: Path) -> None:
     assert intake.cut(now_s=late_s + 3 * DAY_S)
     assert intake.store.session("m-1", "s-1") is None
     assert len(filed(intake)) == PART + 20
+
+
+def test_a_build_that_was_let_go_is_not_born_again_over_its_files(intake: Intake) -> None:
+    told = [talk.birth(), *map(talk.data, range(5)), talk.death(5)]
+    intake.take([*told, talk.birth(session="s-2")], now_s=NOW_S)
+    all_filed(intake)
+    while intake.cut(now_s=NOW_S + 30 * DAY_S):
+        pass
+    assert intake.store.session("m-1", "s-1") is None
+    intake.take([told[0], talk.data(7), talk.death(8), talk.birth("m-2"), talk.data(0, "m-2")], now_s=NOW_S)
+    all_filed(intake)
+    assert refused(intake) == {("m-1", "filed before"): 1, ("m-1", "no birth"): 2}
+    assert filed(intake) == [(n, talk.numbers(n)) for n in range(5)]
+    assert session(intake, name="s-2").ended == ""  # it prints on
+    assert session(intake, "m-2").received == 1
 
 
 def test_what_is_recent_is_cut_by_size_the_oldest_first_and_never_before_it_is_filed(tmp_path: Path) -> None:
