@@ -146,8 +146,8 @@ class Intake:
                     self._take(message, now_s)
                 for one in self._changed.values():
                     self.store.opened.execute(
-                        "UPDATE sessions SET heard_s = ?, received = ?, last = ?, ended = ?, told = ?, filed = ? WHERE id = ?",
-                        (one.heard_s, one.received, one.last, one.ended, one.told, one.filed, one.id),
+                        "UPDATE sessions SET heard_s = ?, received = ?, last = ?, ended = ?, told = ? WHERE id = ?",
+                        (one.heard_s, one.received, one.last, one.ended, one.told, one.id),
                     )
         except BaseException:
             self._known.clear()  # what is on the disk counts
