@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from batchone.factory.telemetry import write_part
 from batchone.factory.twin.messages import MOST_BYTES, ROOT, Birth, Data, Death
 from batchone.pipeline.config import TelemetrySettings
+from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Model
 from batchone.pipeline.telemetry import FILE, FOLDER, MOMENTS, Row, Session, Telemetry
@@ -35,8 +36,9 @@ _NAME: Final = "([A-Za-z0-9_-]{1,64})"
 _PLACE: Final = re.compile(rf"{ROOT}/machines/{_NAME}/(birth|data|death|picture)(?:/{_NAME}/([0-9]{{1,9}})/([a-z]+))?")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 Why = Literal[
-    "topic", "too large", "schema", "not listed", "too many machines", "another machine", "no birth", "values", "picture"
-]
+    "topic", "too large", "schema", "not listed", "too many machines", "another machine", "filed before", "no birth", "values",
+    "picture",
+]  # fmt: skip
 REASONS: Final[tuple[Why, ...]] = get_args(Why)
 
 Message = TypeVar("Message", bound=Model)
@@ -59,6 +61,15 @@ class Refused(Exception):  # noqa: N818 - what happens to a message, and no fail
         self.why = why
 
 
+@contextmanager
+def _stored() -> Iterator[None]:
+    """Turn what the store says into the workshop's words."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise MachineError(f"{FILE} does not take it: {error}", hint="is the site's disk full or faulty?") from error
+
+
 class Intake:
     """The way into ``telemetry.sqlite`` and ``telemetry/`` of a site.
 
@@ -68,6 +79,11 @@ class Intake:
         The site's folder.
     settings
         Who is heard, and how long what is recent is kept.
+
+    Raises
+    ------
+    MachineError
+        The store cannot be used.
     """
 
     def __init__(self, site: Path, settings: TelemetrySettings) -> None:
@@ -75,7 +91,7 @@ class Intake:
         self.store = Telemetry(site)
         self._known: dict[tuple[str, str], Session] = {}
         self._changed: dict[int, Session] = {}
-        self._due: set[int] = set()
+        self._due: dict[int, None] = {}  # builds that may have something to file, in turn
         self.look()
 
     @contextmanager
@@ -96,13 +112,21 @@ class Intake:
             yield
 
     @property
+    @_stored()
     def identity(self) -> str:
-        """The name by which brokers know this site: made once."""
+        """The name by which brokers know this site: made once.
+
+        Raises
+        ------
+        MachineError
+            The store does not take it.
+        """
         with self.store.transaction():
             self.store.opened.execute("INSERT OR IGNORE INTO facts VALUES ('identity', ?)", (secrets.token_hex(8),))
         (found,) = self.store.opened.execute("SELECT value FROM facts WHERE name = 'identity'").fetchone()
         return f"batchone-telemetry-{found}"
 
+    @_stored()
     def take(self, messages: Sequence[Heard], *, now_s: float) -> None:
         """Take messages in, in their order: when this returns they are on the disk.
 
@@ -122,16 +146,14 @@ class Intake:
                     self._take(message, now_s)
                 for one in self._changed.values():
                     self.store.opened.execute(
-                        "UPDATE sessions SET heard_s = ?, received = ?, last = ?, ended = ?, told = ?, filed = ? WHERE id = ?",
-                        (one.heard_s, one.received, one.last, one.ended, one.told, one.filed, one.id),
+                        "UPDATE sessions SET heard_s = ?, received = ?, last = ?, ended = ?, told = ? WHERE id = ?",
+                        (one.heard_s, one.received, one.last, one.ended, one.told, one.id),
                     )
-        except BaseException as error:
+        except BaseException:
             self._known.clear()  # what is on the disk counts
-            if isinstance(error, sqlite3.Error):
-                raise MachineError(f"{FILE} does not take it: {error}", hint="is the site's disk full?") from error
             raise
         finally:
-            self._due |= {key for key, one in self._changed.items() if _may_be_due(one)}
+            self._due |= {key: None for key, one in self._changed.items() if _may_be_due(one)}
             self._changed.clear()
 
     def _take(self, message: Heard, now_s: float) -> None:
@@ -143,7 +165,7 @@ class Intake:
             if found is None:
                 raise Refused("topic")
             if self.settings.machines is not None and machine not in self.settings.machines:
-                machine = ""  # names that anybody makes up are not kept
+                machine = ""
                 raise Refused("not listed")
             if found[2] == "picture":
                 self._picture(machine, found[3], found[4], found[5], message.payload, now_s)
@@ -156,8 +178,9 @@ class Intake:
             else:
                 self._death(machine, _read(message.payload, Death), now_s, retained=message.retained)
         except Refused as refused:
-            if refused.why in ("no birth", "too many machines") and not self._is_known(machine):
-                machine = ""
+            listed = machine in (self.settings.machines or ()) and refused.why not in ("no birth", "too many machines")
+            if not (listed or self._is_known(machine)):
+                machine = ""  # names that anybody makes up are not kept
             self._refuse(machine, refused.why, now_s)
 
     def _birth(self, machine: str, birth: Birth, now_s: float) -> None:
@@ -172,11 +195,15 @@ class Intake:
                 raise Refused("values")
             self._put(replace(known, heard_s=now_s, ended="" if known.ended == "lost" else known.ended))
             return
+        with disk():
+            if (self.site / FOLDER / machine / birth.session).exists():  # it was let go of; its numbers would replace its files
+                raise Refused("filed before")
         (machines,) = self.store.opened.execute("SELECT count(DISTINCT machine) FROM sessions").fetchone()
         if machines >= MOST_MACHINES and not self._is_known(machine):
             raise Refused("too many machines")
         for left in self.store.sessions("WHERE machine = ? AND ended = ''", machine):  # it prints something else by now
-            self._put(replace(self._session(machine, left.session) or left, ended="lost"))
+            current = self._session(machine, left.session) or left
+            self._put(replace(current, ended=current.ended or "lost"))
         made = self.store.opened.execute(
             "INSERT INTO sessions (machine, session, profile, process, layers, period_s, born_s, heard_s) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -198,9 +225,9 @@ class Intake:
         for alarm in data.alarms:
             values = (known.id, alarm.layer, alarm.name, data.time_s, now_s)
             self.store.opened.execute("INSERT OR IGNORE INTO alarms VALUES (?, ?, ?, ?, ?)", values)
-        filed = known.filed if data.number >= known.filed else data.number // PART * PART  # late: its file is written again
-        last = max(known.last, data.number)
-        self._put(replace(known, heard_s=now_s, received=known.received + 1, last=last, filed=filed))
+        if data.number < known.filed:  # late: its file is written again
+            self.store.opened.execute("INSERT OR IGNORE INTO late VALUES (?, ?)", (known.id, data.number // PART))
+        self._put(replace(known, heard_s=now_s, received=known.received + 1, last=max(known.last, data.number)))
 
     def _death(self, machine: str, death: Death, now_s: float, *, retained: bool) -> None:
         if death.machine != machine:
@@ -252,58 +279,91 @@ class Intake:
             (machine, why, now_s),
         )
 
+    @_stored()
     def look(self) -> None:
-        """Look for builds of which nothing came lately, and whose samples are not filed: :meth:`file` does it."""
-        self._due |= {one.id for one in self.store.sessions("WHERE filed <= last")}
-
-    def file(self, *, now_s: float) -> bool:
-        """Write one file that is due; False when there is none.
+        """Look for builds of which nothing came lately, and whose samples are not filed: :meth:`file` does it.
 
         Raises
         ------
         MachineError
-            The disk is full.
+            The store cannot be read.
+        """
+        left = self.store.sessions("WHERE filed <= last OR id IN (SELECT session FROM late)")
+        self._due |= {one.id: None for one in left}
+
+    @_stored()
+    def file(self, *, now_s: float) -> bool:
+        """Write one file that is due, of each build in turn; False when there is none.
+
+        Raises
+        ------
+        MachineError
+            The disk is full, or returns errors.
         """
         while self._due:
-            (session,) = self.store.sessions("WHERE id = ?", min(self._due))
-            high = self._high(session, now_s)
-            if high > session.filed:
-                self._file(session, high)
-                return True
-            self._due.discard(session.id)
+            key = next(iter(self._due))
+            del self._due[key]
+            for session in self.store.sessions("WHERE id = ?", key):
+                span = self._span(session, now_s)
+                if span is not None:
+                    self._due[key] = None  # behind the others
+                    self._file(session, *span)
+                    return True
         return False
 
-    def _high(self, session: Session, now_s: float) -> int:
-        """The end of the next file: that of a whole hour, or of a build of which nothing more comes."""
-        whole = session.filed // PART * PART + PART
+    def _span(self, session: Session, now_s: float) -> tuple[int, int] | None:
+        """The numbers of the next file, from the first to below the last: of an hour with late samples, of a whole hour, or of a
+        build of which nothing more comes.
+        """
+        found = self.store.opened.execute("SELECT min(part) FROM late WHERE session = ?", (session.id,)).fetchone()
+        if found[0] is not None:
+            return found[0] * PART, min(found[0] * PART + PART, session.filed)
+        first = self._first(session, session.filed)
+        if first is None:
+            return None
+        low = first // PART * PART
+        whole = low + PART
         if session.last >= whole - 1:
             (count,) = self.store.opened.execute(
-                "SELECT count(*) FROM samples WHERE session = ? AND number >= ? AND number < ?", (session.id, whole - PART, whole)
+                "SELECT count(*) FROM samples WHERE session = ? AND number >= ? AND number < ?", (session.id, low, whole)
             ).fetchone()
             if count == PART or session.last >= whole - 1 + PART:  # what is missing by then does not come any more
-                return whole
+                return low, whole
         over = session.ended in _OVER or self._is_followed(session) or now_s - session.heard_s > _SILENT_S
-        return min(whole, session.last + 1) if over else session.filed
+        return (low, min(whole, session.last + 1)) if over else None
+
+    def _first(self, session: Session, low: int) -> int | None:
+        """The first of its samples from ``low`` on; None where there is none."""
+        query = "SELECT min(number) FROM samples WHERE session = ? AND number >= ?"
+        found: int | None = self.store.opened.execute(query, (session.id, low)).fetchone()[0]
+        return found
 
     def _is_followed(self, session: Session) -> bool:
         """Whether its machine prints something else by now."""
         query = "SELECT 1 FROM sessions WHERE machine = ? AND id > ? LIMIT 1"
         return self.store.opened.execute(query, (session.machine, session.id)).fetchone() is not None
 
-    def _file(self, session: Session, high: int) -> None:
-        low = max(session.filed // PART * PART, session.cut)
-        rows = self.store.rows(session.id, low, high)
-        if rows:
-            write_part(self.site / FOLDER / session.machine / session.session / f"{low:010d}.parquet", session.names, rows)
+    def _file(self, session: Session, low: int, high: int) -> None:
+        begin = max(low, session.cut)
+        rows = self.store.rows(session.id, begin, high)
+        write_part(self.site / FOLDER / session.machine / session.session / f"{begin:010d}.parquet", session.names, rows)
         with self.store.transaction():
-            self.store.opened.execute("UPDATE sessions SET filed = ? WHERE id = ?", (high, session.id))
+            self.store.opened.execute("DELETE FROM late WHERE session = ? AND part = ?", (session.id, low // PART))
+            self.store.opened.execute("UPDATE sessions SET filed = max(filed, ?) WHERE id = ?", (high, session.id))
         self._known.pop((session.machine, session.session), None)
 
+    @_stored()
     def cut(self, *, now_s: float) -> bool:
         """Let go of some of what is recent, the oldest first; False when nothing more is to go.
 
         What goes is filed and either older than the settings say, or more than they say. A file's samples go together: what comes
-        again of them is known by its number. At last goes a build that is not its machine's last.
+        again of them is known by its number. A build's last sample stays with it.
+        At last goes a build that is not its machine's last.
+
+        Raises
+        ------
+        MachineError
+            The store does not take it.
         """
         before_s = now_s - self.settings.recent_days * _DAY_S
         return self._cut(before_s) or (self._bytes() > self.settings.recent_mb * 1e6 and self._cut(now_s))
@@ -321,7 +381,12 @@ class Intake:
                 self._forget(session)
                 return True
         for session in self.store.sessions("WHERE cut < filed AND born_s < ?", before_s):
-            high = min(session.cut // PART * PART + PART, session.filed)
+            first = self._first(session, session.cut)
+            low = session.filed if first is None else first // PART * PART
+            high = min(low + PART, session.filed)
+            late = self.store.opened.execute("SELECT 1 FROM late WHERE session = ? AND part = ?", (session.id, low // PART))
+            if late.fetchone() is not None:
+                continue
             (newest_s,) = self.store.opened.execute(
                 "SELECT max(heard_s) FROM samples WHERE session = ? AND number >= ? AND number < ?",
                 (session.id, session.cut, high),
@@ -333,7 +398,9 @@ class Intake:
 
     def _let_go(self, session: Session, high: int) -> None:
         with self.store.transaction():
-            self.store.opened.execute("DELETE FROM samples WHERE session = ? AND number < ?", (session.id, high))
+            self.store.opened.execute(
+                "DELETE FROM samples WHERE session = ? AND number < ?", (session.id, min(high, session.last))
+            )  # the last one says how it is
             self.store.opened.execute("UPDATE sessions SET cut = ? WHERE id = ?", (high, session.id))
         self._known.pop((session.machine, session.session), None)
 
@@ -341,6 +408,7 @@ class Intake:
         with self.store.transaction():
             for table, column in (
                 ("samples", "session"),
+                ("late", "session"),
                 ("alarms", "session"),
                 ("pictures", "session"),
                 ("measured", "of"),
@@ -351,7 +419,7 @@ class Intake:
 
 
 def _may_be_due(session: Session) -> bool:
-    return session.filed <= session.last and (session.ended in _OVER or session.last + 1 - session.filed >= PART)
+    return session.ended in _OVER or session.last + 1 - session.filed >= PART
 
 
 def _read(payload: bytes, model: type[Message]) -> Message:

@@ -1,7 +1,8 @@
 """``<site>/telemetry.sqlite``: what the machines of a site told lately. The intake of telemetry writes it, the page reads it.
 
 A session is one build on one machine. Its samples count from 0; each is there once. ``filed``: samples below it lie in files of
-their own too (``<site>/telemetry/<machine>/<session>/``), ``cut``: those below it are in these files alone.
+their own too (``<site>/telemetry/<machine>/<session>/``) but those that came late (``late``: the hours that are written again);
+``cut``: those below it are in these files alone, but the last of all.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Moment = Literal["powder", "exposure"]
 MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
 _BUSY_S: Final = 10.0  # project default: how long another process may hold the file
 _LOG_PAGES: Final = 16_384  # numerical: of 4 kB; a page that is written each second goes to its place once for many of them
-_VERSION: Final = 1
-_TABLES: Final = """
+_TABLES: Final = (  # what each version added
+    """
 CREATE TABLE sessions (
     id INTEGER PRIMARY KEY, machine TEXT NOT NULL, session TEXT NOT NULL, profile TEXT NOT NULL, process TEXT NOT NULL,
     layers INTEGER NOT NULL, period_s REAL NOT NULL, born_s REAL NOT NULL,
@@ -45,7 +46,10 @@ CREATE TABLE refused (
     machine TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, heard_s REAL NOT NULL,
     PRIMARY KEY (machine, reason)) STRICT, WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"""
+""",
+    "CREATE TABLE late (session INTEGER NOT NULL, part INTEGER NOT NULL, PRIMARY KEY (session, part)) STRICT, WITHOUT ROWID;",
+)
+_VERSION: Final = len(_TABLES)
 _SESSION: Final = (
     "SELECT id, machine, session, profile, process, layers, period_s, names, units, born_s, heard_s, received, last, ended, "
     "told, filed, cut FROM sessions JOIN measured ON of = id"
@@ -167,8 +171,8 @@ class Telemetry:
                 raise MachineError(
                     f"{FILE} has version {version}, this batchone knows {_VERSION}", hint="install the newer batchone"
                 )
-            if version == 0:
-                for statement in filter(str.strip, _TABLES.split(";")):
+            if version < _VERSION:
+                for statement in filter(str.strip, "".join(_TABLES[version:]).split(";")):
                     self.opened.execute(statement)
                 self.opened.execute(f"PRAGMA user_version = {_VERSION}")
 

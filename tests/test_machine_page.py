@@ -104,6 +104,20 @@ def test_a_machine_from_which_nothing_comes_is_told(server: Any, intake: Intake)
     assert re.search(r", 10\d s ago", text)
 
 
+def test_a_build_that_failed_stays_red_when_its_samples_are_cut(server: Any, intake: Intake) -> None:
+    failed = talk.data(20)
+    intake.take([talk.birth(), *map(talk.data, range(20))], now_s=server.clock())
+    intake.take([Heard(failed.topic, failed.payload.replace(b"exposing", b"failed")), talk.death(21)], now_s=server.clock())
+    while intake.file(now_s=server.clock()) or intake.cut(now_s=server.clock() + 100 * 86_400.0):
+        pass
+    found = intake.store.session("m-1", "s-1")
+    assert found is not None
+    assert (found.cut, len(intake.store.rows(found.id, 0, 21))) == (21, 1)
+    text = server.ask("GET", "/machines/now", "engineer").text
+    assert '<span class="light red">failed</span>' in text
+    assert "3 of 100" in text
+
+
 def test_what_a_machine_makes_up_is_text_and_the_policy_holds(server: Any, intake: Intake) -> None:
     values = (Value(name="v", unit=SCRIPT),)
     birth = Birth(session="s", machine="evil", profile=SCRIPT, process='"><img src=x>', layers=1, period_s=1.0, values=values)

@@ -108,6 +108,74 @@ def test_a_sample_that_comes_late_is_filed_too(intake: Intake) -> None:
     assert [number for number, _ in filed(intake)] == list(range(20))
 
 
+def test_a_late_sample_has_its_own_hour_written_again_and_no_other(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "PART", 10)
+    intake.take([talk.birth(), *(talk.data(n) for n in range(40) if n != 15)], now_s=NOW_S)
+    all_filed(intake)
+    before = {path.name: path.stat().st_mtime_ns for path in intake.site.rglob("*.parquet")}
+    intake.take([talk.data(15)], now_s=NOW_S)
+    intake.store.opened.execute("UPDATE sessions SET heard_s = 0")
+    while intake.cut(now_s=NOW_S + 30 * DAY_S):
+        pass
+    assert session(intake).cut == 10  # not before the late one is filed
+    intake.look()
+    all_filed(intake)
+    after = {path.name: path.stat().st_mtime_ns for path in intake.site.rglob("*.parquet")}
+    assert [name for name in sorted(after) if before.get(name) != after[name]] == ["0000000010.parquet"]
+    assert filed(intake) == [(n, talk.numbers(n)) for n in range(40)]
+    while intake.cut(now_s=NOW_S + 30 * DAY_S):
+        pass
+    assert session(intake).cut == 40
+
+
+def test_a_store_of_the_version_before_is_gone_on_with(intake: Intake) -> None:
+    intake.take([talk.birth(), talk.data(0), talk.death(2)], now_s=NOW_S)
+    all_filed(intake)
+    intake.store.opened.execute("DROP TABLE late")
+    intake.store.opened.execute("PRAGMA user_version = 1")
+    again = Intake(intake.site, TelemetrySettings())
+    again.take([talk.data(0), talk.data(1)], now_s=NOW_S)
+    all_filed(again)
+    assert [number for number, _ in filed(again)] == [0, 1]
+
+
+def test_a_number_far_off_stops_no_filing(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "PART", 10)
+    far = MOST - 1
+    intake.take([talk.birth(), *map(talk.data, range(5)), talk.data(far), *map(talk.data, range(5, 25))], now_s=NOW_S)
+    intake.take([talk.birth("m-2"), *(talk.data(n, "m-2") for n in range(30)), talk.death(30, "m-2")], now_s=NOW_S)
+    assert sum(intake.file(now_s=NOW_S) for _ in range(20)) == 3 + 3  # an hour each
+    assert (len(filed(intake)), len(filed(intake, "m-2"))) == (25, 30)
+    intake.take([talk.death(25)], now_s=NOW_S)
+    assert [intake.file(now_s=NOW_S) for _ in range(2)] == [True, False]
+    assert [number for number, _ in filed(intake)] == [*range(25), far]
+    assert sum(intake.cut(now_s=NOW_S + 30 * DAY_S) for _ in range(20)) == 4 + 3
+    assert [row.number for row in intake.store.rows(session(intake).id, 0, MOST)] == [far]
+
+
+def test_builds_that_are_due_are_filed_in_turn(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "PART", 10)
+    for machine in ("m-1", "m-2"):
+        intake.take([talk.birth(machine), *(talk.data(n, machine) for n in range(30))], now_s=NOW_S)
+    for hours in (1, 2, 3):
+        assert [intake.file(now_s=NOW_S) for _ in range(2)] == [True, True]
+        assert [session(intake, machine).filed for machine in ("m-1", "m-2")] == [10 * hours] * 2
+
+
+@pytest.mark.parametrize("what", ["take", "file", "cut", "look", "identity"])
+def test_a_store_that_fails_is_the_workshops_error(intake: Intake, what: str) -> None:
+    intake.take([talk.birth(), talk.data(0), talk.death(1)], now_s=NOW_S)
+    for table in ("samples", "sessions", "facts"):
+        intake.store.opened.execute(f"DROP TABLE {table}")
+    use = {
+        "take": lambda: intake.take([talk.birth(session="s-2")], now_s=NOW_S), "file": lambda: intake.file(now_s=NOW_S),
+        "cut": lambda: intake.cut(now_s=NOW_S), "look": intake.look, "identity": lambda: intake.identity,
+    }  # fmt: skip
+    with pytest.raises(MachineError, match=r"telemetry\.sqlite does not take it") as refusal:
+        use[what]()
+    assert refusal.value.exit_code == 5
+
+
 def test_a_build_whose_machine_went_is_filed_when_it_prints_another_or_after_a_day(intake: Intake) -> None:
     intake.take([talk.birth(), *map(talk.data, range(5))], now_s=NOW_S)
     intake.take([talk.birth("m-2"), talk.data(0, "m-2")], now_s=NOW_S)
@@ -119,6 +187,11 @@ def test_a_build_whose_machine_went_is_filed_when_it_prints_another_or_after_a_d
     intake.look()
     all_filed(intake, NOW_S + DAY_S + 1.0)
     assert len(filed(intake, "m-2")) == 1
+
+
+def test_a_build_that_ended_is_not_lost_when_the_next_is_born_at_once(intake: Intake) -> None:
+    intake.take([talk.birth(), talk.data(0), talk.death(1), talk.birth(session="s-2"), talk.birth(session="s-3")], now_s=NOW_S)
+    assert [session(intake, name=f"s-{n}").ended for n in (1, 2, 3)] == ["ended", "lost", ""]
 
 
 def test_a_lost_machine_that_comes_back_goes_on(intake: Intake) -> None:
@@ -188,6 +261,18 @@ def test_who_is_not_listed_or_speaks_for_another_is_refused_and_names_that_are_m
     assert refused(open_) == {("", "no birth"): 50}
 
 
+@pytest.mark.parametrize(
+    ("place", "message", "why"),
+    [
+        ("data", b"{", "schema"), ("data", bytes(MOST_BYTES + 1), "too large"), ("data/s-1/1/x", b"", "topic"),
+        ("birth", talk.birth("m-1").payload, "another machine"), ("picture/s-1/1/powder", PNG, "no birth"),
+    ],
+)  # fmt: skip
+def test_no_refusal_keeps_a_name_that_is_made_up(intake: Intake, place: str, message: bytes, why: str) -> None:
+    intake.take([Heard(f"batchone/machines/m-{n}/{place}", message) for n in range(9, 12)], now_s=NOW_S)
+    assert refused(intake) == {("", why): 3}
+
+
 def test_more_machines_than_a_site_has_are_refused(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake_module, "MOST_MACHINES", 3)
     intake.take([talk.birth(f"m-{n}") for n in range(5)], now_s=NOW_S)
@@ -231,6 +316,21 @@ def test_what_is_recent_is_cut_by_days_and_files_stay(tmp_path: Path) -> None:
     assert intake.cut(now_s=late_s + 3 * DAY_S)
     assert intake.store.session("m-1", "s-1") is None
     assert len(filed(intake)) == PART + 20
+
+
+def test_a_build_that_was_let_go_is_not_born_again_over_its_files(intake: Intake) -> None:
+    told = [talk.birth(), *map(talk.data, range(5)), talk.death(5)]
+    intake.take([*told, talk.birth(session="s-2")], now_s=NOW_S)
+    all_filed(intake)
+    while intake.cut(now_s=NOW_S + 30 * DAY_S):
+        pass
+    assert intake.store.session("m-1", "s-1") is None
+    intake.take([told[0], talk.data(7), talk.death(8), talk.birth("m-2"), talk.data(0, "m-2")], now_s=NOW_S)
+    all_filed(intake)
+    assert refused(intake) == {("m-1", "filed before"): 1, ("m-1", "no birth"): 2}
+    assert filed(intake) == [(n, talk.numbers(n)) for n in range(5)]
+    assert session(intake, name="s-2").ended == ""  # it prints on
+    assert session(intake, "m-2").received == 1
 
 
 def test_what_is_recent_is_cut_by_size_the_oldest_first_and_never_before_it_is_filed(tmp_path: Path) -> None:

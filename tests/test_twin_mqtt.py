@@ -23,7 +23,7 @@ from batchone.factory.twin import mqtt
 from batchone.factory.twin.faults import Fault
 from batchone.factory.twin.machine import Twin
 from batchone.factory.twin.messages import Birth, Data, Death
-from batchone.factory.twin.mqtt import birth_of, connected, publish
+from batchone.factory.twin.mqtt import birth_of, connected, publish, told_later
 from batchone.factory.twin.sensors import samples, unit_of
 from batchone.pipeline.errors import MachineError
 
@@ -121,6 +121,25 @@ def test_no_sample_is_lost_while_the_broker_restarts(twin: Twin, broker: Mosquit
     assert sorted(set(numbers)) == list(range(listener.of("death")[-1]["samples"]))
     assert len(listener.of("birth")) >= 2  # born again
     assert len(numbers) - len(set(numbers)) <= 500  # what may come twice is what was under way
+
+
+def test_who_prints_on_without_its_broker_drops_what_is_too_much_and_says_so(
+    twin: Twin, broker: Mosquitto, listener: Listener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mqtt, "_UNCONFIRMED", 5)
+    monkeypatch.setattr(mqtt, "_PATIENCE_S", 20.0)  # who waits for the broker ends by it
+    broker.stop()
+    measured = samples(twin, 1.0)
+    with told_later(Broker(broker.url), birth_of(twin, machine="lpbf-1", session="b9", period_s=1.0)) as publisher:
+        for _ in range(8):
+            publisher.tell(next(measured))
+        broker.start()
+        until(lambda: len(listener.of("data")) == 5 and publisher._waiting == 0)
+        publisher.tell(next(measured))
+    until(lambda: len(listener.of("death")) == 1)
+    assert [one["number"] for one in listener.of("data")] == [0, 1, 2, 3, 4, 8]
+    assert (listener.of("death")[0]["reason"], listener.of("death")[0]["samples"]) == ("ended", 9)
+    assert "3 messages were dropped" in caplog.text
 
 
 def test_an_error_while_it_prints_is_a_death_too(twin: Twin, broker: Mosquitto, listener: Listener) -> None:

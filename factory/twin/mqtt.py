@@ -52,11 +52,11 @@ def birth_of(twin: Twin, *, machine: str, session: str, period_s: float) -> Birt
 
 
 class Publisher:
-    """A machine at a broker (:func:`connected`)."""
+    """A machine at a broker (:func:`connected`); one that does not wait for it (:func:`told_later`) drops what is too much."""
 
-    def __init__(self, broker: Broker, birth: Birth) -> None:
-        self.broker, self.birth = broker, birth
-        self.told = 0  # samples
+    def __init__(self, broker: Broker, birth: Birth, *, waits: bool = True) -> None:
+        self.broker, self.birth, self.waits = broker, birth, waits
+        self.told, self.dropped = 0, 0  # samples, those that were dropped too; messages
         self._waiting, self._confirmed_at = 0, 0.0  # messages that the broker has not confirmed; when it last did
         self._changed = threading.Condition()
         self._refused: str | None = None
@@ -96,28 +96,28 @@ class Publisher:
             raise MachineError(f"broker {self.broker.url} refuses {self.birth.machine}: {self._refused}", hint=HINT)
 
     def tell(self, sample: Sample) -> None:
-        """Say what was measured; waits while too much is under way.
+        """Say what was measured; waits while too much is under way, or drops it: its number is missing then.
 
         Raises
         ------
         MachineError
-            The broker has confirmed nothing for too long.
+            The broker that it waits for has confirmed nothing for too long.
         """
-        self._wait(_UNCONFIRMED)
-        self._send("data", payload(data_of(sample, session=self.birth.session, number=self.told)), retain=False)
+        if self._has_room():
+            self._send("data", payload(data_of(sample, session=self.birth.session, number=self.told)), retain=False)
         self.told += 1
 
     def show(self, layer: int, moment: Moment, png: bytes) -> None:
-        """Show a layer; waits while too much is under way.
+        """Show a layer; waits or drops it as :meth:`tell`.
 
         Raises
         ------
         MachineError
-            The broker has confirmed nothing for too long.
+            As :meth:`tell`.
         """
-        self._wait(_UNCONFIRMED)
-        place = picture_topic(self.birth.machine, session=self.birth.session, layer=layer, moment=moment)
-        self._publish(place, png, retain=False)
+        if self._has_room():
+            place = picture_topic(self.birth.machine, session=self.birth.session, layer=layer, moment=moment)
+            self._publish(place, png, retain=False)
 
     def die(self, reason: Literal["ended", "stopped"]) -> None:
         """Say the last word, and go when the broker has all of it."""
@@ -138,6 +138,17 @@ class Publisher:
         with self._changed:
             self._waiting += 1
         self._client.publish(place, message, qos=_AT_LEAST_ONCE, retain=retain)
+
+    def _has_room(self) -> bool:
+        """Whether one more message is kept for the broker."""
+        if self.waits:
+            self._wait(_UNCONFIRMED)
+        with self._changed:
+            room = self._waiting < _UNCONFIRMED
+        if not room and self.dropped == 0:
+            _LOG.error("%d messages of %s wait for broker %s: more is dropped", _UNCONFIRMED, self.birth.machine, self.broker.url)
+        self.dropped += not room
+        return room
 
     def _wait(self, fewer_than: int) -> None:
         """Until fewer messages are unconfirmed."""
@@ -170,14 +181,8 @@ class Publisher:
 
 @contextmanager
 def told_later(broker: Broker, birth: Birth) -> Iterator[Publisher]:
-    """As :func:`connected` for a machine that prints on without its broker: what that one did not get is logged as lost.
-
-    Raises
-    ------
-    MachineError
-        As :meth:`Publisher.tell`: more waits for the broker than is kept.
-    """
-    publisher = Publisher(broker, birth)
+    """As :func:`connected` for a machine that prints on without its broker: what that one did not get is logged as lost."""
+    publisher = Publisher(broker, birth, waits=False)
     publisher.connect_later()
     reason: Literal["ended", "stopped"] = "stopped"
     try:
@@ -188,6 +193,8 @@ def told_later(broker: Broker, birth: Birth) -> Iterator[Publisher]:
             publisher.die(reason)
         except MachineError as error:
             _LOG.error("telemetry of %s %s is lost: %s", birth.machine, birth.session, error)
+        if publisher.dropped:
+            _LOG.error("telemetry of %s %s: %d messages were dropped", birth.machine, birth.session, publisher.dropped)
 
 
 @contextmanager
