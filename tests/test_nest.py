@@ -842,6 +842,9 @@ def test_a_cell_prints_a_plate_and_its_record_names_every_part_of_every_patient(
     settings = CellSettings(
         name="cell-1", machine="sim-01", serial="TWIN-1", driver="twin", lots=(lot,), calibrations=(calibration,)
     )
+    other = tmp_path / "other" / "inbox"
+    for inbox in (tmp_path / "inbox", other):
+        inbox.mkdir(parents=True)
     dispatch(metal.folder, tmp_path / "inbox")
     cell = Cell(
         tmp_path / "cell", settings, Inbox(tmp_path / "inbox"), TwinDriver("sim-01", seed=1, speed=1e6, chance=False),
@@ -853,7 +856,6 @@ def test_a_cell_prints_a_plate_and_its_record_names_every_part_of_every_patient(
     wanted = {(one.case, one.job, one.part) for one in metal.manifest.instances if one.kind == "part"}
     assert {(body.case, body.job, body.part) for body in built.bodies} == wanted
     assert {body.case for body in built.bodies} == {"case-m", "case-n"}
-    other = tmp_path / "other" / "inbox"
     dispatch(metal.folder, other)
     shutil.copytree(metal_jobs[1], other / metal.folder.name / "jobs" / "strange")
     cell.inbox = Inbox(other)

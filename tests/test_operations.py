@@ -40,7 +40,7 @@ def _used() -> list[list[str]]:
 
 def test_every_command_of_the_page_is_there_with_its_options() -> None:
     known, used = _commands(), _used()
-    assert {words[0] for words in used} == {"serve", "worker", "cell", "backup", "restore", "audit", "doctor"}
+    assert {words[0] for words in used} == {"serve", "worker", "cell", "telemetry", "backup", "restore", "audit", "doctor"}
     for words in used:
         assert {word for word in words if word.startswith("--")} <= known[words[0]], words
 
@@ -52,8 +52,8 @@ def test_every_unit_parses_and_says_what_starts_it() -> None:
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read_string(block)
         units.append(unit)
-    assert [("Service" in unit, "Timer" in unit) for unit in units] == [(True, False)] * 3 + [(False, True), (True, False)]
-    for unit in [*units[:3], units[4]]:
+    assert [("Service" in unit, "Timer" in unit) for unit in units] == [(True, False)] * 3 + [(False, True)] + [(True, False)] * 2
+    for unit in [*units[:3], *units[4:]]:
         assert unit["Service"]["User"] == "batchone"
         assert unit["Service"]["UMask"] == "0077"
 
@@ -61,7 +61,7 @@ def test_every_unit_parses_and_says_what_starts_it() -> None:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_itself_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     names = ("batchone-server.service", "batchone-worker@.service", "batchone-backup.service", "batchone-backup.timer")
-    names += ("batchone-cell.service",)
+    names += ("batchone-cell.service", "batchone-telemetry.service")
     for name, block in zip(names, _blocks("ini"), strict=True):
         (tmp_path / name).write_text(block.replace("/opt/batchone/bin/batchone", "/bin/true"))
     asked = [tmp_path / name.replace("@", "@1") for name in names]
@@ -71,9 +71,13 @@ def test_systemd_itself_finds_no_fault_in_the_units(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_the_page_are_taken(tmp_path: Path) -> None:
-    site, cell = _blocks("toml")
+    site, cell, machine = _blocks("toml")
     assert set(tomllib.loads(site)) == {"engine", "retention"}
     (tmp_path / SETTINGS).write_text(cell)
     known = read_cell_settings(tmp_path)
     wanted = load_process("ti64-lpbf").conditions.lot_keys
     assert set(known.lots[0].facts) == set(wanted)
+    (tmp_path / SETTINGS).write_text(cell.replace('driver = "folder"', 'driver = "opcua"') + machine)
+    found = read_cell_settings(tmp_path)
+    assert found.opcua is not None
+    assert found.opcua.machine == "lpbf-1"

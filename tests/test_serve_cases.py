@@ -174,7 +174,7 @@ def test_of_two_people_who_approve_at_once_one_signs_and_the_other_hears_who(ser
 
     def answer(name: str) -> None:
         token = server.services.credentials.make_token(name, "approver", days=1, label="")[1]
-        given = {"answer": "approve", "device": device, "password": site_server.PASSWORD}
+        given = {"answer": "approve", "device": device, "password": site_server.PASSWORD, "checked": POINTS}
         headers = {"Authorization": f"Bearer {token}"}
         answers.append(httpx.post(f"{server.url}{API}/cases/both/review", json=given, headers=headers, timeout=300.0))
 
