@@ -111,11 +111,11 @@ def read_plan(site: Path, device: str, name: str, text: str) -> str:
         return json.dumps(plan_tables([("", file)], device))
 
 
-def comment(site: Path, case: str, who: str, text: str) -> str:
+def comment(site: Path, case: str, who: str, device: str, text: str) -> str:
     """Keep a comment on the device of a case; see :func:`batchone.pipeline.case_comments.comment`."""
     from batchone.pipeline.case_comments import comment as kept
 
-    kept(site, case, who=who, text=text)
+    kept(site, case, who=who, device=device, text=text)
     return who
 
 
