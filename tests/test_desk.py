@@ -341,7 +341,11 @@ def test_a_hospital_looks_at_its_own_device_in_3d_and_at_no_other(server: Any) -
     path = f"/review/{viewer_case.CASE}"
     scene = server.ask("GET", f"{path}/scene", "hospital")
     assert scene.status_code == 200, scene.text
-    assert scene.content == server.ask("GET", f"{path}/scene", "engineer").content
+    full = server.ask("GET", f"{path}/scene", "engineer")
+    assert (len(full.json()["findings"]), scene.json()) == (2, full.json() | {"findings": []})
+    assert server.ask("GET", f"{path}/scene", "hospital").content == scene.content  # each role is kept apart
+    tag = {"If-None-Match": full.headers["etag"]}
+    assert [server.ask("GET", f"{path}/scene", role, headers=tag).status_code for role in ("engineer", "hospital")] == [304, 200]
     assert server.ask("GET", f"{path}/volume", "hospital").status_code == 200
     for part in ("scene", "volume", "surface/letter", "section/bore-1"):
         assert server.ask("GET", f"{path}/{part}", "hospital", "H-2").status_code == 404
