@@ -209,6 +209,7 @@ def test_a_moved_plan_is_told_in_numbers_and_then_is_a_change_of_the_order(serve
     assert given.content == write_markups(PLAN)
     same = put(server, "planned", given.content, "show")
     assert same.text.count("as before") == 3
+    assert not [told for told in ("Left out", "does not hold") if told in same.text]
     tree = json.loads(given.content)
     for point in tree["markups"][0]["controlPoints"]:  # 3D Slicer saves in RAS where it is told to
         x, y, z = point["position"]
@@ -258,6 +259,41 @@ def test_a_plan_that_may_not_be_taken_is_refused_and_changes_nothing(server: Any
     files = {"file": ("plan.mrk.json", write_markups(PLAN), "application/json")}
     assert server.ask("POST", "/review/refused/plan", "engineer", data=stale, files=files).status_code == 409
     assert (folder / "order.toml").read_bytes() == before
+
+
+def test_what_a_plan_lacks_and_what_is_left_out_of_it_is_told(server: Any) -> None:
+    make_case(server, "lacking")
+    tree = json.loads(write_markups(PLAN))
+    line, *others = tree["markups"]
+    unplaced = {**line, "controlPoints": [{**point, "positionStatus": "undefined"} for point in line["controlPoints"]]}
+    answer = put(server, "lacking", json.dumps({**tree, "markups": [*others, unplaced, {"type": "ROI"}]}).encode(), "show")
+    assert answer.status_code == 200, answer.text
+    assert "they were not placed: 1 Line, 1 ROI." in answer.text
+    assert "does not hold line t9-left: what" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("file", "named", "told"),
+    [
+        ("named.t9-left.mrk.json", False, "line t9-left"),
+        ("a-named.b.mrk.json", False, "line a-named.b"),  # only what stands before the name is taken off
+        ("T9 left.json", False, "line T9 left"),
+        ("../t9-left.mrk.json", False, "has no name"),
+        ("t9\u202eleft.mrk.json", False, "has no name"),
+        (f"{'x' * 200}.json", False, "has no name"),
+        ("../t9-left.mrk.json", True, "line t9-left"),
+        ("named.plan.mrk (1).json", True, "line t9-left"),
+        ("other.plan.mrk.json", True, "the plan of other, not of named"),
+        ("other.named.plan.mrk (2).json", True, "the plan of other.named, not of named"),
+    ],
+)
+def test_a_markup_is_called_as_its_file_or_refused_and_never_otherwise(server: Any, file: str, named: bool, told: str) -> None:
+    if not (server.site / "cases" / "named").exists():
+        make_case(server, "named")
+    tree = json.loads(write_markups(PLAN))
+    line = tree["markups"][0] if named else {key: value for key, value in tree["markups"][0].items() if key != "name"}
+    answer = put(server, "named", json.dumps({**tree, "markups": [line]}).encode(), "show", name=file)
+    assert (answer.status_code, told in answer.text) == (200 if told.startswith("line") else 422, True), answer.text
 
 
 def test_the_distance_and_the_turn_of_what_was_moved_are_those_of_geometry() -> None:
