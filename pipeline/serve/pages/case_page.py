@@ -50,21 +50,10 @@ _ON_THE_PAGE: tuple[What, ...] = ("revise", "cancel")
 
 @router.get("/review/{case}")
 def case_page(case: CaseId, who: Who, parts: Parts) -> Response:
-    """The whole page; a hospital sees where its case is, and no more."""
+    """The whole page; a hospital sees the state, the device in 3D, comments and what happened: no findings, no forms."""
     view = parts.cases.shown(case, who)
-    folder = parts.cases.folder(case)
-    kept = revisions(folder) if _works(who) else ()
-    return shown(
-        "case.html",
-        who,
-        **_state(case, view, parts),
-        **_device(folder, parts),
-        fields=_fields(folder),
-        kept=kept,
-        points=_points(folder),
-        jobs=jobs_of(folder) if _works(who) else (),
-        planned=(folder / "plan" / PLAN).is_file(),
-    )
+    works = _workplace(parts.cases.folder(case), parts) if _works(who) else {}
+    return shown("case.html", who, **_state(case, view, parts), **works)
 
 
 @router.get("/review/{case}/state")
@@ -209,6 +198,18 @@ def require_open(case_id: str, parts: Services) -> None:
 def _possible(view: View, parts: Services) -> tuple[What, ...]:
     """What may be decided on a case: to revise takes an approval."""
     return _ON_THE_PAGE if CaseFolder(parts.cases.folder(view.case)).record("review") is not None else ("cancel",)
+
+
+def _workplace(folder: Path, parts: Services) -> dict[str, Any]:
+    """What an engineer or an approver works with."""
+    return {
+        **_device(folder, parts),
+        "fields": _fields(folder),
+        "kept": revisions(folder),
+        "points": _points(folder),
+        "jobs": jobs_of(folder),
+        "planned": (folder / "plan" / PLAN).is_file(),
+    }
 
 
 def _device(folder: Path, parts: Services) -> dict[str, Any]:
