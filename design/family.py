@@ -16,7 +16,7 @@ from batchone.design.tables import Tables
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.limits import Limit, Protocol
 from batchone.pipeline.machine import Machine
-from batchone.pipeline.order import Model, Order, Parameters
+from batchone.pipeline.order import Model, Order, Parameters, PointId
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
 
@@ -39,7 +39,7 @@ class FamilyLimits(Model):
     protocol: Protocol
     envelope: dict[str, Limit]
     gates: dict[str, Limit]
-    checklist: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Point] = Field(default_factory=dict)
+    checklist: dict[PointId, Point] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,7 @@ def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bo
     return None if but_real and approval.demonstration else approval
 
 
-def sign_case(
-    site: Path, case_id: str, *, who: str, device: str, passphrase: str, ticked: Sequence[str] | None = None
-) -> Approval:
+def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: str, ticked: Sequence[str] | None) -> Approval:
     """Sign for the CheckedDevice of a digest, as the person has seen it, and go no further: whoever runs the case next does.
 
     ``ticked`` are the points of the family's checklist that the person ticked; None: all of them at once.

@@ -118,6 +118,15 @@ def approval_counts(case: CaseFolder, approval: str) -> bool:
     return approval not in {one.approval for one in read_decisions(case.path)}
 
 
+def order_approval(case: CaseFolder) -> Approval | None:
+    """The approval by which the order of a case stands; None where no decision has left one that is no demonstration."""
+    record = case.record("review")
+    if record is None or not approval_counts(case, record["value_digest"]):
+        return None
+    approval: Approval = case.load("review")
+    return None if approval.demonstration else approval
+
+
 def refuse_approved(case: CaseFolder) -> None:
     """Let the order of a case stay what a person approved: a job of it may be in the workshop.
 
@@ -126,11 +135,8 @@ def refuse_approved(case: CaseFolder) -> None:
     OrderError
         An approval stands that is no demonstration.
     """
-    record = case.record("review")
-    if record is None or not approval_counts(case, record["value_digest"]):
-        return
-    approval: Approval = case.load("review")
-    if not approval.demonstration:
+    approval = order_approval(case)
+    if approval is not None:
         raise OrderError(
             f"case {case.path.name} was approved by {approval.name} on {approval.time:%Y-%m-%d %H:%M} UTC, its order stands",
             hint="batchone revise CASE --reason WHY --as NAME withdraws approval and job, and opens it for changes",

@@ -21,6 +21,7 @@ UNIT_TOLERANCE = 1e-6  # numerical: a normal written with seven digits passes
 
 CaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Code = Annotated[str, Field(min_length=1, max_length=64)]
+PointId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]  # of the checklist of a family
 MOST_VERTEBRAE = 26  # C1 to L5, with a thirteenth thoracic and a sixth lumbar one
 CountedVertebra = Annotated[str, Field(pattern=r"^[Vv]ertebra-[1-9]\d?$")]
 Level = Annotated[str, Field(pattern=r"^([Cc][1-7]|[Tt]([1-9]|1[0-3])|[Ll][1-6])$")]

@@ -57,9 +57,9 @@ def main(folder: Path, parcel: Path) -> None:
     steps: dict[str, Callable[[], object]] = {
         "accept": lambda: accept(site, waiting),
         "check": check,
-        "approve": lambda: sign_case(site, case.name, device=device, **WHO),
+        "approve": lambda: sign_case(site, case.name, device=device, ticked=None, **WHO),
         "revise": lambda: decide(site, case.name, "revise", reason="too thick", **WHO),
-        "approve again": lambda: sign_case(site, case.name, device=device, **WHO),
+        "approve again": lambda: sign_case(site, case.name, device=device, ticked=None, **WHO),
     }
     told = {name: _squeezed(folder, case, step) for name, step in steps.items()}
     found = {

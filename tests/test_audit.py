@@ -60,7 +60,7 @@ def live(site: Path, case_id: str, *, passes: bool = True) -> CaseFolder:
 def signed(site: Path, case_id: str, who: str) -> Approval:
     """What a person signs who has seen the device that the case holds now."""
     device = (CaseFolder(site / "cases" / case_id).record("check") or {}).get("value_digest", "none")
-    return sign_case(site, case_id, who=who, device=device, passphrase=PASSPHRASE)
+    return sign_case(site, case_id, who=who, device=device, passphrase=PASSPHRASE, ticked=None)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_a_device_that_failed_or_is_not_there_is_not_signed_for(tmp_path: Path) 
     with pytest.raises(CheckFailed, match="1 checks failed"):
         signed(tmp_path, "c-3", "x")
     with pytest.raises(OrderError, match=r"that was seen is abab.*, that of the case is none"):
-        sign_case(tmp_path, "d-4", who="x", device="ab" * 32, passphrase=PASSPHRASE)
+        sign_case(tmp_path, "d-4", who="x", device="ab" * 32, passphrase=PASSPHRASE, ticked=None)
     assert not (tmp_path / "keys").exists()
 
 

@@ -74,7 +74,7 @@ def test_what_was_confirmed_is_signed_word_by_word(case: tuple[CaseFolder, str],
 
 
 def test_what_is_confirmed_as_a_whole_says_so(case: tuple[CaseFolder, str], tmp_path: Path) -> None:
-    approval = sign_case(tmp_path, "listed", who="eva", device=case[1], passphrase=site_server.PASSWORD)
+    approval = sign_case(tmp_path, "listed", who="eva", device=case[1], passphrase=site_server.PASSWORD, ticked=None)
     assert (approval.checklist, approval.confirmed) == (confirmed_points(FAMILY, None), "all at once")
 
 

@@ -46,7 +46,7 @@ def test_an_approval_and_its_withdrawal_stand_in_the_order_in_which_they_were_sa
     (case.path / "order.toml").write_text(ORDER)
     keep_revision(case, order_digest(read_case_order(case.path / "order.toml")))
     device = case.record("check")["value_digest"]  # type: ignore[index]
-    first = sign_case(site, case.path.name, device=device, **SIGNED)
+    first = sign_case(site, case.path.name, device=device, ticked=None, **SIGNED)
     ahead[0] = steps_h[0]
     for _ in range(2):  # said twice
         decide(site, case.path.name, "revise", reason="too thick", **SIGNED)
@@ -54,8 +54,8 @@ def test_an_approval_and_its_withdrawal_stand_in_the_order_in_which_they_were_sa
     assert case_status("case-0001", site).status == "awaiting-approval"
     ahead[0] = steps_h[1]
     keep_revision(case, order_digest(read_case_order(case.path / "order.toml")))
-    second = sign_case(site, case.path.name, device=device, **SIGNED)
-    assert sign_case(site, case.path.name, device=device, **SIGNED) == second  # said twice
+    second = sign_case(site, case.path.name, device=device, ticked=None, **SIGNED)
+    assert sign_case(site, case.path.name, device=device, ticked=None, **SIGNED) == second  # said twice
     assert second.time - first.time > dt.timedelta(hours=steps_h[1] - 0.1)
     assert standing_approval(case, device, site / "keys") == second
     assert [one.what for one in read_decisions(case.path)] == ["revise"]

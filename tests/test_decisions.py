@@ -86,7 +86,7 @@ def make_job(case: CaseFolder, approval: Approval, job: str) -> Path:
 
 def approved(site: Path, case: CaseFolder) -> Approval:
     device = (case.record("check") or {})["value_digest"]
-    return sign_case(site, CASE, who=WHO, device=device, passphrase=PASSPHRASE)
+    return sign_case(site, CASE, who=WHO, device=device, passphrase=PASSPHRASE, ticked=None)
 
 
 def make_site(site: Path) -> Path:
@@ -181,7 +181,7 @@ def test_a_cancelled_case_takes_nothing_more_and_its_job_is_refused(site: Path, 
     before = said(site)
     assert before[-1] == f"cancelled: {WHY}"
     refused: tuple[Callable[[], Any], ...] = (
-        lambda: sign_case(site, CASE, who=WHO, device=device, passphrase=PASSPHRASE),
+        lambda: sign_case(site, CASE, who=WHO, device=device, passphrase=PASSPHRASE, ticked=None),
         lambda: waive_check(site, order, "walls", who=WHO, reason=WHY, passphrase=PASSPHRASE),
         lambda: return_case(folder(site), who=WHO, why=WHY),
         lambda: replace_order(folder(site), order, WHO),

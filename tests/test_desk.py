@@ -20,8 +20,10 @@ from small_job import make_job
 from typer.testing import CliRunner
 
 from batchone.design.families import load_families
-from batchone.pipeline.case import reject_case, return_case
-from batchone.pipeline.case_comments import MOST_CHARACTERS, comments_of
+from batchone.pipeline.case import record_event, reject_case, return_case
+from batchone.pipeline.case_approval import sign_case
+from batchone.pipeline.case_comments import MOST_CHARACTERS, MOST_COMMENTS, comments_of
+from batchone.pipeline.case_decisions import decide
 from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.cli import app
 from batchone.pipeline.commands.order_new import validated_order
@@ -66,6 +68,12 @@ def put(server: Any, case: str, data: bytes, do: str, role: str = "engineer", na
     order = order_digest(read_case_order(server.site / "cases" / case / "order.toml"))
     files = {"file": (name, data, "application/json")}
     return server.ask("POST", f"/review/{case}/plan", role, data={"order": order, "do": do}, files=files)
+
+
+def say(server: Any, case: str, text: str, role: str = "hospital", *, hospital: str = "H-1", device: str | None = None) -> Any:
+    """Comment on the device that the case holds, or on that of a digest."""
+    seen = server.services.cases.view(case).device if device is None else device
+    return server.ask("POST", f"/review/{case}/comment", role, hospital, data={"text": text, "device": seen})
 
 
 @pytest.mark.parametrize("device", sorted(load_families()))
@@ -138,6 +146,7 @@ def test_the_report_of_a_job_is_a_page_and_two_papers_for_those_who_may_see_the_
     page = server.ask("GET", path, "engineer")
     assert page.status_code == 200, page.text
     assert "This job was withdrawn" in page.text
+    assert "(<strong>withdrawn</strong>)" in server.ask("GET", "/review/reported", "engineer").text
     text = html.unescape(page.text)
     manifest = read_manifest((job / "job.json").read_bytes())
     rows = build_rows(manifest, {})
@@ -145,7 +154,8 @@ def test_the_report_of_a_job_is_a_page_and_two_papers_for_those_who_may_see_the_
         assert all(cell in text for row in rows[name] for cell in row), name
     assert all(cell in text for row in rows["parts"] for cell in row)
     assert all(one in text for one in manifest.after_printing)
-    assert server.ask("GET", f"{path}/bone-front.png", "engineer").content == b"picture"
+    picture = server.ask("GET", f"{path}/bone-front.png", "engineer")
+    assert (picture.content, picture.headers["cache-control"]) == (b"picture", "no-store")
     for name in ("build-report.pdf", "clinical-report.pdf"):
         paper = server.ask("GET", f"{path}/{name}", "engineer")
         assert (paper.content, paper.headers["content-disposition"]) == (
@@ -161,12 +171,45 @@ def test_the_report_of_a_job_is_a_page_and_two_papers_for_those_who_may_see_the_
         assert answer.status_code == status
 
 
+def test_a_job_that_a_decision_withdrew_where_it_lies_is_told_so(server: Any) -> None:
+    folder = make_case(server, "ended")
+    job = folder / "job" / site_server.JOB
+    make_job(job, server.site.parent / "ended-keys", "pa12-sls")
+    path = f"/review/ended/report/{site_server.JOB}"
+    for what in ("valid", "cancelled"):
+        if what == "cancelled":
+            decide(server.site, "ended", "cancel", who="eva", reason="too late", passphrase=site_server.PASSWORD)
+        assert job.is_dir()
+        told = [server.ask("GET", place, "engineer").text for place in (path, "/review/ended")]
+        assert ["This job was withdrawn" in told[0], "(<strong>withdrawn</strong>)" in told[1]] == [what == "cancelled"] * 2
+        assert f"{path}/build-report.pdf" in told[1]
+
+
+def test_an_approved_order_stays_whatever_came_of_its_device(server: Any) -> None:
+    folder = make_case(server, "signed")
+    before = (folder / "order.toml").read_bytes()
+    device = server.services.cases.view("signed").device
+    sign_case(server.site, "signed", who="eva", device=device, passphrase=site_server.PASSWORD, ticked=None)
+    record_event(CaseFolder(folder), "batchone", "slice failed: no way up")
+    assert server.services.cases.view("signed").status == "failed"
+    order = order_digest(read_case_order(folder / "order.toml"))
+    answer = server.ask("POST", "/review/signed/design", "engineer", data={"order": order, "contact_offset_mm": "0.3"})
+    assert (answer.status_code, "revise it first" in answer.text) == (409, True), answer.text
+    assert put(server, "signed", write_markups(PLAN), "take").status_code == 409
+    assert (folder / "order.toml").read_bytes() == before
+    assert server.ask("GET", "/review/signed", "engineer").text.count("<fieldset disabled>") == 2
+    decide(server.site, "signed", "revise", who="eva", reason="thinner", passphrase=site_server.PASSWORD)
+    changed = server.ask("POST", "/review/signed/design", "engineer", data={"order": order, "contact_offset_mm": "0.3"})
+    assert changed.status_code == 303, changed.text
+
+
 def test_a_moved_plan_is_told_in_numbers_and_then_is_a_change_of_the_order(server: Any) -> None:
     folder = make_case(server, "planned")
     given = server.ask("GET", "/review/planned/plan.mrk.json", "engineer")
     assert given.content == write_markups(PLAN)
     same = put(server, "planned", given.content, "show")
     assert same.text.count("as before") == 3
+    assert not [told for told in ("Left out", "does not hold") if told in same.text]
     tree = json.loads(given.content)
     for point in tree["markups"][0]["controlPoints"]:  # 3D Slicer saves in RAS where it is told to
         x, y, z = point["position"]
@@ -218,6 +261,41 @@ def test_a_plan_that_may_not_be_taken_is_refused_and_changes_nothing(server: Any
     assert (folder / "order.toml").read_bytes() == before
 
 
+def test_what_a_plan_lacks_and_what_is_left_out_of_it_is_told(server: Any) -> None:
+    make_case(server, "lacking")
+    tree = json.loads(write_markups(PLAN))
+    line, *others = tree["markups"]
+    unplaced = {**line, "controlPoints": [{**point, "positionStatus": "undefined"} for point in line["controlPoints"]]}
+    answer = put(server, "lacking", json.dumps({**tree, "markups": [*others, unplaced, {"type": "ROI"}]}).encode(), "show")
+    assert answer.status_code == 200, answer.text
+    assert "they were not placed: 1 Line, 1 ROI." in answer.text
+    assert "does not hold line t9-left: what" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("file", "named", "told"),
+    [
+        ("named.t9-left.mrk.json", False, "line t9-left"),
+        ("a-named.b.mrk.json", False, "line a-named.b"),  # only what stands before the name is taken off
+        ("T9 left.json", False, "line T9 left"),
+        ("../t9-left.mrk.json", False, "has no name"),
+        ("t9\u202eleft.mrk.json", False, "has no name"),
+        (f"{'x' * 200}.json", False, "has no name"),
+        ("../t9-left.mrk.json", True, "line t9-left"),
+        ("named.plan.mrk (1).json", True, "line t9-left"),
+        ("other.plan.mrk.json", True, "the plan of other, not of named"),
+        ("other.named.plan.mrk (2).json", True, "the plan of other.named, not of named"),
+    ],
+)
+def test_a_markup_is_called_as_its_file_or_refused_and_never_otherwise(server: Any, file: str, named: bool, told: str) -> None:
+    if not (server.site / "cases" / "named").exists():
+        make_case(server, "named")
+    tree = json.loads(write_markups(PLAN))
+    line = tree["markups"][0] if named else {key: value for key, value in tree["markups"][0].items() if key != "name"}
+    answer = put(server, "named", json.dumps({**tree, "markups": [line]}).encode(), "show", name=file)
+    assert (answer.status_code, told in answer.text) == (200 if told.startswith("line") else 422, True), answer.text
+
+
 def test_the_distance_and_the_turn_of_what_was_moved_are_those_of_geometry() -> None:
     line = {"name": "a", "start_mm": [0.0, 0.0, 0.0], "end_mm": [10.0, 0.0, 0.0]}
     plane = {"name": "p", "origin_mm": [0.0, 0.0, 0.0], "normal": [0.0, 0.0, 1.0]}
@@ -237,11 +315,14 @@ def test_a_hospital_comments_on_its_own_device_and_changes_nothing(server: Any) 
     folder = make_case(server, "said")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "events.jsonl"}
     said = f"too near the nerve {SCRIPT}"
-    assert server.ask("POST", "/review/said/comment", "hospital", data={"text": said}).status_code == 303
-    assert server.ask("POST", "/review/said/comment", "hospital", "H-2", data={"text": said}).status_code == 404
+    assert say(server, "said", said).status_code == 303
+    assert say(server, "said", said, hospital="H-2").status_code == 404
     for text in ("", " \n ", "x" * (MOST_CHARACTERS + 1), "a\x00b", "a\u202eb"):
-        assert server.ask("POST", "/review/said/comment", "hospital", data={"text": text}).status_code == 422
-    assert server.ask("POST", "/review/said/comment", "engineer", data={"text": "approved"}).status_code == 303
+        assert say(server, "said", text).status_code == 422
+    assert say(server, "said", "approved", "engineer").status_code == 303
+    for device in ("", "0" * 64):  # another one than the case holds: its author looked at something else
+        answer = say(server, "said", "of another device", device=device)
+        assert (answer.status_code, "look at it again" in answer.text) == (409, True), answer.text
     found = comments_of(server.services.cases.events("said"))
     assert [(one["who"], one["text"]) for one in found] == [("hospital-H-1", said), ("engineer", "approved")]
     assert {one["device"] for one in found} == {server.services.cases.view("said").device}
@@ -258,12 +339,23 @@ def test_a_hospital_comments_on_its_own_device_and_changes_nothing(server: Any) 
 
 def test_a_comment_leaves_every_state_as_it_was(server: Any) -> None:
     case = CaseFolder(make_case(server, "left"))
-    for say, status in ((return_case, "returned"), (reject_case, "rejected")):
-        say(case, who="eva", why="too thick")
+    for answer, status in ((return_case, "returned"), (reject_case, "rejected")):
+        answer(case, who="eva", why="too thick")
         assert server.services.cases.view("left").status == status
-        assert server.ask("POST", "/review/left/comment", "hospital", data={"text": "returned: no"}).status_code == 303
+        assert say(server, "left", "returned: no").status_code == 303
         view = server.services.cases.view("left")
         assert (view.status, view.tree["returned"]) == (status, "too thick")
+
+
+def test_a_case_holds_so_many_comments_and_no_more(server: Any) -> None:
+    folder = make_case(server, "full")
+    device = server.services.cases.view("full").device
+    for n in range(MOST_COMMENTS - 1):
+        record_event(CaseFolder(folder), "h", f"commented: no {n}", digest=device)
+    assert say(server, "full", "the last one").status_code == 303
+    answer = say(server, "full", "one more")
+    assert (answer.status_code, f"has {MOST_COMMENTS} comments, at most {MOST_COMMENTS}" in answer.text) == (409, True)
+    assert len(comments_of(server.services.cases.events("full"))) == MOST_COMMENTS
 
 
 def test_the_label_says_case_device_side_and_due_and_no_more(server: Any) -> None:
@@ -285,7 +377,11 @@ def test_a_hospital_looks_at_its_own_device_in_3d_and_at_no_other(server: Any) -
     path = f"/review/{viewer_case.CASE}"
     scene = server.ask("GET", f"{path}/scene", "hospital")
     assert scene.status_code == 200, scene.text
-    assert scene.content == server.ask("GET", f"{path}/scene", "engineer").content
+    full = server.ask("GET", f"{path}/scene", "engineer")
+    assert (len(full.json()["findings"]), scene.json()) == (2, full.json() | {"findings": []})
+    assert server.ask("GET", f"{path}/scene", "hospital").content == scene.content  # each role is kept apart
+    tag = {"If-None-Match": full.headers["etag"]}
+    assert [server.ask("GET", f"{path}/scene", role, headers=tag).status_code for role in ("engineer", "hospital")] == [304, 200]
     assert server.ask("GET", f"{path}/volume", "hospital").status_code == 200
     for part in ("scene", "volume", "surface/letter", "section/bore-1"):
         assert server.ask("GET", f"{path}/{part}", "hospital", "H-2").status_code == 404

@@ -99,7 +99,7 @@ def _prepared(site: Path) -> None:
     (case.path / "order.toml").write_text(ORDER)
     keep_revision(case, order_digest(read_case_order(case.path / "order.toml")))
     device = CaseFolder(site / "cases" / "case-0001").record("check")["value_digest"]  # type: ignore[index]
-    sign_case(site, "case-0001", device=device, **WHO)
+    sign_case(site, "case-0001", device=device, ticked=None, **WHO)
 
 
 def _revised(site: Path) -> None:
@@ -109,7 +109,7 @@ def _revised(site: Path) -> None:
 
 def _sign(site: Path) -> object:
     device = CaseFolder(site / "cases" / "case-0001").record("check")["value_digest"]  # type: ignore[index]
-    return sign_case(site, "case-0001", device=device, **WHO)
+    return sign_case(site, "case-0001", device=device, ticked=None, **WHO)
 
 
 def _publish_again(site: Path) -> object:

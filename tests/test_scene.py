@@ -62,7 +62,7 @@ def read_mz3(data: bytes) -> tuple[FloatArray, np.ndarray, FloatArray | None]:
 
 class TestScene:
     def test_it_names_every_surface_with_its_kind_and_look(self, case: CaseFolder) -> None:
-        scene = scene_description(case)
+        scene = scene_description(case, findings=True)
         kinds = {one["name"]: one["kind"] for one in scene["surfaces"]}
         assert kinds == {
             "part-letter": "device", "part-plate": "device", "bone-tibia-left": "bone",
@@ -76,7 +76,7 @@ class TestScene:
         json.dumps(scene, allow_nan=False)
 
     def test_places_are_lps_as_the_stages_have_them(self, case: CaseFolder) -> None:
-        scene = scene_description(case)
+        scene = scene_description(case, findings=True)
         assert scene["frame"] == "LPS"
         assert [tuple(one["point"]) for one in scene["landmarks"]] == list(truth.MARKS)
         assert [one["points"] for one in scene["findings"]] == [[list(truth.FINDING)], []]
@@ -95,11 +95,11 @@ class TestScene:
     def test_a_case_that_has_come_to_its_scan_shows_the_scan(self, case: CaseFolder, tmp_path: Path) -> None:
         early = CaseFolder(tmp_path / truth.CASE)
         (early.path / "intake").symlink_to(case.path / "intake")
-        scene = scene_description(early)
+        scene = scene_description(early, findings=True)
         assert (scene["surfaces"], scene["findings"], scene["box"]) == ([], [], None)
         assert len(volume_bytes(early)) > 10_000
         with pytest.raises(InputError, match="no scan yet"):
-            scene_description(CaseFolder(tmp_path / "empty"))
+            scene_description(CaseFolder(tmp_path / "empty"), findings=True)
 
     def test_the_digest_differs_when_a_stage_does(self, case: CaseFolder, tmp_path: Path) -> None:
         assert scene_digest(case) == scene_digest(truth.write_case(tmp_path / "same"))
@@ -110,7 +110,10 @@ class TestScene:
         (case.path / "order.toml").write_text(
             '[[plan.no_go]]\nname = "nerve"\npoints_mm = [[5.0, -20.0, 3.0], [5.0, 10.0, 3.0]]\nradius_mm = 1.5\n'
         )
-        assert next(one for one in scene_description(case)["surfaces"] if one["kind"] == "no-go")["name"] == "no-go-nerve"
+        assert (
+            next(one for one in scene_description(case, findings=True)["surfaces"] if one["kind"] == "no-go")["name"]
+            == "no-go-nerve"
+        )
         places, faces, _ = read_mz3(surface_bytes(case, "no-go-nerve"))
         along = np.clip(places[:, 1], -20.0, 10.0)
         away = np.linalg.norm(places - np.stack([np.full(len(along), 5.0), along, np.full(len(along), 3.0)], axis=1), axis=1)
@@ -145,7 +148,7 @@ class TestVolume:
     def test_the_axes_are_those_of_the_patient_though_the_scan_is_oblique(self, case: CaseFolder) -> None:
         grid = shown_grid(truth.scan(), None)
         assert np.count_nonzero(grid.affine[:3, :3]) == 3
-        assert scene_description(case)["volume"]["resampled"] is True
+        assert scene_description(case, findings=True)["volume"]["resampled"] is True
 
     def test_a_straight_scan_is_not_touched_where_it_is_not_reduced(self) -> None:
         straight = self.straight((60, 70, 80))
@@ -220,7 +223,7 @@ class TestSurfaces:
         assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10  # contact, starts, words
 
     def test_every_surface_gives_the_same_bytes_again(self, case: CaseFolder) -> None:
-        for one in scene_description(case)["surfaces"]:
+        for one in scene_description(case, findings=True)["surfaces"]:
             assert surface_bytes(case, one["name"]) == surface_bytes(case, one["name"])
         assert volume_bytes(case) == volume_bytes(case)
         assert section_bytes(case, "bore-1", across=True) == section_bytes(case, "bore-1", across=True)
@@ -317,6 +320,11 @@ class TestRoutes:
             truth.write_case(tmp_path, findings=2)
             assert client.get(f"{place}/part-plate").content == first.content
             assert len(made) == 4
+            volume = client.get(f"/review/{truth.CASE}/volume")
+            for path in (case.path / "intake").glob("*.npy"):  # as retention does; the record stays
+                path.unlink()
+            again = client.get(f"/review/{truth.CASE}/volume", headers={"If-None-Match": volume.headers["etag"]})
+            assert (volume.status_code, again.status_code) == (200, 404)
             shutil.rmtree(case.path / "check")
             shutil.rmtree(case.path / "plan")
             assert client.get(f"{place}/part-plate").status_code == 404  # what is gone is not served from memory
@@ -329,7 +337,7 @@ class TestRoutes:
         kept.put("c", b"9" * 5)
         assert [kept.get(key) for key in "abc"] == [b"1234", None, b"9" * 5]
         kept.put("d", b"x" * 11)
-        assert [kept.get(key) for key in "abcd"] == [None] * 4
+        assert [kept.get(key) for key in "abcd"] == [b"1234", None, b"9" * 5, None]  # too large itself: it takes no other's room
         kept.put("e", b"1" * 10)
         kept.put("e", b"2" * 10)
         assert kept.get("e") == b"2" * 10
@@ -359,7 +367,7 @@ class TestRoutes:
         assert client.get(f"/review/{truth.CASE}/{path}").status_code in (404, 422)
 
     def test_every_route_is_told(self, case: CaseFolder) -> None:
-        served = {getattr(route, "path", "") for route in scene_router(lambda request, asked: case).routes}
+        served = {getattr(route, "path", "") for route in scene_router(lambda request, asked: case, lambda request: True).routes}
         assert served == {f"/review/{{case}}/{route}" for route in ROUTES}
 
 
@@ -369,7 +377,7 @@ def test_bones_of_one_name_are_told_apart() -> None:
 
 
 def test_the_bore_that_a_section_follows_is_the_planned_one(case: CaseFolder) -> None:
-    (section,) = scene_description(case)["sections"]
+    (section,) = scene_description(case, findings=True)["sections"]
     assert section["point"] == list(truth.BORE.origin_mm)
     assert section["axis"] == list(truth.BORE.direction)
     assert section_bytes(case, "bore-1").startswith(b"\x89PNG")
@@ -422,7 +430,7 @@ class TestDeviation:
         case = truth.write_case(tmp_path)
         (case.path / "order.toml").write_text("")
         first = scene_digest(case)
-        assert not [one for one in scene_description(case)["surfaces"] if one["kind"] == "deviation"]
+        assert not [one for one in scene_description(case, findings=True)["surfaces"] if one["kind"] == "deviation"]
         moved = tuple(
             replace(part, mesh=Mesh(part.mesh.vertices_mm + np.array([0.0, 0.5, 0.0]), part.mesh.faces)) for part in truth.parts()
         )
@@ -436,7 +444,7 @@ class TestDeviation:
         keep_revision(case, "an order")
         truth.write_case(tmp_path)
         assert scene_digest(case) != first
-        (layer,) = [one for one in scene_description(case)["surfaces"] if one["kind"] == "deviation"]
+        (layer,) = [one for one in scene_description(case, findings=True)["surfaces"] if one["kind"] == "deviation"]
         assert (layer["name"], layer["base"], layer["visible"]) == ("deviation-plate", "part-plate", False)
         assert layer["title"] == "plate: change since revision 1"
         places, _, values = read_mz3(surface_bytes(case, layer["name"]))
@@ -445,6 +453,16 @@ class TestDeviation:
             places[:8, 1], -10.0 - truth.GAP_MM - truth.PLATE_MM
         )  # the old one stood half a millimetre further back
         assert values[:8][outer] == pytest.approx(0.5, abs=1e-5)
+        kept = case.path / "revisions" / "0001"
+        for path in kept.glob("*.npy"):
+            path.unlink()
+        with pytest.raises(InputError, match="revision 1 of the case cannot be read"):
+            surface_bytes(case, layer["name"])
+        assert surface_bytes(case, "part-plate")
+        for text in ("{", '{"device": []}', "[" * 100_000):  # a bad old device costs its layer, and no more
+            (kept / "value.json").unlink()
+            (kept / "value.json").write_text(text)
+            assert "deviation" not in {one["kind"] for one in scene_description(case, findings=True)["surfaces"]}
 
 
 def _volume_mm3(mesh: Mesh) -> float:

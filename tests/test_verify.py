@@ -228,7 +228,7 @@ def test_the_same_installation_gives_the_same_bill_in_another_process(job: Path)
     assert made.stdout == (job / SBOM).read_bytes()
 
 
-@pytest.mark.parametrize("change", ["version", "missing", "spelling", "none"])
+@pytest.mark.parametrize("change", ["version", "missing", "spelling", "none", "deep"])
 def test_a_bill_that_does_not_say_what_the_job_says_is_refused(change: str, job: Path, keys: Path) -> None:
     data = (job / SBOM).read_bytes()
     tree = json.loads(data)
@@ -236,7 +236,7 @@ def test_a_bill_that_does_not_say_what_the_job_says_is_refused(change: str, job:
         next(one for one in tree["components"] if one["name"] == "numpy")["version"] = "1.0"
     elif change == "missing":
         tree["components"] = [one for one in tree["components"] if one["name"] != "numpy"]
-    changed = {"spelling": data.rstrip() + b" \n", "none": b"[]\n"}.get(change, canonical_json(tree))
+    changed = {"spelling": data.rstrip() + b" \n", "none": b"[]\n", "deep": b"[" * 200_000}.get(change, canonical_json(tree))
     (job / SBOM).write_bytes(changed)
     seal(job, release_key(keys))
     assert _kinds(verify_job(job, signers=keys)) == {("off", SBOM)}

@@ -43,7 +43,7 @@ def viewer_site(cases: Path) -> Iterator[str]:
         return CaseFolder(cases / case)
 
     app = FastAPI(openapi_url=None)
-    app.include_router(scene_router(folder))
+    app.include_router(scene_router(folder, lambda _: True))
     app.mount("/static", StaticFiles(directory=str(files("batchone.pipeline.serve") / "static")))
 
     @app.exception_handler(Refusal)

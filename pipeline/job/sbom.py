@@ -55,7 +55,7 @@ def sbom_faults(data: bytes, versions: Mapping[str, str]) -> tuple[str, ...]:
         listed = [tree["metadata"]["component"], *tree["components"]]
         told = {_plain(str(one["name"])): str(one["version"]) for one in listed}
         known = (tree["bomFormat"], tree["specVersion"]) == ("CycloneDX", "1.6") and canonical_json(tree) == data
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         known, told = False, {}
     if not known:
         return ("it is no CycloneDX 1.6 bill in its canonical spelling",)

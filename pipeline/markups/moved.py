@@ -41,6 +41,13 @@ def moved(before: PlanTables, after: PlanTables) -> tuple[Moved, ...]:
     return tuple(_moved(kind, known.get((kind, one["name"])), one) for kind, entries in after.items() for one in entries)
 
 
+def not_sent(before: PlanTables, after: PlanTables) -> tuple[tuple[str, str], ...]:
+    """Kind and name of every entry that a plan had before, and that what was sent back does not hold."""
+    sent = {(kind, one["name"]) for kind, entries in after.items() for one in entries}
+    had = ((kind, str(one["name"])) for kind, entries in before.items() for one in entries)
+    return tuple(one for one in had if one not in sent)
+
+
 def _moved(kind: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Moved:
     shift_mm = turn_deg = None
     if old is not None:

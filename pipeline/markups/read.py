@@ -55,11 +55,7 @@ def read_markups(path: Path, name: str = "", *, lone_curve: str = "") -> PlanTab
         Not readable, nothing of a plan in it, half placed, in a coordinate system or unit that is not known, or a plane
         that contradicts itself.
     """
-    found = _document(path)
-    placed = [(markup, points) for markup in found if _text(markup, "type") in _KINDS and (points := _points(markup))]
-    left_out = Counter(_text(markup, "type")[:32] or "unknown" for markup in found)
-    left_out.subtract(_text(markup, "type") for markup, _ in placed)
-    told = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()) if count)
+    placed, told = _placed(path)
     if not placed:
         raise OrderError(
             f"the markups hold 0 placed lines, planes, curves and points (they hold {told or 'nothing'})", hint=_DRAW
@@ -76,12 +72,36 @@ def read_markups(path: Path, name: str = "", *, lone_curve: str = "") -> PlanTab
         called = name or _text(markup, "name")
         if not called and len(placed) == 1:
             called = lone_curve if lone_curve and _text(markup, "type") == "ClosedCurve" else stem
+        if not called and not stem:
+            raise OrderError(
+                f"markup {number} has no name, and its file none for it", hint="save it as what it is called: t9-left.mrk.json"
+            )
         called = called or f"{stem}-{number}"
         kind, entries = _entries(markup, points, called, named=bool(name))
         if called.startswith(NO_GO):
             kind, entries = "no_go", _no_go(entries, called.removeprefix(NO_GO))
         tables.setdefault(kind, []).extend(entries)
     return tables
+
+
+def left_out(path: Path) -> str:
+    """What a file holds beside a plan, of another kind or not placed, in words (``2 Angle, 1 Line``); empty for nothing.
+
+    Raises
+    ------
+    OrderError
+        Not readable as markups.
+    """
+    return _placed(path)[1]
+
+
+def _placed(path: Path) -> tuple[list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]], str]:
+    """The markups of a plan that were placed, with their points; and what is left out, in words."""
+    found = _document(path)
+    placed = [(markup, points) for markup in found if _text(markup, "type") in _KINDS and (points := _points(markup))]
+    beside = Counter(_text(markup, "type")[:32] or "unknown" for markup in found)
+    beside.subtract(_text(markup, "type") for markup, _ in placed)
+    return placed, ", ".join(f"{count} {kind}" for kind, count in sorted(beside.items()) if count)
 
 
 def _document(path: Path) -> list[Mapping[str, Any]]:

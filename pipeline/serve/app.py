@@ -72,7 +72,7 @@ def make_app(services: Services, *, https: bool = False, worker: bool = False) -
     pages = (shell, sign_in_page, account_page, board_page, case_page, order_page, report_page, plan_page, hospital_page)
     for module in (case_routes, uploads, sign_in, people, operations, *pages, machine_page):
         app.include_router(module.router)
-    app.include_router(scene_router(_folder, route_class=GuardedRoute), include_in_schema=False)
+    app.include_router(scene_router(_folder, _judges, route_class=GuardedRoute), include_in_schema=False)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
@@ -86,6 +86,11 @@ def _folder(request: Request, case: str) -> CaseFolder:
     cases = services_of(request).cases
     cases.shown(case, request.state.actor)
     return CaseFolder(cases.folder(case))
+
+
+def _judges(request: Request) -> bool:
+    """Whether an engineer or an approver asks."""
+    return bool(request.state.actor.roles & {"engineer", "approver"})
 
 
 @contextlib.asynccontextmanager

@@ -100,22 +100,26 @@ def waive(site: Path, case: str, who: str, check: str, reason: str, passphrase: 
 
 
 def read_plan(site: Path, device: str, name: str, text: str) -> str:
-    """Read a plan that was moved in 3D Slicer; see :func:`batchone.pipeline.markups.order_file.plan_tables`. Returns JSON."""
+    """Read a plan that was moved in 3D Slicer; see :func:`batchone.pipeline.markups.order_file.plan_tables`.
+
+    ``name`` is that of the file, empty where it has none that may be kept. Returns JSON: ``tables``, and what was ``left_out``.
+    """
     import tempfile
 
     from batchone.pipeline.markups.order_file import plan_tables
+    from batchone.pipeline.markups.read import left_out
 
     with tempfile.TemporaryDirectory(prefix="batchone-plan-") as folder:
-        file = Path(folder) / name
+        file = Path(folder) / (name or ".mrk.json")
         file.write_text(text, encoding="utf-8")
-        return json.dumps(plan_tables([("", file)], device))
+        return json.dumps({"tables": plan_tables([("", file)], device), "left_out": left_out(file)})
 
 
-def comment(site: Path, case: str, who: str, text: str) -> str:
+def comment(site: Path, case: str, who: str, device: str, text: str) -> str:
     """Keep a comment on the device of a case; see :func:`batchone.pipeline.case_comments.comment`."""
     from batchone.pipeline.case_comments import comment as kept
 
-    kept(site, case, who=who, text=text)
+    kept(site, case, who=who, device=device, text=text)
     return who
 
 

@@ -71,7 +71,7 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", "/review/{case}/answer"): frozenset({"approver"}),
         ("POST", "/review/{case}/decide"): _WORKERS,
         ("GET", "/review/{case}/compare"): _WORKERS,
-        ("GET", "/review/{case}/scene"): _LOOKERS,  # a hospital its own, to look at
+        ("GET", "/review/{case}/scene"): _LOOKERS,  # a hospital its own, to look at, without findings
         ("GET", "/review/{case}/volume"): _LOOKERS,
         ("GET", "/review/{case}/surface/{name}"): _LOOKERS,
         ("GET", "/review/{case}/section/{name}"): _LOOKERS,

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from batchone.pipeline.approval import shown as with_waivers
 from batchone.pipeline.case_approval import confirmed_points
 from batchone.pipeline.case_comments import comments_of
-from batchone.pipeline.case_decisions import MEANINGS, What
+from batchone.pipeline.case_decisions import MEANINGS, What, order_approval
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, replace_order
 from batchone.pipeline.case_waivers import waivers_of
 from batchone.pipeline.clock.outlook import outlook
@@ -50,21 +50,10 @@ _ON_THE_PAGE: tuple[What, ...] = ("revise", "cancel")
 
 @router.get("/review/{case}")
 def case_page(case: CaseId, who: Who, parts: Parts) -> Response:
-    """The whole page; a hospital sees where its case is, and no more."""
+    """The whole page; a hospital sees the state, the device in 3D, comments and what happened: no findings, no forms."""
     view = parts.cases.shown(case, who)
-    folder = parts.cases.folder(case)
-    kept = revisions(folder) if _works(who) else ()
-    return shown(
-        "case.html",
-        who,
-        **_state(case, view, parts),
-        **_device(folder, parts),
-        fields=_fields(folder),
-        kept=kept,
-        points=_points(folder),
-        jobs=jobs_of(folder) if _works(who) else (),
-        planned=(folder / "plan" / PLAN).is_file(),
-    )
+    works = _workplace(parts.cases.folder(case), parts) if _works(who) else {}
+    return shown("case.html", who, **_state(case, view, parts), **works)
 
 
 @router.get("/review/{case}/state")
@@ -168,6 +157,7 @@ def _state(case: str, view: View, parts: Services) -> dict[str, Any]:
         "comments": comments_of(events)[::-1],
         "order": order,
         "order_key": key,
+        "answered": _answered(view, parts),
         "locked": _locked(view, parts),
         "decisions": () if view.status in ENDED else tuple((what, MEANINGS[what]) for what in _possible(view, parts)),
     }
@@ -180,11 +170,16 @@ def _busy(view: View, parts: Services) -> bool:
     return order is not None and stands_for not in (None, order_digest(order)) and view.status != "failed"
 
 
-def _locked(view: View, parts: Services) -> bool:
-    """Whether the device may be changed no more: it is released, about to be, or the case has ended."""
+def _answered(view: View, parts: Services) -> bool:
+    """Whether the device waits for no answer any more: it is released, about to be, or the case has ended."""
     approval = CaseFolder(parts.cases.folder(view.case)).record("review") or {}
     approved = view.device is not None and approval.get("taken", {}).get("CheckedDevice") == view.device
     return view.status == "done" or view.status in ENDED or (view.status == "in-progress" and approved)
+
+
+def _locked(view: View, parts: Services) -> bool:
+    """Whether the order may be changed no more: its device was answered, or the order was approved, whatever came of it."""
+    return _answered(view, parts) or order_approval(CaseFolder(parts.cases.folder(view.case))) is not None
 
 
 def require_open(case_id: str, parts: Services) -> None:
@@ -203,6 +198,18 @@ def require_open(case_id: str, parts: Services) -> None:
 def _possible(view: View, parts: Services) -> tuple[What, ...]:
     """What may be decided on a case: to revise takes an approval."""
     return _ON_THE_PAGE if CaseFolder(parts.cases.folder(view.case)).record("review") is not None else ("cancel",)
+
+
+def _workplace(folder: Path, parts: Services) -> dict[str, Any]:
+    """What an engineer or an approver works with."""
+    return {
+        **_device(folder, parts),
+        "fields": _fields(folder),
+        "kept": revisions(folder),
+        "points": _points(folder),
+        "jobs": jobs_of(folder),
+        "planned": (folder / "plan" / PLAN).is_file(),
+    }
 
 
 def _device(folder: Path, parts: Services) -> dict[str, Any]:

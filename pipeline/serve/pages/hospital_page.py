@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
+from batchone.pipeline.case_comments import require_words
 from batchone.pipeline.case_order import ORDER, read_case_order
 from batchone.pipeline.errors import BatchoneError, InputError
 from batchone.pipeline.serve.child import in_child
@@ -19,14 +20,23 @@ router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
 @router.post("/review/{case}/comment")
 async def comment(
-    case: CaseId, request: Request, who: Who, parts: Parts, text: Annotated[str, Form(max_length=1000)] = ""
+    case: CaseId,
+    request: Request,
+    who: Who,
+    parts: Parts,
+    device: Annotated[str, Form(max_length=64)] = "",
+    text: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
-    """Say something of the proposed device; it is an event of the case and changes nothing."""
+    """Say something of the device that was seen; it is an event of the case and changes nothing."""
     parts.cases.shown(case, who)
     try:
-        await in_child("comment", parts.site, case=case, who=who.name, text=" ".join(text.split()))
+        said = require_words(" ".join(text.split()))
     except InputError as error:
         raise Refusal(422, str(error), hint=error.hint) from error
+    try:
+        await in_child("comment", parts.site, case=case, who=who.name, device=device, text=said)
+    except InputError as error:
+        raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:
         raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
     return onward(request, f"/review/{case}")

@@ -36,7 +36,7 @@ def settings_of(device: str, values: Mapping[str, Any], given: Mapping[str, str]
     return [f"{name}={text}" for name, text in typed.items() if text != before[name]]
 
 
-def as_typed(value: Any) -> str:
+def _as_typed(value: Any) -> str:
     """A value as a form holds it."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -44,4 +44,4 @@ def as_typed(value: Any) -> str:
 
 
 def _field(about: Parameter, value: Any) -> Field:
-    return Field(about, as_typed(value), as_typed(value) != as_typed(about.default))
+    return Field(about, _as_typed(value), _as_typed(value) != _as_typed(about.default))

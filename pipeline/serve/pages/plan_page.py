@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, replace_order
 from batchone.pipeline.errors import BatchoneError, InputError, OrderError
-from batchone.pipeline.markups.moved import moved
+from batchone.pipeline.markups.moved import moved, not_sent
 from batchone.pipeline.markups.order_file import with_plan
 from batchone.pipeline.markups.read import PlanTables, read_markups
 from batchone.pipeline.order import Order
@@ -26,7 +26,8 @@ from batchone.pipeline.store import CaseFolder
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.json")
+_OF_A_CASE = re.compile(r"(.+)\.plan\.mrk( ?\(\d+\))?\.json")  # as it is downloaded, also for the second time
+_MOST_NAME_BYTES = 200  # of a file: what every file system takes
 
 
 @router.get("/review/{case}/plan.mrk.json")
@@ -52,20 +53,36 @@ async def move_plan(case: CaseId, request: Request, who: Who, parts: Parts) -> R
         name = (file.filename or "") if isinstance(file, UploadFile) else ""
     if not data:
         raise Refusal(422, "no file was given", hint=f"download {PLAN}, move it in 3D Slicer, save it, and give it here")
-    name = name.replace(f"{case}.", "", 1)
-    name = name if _FILE_NAME.fullmatch(name) else PLAN
+    name = _file_name(case, name)
     try:
         order = await run_in_threadpool(read_case_order, parts.cases.folder(case) / ORDER)
         text = data.decode("utf-8", "replace")
-        drawn: PlanTables = json.loads(await in_child("read-plan", parts.site, device=order.device, name=name, text=text))
+        read = json.loads(await in_child("read-plan", parts.site, device=order.device, name=name, text=text))
+        drawn: PlanTables = read["tables"]
         before = await run_in_threadpool(_before, case, order, parts)
-        found = moved(before, drawn)
+        told = {"rows": moved(before, drawn), "missing": not_sent(before, drawn), "left_out": read["left_out"]}
         await run_in_threadpool(_take, case, drawn, seen, who.name, parts, put=take)
     except InputError as error:
         raise Refusal(422, str(error), hint=error.hint) from error
     except BatchoneError as error:
         raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
-    return shown("moved.html", who, case=case, rows=found, taken=take)
+    return shown("moved.html", who, case=case, taken=take, **told)
+
+
+def _file_name(case: str, given: str) -> str:
+    """The name of a file, without that of the case; markups without a name take it. Empty where it cannot be that of a file.
+
+    Raises
+    ------
+    Refusal
+        422: it names another case.
+    """
+    other = _OF_A_CASE.fullmatch(given)
+    if other is not None and other[1] != case:
+        raise Refusal(422, f"the file is the plan of {other[1][:64]}, not of {case}", hint=f"give the plan of {case}, moved")
+    name = given.removeprefix(f"{case}.")
+    plain = name.isprintable() and not name.startswith(".") and not {"/", "\\"} & set(name)
+    return name if plain and name.endswith(".json") and len(name.encode()) <= _MOST_NAME_BYTES else ""
 
 
 def _before(case: str, order: Order, parts: Services) -> PlanTables:

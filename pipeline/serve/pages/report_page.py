@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from fastapi import Path as Part
@@ -12,7 +13,8 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.report_rows import build_rows
 from batchone.pipeline.job.sums import PRINTED_FROM, SUMS
-from batchone.pipeline.revisions import FOLDER, revisions
+from batchone.pipeline.job.withdrawal import read_decisions, withdrawn_by
+from batchone.pipeline.revisions import revisions
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who
 from batchone.pipeline.serve.pages.shell import shown
@@ -27,17 +29,27 @@ JobId = Annotated[str, Part(pattern=r"^[0-9a-f]{16}$")]
 Name = Annotated[str, Part(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(png|pdf)$")]
 
 
-def jobs_of(case: Path) -> tuple[tuple[int, Path], ...]:
-    """The job folders of a case with the number of their revision, the last one first; withdrawn ones lie with theirs."""
-    kept = revisions(case)
-    standing = [(kept[-1].number if kept else 0, path) for path in _jobs(case / "job")]
-    return (*standing, *((one.number, path) for one in reversed(kept) for path in _jobs(one.folder / "job")))
+@dataclass(frozen=True, slots=True)
+class KeptJob:
+    """A job folder of a case: the number of its revision, and whether it was withdrawn: revised, cancelled or handed over."""
+
+    revision: int
+    folder: Path
+    withdrawn: bool
+
+
+def jobs_of(case: Path) -> tuple[KeptJob, ...]:
+    """The job folders of a case, the last one first; those of a revised device lie with its revision."""
+    kept, gone = revisions(case), {one.job for one in withdrawn_by(read_decisions(case))}
+    standing = [KeptJob(kept[-1].number if kept else 0, path, path.name in gone) for path in _jobs(case / "job")]
+    return (*standing, *(KeptJob(one.number, path, True) for one in reversed(kept) for path in _jobs(one.folder / "job")))
 
 
 @router.get("/review/{case}/report/{job}")
 def report(case: CaseId, job: JobId, who: Who, parts: Parts) -> Response:
     """What the report for the cell says, with every picture of the job."""
-    folder = _folder(case, job, who, parts)
+    found = _found(case, job, who, parts)
+    folder = found.folder
     try:
         manifest = read_manifest((folder / "job.json").read_bytes())
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
@@ -45,31 +57,31 @@ def report(case: CaseId, job: JobId, who: Who, parts: Parts) -> Response:
         raise Refusal(409, f"job {job} cannot be read", hint="batchone verify says what is wrong with it") from error
     files = {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name.endswith(PRINTED_FROM)}
     pictures = sorted(path.name for path in (folder / "pictures").glob("*.png"))
-    withdrawn = folder.parent.parent.parent.name == FOLDER
     rows = build_rows(manifest, files)
     papers = [name for name in _PAPERS if (folder / name).is_file()]
-    return shown("report.html", who, case=case, job=job, rows=rows, pictures=pictures, papers=papers, withdrawn=withdrawn)
+    told: dict[str, Any] = {"rows": rows, "pictures": pictures, "papers": papers, "withdrawn": found.withdrawn}
+    return shown("report.html", who, case=case, job=job, **told)
 
 
 @router.get("/review/{case}/report/{job}/{name}")
 def paper(case: CaseId, job: JobId, name: Name, who: Who, parts: Parts) -> Response:
     """One of the two reports as PDF, or a picture of the job."""
-    folder = _folder(case, job, who, parts)
+    folder = _found(case, job, who, parts).folder
     is_paper = name in _PAPERS
     try:
         data = (folder / name if is_paper else folder / "pictures" / name).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise unknown("file") from None
     if not is_paper:
-        return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
+        return Response(data, media_type="image/png")
     headers = {"Content-Disposition": f'attachment; filename="{case}-{job}-{name}"'}
     return Response(data, media_type="application/pdf", headers=headers)
 
 
-def _folder(case: str, job: str, who: Actor, parts: Services) -> Path:
-    """Where a job lies, for somebody who may see it: a hospital its released one alone."""
+def _found(case: str, job: str, who: Actor, parts: Services) -> KeptJob:
+    """A job, for somebody who may see it: a hospital its released one alone."""
     view = parts.cases.shown(case, who)
-    found = [path for _, path in jobs_of(parts.cases.folder(case)) if path.name == job]
+    found = [one for one in jobs_of(parts.cases.folder(case)) if one.folder.name == job]
     if not found or not (who.roles & {"engineer", "approver"} or (view.job is not None and view.job.name == job)):
         raise unknown("job")
     return found[0]

@@ -23,16 +23,19 @@ Full = Annotated[bool, Query(description="All of it, not reduced for the screen.
 Across = Annotated[bool, Query(description="The section across the first one.")]
 
 Folder = Callable[[Request, str], CaseFolder]
+Judges = Callable[[Request], bool]
 ROUTES = ("scene", "volume", "surface/{name}", "section/{name}", "picture/{name}")  # below /review/{case}, all GET
 
 
-def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> APIRouter:
+def scene_router(folder: Folder, judges: Judges, *, route_class: type[APIRoute] = APIRoute) -> APIRouter:
     """The routes below ``/review/{case}``.
 
     Parameters
     ----------
     folder
         Gives the folder of a case to somebody who may see it; refuses everybody else, and what is no case.
+    judges
+        Whether somebody judges devices, and so sees the findings.
     route_class
         Asks for rights before a route runs.
     """
@@ -44,8 +47,12 @@ def scene_router(folder: Folder, *, route_class: type[APIRoute] = APIRoute) -> A
         """Names, places and looks of everything that the viewer shows."""
         from batchone.pipeline.serve.scene.describe import scene_description
 
-        opened = folder(request, case)
-        return _answer(opened, known, kept, "scene", "application/json", lambda: json.dumps(scene_description(opened)).encode())
+        opened, findings = folder(request, case), judges(request)
+
+        def made() -> bytes:
+            return json.dumps(scene_description(opened, findings=findings)).encode()
+
+        return _answer(opened, known, kept, "scene", "application/json", made, f"findings{findings:d}")
 
     @router.get("/review/{case}/volume", response_class=Response)
     def volume(case: CaseId, request: Request, full: Full = False, known: Known = None) -> Response:

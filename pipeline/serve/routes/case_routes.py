@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from batchone.pipeline.clock.state import ENDED
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
 from batchone.pipeline.job.withdrawal import LIST, OUTBOX, WithdrawnList
-from batchone.pipeline.order import Model
+from batchone.pipeline.order import Model, PointId
 from batchone.pipeline.serve.cases import CASE_ID, released, visible
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.credentials import Actor
@@ -67,9 +67,6 @@ class Event(Model):
     digest: str
 
 
-Point = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-
-
 class Answer(Model):
     """A reviewer's answer on the device whose digest is `device`; signed by the password again. Return and reject give a
     reason; approve names in `checked` every point of the family's checklist (`batchone devices NAME --json`, `limits.checklist`).
@@ -79,7 +76,7 @@ class Answer(Model):
     device: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     reason: Annotated[str, Field(max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
     password: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
-    checked: Annotated[tuple[Point, ...], Field(strict=False, max_length=64)] = ()
+    checked: Annotated[tuple[PointId, ...], Field(strict=False, max_length=64)] = ()
 
 
 Line = Annotated[str, Field(max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]

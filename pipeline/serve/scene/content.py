@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,8 @@ from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Scan
 
 SHOWN_STAGES = ("intake", "segment", "plan", "design", "check")
-VERSION = 2  # of the scene: another one makes every screen ask again
+VERSION = 3  # of the scene: another one makes every screen ask again
+_BROKEN = (ValueError, KeyError, TypeError, EOFError, RecursionError)  # what reading a damaged value raises
 
 
 class Content:
@@ -34,7 +36,14 @@ class Content:
         order = self.case.path / "order.toml"
         text = hashlib.sha256(order.read_bytes()).hexdigest() if order.is_file() else ""
         before = None if self.previous is None else self.previous.device
-        return codec.tree_digest({"version": VERSION, "stages": values, "order": text, "previous": before})
+        told = {"version": VERSION, "stages": values, "order": text, "previous": before, "scan": self._scan_is_whole}
+        return codec.tree_digest(told)
+
+    @property
+    def _scan_is_whole(self) -> bool:
+        """Whether every file of the scan is there: retention removes them and leaves the record."""
+        outputs = (self.records["intake"] or {}).get("outputs", {})
+        return all((self.case.path / "intake" / name).is_file() for name in outputs)
 
     @cached_property
     def scan(self) -> Scan:
@@ -96,13 +105,32 @@ class Content:
         return kept[-1] if kept else None
 
     @cached_property
-    def previous_parts(self) -> dict[str, Part]:
-        """The parts of that device by their names."""
+    def previous_names(self) -> frozenset[str]:
+        """The names of the parts of that device; none where it cannot be read."""
         if self.previous is None:
-            return {}
-        checked = codec.load(self.previous.folder)
-        assert isinstance(checked, CheckedDevice)
-        return {part.name: part for part in checked.device.parts}
+            return frozenset()
+        try:
+            tree = json.loads((self.previous.folder / "value.json").read_bytes())
+            return frozenset(str(part["name"]) for part in tree["device"]["parts"]["$tuple"])
+        except (OSError, *_BROKEN):
+            return frozenset()
+
+    def previous_part(self, name: str) -> Part:
+        """The part of that name of that device.
+
+        Raises
+        ------
+        InputError
+            It cannot be read.
+        """
+        assert self.previous is not None
+        try:
+            checked = codec.load(self.previous.folder)
+            return next(part for part in checked.device.parts if part.name == name)
+        except (OSError, AttributeError, StopIteration, *_BROKEN) as error:
+            raise InputError(
+                f"revision {self.previous.number} of the case cannot be read", hint="compare the case with its last backup"
+            ) from error
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -26,8 +26,13 @@ def scene_digest(case: CaseFolder) -> str:
     return Content(case).digest
 
 
-def scene_description(case: CaseFolder) -> dict[str, Any]:
+def scene_description(case: CaseFolder, *, findings: bool) -> dict[str, Any]:
     """The scene as a JSON tree; addresses are relative to that of the scene itself.
+
+    Parameters
+    ----------
+    findings
+        Whether the findings are told: they are for those who judge a device.
 
     Raises
     ------
@@ -61,7 +66,7 @@ def scene_description(case: CaseFolder) -> dict[str, Any]:
         "axes": [] if plan is None else [_axis(one) for one in plan.axes if one.length_mm is None],
         "planes": [] if plan is None else [_plane(one) for one in plan.planes],
         "curves": [] if plan is None else [_curve(one) for one in plan.curves],
-        "findings": [_finding(name, one) for name, one in content.findings],
+        "findings": [_finding(name, one) for name, one in content.findings] if findings else [],
         "sections": [_section(one) for one in sections],
         "landmarks": []
         if content.anatomy is None

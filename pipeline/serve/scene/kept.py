@@ -28,6 +28,8 @@ class Kept:
 
     def put(self, key: Hashable, data: bytes) -> None:
         """Keep it, in the place of older ones; what is larger than the room alone is not kept."""
+        if len(data) > self._most:
+            return
         with self._lock:
             self._held += len(data) - len(self._found.pop(key, b""))
             self._found[key] = data

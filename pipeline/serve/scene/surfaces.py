@@ -28,7 +28,7 @@ from batchone.pipeline.serve.scene.layers import (
 from batchone.pipeline.serve.scene.mz3 import mz3_bytes
 from batchone.pipeline.serve.scene.reduce import reduced
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import Bone, FloatArray, IntArray, Mesh
+from batchone.pipeline.values import Bone, FloatArray, IntArray, Mesh, Part
 
 Kind = Literal["bone", "device", "bone model", "no-go", "reference", "contact gap", "wall thickness", "uncertainty", "deviation"]
 
@@ -95,12 +95,9 @@ def _layers(content: Content, bones: dict[str, Bone]) -> Iterator[Shown]:
         made = partial(_wall, part.mesh)
         yield _layer(f"wall-{part.name}", f"{part.name}: wall", "wall thickness", made, WALL, f"part-{part.name}")
     for part in parts:
-        before = content.previous_parts.get(part.name)
-        if before is not None and content.previous is not None:
-            made, title = (
-                partial(_deviation, part.mesh, before.mesh),
-                f"{part.name}: change since revision {content.previous.number}",
-            )
+        if content.previous is not None and part.name in content.previous_names:
+            made = partial(_deviation, content, part)
+            title = f"{part.name}: change since revision {content.previous.number}"
             yield _layer(f"deviation-{part.name}", title, "deviation", made, DEVIATION, f"part-{part.name}")
     for name, bone in bones.items():
         made, title = partial(_uncertainty, bone), f"{name.replace('-', ' ')}: uncertainty"
@@ -142,8 +139,8 @@ def _wall(mesh: Mesh) -> Shape:
     return mesh, wall_mm(mesh)
 
 
-def _deviation(mesh: Mesh, before: Mesh) -> Shape:
-    return mesh, deviation_mm(mesh, before)
+def _deviation(content: Content, part: Part) -> Shape:
+    return part.mesh, deviation_mm(part.mesh, content.previous_part(part.name).mesh)
 
 
 def _uncertainty(bone: Bone) -> Shape:
