@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from small_job import make_job
 from typer.testing import CliRunner
 
 from batchone.factory.drivers.driver import Progress
-from batchone.factory.drivers.opcua import OpcuaDriver, OrderClient
+from batchone.factory.drivers.folder import drop
+from batchone.factory.drivers.opcua import ASKED, OpcuaDriver, OrderClient
 from batchone.factory.inbox import Inbox
 from batchone.factory.proof import Work, read_work
 from batchone.factory.record import read_as_built
@@ -189,12 +191,61 @@ def test_a_server_that_goes_away_is_waited_for_and_what_it_forgot_is_not_printed
     assert again.state == "failed"
 
 
+def test_an_order_that_was_not_answered_is_waited_for_and_followed(machine: Machine, client: OrderClient, work: Work) -> None:
+    name = f"{work.name}-7"
+    drop(work.folder, machine.share / name)
+    (machine.share / name / ASKED).write_bytes(b"")  # its cell asked, and heard nothing
+    build = OpcuaDriver(machine.settings).build(work, 7)
+    assert [next(build).state for _ in range(3)] == ["running"] * 3
+    client.start(name, f"{machine.share}/{name}")
+    assert told_of(build, lambda word: word.state != "running").state == "done"
+
+
+def test_an_order_that_was_not_answered_is_stopped_when_it_comes_after_all(
+    machine: Machine, client: OrderClient, work: Work
+) -> None:
+    name = f"{work.name}-8"
+    drop(work.folder, machine.share / name)
+    (machine.share / name / ASKED).write_bytes(b"")
+    build = OpcuaDriver(machine.settings).build(work, 8)
+    next(build)
+    late = threading.Timer(2.0, lambda: client.start(name, f"{machine.share}/{name}"))
+    late.start()
+    build.close()
+    late.join()
+    until(lambda: client.states().get(name) in (None, "Ended"))
+    seen = client.seen(name)
+    assert seen is None or seen.said["JobResult"] == 2
+
+
+def test_an_order_of_somebody_else_is_not_cleared_and_the_build_of_one_s_own_is(
+    machine: Machine, client: OrderClient, work: Work
+) -> None:
+    other = machine.share / "others-1"
+    drop(work.folder, other)
+    client.start(other.name, str(other))
+    until(lambda: client.states()[other.name] == "Running")
+    client.tell(other.name, "Stop")
+    for attempt in (9, 10):
+        build = OpcuaDriver(machine.settings).build(work, attempt)
+        told_of(build, lambda word: word.seconds > 0.0)
+        build.close()
+        until(lambda attempt=attempt: client.states()[f"{work.name}-{attempt}"] == "Ended")  # type: ignore[misc]
+    assert set(client.states()) == {other.name, f"{work.name}-10"}
+    assert [path.name for path in (machine.share / f"{work.name}-9").iterdir()] == [ASKED]
+    assert (machine.share / f"{work.name}-10" / "plate.3mf").is_file()
+
+
 def test_a_machine_that_is_not_there_or_not_protected_is_told(machine: Machine, work: Work) -> None:
     other = machine.settings.model_copy(update={"machine": "lpbf-2"})
     with pytest.raises(MachineError, match=r"machine is lpbf-2; .* has lpbf-1"):
         told_of(OpcuaDriver(other).build(work, 6), lambda word: False)
     with pytest.raises(MachineError, match="has no certificate"):
         OpcuaDriver(machine.settings.model_copy(update={"endpoint": "opc.tcp://10.0.0.1:4840"}))
+    protected = {"endpoint": "opc.tcp://10.0.0.1:4840", "certificate": Path("cell.der"), "key": Path("cell.pem")}
+    with pytest.raises(MachineError, match="server_certificate"):
+        OpcuaDriver(machine.settings.model_copy(update=protected))
+    OpcuaDriver(machine.settings.model_copy(update={**protected, "server_certificate": Path("machine.der")}))
 
 
 def test_a_cell_prints_on_it(machine: Machine, work: Work, keys: Path, tmp_path: Path) -> None:
