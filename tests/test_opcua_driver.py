@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import shutil
 import socket
 import subprocess
@@ -11,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from asyncua import ua
 from small_job import make_job
 from typer.testing import CliRunner
 
@@ -24,10 +27,14 @@ from batchone.factory.proof import Work, read_work
 from batchone.factory.record import read_as_built
 from batchone.factory.settings import SETTINGS, OpcuaSettings, read_cell_settings
 from batchone.factory.telemetry import summaries
+from batchone.factory.twin import opcua as twin_server
+from batchone.factory.twin.machine import Twin
+from batchone.factory.twin.opcua import Endpoint, served
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.signature import approval_key, release_key, write_allowed_signers
+from batchone.slicer.profiles import load_machine, load_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SPEED = 1500.0  # the small job takes some 8 s
@@ -234,6 +241,62 @@ def test_an_order_of_somebody_else_is_not_cleared_and_the_build_of_one_s_own_is(
     assert set(client.states()) == {other.name, f"{work.name}-10"}
     assert [path.name for path in (machine.share / f"{work.name}-9").iterdir()] == [ASKED]
     assert (machine.share / f"{work.name}-10" / "plate.3mf").is_file()
+
+
+def test_answers_that_are_none_are_not_taken_for_some(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside its own variables the machine has an object, a text, and numbers that are none or not sound."""
+    machine, build = Odd(), twin_server._Machine.build
+    monkeypatch.setattr(twin_server._Machine, "build", lambda self, *names: machine.build(build, self, *names))
+    monkeypatch.setattr(twin_server._Machine, "show_jobs", lambda self: machine.show_jobs(self))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        url = f"opc.tcp://127.0.0.1:{found.getsockname()[1]}/twin"
+    drop(work.folder, tmp_path / f"{work.name}-1")
+
+    def opened(identifier: str) -> Twin:
+        return Twin(tmp_path / identifier, load_process("ti64-lpbf"), load_machine("sim-01"), seed=3)
+
+    settings = OpcuaSettings(endpoint=url, share=tmp_path)
+    with served(Endpoint(url), machine="odd", profile="sim-01", open_build=opened, period_s=200.0, speed=None):
+        words = list(OpcuaDriver(settings).build(work, 1))
+        assert words[-1].state == "done"
+        values = [reading.values for word in words for reading in word.readings]
+        assert all(set(one) == machine.sound for one in values)
+        machine.stateless = True
+        drop(work.folder, tmp_path / f"{work.name}-1x")
+        client = OrderClient(settings)
+        client.start(f"{work.name}-1x", "")
+        with pytest.raises(OSError, match="has no state"):
+            client.seen(f"{work.name}-1x")
+        client.close()
+        with pytest.raises(MachineError, match="has not ended"):
+            told_of(OpcuaDriver(settings).build(work, 2), lambda word: False)
+
+
+class Odd:
+    """What a server of somebody else may have beside what ours has."""
+
+    def __init__(self) -> None:
+        self.sound: set[str] = set()
+        self.stateless = False
+
+    async def build(self, build: Any, own: Any, *names: str) -> None:
+        await build(own, *names)
+        self.sound = {name for name, node in own.values.items() if name != "state"}
+        process = await next(iter(own.values.values())).get_parent()
+        await process.add_object(own.spaces.own, "Chamber")
+        await process.add_variable(own.spaces.own, "operator", "somebody")
+        await process.add_variable(own.spaces.own, "humidity", math.nan)
+        node = await process.add_variable(own.spaces.own, "pressure", 1.0)
+        await node.write_value(ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadSensorFailure)))
+
+    async def show_jobs(self, own: Any) -> None:
+        states = [[] if self.stateless else [twin_server._state(job.state)] for job in own.jobs.values()]
+        listed = [
+            ua.ISA95JobOrderAndStateDataType(JobOrder=job.order, State=state)
+            for job, state in zip(own.jobs.values(), states, strict=True)
+        ]
+        await own.nodes["orders"].write_value(ua.Variant(listed, ua.VariantType.ExtensionObject, is_array=True))
 
 
 def test_a_machine_that_is_not_there_or_not_protected_is_told(machine: Machine, work: Work) -> None:

@@ -185,7 +185,7 @@ class OpcuaDriver:
         endpoint = Endpoint(settings.endpoint, settings.certificate, settings.key)
         if settings.server_certificate is None and not endpoint.is_here:
             raise MachineError(
-                f"{settings.endpoint} is not on this machine and has no server_certificate: any server there would be taken for it",
+                f"{settings.endpoint} is not on this machine and has no server_certificate: any server would do",
                 hint="name its own certificate: server_certificate of [opcua] in cell.toml",
             )
         self._settings = settings
