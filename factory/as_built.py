@@ -11,14 +11,17 @@ from pydantic import ValidationError
 
 from batchone.factory.drivers.driver import LayerSeen, Progress
 from batchone.factory.proof import MEASURED, Work
-from batchone.factory.record import Alarmed, AsBuilt, ValueSummary, bodies_of, steps_of
+from batchone.factory.record import Alarmed, AsBuilt, ValueSummary, bodies_of, read_as_built, steps_of
 from batchone.factory.settings import CellSettings
 from batchone.factory.telemetry import Summary, summaries
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.events import EVENTS, read_chain
 from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.store import sha256_file, write_atomic
 
 SETTINGS_KEPT: Final = "settings.json"
+PRINT_STARTED: Final = "print started"
+UNMEASURED: Final = "not measured throughout"
 SPOILING: Final = ("mains", "powder", "laser-power", "recoater-force")
 """What the machine itself notices and what makes a part worthless, so that nothing more is spent on it: project default,
 unverified. Of what is not among them, as oxygen that rose and was waited for, a person judges after the print."""
@@ -26,12 +29,49 @@ unverified. Of what is not among them, as oxygen that rose and was waited for, a
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What was watched of a print: its begin and end by the clock, its layers, and the machine's last word."""
+    """What was watched of a print: its begin and end by the clock, its layers, the machine's last word, and whether it is all."""
 
     started: dt.datetime
     ended: dt.datetime
     layers: tuple[LayerSeen, ...]
     last: Progress
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A print that was begun: when, and of which SHA256SUMS (their digest)."""
+
+    when: dt.datetime
+    sums_sha256: str
+
+
+def begun(part: Path) -> Begun | None:
+    """How a print was begun, by the events beside its record; None where nothing was given to the machine.
+
+    Raises
+    ------
+    ValueError
+        The event is not as the cell writes it.
+    """
+    for event in read_chain(part / EVENTS).events if (part / EVENTS).is_file() else ():
+        if event.what == PRINT_STARTED:
+            return Begun(dt.datetime.fromisoformat(event.when), event.digest)
+    return None
+
+
+def is_built(record: Path) -> bool:
+    """Whether a print ended and stands in its record."""
+    try:
+        read_as_built(record)
+    except MachineError:
+        return False
+    return True
+
+
+def jobs_of(made: Work | AsBuilt) -> tuple[tuple[str, str], ...]:
+    """Case and job of whatever is made at once, each once."""
+    return tuple(sorted({(one.case, one.job) for one in (made.jobs if isinstance(made, Work) else made.bodies)}))
 
 
 def settings_at_start(part: Path, now: CellSettings) -> CellSettings:
@@ -80,10 +120,12 @@ def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cel
     if lot is None:
         raise MachineError(f"no lot of {work.material} is loaded any more", hint="a lot stays in cell.toml while it prints")
     last, done = watched.last, watched.last.state == "done"
-    alarmed = tuple(Alarmed(layer=one.index, alarms=one.alarms) for one in watched.layers if one.alarms)
+    alarmed = _alarmed(watched.layers)
     told = summaries(telemetry)
     wanted = work.conditions.lot_keys if work.conditions is not None else ()
-    facts = lot.facts | _measured(told)
+    facts = lot.facts | (_measured(told) if watched.whole else {})
+    unmeasured = tuple(key for key in wanted if key in MEASURED and key not in facts)
+    facts |= dict.fromkeys(unmeasured, UNMEASURED)
     return AsBuilt(
         name=work.name,
         attempt=attempt,
@@ -102,7 +144,7 @@ def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cel
         seconds=last.seconds,
         energy_kwh=last.energy_kwh,
         layers=work.layers,
-        layers_built=len(watched.layers),
+        layers_built=len({one.index for one in watched.layers}),
         alarmed=alarmed,
         telemetry=tuple(
             ValueSummary(name=one.name, readings=one.readings, least=one.least, mean=one.mean, greatest=one.greatest)
@@ -113,11 +155,20 @@ def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cel
         facts_wanted=wanted,
         verdict="printed" if done else "failed",
         reason=last.reason,
-        steps=steps_of(work, alarmed) if done else (),
+        steps=steps_of(work, alarmed, unmeasured) if done else (),
     )
 
 
+def _alarmed(layers: tuple[LayerSeen, ...]) -> tuple[Alarmed, ...]:
+    """What was noticed in each layer, whenever it was told."""
+    found: dict[int, dict[str, None]] = {}
+    for one in layers:
+        if one.alarms:
+            found.setdefault(one.index, {}).update(dict.fromkeys(one.alarms))
+    return tuple(Alarmed(layer=layer, alarms=tuple(alarms)) for layer, alarms in sorted(found.items()))
+
+
 def _measured(told: tuple[Summary, ...]) -> dict[str, str]:
-    """What the process wants filled in and the machine itself measured."""
-    most = {summary.name: summary.greatest for summary in told}
+    """What the process wants filled in and the machine itself measured, in every reading of a layer."""
+    most = {summary.name: summary.greatest for summary in told if not summary.lacking}
     return {name: f"{most[value]:.3f} at most" for name, value in MEASURED.items() if value in most}

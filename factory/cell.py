@@ -13,16 +13,15 @@ import datetime as dt
 import fcntl
 import logging
 import shutil
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from batchone.factory.as_built import Watched, as_built, settings_at_start, spoilt
+from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, is_built, jobs_of, settings_at_start, spoilt
 from batchone.factory.dispatch import dispatch
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
-from batchone.factory.inbox import ClaimLost, Entry, Inbox, State
+from batchone.factory.inbox import RENEW_S, ClaimLost, Entry, Inbox, State
 from batchone.factory.proof import Work, read_work, refusals, unsuited
 from batchone.factory.readiness import News, Told, hindrance, reread
 from batchone.factory.record import AS_BUILT, RECORD, RECORDS, AsBuilt, DeviceRecord, close, read_as_built, record_name
@@ -33,11 +32,11 @@ from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import BatchoneError, MachineError
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import KEYS
+from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.job.withdrawal import WithdrawnJob
-from batchone.pipeline.store import flush_tree, replace_folder, write_atomic
+from batchone.pipeline.store import flush_tree, replace_folder, sha256_file, write_atomic
 
 _LOG = logging.getLogger(__name__)
-_RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 _FAULTS: Final = (BatchoneError, OSError, ValueError, TypeError, KeyError)  # of one job's or record's files
 
 _AFTER: Final[Mapping[str, State]] = {"released": "released", "rejected": "waiting", "withdrawn": "refused"}
@@ -138,7 +137,7 @@ class Cell:
         if entry is None:
             return False
         self._say("claimed", entry)
-        with self._contained(entry), self._kept(entry):
+        with self._contained(entry), self.inbox.kept(entry, self.shared_now):
             work = self._copy(entry)
             if work is not None:
                 self._prove_and_print(entry, work)
@@ -202,7 +201,8 @@ class Cell:
 
     def _take(self) -> Entry | None:
         """Claim the job that is due first among those that this machine can make with what is loaded; others are left alone."""
-        waiting = [entry.name for entry in self.inbox.entries() if entry.is_free(self.identity, self.shared_now())]
+        now = self.shared_now()
+        waiting = [entry.name for entry in self.inbox.entries() if entry.is_free(self.identity, now)]
         may = [(due, name) for name in waiting if (due := self._due(name)) is not None]
         for _, name in sorted(may):
             entry = self.inbox.claim(name, self.identity, self.shared_now())
@@ -224,16 +224,16 @@ class Cell:
             _LOG.warning("%s is left for others: %s", name, "; ".join(faults))
         return None
 
+    def _part(self, entry: Entry) -> Path:
+        return self.records / f".{record_name(entry.name, entry.attempt)}.part"
+
     def _own(self, entry: Entry) -> Path:
         return self.folder / "work" / record_name(entry.name, entry.attempt) / entry.name
 
     def _copy(self, entry: Entry) -> Work | None:
         """What is proved is what is printed: a copy of our own, which nobody else writes to."""
         mine = self._own(entry)
-        shutil.rmtree(mine.parent, ignore_errors=True)
-        with disk():
-            mine.parent.mkdir(parents=True)
-            shutil.copytree(self.inbox.place(entry.name), mine, symlinks=True)
+        self.inbox.copy(entry, mine)
         try:
             return read_work(mine)
         except _FAULTS as error:
@@ -241,15 +241,26 @@ class Cell:
             return None
 
     def _prove_and_print(self, entry: Entry, work: Work) -> None:
-        today = self.now().date()
+        """Also of a print that goes on: then with the settings and on the day with which it was begun."""
+        part = self._part(entry)
+        before = begun(part)
+        cell, today = self.settings, self.now().date()
+        if before is not None:
+            cell, today = settings_at_start(part, self.settings), before.when.date()
         faults = (
-            *unsuited(work, self.settings, self.driver, today=today),
+            *unsuited(work, cell, self.driver, today=today),
             *refusals(work, signers=self.signers, withdrawn=self.withdrawn(), simulated=self.driver.simulated),
         )
-        if faults:
-            self._refuse(entry, faults)
-        else:
+        if before is not None and before.sums_sha256 not in ("", sha256_file(work.folder / SUMS)):
+            faults = (*faults, f"{SUMS}: it is not what was begun")
+        if not faults:
             self._print(entry, work)
+            return
+        if before is not None:
+            with closing(self.driver.build(work, entry.attempt)) as build:
+                next(build, None)  # so that closing it stops the machine
+            self._keep_lost(part, "; ".join(faults)[:4000])
+        self._refuse(entry, faults)
 
     def _refuse(self, entry: Entry, faults: tuple[str, ...]) -> None:
         reason = "; ".join(faults)
@@ -259,39 +270,44 @@ class Cell:
         self._say("refused", entry, reason)
 
     def _print(self, entry: Entry, work: Work) -> None:
-        part = self.records / f".{record_name(entry.name, entry.attempt)}.part"
-        again = part.is_dir()
+        part = self._part(entry)
+        before = begun(part)
         with disk():
             part.mkdir(exist_ok=True)
         self.inbox.renew(entry, self.shared_now())  # nothing is begun under a claim that was lost
-        settings_at_start(part, self.settings)
-        started = self.now()
-        self._event(part, "print followed again" if again else "print started", started)
-        self._report(work, "print-started")
+        now = self.now()
+        self._event(
+            part, PRINT_STARTED if before is None else "print followed again", now, digest=sha256_file(work.folder / SUMS)
+        )
+        self._tell_started(part, work)
         self._say("printing", entry, layers=work.layers)
+        whole = before is None  # what was measured while nobody watched is not known
         layers: list[LayerSeen] = []
         last = Progress("failed", 0.0, reason="the machine said nothing")
         with TelemetryFile(part / TELEMETRY) as telemetry, closing(self._followed(entry, work)) as following:
             for last in following:
                 telemetry.add(last.readings)
+                whole &= not last.gap
                 layers += last.layers
                 if last.layers:
-                    self._say("layers", entry, seconds=last.seconds, layer=layers[-1].index, layers=work.layers)
+                    self._say(
+                        "layers", entry, seconds=last.seconds, layer=max(one.index for one in last.layers), layers=work.layers
+                    )
                 why = spoilt(last.layers)
                 if why:
                     last = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=why)
                     break
         self._go_on(entry)
-        built = self._as_built(entry, work, part, started, layers, last)
+        built = self._as_built(entry, work, Watched(before.when if before else now, self.now(), tuple(layers), last, whole))
         self._publish(part, built)
-        self._tell_built(entry, work, built)
+        self._tell_built(entry, built)
 
     def _followed(self, entry: Entry, work: Work) -> Generator[Progress, None, None]:
         """The machine's progress, while the job is ours: the claim is looked at as often as it is renewed."""
         looked = self.now()
         with closing(self.driver.build(work, entry.attempt)) as build:
             for progress in build:
-                if (self.now() - looked).total_seconds() >= _RENEW_S:
+                if (self.now() - looked).total_seconds() >= RENEW_S:
                     looked = self.now()
                     self._go_on(entry)
                 yield progress
@@ -302,37 +318,23 @@ class Cell:
         """Renew a claim; an inbox that cannot be reached stops no print: what became of the claim is asked when it ends."""
         try:
             self.inbox.renew(entry, self.shared_now())
-        except OSError as error:
+        except ClaimLost:
+            raise
+        except (OSError, MachineError) as error:
             _LOG.warning("the claim of %s is not renewed: %s", entry.name, error)
-
-    @contextlib.contextmanager
-    def _kept(self, entry: Entry) -> Iterator[None]:
-        """Renew a claim while something takes long."""
-        over = threading.Event()
-
-        def keep() -> None:
-            while not over.wait(_RENEW_S):
-                with contextlib.suppress(BatchoneError, OSError):  # told where the next step is taken
-                    self.inbox.renew(entry, self.shared_now())
-
-        thread = threading.Thread(target=keep, name=f"claim {entry.name}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
 
     @contextlib.contextmanager
     def _contained(self, entry: Entry) -> Iterator[None]:
         """Whatever goes wrong with one job ends its attempt, or what we have of it when another cell has it by now."""
-        part = self.records / f".{record_name(entry.name, entry.attempt)}.part"
+        part = self._part(entry)
         try:
             yield
         except ClaimLost as lost:
             self._keep_lost(part, str(lost))
             self._say("lost", entry, str(lost))
         except _FAULTS as error:
+            if isinstance(error, (OSError, MachineError)) and is_built(self.records / record_name(entry.name, entry.attempt)):
+                raise  # its print ended and stands in its record: told to the inbox when it can be reached
             _LOG.exception("attempt %d at %s ended", entry.attempt, entry.name)
             reason = f"attempt {entry.attempt} ended: {error}"
             self._keep_lost(part, reason)
@@ -340,10 +342,8 @@ class Cell:
                 self.inbox.settle(entry, "waiting", self.shared_now(), reason[:2000])
             self._say("failed", entry, reason)
 
-    def _as_built(
-        self, entry: Entry, work: Work, part: Path, started: dt.datetime, layers: list[LayerSeen], last: Progress
-    ) -> AsBuilt:
-        told = Watched(started, self.now(), tuple(layers), last)
+    def _as_built(self, entry: Entry, work: Work, told: Watched) -> AsBuilt:
+        part = self._part(entry)
         cell = settings_at_start(part, self.settings)
         return as_built(work, entry.attempt, told, part / TELEMETRY, cell=cell, simulated=self.driver.simulated)
 
@@ -357,34 +357,46 @@ class Cell:
             flush_tree(part)
             replace_folder(part, self.records / part.name[1 : -len(".part")])
 
-    def _tell_built(self, entry: Entry, work: Work, built: AsBuilt) -> None:
+    def _tell_started(self, part: Path, work: Work) -> None:
+        lot = settings_at_start(part, self.settings).lot_of(work.material)
+        self._report(jobs_of(work), "print-started", lot.lot if lot is not None else "")
+
+    def _tell_built(self, entry: Entry, built: AsBuilt) -> None:
         done = built.verdict == "printed"
-        self._report(work, "print-done" if done else "print-failed", built.reason)
+        self._report(jobs_of(built), "print-done" if done else "print-failed", built.lot.lot, built.reason)
         self.inbox.settle(entry, "printed" if done else "waiting", self.shared_now(), built.reason)
         self._say("printed" if done else "failed", entry, built.reason, seconds=built.seconds)
 
     def _resume(self, entry: Entry) -> None:
         """A claim of ours that still holds."""
-        name = record_name(entry.name, entry.attempt)
-        part, place = self.records / f".{name}.part", self.records / name
-        if not place.is_dir() and not part.is_dir():
+        part, place = self._part(entry), self.records / record_name(entry.name, entry.attempt)
+        if (part / AS_BUILT).is_file():
+            self._put_in_place(part)
+        if place.is_dir():
+            self._tell_built(entry, read_as_built(place))
+        elif not part.is_dir():
             self.inbox.settle(entry, "waiting", self.shared_now(), "the cell stopped before the print")
-            return
-        if part.is_dir() and not (part / AS_BUILT).is_file() and self.driver.goes_on:
-            with self._kept(entry):
+        elif self.driver.goes_on:
+            with self.inbox.kept(entry, self.shared_now):
+                if begun(part) is None:
+                    shutil.rmtree(part)
                 work = self._copy(entry)
                 if work is not None:
-                    self._print(entry, work)
-            return
-        work = read_work(self.inbox.place(entry.name))
-        if part.is_dir() and (part / AS_BUILT).is_file():
-            self._put_in_place(part)
-        elif part.is_dir():
-            (part / TELEMETRY).unlink(missing_ok=True)  # without its end nobody can read it
-            self._report(work, "print-started")  # it may have stopped before it said so; said twice, it stands once
-            last = Progress("failed", 0.0, reason="the cell stopped while it was printed")
-            self._publish(part, self._as_built(entry, work, part, self.now(), [], last))
-        self._tell_built(entry, work, read_as_built(place))
+                    self._prove_and_print(entry, work)
+        else:
+            self._fail(entry, read_work(self.inbox.place(entry.name)))
+
+    def _fail(self, entry: Entry, work: Work) -> None:
+        """A print that ended with us."""
+        part, now = self._part(entry), self.now()
+        with TelemetryFile(part / TELEMETRY):
+            pass  # what there is of it becomes the file
+        self._tell_started(part, work)  # said twice, it stands once
+        last = Progress("failed", 0.0, reason="the cell stopped while it was printed")
+        before = begun(part)
+        built = self._as_built(entry, work, Watched(before.when if before else now, now, (), last, whole=False))
+        self._publish(part, built)
+        self._tell_built(entry, built)
 
     def _sort_out(self, record: Path) -> None:
         """Put aside what was made under a claim that another cell or attempt has by now."""
@@ -410,28 +422,18 @@ class Cell:
     def _report_end(self, whole: DeviceRecord, withdrawn: Mapping[str, str]) -> None:
         """Of a plate with a withdrawn job the other jobs are made once more."""
         steps = ("post-processing-done", "inspection-done") if whole.verdict == "released" else (REMAKE,)
-        for case, job in sorted({(body.case, body.job) for body in whole.as_built.bodies}):
+        for case, job in jobs_of(whole.as_built):
             for step in steps if job not in withdrawn else ():
                 self.reports.put(Report(case=case, job=job, step=step, who=self.settings.name, reason=whole.reason))
 
-    def _report(self, work: Work, step: str, reason: str = "") -> None:
-        lot = self.settings.lot_of(work.material)
-        for job in work.jobs:
-            self.reports.put(
-                Report(
-                    case=job.case,
-                    job=job.job,
-                    step=step,
-                    who=self.settings.name,
-                    machine=self.settings.serial,
-                    lot=lot.lot if lot is not None else "",
-                    reason=reason,
-                )
-            )
+    def _report(self, jobs: Iterable[tuple[str, str]], step: str, lot: str, reason: str = "") -> None:
+        own = self.settings
+        for case, job in jobs:
+            self.reports.put(Report(case, job, step, own.name, machine=own.serial, lot=lot, reason=reason))
         self.reports.send()
 
-    def _event(self, folder: Path, what: str, when: dt.datetime, meaning: str = "") -> None:
-        append_event(folder / EVENTS, who=self.settings.name, what=what, when=when.isoformat(), meaning=meaning)
+    def _event(self, folder: Path, what: str, when: dt.datetime, meaning: str = "", digest: str = "") -> None:
+        append_event(folder / EVENTS, who=self.settings.name, what=what, when=when.isoformat(), meaning=meaning, digest=digest)
 
     def _say(self, kind: Told, entry: Entry, text: str = "", *, seconds: float = 0.0, layer: int = -1, layers: int = 0) -> None:
         _LOG.info("%s %s attempt %d %s", kind, entry.name, entry.attempt, text)

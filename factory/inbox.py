@@ -11,19 +11,22 @@ import contextlib
 import datetime as dt
 import fcntl
 import json
-from collections.abc import Iterator
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from batchone.pipeline.disk import disk
-from batchone.pipeline.errors import MachineError
+from batchone.pipeline.errors import BatchoneError, MachineError
 from batchone.pipeline.job.sums import SUMS_SIGNATURE
 from batchone.pipeline.store import write_atomic
 
 State = Literal["waiting", "claimed", "printed", "released", "refused", "held"]
 
 CLAIM_S: Final = 60.0  # a dead cell's job is free after it: as long as a dead worker's case (docs/operations.md)
+RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 MOST_ATTEMPTS: Final = 3  # project default, unverified: then a person looks at the machine before more powder is spent
 ELSEWHERE_S: Final = 30.0  # project default: so long a failed job waits for another cell before the same one tries again
 LEDGER = ".ledger"
@@ -90,15 +93,32 @@ class Inbox:
         """Where a job folder lies."""
         return self.folder / name
 
+    def copy(self, entry: Entry, place: Path) -> None:
+        """A copy of a job as ``place``, whose folder is made anew."""
+        shutil.rmtree(place.parent, ignore_errors=True)
+        with disk():
+            place.parent.mkdir(parents=True)
+            shutil.copytree(self.place(entry.name), place, symlinks=True)
+
     def entry(self, name: str) -> Entry:
         """What the ledger says of a job; waiting where it says nothing."""
         try:
-            entry = Entry(**json.loads((self._ledger / f"{name}.json").read_bytes()))
-            _ = entry.is_free("", dt.datetime.now(dt.UTC))
+            return self._read(name)
+        except OSError as error:
+            return _unreadable(name, error)
+
+    def _read(self, name: str) -> Entry:
+        """As :meth:`entry`; what cannot be read now is an OSError, and is not taken for another state."""
+        try:
+            data = (self._ledger / f"{name}.json").read_bytes()
         except FileNotFoundError:
+            self._ledger.stat()  # it is there, and says nothing of this job
             return Entry(name)
-        except (OSError, ValueError, TypeError) as error:  # one damaged file stops one job
-            return Entry(name, "held", reason=f"its file in the ledger cannot be read: {error}")
+        try:
+            entry = Entry(**json.loads(data))
+            _ = entry.is_free("", dt.datetime.now(dt.UTC))
+        except (ValueError, TypeError) as error:  # one damaged file stops one job
+            return _unreadable(name, error)
         return entry
 
     def entries(self) -> tuple[Entry, ...]:
@@ -131,10 +151,30 @@ class Inbox:
         ------
         ClaimLost
             Another cell has it, or another attempt is under way.
+        MachineError, OSError
+            The inbox cannot be reached.
         """
         with self._locked():
             self._must_have(entry)
             return self._write(replace(entry, until=_in(CLAIM_S, now)))
+
+    @contextlib.contextmanager
+    def kept(self, entry: Entry, now: Callable[[], dt.datetime]) -> Iterator[None]:
+        """Renew a claim while something takes long; that it was lost is told where the next step is taken."""
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(RENEW_S):
+                with contextlib.suppress(BatchoneError, OSError):
+                    self.renew(entry, now())
+
+        thread = threading.Thread(target=keep, name=f"claim {entry.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def settle(self, entry: Entry, state: State, now: dt.datetime, reason: str = "") -> Entry:
         """Say what became of a claimed job: printed, refused, or waiting for another attempt.
@@ -157,9 +197,11 @@ class Inbox:
         ------
         MachineError
             The ledger does not say that this attempt was printed.
+        OSError
+            The ledger cannot be read.
         """
         with self._locked():
-            entry = self.entry(name)
+            entry = self._read(name)
             if (entry.state, entry.attempt) == (to, attempt) or (to == "waiting" and entry.state == "held"):
                 return entry
             if (entry.state, entry.attempt) != ("printed", attempt):
@@ -173,13 +215,13 @@ class Inbox:
     def free(self, name: str) -> Entry:
         """Let a held or refused job be tried again after a person has looked; attempts count on."""
         with self._locked():
-            entry = self.entry(name)
+            entry = self._read(name)
             if entry.state not in ("held", "refused"):
                 raise MachineError(f"{name} is {entry.state}, must be held or refused", hint="see `batchone cell status`")
             return self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
 
     def _must_have(self, entry: Entry) -> None:
-        there = self.entry(entry.name)
+        there = self._read(entry.name)
         if (there.state, there.cell, there.attempt) != ("claimed", entry.cell, entry.attempt):
             raise ClaimLost(
                 f"{entry.name} is {there.state} at attempt {there.attempt} of cell {there.cell or 'none'}, "
@@ -199,6 +241,10 @@ class Inbox:
         with stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
+
+
+def _unreadable(name: str, error: Exception) -> Entry:
+    return Entry(name, "held", reason=f"its file in the ledger cannot be read: {error}")
 
 
 def _in(seconds: float, now: dt.datetime) -> str:

@@ -57,8 +57,11 @@ def hindrance(signers: Path | None, own: dt.datetime, shared: Callable[[], dt.da
     own, shared
         The cell's own time, and that of the inbox's file system.
     """
-    if signers is not None and not signers.exists():
-        return f"{signers} cannot be reached"
+    try:
+        if signers is not None and not signers.exists():
+            return f"{signers} cannot be reached"
+    except OSError as error:
+        return f"{signers} cannot be reached: {error.strerror}"
     try:
         ahead_s = (own - shared()).total_seconds()
     except (BatchoneError, OSError) as error:

@@ -161,15 +161,16 @@ class DeviceRecord(Manifest):
     disclaimer: str = DISCLAIMER
 
 
-def steps_of(work: Work, alarmed: Sequence[Alarmed] = ()) -> tuple[Step, ...]:
-    """What comes after a print: judging what the machine told of, the process's own steps, then measuring functional faces."""
+def steps_of(work: Work, alarmed: Sequence[Alarmed] = (), unmeasured: Sequence[str] = ()) -> tuple[Step, ...]:
+    """What comes after a print: judging the machine's alarms and what was not measured, the process's own steps, measuring."""
     faces = [
         (f"measure {face.label} of {part.name} ({job.case}): {face.purpose}", face.tolerance_mm)
         for job in work.jobs
         for part in job.parts
         for face in part.functional_faces
     ]
-    listed: list[tuple[str, float | None]] = [*((text, None) for text in (*_judged(alarmed), *work.steps)), *faces]
+    untold = [f"judge {key}: not measured throughout, see the machine's own log: may the part be used" for key in unmeasured]
+    listed: list[tuple[str, float | None]] = [*((text, None) for text in (*_judged(alarmed), *untold, *work.steps)), *faces]
     return tuple(Step(number=n, what=text, within_mm=within) for n, (text, within) in enumerate(listed, start=1))
 
 

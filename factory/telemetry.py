@@ -3,79 +3,100 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from batchone.pipeline.disk import disk, flush_folder
 from batchone.pipeline.telemetry import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from batchone.factory.drivers.driver import Reading
 
 TELEMETRY: Final = "telemetry.parquet"
-_ROWS: Final = 20_000  # numerical: rows that wait in memory before they are compressed together
+_PIECES: Final = ".telemetry"
+_ROWS: Final = 2_000  # numerical: rows of a piece; what a cell that dies may lose: a quarter of an hour at two each second
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One value over the layers of a build: how many readings, least, mean, greatest."""
+    """One value over the layers of a build: how many readings, least, mean, greatest, and how many readings lack it."""
 
     name: str
     readings: int
     least: float
     mean: float
     greatest: float
+    lacking: int = 0
 
 
 class TelemetryFile:
-    """Writes readings as they come; every reading of one build has the same values.
+    """Writes readings as they come, in pieces that are whole; on leaving, all pieces become the file.
+
+    A cell that dies leaves its pieces, and whoever opens the file again goes on behind them. What a reading lacks is null.
 
     Parameters
     ----------
     path
-        The file; what stood there is replaced when it is closed.
+        The file; its pieces lie beside it in a folder of their own.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._folder = path, path.with_name(_PIECES)
         self._rows: list[Reading] = []
-        self._names: tuple[str, ...] = ()
-        self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> TelemetryFile:
+        with disk():
+            self._folder.mkdir(exist_ok=True)
+            if self._path.is_file() and _is_whole(self._path):  # it holds all pieces that are there
+                for piece in self._pieces():
+                    piece.unlink()
+                self._path.rename(self._folder / f"{0:06d}.parquet")
+            self._path.unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        pieces = self._pieces()
+        if pieces:
+            whole = pa.concat_tables([pq.read_table(piece) for piece in pieces], promote_options="default")
+            _put(self._path, whole.unify_dictionaries())
+        with disk():
+            shutil.rmtree(self._folder)
 
     def add(self, readings: Sequence[Reading]) -> None:
-        """Add some readings, in the order of time."""
+        """Add some readings, in the order of time.
+
+        Raises
+        ------
+        MachineError
+            The disk is full.
+        """
         self._rows += readings
         if len(self._rows) >= _ROWS:
             self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        if not self._rows:
+        rows, self._rows = self._rows, []
+        if not rows:
             return
-        if self._writer is None:
-            self._names = tuple(self._rows[0].values)
-            self._writer = pq.ParquetWriter(self._path, _schema(self._names), compression="zstd")
-        rows = self._rows
+        names = tuple(dict.fromkeys(name for row in rows for name in row.values))
         columns = [[row.time_s for row in rows], [row.state for row in rows], [row.layer for row in rows]]
-        columns += [[row.values[name] for row in rows] for name in self._names]
-        self._writer.write_table(pa.table(columns, schema=self._writer.schema))
-        self._rows = []
+        columns += [[row.values.get(name) for row in rows] for name in names]
+        _put(self._folder / f"{len(self._pieces()):06d}.parquet", pa.table(columns, schema=_schema(names)))
+
+    def _pieces(self) -> list[Path]:
+        return sorted(self._folder.glob("[0-9]*.parquet"))
 
 
 def write_part(path: Path, names: Sequence[str], rows: Sequence[Row]) -> None:
@@ -89,23 +110,40 @@ def write_part(path: Path, names: Sequence[str], rows: Sequence[Row]) -> None:
         The disk is full.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema = _schema(names)
     schema = pa.schema([("number", pa.int32()), ("heard_s", pa.float64()), *schema])
     columns = [[row.number for row in rows], [row.heard_s for row in rows], [row.time_s for row in rows]]
     columns += [[row.state for row in rows], [row.layer for row in rows], *zip(*(row.numbers for row in rows), strict=True)]
-    part = path.with_name(f".{path.name}.part")
     with disk():
         path.parent.mkdir(parents=True, exist_ok=True)
-        split = [name for name in schema.names if pa.types.is_float64(schema.field(name).type)]
-        pq.write_table(
-            pa.table(columns, schema=schema), part, compression="zstd", use_dictionary=["state"], use_byte_stream_split=split
-        )  # bytes of one place together: their high ones hardly change
+    split = [name for name in schema.names if pa.types.is_float64(schema.field(name).type)]
+    table = pa.table(columns, schema=schema)
+    _put(path, table, use_dictionary=["state"], use_byte_stream_split=split)  # bytes of one place hardly change
+
+
+def _put(path: Path, table: pa.Table, **options: Any) -> None:
+    import pyarrow.parquet as pq
+
+    part = path.with_name(f".{path.name}.part")
+    with disk():
+        pq.write_table(table, part, compression="zstd", **options)
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
         part.replace(path)
         flush_folder(path.parent)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file has its end; one of a writer that was killed has none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_metadata(path)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def summaries(path: Path) -> tuple[Summary, ...]:
@@ -121,10 +159,11 @@ def summaries(path: Path) -> tuple[Summary, ...]:
     found = []
     for name in table.column_names[3:]:
         column = table.column(name)
-        ends = pc.min_max(column)
-        found.append(
-            Summary(name, len(column), float(ends["min"].as_py()), float(pc.mean(column).as_py()), float(ends["max"].as_py()))
-        )
+        ends, lacking = pc.min_max(column), column.null_count
+        if lacking == len(column):
+            continue
+        least, mean, greatest = ends["min"].as_py(), pc.mean(column).as_py(), ends["max"].as_py()
+        found.append(Summary(name, len(column) - lacking, float(least), float(mean), float(greatest), lacking))
     return tuple(found)
 
 

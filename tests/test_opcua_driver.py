@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from asyncua import ua
 from small_job import make_job
 from typer.testing import CliRunner
 
 from batchone.factory.drivers.driver import Progress
-from batchone.factory.drivers.opcua import OpcuaDriver, OrderClient
+from batchone.factory.drivers.folder import drop
+from batchone.factory.drivers.opcua import ASKED, OpcuaDriver, OrderClient
 from batchone.factory.inbox import Inbox
 from batchone.factory.proof import Work, read_work
 from batchone.factory.record import read_as_built
 from batchone.factory.settings import SETTINGS, OpcuaSettings, read_cell_settings
 from batchone.factory.telemetry import summaries
+from batchone.factory.twin import opcua as twin_server
+from batchone.factory.twin.machine import Twin
+from batchone.factory.twin.opcua import Endpoint, served
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.signature import approval_key, release_key, write_allowed_signers
+from batchone.slicer.profiles import load_machine, load_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SPEED = 1500.0  # the small job takes some 8 s
@@ -189,12 +198,117 @@ def test_a_server_that_goes_away_is_waited_for_and_what_it_forgot_is_not_printed
     assert again.state == "failed"
 
 
+def test_an_order_that_was_not_answered_is_waited_for_and_followed(machine: Machine, client: OrderClient, work: Work) -> None:
+    name = f"{work.name}-7"
+    drop(work.folder, machine.share / name)
+    (machine.share / name / ASKED).write_bytes(b"")  # its cell asked, and heard nothing
+    build = OpcuaDriver(machine.settings).build(work, 7)
+    assert [next(build).state for _ in range(3)] == ["running"] * 3
+    client.start(name, f"{machine.share}/{name}")
+    assert told_of(build, lambda word: word.state != "running").state == "done"
+
+
+def test_an_order_that_was_not_answered_is_stopped_when_it_comes_after_all(
+    machine: Machine, client: OrderClient, work: Work
+) -> None:
+    name = f"{work.name}-8"
+    drop(work.folder, machine.share / name)
+    (machine.share / name / ASKED).write_bytes(b"")
+    build = OpcuaDriver(machine.settings).build(work, 8)
+    next(build)
+    late = threading.Timer(2.0, lambda: client.start(name, f"{machine.share}/{name}"))
+    late.start()
+    build.close()
+    late.join()
+    until(lambda: client.states().get(name) in (None, "Ended"))
+    seen = client.seen(name)
+    assert seen is None or seen.said["JobResult"] == 2
+
+
+def test_an_order_of_somebody_else_is_not_cleared_and_the_build_of_one_s_own_is(
+    machine: Machine, client: OrderClient, work: Work
+) -> None:
+    other = machine.share / "others-1"
+    drop(work.folder, other)
+    client.start(other.name, str(other))
+    until(lambda: client.states()[other.name] == "Running")
+    client.tell(other.name, "Stop")
+    for attempt in (9, 10):
+        build = OpcuaDriver(machine.settings).build(work, attempt)
+        told_of(build, lambda word: word.seconds > 0.0)
+        build.close()
+        until(lambda attempt=attempt: client.states()[f"{work.name}-{attempt}"] == "Ended")  # type: ignore[misc]
+    assert set(client.states()) == {other.name, f"{work.name}-10"}
+    assert [path.name for path in (machine.share / f"{work.name}-9").iterdir()] == [ASKED]
+    assert (machine.share / f"{work.name}-10" / "plate.3mf").is_file()
+
+
+def test_answers_that_are_none_are_not_taken_for_some(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside its own variables the machine has an object, a text, and numbers that are none or not sound."""
+    machine, build = Odd(), twin_server._Machine.build
+    monkeypatch.setattr(twin_server._Machine, "build", lambda self, *names: machine.build(build, self, *names))
+    monkeypatch.setattr(twin_server._Machine, "show_jobs", lambda self: machine.show_jobs(self))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        url = f"opc.tcp://127.0.0.1:{found.getsockname()[1]}/twin"
+    drop(work.folder, tmp_path / f"{work.name}-1")
+
+    def opened(identifier: str) -> Twin:
+        return Twin(tmp_path / identifier, load_process("ti64-lpbf"), load_machine("sim-01"), seed=3)
+
+    settings = OpcuaSettings(endpoint=url, share=tmp_path)
+    with served(Endpoint(url), machine="odd", profile="sim-01", open_build=opened, period_s=200.0, speed=None):
+        words = list(OpcuaDriver(settings).build(work, 1))
+        assert words[-1].state == "done"
+        values = [reading.values for word in words for reading in word.readings]
+        assert all(set(one) == machine.sound for one in values)
+        machine.stateless = True
+        drop(work.folder, tmp_path / f"{work.name}-1x")
+        client = OrderClient(settings)
+        client.start(f"{work.name}-1x", "")
+        with pytest.raises(OSError, match="has no state"):
+            client.seen(f"{work.name}-1x")
+        client.close()
+        with pytest.raises(MachineError, match="has not ended"):
+            told_of(OpcuaDriver(settings).build(work, 2), lambda word: False)
+
+
+class Odd:
+    """What a server of somebody else may have beside what ours has."""
+
+    def __init__(self) -> None:
+        self.sound: set[str] = set()
+        self.stateless = False
+
+    async def build(self, build: Any, own: Any, *names: str) -> None:
+        await build(own, *names)
+        self.sound = {name for name, node in own.values.items() if name != "state"}
+        process = await next(iter(own.values.values())).get_parent()
+        await process.add_object(own.spaces.own, "Chamber")
+        await process.add_variable(own.spaces.own, "operator", "somebody")
+        await process.add_variable(own.spaces.own, "humidity", math.nan)
+        node = await process.add_variable(own.spaces.own, "pressure", 1.0)
+        await node.write_value(ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadSensorFailure)))
+
+    async def show_jobs(self, own: Any) -> None:
+        states = [[] if self.stateless else [twin_server._state(job.state)] for job in own.jobs.values()]
+        listed = [
+            ua.ISA95JobOrderAndStateDataType(JobOrder=job.order, State=state)
+            for job, state in zip(own.jobs.values(), states, strict=True)
+        ]
+        await own.nodes["orders"].write_value(ua.Variant(listed, ua.VariantType.ExtensionObject, is_array=True))
+
+
 def test_a_machine_that_is_not_there_or_not_protected_is_told(machine: Machine, work: Work) -> None:
     other = machine.settings.model_copy(update={"machine": "lpbf-2"})
     with pytest.raises(MachineError, match=r"machine is lpbf-2; .* has lpbf-1"):
         told_of(OpcuaDriver(other).build(work, 6), lambda word: False)
     with pytest.raises(MachineError, match="has no certificate"):
         OpcuaDriver(machine.settings.model_copy(update={"endpoint": "opc.tcp://10.0.0.1:4840"}))
+    protected = {"endpoint": "opc.tcp://10.0.0.1:4840", "certificate": Path("cell.der"), "key": Path("cell.pem")}
+    with pytest.raises(MachineError, match="server_certificate"):
+        OpcuaDriver(machine.settings.model_copy(update=protected))
+    OpcuaDriver(machine.settings.model_copy(update={**protected, "server_certificate": Path("machine.der")}))
 
 
 def test_a_cell_prints_on_it(machine: Machine, work: Work, keys: Path, tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ class LayerSeen:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What happened since the last word: ``state`` is ``done`` or ``failed`` in the last one, with the reason."""
+    """What happened since the last word: ``state`` is ``done`` or ``failed`` in the last one, with the reason.
+
+    A layer of which an alarm is told later is told again with it. ``gap``: for a while before, the machine was not watched.
+    """
 
     state: Literal["running", "done", "failed"]
     seconds: float
@@ -39,13 +42,15 @@ class Progress:
     readings: tuple[Reading, ...] = ()
     energy_kwh: float = 0.0
     reason: str = ""
+    gap: bool = False
 
 
 class Driver(Protocol):
     """One machine.
 
     ``simulated``: it melts nothing. ``goes_on``: a build that was begun goes on without us, and asked for the same build again it
-    is followed. ``measures``: what it measures of what processes want filled in, see :data:`batchone.factory.proof.MEASURED`.
+    is followed, from its first layer on. ``measures``: what it measures of what processes want filled in, see
+    :data:`batchone.factory.proof.MEASURED`.
     """
 
     simulated: bool

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import struct
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import TimeoutError as WaitedTooLong
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batchone.factory.drivers.driver import LayerSeen, Progress, Reading
+from batchone.factory.drivers.driver import Progress
 from batchone.factory.drivers.folder import drop
+from batchone.factory.drivers.order import BEGUN, OVER, Followed, OrderSeen
 from batchone.factory.proof import Work
 from batchone.factory.settings import OpcuaSettings
 from batchone.factory.twin.companion import JOB_CONTROL, JOBS, MACHINERY, NO_ERROR
@@ -31,21 +33,12 @@ ASKED: Final = ".ordered"  # beside a build: the order of it was or is being giv
 PATIENCE_S: Final = 1800.0  # project default: so long a server may be away before its print counts as failed
 _LOG = logging.getLogger(__name__)
 _POLL_S: Final = 0.5
+_ODD: Final[tuple[type[Exception], ...]] = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error)
+"""What is raised by an answer that is not what it should be: the machine is not reached, whatever it is that answers."""
 _TRIES: Final = 3  # project default: to stop a build
 _ANSWER_S: Final = 30.0  # project default: for one answer
-_OVER: Final = ("Ended", "Aborted")
-_BEGUN: Final = ("Running", "Interrupted")
-_LAYERED: Final = ("recoating", "exposing", "paused")  # states of a machine in which it is in a layer
-_SUCCESSFUL: Final = 1  # JobResult of OPC 40001-3
-
-
-@dataclass(frozen=True, slots=True)
-class OrderSeen:
-    """An order as the machine tells of it: its state, what its response says, and what the machine measures."""
-
-    state: str
-    said: Mapping[str, Any]
-    values: Mapping[str, float]
+_GAP_S: Final = 10.0  # project default, unverified: without an answer for longer, what is measured is not known throughout
+_DOUBT_S: Final = 2.0 * _ANSWER_S  # project default: until an order that was not answered is there, if it comes at all
 
 
 class OrderClient:
@@ -62,10 +55,10 @@ class OrderClient:
         self._values: dict[str, SyncNode] = {}
 
     def states(self) -> dict[str, str]:
-        """State of every order on the machine, by its id."""
+        """State of every order on the machine, by its id; "" of one that has none."""
         with self._connected():
-            listed = self._nodes["orders"].read_value()
-            return {one.JobOrder.JobOrderID: one.State[0].StateText.Text for one in listed}
+            listed = self._nodes["orders"].read_value() or []
+            return {str(one.JobOrder.JobOrderID): str(one.State[0].StateText.Text or "") if one.State else "" for one in listed}
 
     def start(self, identifier: str, folder: str) -> None:
         """Store an order and start it; ``folder`` is where the machine finds the build.
@@ -98,13 +91,15 @@ class OrderClient:
         state = self.states().get(identifier)
         if state is None:
             return None
+        if not state:
+            raise OSError(f"{self._settings.endpoint}: order {identifier} has no state")
         with self._connected():
             assert self._client is not None
             found, status = self._nodes["results"].call_method(f"{self._space}:RequestJobResponseByJobOrderID", identifier)
             data = found.JobResponseData or [] if status == NO_ERROR else []
             values = self._client.read_values(list(self._values.values()))
-            told = {name: float(value) for name, value in zip(self._values, values, strict=True)}
-            return OrderSeen(state, {one.ID: one.Value.Value for one in data}, told)
+            said = {one.ID: one.Value.Value for one in data if one.Value is not None}
+            return OrderSeen(state, said, dict(zip(self._values, values, strict=True)))
 
     def close(self) -> None:
         """Let the server go."""
@@ -128,9 +123,9 @@ class OrderClient:
             if self._client is None:
                 self._connect()
             yield
-        except _cut() as error:
+        except (*_cut(), *_ODD) as error:
             self.close()
-            raise OSError(f"{self._settings.endpoint}: {error or type(error).__name__}") from error
+            raise OSError(f"{self._settings.endpoint}: {str(error) or type(error).__name__}") from error
 
     def _connect(self) -> None:
         from asyncua.sync import Client
@@ -160,7 +155,7 @@ class OrderClient:
             "results": results,
         }
         process = machine.get_child([f"{space[MACHINERY]}:Monitoring", f"{space[MACHINERY]}:Process"])
-        self._values = {node.read_browse_name().Name: node for node in process.get_children()}
+        self._values = {node.read_browse_name().Name: node for node in process.get_variables()}
 
     def _machine(self, found: list[SyncNode]) -> SyncNode:
         names = [node.read_browse_name().Name for node in found]
@@ -187,7 +182,12 @@ class OpcuaDriver:
     def __init__(self, settings: OpcuaSettings) -> None:
         from batchone.factory.twin.opcua import Endpoint
 
-        Endpoint(settings.endpoint, settings.certificate, settings.key)
+        endpoint = Endpoint(settings.endpoint, settings.certificate, settings.key)
+        if settings.server_certificate is None and not endpoint.is_here:
+            raise MachineError(
+                f"{settings.endpoint} is not on this machine and has no server_certificate: any server would do",
+                hint="name its own certificate: server_certificate of [opcua] in cell.toml",
+            )
         self._settings = settings
         self.simulated, self.measures = settings.simulated, settings.measures
 
@@ -200,46 +200,50 @@ class OpcuaDriver:
             Another order is under way, the machine does not take this one, or it cannot be reached for too long.
         """
         name, client = f"{work.name}-{attempt}", OrderClient(self._settings)
-        ended = False
+        followed = Followed(work.layers)
         with contextlib.closing(client):
             try:
-                last = Progress("running", 0.0)
-                yield from self._until_reached(lambda: self._order(client, work, name), last)
-                layers, energy_kwh, reached = 0, 0.0, time.monotonic()
-                while not ended:
+                yield from self._until_reached(lambda: self._order(client, work, name), followed.waiting())
+                ordered = reached = time.monotonic()
+                while not followed.ended:
+                    now = time.monotonic()
                     try:
                         seen = client.seen(name)
                     except OSError as error:
-                        if time.monotonic() - reached > PATIENCE_S:
+                        if now - reached > PATIENCE_S:
                             raise MachineError(f"the machine was not reached for {PATIENCE_S:.0f} s: {error}") from error
-                        seen = None
-                        yield Progress("running", last.seconds, energy_kwh=energy_kwh)
+                        yield followed.waiting()
                     else:
-                        reached = time.monotonic()
-                        last = _progress(seen, layers, last)
-                        layers, energy_kwh = layers + len(last.layers), last.energy_kwh
-                        ended = last.state != "running"
-                        yield last
-                    if not ended:
+                        comes = seen is None and now - ordered < _DOUBT_S and _in_doubt(self._settings.share / name)
+                        yield followed.waiting() if comes else followed.progress(seen, gap=now - reached > _GAP_S)
+                        reached = now
+                    if not followed.ended:
                         time.sleep(_POLL_S)
             finally:
-                if not ended:
-                    _stop(client, name)
+                if not followed.ended:
+                    _stop(client, name, self._settings.share / name)
 
     def _order(self, client: OrderClient, work: Work, name: str) -> None:
         """Give the order, once: what was ordered before is followed, or was lost by the machine."""
         place = self._settings.share / name
         states = client.states()
-        busy = [other for other, state in states.items() if other != name and state not in _OVER]
+        busy = [other for other, state in states.items() if other != name and state not in OVER]
         if busy:
             raise MachineError(f"the machine has not ended {', '.join(busy)}", hint="stop it there")
         drop(work.folder, place)
         if name in states or (place / ASKED).exists():
             return
         for other in states:
-            client.tell(other, "Clear")
+            if Path(other).name == other and (self._settings.share / other / ASKED).is_file():  # one of ours
+                client.tell(other, "Clear")
+                _clear(self._settings.share / other)
         write_atomic(place / ASKED, b"")
-        client.start(name, f"{self._settings.seen_as or self._settings.share}/{name}")
+        try:
+            client.start(name, f"{self._settings.seen_as or self._settings.share}/{name}")
+        except MachineError:
+            _answered(place)
+            raise
+        _answered(place)
 
     @staticmethod
     def _until_reached(does: Callable[[], None], told: Progress) -> Iterator[Progress]:
@@ -257,53 +261,48 @@ class OpcuaDriver:
                 return
 
 
-def _progress(seen: OrderSeen | None, layers: int, before: Progress) -> Progress:
-    """What an answer says; ``layers`` were told before."""
-    if seen is None:
-        return Progress(
-            "failed", before.seconds, energy_kwh=before.energy_kwh, reason="the machine does not know the order any more"
-        )
-    seconds = float(seen.said.get("elapsed_s", before.seconds))
-    done = int(seen.said.get("layers_done", layers))
-    energy_kwh = float(seen.values.get("energy_kwh", before.energy_kwh))
-    alarms = dict(_alarms(text) for text in seen.said.get("alarms", ()))
-    new = max(0, done - layers)
-    joule = 3.6e6 * max(0.0, energy_kwh - before.energy_kwh) / max(1, new)
-    told = tuple(LayerSeen(n, seconds, joule, alarms.get(n, ())) for n in range(layers, done))
-    state = str(seen.said.get("state", ""))
-    fresh = bool(seen.values) and seen.state in _BEGUN and seconds > before.seconds
-    reading = Reading(seconds, state, done if state in _LAYERED else -1, seen.values)
-    readings = (reading,) if fresh else ()
-    if seen.state not in _OVER:
-        return Progress("running", seconds, told, readings, energy_kwh)
-    good = seen.state == "Ended" and seen.said.get("JobResult") == _SUCCESSFUL
-    reason = (
-        ""
-        if good
-        else f"the order is {seen.state}, JobResult {seen.said.get('JobResult')}; " + "; ".join(seen.said.get("alarms", ()))
-    )
-    return Progress("done" if good else "failed", seconds, told, readings, energy_kwh, reason.rstrip("; "))
+def _in_doubt(place: Path) -> bool:
+    """Whether an order was given and not answered: it may be there only later."""
+    try:
+        return (place / ASKED).stat().st_size == 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
-def _alarms(text: str) -> tuple[int, tuple[str, ...]]:
-    layer, _, names = text.partition(": ")
-    return int(layer), tuple(names.split(", "))
+def _answered(place: Path) -> None:
+    with contextlib.suppress(OSError, MachineError):  # then it is in doubt for a while, which costs no more than time
+        write_atomic(place / ASKED, b"answered\n")
 
 
-def _stop(client: OrderClient, name: str) -> None:
+def _clear(place: Path) -> None:
+    """Remove a build that is over; that its order was given is kept."""
+    with contextlib.suppress(OSError):  # the machine may have a file open
+        for path in sorted(place.iterdir()):
+            if path.name != ASKED:
+                path.unlink()
+
+
+def _stop(client: OrderClient, name: str, place: Path) -> None:
     """A build that is not to go on: cancelled before it began, else stopped, or aborted where there is no Stop."""
-    for _ in range(_TRIES):
+    began, tries = time.monotonic(), 0
+    while tries < _TRIES:
         try:
             state = client.states().get(name)
+            if state is None and _in_doubt(place) and time.monotonic() - began < _DOUBT_S:
+                time.sleep(_POLL_S)
+                continue
             if state in ("NotAllowedToStart", "AllowedToStart"):
                 client.tell(name, "Cancel")
-            elif state in _BEGUN:
+            elif state in BEGUN:
                 with contextlib.suppress(MachineError):
                     client.tell(name, "Stop")
                     return
                 client.tell(name, "Abort")
         except (OSError, MachineError) as error:
             _LOG.warning("%s is not stopped: %s", name, error)  # nothing else is ordered before it has ended
+            tries += 1
             time.sleep(_POLL_S)
         else:
             return

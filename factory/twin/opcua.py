@@ -59,8 +59,13 @@ class Endpoint:
             sound = False
         if not sound:
             raise MachineError(f"address is {self.url!r}, must be opc.tcp://HOST:PORT/PATH", hint="mend it in the settings")
-        if (self.certificate is None or self.key is None) and not _is_loopback(str(parts.hostname)):
+        if (self.certificate is None or self.key is None) and not self.is_here:
             raise MachineError(f"{self.url} is not on this machine and has no certificate", hint="name a certificate and its key")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine, which nobody else is between."""
+        return _is_loopback(str(urlsplit(self.url).hostname))
 
 
 @dataclass(slots=True)

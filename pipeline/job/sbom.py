@@ -11,7 +11,7 @@ import csv
 import json
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +41,7 @@ def sbom(names: tuple[str, ...]) -> bytes:
             "bomFormat": "CycloneDX",
             "specVersion": "1.6",
             "version": 1,
-            "metadata": {"component": {**_named(_OWN, own[0], _own_lines()), "type": "application"}},
+            "metadata": {"component": {**_named(_OWN, own[0], list(_own_lines())), "type": "application"}},
             "components": [runs, *components],
             "dependencies": [{"ref": name, "dependsOn": sorted(wanted)} for name, wanted in sorted(wants.items())],
         }
@@ -60,11 +60,29 @@ def sbom_faults(data: bytes, versions: Mapping[str, str]) -> tuple[str, ...]:
     if not known:
         return ("it is no CycloneDX 1.6 bill in its canonical spelling",)
     wanted = {_plain(name): version for name, version in versions.items()}
-    return tuple(
+    names = sorted(_plain(str(one["name"])) for one in listed)
+    twice = [f"{name} is listed more than once" for name in sorted(set(names)) if names.count(name) > 1]
+    told_of = [(str(one["name"]), _digests(one)) for one in listed]
+    wrong = [f"{name} has no sound digest of its files" for name, digests in told_of if not all(map(_is_sound, digests))]
+    if not told_of[0][1]:
+        wrong.append(f"{told_of[0][0]} has no digest of its files")
+    other = [
         f"{name} is {told.get(name, 'missing')}, job.json says {version}"
         for name, version in sorted(wanted.items())
         if told.get(name) != version
-    )
+    ]
+    return (*twice, *wrong, *other)
+
+
+def _digests(component: Mapping[str, Any]) -> list[object]:
+    """The digests that a component tells of its files."""
+    told = component.get("properties", [])
+    listed = told if isinstance(told, list) else []
+    return [one.get("value") for one in listed if isinstance(one, dict) and one.get("name") == _PROPERTY]
+
+
+def _is_sound(digest: object) -> bool:
+    return isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None and digest != sha256(b"")
 
 
 def _closure(roots: Iterable[str]) -> dict[str, tuple[str, frozenset[str]]]:
@@ -96,15 +114,16 @@ def _closure(roots: Iterable[str]) -> dict[str, tuple[str, frozenset[str]]]:
 
 def _component(name: str, version: str) -> dict[str, Any]:
     distribution = metadata.distribution(name)
-    tree = _named(name, version, _recorded(distribution.read_text("RECORD") or "")) | {"type": "library"}
+    tree = _named(name, version, list(_recorded(distribution.read_text("RECORD") or ""))) | {"type": "library"}
     licences = distribution.metadata.get_all("License-Expression") or []
     return tree | ({"licenses": [{"expression": licences[0]}]} if licences else {})
 
 
-def _named(name: str, version: str, lines: Iterable[str]) -> dict[str, Any]:
+def _named(name: str, version: str, lines: Collection[str]) -> dict[str, Any]:
+    """A component; without a digest where nothing says what its files are."""
     digest = sha256("".join(f"{line}\n" for line in sorted(lines)).encode())
     tree: dict[str, Any] = {"bom-ref": name, "name": name, "version": version, "purl": f"pkg:pypi/{name}@{version}"}
-    return tree | {"properties": [{"name": _PROPERTY, "value": digest}]}
+    return tree | ({"properties": [{"name": _PROPERTY, "value": digest}]} if lines else {})
 
 
 def _recorded(record: str) -> Iterator[str]:

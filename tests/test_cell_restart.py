@@ -1,0 +1,241 @@
+"""A cell that died while its machine went on, and one whose inbox cannot be reached for a while."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_job import make_job
+from test_cell import FACTS, NOW, TODAY, make_cell, settings, sign_all
+
+import batchone.factory.inbox as inbox_module
+from batchone.factory.as_built import UNMEASURED
+from batchone.factory.cell import Cell
+from batchone.factory.drivers.driver import Reading
+from batchone.factory.drivers.folder import LOG, STOP, FolderDriver, drop
+from batchone.factory.inbox import Inbox
+from batchone.factory.proof import MEASURED, read_work
+from batchone.factory.readiness import News, hindrance
+from batchone.factory.record import read_as_built
+from batchone.factory.reports import Report
+from batchone.factory.telemetry import TELEMETRY, TelemetryFile, summaries
+from batchone.pipeline.disk import disk
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.job.manifest import read_manifest
+from batchone.pipeline.job.signature import approval_key, release_key, write_allowed_signers
+from batchone.pipeline.store import write_atomic
+
+HOUR = dt.timedelta(hours=1)
+(OXYGEN,) = MEASURED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def passphrase() -> object:
+    """The one of everybody who signs here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCHONE_APPROVER_PASSPHRASE", "test-passphrase-1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "keys"
+    release_key(folder)
+    approval_key(folder, "reviewer", passphrase="test-passphrase-1")
+    write_allowed_signers(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def job(keys: Path, passphrase: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("job") / "made"
+    make_job(made, keys, "ti64-lpbf")
+    return made.rename(made.with_name(read_manifest((made / "job.json").read_bytes()).job))
+
+
+def of_a_folder(folder: Path, job: Path, keys: Path, heard: list[Report]) -> Cell:
+    """A cell whose machine goes on without it, and measures oxygen."""
+    cell = make_cell(folder, job, keys, deliver=heard.append)
+    cell.driver = FolderDriver(folder / "machine")
+    cell.driver.measures = (OXYGEN,)
+    return cell
+
+
+def dies(news: News) -> None:
+    if news.kind == "printing":
+        raise KeyboardInterrupt
+
+
+def begun(folder: Path, job: Path, keys: Path) -> Path:
+    """Where the machine has the build of a cell that died."""
+    cell = of_a_folder(folder, job, keys, [])
+    cell.tell = dies
+    with pytest.raises(KeyboardInterrupt):
+        cell.step()
+    place = folder / "machine" / f"{job.name}-1"
+    drop(job, place)
+    return place
+
+
+def test_a_print_that_is_followed_again_keeps_its_begin_and_its_lot_and_a_person_judges_what_was_not_watched(
+    job: Path, keys: Path, tmp_path: Path
+) -> None:
+    place = begun(tmp_path, job, keys)
+    layers = [{"index": n, "end_s": 10.0 * n} for n in range(read_work(job).layers)]
+    (place / LOG).write_text(json.dumps({"state": "done", "seconds": 9000.0, "layers": layers}))
+    heard: list[Report] = []
+    again = of_a_folder(tmp_path, job, keys, heard)
+    again.settings = settings(lots=({"material": "Ti-6Al-4V", "lot": "NEXT", "expires": TODAY, "facts": FACTS},))
+    again.now, again.shared_now = (lambda: NOW + HOUR), (lambda: NOW)
+    again.resume()
+    record = again.records / f"{job.name}-1"
+    built = read_as_built(record)
+    assert (built.verdict, built.started, built.ended, built.lot.lot) == ("printed", NOW, NOW + HOUR, "TEST-1")
+    assert {(one.step, one.lot) for one in heard} == {("print-started", "TEST-1"), ("print-done", "TEST-1")}
+    assert built.facts[OXYGEN] == UNMEASURED
+    assert [step.number for step in built.steps if OXYGEN in step.what] == [1]
+    again.now = lambda: NOW
+    sign_all(again, record)
+    assert [one.verdict for one in again.close_records()] == ["released"]
+
+
+def test_what_is_not_what_was_begun_is_stopped_and_refused(job: Path, keys: Path, tmp_path: Path) -> None:
+    place = begun(tmp_path, job, keys)
+    (tmp_path / "inbox" / job.name / "parts" / "implant.stl").write_bytes(b"other")
+    again = of_a_folder(tmp_path, job, keys, [])
+    again.resume()
+    assert (place / STOP).is_file()
+    assert again.inbox.entry(job.name).state == "refused"
+    assert (again.folder / "lost" / f"{job.name}-1").is_dir()
+    assert not (again.records / f"{job.name}-1").exists()
+
+
+def test_another_job_of_the_same_name_that_is_whole_is_not_what_was_begun(job: Path, keys: Path, tmp_path: Path) -> None:
+    begun(tmp_path, job, keys)
+    events = tmp_path / "cell-1" / "records" / f".{job.name}-1.part" / "events.jsonl"
+    tree = json.loads(events.read_text())
+    events.write_text(json.dumps({**tree, "digest": "0" * 64}) + "\n")
+    again = of_a_folder(tmp_path, job, keys, [])
+    again.resume()
+    assert "not what was begun" in again.inbox.entry(job.name).reason
+
+
+def test_what_the_machine_was_not_given_before_the_cell_died_is_proved_anew(job: Path, keys: Path, tmp_path: Path) -> None:
+    cell = of_a_folder(tmp_path, job, keys, [])
+    assert cell.inbox.claim(job.name, cell.identity, NOW) is not None
+    (cell.records / f".{job.name}-1.part").mkdir()
+    (tmp_path / "inbox" / job.name / "parts" / "implant.stl").write_bytes(b"other")
+    again = of_a_folder(tmp_path, job, keys, [])
+    again.resume()
+    assert again.inbox.entry(job.name).state == "refused"
+    assert not (tmp_path / "machine" / f"{job.name}-1").exists()
+
+
+def reading(number: int, **values: float) -> Reading:
+    return Reading(float(number), "exposing", number, values)
+
+
+def test_readings_of_a_cell_that_died_are_in_the_file_with_those_of_the_next(tmp_path: Path) -> None:
+    path = tmp_path / TELEMETRY
+    first = TelemetryFile(path).__enter__()
+    first.add([reading(n, oxygen_percent=0.01) for n in range(2_000)])  # it dies here
+    with TelemetryFile(path) as second:
+        second.add([reading(2_000, oxygen_percent=0.5)])
+    with TelemetryFile(path) as third:  # it died before the file was in its record
+        third.add([reading(2_001, oxygen_percent=0.02)])
+    assert pq.read_table(path)["time_s"].to_pylist() == [float(n) for n in range(2_002)]
+    (oxygen,) = summaries(path)
+    assert (oxygen.readings, oxygen.least, oxygen.greatest, oxygen.lacking) == (2_002, 0.01, 0.5, 0)
+    assert [one.name for one in tmp_path.iterdir()] == [TELEMETRY]
+
+
+def test_a_file_without_its_end_does_not_stop_the_next(tmp_path: Path) -> None:
+    path = tmp_path / TELEMETRY
+    writer = pq.ParquetWriter(path, pa.schema([("time_s", pa.float64())]))
+    writer.write_table(pa.table({"time_s": [0.0]}))
+    with TelemetryFile(path) as again:
+        again.add([reading(0, oxygen_percent=0.01)])
+    writer.close()
+    assert summaries(path)[0].readings == 1
+
+
+def test_a_value_that_readings_lack_is_told_as_such(tmp_path: Path) -> None:
+    with TelemetryFile(tmp_path / TELEMETRY) as file:
+        file.add([reading(0), reading(1, oxygen_percent=0.01, bed_temperature_c=200.0), reading(2, oxygen_percent=0.02)])
+    told = {one.name: (one.readings, one.lacking) for one in summaries(tmp_path / TELEMETRY)}
+    assert told == {"oxygen_percent": (2, 1), "bed_temperature_c": (1, 2)}
+
+
+def unreadable(inbox: Inbox, name: str) -> Callable[[], None]:
+    """Let a file of the ledger be none that can be read; what lets it be one again."""
+    path = inbox.folder / ".ledger" / f"{name}.json"
+    data = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+
+    def mended() -> None:
+        path.rmdir()
+        path.write_bytes(data)
+
+    return mended
+
+
+def test_a_ledger_that_cannot_be_read_loses_no_print(job: Path, keys: Path, tmp_path: Path) -> None:
+    cell = make_cell(tmp_path, job, keys)
+    mended: list[Callable[[], None]] = []
+    cell.tell = lambda news: mended.append(unreadable(cell.inbox, job.name)) if news.kind == "printing" else None
+    with pytest.raises(OSError, match=job.name):
+        cell.step()
+    mended[0]()
+    again = make_cell(tmp_path, job, keys)
+    again.resume()
+    assert read_as_built(again.records / f"{job.name}-1").verdict == "printed"
+    assert (again.inbox.entry(job.name).state, again.inbox.entry(job.name).attempt) == ("printed", 1)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOSPC])
+def test_a_share_that_returns_errors_for_a_while_loses_no_print(
+    code: int, job: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = make_cell(tmp_path, job, keys)
+
+    def faulty(_path: Path, _data: bytes) -> None:
+        with disk():
+            raise OSError(code, "fault")
+
+    def away(news: News) -> None:
+        if news.kind == "printing":
+            monkeypatch.setattr(inbox_module, "write_atomic", faulty)
+
+    cell.tell = away
+    with pytest.raises(MachineError, match="disk f"):
+        cell.step()
+    monkeypatch.setattr(inbox_module, "write_atomic", write_atomic)
+    again = make_cell(tmp_path, job, keys)
+    again.resume()
+    assert again.inbox.entry(job.name).state == "printed"
+    assert not (again.folder / "lost").exists()
+
+
+def test_a_printed_job_whose_ledger_cannot_be_read_is_not_moved(job: Path, keys: Path, tmp_path: Path) -> None:
+    cell = make_cell(tmp_path, job, keys)
+    cell.step()
+    mended = unreadable(cell.inbox, job.name)
+    with pytest.raises(OSError, match=job.name):
+        cell.inbox.move(job.name, 1, "waiting", "measured beyond its tolerance")
+    mended()
+    assert cell.inbox.move(job.name, 1, "waiting").state == "waiting"
+
+
+def test_signers_on_a_share_that_returns_errors_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(_self: Path) -> bool:
+        raise OSError(errno.ESTALE, "stale")
+
+    monkeypatch.setattr(Path, "exists", faulty)
+    assert "cannot be reached: stale" in hindrance(tmp_path, NOW, lambda: NOW)
