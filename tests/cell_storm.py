@@ -62,6 +62,7 @@ FACTS = {
     "powder lot": "TEST-1", "powder supplier": "TEST^SUPPLIER", "times sieved and used": "2",
     "oxygen in the chamber, percent": "0.05",
 }  # fmt: skip
+_PATIENCE_S = 15.0  # of a life that is to end at a step on the disk
 _LAST_STEP, _LOOK_S, _POLL_S, _TICK_S = 90, 0.05, 0.1, 0.25  # a job takes some 90 steps on the disk
 _REJECTED = 0.04  # share of the measures that are beyond their tolerance
 _SEEDS = {"cell-1": 1, "cell-2": 2}
@@ -245,6 +246,8 @@ def _over(folder: Path, jobs: list[Path], kills: int) -> bool:
     inbox = Inbox(folder / "inbox")
     if any(inbox.entry(job.name).state != "released" for job in jobs):
         return False
+    if sum(line.startswith("killed ") for path in folder.glob("*.journal") for line in path.read_text().splitlines()) < kills:
+        return False
     _reach(folder)
     told = not list(folder.glob("cell-*/reports/[0-9]*.json"))
     shelved = len(list(folder.glob("site/records/[!.]*"))) == len(list(folder.glob(f"cell-*/{RECORDS}/[!.]*")))
@@ -368,8 +371,14 @@ def keep() -> None:
         if by_clock and not over.wait(after_s):
             os.kill(child, signal.SIGKILL)
             _note(options.journal, f"killed by the clock {_doing(options.cell)}")
-        _, status = os.waitpid(child, 0)
-        child = 0
+        until = time.monotonic() + (_PATIENCE_S if at else 1e9)
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > until:  # that step never comes: nothing is left to do
+                os.kill(child, signal.SIGKILL)
+                _note(options.journal, f"killed by the clock {_doing(options.cell)}")
+                until += 1e9
+            time.sleep(0.02)
+        child, status = 0, ended[1]
         if os.WIFSIGNALED(status):
             left -= 1
             over.wait(SHORT_S["CLAIM_S"] * 1.5 if chance.random() < 0.15 else 0.2 * chance.random())
