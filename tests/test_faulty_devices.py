@@ -94,9 +94,11 @@ def test_without_any_one_check_its_fault_goes_unfound(
     assert len(seen) >= 35
 
 
-def test_an_implant_with_no_skull_near_has_a_border_gap_that_fails_and_no_budget(devices: dict[str, Checked]) -> None:
+def test_an_implant_with_no_skull_near_has_a_border_gap_and_a_budget_that_fail(devices: dict[str, Checked]) -> None:
     away = misbuilt.scaled(10.0)(devices["cranial-implant"]).case
-    assert cranial.fits_at_the_rim(away) == ()
+    assert [(finding.check, finding.verdict, finding.value) for finding in cranial.fits_at_the_rim(away)] == [
+        ("budget", "fail", 0.0)
+    ]
     assert "fail" in {finding.verdict for finding in cranial.border_gap_found(away)}
 
 
