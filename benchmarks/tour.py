@@ -51,7 +51,7 @@ def _walk(page: Page, case: str, out: Path) -> None:
     _taken(page, out / "case.webp")
     page.locator("#found").scroll_into_view_if_needed()
     page.evaluate("document.getElementById('found').scrollIntoView({block: 'start'})")
-    page.wait_for_function("() => [...document.querySelectorAll('img.found[src]')].every((one) => one.complete)")
+    page.wait_for_function("() => [...document.querySelectorAll('img.found[src]')].some((one) => one.naturalWidth > 0)")
     _taken(page, out / "findings.webp")
     shown = page.locator("#state").get_attribute("data-shown")
     page.get_by_label(PARAMETER).fill(OTHER)
