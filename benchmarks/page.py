@@ -11,24 +11,23 @@ of the server for one opening, and that of the page's own script: it says what a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.serve.accounts import Account
 from batchone.pipeline.serve.services import make_services
+from benchmarks.serve import serving as of_site
 
 FIRST_MS, FULL_MS, CHANGE_S = 2000.0, 5000.0, 4.0
 ARGUMENTS = (
@@ -91,28 +90,8 @@ def serving(site: Path) -> Iterator[tuple[str, int]]:
         services.accounts.make(Account(NAME, ("engineer", "approver"), ""), by="benchmark")
     services.accounts.set_password(NAME, PASSWORD)
     services.store.close()
-    command = [sys.executable, "-m", "batchone.pipeline", "serve", "--site", str(site), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            yield f"http://{_address(server)}", server.pid
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _address(server: subprocess.Popen[str]) -> str:
-    assert server.stderr is not None
-    for line in server.stderr:
-        if '"listening"' in line:
-            threading.Thread(target=_drain, args=(server.stderr,), daemon=True).start()
-            return str(json.loads(line)["address"]).rpartition("/")[2]
-    raise SystemExit("the server did not start")
-
-
-def _drain(lines: IO[str]) -> None:
-    """Read the log until the server ends, so that it never waits for us."""
-    for _ in lines:
-        pass
+    with of_site(site) as (process, port):
+        yield f"http://127.0.0.1:{port}", process
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from small_job import box_with_a_hole, make_job, seal
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job import archive
-from batchone.pipeline.job.archive import threemf_corners
+from batchone.pipeline.job.archive import corners_of, read_threemf
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.manifest import JobManifest, canonical_json, read_manifest
 from batchone.pipeline.job.measure import measure_mesh, measure_triangles, stl_bytes, stl_corners
@@ -468,7 +468,7 @@ TETRA = (
 
 
 def test_a_plain_3mf_is_measured_right() -> None:
-    figures = measure_triangles(threemf_corners(_packed(MODEL % TETRA)))
+    figures = measure_triangles(corners_of(read_threemf(_packed(MODEL % TETRA))))
     assert figures.volume_mm3 == pytest.approx(1.0 / 6.0, abs=1e-6)
     assert figures.centre_of_mass_mm == pytest.approx((0.25, 0.25, 0.25), abs=1e-6)
     assert figures.triangles == 4
@@ -476,14 +476,16 @@ def test_a_plain_3mf_is_measured_right() -> None:
 
 def test_the_quick_way_and_the_parser_read_the_same(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = (whole / "build/plate.3mf").read_bytes()
-    quick = threemf_corners(data)
+    quick = corners_of(read_threemf(data))
     monkeypatch.setattr(archive, "_without_lists", lambda xml: (xml, []))
-    assert np.array_equal(quick, threemf_corners(data))
+    assert np.array_equal(quick, corners_of(read_threemf(data)))
 
 
 @pytest.mark.parametrize("before", [b"<!-- <vertices></vertices> -->", b"<vertices/>", b"<![CDATA[<triangles>]]>"])
 def test_a_list_cannot_be_hidden_from_the_quick_way(before: bytes) -> None:
-    figures = measure_triangles(threemf_corners(_packed((MODEL % TETRA).replace(b"<resources>", b"<resources>" + before))))
+    figures = measure_triangles(
+        corners_of(read_threemf(_packed((MODEL % TETRA).replace(b"<resources>", b"<resources>" + before))))
+    )
     assert (figures.triangles, figures.volume_mm3) == (4, pytest.approx(1.0 / 6.0, abs=1e-6))
 
 
@@ -519,7 +521,7 @@ def _bent(packed: bytes) -> bytes:
 )
 def test_a_hostile_3mf_is_refused_in_words(data: bytes) -> None:
     with pytest.raises(MachineError):
-        measure_triangles(threemf_corners(data))
+        measure_triangles(corners_of(read_threemf(data)))
 
 
 @pytest.mark.parametrize("at", [0, 20, 300, -5])

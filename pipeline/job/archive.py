@@ -66,11 +66,6 @@ class ThreeMF:
     blocks: Iterator[Block] = field(default_factory=lambda: iter(()))
 
 
-def threemf_corners(data: bytes) -> npt.NDArray[np.float64]:
-    """Read all triangles of the build, placed: (n, 3, 3) corners in mm; see :func:`read_threemf` and :func:`corners_of`."""
-    return corners_of(read_threemf(data))
-
-
 def threemf_bodies(data: bytes) -> tuple[Body, ...]:
     """Read the bodies of the build one by one; see :func:`read_threemf` and :func:`bodies_of`."""
     return bodies_of(read_threemf(data))
