@@ -145,7 +145,7 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        17,
+        18,
         4.0,
         _keep_checked,
     ),

@@ -38,13 +38,9 @@ levels = {vertebra-3 = "L3"}
 counted = 5
 level_confirmed_by = "code-17"
 """
-_SHAFT = """
+_TIBIA = """
 [target]
 bones = ["tibia"]
-
-[parameters]
-site = "shaft"
-wedge = "none"
 """
 
 
@@ -87,15 +83,16 @@ def _pedicles(seed: int) -> Sample:
     return Sample(text, in_flesh(spine_scene().scanned(seed=seed, scanner=SPINE_SCANNER), seed=seed), "LSPINE")
 
 
-def _shaft(seed: int) -> Sample:
-    text = _order("osteotomy-guide", "left", "guide-resin", "cut across the left tibia at half its length", _SHAFT)
+def _tibia(seed: int) -> Sample:
+    words = "opening wedge of 8 degrees in the left tibia, below the plateau from the medial side"
+    text = _order("osteotomy-guide", "left", "guide-resin", words, _TIBIA)
     return Sample(text, long_bone(bone_surface(BONE_MM), seed=seed, spacing_mm=BONE_SPACING_MM), "LEG")
 
 
 _SAMPLES: dict[str, Callable[[int], Sample]] = {
     "anatomical-model": _model,
     "cranial-implant": _implant,
-    "osteotomy-guide": _shaft,
+    "osteotomy-guide": _tibia,
     "pedicle-guide": _pedicles,
 }
 DEVICES = tuple(sorted(_SAMPLES))

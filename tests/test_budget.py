@@ -162,6 +162,15 @@ class TestBreach:
     def test_each_class_begins_where_it_should(self, aside: float, grade: str) -> None:
         assert self.found(np.array([aside]))[grade] == 1.0
 
+    def test_the_worst_place_of_a_way_is_where_its_screws_leave_the_bone(self) -> None:
+        """Screws that turn towards the canal as they go: their ends are furthest out."""
+        turned = np.tile(np.array([-0.1, -1.0, 0.0]) / np.hypot(0.1, 1.0), (50, 1))
+        found = breach(
+            slab(*self.BONE), np.tile([12.0, 29.0, 0.0], (50, 1)), turned, radius_mm=2.0, from_mm=5.0, to_mm=40.0, left=True,
+            wall_errors_mm=np.zeros(50),
+        )  # fmt: skip
+        assert found.along_mm == pytest.approx(40.0, abs=0.5)
+
     def test_walls_are_told_apart(self) -> None:
         found = self.found(np.array([-3.0, 3.0, 3.0, 0.0]))
         assert (found["medial"], found["lateral"], found["A"]) == (0.25, 0.5, 0.25)

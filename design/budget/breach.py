@@ -16,14 +16,19 @@ WALLS = ("medial", "lateral", "upper", "lower", "front")
 _STEP_MM = 0.6  # numerical: grid of the bone about the ways
 _SPACING_MM = 0.5  # numerical: places along a way
 _PAD_MM = 3.0  # numerical
+_WORST = 0.95  # quantile from which screws say where a way is worst
 
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """Probability of each class, and of a breach through each wall (where the screw is furthest out)."""
+    """Probability of each class, and of a breach through each wall (where the screw is furthest out).
+
+    ``along_mm``: how far along their way the worst twentieth of the screws are furthest out.
+    """
 
     classes: tuple[tuple[str, float], ...]
     walls: tuple[tuple[str, float], ...]
+    along_mm: float
 
     def at_least(self, name: str) -> float:
         """Probability of a class or a worse one."""
@@ -50,7 +55,7 @@ def breach(
     lattice = lattice_over(ends.min(axis=0) - _PAD_MM, ends.max(axis=0) + _PAD_MM, _STEP_MM)
     grid = signed_distance_mm(bone, lattice, level_mm=-radius_mm)
     steps = np.arange(from_mm, to_mm + 1e-9, _SPACING_MM)
-    out, slope = np.empty(len(entries_mm)), np.empty((len(entries_mm), 3))
+    out, slope, place = np.empty(len(entries_mm)), np.empty((len(entries_mm), 3)), np.empty(len(entries_mm))
     _furthest_out(
         grid,
         lattice.origin_mm,
@@ -60,6 +65,7 @@ def breach(
         steps,
         out,
         slope,
+        place,
     )
     beyond = out + radius_mm - wall_errors_mm
     grade = np.searchsorted(CLASS_MM, beyond)
@@ -67,18 +73,20 @@ def breach(
     parts = np.column_stack([inward, -inward, slope[:, 2], -slope[:, 2], np.abs(slope[:, 1])])
     wall = np.where(beyond > 0.0, np.argmax(parts, axis=1), -1)
     classes = tuple((name, float((grade == k).mean())) for k, name in enumerate(CLASSES))
-    return Breach(classes, tuple((name, float((wall == k).mean())) for k, name in enumerate(WALLS)))
+    worst = beyond >= np.quantile(beyond, _WORST)
+    walls = tuple((name, float((wall == k).mean())) for k, name in enumerate(WALLS))
+    return Breach(classes, walls, float(place[worst].mean()))
 
 
 @numba.njit(
     numba.void(
         numba.types.Array(numba.float32, 3, "C"), numba.float64[::1], numba.float64, numba.float64[:, ::1], numba.float64[:, ::1],
-        numba.float64[::1], numba.float64[::1], numba.float64[:, ::1],
+        numba.float64[::1], numba.float64[::1], numba.float64[:, ::1], numba.float64[::1],
     ),
     cache=True, parallel=True,
 )  # fmt: skip
-def _furthest_out(grid, origin, step, entries, directions, along, out, slope):  # type: ignore[no-untyped-def]
-    """Largest distance out of the bone along each way, and the slope of the distances there."""
+def _furthest_out(grid, origin, step, entries, directions, along, out, slope, place):  # type: ignore[no-untyped-def]
+    """Largest distance out of the bone along each way, the slope of the distances there, and how far along that is."""
     for n in numba.prange(entries.shape[0]):
         best = -np.inf
         for s in range(along.shape[0]):
@@ -95,7 +103,7 @@ def _furthest_out(grid, origin, step, entries, directions, along, out, slope):  
             b += (grid[i + 1, j + 1, k] * (1 - w) + grid[i + 1, j + 1, k + 1] * w) * v
             value = a * (1 - u) + b * u
             if value > best:
-                best = value
+                best, place[n] = value, along[s]
                 slope[n, 0] = b - a
                 slope[n, 1] = grid[i, j + 1, k] - grid[i, j, k] + grid[i + 1, j + 1, k + 1] - grid[i + 1, j, k + 1]
                 slope[n, 2] = grid[i, j, k + 1] - grid[i, j, k] + grid[i + 1, j + 1, k + 1] - grid[i + 1, j + 1, k]

@@ -47,13 +47,13 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
     nearest = f" (most often {rest.away_mm:.1f} mm and {rest.away_deg:.0f} deg away)" if rest else ""
     wrong_at = None if rest is None else _vector(score.lps(rest.shift_mm))
     push, along = score.lps(score.press.place_mm), score.seated.pose[:3, :3] @ score.press.direction
-    out_at = _vector(score.lps(score.way_out_at_mm))
+    out_at, middle = _vector(score.lps(score.way_out_at_mm)), _vector(score.lps(np.zeros(3)))
     cone, friction = score.cone_deg, score.friction
     tilts = f"{name}: tilt of the push that the seat holds, least of 12 ways (median {cone[1]:g} deg; least towards {weakest})"
     found = [
-        graded(gates, "seating_slip", "seating-slip", f"{name}: slide per mm of gap, worst motion: {worst}", held.slip, more),
-        graded(gates, "seating_cone_deg", "seating-cone", tilts, cone[0], more),
-        graded(gates, "seating_play_mm", "seating-play", f"{name}: largest play within the gap, {plays}", play, more),
+        graded(gates, "seating_slip", "seating-slip", f"{name}: slide per mm of gap, worst: {worst}", held.slip, more, middle),
+        graded(gates, "seating_cone_deg", "seating-cone", tilts, cone[0], more, middle),
+        graded(gates, "seating_play_mm", "seating-play", f"{name}: largest play within the gap, {plays}", play, more, middle),
         graded(
             gates, "seating_false_percent", "seating-unique",
             f"{name}: wrong starts that come to rest elsewhere, of {where.starts}{nearest}", 100.0 * where.wrong, more, wrong_at,
@@ -61,7 +61,7 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
         graded(
             gates, "seating_stuck_percent", "seating-friction",
             f"{name}: seatings with friction that stick over 1 mm away ({100.0 * friction.stuck:.1f} %) or do not land "
-            f"({100.0 * friction.lost:.1f} %)", 100.0 * friction.bad, more,
+            f"({100.0 * friction.lost:.1f} %)", 100.0 * friction.bad, more, middle,
         ),
         graded(
             gates, "seating_way_out_mm", "seating-way-out", f"{name}: nearest to the bone on the way off, minus set",
@@ -114,16 +114,19 @@ def budget_findings(errors: Errors, title: str, gates: Gates, at: Vector) -> tup
     )
 
 
-def breach_findings(found: Breach, title: str, gates: Gates) -> tuple[Finding, ...]:
-    """Probability of a breach: class C or worse against ``budget_breach_percent``, medial against ``budget_medial_percent``."""
+def breach_findings(found: Breach, title: str, gates: Gates, at: Vector) -> tuple[Finding, ...]:
+    """Probability of a breach: class C or worse against ``budget_breach_percent``, medial against ``budget_medial_percent``.
+
+    ``at``: where the way is worst, LPS mm.
+    """
     classes = ", ".join(f"{name} {100.0 * share:.1f} %" for name, share in found.classes)
     walls = ", ".join(f"{name} {100.0 * share:.1f} %" for name, share in found.walls if share > 0.0) or "none"
     medial = dict(found.walls)["medial"]
     hint = "a thinner screw, another way, or a guide with a smaller error"
     worse, through = f"{title}: breach of class C or worse ({classes})", f"{title}: breach of the medial wall (walls: {walls})"
     return (
-        graded(gates, "budget_breach_percent", "budget-breach", worse, 100.0 * found.at_least("C"), hint),
-        graded(gates, "budget_medial_percent", "budget-breach", through, 100.0 * medial, hint),
+        graded(gates, "budget_breach_percent", "budget-breach", worse, 100.0 * found.at_least("C"), hint, at),
+        graded(gates, "budget_medial_percent", "budget-breach", through, 100.0 * medial, hint, at),
     )
 
 

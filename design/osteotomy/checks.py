@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchone.design.budget import drill
 from batchone.design.budget.play import tilt_deg
 from batchone.design.budget.saw import Lead, Sawn, between_deg, sawn
-from batchone.design.budget.sources import SEED
+from batchone.design.budget.sources import SEED, Seats
 from batchone.design.contact.neighbours import neighbours
 from batchone.design.cranial.columns import to_local
 from batchone.design.cranial.rays import Scene
@@ -16,7 +17,7 @@ from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import Checked, FamilyCheck, parameters_of
 from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
-from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, landed_on, seating_findings
+from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, landed_on, led_mm, seating_findings
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.guide.window import mark_findings, window_findings
 from batchone.design.nearest import nearest_mm
@@ -231,20 +232,33 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
         cuts = []
         for number in range(1, len(case.cuts) + 1):
             lead = _lead(checked, case, number)
-            title = f"cut-{number}{case.end}"
+            title, target = f"cut-{number}{case.end}", checked.plan.axis(f"blade-{number}{case.end}")
             what = f"{title}: tilt that the slot's clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:g} mm"
-            worst = tilt_deg(lead.clearance_mm, lead.led_mm)
-            findings.append(
-                graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, "a larger guided_mm, or a metal insert")
-            )
+            worst, hint = tilt_deg(lead.clearance_mm, lead.led_mm), "a larger guided_mm, or a metal insert"
+            findings.append(graded(gates, "budget_tilt_deg", "budget-clearance", what, worst, hint, target.at_mm(0.0)))
             if landed is None:
                 continue
             cuts.append(sawn(lead, landed, checked.process, seed=SEED + number))
-            target = checked.plan.axis(f"blade-{number}{case.end}")
             findings += budget_findings(cuts[-1].errors, title, gates, target.at_mm(lead.depth_mm))
         if cuts:
             findings.append(_correction(case, cuts, checked))
+        if landed is not None:
+            findings += _pins(checked, case, landed)
     return tuple(findings)
+
+
+def _pins(checked: Checked, case: Case, landed: Seats) -> list[Finding]:
+    """How far off each pin ends, by all errors."""
+    findings: list[Finding] = []
+    clearance_mm = fittings(checked.order, checked.process, checked.tables).hole.diametral_mm
+    for number in range(1, len(case.layout.sleeves) + 1):
+        title = f"pin-{number}{case.end}"
+        way = checked.plan.axis(title)
+        low, high = led_mm(case.part, f"bore-pin-{number}", way)
+        lead = drill.Lead(way, clearance_mm, high - low, low, drawn=not checked.plan.proposed)
+        errors = drill.drilled(lead, landed, checked.process, seed=SEED + 10 * number).errors
+        findings += budget_findings(errors, title, checked.limits.gates, way.at_mm(way.length_mm or 0.0))
+    return findings
 
 
 def _lead(checked: Checked, case: Case, number: int) -> Lead:
@@ -271,7 +285,9 @@ def _correction(case: Case, cuts: list[Sawn], checked: Checked) -> Finding:
     else:
         what, off = f"{case.part.name}: cut turned about the line of its hinge, 95 %", np.abs(cuts[0].wedge_deg)
     hint = "a larger guided_mm, or a metal insert in the slot"
-    return graded(checked.limits.gates, "budget_correction_deg", "budget-correction", what, float(np.percentile(off, 95.0)), hint)
+    blade = checked.plan.axis(f"blade-1{case.end}")
+    at, value = blade.at_mm(blade.length_mm or 0.0), float(np.percentile(off, 95.0))
+    return graded(checked.limits.gates, "budget_correction_deg", "budget-correction", what, value, hint, at)
 
 
 def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:

@@ -147,7 +147,9 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
             lead = _lead(checked, part, bone, side)
             what = f"{bone.name}-{side}: tilt that the clearance of {lead.clearance_mm:g} mm allows over {lead.led_mm:.1f} mm"
             worst, hint = tilt_deg(lead.clearance_mm, lead.led_mm), "a longer sleeve_mm, or a smaller clearance"
-            findings.append(graded(checked.limits.gates, "budget_tilt_deg", "budget-clearance", what, worst, hint))
+            findings.append(
+                graded(checked.limits.gates, "budget_tilt_deg", "budget-clearance", what, worst, hint, lead.way.at_mm(0.0))
+            )
             if landed is not None:
                 findings += _budget(checked, bone, side, lead, landed)
     return tuple(findings)
@@ -178,7 +180,10 @@ def _budget(checked: Checked, bone: Bone, side: str, lead: Lead, landed: Seats) 
         left=side == "left",
         wall_errors_mm=sigma * np.random.default_rng(SEED).standard_normal(len(entries)),
     )
-    return [*budget_findings(found.errors, title, gates, way.at_mm(length)), *breach_findings(through, title, gates)]
+    return [
+        *budget_findings(found.errors, title, gates, way.at_mm(length)),
+        *breach_findings(through, title, gates, way.at_mm(through.along_mm)),
+    ]
 
 
 def says_what_it_is(checked: Checked) -> tuple[Finding, ...]:

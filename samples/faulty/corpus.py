@@ -374,15 +374,43 @@ def _of_models() -> list[Fault]:
 
 
 def _of_seats() -> list[Fault]:
-    kind, seed = "contact in one place alone", misguided.contact_left_at(4.0)
-    unsure, rim = misplanned.skull_unsure, "fits_at_the_rim"
+    kind, here, there = "contact within {:g} mm alone", misguided.contact_left_at, misplanned.axis_moved
+    one, few, some, left, by = here(4.0), 7.0, 10.0, "trajectory-L3-left", "seats"
+    unsure, rim = misplanned.bone_unsure, "fits_at_the_rim"
+    towards, shaken = "way {:g} mm towards the canal", "bone unsure by {:g} mm"
     return [
-        Fault(kind, PEDICLE, "seating-play", "play", seed, by="seats", verdict="warn"),
-        Fault(kind, TIBIAL, "seating-play", "play", seed, by="seats"),
-        Fault("mirrored part", SHAFT, "seating-play", "play", misbuilt.mirrored(), by="seats"),  # away from all bone
+        Fault(kind.format(4), PEDICLE, "seating-slip", "slide", one, by=by),
+        Fault(kind.format(4), TIBIAL, "seating-slip", "slide", one, by=by),
+        Fault(kind.format(13), TIBIAL, "seating-slip", "slide", here(13.0), sound=True, by=by),
+        Fault(kind.format(4), PEDICLE, "seating-cone", "tilt of the push", one, by=by),
+        Fault(kind.format(4), TIBIAL, "seating-cone", "tilt of the push", one, by=by),
+        Fault(kind.format(few), PEDICLE, "seating-cone", "tilt of the push", here(few), sound=True, by=by),
+        Fault(kind.format(4), PEDICLE, "seating-play", "play", one, by=by, verdict="warn"),
+        Fault(kind.format(4), TIBIAL, "seating-play", "play", one, by=by, verdict="warn"),
+        Fault(kind.format(some), PEDICLE, "seating-play", "play", here(some), sound=True, by=by),
+        Fault("mirrored part", SHAFT, "seating-play", "play", misbuilt.mirrored(), by=by),  # away from all bone
+        Fault(kind.format(some), PEDICLE, "seating-unique", "rest elsewhere", here(some), by=by),
+        Fault(kind.format(4), PEDICLE, "seating-unique", "rest elsewhere", one, sound=True, by=by),
+        Fault(kind.format(4), PEDICLE, "seating-friction", "stick", one, by=by, verdict="warn"),
+        Fault(kind.format(some), PEDICLE, "seating-friction", "stick", here(some), sound=True, by=by),
         Fault("undercut", TEMPLATE, "seating-way-out", "on the way off", misguided.undercut("insertion", 0), by="seats_and_hits"),
-        Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "widest gap", unsure(0.6), by=rim, verdict="warn"),
-        Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "untrimmed", unsure(0.6), by=rim, verdict="warn"),
-        Fault("skull unsure by 0.2 mm", IMPLANT, "budget", "widest gap", unsure(0.2), sound=True, by=rim),
-        Fault("skull unsure by 0.2 mm", IMPLANT, "budget", "untrimmed", unsure(0.2), sound=True, by=rim),
-    ]
+        Fault(towards.format(5), PEDICLE, "budget-breach", "left: breach of class C", there(left, (-5.0, 0, 0)), by=by,
+              verdict="warn"),
+        Fault(towards.format(2), PEDICLE, "budget-breach", "left: breach of the medial", there(left, (-2.0, 0, 0)), by=by,
+              verdict="warn"),
+        *(
+            Fault(towards.format(1), PEDICLE, "budget-breach", f"left: breach of {what}", there(left, (-1.0, 0, 0)), sound=True,
+                  by=by)
+            for what in ("class C", "the medial")
+        ),
+        *(
+            Fault(shaken.format(sigma), TIBIAL, check, what, unsure(sigma), sound=sigma < 0.2, by=by, verdict="warn")
+            for check, what in (("budget-correction", "turned about"), ("budget", "cut-1: off"), ("budget", "pin-1: off"))
+            for sigma in (0.4, 0.1)
+        ),
+        *(
+            Fault(shaken.format(sigma), IMPLANT, "budget", what, unsure(sigma), sound=sigma < 0.5, by=rim, verdict="warn")
+            for what in ("widest gap", "untrimmed")
+            for sigma in (0.6, 0.2)
+        ),
+    ]  # fmt: skip

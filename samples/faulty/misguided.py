@@ -195,9 +195,12 @@ def contact_left_at(radius_mm: float) -> Seeder:
         middle = points[chosen].mean(axis=0)
         centre = points[chosen[int(np.argmin(np.linalg.norm(points[chosen] - middle, axis=1)))]]
         far = chosen[np.linalg.norm(points[chosen] - centre, axis=1) > radius_mm]
+        labels, lifted = part.face_labels.copy(), np.isin(part.mesh.faces, far).any(axis=1)
+        labels[lifted & (labels == part.labels.index("contact"))] = part.labels.index("relief")
         away = points[far] - nearest_points(points[far], bone)[2]
         points[far] += 1.5 * away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
-        return Seeded(with_part(case, replace(part, mesh=replace(part.mesh, vertices_mm=points))), None)
+        changed = replace(part, mesh=replace(part.mesh, vertices_mm=points), face_labels=labels)
+        return Seeded(with_part(case, changed), None)
 
     return seed
 

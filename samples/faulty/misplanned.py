@@ -142,7 +142,7 @@ def vessel_before_the_end(name: str, clear_mm: float) -> Seeder:
     return seed
 
 
-def skull_unsure(sigma_mm: float) -> Seeder:
+def bone_unsure(sigma_mm: float) -> Seeder:
     """The scan shows the bone no better than this, one standard deviation."""
 
     def seed(case: Checked) -> Seeded:
