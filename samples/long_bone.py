@@ -73,17 +73,18 @@ def long_bone(
     return BonePhantom(exposed(volume, noise_hu=noise_hu, rng=noise_rng), grid.affine, mesh, cortex_mm)
 
 
-def bone_surface(length_mm: float = 120.0, *, rings: int = 240, spokes: int = 96) -> Mesh:
+def bone_surface(length_mm: float = 120.0, *, rings: int = 240, spokes: int = 96, smooth: bool = False) -> Mesh:
     """A synthetic tibia along z, front to -y: bowed triangular shaft with a crest, unequal ends with a groove, a tuberosity.
 
     Closed, asymmetric, uneven as bone is, so that a guide finds one seat alone. Centred near the origin, thicker end at the top,
-    about 54 mm wide there; up to 120 mm long it is smooth and has no tuberosity and crest.
+    about 54 mm wide there. Up to 120 mm long, or where asked, it is smooth and has no tuberosity and crest: nothing holds a
+    guide on such a shaft.
     """
     t = 0.5 - 0.5 * np.cos(np.linspace(0.0, np.pi, rings + 2)[1:-1])
     turn = np.linspace(0.0, 2.0 * np.pi, spokes, endpoint=False)
     closing = np.sqrt(1.0 - np.abs(2.0 * t - 1.0) ** 12)
-    grown = max(0.0, (length_mm - _SMOOTH_MM) / (_ADULT_MM - _SMOOTH_MM))
-    flared = min(0.16, _FLARE_MM / length_mm)
+    grown = 0.0 if smooth else max(0.0, (length_mm - _SMOOTH_MM) / (_ADULT_MM - _SMOOTH_MM))
+    flared = min(0.16, _FLARE_MM / length_mm) if grown > 0.0 else 0.16
     flare_mm = (11.0 + _WIDER_MM * grown) * _bump(1.0 - t, 0.0, flared) + 7.0 * _bump(t, 0.0, 0.13)
     shape = 1.0 + 0.10 * np.cos(3.0 * turn)[None] * np.exp(-(((t - 0.5) / 0.3) ** 2))[:, None]
     groove = 0.16 * np.exp(-(((1.0 - t) / 0.2) ** 2))[:, None] * np.exp(6.0 * (np.cos(turn - 1.1) - 1.0))[None]
