@@ -19,7 +19,7 @@ MUSCLE_MM, FAT_MM, SKIN_MM = 14.0, 6.0, 2.0  # mm, least muscle over the bone; f
 CORTEX_MM = 3.0  # mm, thickness of a tibial shaft's cortex
 AIR_MM = 6.0  # mm of air around the limb
 _SMOOTH_MM = 120.0  # mm, a bone so long is smooth: tests of surfaces measure on such
-_ADULT_MM, _FLARE_MM, _WIDER_MM = 330.0, 30.0, 7.0  # mm, length of an adult's tibia; how far down its upper end flares, and more
+_FLARE_MM, _WIDER_MM = 30.0, 7.0  # mm, how far down the upper end of a longer one flares, and how much more
 _TUBEROSITY_MM, _CREST_MM = 8.0, 3.0  # mm that they stand out of an adult's tibia; a default guide then slips as on a scanned one
 _UNEVEN_MM, _WAVE_MM, _WAVES = 0.4, 18.0, 48  # mm of unevenness (rms) and its wave length; waves that make it
 _BLOCK = 8  # voxels along an edge of the blocks that are sorted into near, in and out
@@ -83,20 +83,20 @@ def bone_surface(length_mm: float = 120.0, *, rings: int = 240, spokes: int = 96
     t = 0.5 - 0.5 * np.cos(np.linspace(0.0, np.pi, rings + 2)[1:-1])
     turn = np.linspace(0.0, 2.0 * np.pi, spokes, endpoint=False)
     closing = np.sqrt(1.0 - np.abs(2.0 * t - 1.0) ** 12)
-    grown = 0.0 if smooth else max(0.0, (length_mm - _SMOOTH_MM) / (_ADULT_MM - _SMOOTH_MM))
-    flared = min(0.16, _FLARE_MM / length_mm) if grown > 0.0 else 0.16
-    flare_mm = (11.0 + _WIDER_MM * grown) * _bump(1.0 - t, 0.0, flared) + 7.0 * _bump(t, 0.0, 0.13)
+    uneven = 0.0 if smooth or length_mm <= _SMOOTH_MM else 1.0
+    flared = min(0.16, _FLARE_MM / length_mm) if uneven else 0.16
+    flare_mm = (11.0 + _WIDER_MM * uneven) * _bump(1.0 - t, 0.0, flared) + 7.0 * _bump(t, 0.0, 0.13)
     shape = 1.0 + 0.10 * np.cos(3.0 * turn)[None] * np.exp(-(((t - 0.5) / 0.3) ** 2))[:, None]
     groove = 0.16 * np.exp(-(((1.0 - t) / 0.2) ** 2))[:, None] * np.exp(6.0 * (np.cos(turn - 1.1) - 1.0))[None]
     from_front = (turn + 1.5 * np.pi) % (2.0 * np.pi) - np.pi
     tuberosity = _bump(1.0 - t, 0.127, 0.048)[:, None] * _bump(from_front, 0.0, 0.45)[None]
     crest = _bump(t, 0.6, 0.3)[:, None] * _bump(from_front, 0.12, 0.3)[None]
-    raised_mm = (_TUBEROSITY_MM * tuberosity + _CREST_MM * crest) * grown
+    raised_mm = (_TUBEROSITY_MM * tuberosity + _CREST_MM * crest) * uneven
     centre = np.column_stack([3.0 * np.sin(np.pi * t), 5.0 * (t - 0.5) ** 2 * 4.0, (t - 0.5) * length_mm])
-    across = 1.15 + 0.2 * grown * _bump(1.0 - t, 0.0, flared)
+    across = 1.15 + 0.2 * uneven * _bump(1.0 - t, 0.0, flared)
     around = np.stack(np.broadcast_arrays(across[:, None] * np.cos(turn), np.sin(turn), 0.0), axis=-1)
     smooth_mm = ((10.5 + flare_mm)[:, None] * (shape - groove) + raised_mm) * closing[:, None]
-    uneven_mm = _uneven_mm(centre[:, None] + smooth_mm[:, :, None] * around) * grown * closing[:, None]
+    uneven_mm = _uneven_mm(centre[:, None] + smooth_mm[:, :, None] * around) * uneven * closing[:, None]
     vertices = (centre[:, None] + (smooth_mm + uneven_mm)[:, :, None] * around).reshape(-1, 3)
     ends = np.array([[0.0, 5.0, -0.5 * length_mm], [0.0, 5.0, 0.5 * length_mm]])
     return Mesh(np.vstack([vertices, ends]), _tube_faces(rings, spokes))
