@@ -122,7 +122,7 @@ def make_part(
         cells.append(
             Cell(
                 out / name, settings, Inbox(out / "inbox"), driver, signers=out / "site" / KEYS, deliver=deliver,
-                shelf=out / "site" / RECORDS, now=_now, tell=partial(_pass_on, tell, name),
+                shelve=partial(dispatch, inbox=out / "site" / RECORDS), now=_now, tell=partial(_pass_on, tell, name),
             )
         )  # fmt: skip
     stop = threading.Event()

@@ -30,6 +30,8 @@ RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 MOST_ATTEMPTS: Final = 3  # project default, unverified: then a person looks at the machine before more powder is spent
 ELSEWHERE_S: Final = 30.0  # project default: so long a failed job waits for another cell before the same one tries again
 LEDGER = ".ledger"
+NOT_FOR_A_CELL: Final = ("clinical-report.pdf", "dicom/report.dcm")
+"""Files of a job with pictures of the patient, for reviewer and hospital only: a server leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,15 @@ class ClaimLost(MachineError):  # noqa: N818 - a state, not a fault
     """Another cell has the job by now: whatever is under way here does not count."""
 
 
+class Unreachable(MachineError):  # noqa: N818 - a state, not a fault
+    """The site does not answer now: nothing was decided, and what is to be told waits."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Unreachable:
+        """By what a connection ended with."""
+        return cls(f"the site cannot be reached: {error or type(error).__name__}", hint="it is asked again")
+
+
 class Inbox:
     """An inbox on a file system that its cells share and that knows locks.
 
@@ -69,13 +80,13 @@ class Inbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ledger = folder / LEDGER
+        self.ledger = folder / LEDGER
         with disk():
-            self._ledger.mkdir(parents=True, exist_ok=True)
+            self.ledger.mkdir(parents=True, exist_ok=True)
 
     def time(self) -> dt.datetime:
         """The time of the file system, which all cells of the inbox share, in UTC: that of a file written now."""
-        path = self._ledger / ".clock"
+        path = self.ledger / ".clock"
         path.write_bytes(b"\n")
         return dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
 
@@ -110,9 +121,9 @@ class Inbox:
     def _read(self, name: str) -> Entry:
         """As :meth:`entry`; what cannot be read now is an OSError, and is not taken for another state."""
         try:
-            data = (self._ledger / f"{name}.json").read_bytes()
+            data = (self.ledger / f"{name}.json").read_bytes()
         except FileNotFoundError:
-            self._ledger.stat()  # it is there, and says nothing of this job
+            self.ledger.stat()  # it is there, and says nothing of this job
             return Entry(name)
         try:
             entry = Entry(**json.loads(data))
@@ -231,13 +242,13 @@ class Inbox:
 
     def _write(self, entry: Entry) -> Entry:
         tree: dict[str, Any] = asdict(entry)
-        write_atomic(self._ledger / f"{entry.name}.json", (json.dumps(tree, sort_keys=True) + "\n").encode())
+        write_atomic(self.ledger / f"{entry.name}.json", (json.dumps(tree, sort_keys=True) + "\n").encode())
         return entry
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with disk():
-            stream = (self._ledger / ".lock").open("a")
+            stream = (self.ledger / ".lock").open("a")
         with stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield

@@ -128,7 +128,7 @@ def _lay_out(folder: Path, jobs: list[Path], keys: Path, speed: float) -> None:
     (folder / "inbox").mkdir()
     for job in jobs:
         shutil.copytree(job, folder / "inbox" / job.name)
-        _release(folder / "site", read_manifest((job / "job.json").read_bytes()).case, job.name)
+        released_case(folder / "site", read_manifest((job / "job.json").read_bytes()).case, job.name)
     today = dt.datetime.now(dt.UTC).date()
     facts = ", ".join(f'"{key}" = "{value}"' for key, value in FACTS.items())
     for name, driver in zip(_SEEDS, ("twin", "folder"), strict=True):
@@ -141,7 +141,7 @@ def _lay_out(folder: Path, jobs: list[Path], keys: Path, speed: float) -> None:
         )
 
 
-def _release(site: Path, case: str, job: str) -> None:
+def released_case(site: Path, case: str, job: str) -> None:
     """A case of the site whose job was released."""
     made = CaseFolder(site / CASES / case)
     order = f'case = "{case}"\ndevice = "cranial-implant"\nprocess = "{PROCESS}"\nmachine = "{MACHINE}"\n'

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -125,7 +126,8 @@ def make_cell(
     driver = TwinDriver("sim-01", seed=1, speed=FAST, faults=faults, chance=False)
     tell = (lambda news: None) if told is None else told.append
     return Cell(
-        folder / name, settings(name), Inbox(folder / "inbox"), driver, signers=keys, deliver=deliver, shelf=shelf,
+        folder / name, settings(name), Inbox(folder / "inbox"), driver, signers=keys, deliver=deliver,
+        shelve=None if shelf is None else partial(dispatch, inbox=shelf),
         now=lambda: NOW, tell=tell,
     )  # fmt: skip
 
