@@ -114,11 +114,11 @@ class Inbox:
     def entry(self, name: str) -> Entry:
         """What the ledger says of a job; waiting where it says nothing."""
         try:
-            return self._read(name)
+            return self.read(name)
         except OSError as error:
             return _unreadable(name, error)
 
-    def _read(self, name: str) -> Entry:
+    def read(self, name: str) -> Entry:
         """As :meth:`entry`; what cannot be read now is an OSError, and is not taken for another state."""
         try:
             data = (self.ledger / f"{name}.json").read_bytes()
@@ -212,7 +212,7 @@ class Inbox:
             The ledger cannot be read.
         """
         with self._locked():
-            entry = self._read(name)
+            entry = self.read(name)
             if (entry.state, entry.attempt) == (to, attempt) or (to == "waiting" and entry.state == "held"):
                 return entry
             if (entry.state, entry.attempt) != ("printed", attempt):
@@ -226,13 +226,13 @@ class Inbox:
     def free(self, name: str) -> Entry:
         """Let a held or refused job be tried again after a person has looked; attempts count on."""
         with self._locked():
-            entry = self._read(name)
+            entry = self.read(name)
             if entry.state not in ("held", "refused"):
                 raise MachineError(f"{name} is {entry.state}, must be held or refused", hint="see `batchone cell status`")
             return self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
 
     def _must_have(self, entry: Entry) -> None:
-        there = self._read(entry.name)
+        there = self.read(entry.name)
         if (there.state, there.cell, there.attempt) != ("claimed", entry.cell, entry.attempt):
             raise ClaimLost(
                 f"{entry.name} is {there.state} at attempt {there.attempt} of cell {there.cell or 'none'}, "

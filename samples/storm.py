@@ -22,8 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batchone.pipeline.events import EVENTS, append_event, read_chain
+
 _COMMAND = (sys.executable, "-m", "batchone.pipeline")
 _LOOK_S = 0.02
+_APPROVED = "approved"  # what the events say of a signed answer
 _ANSWERED = 0.3  # share of the looks at which a person answers: meanwhile the case waits, and workers die
 _LARGE = 1_000_000  # bytes: larger files are only looked for
 STAGES = ("intake", "segment", "plan", "design", "check", "review", "slice", "job")
@@ -149,10 +152,16 @@ def storm(
 
 
 def answer(folder: Path, approval: Path) -> None:
-    """Put a person's signed answer in place once the case waits for it."""
+    """Put a person's signed answer in place once the case waits for it, told in its events first, as who signs does."""
     if (folder / "check" / "stage.json").exists() and not (folder / "review").exists():
         staging = folder / ".answer"
         shutil.copytree(approval, staging, dirs_exist_ok=True)
+        record = json.loads((approval / "stage.json").read_bytes())
+        for event in read_chain(approval.parent / EVENTS).events:
+            if event.what == _APPROVED:
+                told = {name: getattr(event, name) for name in ("who", "what", "when", "meaning", "digest")}
+                record["events_head"] = append_event(folder / EVENTS, **told)
+        (staging / "stage.json").write_text(json.dumps(record))
         with contextlib.suppress(OSError):
             staging.rename(folder / "review")
 

@@ -94,7 +94,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_every_route_has_a_row_in_the_table_and_every_row_a_route(server: Any) -> None:
-    modules = (sign_in, people, uploads, case_routes, print_routes, operations, shell, sign_in_page, account_page, board_page, case_page)
+    modules = (
+        sign_in,
+        people,
+        uploads,
+        case_routes,
+        print_routes,
+        operations,
+        shell,
+        sign_in_page,
+        account_page,
+        board_page,
+        case_page,
+    )
     modules += (order_page, report_page, plan_page, hospital_page, machine_page)
     routes = [route for module in modules for route in module.router.routes]
     routes += scene_router(lambda *_: None, lambda _: True, route_class=GuardedRoute).routes

@@ -157,9 +157,7 @@ def ledger(served: Served, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_cell_waits_for_its_server_prints_without_it_and_tells_all_in_the_end(
-    served: Served, job: str, tmp_path: Path
-) -> None:
+def test_a_cell_waits_for_its_server_prints_without_it_and_tells_all_in_the_end(served: Served, job: str, tmp_path: Path) -> None:
     held = served.inbox("cell-2", tmp_path / "other")
     other = next(entry.name for entry in held.entries() if entry.name != job)
     assert held.claim(other, "cell-2@00000000", NOW) is not None  # so that one job is left
@@ -170,7 +168,6 @@ def test_a_cell_waits_for_its_server_prints_without_it_and_tells_all_in_the_end(
         time.sleep(3.0)
         assert process.poll() is None  # it waits
         served.start()
-        until(lambda: (cell / RECORDS / f".{job}-1.part" / "telemetry.parquet.part").exists() or ledger(served, job)["attempt"])
         until(lambda: said(served) == ["print started"])
         served.kill()
         until(lambda: (cell / RECORDS / f"{job}-1" / "as-built.json").exists())  # it printed on
@@ -180,7 +177,9 @@ def test_a_cell_waits_for_its_server_prints_without_it_and_tells_all_in_the_end(
         until(lambda: said(served) == ["print started", "print done"])
         for step in open_steps(cell / RECORDS / f"{job}-1"):
             measured = None if step.within_mm is None else 0.5 * step.within_mm
-            sign_step(cell / RECORDS / f"{job}-1", step.number, who=DEMONSTRATOR, keys=cell / KEYS, when=NOW, measured_mm=measured)
+            sign_step(
+                cell / RECORDS / f"{job}-1", step.number, who=DEMONSTRATOR, keys=cell / KEYS, when=NOW, measured_mm=measured
+            )
         until(lambda: (served.site / RECORDS / f"{job}-1").exists() and len(said(served)) == 4)
         assert ledger(served, job)["state"] == "released"
     finally:
@@ -188,7 +187,9 @@ def test_a_cell_waits_for_its_server_prints_without_it_and_tells_all_in_the_end(
         process.wait()
     assert said(served) == ["print started", "print done", "post-processing done", "inspection done"]
     ours, theirs = cell / RECORDS / f"{job}-1", served.site / RECORDS / f"{job}-1"
-    assert {path.name: path.read_bytes() for path in ours.glob("*.json")} == {p.name: p.read_bytes() for p in theirs.glob("*.json")}
+    assert {path.name: path.read_bytes() for path in ours.glob("*.json")} == {
+        p.name: p.read_bytes() for p in theirs.glob("*.json")
+    }
     assert not list(served.site.glob(".record-*"))
     assert not list((cell / "reports").rglob("*.json"))
     assert job not in {entry.name for entry in held.entries()}  # what is released is offered to nobody
@@ -288,7 +289,7 @@ def test_a_remake_that_is_told_twice_stands_once(served: Served, job: str) -> No
 
 
 def test_a_cell_under_another_name_than_its_account_and_one_without_rights_take_nothing(served: Served, tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match="knows this cell as cell-1, cell.toml names it cell-9"):
+    with pytest.raises(MachineError, match=r"knows this cell as cell-1, cell\.toml names it cell-9"):
         ServedInbox(served.link("cell-1"), "cell-9", tmp_path).entries()
     with pytest.raises(Unreachable, match="401"):  # a token that ended is renewed: meanwhile all waits
         ServedInbox(SiteLink(served.url, "nothing"), "cell-1", tmp_path).time()
@@ -328,5 +329,3 @@ def test_a_folder_travels_as_a_zip_and_no_other_zip_is_taken(tmp_path: Path) -> 
     with pytest.raises(InputError, match="cannot be read"):
         unpack(tmp_path / "no.zip", tmp_path / "other" / "a-1", most_bytes=3000)
     assert not list(tmp_path.glob("x")) + list((tmp_path / "other").glob("x"))
-
-

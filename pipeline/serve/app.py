@@ -32,6 +32,7 @@ from batchone.pipeline.serve.pages import (
     sign_in_page,
 )
 from batchone.pipeline.serve.pages.scene_routes import scene_router
+from batchone.pipeline.serve.records import sweep
 from batchone.pipeline.serve.refusal import Refusal, Refused
 from batchone.pipeline.serve.routes import case_routes, operations, people, print_routes, sign_in, uploads
 from batchone.pipeline.serve.services import Services, services_of
@@ -96,6 +97,7 @@ def _judges(request: Request) -> bool:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    sweep(services.site)
     beside = [asyncio.create_task(_take_in(services))]
     if app.state.worker:
         beside.append(asyncio.create_task(keep_worker(services.site)))

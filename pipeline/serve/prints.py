@@ -87,8 +87,11 @@ class Prints:
         ------
         Refusal
             404: it says nothing, and there is nothing of that name to print here.
+        OSError
+            The site's disk cannot be reached.
         """
-        return self._ledger().get(name) or self.offer(name).entry
+        entry = self.inbox.read(name)
+        return entry if entry.attempt else self.offer(name).entry
 
     def _offer(self, entry: Entry, folder: Path) -> Offer | None:
         path = folder / SUMS
@@ -102,6 +105,7 @@ class Prints:
     def _ledger(self) -> dict[str, Entry]:
         """All that it says, each file read again only when it has changed."""
         found = {}
+        self.inbox.ledger.stat()  # it is there, also where it says nothing
         for path in self.inbox.ledger.glob("[!.]*.json"):
             stamp = _stamp(path)
             if stamp is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.store import flush_tree, sha256_file
 
 RECORDS: Final = "records"  # folder of a site
+INCOMING: Final = ".record-"  # a folder of the site, while a record comes
 MOST_RECORD_BYTES: Final = 500_000_000  # project default: a week of telemetry at 1 Hz is some 100 MB
 
 
@@ -18,6 +20,12 @@ def shelved_sums(site: Path, record: str) -> str | None:
     """SHA-256 of the ``SHA256SUMS`` of a record that lies here; None where there is none."""
     path = site / RECORDS / record / SUMS
     return sha256_file(path) if path.is_file() else None
+
+
+def sweep(site: Path) -> None:
+    """Remove what came when an earlier server died."""
+    for left in site.glob(f"{INCOMING}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def shelve(site: Path, record: str, who: str, file: str) -> str:

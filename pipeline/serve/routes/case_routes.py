@@ -292,6 +292,7 @@ async def _done(task: str, parts: Services, **given: str) -> str:
     try:
         return await in_child(task, parts.site, **given)
     except InputError as error:
+        parts.cases.must_be_there()
         raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:
         raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error

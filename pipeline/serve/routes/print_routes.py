@@ -27,7 +27,7 @@ from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.download import zipped
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who
 from batchone.pipeline.serve.prints import told
-from batchone.pipeline.serve.records import MOST_RECORD_BYTES, shelved_sums
+from batchone.pipeline.serve.records import INCOMING, MOST_RECORD_BYTES, shelved_sums
 from batchone.pipeline.serve.refusal import Refusal, unknown
 from batchone.pipeline.serve.rights import API
 from batchone.pipeline.serve.services import Services
@@ -119,19 +119,19 @@ def job(name: Name, parts: Parts) -> Job:
 @router.get(f"{API}/prints/{{name}}/head", response_class=StreamingResponse)
 def head(name: Name, parts: Parts) -> StreamingResponse:
     """What says for which machine a job is and when it is due, as a zip: `job.json` or `build.json`, and the list of digests."""
-    return _zip(zipped(parts.prints.offer(name).folder, for_a_cell=True, head=True), name)
+    return _zip(zipped(_done(lambda: parts.prints.offer(name)).folder, for_a_cell=True, head=True), name)
 
 
 @router.get(f"{API}/prints/{{name}}/files", response_class=StreamingResponse)
 def files(name: Name, parts: Parts) -> StreamingResponse:
     """The whole job as a zip, without the clinical report."""
-    return _zip(zipped(parts.prints.offer(name).folder, for_a_cell=True), name)
+    return _zip(zipped(_done(lambda: parts.prints.offer(name)).folder, for_a_cell=True), name)
 
 
 @router.post(f"{API}/prints/{{name}}/claim")
 def claim(name: Name, given: Claim, who: Who, parts: Parts) -> Job | None:
     """Take a job; null when another has it, or nobody may have it any more."""
-    parts.prints.offer(name)
+    _done(lambda: parts.prints.offer(name))
     inbox = parts.prints.inbox
     taken = _done(lambda: inbox.claim(name, _cell(who, given.token), inbox.time()))
     return None if taken is None else _told(taken)
@@ -154,7 +154,7 @@ def settle(name: Name, given: Settled, who: Who, parts: Parts) -> Job:
 @router.post(f"{API}/prints/{{name}}/move")
 def move(name: Name, given: Moved, who: Who, parts: Parts) -> Job:
     """Say what became of a printed job, by the cell that printed it."""
-    there = parts.prints.entry(name)
+    there = _done(lambda: parts.prints.entry(name))
     if there.cell.rpartition("@")[0] != who.name:
         raise Refusal(409, f"attempt {given.attempt} of {name} is not of this cell", hint="put its record aside")
     return _told(_done(lambda: parts.prints.inbox.move(name, given.attempt, given.state, given.reason)))
@@ -163,7 +163,7 @@ def move(name: Name, given: Moved, who: Who, parts: Parts) -> Job:
 @router.post(f"{API}/prints/{{name}}/free")
 def free(name: Name, parts: Parts) -> Job:
     """Let a job that is held or was refused be tried again, after a person has looked."""
-    parts.prints.entry(name)
+    _done(lambda: parts.prints.entry(name))
     return _told(_done(lambda: parts.prints.inbox.free(name)))
 
 
@@ -184,12 +184,13 @@ def record(record: RecordName, parts: Parts) -> Shelved:
 )
 async def shelve(record: RecordName, request: Request, who: Who, parts: Parts) -> Shelved:
     """Bring a closed record, as a zip of stored entries; it is proved to be whole and this cell's own before it is kept."""
-    with tempfile.TemporaryDirectory(dir=parts.site, prefix=".record-") as folder:
+    with tempfile.TemporaryDirectory(dir=parts.site, prefix=INCOMING) as folder:
         file = FilePath(folder) / "record.zip"
         await _receive(request, file)
         try:
             sums = await in_child("shelve", parts.site, record=record, who=who.name, file=str(file))
         except InputError as error:
+            parts.cases.must_be_there()
             raise Refusal(409, str(error), hint=error.hint) from error
         except BatchoneError as error:
             raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
@@ -216,7 +217,7 @@ def _cell(who: Actor, token: str) -> str:
 
 
 def _held(name: str, given: Held, who: Actor, parts: Services) -> Entry:
-    there = parts.prints.entry(name)
+    there = _done(lambda: parts.prints.entry(name))
     return Entry(name, "claimed", _cell(who, given.token), attempt=given.attempt, most=there.most)
 
 
