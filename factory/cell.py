@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, is_built, jobs_of, settings_at_start, spoilt
+from batchone.factory.dispatch import RECORDS
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
 from batchone.factory.inbox import RENEW_S, ClaimLost, Entry, Inbox, State, Unreachable
 from batchone.factory.proof import Work, read_work, refusals, unsuited
 from batchone.factory.readiness import FAULTS, News, Told, hindrance, logged, reread
-from batchone.factory.record import AS_BUILT, RECORD, RECORDS, AsBuilt, DeviceRecord, close, read_as_built, record_name
+from batchone.factory.record import AS_BUILT, RECORD, AsBuilt, DeviceRecord, close, read_as_built, record_name
 from batchone.factory.reports import REMAKE, Deliver, Report, Reports
 from batchone.factory.settings import CellSettings, identity_of
 from batchone.factory.telemetry import TELEMETRY, TelemetryFile

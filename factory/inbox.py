@@ -30,6 +30,7 @@ RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 MOST_ATTEMPTS: Final = 3  # project default, unverified: then a person looks at the machine before more powder is spent
 ELSEWHERE_S: Final = 30.0  # project default: so long a failed job waits for another cell before the same one tries again
 LEDGER = ".ledger"
+PRINTS: Final = "prints"  # folder of a site: the inbox that its server offers to cells
 NOT_FOR_A_CELL: Final = ("clinical-report.pdf", "dicom/report.dcm")
 """Files of a job with pictures of the patient, for reviewer and hospital only: a server leaves them out."""
 
@@ -230,6 +231,13 @@ class Inbox:
             if entry.state not in ("held", "refused"):
                 raise MachineError(f"{name} is {entry.state}, must be held or refused", hint="see `batchone cell status`")
             return self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
+
+    def again(self, name: str) -> None:
+        """Let a released job be printed once more, by a person's word; attempts count on. Others go on as they do."""
+        with self._locked():
+            entry = self.read(name)
+            if entry.state == "released":
+                self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
 
     def _must_have(self, entry: Entry) -> None:
         there = self.read(entry.name)

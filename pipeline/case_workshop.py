@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchone.factory.inbox import PRINTS, Inbox
 from batchone.pipeline.case_decisions import known_case
 from batchone.pipeline.clock.folder import CaseFiles, read_case, read_tree
 from batchone.pipeline.clock.legs import DELIVERED, ENDS, LEG, PACKAGE, PRINT_FAILED, QUEUE, REMAKE, WORKSHOP
@@ -92,11 +93,19 @@ def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "") ->
         files, stands = _released(case, job)
         said = f"{REMAKE}: {reason.strip()}"
         if files.events and (files.events[-1].who, files.events[-1].what) == (who, said):
+            _offer_again(site, stands, job)
             return False
         if QUEUE not in stands.walked.ended:
             raise OrderError("the job waits for its print already: nothing was made of it since", hint="print it")
         _tell(case, who, said, "to be made once more from the same job folder")
+        _offer_again(site, stands, job)
     return True
+
+
+def _offer_again(site: Path, stands: Standing, job: str) -> None:
+    """Cells over the server are offered the job once more; one that names it says so of its own attempt, in its ledger itself."""
+    if not job and stands.job is not None and (site / PRINTS).is_dir():
+        Inbox(site / PRINTS).again(stands.job.name)
 
 
 def _refuse_strange(**texts: str) -> None:

@@ -42,14 +42,14 @@ import batchone.factory.cell as of_cell
 import batchone.factory.inbox as of_inbox
 import batchone.pipeline.case_workshop  # noqa: F401 - once, not in each life of a cell
 import batchone.pipeline.commands.cell as command
+from batchone.factory.dispatch import RECORDS
 from batchone.factory.drivers.folder import LOG, STOP
 from batchone.factory.drivers.twin import TwinDriver
-from batchone.factory.inbox import Entry, Inbox
+from batchone.factory.inbox import PRINTS, Entry, Inbox
 from batchone.factory.proof import Work, read_work
 from batchone.factory.record import (
     AS_BUILT,
     RECORD,
-    RECORDS,
     DeviceRecord,
     open_steps,
     read_as_built,
@@ -69,7 +69,6 @@ from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS
 from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.serve.accounts import Account
-from batchone.pipeline.serve.prints import PRINTS
 from batchone.pipeline.serve.services import make_services
 from batchone.pipeline.store import CaseFolder, write_atomic
 from batchone.pipeline.telemetry import FOLDER, Telemetry

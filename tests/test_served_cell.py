@@ -20,12 +20,14 @@ import pytest
 from cell_storm import released_case
 from small_job import make_job
 
-from batchone.factory.inbox import MOST_ATTEMPTS, ClaimLost, Entry, Unreachable
-from batchone.factory.record import RECORDS, open_steps, sign_step
+from batchone.factory.dispatch import RECORDS
+from batchone.factory.inbox import MOST_ATTEMPTS, PRINTS, ClaimLost, Entry, Unreachable
+from batchone.factory.record import open_steps, sign_step
 from batchone.factory.reports import REMAKE, Report
 from batchone.factory.served_inbox import ServedInbox
 from batchone.factory.site_link import SiteLink
 from batchone.factory.zip_folder import pack, unpack
+from batchone.pipeline.case_workshop import remake
 from batchone.pipeline.cli import app
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.errors import InputError, MachineError
@@ -33,7 +35,6 @@ from batchone.pipeline.events import CASES, EVENTS, read_chain
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS, approval_key, release_key, write_allowed_signers
 from batchone.pipeline.serve.accounts import Account
-from batchone.pipeline.serve.prints import PRINTS
 from batchone.pipeline.serve.services import make_services
 
 NOW = dt.datetime(2026, 11, 30, 8, 0, tzinfo=dt.UTC)
@@ -277,13 +278,27 @@ def test_a_record_is_shelved_once_and_only_whole_and_by_its_own_cell(served: Ser
     assert not list(served.site.glob(".record-*"))
 
 
-def test_a_remake_that_is_told_twice_stands_once(served: Served, job: str) -> None:
+def test_a_remake_that_is_told_twice_stands_once_and_a_persons_offers_the_job_again(
+    served: Served, job: str, tmp_path: Path
+) -> None:
     link = served.link("cell-1")
     for step in ("print-started", "print-done", "print-done"):
         link.deliver(Report(CASE, job, step, "cell-1", machine="TEST-1", lot="TEST-1"))
     for _ in range(2):
         link.deliver(Report(CASE, job, REMAKE, "cell-1", reason="warped"))
     assert said(served) == ["print started", "print done", "remake: warped"]
+    inbox = served.inbox("cell-1", tmp_path / "cell")
+    for attempt in (1, 2):
+        claimed = inbox.claim(job, "cell-1@00000001", NOW)
+        assert claimed is not None
+        assert claimed.attempt == attempt
+        inbox.settle(claimed, "printed", NOW)
+        inbox.move(job, attempt, "released")
+        link.deliver(Report(CASE, job, "print-started", "cell-1"))
+        link.deliver(Report(CASE, job, REMAKE, "cell-1", reason=f"told late {attempt}"))
+        assert inbox.claim(job, "cell-1@00000001", NOW) is None  # a cell's word does not offer again what was released since
+        link.deliver(Report(CASE, job, "print-started", "cell-1"))
+        assert remake(served.site, CASE, who="code-9", reason=f"lost {attempt}")  # a person's does
     with pytest.raises(InputError, match="not 0000000000000000"):
         link.deliver(Report(CASE, "0" * 16, REMAKE, "cell-1", reason="warped"))
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from batchone.pipeline.engine import watch as of_watch
+from batchone.pipeline.engine import workflows
+from batchone.pipeline.engine.children import ChildDied
 from batchone.pipeline.engine.watch import TURNS, Watch
-from batchone.pipeline.events import EVENTS, append_event
+from batchone.pipeline.errors import MachineError
+from batchone.pipeline.events import EVENTS, append_event, read_chain
 from batchone.pipeline.store import CaseFolder
 
 WHEN = "2026-11-24T08:00:00+00:00"
@@ -129,3 +132,27 @@ def test_a_site_without_cases_is_looked_at(tmp_path: Path) -> None:
     assert watch.seen() == []
     make(tmp_path, "first")
     assert watch.seen() == ["first"]
+
+
+def test_a_stage_whose_process_dies_again_and_again_is_the_workshops_to_mend_and_ends_no_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    class Dying:
+        def __init__(self, site: Path, case: str, *, threads: int | None) -> None:
+            tried.append(case)
+
+        def advance(self, stage: str) -> dict[str, object]:
+            raise ChildDied("the process of the stages ended with -9")
+
+        def close(self) -> None:
+            """Gone already."""
+
+    case = make(tmp_path, "c-1")
+    monkeypatch.setattr(workflows, "StageChild", Dying)
+    monkeypatch.setattr(workflows._Worker, "place", workflows.Place(tmp_path, None), raising=False)
+    done = workflows._advance([], "c-1", "segment")
+    assert done == {"stage": "segment", "status": "failed", "exit_code": MachineError.exit_code}  # after a pause, once more
+    assert tried == ["c-1"] * 3
+    assert [event.what for event in read_chain(case / EVENTS).events] == ["segment failed: its process died 3 times"]

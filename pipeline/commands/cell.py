@@ -96,7 +96,8 @@ def _work(agent: Cell, stop: threading.Event, *, once: bool) -> None:
 @cell_app.command("status")
 def status(context: typer.Context) -> None:
     """What became of each job that lies in the inbox, and which step of which record is next."""
-    from batchone.factory.record import AS_BUILT, RECORD, RECORDS, open_steps
+    from batchone.factory.dispatch import RECORDS
+    from batchone.factory.record import AS_BUILT, RECORD, open_steps
 
     folder, inbox = context.obj
     for entry in _inbox(folder, inbox).entries():
@@ -119,7 +120,8 @@ def sign(
     note: Annotated[str, typer.Option("--note", help="What else is to be known of it.")] = "",
 ) -> None:
     """Sign a step after the print: who did it, when, and what was measured."""
-    from batchone.factory.record import RECORDS, sign_step
+    from batchone.factory.dispatch import RECORDS
+    from batchone.factory.record import sign_step
     from batchone.pipeline.job.signature import KEYS, safe_name
 
     folder, _ = context.obj
@@ -145,8 +147,7 @@ def _folder(folder: Path | None) -> Path:
 
 def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | None) -> Cell:
     from batchone.factory.cell import Cell
-    from batchone.factory.dispatch import dispatch
-    from batchone.factory.record import RECORDS
+    from batchone.factory.dispatch import shelve as on_the_shelf
     from batchone.factory.settings import read_cell_settings
 
     settings = read_cell_settings(folder)
@@ -159,7 +160,7 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
         deliver, shelve = link.deliver, link.shelve
         told = partial(_withdrawn_there, link, folder, signers) if withdrawn is None else told
     elif settings.report is not None:
-        deliver, shelve = told_to(settings.report), partial(dispatch, inbox=settings.report / RECORDS)
+        deliver, shelve = told_to(settings.report), partial(on_the_shelf, site=settings.report, cell=settings.name)
     return Cell(
         folder,
         settings,

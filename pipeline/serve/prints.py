@@ -9,9 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from batchone.factory.inbox import Entry, Inbox
+from batchone.factory.inbox import PRINTS, Entry, Inbox
 from batchone.pipeline.clock.folder import CaseFiles, CaseReader
 from batchone.pipeline.clock.legs import QUEUE
 from batchone.pipeline.clock.state import standing
@@ -22,7 +21,6 @@ from batchone.pipeline.serve.cases import Cases
 from batchone.pipeline.serve.refusal import Refusal, unknown
 from batchone.pipeline.store import sha256_file
 
-PRINTS: Final = "prints"  # folder of a site
 _PLATE = "build.json"  # what a plate of many jobs has
 
 _Stamp = tuple[int, int, int]

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from batchone.factory.dispatch import RECORDS
+from batchone.factory.dispatch import shelve as on_the_shelf
 from batchone.factory.zip_folder import unpack
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.store import flush_tree, sha256_file
 
-RECORDS: Final = "records"  # folder of a site
 INCOMING: Final = ".record-"  # a folder of the site, while a record comes
 MOST_RECORD_BYTES: Final = 500_000_000  # project default: a week of telemetry at 1 Hz is some 100 MB
 
@@ -45,7 +46,6 @@ def shelve(site: Path, record: str, who: str, file: str) -> str:
     InputError
         The zip is none, the record is not whole or not of this cell, or another one lies here under its name.
     """
-    from batchone.factory.dispatch import dispatch
     from batchone.factory.record import record_name, verify_record
 
     place = Path(file).parent / record
@@ -61,4 +61,4 @@ def shelve(site: Path, record: str, who: str, file: str) -> str:
     there = shelved_sums(site, record)
     if there is not None and there != sha256_file(place / SUMS):
         raise InputError(f"another one lies here as {record}", hint="compare both: an attempt has one record")
-    return sha256_file(dispatch(place, site / RECORDS) / SUMS)
+    return sha256_file(on_the_shelf(place, site, cell=who) / SUMS)
