@@ -304,7 +304,7 @@ def serve() -> None:
     """Serve the site, with claims as short as those of the cells."""
     for name, value in SHORT_S.items():
         setattr(of_inbox, name, value)
-    app(["serve", "--site", "site", "--port", sys.argv[-1]])
+    app(["serve", "--site", "site", "--no-worker", "--port", sys.argv[-1]])
 
 
 def _keeper(folder: Path, name: str, kills: int, seed: int, token: str) -> subprocess.Popen[bytes]:

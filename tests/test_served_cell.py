@@ -52,8 +52,8 @@ class Served:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        command = [sys.executable, "-m", "batchone.pipeline", "serve", "--site", str(self.site), "--port", str(self._port)]
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        words = ("serve", "--site", str(self.site), "--no-worker", "--port", str(self._port))
+        self._process = subprocess.Popen([sys.executable, "-m", "batchone.pipeline", *words], stderr=subprocess.DEVNULL)
         until(self._answers)
 
     def kill(self) -> None:

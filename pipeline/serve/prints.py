@@ -73,10 +73,14 @@ class Prints:
         Refusal
             404: there is nothing of that name to print here.
         """
-        found = next((offer for offer in self.open() if offer.entry.name == name), None)
+        found = self.find(name)
         if found is None:
             raise unknown("job to print")
         return found
+
+    def find(self, name: str) -> Offer | None:
+        """One of them; None where there is nothing of that name to print here."""
+        return next((offer for offer in self.open() if offer.entry.name == name), None)
 
     def entry(self, name: str) -> Entry:
         """What the ledger says of a job, also when all is over.

@@ -131,7 +131,8 @@ def files(name: Name, parts: Parts) -> StreamingResponse:
 @router.post(f"{API}/prints/{{name}}/claim")
 def claim(name: Name, given: Claim, who: Who, parts: Parts) -> Job | None:
     """Take a job; null when another has it, or nobody may have it any more."""
-    _done(lambda: parts.prints.offer(name))
+    if _done(lambda: parts.prints.find(name)) is None:
+        return None
     inbox = parts.prints.inbox
     taken = _done(lambda: inbox.claim(name, _cell(who, given.token), inbox.time()))
     return None if taken is None else _told(taken)
