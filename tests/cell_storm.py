@@ -282,15 +282,19 @@ class Programs:
         if down and self._chance.random() < 0.3:
             self.start()
         for name, when in self._next.items():
-            if time.monotonic() < when:
-                continue
-            self._next[name] = time.monotonic() + self._chance.expovariate(1.0 / _DOWN_S[name])
-            if name == "broker":
-                self._broker.stop()  # in order: what it has not written down it forgets otherwise
-            else:
-                self._running[name].kill()
-                self._running[name].wait()
-            self._seen.restarts[name] += 1
+            if name == "server" and self.starting:  # its time counts from when it answers
+                self._next[name] = time.monotonic() + self._chance.expovariate(1.0 / _DOWN_S[name])
+            elif time.monotonic() >= when:
+                self._take_down(name)
+
+    def _take_down(self, name: str) -> None:
+        self._next[name] = time.monotonic() + self._chance.expovariate(1.0 / _DOWN_S[name])
+        if name == "broker":
+            self._broker.stop()  # in order: what it has not written down it forgets otherwise
+        else:
+            self._running[name].kill()
+            self._running[name].wait()
+        self._seen.restarts[name] += 1
 
     def stop(self) -> None:
         """End all."""
@@ -417,6 +421,8 @@ def _judge(folder: Path, jobs: list[Path], machine: Software, seen: Seen) -> Non
                 continue
             found.setdefault(whole.name, []).append((name, whole))
             seen.attempts[whole.verdict] += 1
+    if not seen.readings:
+        wrong.append("the twin over the server printed nothing")
     lost = {path.name for path in folder.glob("cell-*/lost/*")}
     seen.attempts["lost"] = len(lost)
     recorded = {f"{one.name}-{one.attempt}" for listed in found.values() for _, one in listed}
