@@ -4,7 +4,9 @@
 
 One small case is run undisturbed. Then, round after round at a new site with the same keys and the same answer of the reviewer,
 the same case runs under fire, with up to twelve kills a round, until as many as asked for are done. On SQLite one worker runs, on
-PostgreSQL three. Printed: kills by victim and stage, and whatever was wrong.
+PostgreSQL three. In the end every file of every stage and of the job must be that of the undisturbed run, and the audit of the
+site whole. Printed: kills by victim and stage, and whatever was wrong, of many kills a stage without one too; anything wrong ends
+the program with 1. The source must not change meanwhile: the job names its digest.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from batchone.pipeline.events import chain_head
+from batchone.pipeline.audit import audit_site
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.samples.small_case import write_small_case
-from batchone.samples.storm import job_digest, storm
+from batchone.samples.storm import STAGES, other_files, storm
 from benchmarks.database import emptied, postgres
 
 CASE, KILLS_A_ROUND = "small-0001", 12
+ENOUGH = 100  # kills at random moments, after which no stage should have been spared
 
 
 def main() -> None:
@@ -43,12 +46,14 @@ def main() -> None:
         _batchone(
             folder, "run", truth / "order.toml", "--study", truth / "study", "--out", folder / "truth", "--approve-as", "storm"
         )
+        whole = True
         for engine in ("sqlite", "postgres") if options.engine == "both" else (options.engine,):
             with postgres() if engine == "postgres" else contextlib.nullcontext() as url:
-                _rounds(folder, truth, engine, url, options)
+                whole &= _rounds(folder, truth, engine, url, options)
+    sys.exit(0 if whole else 1)
 
 
-def _rounds(folder: Path, truth: Path, engine: str, url: str | None, options: argparse.Namespace) -> None:
+def _rounds(folder: Path, truth: Path, engine: str, url: str | None, options: argparse.Namespace) -> bool:
     kills: Counter[str] = Counter()
     wrong: list[str] = []
     seconds, looks, number = 0.0, 0, 0
@@ -70,11 +75,10 @@ def _rounds(folder: Path, truth: Path, engine: str, url: str | None, options: ar
             workers=1 if url is None else 3,
             pause_s=options.pause,
         )
-        wrong += seen.wrong
-        if job_digest(case) != job_digest(truth):
-            wrong.append(f"round {number}: the job folder differs")
-        if chain_head(case / "events.jsonl") is None:
-            wrong.append(f"round {number}: the chain of events is broken")
+        faults = [fault for trail in audit_site(site) for fault in trail.faults]
+        found = [f"round {number}: {text}" for text in (*seen.wrong, *map(str, faults), *other_files(case, truth))]
+        print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
+        wrong += found
         kills += seen.kills
         seconds, looks, number = seconds + seen.seconds, looks + seen.looks, number + 1
         shutil.rmtree(site)
@@ -82,7 +86,10 @@ def _rounds(folder: Path, truth: Path, engine: str, url: str | None, options: ar
     print(f"{engine}: {kills.total()} kills in {number} cases, {looks} looks at all results, {seconds:.0f} s")
     for what, count in sorted(kills.items()):
         print(f"  {what:24} {count:4}")
+    if options.kills >= ENOUGH:
+        wrong += [f"no kill in {stage}" for stage in STAGES if not any(what.endswith(f" in {stage}") for what in kills)]
     print("  wrong: " + ("nothing" if not wrong else "; ".join(wrong)))
+    return not wrong
 
 
 def _received(folder: Path, site: Path) -> Path:

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Final
 
 from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, is_built, jobs_of, settings_at_start, spoilt
-from batchone.factory.dispatch import dispatch
+from batchone.factory.dispatch import RECORDS
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
-from batchone.factory.inbox import RENEW_S, ClaimLost, Entry, Inbox, State
+from batchone.factory.inbox import RENEW_S, ClaimLost, Entry, Inbox, State, Unreachable
 from batchone.factory.proof import Work, read_work, refusals, unsuited
-from batchone.factory.readiness import News, Told, hindrance, reread
-from batchone.factory.record import AS_BUILT, RECORD, RECORDS, AsBuilt, DeviceRecord, close, read_as_built, record_name
+from batchone.factory.readiness import FAULTS, News, Told, hindrance, logged, reread
+from batchone.factory.record import AS_BUILT, RECORD, AsBuilt, DeviceRecord, close, read_as_built, record_name
 from batchone.factory.reports import REMAKE, Deliver, Report, Reports
 from batchone.factory.settings import CellSettings, identity_of
 from batchone.factory.telemetry import TELEMETRY, TelemetryFile
 from batchone.pipeline.disk import disk
-from batchone.pipeline.errors import BatchoneError, MachineError
+from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import KEYS
 from batchone.pipeline.job.sums import SUMS
@@ -37,8 +37,6 @@ from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.store import flush_tree, replace_folder, sha256_file, write_atomic
 
 _LOG = logging.getLogger(__name__)
-_FAULTS: Final = (BatchoneError, OSError, ValueError, TypeError, KeyError)  # of one job's or record's files
-
 _AFTER: Final[Mapping[str, State]] = {"released": "released", "rejected": "waiting", "withdrawn": "refused"}
 
 
@@ -61,8 +59,8 @@ class Cell:
         The jobs that count no more by now: they are neither printed nor released.
     deliver
         How its site hears of a step; None: there is nobody to tell.
-    shelf
-        Where closed records are copied to, for the site's genealogy.
+    shelve
+        Brings a closed record to its site, for genealogy; the same again changes nothing. None: it stays here.
     now
         The clock, in UTC.
     shared_now
@@ -83,14 +81,14 @@ class Cell:
         signers: Path | None,
         withdrawn: Callable[[], tuple[WithdrawnJob, ...]] = tuple,
         deliver: Deliver | None = None,
-        shelf: Path | None = None,
+        shelve: Callable[[Path], object] | None = None,
         now: Callable[[], dt.datetime],
         shared_now: Callable[[], dt.datetime] | None = None,
         read: Callable[[], CellSettings] | None = None,
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
-        self.signers, self.withdrawn, self.shelf, self.now, self.tell = signers, withdrawn, shelf, now, tell
+        self.signers, self.withdrawn, self.shelve, self.now, self.tell = signers, withdrawn, shelve, now, tell
         self.shared_now, self.read = shared_now or (lambda: self.now()), read
         self.records = folder / RECORDS
         self.reports = Reports(folder / "reports", deliver)
@@ -118,13 +116,13 @@ class Cell:
             yield
 
     def resume(self) -> None:
-        """End what was under way when the cell stopped, or go on with it; see the module."""
+        """End what was under way when the cell stopped or its inbox could not be reached, or go on with it; see the module."""
         for entry in self.inbox.entries():
             if entry.state == "claimed" and entry.cell == self.identity:
                 with self._contained(entry):
                     self._resume(entry)
         for record in sorted(self.records.iterdir()):
-            with _logged(f"record {record.name}"):
+            with logged(f"record {record.name}"):
                 self._sort_out(record)
         shutil.rmtree(self.folder / "work", ignore_errors=True)
         self.reports.sweep()
@@ -153,7 +151,7 @@ class Cell:
         for record in sorted(self.records.iterdir()):
             if record.name.startswith(".") or record.name in self._ended:
                 continue
-            with _logged(f"record {record.name}"):
+            with logged(f"record {record.name}"):
                 whole = self._close(record, withdrawn)
                 if whole is not None:
                     closed.append(whole)
@@ -179,12 +177,12 @@ class Cell:
         return whole
 
     def _shelve(self) -> None:
-        """Copy the closed records that are not on the shelf yet."""
-        if self.shelf is None:
+        """Bring the closed records to the site that are not there yet."""
+        if self.shelve is None:
             return
         for name in sorted(self._ended):
-            with _logged(f"record {name}"):
-                dispatch(self.records / name, self.shelf)
+            with logged(f"record {name}"):
+                self.shelve(self.records / name)
 
     def _may_work(self) -> bool:
         """Whether jobs may be taken and records closed, by what is loaded now; told when it changes."""
@@ -214,7 +212,9 @@ class Cell:
         """When a job is due; None where it is not for this cell. What cannot be read comes last, to be refused."""
         try:
             work = read_work(self.inbox.place(name))
-        except _FAULTS:
+        except Unreachable:
+            raise
+        except FAULTS:
             return dt.datetime.max.replace(tzinfo=dt.UTC)
         faults = unsuited(work, self.settings, self.driver, today=self.now().date())
         if not faults:
@@ -236,7 +236,7 @@ class Cell:
         self.inbox.copy(entry, mine)
         try:
             return read_work(mine)
-        except _FAULTS as error:
+        except FAULTS as error:
             self._refuse(entry, (str(error),))
             return None
 
@@ -325,14 +325,21 @@ class Cell:
 
     @contextlib.contextmanager
     def _contained(self, entry: Entry) -> Iterator[None]:
-        """Whatever goes wrong with one job ends its attempt, or what we have of it when another cell has it by now."""
+        """Whatever goes wrong with one job ends its attempt, or what we have of it when another cell has it by now.
+
+        An inbox that cannot be reached is no fault of the job's.
+        """
         part = self._part(entry)
         try:
             yield
         except ClaimLost as lost:
             self._keep_lost(part, str(lost))
             self._say("lost", entry, str(lost))
-        except _FAULTS as error:
+        except Unreachable:  # nothing was decided: it is asked again
+            if begun(part) is None:
+                shutil.rmtree(part, ignore_errors=True)
+            raise
+        except FAULTS as error:
             if isinstance(error, (OSError, MachineError)) and is_built(self.records / record_name(entry.name, entry.attempt)):
                 raise  # its print ended and stands in its record: told to the inbox when it can be reached
             _LOG.exception("attempt %d at %s ended", entry.attempt, entry.name)
@@ -438,12 +445,3 @@ class Cell:
     def _say(self, kind: Told, entry: Entry, text: str = "", *, seconds: float = 0.0, layer: int = -1, layers: int = 0) -> None:
         _LOG.info("%s %s attempt %d %s", kind, entry.name, entry.attempt, text)
         self.tell(News(kind, entry.name, entry.attempt, text, seconds, layer, layers))
-
-
-@contextlib.contextmanager
-def _logged(what: str) -> Iterator[None]:
-    """One record that cannot be read does not stop the others."""
-    try:
-        yield
-    except _FAULTS:
-        _LOG.exception("%s is left as it is", what)

@@ -13,13 +13,13 @@ from typing import Final
 import numpy as np
 
 from batchone.factory.cell import Cell
-from batchone.factory.dispatch import dispatch
+from batchone.factory.dispatch import RECORDS, dispatch, shelve
 from batchone.factory.drivers.twin import TwinDriver
 from batchone.factory.inbox import Inbox
 from batchone.factory.intake import Intake
 from batchone.factory.proof import read_work
 from batchone.factory.readiness import News
-from batchone.factory.record import RECORDS, DeviceRecord, open_steps, record_name, record_signers, sign_step, verify_record
+from batchone.factory.record import DeviceRecord, open_steps, record_name, record_signers, sign_step, verify_record
 from batchone.factory.reports import Deliver
 from batchone.factory.settings import SETTINGS, read_cell_settings
 from batchone.factory.twin.faults import Fault
@@ -122,7 +122,7 @@ def make_part(
         cells.append(
             Cell(
                 out / name, settings, Inbox(out / "inbox"), driver, signers=out / "site" / KEYS, deliver=deliver,
-                shelf=out / "site" / RECORDS, now=_now, tell=partial(_pass_on, tell, name),
+                shelve=partial(shelve, site=out / "site", cell=name), now=_now, tell=partial(_pass_on, tell, name),
             )
         )  # fmt: skip
     stop = threading.Event()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from pathlib import Path
+from typing import Final
 
 from batchone.pipeline.disk import reported
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.events import EVENTS, SHELVED, append_event
 from batchone.pipeline.job.sums import SUMS
-from batchone.pipeline.store import flush_tree
+from batchone.pipeline.store import flush_tree, sha256_file
+
+RECORDS: Final = "records"  # folder of a cell and of a site: device records
 
 
 def dispatch(job: Path, inbox: Path) -> Path:
@@ -33,6 +38,26 @@ def dispatch(job: Path, inbox: Path) -> Path:
         if (place / SUMS).read_bytes() != (job / SUMS).read_bytes():
             raise MachineError(f"another one lies in {inbox.name} as {job.name}", hint="take it out, then dispatch again")
     return place
+
+
+def shelve(record: Path, site: Path, *, cell: str) -> Path:
+    """Copy a closed record to a site's shelf as :func:`dispatch` does; the site's events tell of it before it is there.
+
+    Parameters
+    ----------
+    cell
+        Whose record it is.
+
+    Raises
+    ------
+    MachineError
+        As :func:`dispatch`.
+    """
+    if not (site / RECORDS / record.name).exists():
+        when, digest = dt.datetime.now(dt.UTC).isoformat(), sha256_file(record / SUMS)
+        with reported("the site's events"):
+            append_event(site / EVENTS, who=cell, what=f"record {record.name}: {SHELVED}", when=when, digest=digest)
+    return dispatch(record, site / RECORDS)
 
 
 def _copy(source: Path, part: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batchone.factory.record import RECORD, DeviceRecord, verify_record
 from batchone.pipeline.errors import InputError, MachineError
-from batchone.pipeline.events import CASES
+from batchone.pipeline.events import CASES, REMOVED
 
 _NONE_OF_LABELS = str.maketrans("", "", "[]()\x1d")
 
@@ -125,10 +125,17 @@ def _cases_of_uid(site: Path, key: str) -> set[str]:
     return found
 
 
+def _manifest(site: Path, case: str, job: str) -> Path:
+    """The ``job.json`` of a job, also of an earlier revision and of a case whose time was over."""
+    places = (f"{CASES}/{case}", f"{CASES}/{case}/revisions/*", f"{REMOVED}/{case}.*", f"{REMOVED}/{case}.*/revisions/*")
+    found = (path for place in places for path in sorted(site.glob(f"{place}/job/{job}/job.json")))
+    return next(found, site / CASES / case / "job" / job / "job.json")
+
+
 def _with_scan(record: DeviceRecord, folder: Path, site: Path) -> Ancestry:
     body = record.as_built.bodies[0]
     try:
-        job = json.loads((site / CASES / body.case / "job" / body.job / "job.json").read_bytes())
+        job = json.loads(_manifest(site, body.case, body.job).read_bytes())
     except (OSError, json.JSONDecodeError):
         return Ancestry(record, folder)
     dicom = job.get("dicom") or {}

@@ -30,6 +30,9 @@ RENEW_S: Final = 10.0  # a sixth of the time that a claim holds
 MOST_ATTEMPTS: Final = 3  # project default, unverified: then a person looks at the machine before more powder is spent
 ELSEWHERE_S: Final = 30.0  # project default: so long a failed job waits for another cell before the same one tries again
 LEDGER = ".ledger"
+PRINTS: Final = "prints"  # folder of a site: the inbox that its server offers to cells
+NOT_FOR_A_CELL: Final = ("clinical-report.pdf", "dicom/report.dcm")
+"""Files of a job with pictures of the patient, for reviewer and hospital only: a server leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,15 @@ class ClaimLost(MachineError):  # noqa: N818 - a state, not a fault
     """Another cell has the job by now: whatever is under way here does not count."""
 
 
+class Unreachable(MachineError):  # noqa: N818 - a state, not a fault
+    """The site does not answer now: nothing was decided, and what is to be told waits."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Unreachable:
+        """By what a connection ended with."""
+        return cls(f"the site cannot be reached: {error or type(error).__name__}", hint="it is asked again")
+
+
 class Inbox:
     """An inbox on a file system that its cells share and that knows locks.
 
@@ -69,13 +81,13 @@ class Inbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ledger = folder / LEDGER
+        self.ledger = folder / LEDGER
         with disk():
-            self._ledger.mkdir(parents=True, exist_ok=True)
+            self.ledger.mkdir(parents=True, exist_ok=True)
 
     def time(self) -> dt.datetime:
         """The time of the file system, which all cells of the inbox share, in UTC: that of a file written now."""
-        path = self._ledger / ".clock"
+        path = self.ledger / ".clock"
         path.write_bytes(b"\n")
         return dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
 
@@ -103,16 +115,16 @@ class Inbox:
     def entry(self, name: str) -> Entry:
         """What the ledger says of a job; waiting where it says nothing."""
         try:
-            return self._read(name)
+            return self.read(name)
         except OSError as error:
             return _unreadable(name, error)
 
-    def _read(self, name: str) -> Entry:
+    def read(self, name: str) -> Entry:
         """As :meth:`entry`; what cannot be read now is an OSError, and is not taken for another state."""
         try:
-            data = (self._ledger / f"{name}.json").read_bytes()
+            data = (self.ledger / f"{name}.json").read_bytes()
         except FileNotFoundError:
-            self._ledger.stat()  # it is there, and says nothing of this job
+            self.ledger.stat()  # it is there, and says nothing of this job
             return Entry(name)
         try:
             entry = Entry(**json.loads(data))
@@ -201,7 +213,7 @@ class Inbox:
             The ledger cannot be read.
         """
         with self._locked():
-            entry = self._read(name)
+            entry = self.read(name)
             if (entry.state, entry.attempt) == (to, attempt) or (to == "waiting" and entry.state == "held"):
                 return entry
             if (entry.state, entry.attempt) != ("printed", attempt):
@@ -215,13 +227,20 @@ class Inbox:
     def free(self, name: str) -> Entry:
         """Let a held or refused job be tried again after a person has looked; attempts count on."""
         with self._locked():
-            entry = self._read(name)
+            entry = self.read(name)
             if entry.state not in ("held", "refused"):
                 raise MachineError(f"{name} is {entry.state}, must be held or refused", hint="see `batchone cell status`")
             return self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
 
+    def again(self, name: str) -> None:
+        """Let a released job be printed once more, by a person's word; attempts count on. Others go on as they do."""
+        with self._locked():
+            entry = self.read(name)
+            if entry.state == "released":
+                self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
+
     def _must_have(self, entry: Entry) -> None:
-        there = self._read(entry.name)
+        there = self.read(entry.name)
         if (there.state, there.cell, there.attempt) != ("claimed", entry.cell, entry.attempt):
             raise ClaimLost(
                 f"{entry.name} is {there.state} at attempt {there.attempt} of cell {there.cell or 'none'}, "
@@ -231,13 +250,13 @@ class Inbox:
 
     def _write(self, entry: Entry) -> Entry:
         tree: dict[str, Any] = asdict(entry)
-        write_atomic(self._ledger / f"{entry.name}.json", (json.dumps(tree, sort_keys=True) + "\n").encode())
+        write_atomic(self.ledger / f"{entry.name}.json", (json.dumps(tree, sort_keys=True) + "\n").encode())
         return entry
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with disk():
-            stream = (self._ledger / ".lock").open("a")
+            stream = (self.ledger / ".lock").open("a")
         with stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield

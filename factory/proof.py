@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import manifold3d
 import numpy as np
 
+from batchone.factory.inbox import NOT_FOR_A_CELL
 from batchone.factory.settings import CellSettings
 from batchone.pipeline.build import verify as of_build
 from batchone.pipeline.build.manifest import BuildManifest, read_build_manifest
@@ -17,7 +18,8 @@ from batchone.pipeline.build.verify import is_build, verify_build
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body, threemf_bodies
 from batchone.pipeline.job.manifest import ConditionsEntry, JobManifest, read_manifest
-from batchone.pipeline.job.verify import LAYERS, MANIFEST, PLATE, verify_job
+from batchone.pipeline.job.sums import SUMS, read_sums
+from batchone.pipeline.job.verify import LAYERS, MANIFEST, PLATE, Problem, verify_job
 from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.values import FloatArray
 from batchone.slicer.cli_format import read_cli
@@ -109,12 +111,19 @@ def refusals(
     """
     check = verify_build if is_build(work.folder) else verify_job
     report = check(work.folder, signers=signers, withdrawn=withdrawn)
-    faults = [f"{problem.kind}: {problem.file}: {problem.text}" for problem in report.problems]
+    faults = [f"{problem.kind}: {problem.file}: {problem.text}" for problem in report.problems if not _left_out(work, problem)]
     if not simulated:
         faults += [f"job {job.job} is approved for demonstration only" for job in work.jobs if job.approval.demonstration]
     if not faults:  # only layers of a folder that is whole are worth the cutting
         faults += _layer_faults(work)
     return tuple(faults)
+
+
+def _left_out(work: Work, problem: Problem) -> bool:
+    """Whether all that is wrong is that a cell was not given what is for reviewer and hospital only, by the list of the job."""
+    if problem.kind != "missing" or problem.file not in NOT_FOR_A_CELL:
+        return False
+    return problem.file in read_sums((work.folder / SUMS).read_bytes())  # a list that is none would be another problem
 
 
 def unsuited(work: Work, cell: CellSettings, driver: Measures, *, today: dt.date) -> tuple[str, ...]:

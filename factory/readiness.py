@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from batchone.factory.inbox import Unreachable
 from batchone.factory.settings import CellSettings
 from batchone.pipeline.errors import BatchoneError, MachineError
+
+_LOG = logging.getLogger(__name__)
+FAULTS: Final = (BatchoneError, OSError, ValueError, TypeError, KeyError)
+"""Of one job's or record's files."""
 
 MOST_AHEAD_S: Final = 60.0
 """Project default: between a cell's clock and that of the inbox's file system. Claims are reckoned by the latter alone; beyond
@@ -70,3 +77,14 @@ def hindrance(signers: Path | None, own: dt.datetime, shared: Callable[[], dt.da
         how = "ahead of" if ahead_s > 0 else "behind"
         return f"the clock is {abs(ahead_s):.0f} s {how} that of the inbox, at most {MOST_AHEAD_S:.0f} s: set both clocks"
     return ""
+
+
+@contextlib.contextmanager
+def logged(what: str) -> Iterator[None]:
+    """One record that cannot be read does not stop the others; an inbox that cannot be reached stops all."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except FAULTS:
+        _LOG.exception("%s is left as it is", what)

@@ -39,7 +39,6 @@ from batchone.pipeline.store import flush_tree, sha256_file, write_atomic
 if TYPE_CHECKING:
     from batchone.factory.proof import Work
 
-RECORDS: Final = "records"
 AS_BUILT, RECORD, LABEL, STEPS = "as-built.json", "record.json", "label.png", "steps"
 STEP_SPACE: Final = "batchone-production-step"  # SSHSIG namespace of a person's word on a step of production
 RECORD_SPACE: Final = "batchone-device-record"  # SSHSIG namespace of a cell's word on a whole record

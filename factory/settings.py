@@ -84,11 +84,22 @@ class OpcuaSettings(Model):
     simulated: bool = False
 
 
+class SiteAddress(Model):
+    """A site that is reached over its server: ``https://NAME[:PORT]``, and the authority (PEM) of its certificate where need be.
+
+    The cell's ``name`` is that of its account there, with the role ``cell``; the token is in ``$BATCHONE_TOKEN``.
+    """
+
+    url: Text
+    ca: Path | None = None
+
+
 class CellSettings(Model):
     """Everything that a cell sets.
 
     ``machine`` names the machine's profile and ``serial`` the machine itself. ``report`` is the site that hears of each step: its
-    folder, beside which ``records`` collects device records. ``gtin`` is for the UDI label: without it (a custom-made device has
+    folder, beside which ``records`` collects device records; ``site`` is one that is reached over its server instead, from where
+    the jobs come too. ``gtin`` is for the UDI label: without it (a custom-made device has
     no UDI duty) the label bears lot and serial number alone. ``lots`` and ``calibrations`` must be in date on the day of a print;
     a machine of which no calibration is told prints nothing.
     """
@@ -103,6 +114,13 @@ class CellSettings(Model):
     calibrations: Annotated[tuple[Calibration, ...], Field(strict=False, min_length=1)]
     twin: TwinSettings = TwinSettings()
     opcua: OpcuaSettings | None = None
+    site: SiteAddress | None = None
+
+    @model_validator(mode="after")
+    def _has_one_site(self) -> Self:
+        if self.site is not None and self.report is not None:
+            raise ValueError("[site] and report are two ways to one site: give one")
+        return self
 
     @model_validator(mode="after")
     def _has_its_driver(self) -> Self:

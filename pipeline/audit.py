@@ -1,7 +1,8 @@
 """Is the record of a site whole? Chains of events, their heads in ``stage.json`` and in the site's events, signatures.
 
 What is found: a changed, removed or swapped line; a tail that was cut off, as soon as a stage or the site's events name a line of
-it; a case that is gone; an approval or a waiver whose signature does not hold, or that no event tells of. The chains are digests
+it; a case that is gone; an approval or a waiver whose signature does not hold, or that no event tells of; a device record that is
+gone, another one, or not whole. The chains are digests
 without a secret: one who may write everything can write all of it anew, so note the site's head elsewhere (a backup holds it).
 21 CFR 11.10(e), 11.50, 11.70.
 """
@@ -13,20 +14,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchone.factory.dispatch import RECORDS
 from batchone.pipeline.case_approval import GATE
 from batchone.pipeline.case_waivers import FOLDER as WAIVERS
 from batchone.pipeline.errors import InputError, MachineError
-from batchone.pipeline.events import BEGUN_ANEW, CASES, EVENTS, START, TAKEN_AWAY, Chain, Event, read_chain
+from batchone.pipeline.events import BEGUN_ANEW, CASES, EVENTS, REMOVED, SHELVED, START, TAKEN_AWAY, Chain, Event, read_chain
 from batchone.pipeline.job.signature import KEYS, verify_approval, verify_waiver
+from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.job.withdrawal import DECISIONS, PAST, read_decisions, verify_decision
 from batchone.pipeline.revisions import revisions
-from batchone.pipeline.store import LOCK, CaseFolder
+from batchone.pipeline.store import LOCK, CaseFolder, sha256_file
 from batchone.pipeline.values import Approval, Decision, Waiver
 
 Signed = Approval | Waiver | Decision
 
-REMOVED = "removed"  # folder of a site: what remains of cases whose time was over
-
+_OF_A_RECORD = re.compile(rf"record (?P<record>[A-Za-z0-9_-]+): {SHELVED}")
 _OF_A_CASE = re.compile(r"case (?P<case>[A-Za-z0-9][A-Za-z0-9._-]*): (?P<what>.*)", re.DOTALL)
 
 
@@ -97,7 +99,31 @@ def audit_site(site: Path) -> tuple[Trail, ...]:
     for anchor in _anchors(chain):
         anchors.setdefault(anchor.case, []).append(anchor)
     trails = (_trail(site, case, told.get(case, ()), anchors[case]) for case in sorted(anchors))
-    return (Trail(None, chain, tuple(_chain_faults(EVENTS, chain))), *trails)
+    return (Trail(None, chain, (*_chain_faults(EVENTS, chain), *_record_faults(site, chain))), *trails)
+
+
+def _record_faults(site: Path, chain: Chain) -> Iterator[Fault]:
+    """Each device record that the site's events tell of must lie on the shelf as it came, and each that lies there be whole."""
+    shelf = site / RECORDS
+    for number, event in enumerate(chain.events, start=1):
+        match = _OF_A_RECORD.fullmatch(event.what)
+        if match is None:
+            continue
+        sums = shelf / match["record"] / SUMS
+        if not sums.is_file():
+            text = f"record {match['record']} was shelved, and is not there; where a crash came between, its cell brings it again"
+            yield Fault(EVENTS, number, text)
+        elif sha256_file(sums) != event.digest:
+            yield Fault(EVENTS, number, f"record {match['record']} is another one than was shelved")
+    there = sorted(path for path in shelf.glob("[!.]*") if path.is_dir())
+    if there:
+        from batchone.factory.record import verify_record  # loads much, and most sites have no cell
+
+        for folder in there:
+            try:
+                verify_record(folder, allowed=None)
+            except (MachineError, OSError, ValueError) as error:
+                yield Fault(f"{RECORDS}/{folder.name}", None, str(error))
 
 
 def _told(site: Path, case: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from batchone.factory.inbox import LEDGER, PRINTS
 from batchone.pipeline.audit import Fault, audit_site
 from batchone.pipeline.disk import flush_folder, reported, waited_for, write_over
 from batchone.pipeline.errors import InputError
@@ -146,6 +147,8 @@ def _snapshot(site: Path, into: Path, wait_s: float) -> str:
         for path in _visible(site):
             if path.name not in (CASES, EVENTS, ENGINE_TABLES):
                 _link(path, into / path.name)
+    if (into / PRINTS).is_dir() and (site / PRINTS / LEDGER).is_dir():  # without it all would be printed once more
+        _link(site / PRINTS / LEDGER, into / PRINTS / LEDGER)
     cases = [path for path in _visible(site / CASES) if path.is_dir()]
     for case in cases:
         (into / CASES).mkdir(exist_ok=True)

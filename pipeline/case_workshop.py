@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchone.factory.inbox import PRINTS, Inbox
 from batchone.pipeline.case_decisions import known_case
 from batchone.pipeline.clock.folder import CaseFiles, read_case, read_tree
 from batchone.pipeline.clock.legs import DELIVERED, ENDS, LEG, PACKAGE, PRINT_FAILED, QUEUE, REMAKE, WORKSHOP
@@ -68,11 +69,16 @@ def record_step(
     return True
 
 
-def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "") -> None:
+def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "") -> bool:
     """Say that the released job is to be made once more, as it is: it queues again.
 
     The job folder stays the same to the byte, and so does its approval; a changed device is a new approval. ``job`` is the id of
     the one in hand: another one than the released one is refused.
+
+    Returns
+    -------
+    bool
+        False when the same one said the same of it last: said twice, it stands once.
 
     Raises
     ------
@@ -84,10 +90,22 @@ def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "") ->
         raise OrderError("a remake needs a reason", hint="say what is wrong with the part; it stands in the events")
     case = known_case(site, case_id)
     with case.locked(), in_stage(case_id, "workshop"):
-        _, stands = _released(case, job)
+        files, stands = _released(case, job)
+        said = f"{REMAKE}: {reason.strip()}"
+        if files.events and (files.events[-1].who, files.events[-1].what) == (who, said):
+            _offer_again(site, stands, job)
+            return False
         if QUEUE not in stands.walked.ended:
             raise OrderError("the job waits for its print already: nothing was made of it since", hint="print it")
-        _tell(case, who, f"{REMAKE}: {reason.strip()}", "to be made once more from the same job folder")
+        _tell(case, who, said, "to be made once more from the same job folder")
+        _offer_again(site, stands, job)
+    return True
+
+
+def _offer_again(site: Path, stands: Standing, job: str) -> None:
+    """Cells over the server are offered the job once more; one that names it says so of its own attempt, in its ledger itself."""
+    if not job and stands.job is not None and (site / PRINTS).is_dir():
+        Inbox(site / PRINTS).again(stands.job.name)
 
 
 def _refuse_strange(**texts: str) -> None:

@@ -23,6 +23,8 @@ from batchone.pipeline.disk import disk, flush_folder
 
 EVENTS = "events.jsonl"
 CASES = "cases"  # folder of a site
+REMOVED = "removed"  # folder of a site: what remains of cases whose time was over
+SHELVED = "shelved"  # what the site's events say of a device record that came
 BEGUN_ANEW, TAKEN_AWAY = "begun anew", "removed"  # what the site's events say of a case whose chain ends
 COMMENTED = "commented"  # what an event begins with that changes nothing: somebody's words on the device
 START = "0" * 64  # what the first line names as the one before it

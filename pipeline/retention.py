@@ -2,7 +2,8 @@
 
 Each removal is an event with the digest of what was removed; then it goes. Of a whole case there remain, under ``removed/``,
 its events, the decisions on it, and of each job ``job.json``, ``SHA256SUMS`` and the signature, so that a job folder elsewhere
-can still be proved to be the released one, and the chain of its events is whole.
+can still be proved to be the released one, and the chain of its events is whole. Device records (``records/``) stay: how long a
+device must be traced is not for a case's days to say.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from batchone.pipeline.audit import REMOVED, removed_place
+from batchone.pipeline.audit import removed_place
 from batchone.pipeline.backup import sweep
 from batchone.pipeline.clock.folder import ENDINGS
 from batchone.pipeline.config import Retention
 from batchone.pipeline.disk import disk, flush_folder, waited_for
-from batchone.pipeline.events import CASES, EVENTS, TAKEN_AWAY, append_event, tell_site
+from batchone.pipeline.events import CASES, EVENTS, REMOVED, TAKEN_AWAY, append_event, tell_site
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE
 from batchone.pipeline.job.withdrawal import DECISIONS, read_decisions
 from batchone.pipeline.store import CaseBusy, CaseFolder, flush_tree, sha256_file, write_atomic

@@ -22,10 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batchone.pipeline.events import EVENTS, append_event, read_chain
+
 _COMMAND = (sys.executable, "-m", "batchone.pipeline")
 _LOOK_S = 0.02
+_APPROVED = "approved"  # what the events say of a signed answer
+_ANSWERED = 0.3  # share of the looks at which a person answers: meanwhile the case waits, and workers die
 _LARGE = 1_000_000  # bytes: larger files are only looked for
-_STAGES = ("intake", "segment", "plan", "design", "check", "review", "slice", "job")
+STAGES = ("intake", "segment", "plan", "design", "check", "review", "slice", "job")
 
 
 @dataclass
@@ -128,7 +132,8 @@ def storm(
         try:
             while time.monotonic() - started < within_s:
                 time.sleep(chance.expovariate(1.0 / pause_s) if sum(seen.kills.values()) < kills else 0.2)
-                answer(folder, approval)
+                if chance.random() < _ANSWERED:
+                    answer(folder, approval)
                 if _done(folder):
                     break
                 if sum(seen.kills.values()) < kills and (victims := crew.victims()):
@@ -147,10 +152,16 @@ def storm(
 
 
 def answer(folder: Path, approval: Path) -> None:
-    """Put a person's signed answer in place once the case waits for it."""
+    """Put a person's signed answer in place once the case waits for it, told in its events first, as who signs does."""
     if (folder / "check" / "stage.json").exists() and not (folder / "review").exists():
         staging = folder / ".answer"
         shutil.copytree(approval, staging, dirs_exist_ok=True)
+        record = json.loads((approval / "stage.json").read_bytes())
+        for event in read_chain(approval.parent / EVENTS).events:
+            if event.what == _APPROVED:
+                told = {name: getattr(event, name) for name in ("who", "what", "when", "meaning", "digest")}
+                record["events_head"] = append_event(folder / EVENTS, **told)
+        (staging / "stage.json").write_text(json.dumps(record))
         with contextlib.suppress(OSError):
             staging.rename(folder / "review")
 
@@ -171,6 +182,26 @@ def job_digest(folder: Path) -> str:
     return running.hexdigest()
 
 
+def other_files(folder: Path, truth: Path) -> list[str]:
+    """What the stages of a case hold that those of an undisturbed run do not, or in other bytes; and what is not there."""
+    found, wanted = ({path: _sha256(one / path) for path in _results(one)} for one in (folder, truth))
+    return [
+        f"{name} {'differs' if name in found and name in wanted else 'is too much' if name in found else 'is missing'}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+
+
+def _results(folder: Path) -> list[str]:
+    """The files of all stages; a record tells of seconds and memory, which are never the same twice."""
+    paths = (path for stage in STAGES for path in (folder / stage).rglob("*") if path.is_file() and path.name != "stage.json")
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @contextlib.contextmanager
 def _watched(folder: Path, seen: Seen) -> Iterator[None]:
     """Read all results again and again from another thread, as any reader might: each is whole, and no stage runs again."""
@@ -179,7 +210,7 @@ def _watched(folder: Path, seen: Seen) -> Iterator[None]:
 
     def look() -> None:
         while not ended.wait(_LOOK_S):
-            for stage in _STAGES:
+            for stage in STAGES:
                 record = _read(folder / stage, seen)
                 if record is None or "started" not in record:
                     continue
@@ -223,7 +254,7 @@ def _done(folder: Path) -> bool:
 
 def _stage(folder: Path) -> str:
     """The first stage without a result."""
-    return next((stage for stage in _STAGES if not (folder / stage / "stage.json").exists()), "the end")
+    return next((stage for stage in STAGES if not (folder / stage / "stage.json").exists()), "the end")
 
 
 def _children(pid: int) -> list[int]:

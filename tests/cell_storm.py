@@ -1,11 +1,14 @@
 """Two cells that share an inbox, killed again and again, while jobs go through them: what a factory must survive.
 
 Each cell is kept by a process of its own, which runs ``batchone cell`` anew whenever it died. It dies by the clock, or just
-before or after one of its own steps on the disk (:data:`STEPS`). Meanwhile the site cannot be reached at times, a technician
-signs what was printed, and sometimes measures what is beyond its tolerance. One cell has a twin, the other gives its builds to a
-machine's software, which goes on while its cell is dead. Claims and waits are shorter here: :data:`SHORT_S`.
+before or after one of its own steps on the disk (:data:`STEPS`). Meanwhile the site's disk cannot be reached at times, a
+technician signs what was printed, and sometimes measures what is beyond its tolerance. One cell reaches its site over the server,
+which is killed and started again; its twin tells a broker of itself, which is stopped and started again, and so is the intake
+that hears it. The other cell sees the site's folders, and gives its builds to a machine's software, which goes on while its cell
+is dead. Claims and waits are shorter here: :data:`SHORT_S`.
 
     python cell_storm.py CELL --inbox DIR --signers FILE --journal FILE --kills N --seed N      # keeps one cell
+    python cell_storm.py serve --port N                                                         # serves the site
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,31 +36,50 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
+from mosquitto import Mosquitto
 
 import batchone.factory.cell as of_cell
 import batchone.factory.inbox as of_inbox
 import batchone.pipeline.case_workshop  # noqa: F401 - once, not in each life of a cell
 import batchone.pipeline.commands.cell as command
+from batchone.factory.dispatch import RECORDS
 from batchone.factory.drivers.folder import LOG, STOP
 from batchone.factory.drivers.twin import TwinDriver
-from batchone.factory.inbox import Entry, Inbox
+from batchone.factory.inbox import PRINTS, Entry, Inbox
 from batchone.factory.proof import Work, read_work
-from batchone.factory.record import AS_BUILT, RECORD, RECORDS, DeviceRecord, open_steps, record_signers, sign_step, verify_record
+from batchone.factory.record import (
+    AS_BUILT,
+    RECORD,
+    DeviceRecord,
+    open_steps,
+    read_as_built,
+    record_signers,
+    sign_step,
+    verify_record,
+)
 from batchone.factory.settings import SETTINGS
 from batchone.factory.telemetry import TELEMETRY
 from batchone.factory.twin.machine import Twin
 from batchone.pipeline.cli import app
+from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.events import CASES, EVENTS, append_event, read_chain
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS
 from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.serve.accounts import Account
+from batchone.pipeline.serve.services import make_services
 from batchone.pipeline.store import CaseFolder, write_atomic
+from batchone.pipeline.telemetry import FOLDER, Telemetry
 from batchone.slicer.profiles import load_machine, load_process
 
 STEPS = ("replace", "rename", "link", "unlink", "mkdir", "fsync")  # of the disk, at which a cell dies
-SHORT_S = {"CLAIM_S": 4.0, "ELSEWHERE_S": 1.0}  # instead of 60 and 30: a dead cell's job is free within the storm
+SHORT_S = {
+    "CLAIM_S": 6.0,
+    "ELSEWHERE_S": 1.0,
+    "RENEW_S": 1.0,
+}  # instead of 60, 30, 10: a dead cell's job is free within the storm
 MACHINE, PROCESS, MATERIAL = "sim-01", "ti64-lpbf", "Ti-6Al-4V"
 FACTS = {
     "powder lot": "TEST-1", "powder supplier": "TEST^SUPPLIER", "times sieved and used": "2",
@@ -64,6 +87,8 @@ FACTS = {
 }  # fmt: skip
 _PATIENCE_S = 15.0  # of a life that is to end at a step on the disk
 _LAST_STEP, _LOOK_S, _POLL_S, _TICK_S = 90, 0.05, 0.1, 0.25  # a job takes some 90 steps on the disk
+_DOWN_S = {"server": 25.0, "broker": 20.0, "intake": 20.0}  # mean times until each is taken down
+_SAMPLES = 100_000  # more than a build has
 _REJECTED = 0.04  # share of the measures that are beyond their tolerance
 _SEEDS = {"cell-1": 1, "cell-2": 2}
 
@@ -75,7 +100,9 @@ class Seen:
     kills: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
     cuts: int = 0
+    restarts: Counter[str] = field(default_factory=Counter)
     readings: int = 0
+    samples: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
@@ -88,24 +115,30 @@ def storm(folder: Path, jobs: list[Path], keys: Path, *, kills: int, seed: int, 
     keys
         Those that signed the jobs; they become the site's.
     folder
-        Gets ``inbox/``, ``site/``, ``cell-1/`` (a twin) and ``cell-2/`` (a machine's own software).
+        Gets ``inbox/``, ``site/``, ``cell-1/`` (a twin, over the server), ``cell-2/`` (a machine's own software), ``heard/``
+        (what the twin told) and ``broker/``.
     speed
         Seconds of a machine in a second of the clock.
     within_s
         When all must be released.
     """
     chance, seen = random.Random(seed), Seen()
-    _lay_out(folder, jobs, keys, speed)
+    (folder / "broker").mkdir()
+    broker = Mosquitto(folder / "broker")
+    token, port = _lay_out(folder, jobs, keys, speed, broker), _free_port()
     began = time.monotonic()
+    programs = Programs(folder, broker, port, chance, seen)
     machine = Software(folder / "cell-2" / "machine", speed)
     machine.start()
-    keepers = [_keeper(folder, name, kills // 2, seed * 10 + n) for n, name in enumerate(_SEEDS)]
+    (folder / "cell-1" / SETTINGS).write_text((folder / "cell-1" / SETTINGS).read_text().replace("PORT", str(port)))
+    programs.start()
+    keepers = [_keeper(folder, name, kills // 2, seed * 10 + n, token) for n, name in enumerate(_SEEDS)]
     try:
-        while not _over(folder, jobs, kills):
+        while not _over(folder, jobs, kills, programs):
             if time.monotonic() - began > within_s:
                 seen.wrong.append(f"not all was released, or not all kills done, within {within_s:.0f} s")
                 break
-            _work(folder, chance, seen)
+            _work(folder, chance, seen, programs)
             time.sleep(_TICK_S)
     finally:
         for keeper in keepers:
@@ -114,6 +147,7 @@ def storm(folder: Path, jobs: list[Path], keys: Path, *, kills: int, seed: int, 
             keeper.wait()
         machine.over.set()
         machine.join()
+        programs.stop()
     _reach(folder)
     seen.seconds = time.monotonic() - began
     _judge(folder, jobs, machine, seen)
@@ -123,25 +157,45 @@ def storm(folder: Path, jobs: list[Path], keys: Path, *, kills: int, seed: int, 
 # the stage
 
 
-def _lay_out(folder: Path, jobs: list[Path], keys: Path, speed: float) -> None:
+def _lay_out(folder: Path, jobs: list[Path], keys: Path, speed: float, broker: Mosquitto) -> str:
+    """Returns the token of the cell that comes over the server."""
     shutil.copytree(keys, folder / "site" / KEYS)
     (folder / "inbox").mkdir()
+    (folder / "heard").mkdir()
+    (folder / "site" / PRINTS).symlink_to("../inbox")  # a share that both cells reach, each in its own way
     for job in jobs:
         shutil.copytree(job, folder / "inbox" / job.name)
-        _release(folder / "site", read_manifest((job / "job.json").read_bytes()).case, job.name)
+        released_case(folder / "site", read_manifest((job / "job.json").read_bytes()).case, job.name)
     today = dt.datetime.now(dt.UTC).date()
     facts = ", ".join(f'"{key}" = "{value}"' for key, value in FACTS.items())
-    for name, driver in zip(_SEEDS, ("twin", "folder"), strict=True):
+    served = '[site]\nurl = "http://127.0.0.1:PORT"\n'
+    told = f'[twin.broker]\nurl = "{broker.url}"\n'
+    ways = (("twin", "", served + told), ("folder", 'report = "../site"\n', ""))
+    for name, (driver, report, tables) in zip(_SEEDS, ways, strict=True):
         (folder / name / KEYS).mkdir(parents=True)
         (folder / name / SETTINGS).write_text(
-            f'name = "{name}"\nmachine = "{MACHINE}"\nserial = "TEST-{name}"\ndriver = "{driver}"\nreport = "../site"\n'
+            f'name = "{name}"\nmachine = "{MACHINE}"\nserial = "TEST-{name}"\ndriver = "{driver}"\n{report}'
             f'[[lots]]\nmaterial = "{MATERIAL}"\nlot = "TEST-1"\nexpires = {today}\nfacts = {{{facts}}}\n'
             f'[[calibrations]]\nname = "laser power"\ndone = {today}\ndue = {today + dt.timedelta(days=1)}\n'
-            f"[twin]\nspeed = {speed}\nseed = {_SEEDS[name]}\n"
+            f"[twin]\nspeed = {speed}\nseed = {_SEEDS[name]}\n{tables}"
         )
+    services = make_services(folder / "site", settings=ServerSettings(), clock=time.time)
+    services.accounts.make(Account("cell-1", ("cell",)), by="storm")
+    services.accounts.set_password("cell-1", "a long password of a storm")
+    made = services.credentials.make_token("cell-1", "cell", days=1, label="")
+    services.store.close()
+    assert made is not None
+    return made[1]
 
 
-def _release(site: Path, case: str, job: str) -> None:
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+def released_case(site: Path, case: str, job: str) -> None:
     """A case of the site whose job was released."""
     made = CaseFolder(site / CASES / case)
     order = f'case = "{case}"\ndevice = "cranial-implant"\nprocess = "{PROCESS}"\nmachine = "{MACHINE}"\n'
@@ -191,11 +245,77 @@ class Software(threading.Thread):
                 return
 
 
-def _keeper(folder: Path, name: str, kills: int, seed: int) -> subprocess.Popen[bytes]:
+class Programs:
+    """The server, the broker and the intake of what machines tell: taken down and started again, each by its own clock."""
+
+    def __init__(self, folder: Path, broker: Mosquitto, port: int, chance: random.Random, seen: Seen) -> None:
+        self._folder, self._broker, self._port, self._chance, self._seen = folder, broker, port, chance, seen
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._next = {name: time.monotonic() + chance.expovariate(1.0 / mean_s) for name, mean_s in _DOWN_S.items()}
+
+    def start(self) -> None:
+        """Start those that do not run."""
+        if self._broker.stopped:
+            self._broker.start()
+        server = [str(Path(__file__).resolve()), "serve", "--port", str(self._port)]
+        intake = ["-m", "batchone.pipeline", "telemetry", "--broker", self._broker.url, "--site", "heard"]
+        for name, words in (("server", server), ("intake", intake)):
+            if name not in self._running or self._running[name].poll() is not None:
+                with (self._folder / f"{name}.log").open("ab") as log:
+                    self._running[name] = subprocess.Popen([sys.executable, *words], cwd=self._folder, stdout=log, stderr=log)
+
+    @property
+    def starting(self) -> bool:
+        """Whether the server does not answer yet: it would make a site where there is none."""
+        running = "server" in self._running and self._running["server"].poll() is None
+        with socket.socket() as tried:
+            return running and tried.connect_ex(("127.0.0.1", self._port)) != 0
+
+    @property
+    def all_down_once(self) -> bool:
+        """Whether the storm has met each of them."""
+        return set(self._seen.restarts) == set(_DOWN_S)
+
+    def suffer(self) -> None:
+        """Take down whose time it is, and start again what is down, after a while."""
+        down = self._broker.stopped or any(one.poll() is not None for one in self._running.values())
+        if down and self._chance.random() < 0.3:
+            self.start()
+        for name, when in self._next.items():
+            if name == "server" and self.starting:  # its time counts from when it answers
+                self._next[name] = time.monotonic() + self._chance.expovariate(1.0 / _DOWN_S[name])
+            elif time.monotonic() >= when:
+                self._take_down(name)
+
+    def _take_down(self, name: str) -> None:
+        self._next[name] = time.monotonic() + self._chance.expovariate(1.0 / _DOWN_S[name])
+        if name == "broker":
+            self._broker.stop()  # in order: what it has not written down it forgets otherwise
+        else:
+            self._running[name].kill()
+            self._running[name].wait()
+        self._seen.restarts[name] += 1
+
+    def stop(self) -> None:
+        """End all."""
+        for one in self._running.values():
+            one.kill()
+            one.wait()
+        self._broker.stop()
+
+
+def serve() -> None:
+    """Serve the site, with claims as short as those of the cells."""
+    for name, value in SHORT_S.items():
+        setattr(of_inbox, name, value)
+    app(["serve", "--site", "site", "--no-worker", "--port", sys.argv[-1]])
+
+
+def _keeper(folder: Path, name: str, kills: int, seed: int, token: str) -> subprocess.Popen[bytes]:
+    where = [] if name == "cell-1" else ["--inbox", "inbox"]
     asked = [
         name,
-        "--inbox",
-        "inbox",
+        *where,
         "--signers",
         f"site/{KEYS}/allowed_signers",
         "--journal",
@@ -205,18 +325,20 @@ def _keeper(folder: Path, name: str, kills: int, seed: int) -> subprocess.Popen[
     ]
     with (folder / f"{name}.log").open("ab") as log:
         program = [sys.executable, str(Path(__file__).resolve()), *asked, "--seed", str(seed)]
-        return subprocess.Popen(program, cwd=folder, stdout=log, stderr=log)
+        return subprocess.Popen(program, cwd=folder, stdout=log, stderr=log, env=os.environ | {"BATCHONE_TOKEN": token})
 
 
 # what goes on meanwhile
 
 
-def _work(folder: Path, chance: random.Random, seen: Seen) -> None:
+def _work(folder: Path, chance: random.Random, seen: Seen, programs: Programs) -> None:
     """The site goes and comes, and people do what is theirs."""
     if (folder / ".site").exists():
         if chance.random() < 0.3:
             _reach(folder)
-    elif chance.random() < 0.03:
+    else:
+        programs.suffer()
+    if not (folder / ".site").exists() and not programs.starting and chance.random() < 0.03:
         (folder / "site").rename(folder / ".site")
         seen.cuts += 1
     for name in _SEEDS:
@@ -242,16 +364,31 @@ def _reach(folder: Path) -> None:
         (folder / ".site").rename(folder / "site")
 
 
-def _over(folder: Path, jobs: list[Path], kills: int) -> bool:
+def _over(folder: Path, jobs: list[Path], kills: int, programs: Programs) -> bool:
     inbox = Inbox(folder / "inbox")
     if any(inbox.entry(job.name).state != "released" for job in jobs):
         return False
     if sum(line.startswith("killed ") for path in folder.glob("*.journal") for line in path.read_text().splitlines()) < kills:
         return False
+    if not programs.all_down_once:
+        return False
     _reach(folder)
+    programs.start()
     told = not list(folder.glob("cell-*/reports/[0-9]*.json"))
     shelved = len(list(folder.glob("site/records/[!.]*"))) == len(list(folder.glob(f"cell-*/{RECORDS}/[!.]*")))
-    return told and shelved
+    return told and shelved and all(_heard(folder, record) for record in (folder / "cell-1" / RECORDS).glob("[!.]*"))
+
+
+def _heard(folder: Path, record: Path) -> bool:
+    """Whether all samples of a print that a twin ended are in the files of the site."""
+    if read_as_built(record).verdict != "printed":
+        return True
+    store = Telemetry(folder / "heard")
+    try:
+        session = store.session("TEST-cell-1", record.name)
+        return session is not None and session.told is not None and session.filed >= session.told
+    finally:
+        store.opened.close()
 
 
 # what must be so in the end
@@ -284,6 +421,8 @@ def _judge(folder: Path, jobs: list[Path], machine: Software, seen: Seen) -> Non
                 continue
             found.setdefault(whole.name, []).append((name, whole))
             seen.attempts[whole.verdict] += 1
+    if not seen.readings:
+        wrong.append("the twin over the server printed nothing")
     lost = {path.name for path in folder.glob("cell-*/lost/*")}
     seen.attempts["lost"] = len(lost)
     recorded = {f"{one.name}-{one.attempt}" for listed in found.values() for _, one in listed}
@@ -316,6 +455,14 @@ def _record_faults(folder: Path, record: Path, whole: DeviceRecord, seen: Seen) 
     seen.readings += len(told)
     if told != wanted:
         yield f"{name}: {len(told)} readings are not the {len(wanted)} that the machine gave"
+    files = sorted((folder / "heard" / FOLDER / "TEST-cell-1" / name).glob("*.parquet"))
+    heard = [row for path in files for row in pq.read_table(path).to_pylist()]
+    seen.samples += len(heard)
+    numbers = [row.pop("number") for row in heard]
+    if numbers != list(range(len(wanted))):
+        yield f"{name}: the site heard samples {len(numbers)} times, {len(set(numbers))} different ones of {len(wanted)}"
+    elif any({key: row[key] for key in one} != one for row, one in zip(heard, wanted, strict=True)):
+        yield f"{name}: a sample that the site heard is not the one that the machine gave"
 
 
 def _job_faults(folder: Path, job: Path, records: list[DeviceRecord], lost: set[str]) -> Iterator[str]:
@@ -335,7 +482,7 @@ def _job_faults(folder: Path, job: Path, records: list[DeviceRecord], lost: set[
 
 def _leftovers(folder: Path) -> list[Path]:
     """Files and folders that are half there, and what nobody needs any more."""
-    known = {".lock", ".token", ".ledger", ".clock"}
+    known = {".lock", ".token", ".ledger", ".clock", ".withdrawn.now", ".incoming"}
     halves = [path for path in folder.rglob(".*") if path.name not in known and CASES not in path.parts]
     return sorted([*halves, *folder.glob("cell-*/work/*")])
 
@@ -391,7 +538,7 @@ def _live(options: argparse.Namespace, at: int, *, before: bool) -> NoReturn:
     """One life of a cell, that ends at its ``at``-th step on the disk (0: at none)."""
     for name, value in SHORT_S.items():
         setattr(of_inbox, name, value)
-    of_cell._RENEW_S = SHORT_S["CLAIM_S"] / 6.0  # type: ignore[misc]
+    of_cell.RENEW_S = SHORT_S["RENEW_S"]  # type: ignore[misc]
     command._POLL_S = _POLL_S
     real = TwinDriver.build
 
@@ -405,7 +552,8 @@ def _live(options: argparse.Namespace, at: int, *, before: bool) -> NoReturn:
     counter = itertools.count(1)
     for step in STEPS if at else ():
         _mortal(step, at, counter, options.journal, before=before)
-    asked = ["cell", "--cell", str(options.cell), "--inbox", str(options.inbox), "--signers", str(options.signers)]
+    where = [] if options.inbox is None else ["--inbox", str(options.inbox)]
+    asked = ["cell", "--cell", str(options.cell), *where, "--signers", str(options.signers)]
     code = 70
     try:
         app(asked, standalone_mode=False)
@@ -456,4 +604,4 @@ def _note(journal: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    keep()
+    serve() if sys.argv[1] == "serve" else keep()

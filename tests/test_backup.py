@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tarfile
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from batchone.factory.inbox import Entry, Inbox
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.backup import back_up, restore
 from batchone.pipeline.case import run_case
@@ -40,6 +43,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "site.toml").write_text("[scan]\nmax_age_days = 90\n")
     (site / "builds" / "b-1").mkdir(parents=True)
     (site / "builds" / "b-1" / "build.json").write_text("{}\n")
+    (site / "prints" / ".ledger").mkdir(parents=True)
+    (site / "prints" / ".ledger" / "b-1.json").write_text(json.dumps(asdict(Entry("b-1", "printed", attempt=1))))
     case = CaseFolder(site / "cases" / "c-1")
     with case.locked():
         append_event(case.path / EVENTS, who="x", what="order received", when=WHEN)
@@ -69,6 +74,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_a_restored_site_is_the_one_that_was_backed_up(small: Path, archive: Path, tmp_path: Path) -> None:
     _, faults = restore(archive, tmp_path / "site")
     assert faults == ()
+    assert Inbox(tmp_path / "site" / "prints").entry("b-1").state == "printed"  # and is not printed once more
     before, after = files_of(small), files_of(tmp_path / "site")
     for name in (EVENTS, "server.sqlite"):
         before.pop(name)

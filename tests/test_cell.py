@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -25,7 +26,7 @@ from typer.testing import CliRunner
 import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
 from batchone.factory.cell import Cell
-from batchone.factory.dispatch import dispatch
+from batchone.factory.dispatch import dispatch, shelve
 from batchone.factory.drivers.driver import Progress
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver
 from batchone.factory.drivers.twin import TwinDriver
@@ -49,9 +50,11 @@ from batchone.factory.record import (
 from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
 from batchone.factory.twin.faults import Fault
+from batchone.pipeline.audit import audit_site
 from batchone.pipeline.cli import app
 from batchone.pipeline.commands.cell import told_to, withdrawn_jobs
 from batchone.pipeline.errors import InputError, MachineError
+from batchone.pipeline.events import EVENTS, read_chain
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
 from batchone.pipeline.job.signature import approval_key, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.withdrawal import WithdrawnJob, publish_withdrawn
@@ -125,7 +128,8 @@ def make_cell(
     driver = TwinDriver("sim-01", seed=1, speed=FAST, faults=faults, chance=False)
     tell = (lambda news: None) if told is None else told.append
     return Cell(
-        folder / name, settings(name), Inbox(folder / "inbox"), driver, signers=keys, deliver=deliver, shelf=shelf,
+        folder / name, settings(name), Inbox(folder / "inbox"), driver, signers=keys, deliver=deliver,
+        shelve=None if shelf is None else partial(shelve, site=shelf.parent, cell=name),
         now=lambda: NOW, tell=tell,
     )  # fmt: skip
 
@@ -787,7 +791,53 @@ class TestReports:
         assert "another one" in json.loads(aside.read_bytes())["refused"]
 
 
+class TestShelf:
+    def test_a_record_that_is_gone_changed_or_half_is_found_by_the_audit(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        site = tmp_path / "site"
+        site.mkdir()
+        cell = make_cell(tmp_path, job, keys, shelf=site / "records")
+        cell.step()
+        sign_all(cell, cell.records / f"{job.name}-1")
+        for _ in range(2):
+            cell.close_records()
+        record = site / "records" / f"{job.name}-1"
+        assert [event.what for event in read_chain(site / EVENTS).events] == [f"record {record.name}: shelved"]
+        assert [fault for trail in audit_site(site) for fault in trail.faults] == []
+        kept = (record / RECORD).read_bytes()
+        (record / RECORD).write_bytes(kept + b" ")
+        assert [fault.file for trail in audit_site(site) for fault in trail.faults] == [f"records/{record.name}"]
+        (record / RECORD).write_bytes(kept)
+        with (record / "SHA256SUMS").open("ab") as sums:
+            sums.write(b"0" * 64 + b"  x\n")
+        faults = [fault.text for trail in audit_site(site) for fault in trail.faults]
+        assert faults[0] == f"record {record.name} is another one than was shelved"
+        shutil.rmtree(record)
+        (fault,) = [fault for trail in audit_site(site) for fault in trail.faults]
+        assert (fault.file, fault.line) == (EVENTS, 1)
+        assert "is not there" in fault.text
+        cell.close_records()  # its cell brings it again
+        assert [fault for trail in audit_site(site) for fault in trail.faults] == []
+
+
 class TestTrace:
+    def test_what_went_into_a_device_is_told_after_its_case_is_gone(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        site = tmp_path / "site"
+        site.mkdir()
+        cell = make_cell(tmp_path, job, keys, shelf=site / "records")
+        cell.step()
+        sign_all(cell, cell.records / f"{job.name}-1")
+        (whole,) = cell.close_records()
+        case = whole.as_built.bodies[0].case
+        places = (f"cases/{case}", f"cases/{case}/revisions/0001", f"removed/{case}.0123456789ab")
+        for place in places:
+            (site / place / "job" / job.name).mkdir(parents=True)
+            shutil.copy2(job / "job.json", site / place / "job" / job.name)
+            (found,) = trace(case, site, [site / "records"]).devices
+            assert found.sources_digest == json.loads((job / "job.json").read_bytes())["scan_sources_digest"]
+            shutil.rmtree(site / place.split("/")[0])
+        (found,) = trace(case, site, [site / "records"]).devices
+        assert found.sources_digest == ""
+
     def test_a_record_is_found_by_whatever_went_into_it(self, job: Path, keys: Path, tmp_path: Path) -> None:
         (tmp_path / "site").mkdir()
         cell = make_cell(tmp_path, job, keys, shelf=tmp_path / "site" / "records")

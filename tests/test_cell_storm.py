@@ -28,4 +28,5 @@ def test_two_cells_that_are_killed_make_every_job_once_and_lose_nothing(tmp_path
     assert seen.wrong == []
     assert seen.kills.total() >= 6
     assert seen.attempts["released"] == len(jobs)
-    assert seen.readings > 0
+    assert seen.readings == seen.samples > 0
+    assert set(seen.restarts) == {"server", "broker", "intake"}

@@ -204,7 +204,10 @@ def test_a_cell_tells_what_it_did_to_the_released_job_and_an_engineer_has_it_mad
     assert (other.status_code, site_server.JOB in other.text) == (409, True)
     again = f"{API}/cases/printed/remake"
     assert server.ask("POST", again, "engineer", json={"reason": "warped"}).json() == {"new": True}
-    assert server.ask("POST", again, "engineer", json={"reason": "warped"}).status_code == 409  # it queues already
+    assert server.ask("POST", again, "engineer", json={"reason": "warped"}).json() == {"new": False}  # said twice, it stands once
+    assert server.ask("POST", again, "engineer", json={"reason": "torn"}).status_code == 409  # it queues already
+    assert server.ask("POST", again, "cell", json={"reason": "torn"}).status_code == 422  # which job?
+    assert server.ask("POST", again, "cell", json={"reason": "torn", "job": "f" * 16}).status_code == 409
     found = [(event["who"], event["what"]) for event in server.ask("GET", f"{API}/cases/printed/events", "engineer").json()]
     assert found[-2:] == [("cell", "print started"), ("engineer", "remake: warped")]
     site_server.make_case(server.site, "unprinted")

@@ -32,7 +32,7 @@ from batchone.pipeline.serve.pages import (
 )
 from batchone.pipeline.serve.pages.scene_routes import scene_router
 from batchone.pipeline.serve.rights import ANYONE, API, RIGHTS, ROLES
-from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
+from batchone.pipeline.serve.routes import case_routes, operations, people, print_routes, sign_in, uploads
 from batchone.pipeline.serve.routes.operations import openapi_document
 
 DIGEST = "ab" * 32
@@ -59,6 +59,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{API}/cases/{{case}}/review"): {"answer": "approve", "device": "0" * 64, "password": "wrong"},
     ("POST", f"{API}/cases/{{case}}/workshop"): {"step": "print-started", "job": "0" * 16},
     ("POST", f"{API}/cases/{{case}}/remake"): {"reason": "warped"},
+    ("POST", f"{API}/prints/{{name}}/claim"): {"token": "0" * 8},
+    ("POST", f"{API}/prints/{{name}}/renew"): {"token": "0" * 8, "attempt": 7},
+    ("POST", f"{API}/prints/{{name}}/settle"): {"token": "0" * 8, "attempt": 7, "state": "printed"},
+    ("POST", f"{API}/prints/{{name}}/move"): {"attempt": 7, "state": "released"},
     ("POST", f"{API}/cases/{{case}}/cancel"): {"reason": "not needed", "password": "wrong"},
     ("POST", f"{API}/cases/{{case}}/revise"): {"reason": "too thick", "password": "wrong"},
 }
@@ -90,7 +94,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_every_route_has_a_row_in_the_table_and_every_row_a_route(server: Any) -> None:
-    modules = (sign_in, people, uploads, case_routes, operations, shell, sign_in_page, account_page, board_page, case_page)
+    modules = (
+        sign_in,
+        people,
+        uploads,
+        case_routes,
+        print_routes,
+        operations,
+        shell,
+        sign_in_page,
+        account_page,
+        board_page,
+        case_page,
+    )
     modules += (order_page, report_page, plan_page, hospital_page, machine_page)
     routes = [route for module in modules for route in module.router.routes]
     routes += scene_router(lambda *_: None, lambda _: True, route_class=GuardedRoute).routes
@@ -107,7 +123,14 @@ def test_every_route_has_a_row_in_the_table_and_every_row_a_route(server: Any) -
 def test_every_route_is_allowed_or_refused_to_every_role_as_the_table_says(server: Any, row: tuple[str, str]) -> None:
     method, template = row
     path = template.format(
-        case="own", digest=DIGEST, token="0" * 16, name="cell", machine="m-1", moment="powder", job=site_server.JOB
+        case="own",
+        digest=DIGEST,
+        token="0" * 16,
+        name=site_server.JOB if "/prints/" in template else "cell",
+        machine="m-1",
+        moment="powder",
+        job=site_server.JOB,
+        record=f"{site_server.JOB}-1",
     )
     path += "?a=1&b=1" if path.endswith("/compare") else ""
     for role in ("anyone", *ROLES):
@@ -162,6 +185,10 @@ def _leads_nowhere(server: Any, word: str) -> None:
             (f"{API}/uploads/{{}}", "hospital", "PATCH"),
             (f"{API}/uploads/{{}}", "hospital", "DELETE"),
             (f"{API}/tokens/{{}}", "cell", "DELETE"),
+            (f"{API}/prints/{{}}", "cell", "GET"),
+            (f"{API}/prints/{{}}/files", "cell", "GET"),
+            (f"{API}/prints/{{}}/claim", "cell", "POST"),
+            (f"{API}/records/{{}}", "cell", "PUT"),
             ("/review/{}", "engineer", "GET"),
             ("/review/{}/compare?a=1&b=1", "engineer", "GET"),
             ("/machines/{}/picture/powder", "engineer", "GET"),

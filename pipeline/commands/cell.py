@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +20,10 @@ from batchone.pipeline.errors import InputError, MachineError
 if TYPE_CHECKING:
     from batchone.factory.cell import Cell
     from batchone.factory.drivers.driver import Driver
+    from batchone.factory.inbox import Inbox
     from batchone.factory.reports import Deliver
-    from batchone.factory.settings import CellSettings, TwinSettings
+    from batchone.factory.settings import CellSettings, SiteAddress, TwinSettings
+    from batchone.factory.site_link import SiteLink
     from batchone.factory.voice import Born
     from batchone.pipeline.job.withdrawal import WithdrawnJob
 
@@ -29,7 +32,10 @@ cell_app = typer.Typer(no_args_is_help=False, invoke_without_command=True, help=
 _Cell = Annotated[
     Path | None, typer.Option("--cell", help="Folder of the cell, with its cell.toml; default $BATCHONE_CELL, else ./cell.")
 ]
-_Inbox = Annotated[Path | None, typer.Option("--inbox", help="Where job folders come; default inbox/ in the cell's folder.")]
+_Inbox = Annotated[
+    Path | None,
+    typer.Option("--inbox", help="Where job folders come; default inbox/ in its folder, or its [site]."),
+]
 _POLL_S = 2.0
 
 
@@ -59,24 +65,42 @@ def cell(
         signal.signal(number, lambda *_: stop.set())
     agent = _agent(_folder(folder), inbox, signers, withdrawn)
     with agent.held():
-        agent.resume()
-        while not stop.is_set():
+        _work(agent, stop, once=once)
+
+
+def _work(agent: Cell, stop: threading.Event, *, once: bool) -> None:
+    """Take jobs until told to stop. A site that cannot be reached is waited for; then what was under way is sorted out first."""
+    from batchone.factory.inbox import Unreachable
+
+    known, why = False, ""
+    while not stop.is_set():
+        took = False
+        try:
+            if not known:
+                agent.resume()
+                known, why = True, ""
             took = agent.step()
             agent.close_records()
-            if not took:
-                if once:
-                    return
-                stop.wait(_POLL_S)
+        except Unreachable as error:
+            if once:
+                raise
+            if str(error) != why:
+                logging.getLogger(__name__).warning("%s; what is to be told waits", error)
+            known, why = False, str(error)
+        if not took:
+            if once:
+                return
+            stop.wait(_POLL_S)
 
 
 @cell_app.command("status")
 def status(context: typer.Context) -> None:
     """What became of each job that lies in the inbox, and which step of which record is next."""
-    from batchone.factory.inbox import Inbox
-    from batchone.factory.record import AS_BUILT, RECORD, RECORDS, open_steps
+    from batchone.factory.dispatch import RECORDS
+    from batchone.factory.record import AS_BUILT, RECORD, open_steps
 
     folder, inbox = context.obj
-    for entry in Inbox(inbox or folder / "inbox").entries():
+    for entry in _inbox(folder, inbox).entries():
         typer.echo(f"{entry.name}  {entry.state:9} attempt {entry.attempt}  {entry.cell:12} {entry.reason[:120]}".rstrip())
     for record in sorted((folder / RECORDS).glob("*")):
         if (record / AS_BUILT).is_file() and not (record / RECORD).is_file():
@@ -96,7 +120,8 @@ def sign(
     note: Annotated[str, typer.Option("--note", help="What else is to be known of it.")] = "",
 ) -> None:
     """Sign a step after the print: who did it, when, and what was measured."""
-    from batchone.factory.record import RECORDS, sign_step
+    from batchone.factory.dispatch import RECORDS
+    from batchone.factory.record import sign_step
     from batchone.pipeline.job.signature import KEYS, safe_name
 
     folder, _ = context.obj
@@ -111,10 +136,8 @@ def sign(
 @cell_app.command("free")
 def free(context: typer.Context, name: Annotated[str, typer.Argument(help="Job or plate that is held or was refused.")]) -> None:
     """Let a job that is held or was refused be tried again, after a person has looked."""
-    from batchone.factory.inbox import Inbox
-
     folder, inbox = context.obj
-    Inbox(inbox or folder / "inbox").free(name)
+    _inbox(folder, inbox).free(name)
     typer.echo(f"{name} waits for its next attempt", err=True)
 
 
@@ -124,25 +147,77 @@ def _folder(folder: Path | None) -> Path:
 
 def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | None) -> Cell:
     from batchone.factory.cell import Cell
-    from batchone.factory.inbox import Inbox
-    from batchone.factory.record import RECORDS
+    from batchone.factory.dispatch import shelve as on_the_shelf
     from batchone.factory.settings import read_cell_settings
 
     settings = read_cell_settings(folder)
-    place = Inbox(inbox or folder / "inbox")
+    link = None if settings.site is None else _link(settings.site)
+    place = _inbox(folder, inbox, settings, link)
+    deliver: Deliver | None = None
+    shelve: Callable[[Path], object] | None = None
+    told = partial(withdrawn_jobs, folder, withdrawn or settings.report, signers)
+    if link is not None:
+        deliver, shelve = link.deliver, link.shelve
+        told = partial(_withdrawn_there, link, folder, signers) if withdrawn is None else told
+    elif settings.report is not None:
+        deliver, shelve = told_to(settings.report), partial(on_the_shelf, site=settings.report, cell=settings.name)
     return Cell(
         folder,
         settings,
         place,
         _driver(folder, settings),
         signers=signers,
-        withdrawn=partial(withdrawn_jobs, folder, withdrawn or settings.report, signers),
-        deliver=None if settings.report is None else told_to(settings.report),
-        shelf=None if settings.report is None else settings.report / RECORDS,
+        withdrawn=told,
+        deliver=deliver,
+        shelve=shelve,
         now=lambda: dt.datetime.now(dt.UTC),
         shared_now=place.time,
         read=partial(read_cell_settings, folder),
     )
+
+
+def _inbox(folder: Path, inbox: Path | None, settings: CellSettings | None = None, link: SiteLink | None = None) -> Inbox:
+    """Where a cell's jobs come: a folder, or its site over the server."""
+    from batchone.factory.inbox import Inbox
+    from batchone.factory.settings import SETTINGS, read_cell_settings
+
+    if settings is None and (folder / SETTINGS).is_file():
+        settings = read_cell_settings(folder)
+    if settings is None or settings.site is None:
+        return Inbox(inbox or folder / "inbox")
+    if inbox is not None:
+        raise InputError("--inbox is given, and cell.toml has [site]: jobs come from there", hint="leave one of them out")
+    from batchone.factory.served_inbox import ServedInbox
+
+    return ServedInbox(link or _link(settings.site), settings.name, folder)
+
+
+def _link(site: SiteAddress) -> SiteLink:
+    from batchone.factory.site_link import SiteLink
+    from batchone.pipeline.hospital.tls import client_tls
+    from batchone.pipeline.hospital.upload import TOKEN_VARIABLE
+
+    return SiteLink(site.url, os.environ.get(TOKEN_VARIABLE, ""), tls=client_tls(None, None, site.ca))
+
+
+def _withdrawn_there(link: SiteLink, folder: Path, signers: Path) -> tuple[WithdrawnJob, ...]:
+    """The jobs that count no more, by the list of the site's server; without an answer by the last one that was read."""
+    from batchone.factory.inbox import Unreachable
+    from batchone.pipeline.store import write_atomic
+
+    now = folder / ".withdrawn.now"
+    now.unlink(missing_ok=True)
+    try:
+        data = link.withdrawn()
+    except Unreachable as error:
+        logging.getLogger(__name__).warning("the list of withdrawn jobs is the last one that was read: %s", error)
+        data = None
+    if data is not None:
+        write_atomic(now, data)
+    try:
+        return withdrawn_jobs(folder, now, signers)
+    finally:
+        now.unlink(missing_ok=True)
 
 
 def withdrawn_jobs(cell: Path, source: Path | None, signers: Path) -> tuple[WithdrawnJob, ...]:

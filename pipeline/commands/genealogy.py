@@ -31,8 +31,8 @@ def trace(
     ] = False,
 ) -> None:
     """Find device records both ways: which devices saw a lot or a machine, and what went into a device."""
+    from batchone.factory.dispatch import RECORDS
     from batchone.factory.genealogy import trace as find
-    from batchone.factory.record import RECORDS
 
     folder = site or Path(os.environ.get("BATCHONE_SITE", "batchone-site"))
     found = find(key, folder, records or [folder / RECORDS])

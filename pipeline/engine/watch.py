@@ -1,7 +1,8 @@
 """What lies in the site's folder, told to the engine: parcels become cases, cases become workflows, people's answers arrive.
 
 Nothing else starts work. So whoever writes an order, an approval or a parcel into the folder needs no engine, and tables that
-were lost are made anew by looking.
+were lost are made anew by looking. Open cases are looked at each time; one that is settled (done, or ended by a person) when the
+site's events name it, and in turn with the others at every :data:`TURNS`-th look, whoever changed it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from batchone.pipeline.clock.legs import REVISED
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.engine.workflows import ANSWER, CASES, case_workflow
 from batchone.pipeline.errors import BatchoneError
+from batchone.pipeline.events import CASES as FOLDER
+from batchone.pipeline.events import EVENTS
 from batchone.pipeline.hospital.receive import take_in
 from batchone.pipeline.job.withdrawal import read_decisions
 
@@ -28,6 +33,9 @@ ENGINE_VERSION = "1"
 _OPEN = ("PENDING", "ENQUEUED", "DELAYED")
 _LOG = logging.getLogger("batchone.engine")
 _WATCHED = ("order.toml", "events.jsonl", "labels", "waivers", "decisions", "study", "review/stage.json", "job/stage.json")
+_NAMED = re.compile(rb'"case ([A-Za-z0-9][A-Za-z0-9._-]*): ')  # in a line of the site's events
+TURNS = 60
+"""Project default: a settled case that nobody told of is looked at once in so many looks, a minute."""
 _INPUTS = ("labels", "waivers", "decisions")  # folders of what people put into a case, beside its order
 
 
@@ -38,20 +46,61 @@ class Watch:
     site: Path
     _seen: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)
+    _settled: set[str] = field(default_factory=set)
+    _names: tuple[str, ...] = ()
+    _listed: tuple[Any, ...] = ()  # stamps of the folder of cases at the last two looks: a change may follow a look at once
+    _heard: int | None = None  # bytes of the site's events
+    _turn: int = 0
 
     def look(self) -> None:
         """Tell the engine what is new."""
         self._take_in()
-        folder = self.site / "cases"
-        for case in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
-            seen = tuple(_stamp(case / name) for name in _WATCHED)
-            if self._seen.get(case.name) == seen:
+        self._list()
+        named = self._named()
+        self._turn = (self._turn + 1) % TURNS
+        for number, name in enumerate(self._names):
+            if name in self._settled and name not in named and number % TURNS != self._turn:
+                continue
+            case = self.site / FOLDER / name
+            seen = tuple(_stamp(case / part) for part in _WATCHED)
+            if self._seen.get(name) == seen:
                 continue
             try:
-                self._tell(case)
+                settled = self._tell(case)
             except BatchoneError as error:  # its folder is broken: no reason to leave the others
-                _LOG.warning("case %s: %s", case.name, error)
-            self._seen[case.name] = seen
+                _LOG.warning("case %s: %s", name, error)
+                settled = False
+            self._seen[name] = seen
+            (self._settled.add if settled else self._settled.discard)(name)
+
+    def _list(self) -> None:
+        """The cases that are there; the folder is read when it has changed, and at times anyway."""
+        stamp = _stamp(self.site / FOLDER)
+        if self._listed == (stamp, stamp) and self._turn:
+            return
+        self._listed = (*self._listed[-1:], stamp)
+        try:
+            with os.scandir(self.site / FOLDER) as found:
+                self._names = tuple(sorted(one.name for one in found if one.is_dir()))
+        except (FileNotFoundError, NotADirectoryError):
+            self._names = ()
+
+    def _named(self) -> set[str]:
+        """The cases that the site's events tell of since the last look; nothing at the first, which sees all."""
+        path = self.site / EVENTS
+        try:
+            size = path.stat().st_size
+            before, self._heard = self._heard, size
+            if before is None or before == size:
+                return set()
+            with path.open("rb") as stream:
+                stream.seek(before if before < size else 0)
+                data = stream.read(size)
+        except FileNotFoundError:
+            self._heard = 0
+            return set()
+        self._heard -= len(data) - data.rfind(b"\n") - 1  # a line that is being written is read whole next time
+        return {match.decode() for match in _NAMED.findall(data)}
 
     def _take_in(self) -> None:
         if (self.site / "inbox").is_dir():
@@ -61,19 +110,20 @@ class Watch:
             for digest, _ in refused:
                 _LOG.warning("parcel %s refused", digest[:12])
 
-    def _tell(self, case: Path) -> None:
+    def _tell(self, case: Path) -> bool:
+        """Tell the engine of a case; whether nothing is to come of it by itself."""
         if not (case / "order.toml").is_file():
-            return
+            return False
         state = case_status(str(case), self.site)
         key = case_key(case)
         workflow = f"{case.name}.{key}.{ENGINE_VERSION}"
         if state.status in ENDINGS.values():
             self._end_others(case.name, None)
-            return
+            return True
         if state.status == "done" and self._told.get(case.name) != workflow:
-            return
+            return True
         if not ((case / "study").is_dir() or (case / "intake" / "stage.json").is_file()):
-            return
+            return False
         if self._told.get(case.name) != workflow:
             self._end_others(case.name, workflow)
             with SetWorkflowID(workflow):
@@ -83,6 +133,7 @@ class Watch:
         if answer is not None:
             digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()
             DBOS.send(workflow, answer, topic=ANSWER, idempotency_key=f"{workflow}-{digest}")
+        return state.status == "done"
 
     def _end_others(self, case: str, workflow: str | None) -> None:
         """End the workflows of what a case was before, its own one (None: all of them) left out."""

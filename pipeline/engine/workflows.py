@@ -30,7 +30,7 @@ _LEGS: Final = {
     PREPARE: tuple(stage.name for stage in STAGES[: _GATE + 1]),
     RELEASE: tuple(stage.name for stage in STAGES[_GATE:]),
 }
-_TRIES = 3  # a child that dies three times at one stage: a person must look
+_TRIES = 3  # a child that dies three times at one stage: it is tried again after a pause, as whatever the workshop is to mend
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 15.0, 900.0
 
 
@@ -124,7 +124,7 @@ def _advance(children: list[StageChild], case: str, stage: str) -> dict[str, Any
         except ChildDied:
             children.pop().close()
     _tell(case, f"{stage} failed: its process died {_TRIES} times", "look for memory and the log of the worker")
-    return {"stage": stage, "status": "failed", "exit_code": 1}
+    return {"stage": stage, "status": "failed", "exit_code": MachineError.exit_code}
 
 
 def _release_queue(case: str) -> str:

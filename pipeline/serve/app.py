@@ -32,8 +32,9 @@ from batchone.pipeline.serve.pages import (
     sign_in_page,
 )
 from batchone.pipeline.serve.pages.scene_routes import scene_router
+from batchone.pipeline.serve.records import sweep
 from batchone.pipeline.serve.refusal import Refusal, Refused
-from batchone.pipeline.serve.routes import case_routes, operations, people, sign_in, uploads
+from batchone.pipeline.serve.routes import case_routes, operations, people, print_routes, sign_in, uploads
 from batchone.pipeline.serve.services import Services, services_of
 from batchone.pipeline.store import CaseFolder
 
@@ -70,7 +71,7 @@ def make_app(services: Services, *, https: bool = False, worker: bool = False) -
     app.state.services = services
     app.state.worker = worker
     pages = (shell, sign_in_page, account_page, board_page, case_page, order_page, report_page, plan_page, hospital_page)
-    for module in (case_routes, uploads, sign_in, people, operations, *pages, machine_page):
+    for module in (case_routes, uploads, print_routes, sign_in, people, operations, *pages, machine_page):
         app.include_router(module.router)
     app.include_router(scene_router(_folder, _judges, route_class=GuardedRoute), include_in_schema=False)
     app.add_exception_handler(Refusal, _refused)
@@ -96,6 +97,7 @@ def _judges(request: Request) -> bool:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    sweep(services.site)
     beside = [asyncio.create_task(_take_in(services))]
     if app.state.worker:
         beside.append(asyncio.create_task(keep_worker(services.site)))

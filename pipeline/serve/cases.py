@@ -14,6 +14,7 @@ from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.refusal import Refusal, unknown
+from batchone.pipeline.serve.store import FILE as SERVER_FILE
 from batchone.pipeline.stages import STAGES
 
 CASE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # as in orders and parcels
@@ -74,18 +75,30 @@ class Cases:
         Raises
         ------
         Refusal
-            404: there is no such case.
+            404: there is no such case; 503: the site's disk cannot be reached.
         """
         folder = self.folder(case)
         place = str(folder)
         seen = tuple([_stamp(f"{place}/{name}") for name in _FILES])
         if not any(seen):
             self._known.pop(case, None)
+            self.must_be_there()
             raise unknown("case")
         known = self._known.get(case)
         if known is None or known[0] != seen:
             known = self._known[case] = seen, self._read(case, folder)
         return known[1]
+
+    def must_be_there(self) -> None:
+        """A case is not unknown because the site's disk went away.
+
+        Raises
+        ------
+        Refusal
+            503: it did.
+        """
+        if not (self._site / SERVER_FILE).exists():
+            raise Refusal(503, "the site's disk cannot be reached", hint="ask again later", headers={"Retry-After": "5"})
 
     def shown(self, case: str, actor: Actor) -> View:
         """What is known of a case, for somebody who may see it.

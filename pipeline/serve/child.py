@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, ProcessingError
+from batchone.pipeline.serve.records import shelve
 
 _KINDS = (InputError, CheckFailed, MachineError, ProcessingError)
 
@@ -81,12 +82,11 @@ def workshop(site: Path, case: str, who: str, step: str, job: str, machine: str,
     return "new" if record_step(site, case, step, who=who, job=job, machine=machine, lot=lot, reason=reason) else ""
 
 
-def remake(site: Path, case: str, who: str, reason: str) -> str:
-    """Have a job made once more; see :func:`batchone.pipeline.case_workshop.remake`."""
+def remake(site: Path, case: str, who: str, reason: str, job: str) -> str:
+    """Have a job made once more; see :func:`batchone.pipeline.case_workshop.remake`. Returns whether it is new."""
     from batchone.pipeline.case_workshop import remake as again
 
-    again(site, case, who=who, reason=reason)
-    return who
+    return "new" if again(site, case, who=who, reason=reason, job=job) else ""
 
 
 def waive(site: Path, case: str, who: str, check: str, reason: str, passphrase: str) -> str:
@@ -139,7 +139,7 @@ def revise(site: Path, case: str, who: str, reason: str, passphrase: str) -> str
 
 TASKS: dict[str, Callable[..., str]] = {"take-in": take_in, "approve": approve, "return": send_back, "reject": reject}
 TASKS |= {"waive": waive, "workshop": workshop, "remake": remake, "cancel": cancel, "revise": revise}
-TASKS |= {"read-plan": read_plan, "comment": comment}
+TASKS |= {"read-plan": read_plan, "comment": comment, "shelve": shelve}
 
 
 def main() -> None:

@@ -8,20 +8,23 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchone.factory.inbox import NOT_FOR_A_CELL
 from batchone.pipeline.errors import MachineError
 
 _BLOCK_BYTES = 1 << 18
 _SUMS = ("SHA256SUMS", "SHA256SUMS.sig")
-_NOT_FOR_A_CELL = ("clinical-report.pdf", "dicom/report.dcm")  # pictures of the patient, for reviewer and hospital only
+_HEAD = ("job.json", "build.json")
 
 
-def zipped(job: Path, *, for_a_cell: bool) -> Iterator[bytes]:
+def zipped(job: Path, *, for_a_cell: bool, head: bool = False) -> Iterator[bytes]:
     """The bytes of a zip of a job folder; the same folder gives the same bytes. Memory: one block.
 
     Parameters
     ----------
     for_a_cell
         Leaves out the clinical report; ``sha256sum -c --ignore-missing SHA256SUMS`` holds for the rest.
+    head
+        Only what says what it is: ``job.json``, or of a plate ``build.json`` and the ``job.json`` of each job, and the digests.
 
     Raises
     ------
@@ -32,7 +35,7 @@ def zipped(job: Path, *, for_a_cell: bool) -> Iterator[bytes]:
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as opened:
         for name in sorted(sums) + list(_SUMS):
-            if for_a_cell and name in _NOT_FOR_A_CELL:
+            if (for_a_cell and name in NOT_FOR_A_CELL) or (head and name.rpartition("/")[2] not in (*_HEAD, *_SUMS)):
                 continue
             running = hashlib.sha256()
             with (job / name).open("rb") as source, opened.open(_member(f"{job.name}/{name}"), "w", force_zip64=True) as target:

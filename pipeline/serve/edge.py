@@ -19,7 +19,8 @@ from batchone.pipeline.serve.page import STYLE_HASH
 
 MOST_BODY_BYTES = 65_536  # of JSON; the bytes of an upload are bounded by their announcement
 MOST_PLAN_BYTES = 2_000_000  # of a plan from 3D Slicer: twice what an order may hold, for it also says how things look
-_UPLOAD, _PLAN = "/uploads/", "/plan"
+_STREAMED = (("PATCH", "/uploads/"), ("PUT", "/records/"))  # whose routes bound what they read
+_PLAN = "/plan"
 _ALWAYS = (
     (
         b"content-security-policy",
@@ -64,7 +65,7 @@ class Edge:
                 message["headers"] = given + [(name, text) for name, text in self._headers if name not in named]
             await send(message)
 
-        upload = scope["method"] == "PATCH" and _UPLOAD in scope["path"]
+        upload = any(scope["method"] == method and path in scope["path"] for method, path in _STREAMED)
         most = MOST_PLAN_BYTES if scope["path"].endswith(_PLAN) else MOST_BODY_BYTES
         try:
             await self._app(scope, receive if upload else _bounded(receive, most), answered)

@@ -17,6 +17,7 @@ _HOSPITAL = frozenset({"hospital"})
 _ADMIN = frozenset({"admin"})
 _LOOKERS = _READERS - {"cell"}
 _WORKERS = frozenset({"engineer", "approver"})
+_CELL = frozenset({"cell"})
 _FACTORY = _WORKERS | {"cell", "admin"}
 
 RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
@@ -46,11 +47,22 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("GET", f"{API}/cases/{{case}}/events/stream"): _READERS - {"cell"},
         ("GET", f"{API}/cases/{{case}}/job"): _READERS,
         ("POST", f"{API}/cases/{{case}}/review"): frozenset({"approver"}),
-        ("POST", f"{API}/cases/{{case}}/remake"): frozenset({"engineer", "approver"}),
+        ("POST", f"{API}/cases/{{case}}/remake"): _WORKERS | _CELL,  # a cell of the job that it names
         ("POST", f"{API}/cases/{{case}}/cancel"): _WORKERS,
         ("POST", f"{API}/cases/{{case}}/revise"): _WORKERS,
-        ("POST", f"{API}/cases/{{case}}/workshop"): frozenset({"cell"}),
-        ("GET", f"{API}/withdrawn"): _WORKERS | {"cell"},
+        ("POST", f"{API}/cases/{{case}}/workshop"): _CELL,
+        ("GET", f"{API}/withdrawn"): _WORKERS | _CELL,
+        ("GET", f"{API}/prints"): _WORKERS | _CELL,
+        ("GET", f"{API}/prints/{{name}}"): _WORKERS | _CELL,
+        ("GET", f"{API}/prints/{{name}}/head"): _CELL,
+        ("GET", f"{API}/prints/{{name}}/files"): _CELL,
+        ("POST", f"{API}/prints/{{name}}/claim"): _CELL,
+        ("POST", f"{API}/prints/{{name}}/renew"): _CELL,  # of its own claim
+        ("POST", f"{API}/prints/{{name}}/settle"): _CELL,
+        ("POST", f"{API}/prints/{{name}}/move"): _CELL,  # of what it printed itself
+        ("POST", f"{API}/prints/{{name}}/free"): _WORKERS | _CELL,
+        ("GET", f"{API}/records/{{record}}"): _WORKERS | _CELL,
+        ("PUT", f"{API}/records/{{record}}"): _CELL,  # its own
         ("GET", "/"): SIGNED_IN,  # the pages, from here on
         ("GET", "/board"): SIGNED_IN,
         ("GET", "/static/{name}"): ANYONE,

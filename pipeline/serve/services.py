@@ -16,6 +16,7 @@ from batchone.pipeline.serve.cases import Cases
 from batchone.pipeline.serve.credentials import Credentials
 from batchone.pipeline.serve.metrics import Requests
 from batchone.pipeline.serve.parcels import Parcels
+from batchone.pipeline.serve.prints import Prints
 from batchone.pipeline.serve.store import Store
 
 MOST_STREAMS = 500  # of events, at a time; project default
@@ -38,8 +39,9 @@ class Services:
     brake: Brake
     parcels: Parcels
     cases: Cases
+    prints: Prints
+    reader: CaseReader
     requests: Requests = field(default_factory=Requests)
-    reader: CaseReader = field(default_factory=CaseReader)
     parcel_came: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_STREAMS))
@@ -55,6 +57,7 @@ def make_services(site: Path, *, settings: ServerSettings, clock: Clock, origin:
     """
     store = Store(site)
     accounts = Accounts(store, site, clock)
+    cases, reader = Cases(site), CaseReader()
     return Services(
         site=site,
         clock=clock,
@@ -64,7 +67,9 @@ def make_services(site: Path, *, settings: ServerSettings, clock: Clock, origin:
         credentials=Credentials(store, accounts, clock),
         brake=Brake(store, clock),
         parcels=Parcels(site, settings, clock),
-        cases=Cases(site),
+        cases=cases,
+        prints=Prints(site, cases, reader),
+        reader=reader,
     )
 
 

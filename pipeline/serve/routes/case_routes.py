@@ -107,9 +107,10 @@ class Recorded(Model):
 
 
 class Remake(Model):
-    """Why the released job is to be made once more."""
+    """Why the released job is to be made once more; a cell names the job that it means."""
 
     reason: Line
+    job: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = ""
 
 
 class Decided(Model):
@@ -252,9 +253,11 @@ async def workshop(case: CaseId, given: Step, who: Who, parts: Parts) -> Recorde
 
 @router.post(f"{API}/cases/{{case}}/remake")
 async def remake(case: CaseId, given: Remake, who: Who, parts: Parts) -> Recorded:
-    """Have the released job made once more, as it is."""
+    """Have the released job made once more, as it is. Said twice, it stands once."""
     parts.cases.shown(case, who)
-    return Recorded(new=bool(await _done("remake", parts, case=case, who=who.name, reason=given.reason)))
+    if not given.job and not who.roles & {"engineer", "approver"}:
+        raise Refusal(422, "job is missing", hint="a cell names the job that it means")
+    return Recorded(new=bool(await _done("remake", parts, case=case, who=who.name, reason=given.reason, job=given.job)))
 
 
 @router.post(f"{API}/cases/{{case}}/cancel")
@@ -289,6 +292,7 @@ async def _done(task: str, parts: Services, **given: str) -> str:
     try:
         return await in_child(task, parts.site, **given)
     except InputError as error:
+        parts.cases.must_be_there()
         raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:
         raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
