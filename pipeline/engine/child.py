@@ -1,8 +1,8 @@
 """The process that runs the stages of one case: requests come as lines, answers go as lines of JSON.
 
 The first request names the case; while there is none it loads what stages need after a change, which takes longer than most of
-them run. It holds the case from the first request to its end, so that values stay in memory between stages. When the worker that started
-it is gone, its input ends, and so does it: at once, whatever it computes; a stage's result appears by rename or not at all.
+them run. It holds the case from then to its end, so that values stay in memory between stages. When the worker that started it
+is gone, its input ends, and so does it: at once, whatever it computes; a stage's result appears by rename or not at all.
 """
 
 from __future__ import annotations

@@ -34,13 +34,35 @@ class Content:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) that differs whenever what a screen shows may differ."""
-        values = {stage: None if record is None else record.get("value_digest") for stage, record in self.records.items()}
         order = self.case.path / "order.toml"
         text = hashlib.sha256(order.read_bytes()).hexdigest() if order.is_file() else ""
-        before = None if self.previous is None else self.previous.device
-        told = {"version": VERSION, "stages": values, "order": text, "previous": before, "scan": self._scan_is_whole}
-        told["preview"] = None if self._preview is None else self._preview["value_digest"]
+        preview = None if self._preview is None else self._preview["value_digest"]
+        told = {
+            "version": VERSION,
+            "shapes": self.shapes_digest,
+            "order": text,
+            "check": self._given("check"),
+            "preview": preview,
+        }
         return codec.tree_digest(told)
+
+    @property
+    def shapes_digest(self) -> str:
+        """SHA-256 (hex) that differs whenever voxels, triangles or sections may differ; checks that follow leave it as it is."""
+        made, checked = self._given("design"), self.records["check"]
+        if self._preview is None and checked is not None:  # its device is what is shown
+            made = checked.get("taken", {}).get("Device", checked.get("value_digest"))
+        before = None if self.previous is None else self.previous.device
+        values = [self._given(stage) for stage in ("intake", "segment", "plan")]
+        try:
+            drawn = self.drawn.model_dump_json()
+        except (InputError, ValueError):  # nothing is drawn of it
+            drawn = ""
+        told = {"version": VERSION, "stages": values, "device": made, "drawn": drawn}
+        return codec.tree_digest({**told, "previous": before, "scan": self._scan_is_whole})
+
+    def _given(self, stage: str) -> Any:
+        return (self.records[stage] or {}).get("value_digest")
 
     @property
     def _scan_is_whole(self) -> bool:
