@@ -25,6 +25,7 @@ export class NVMesh {
   pts: Float32Array;
   tris?: Uint32Array;
   updateMesh(gl: WebGL2RenderingContext): void;
+  unloadMesh(gl: WebGL2RenderingContext): void;
 }
 
 export class NVImage {

@@ -246,6 +246,12 @@ export class Stage {
     return mesh;
   }
 
+  /** @param {import("./niivue.js").NVMesh} mesh */
+  removeSurface(mesh) {
+    this.nv.meshes = this.nv.meshes.filter((one) => one !== mesh);
+    mesh.unloadMesh(this.nv.gl);
+  }
+
   /** Radius of a ball about the pivot that holds every surface. */
   get reach() {
     const sides = this.pivot.map((mm, axis) => Math.max(Math.abs(this.box[0][axis] - mm), Math.abs(this.box[1][axis] - mm)));
