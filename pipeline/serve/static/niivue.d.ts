@@ -73,6 +73,8 @@ export class Niivue {
   keyUpListener: (event: KeyboardEvent) => void;
   resetBriCon: (event: unknown) => void;
   drawScene: () => void;
+  refreshLayers: (image: NVImage, layer: number) => void;
+  blurShader: MeshShader["shader"];
   drawImage3D: (...args: unknown[]) => void;
   drawMesh3D: (depthTest?: boolean, alpha?: number, mvp?: unknown, model?: unknown, normal?: unknown, is2D?: boolean) => void;
   calculateMvpMatrix: (unused: unknown, tile: number[], azimuth: number, elevation: number) => Float32Array[];
