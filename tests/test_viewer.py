@@ -22,6 +22,7 @@ import pytest
 import viewer_case as truth
 import viewer_site
 from PIL import Image
+from playwright.sync_api import Browser
 
 from batchone.pipeline import codec
 from batchone.pipeline.preview import PREVIEW
@@ -60,17 +61,28 @@ PICTURES_CAME = """() =>
 
 
 @pytest.fixture(scope="module")
-def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def chromium() -> Iterator[Browser]:
+    with browser.chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def viewer(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The page of the case, open and ready."""
     cases = tmp_path_factory.mktemp("cases")
     truth.write_case(cases)
-    with viewer_site.viewer_site(cases) as url, browser.chromium() as opened:
-        watched = browser.Watched(opened.new_page(viewport=SIZE), url)
-        watched.page.set_default_timeout(60_000)
-        watched.page.goto(f"{url}/{truth.CASE}")
-        watched.page.wait_for_function("() => window.batchoneViewer")
-        watched.ask("batchoneViewer.ready")
-        yield watched
+    with viewer_site.viewer_site(cases) as url:
+        yield ready(chromium, url)
+
+
+def ready(chromium: Browser, url: str) -> browser.Watched:
+    """A page of the case on which everything is drawn."""
+    watched = browser.Watched(chromium.new_page(viewport=SIZE), url)
+    watched.page.set_default_timeout(60_000)
+    watched.page.goto(f"{url}/{truth.CASE}")
+    watched.page.wait_for_function("() => window.batchoneViewer")
+    watched.ask("batchoneViewer.ready")
+    return watched
 
 
 @pytest.fixture
@@ -382,7 +394,7 @@ class TestControls:
         assert len(viewer.requests) > 10
 
 
-def test_a_new_device_and_then_its_checks_are_shown_without_beginning_anew(tmp_path: Path) -> None:
+def test_a_new_device_and_then_its_checks_are_shown_without_beginning_anew(chromium: Browser, tmp_path: Path) -> None:
     case = truth.write_case(tmp_path)
     moved = [
         replace(part, mesh=Mesh(part.mesh.vertices_mm + np.array([0.0, -0.5, 0.0]), part.mesh.faces)) for part in truth.parts()
@@ -396,12 +408,8 @@ def test_a_new_device_and_then_its_checks_are_shown_without_beginning_anew(tmp_p
 
         return str(case.publish(stage, write)["value_digest"])
 
-    with viewer_site.viewer_site(tmp_path) as url, browser.chromium() as opened:
-        watched = browser.Watched(opened.new_page(viewport=SIZE), url)
-        watched.page.set_default_timeout(60_000)
-        watched.page.goto(f"{url}/{truth.CASE}")
-        watched.page.wait_for_function("() => window.batchoneViewer")
-        watched.ask("batchoneViewer.ready")
+    with viewer_site.viewer_site(tmp_path) as url:
+        watched = ready(chromium, url)
         before = np.reshape(watched.ask("batchoneViewer.positions('part-plate')"), (-1, 3))
         watched.ask("batchoneViewer.show('part-letter', {opacity: 0.5})")
         renew = """async () => {
@@ -427,6 +435,7 @@ def test_a_new_device_and_then_its_checks_are_shown_without_beginning_anew(tmp_p
         assert asked() == ["scene"]  # the device is the same
         assert watched.errors == []
         assert watched.ask("window.violations") == []
+        watched.page.close()
 
 
 def contrast(one: str, other: str) -> float:
