@@ -140,6 +140,7 @@ class CaseRun:
         self._case, self._id, self._inputs, self._site, self._progress = case, case_id, inputs, site, progress
         self._outcomes: list[Outcome] = []
         self._waivers: tuple[Waiver, ...] = ()
+        self._seen: Outcome | None = None
         self._ahead = threading.Thread(target=_import_ahead)
 
     @property
@@ -219,6 +220,7 @@ class CaseRun:
         self._progress(PREVIEW.name, None)
         outcome = run_stage(PREVIEW, self._case, self._inputs)
         self._progress(PREVIEW.name, outcome)
+        self._seen = outcome
         return outcome
 
     def looked_at(self) -> Result:
@@ -229,7 +231,7 @@ class CaseRun:
         CheckFailed
             One of them failed.
         """
-        outcome = self._preview()
+        outcome = self._seen or self._preview()  # of a changed device they are there
         self._outcomes.append(outcome)
         self._refuse(PREVIEW, tuple(f for f in outcome.findings if f.verdict == "fail"), outcome.findings)
         return self.result("awaiting-checks")
@@ -240,7 +242,7 @@ class CaseRun:
         first = failed[0]
         value = f"{first.what} is {first.value:.4g} {first.unit}, limit {first.limit}"
         hint = first.hint or "change a parameter with `batchone design CASE --set`, or the order"
-        if all(finding.waivable for finding in failed):
+        if stage is not PREVIEW and all(finding.waivable for finding in failed):
             hint = f"{hint}; with a reason: batchone review {self._id} --waive {first.check} --reason TEXT --as NAME"
         with in_stage(self._id, stage.name):
             raise CheckFailed(f"{len(failed)} of {len(findings)} checks failed; first: {value}", findings, hint=hint)

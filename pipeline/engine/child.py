@@ -7,6 +7,7 @@ is gone, its input ends, and so does it: at once, whatever it computes; a stage'
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,6 +15,7 @@ import pkgutil
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -47,9 +49,10 @@ def _listen(requests: SimpleQueue[str]) -> None:
 
 def _load_ahead(requests: SimpleQueue[str]) -> None:
     """Import modules, and so read compiled kernels from their cache, until there is a request."""
-    names = iter(("batchone.pipeline.case", *(name for package in _AHEAD for name in _modules(package))))
-    while requests.empty() and (name := next(names, None)) is not None:
-        importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # the stage that needs it says so
+        names = chain(("batchone.pipeline.case",), *map(_modules, _AHEAD))
+        while requests.empty() and (name := next(names, None)) is not None:
+            importlib.import_module(name)
 
 
 def _modules(package: str) -> Iterator[str]:
