@@ -67,7 +67,8 @@ def test_a_quick_look_makes_the_device_with_its_interactive_checks_and_stops_the
     order = _change(site, "cut_top_mm=20")
     seen = run_case(order, None, site=site, checks="interactive", approve_as=WHO, passphrase=WORDS)
     assert (seen.status, seen.job) == ("awaiting-checks", None)
-    assert [name for name, seconds in seen.stages.items() if seconds > 0.0] == ["design", PREVIEW.name]
+    assert list(seen.stages)[-2:] == ["design", PREVIEW.name]
+    assert seen.stages[PREVIEW.name] > 0.0
     assert not [name for name in ("review", "slice", "job") if (case.path / name).exists()]
     record = preview_of(case)
     assert record is not None
