@@ -40,7 +40,7 @@ ARGUMENTS = (
 SIZE = {"width": 1440, "height": 900}
 NAME, PASSWORD = "engineer", "a password of the benchmark"
 HEAD = "head-phantom.zip"
-WARM_S = 20.0
+IDLE = 0.15  # cores that server and worker use when nothing is to be done, at most
 _SHOWN = """([before, follows]) => {
   const state = document.getElementById("state"), now = state?.querySelector("[data-device]")?.dataset;
   if (!now || now.busy === "yes" || follows !== "yes" && now.follow !== follows) return false;
@@ -148,7 +148,7 @@ def _opened(page: Page, url: str, server: int, number: int) -> None:
 def _changed(page: Page, name: str, text: str, server: int) -> None:
     """Another value in the form: until the page shows the new device with its interactive checks, and until it is checked."""
     page.evaluate("batchoneViewer.ready")
-    time.sleep(WARM_S)  # as a person looks: the worker makes ready meanwhile
+    _settle(server)  # a person looks for longer
     seen = page.locator("#state")
     before, computed_s = seen.get_attribute("data-shown"), _computed_by_all_s(server)
     page.get_by_label(name).fill(text)
@@ -165,6 +165,14 @@ def _changed(page: Page, name: str, text: str, server: int) -> None:
         limit = f"  (<= {CHANGE_S:g})" if what == "interactive checks" else ""
         print(f"{name} = {text}, {what}: on the page after {there_s:.1f} s, drawn after {drawn_s:.1f} s{limit}", end="")
         print(f"; computing of server, worker and stages {cpu_s:.1f} s")
+
+
+def _settle(server: int, pause_s: float = 2.0) -> None:
+    """Wait until the worker has made ready for what comes next."""
+    before = 0.0
+    while (now := _computed_by_all_s(server)) - before > IDLE * pause_s:
+        before = now
+        time.sleep(pause_s)
 
 
 def _computed_by_all_s(pid: int) -> float:
