@@ -40,6 +40,12 @@ ARGUMENTS = (
 SIZE = {"width": 1440, "height": 900}
 NAME, PASSWORD = "engineer", "a password of the benchmark"
 HEAD = "head-phantom.zip"
+IDLE = 0.15  # cores that server and worker use when nothing is to be done, at most
+_SHOWN = """([before, follows]) => {
+  const state = document.getElementById("state"), now = state?.querySelector("[data-device]")?.dataset;
+  if (!now || now.busy === "yes" || follows !== "yes" && now.follow !== follows) return false;
+  return ![null, "", before].includes(state.dataset.shown);
+}"""
 _LOADED = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
   .map((one) => [one.name, one.startTime, one.responseEnd, one.transferSize])"""
 
@@ -61,7 +67,7 @@ def main() -> None:
             for number in range(options.rounds):
                 _opened(page, f"{url}/review/{options.case}", server, number)
             if options.change:
-                _changed(page, *options.change.split("="))
+                _changed(page, *options.change.split("="), server)
 
 
 def write_head(folder: Path, site: Path) -> None:
@@ -139,20 +145,42 @@ def _opened(page: Page, url: str, server: int, number: int) -> None:
             print(f"  {timings[name]:6.0f} ms  {name}")
 
 
-def _changed(page: Page, name: str, text: str) -> None:
-    """Another value in the form, until the page shows the new device; and until it is checked."""
-    shown = page.locator("#state").get_attribute("data-shown")
+def _changed(page: Page, name: str, text: str, server: int) -> None:
+    """Another value in the form: until the page shows the new device with its interactive checks, and until it is checked."""
+    page.evaluate("batchoneViewer.ready")
+    _settle(server)  # a person looks for longer
+    seen = page.locator("#state")
+    before, computed_s = seen.get_attribute("data-shown"), _computed_by_all_s(server)
     page.get_by_label(name).fill(text)
     began = time.perf_counter()
     page.get_by_role("button", name="Design again").click()
-    page.wait_for_function(
-        "shown => ![null, '', shown].includes(document.getElementById('state')?.dataset.shown ?? null)", arg=shown
-    )
-    there_s = time.perf_counter() - began
-    page.wait_for_function("() => window.batchoneViewer")
-    page.evaluate("batchoneViewer.ready")
-    drawn_s = time.perf_counter() - began
-    print(f"\n{name} = {text}: checked device on the page after {there_s:.1f} s, drawn after {drawn_s:.1f} s  (<= {CHANGE_S:g})")
+    told = []
+    for follows in ("yes", "no"):
+        page.wait_for_function(_SHOWN, arg=[before, follows])
+        there_s = time.perf_counter() - began
+        page.evaluate("window.batchoneViewer?.renewed()")
+        told.append((there_s, time.perf_counter() - began, _computed_by_all_s(server) - computed_s))
+        before = seen.get_attribute("data-shown")
+    for what, (there_s, drawn_s, cpu_s) in zip(("interactive checks", "release checks"), told, strict=True):
+        limit = f"  (<= {CHANGE_S:g})" if what == "interactive checks" else ""
+        print(f"{name} = {text}, {what}: on the page after {there_s:.1f} s, drawn after {drawn_s:.1f} s{limit}", end="")
+        print(f"; computing of server, worker and stages {cpu_s:.1f} s")
+
+
+def _settle(server: int, pause_s: float = 2.0) -> None:
+    """Wait until the worker has made ready for what comes next."""
+    before = 0.0
+    while (now := _computed_by_all_s(server)) - before > IDLE * pause_s:
+        before = now
+        time.sleep(pause_s)
+
+
+def _computed_by_all_s(pid: int) -> float:
+    """Processor seconds of a process and of all below it, those that ended too."""
+    user, system, *ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+    own = sum(map(int, (user, system, *ended))) / os.sysconf("SC_CLK_TCK")
+    children = {int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()}
+    return own + sum(_computed_by_all_s(one) for one in children)
 
 
 def _computed_s(pid: int) -> float:

@@ -23,6 +23,10 @@ from benchmarks.page import page_of, serving
 
 WIDTH_PX, QUALITY = 1200, 62  # of a picture: sharp enough to read, 80 kB at most
 PARAMETER, OTHER = "under_contour_mm", "1.0"
+CHECKED = """shown => {
+  const state = document.getElementById("state"), now = state?.querySelector("[data-device]")?.dataset;
+  return now?.follow === "no" && state.dataset.shown !== shown;
+}"""
 
 
 def main() -> None:
@@ -56,7 +60,7 @@ def _walk(page: Page, case: str, out: Path) -> None:
     shown = page.locator("#state").get_attribute("data-shown")
     page.get_by_label(PARAMETER).fill(OTHER)
     page.get_by_role("button", name="Design again").click()
-    page.wait_for_function("shown => ![undefined, shown].includes(document.getElementById('state')?.dataset.shown)", arg=shown)
+    page.wait_for_function(CHECKED, arg=shown)
     page.get_by_role("button", name="Compare").click()
     page.get_by_role("heading", name="Parameters").wait_for()
     _taken(page, out / "compare.webp")

@@ -10,7 +10,7 @@ from batchone.pipeline.errors import DesignError, OrderError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, Part, Plan
+from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, Part, Plan, Preview
 
 
 def plan(anatomy: Anatomy, order: Order, tables: Tables | None = None) -> Plan:
@@ -91,6 +91,19 @@ def check(
 
     own, general = beside(of_family, of_all)
     return CheckedDevice(device, (*general, *own))
+
+
+def preview(
+    device: Device,
+    anatomy: Anatomy,
+    plan: Plan,
+    order: Order,
+    process: Process,
+    machine: Machine,
+    tables: Tables | None = None,
+) -> Preview:
+    """What :func:`check` finds with its interactive set."""
+    return Preview(check(device, anatomy, plan, order, process, machine, tables, only="interactive").findings)
 
 
 def _family(order: Order) -> Family:

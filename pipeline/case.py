@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchone.design.families import load_families
+from batchone.design.family import CheckSet
 from batchone.design.table_files import site_tables
 from batchone.design.theatre import theatre
 from batchone.pipeline import codec
@@ -28,6 +29,7 @@ from batchone.pipeline.findings import LEVEL_CONFIRMED
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import DEMONSTRATOR, release_key, write_allowed_signers
 from batchone.pipeline.order import Order, order_text
+from batchone.pipeline.preview import PREVIEW, outdated
 from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
@@ -66,6 +68,7 @@ def run_case(
     passphrase: str | None = None,
     ticked: tuple[str, ...] | None = None,
     until: str | None = None,
+    checks: CheckSet = "release",
     progress: Progress = lambda stage, outcome: None,
 ) -> Result:
     """Take a case as far as it goes: to a job folder, or to the person who must approve it.
@@ -88,6 +91,8 @@ def run_case(
         The points of the checklist that the approver ticked one by one; None: all of them at once.
     until
         Name of the last stage to run.
+    checks
+        ``interactive``: stop at the device with its interactive checks, on which nothing is released.
     progress
         Called with a stage's name when it starts (None) and with its outcome when it ends.
 
@@ -101,6 +106,8 @@ def run_case(
             stopped = run.advance(stage, approve_as=approve_as, demonstration=demonstration, passphrase=passphrase, ticked=ticked)
             if stopped is not None:
                 return run.result(stopped)
+            if stage.gives == "Device" and checks == "interactive":
+                return run.looked_at()
             if stage.name == until:
                 return run.result("awaiting-level" if run.unnamed else "awaiting-approval")
         return run.result("done")
@@ -133,6 +140,7 @@ class CaseRun:
         self._case, self._id, self._inputs, self._site, self._progress = case, case_id, inputs, site, progress
         self._outcomes: list[Outcome] = []
         self._waivers: tuple[Waiver, ...] = ()
+        self._seen: Outcome | None = None
         self._ahead = threading.Thread(target=_import_ahead)
 
     @property
@@ -196,12 +204,48 @@ class CaseRun:
             record_event(case, "batchone", what, digest=digest)
         if stage.gives == "Anatomy" and self.unnamed and not inputs["Anatomy"].bones:
             return "awaiting-level"
+        if stage.gives == "Device" and outdated(case, digest):
+            with contextlib.suppress(BatchoneError):  # the check, which is next, meets the same and says so
+                self._preview()
         if stage.gives == "CheckedDevice":
             keep_revision(case, inputs.digests["Order"])
             waivers = waivers_of(case, inputs.digests["CheckedDevice"], self._site / "keys")
-            _require_release(inputs["CheckedDevice"], waivers, self._id)
+            checked: CheckedDevice = inputs["CheckedDevice"]
+            self._refuse(stage, checked.failed(waivers), shown(checked.findings, waivers))
             self._waivers = waivers
         return None
+
+    def _preview(self) -> Outcome:
+        """Measure the device with the interactive checks, for people to look at."""
+        self._progress(PREVIEW.name, None)
+        outcome = run_stage(PREVIEW, self._case, self._inputs)
+        self._progress(PREVIEW.name, outcome)
+        self._seen = outcome
+        return outcome
+
+    def looked_at(self) -> Result:
+        """The device with its interactive checks, as far as a run may go on them.
+
+        Raises
+        ------
+        CheckFailed
+            One of them failed.
+        """
+        outcome = self._seen or self._preview()  # of a changed device they are there
+        self._outcomes.append(outcome)
+        self._refuse(PREVIEW, tuple(f for f in outcome.findings if f.verdict == "fail"), outcome.findings)
+        return self.result("awaiting-checks")
+
+    def _refuse(self, stage: Stage, failed: tuple[Finding, ...], findings: tuple[Finding, ...]) -> None:
+        if not failed:
+            return
+        first = failed[0]
+        value = f"{first.what} is {first.value:.4g} {first.unit}, limit {first.limit}"
+        hint = first.hint or "change a parameter with `batchone design CASE --set`, or the order"
+        if stage is not PREVIEW and all(finding.waivable for finding in failed):
+            hint = f"{hint}; with a reason: batchone review {self._id} --waive {first.check} --reason TEXT --as NAME"
+        with in_stage(self._id, stage.name):
+            raise CheckFailed(f"{len(failed)} of {len(findings)} checks failed; first: {value}", findings, hint=hint)
 
     def digest(self, stage: Stage) -> str:
         """Digest of what a stage that was advanced gave."""
@@ -285,21 +329,6 @@ def _give_study(case: CaseFolder, inputs: Inputs, study: Path | None) -> None:
 
 def _no_study() -> Path:
     raise InputError("the scan of this case must be read again", hint="run the case with --study")
-
-
-def _require_release(checked: CheckedDevice, waivers: tuple[Waiver, ...], case_id: str) -> None:
-    failed = checked.failed(waivers)
-    if not failed:
-        return
-    first = failed[0]
-    value = f"{first.what} is {first.value:.4g} {first.unit}, limit {first.limit}"
-    hint = first.hint or "change a parameter with `batchone design CASE --set`, or the order"
-    if all(finding.waivable for finding in failed):
-        hint = f"{hint}; with a reason: batchone review {case_id} --waive {first.check} --reason TEXT --as NAME"
-    with in_stage(case_id, "check"):
-        raise CheckFailed(
-            f"{len(failed)} of {len(checked.findings)} checks failed; first: {value}", shown(checked.findings, waivers), hint=hint
-        )
 
 
 def _gate(

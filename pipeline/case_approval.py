@@ -27,6 +27,7 @@ from batchone.pipeline.job.signature import (
     write_allowed_signers,
 )
 from batchone.pipeline.job.withdrawal import read_decisions
+from batchone.pipeline.preview import refuse_preview
 from batchone.pipeline.revisions import made_for
 from batchone.pipeline.stages import STAGES
 from batchone.pipeline.store import CaseFolder
@@ -176,6 +177,7 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
             )
         if (case.path / ORDER).is_file() and made_for(case.path) not in (None, order_digest(read_case_order(case.path / ORDER))):
             raise OrderError("the order was changed, and its device is not made yet", hint="wait for the new device, look at it")
+        refuse_preview(case)
         if _level_is_open(case):
             raise OrderError("a person must still say which level is meant", hint="batchone segment CASE --level VERTEBRA=LEVEL")
         if (earlier := standing_approval(case, device, keys, but_real=True)) is not None:

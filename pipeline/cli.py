@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.exceptions import TyperException
@@ -36,6 +36,8 @@ from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchone.pipeline.case import Result
     from batchone.pipeline.order import Order
 
@@ -227,11 +229,14 @@ def design(
     markups: Annotated[
         list[str] | None, typer.Option("--markups", help="[NAME=]FILE: what was moved in 3D Slicer; may be repeated.")
     ] = None,
+    checks: Annotated[
+        Literal["interactive", "release"],
+        typer.Option("--checks", help="interactive: a quick look; nothing is released on it."),
+    ] = "release",
     site: SiteOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Design and check again, with changed parameters or a changed plan; what does not depend on them is kept."""
-    from batchone.pipeline.case import run_case
     from batchone.pipeline.case_decisions import refuse_approved
     from batchone.pipeline.case_order import read_case_order, replace_order
     from batchone.pipeline.markups.order_file import changed_plan
@@ -245,7 +250,7 @@ def design(
             refuse_approved(CaseFolder(folder))
             replace_order(CaseFolder(folder), order, "batchone design")
         order = read_case_order(folder / "order.toml")
-    _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
+    _followed(order, None, as_json=as_json, site=folder.parent.parent, until="check", checks=checks)
 
 
 @app.command()
@@ -343,22 +348,25 @@ for _function, _name in (
 
 
 def _run(order: Order, study: Path, *, site: Path, approve_as: str | None, as_json: bool, demonstration: bool = False) -> Result:
+    def passphrase() -> str | None:
+        return _passphrase(site, approve_as)
+
+    how = {"site": site, "approve_as": approve_as, "demonstration": demonstration}
+    return _followed(order, study, as_json=as_json, passphrase=passphrase, **how)
+
+
+def _followed(
+    order: Order, study: Path | None, *, as_json: bool, passphrase: Callable[[], str | None] = lambda: None, **how: Any
+) -> Result:
+    """Run a case in sight of a person, and report what became of it; ``passphrase`` is asked for before the work begins."""
     from batchone.pipeline.case import run_case
     from batchone.pipeline.progress import Progress
 
     progress = Progress()
     try:
-        passphrase = _passphrase(site, approve_as)
+        words = passphrase()
         with progress:
-            result = run_case(
-                order,
-                study,
-                site=site,
-                approve_as=approve_as,
-                demonstration=demonstration,
-                passphrase=passphrase,
-                progress=progress.step,
-            )
+            result = run_case(order, study, passphrase=words, progress=progress.step, **how)
     except BatchoneError as error:
         if as_json:
             typer.echo(_json(progress.failure(order.case, error)))
@@ -391,6 +399,8 @@ def _report(result: Result, *, as_json: bool) -> None:
     typer.echo(f"Seconds per stage: {seconds}  (all {sum(result.stages.values()):.1f}); peak {result.peak_mb:.0f} MB")
     if result.status == "awaiting-level":
         typer.echo(f"Case {result.case}: {result.status}. A person must say which level is meant: {level_hint(result)}")
+    elif result.status == "awaiting-checks":
+        typer.echo(f"Case {result.case}: interactive checks; release checks follow with: batchone design {result.case}")
     elif result.job is None:
         typer.echo(f"Case {result.case}: {result.status}. Approve with: batchone review {result.case} --approve --as NAME")
     else:

@@ -64,6 +64,13 @@ class Finding:
         return INFORMATION
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the interactive checks measured on a device: to look at until the release checks are there, never to release on."""
+
+    findings: tuple[Finding, ...]
+
+
 class Judged(Protocol):
     """What has a verdict: a finding, or its entry in a file."""
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from batchone.pipeline.case import Result
 from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.findings import INFORMATION, LEVEL_CONFIRMED, worst_first
+from batchone.pipeline.preview import PREVIEW
 from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
 
@@ -44,6 +45,11 @@ class Progress:
         if outcome is None:
             self._status = self._console.status(stage)
             self._status.start()
+            return
+        if stage == PREVIEW.name:  # the release checks measure the same again
+            count: Counter[str] = Counter(finding.verdict for finding in outcome.findings)
+            said = ", ".join(f"{count[verdict]} {word}" for verdict, word in _WORDS.items() if count[verdict])
+            self._console.print(f"  {stage:8} {outcome.seconds:6.2f} s  interactive checks: {said or 'none'}", highlight=False)
             return
         self.outcomes.append(outcome)
         text = "kept" if outcome.kept else f"{outcome.seconds:6.2f} s  {outcome.peak_mb:6.0f} MB"

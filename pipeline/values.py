@@ -17,6 +17,7 @@ from batchone.pipeline.approval import Approval as Approval
 from batchone.pipeline.approval import Decision as Decision
 from batchone.pipeline.approval import Waiver as Waiver
 from batchone.pipeline.findings import Finding as Finding
+from batchone.pipeline.findings import Preview as Preview
 from batchone.pipeline.findings import Vector as Vector
 from batchone.pipeline.findings import Verdict as Verdict
 from batchone.pipeline.findings import judge as judge

@@ -30,6 +30,7 @@ TOP += (
     "pipeline.case_workshop",
     "pipeline.case_order",
     "pipeline.revisions",
+    "pipeline.preview",
 )
 TOP += ("pipeline.audit", "pipeline.case_approval", "pipeline.backup", "pipeline.retention", "pipeline.site_diagnosis")
 VOCABULARY = tuple(

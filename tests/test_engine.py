@@ -22,11 +22,12 @@ from batchone.pipeline.audit import audit_site
 from batchone.pipeline.case_decisions import decide
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.config import EngineSettings, SiteSettings
+from batchone.pipeline.engine.children import Spare
 from batchone.pipeline.engine.database import database_url, open_database
 from batchone.pipeline.engine.heartbeat import BEAT_S, DEAD_S, Heartbeat, workers
 from batchone.pipeline.engine.rebuild import rebuild
 from batchone.pipeline.engine.reminders import BEFORE_DUE_H, next_reminder
-from batchone.pipeline.engine.watch import case_key, last_answer
+from batchone.pipeline.engine.watch import ENGINE_VERSION, case_key, last_answer
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import append_event, chain_head
 from batchone.pipeline.job.verify import verify_job
@@ -100,7 +101,13 @@ def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undist
         until(lambda: (case / "check" / "stage.json").exists(), 300.0)
         with pytest.raises(MachineError, match="1 workers live"):
             rebuild(site)
+        until(
+            lambda: open_workflows(site) == [f"{CASE}.{case_key(case)}.{ENGINE_VERSION}"], 60.0
+        )  # its stages are over, it waits
+        until(lambda: len(crew.victims()) == 2, 60.0)  # the worker, and the child that waits with it for a changed parameter
+        ((_, spare),) = crew.victims()[1:]
         crew.kill(0)
+        until(lambda: not Path(f"/proc/{spare}").exists(), 60.0)
         assert "removed" in rebuild(site)  # looks on until nobody can live any more
         crew.start()
         answer(case, undisturbed / "cases" / CASE / "review")
@@ -109,6 +116,35 @@ def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undist
         crew.stop()
     assert not twice_done(case)
     assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+
+
+@pytest.mark.slow
+def test_a_child_that_waits_takes_the_next_case_and_a_dead_one_is_followed_by_another(undisturbed: Path, tmp_path: Path) -> None:
+    site = Path(shutil.copytree(undisturbed, tmp_path / "site"))
+    spare = Spare(site, None)
+    spare.keep()
+    waiting = spare.child(CASE)
+    try:
+        loaded = Path(f"/proc/{waiting.pid}/maps").read_text()
+        kept = waiting.advance("check")
+        assert (kept["status"], kept["stage"]) == ("going-on", "check")
+    finally:
+        waiting.close()
+    assert "numba" not in loaded  # asked at once, it had loaded nothing in advance
+    spare.keep()
+    begun = spare.waiting
+    assert begun is not None
+    spare.keep()
+    assert spare.waiting == begun
+    until(lambda: "/OCP/" in Path(f"/proc/{begun}/maps").read_text(), 120.0)  # all that a changed parameter needs
+    os.kill(begun, 9)
+    until(lambda: spare.waiting is None, 60.0)
+    child = spare.child("another")
+    try:
+        assert child.pid != begun
+        assert child.advance("check")["status"] == "failed"  # there is no such case
+    finally:
+        child.close()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ import pytest
 import viewer_case as truth
 import viewer_site
 from PIL import Image
+from playwright.sync_api import Browser
+
+from batchone.pipeline import codec
+from batchone.pipeline.preview import PREVIEW
+from batchone.pipeline.values import CheckedDevice, Device, Mesh, Preview, judge
 
 pytestmark = pytest.mark.slow
 
@@ -55,17 +61,28 @@ PICTURES_CAME = """() =>
 
 
 @pytest.fixture(scope="module")
-def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def chromium() -> Iterator[Browser]:
+    with browser.chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def viewer(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The page of the case, open and ready."""
     cases = tmp_path_factory.mktemp("cases")
     truth.write_case(cases)
-    with viewer_site.viewer_site(cases) as url, browser.chromium() as opened:
-        watched = browser.Watched(opened.new_page(viewport=SIZE), url)
-        watched.page.set_default_timeout(60_000)
-        watched.page.goto(f"{url}/{truth.CASE}")
-        watched.page.wait_for_function("() => window.batchoneViewer")
-        watched.ask("batchoneViewer.ready")
-        yield watched
+    with viewer_site.viewer_site(cases) as url:
+        yield ready(chromium, url)
+
+
+def ready(chromium: Browser, url: str) -> browser.Watched:
+    """A page of the case on which everything is drawn."""
+    watched = browser.Watched(chromium.new_page(viewport=SIZE), url)
+    watched.page.set_default_timeout(60_000)
+    watched.page.goto(f"{url}/{truth.CASE}")
+    watched.page.wait_for_function("() => window.batchoneViewer")
+    watched.ask("batchoneViewer.ready")
+    return watched
 
 
 @pytest.fixture
@@ -375,6 +392,50 @@ class TestControls:
         assert viewer.ask("window.violations") == []
         assert viewer.abroad == []
         assert len(viewer.requests) > 10
+
+
+def test_a_new_device_and_then_its_checks_are_shown_without_beginning_anew(chromium: Browser, tmp_path: Path) -> None:
+    case = truth.write_case(tmp_path)
+    moved = [
+        replace(part, mesh=Mesh(part.mesh.vertices_mm + np.array([0.0, -0.5, 0.0]), part.mesh.faces)) for part in truth.parts()
+    ]
+    device = Device("pedicle-guide", tuple(moved))
+    failed = judge("walls", "letter: thinnest wall", 0.5, "mm", low=1.0, where_mm=truth.FINDING)
+
+    def publish(stage: str, value: Any, taken: dict[str, str]) -> str:
+        def write(into: Path) -> dict[str, Any]:
+            return {"seconds": 1.0, "value_digest": codec.save(value, into), "findings": {"$tuple": []}, "taken": taken}
+
+        return str(case.publish(stage, write)["value_digest"])
+
+    with viewer_site.viewer_site(tmp_path) as url:
+        watched = ready(chromium, url)
+        before = np.reshape(watched.ask("batchoneViewer.positions('part-plate')"), (-1, 3))
+        watched.ask("batchoneViewer.show('part-letter', {opacity: 0.5})")
+        renew = """async () => {
+          document.dispatchEvent(new Event("batchone:newer"));
+          await batchoneViewer.renewed();
+        }"""
+
+        def asked() -> list[str]:
+            begun = len(watched.requests)
+            watched.ask(renew)
+            return sorted(one.rpartition(f"/review/{truth.CASE}/")[2] for one in watched.requests[begun:])
+
+        assert asked() == ["scene"]  # nothing is new
+        made = publish("design", device, {})
+        publish(PREVIEW.name, Preview((failed,)), {"Device": made})
+        assert asked() == ["scene", "surface/bone-tibia-left", "surface/part-letter", "surface/part-plate"]  # the scan stays
+        after = np.reshape(watched.ask("batchoneViewer.positions('part-plate')"), (-1, 3))
+        assert after - before == pytest.approx(np.broadcast_to([0.0, -0.5, 0.0], before.shape), abs=1e-4)
+        found = {one["name"]: one for one in watched.ask("batchoneViewer.surfaces()")}
+        assert sorted(found) == ["bone-tibia-left", "part-letter", "part-plate"]
+        assert (found["part-letter"]["opacity"], found["part-plate"]["opacity"]) == (0.5, 1.0)
+        publish("check", CheckedDevice(device, (failed,)), {"Device": made})
+        assert asked() == ["scene"]  # the device is the same
+        assert watched.errors == []
+        assert watched.ask("window.violations") == []
+        watched.page.close()
 
 
 def contrast(one: str, other: str) -> float:

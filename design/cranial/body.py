@@ -81,7 +81,8 @@ def build_implant(anatomy: Anatomy, plan: Plan, order: Order, process: Process) 
         screws=screws,
         label=label,
     )
-    body, features = _with_features(blank, (drains, screws), label)
+    whole = solid_from_labelled_mesh(blank.mesh, FACES, blank.labels)
+    body, features = _with_features(blank, whole, (drains, screws), label)
     holes = len(drains.points_mm) + len(screws.points_mm)
     part = to_part(
         body,
@@ -89,7 +90,7 @@ def build_implant(anatomy: Anatomy, plan: Plan, order: Order, process: Process) 
         functional_faces=_functional(screws),
         step=solid.step_of(features, pose=blank.local.pose),
         pose=blank.local.pose,
-        handles=handles_of(solid_from_labelled_mesh(blank.mesh, FACES, blank.labels)) + holes,
+        handles=handles_of(whole) + holes,
     )
     return Device("cranial-implant", (part,), _figures(blank, body, drains=drains, screws=screws, label=label))
 
@@ -116,8 +117,10 @@ def _label(blank: Blank, code: str, process: Process, screws: Holes) -> Label:
     return place_label(blank, code, process, taken_mm=screws.points_mm, taken_radius_mm=0.5 * screws.diameter_mm)
 
 
-def _with_features(blank: Blank, holes: tuple[Holes, ...], label: Label | None) -> tuple[Solid, tuple[solid.Feature, ...]]:
-    body = simplify(solid_from_labelled_mesh(blank.mesh, FACES, blank.labels), _SIMPLIFY_MM)
+def _with_features(
+    blank: Blank, whole: Solid, holes: tuple[Holes, ...], label: Label | None
+) -> tuple[Solid, tuple[solid.Feature, ...]]:
+    body = simplify(whole, _SIMPLIFY_MM)
     tools: list[Solid] = []
     features: list[solid.Feature] = []
     for group in holes:

@@ -1,34 +1,42 @@
-"""The process that runs the stages of one case: requests come as lines of JSON, so do the answers.
+"""The process that runs the stages of one case: requests come as lines, answers go as lines of JSON.
 
-It holds the case from the first request to its end, so that values stay in memory between stages. When the worker that started
-it is gone, its input ends, and so does it: at once, whatever it computes; a stage's result appears by rename or not at all.
+The first request names the case; while there is none it loads what stages need after a change, which takes longer than most of
+them run. It holds the case from then to its end, so that values stay in memory between stages. When the worker that started it
+is gone, its input ends, and so does it: at once, whatever it computes; a stage's result appears by rename or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import sys
 import threading
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from batchone.pipeline.errors import BatchoneError, MachineError
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.memory import keep_freed_memory
 
 _ORPHANED = 3
+_AHEAD: Final = ("batchone.design", "cadquery")  # a changed parameter goes on from the plan: nothing of the stages before
 
 
-def main(site: Path, case_id: str) -> None:
+def main(site: Path) -> None:
     """Answer requests about a case until there are no more."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     requests: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    _load_ahead(requests)
     try:
-        _serve(site, case_id, requests, answers)
+        _serve(site, requests.get(), requests, answers)
     except BatchoneError as error:
         _say(answers, _failure(error))
 
@@ -37,6 +45,21 @@ def _listen(requests: SimpleQueue[str]) -> None:
     for line in sys.stdin:
         requests.put(line.strip())
     os._exit(_ORPHANED)  # no clean-up: the stage at hand must not go on
+
+
+def _load_ahead(requests: SimpleQueue[str]) -> None:
+    """Import modules, and so read compiled kernels from their cache, until there is a request."""
+    with contextlib.suppress(ImportError):  # the stage that needs it says so
+        names = chain(("batchone.pipeline.case",), *map(_modules, _AHEAD))
+        while requests.empty() and (name := next(names, None)) is not None:
+            importlib.import_module(name)
+
+
+def _modules(package: str) -> Iterator[str]:
+    yield package
+    if package.startswith("batchone."):  # its modules are loaded where they are needed, others load their own
+        folder = importlib.import_module(package).__path__
+        yield from (found.name for found in pkgutil.walk_packages(folder, f"{package}."))
 
 
 def _serve(site: Path, case_id: str, requests: SimpleQueue[str], answers: Any) -> None:
@@ -78,4 +101,4 @@ def _say(answers: Any, tree: dict[str, Any]) -> None:
 if __name__ == "__main__":
     use_kernel_cache()
     keep_freed_memory()
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

@@ -1,4 +1,7 @@
-"""The worker's side of the stage children: started when a case's stages begin, gone when they end."""
+"""The worker's side of the stage children: each runs the stages of one case, and is gone when they end.
+
+While people look at devices, one child waits beside them with everything loaded: who changes a parameter does not wait for that.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ class ChildDied(Exception):  # noqa: N818 - what happened, not an error of the c
 
 
 class StageChild:
-    """One process that runs the stages of one case."""
+    """One process that runs the stages of one case: none until :meth:`take`."""
 
-    def __init__(self, site: Path, case: str, *, threads: int | None = None) -> None:
-        command = [sys.executable, "-m", "batchone.pipeline.engine.child", str(site), case]
+    def __init__(self, site: Path, *, threads: int | None = None) -> None:
+        command = [sys.executable, "-m", "batchone.pipeline.engine.child", str(site)]
         limits = {} if threads is None else {"NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **limits}, start_new_session=True
@@ -35,8 +38,17 @@ class StageChild:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def lives(self) -> bool:
+        """Whether its process is there."""
+        return self._process.poll() is None
+
+    def take(self, case: str) -> None:
+        """Give it its case."""
+        self._ask(case)
+
     def advance(self, stage: str) -> dict[str, Any]:
-        """Run a stage, and what comes before it where that is not done.
+        """Run a stage of the case, and what comes before it where that is not done.
 
         Returns
         -------
@@ -52,10 +64,7 @@ class StageChild:
             self._opened = self._answer()
         if self._opened["status"] != "open":
             return self._opened
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{stage}\n".encode())
-            self._process.stdin.flush()
+        self._ask(stage)
         return self._answer()
 
     def close(self) -> None:
@@ -71,6 +80,12 @@ class StageChild:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def _ask(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died: no answer will come
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         watch = threading.Timer(STAGE_S, self._process.kill)
@@ -84,3 +99,37 @@ class StageChild:
             raise ChildDied(f"the process of the stages ended with {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+class Spare:
+    """The children of a worker, of which one may wait with everything loaded. Thread-safe."""
+
+    def __init__(self, site: Path, threads: int | None) -> None:
+        self._site, self._threads = site, threads
+        self._waiting: StageChild | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int | None:
+        """Process id of the one that waits."""
+        return None if self._waiting is None or not self._waiting.lives else self._waiting.pid
+
+    def keep(self) -> None:
+        """Let one wait, if none does: about 0.35 GB of its own."""
+        with self._lock:
+            self._drop_dead()
+            self._waiting = self._waiting or StageChild(self._site, threads=self._threads)
+
+    def child(self, case: str) -> StageChild:
+        """A child for a case: the one that waits, else a new one."""
+        with self._lock:
+            self._drop_dead()
+            found, self._waiting = self._waiting, None
+        found = found or StageChild(self._site, threads=self._threads)
+        found.take(case)
+        return found
+
+    def _drop_dead(self) -> None:
+        if self._waiting is not None and not self._waiting.lives:
+            self._waiting.close()
+            self._waiting = None

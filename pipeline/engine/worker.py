@@ -25,7 +25,8 @@ from batchone.pipeline.engine.workflows import CASES, PREPARE, PROGRAMS, RELEASE
 from batchone.pipeline.errors import MachineError
 
 LOCKS = ".workers"
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = (0.1, 1.0)  # between two looks at the site: as long as ten looks take, at least and at most
+_TAKE_OVER_S: Final = 1.0
 _POLL_S: Final = 0.25  # how often a queue is asked
 _FENCED = 5
 _LOG = logging.getLogger("batchone.engine")
@@ -89,8 +90,9 @@ def _queues(settings: EngineSettings) -> None:
 
 
 def _work(site: Path, heart: Heartbeat, database: sa.Engine | None, stop: threading.Event) -> None:
-    watch = Watch(site)
-    while not stop.wait(_LOOK_S):
+    watch, took_s, taken_over = Watch(site), 0.0, 0.0
+    while not stop.wait(min(max(_LOOK_S[0], 10.0 * took_s), _LOOK_S[1])):
+        begun = time.monotonic()
         try:
             watch.look()
         except MachineError as error:  # the disk: told, and looked at again
@@ -102,7 +104,9 @@ def _work(site: Path, heart: Heartbeat, database: sa.Engine | None, stop: thread
         ):  # the database is away: what it knows waits, what lies in the folder is seen again
             _LOG.exception("the site could not be looked at")
             watch = Watch(site)
-        if database is not None:
+        took_s = time.monotonic() - begun
+        if database is not None and begun - taken_over > _TAKE_OVER_S:
+            taken_over = begun
             _take_over(heart)
 
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 from dbos import DBOS
 
 from batchone.pipeline.case_order import ORDER, read_case_order
-from batchone.pipeline.engine.children import ChildDied, StageChild
+from batchone.pipeline.engine.children import ChildDied, Spare, StageChild
 from batchone.pipeline.engine.reminders import next_reminder
-from batchone.pipeline.errors import BatchoneError, MachineError
+from batchone.pipeline.errors import BatchoneError, CheckFailed, MachineError
 from batchone.pipeline.events import CASES as FOLDER
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.stages import STAGES
@@ -44,11 +44,13 @@ class Place:
 
 class _Worker:
     place: Place
+    spare: Spare
 
 
 def work_at(place: Place) -> None:
     """Say where the workflows of this process work."""
     _Worker.place = place
+    _Worker.spare = Spare(place.site, place.threads)
 
 
 @DBOS.workflow(name="case", max_recovery_attempts=None)
@@ -61,6 +63,8 @@ async def case_workflow(case: str, key: str) -> dict[str, Any]:
         Its id, and the digest of what it is made from: another order makes another workflow.
     """
     done = await _leg(PREPARE, PREPARE, case, key)
+    if done["status"] == "awaiting-approval" or done.get("exit_code") == CheckFailed.exit_code:
+        _Worker.spare.keep()  # whoever looks at the device may change it
     if done["status"] == "awaiting-approval":
         answer = await _wait(case, key)
         if answer["kind"] != "approved":
@@ -115,10 +119,9 @@ def leg_workflow(case: str, key: str, leg: str) -> dict[str, Any]:
 
 def _advance(children: list[StageChild], case: str, stage: str) -> dict[str, Any]:
     """Run one stage; a child that dies is followed by another."""
-    place = _Worker.place
     for _ in range(_TRIES):
         if not children:
-            children.append(StageChild(place.site, case, threads=place.threads))
+            children.append(_Worker.spare.child(case))
         try:
             return children[-1].advance(stage)
         except ChildDied:

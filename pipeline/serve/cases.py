@@ -12,15 +12,17 @@ from typing import Any
 
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import InputError
+from batchone.pipeline.preview import PREVIEW, preview_of
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.refusal import Refusal, unknown
 from batchone.pipeline.serve.store import FILE as SERVER_FILE
 from batchone.pipeline.stages import STAGES
+from batchone.pipeline.store import CaseFolder
 
 CASE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # as in orders and parcels
 _ID = re.compile(CASE_ID.removesuffix("$"))
 _STAGE_FILES = tuple(f"{'job' if stage.gives == 'JobFolder' else stage.name}/stage.json" for stage in STAGES)
-_FILES = ("order.toml", "parcel.json", "events.jsonl", "decisions", "job/value.json", *_STAGE_FILES)
+_FILES = ("order.toml", "parcel.json", "events.jsonl", "decisions", "job/value.json", f"{PREVIEW.name}/stage.json", *_STAGE_FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class View:
     """What is told of a case.
 
     ``body`` is its JSON document, ``tag`` the ETag of it; ``sender`` the hospital that it came from over the server; ``job`` the
-    released job folder of the device and the approval that are there now; ``device`` the digest of the checked device.
+    released job folder of the device and the approval that are there now; ``device`` the digest of the checked device;
+    ``preview`` that of a newer device which is shown with its interactive checks until its release checks are there.
     """
 
     case: str
@@ -36,6 +39,7 @@ class View:
     sender: str | None
     job: Path | None
     device: str | None
+    preview: str | None
     tree: dict[str, Any]
     body: bytes
     tag: str
@@ -143,7 +147,9 @@ class Cases:
         }
         body = json.dumps(tree, ensure_ascii=False).encode()
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        return View(case, status.status, parcel.get("sender"), status.job, record.get("value_digest"), tree, body, tag)
+        seen = preview_of(CaseFolder(folder))
+        preview = None if seen is None else str(seen["taken"]["Device"])
+        return View(case, status.status, parcel.get("sender"), status.job, record.get("value_digest"), preview, tree, body, tag)
 
 
 def visible(view: View, actor: Actor) -> bool:

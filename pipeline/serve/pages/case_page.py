@@ -25,6 +25,7 @@ from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
 from batchone.pipeline.findings import Finding, worst_first
 from batchone.pipeline.job.signature import KEYS
 from batchone.pipeline.order import Order, changed_order
+from batchone.pipeline.preview import preview_of
 from batchone.pipeline.revisions import Revision, made_for, revisions
 from batchone.pipeline.run import recorded_findings
 from batchone.pipeline.serve.cases import View
@@ -215,9 +216,12 @@ def _workplace(folder: Path, parts: Services) -> dict[str, Any]:
 def _device(folder: Path, parts: Services) -> dict[str, Any]:
     """The findings of the checked device, the worst first, as people see them."""
     case = CaseFolder(folder)
+    preview = preview_of(case)
     record = case.record("check")
     found: tuple[Finding, ...] = ()
-    if record is not None:
+    if preview is not None:
+        found = worst_first(recorded_findings(preview))
+    elif record is not None:
         found = worst_first(with_waivers(recorded_findings(record), waivers_of(case, record["value_digest"], parts.site / KEYS)))
     failed, warned = (sum(one.verdict == verdict for one in found) for verdict in ("fail", "warn"))
     return {"findings": found, "failed": failed, "warned": warned, "tables": finding_tables(found)}

@@ -26,6 +26,8 @@ Folder = Callable[[Request, str], CaseFolder]
 Judges = Callable[[Request], bool]
 ROUTES = ("scene", "volume", "surface/{name}", "section/{name}", "picture/{name}")  # below /review/{case}, all GET
 
+_SHAPES = ("volume", "surface", "section")  # what no finding changes
+
 
 def scene_router(folder: Folder, judges: Judges, *, route_class: type[APIRoute] = APIRoute) -> APIRouter:
     """The routes below ``/review/{case}``.
@@ -96,9 +98,10 @@ def _answer(
     case: CaseFolder, known: str | None, kept: Kept, part: str, media: str, made: Callable[[], bytes], variant: str = ""
 ) -> Response:
     """What is asked for, if the browser does not have it; ``part`` and ``variant`` say what it is."""
-    from batchone.pipeline.serve.scene.describe import scene_digest
+    from batchone.pipeline.serve.scene.describe import scene_digest, shapes_digest
 
-    digest = scene_digest(case)
+    digest_of = shapes_digest if part.split()[0] in _SHAPES else scene_digest
+    digest = digest_of(case)
     tag = f'"{digest[:32]}{variant}"'
     headers = {"ETag": tag}
     if is_known(known, tag):
@@ -108,7 +111,7 @@ def _answer(
         data = kept.get(key)
         if data is None:
             data = made()
-            if scene_digest(case) == digest:  # a stage that was made anew meanwhile must not stand for the old one
+            if digest_of(case) == digest:  # a stage that was made anew meanwhile must not stand for the old one
                 kept.put(key, data)
         return Response(data, media_type=media, headers=headers)
     except InputError as error:

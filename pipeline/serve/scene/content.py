@@ -13,12 +13,13 @@ import numpy as np
 from batchone.pipeline import codec
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.order import PlanInput, read_order_table
+from batchone.pipeline.preview import PREVIEW, preview_of
 from batchone.pipeline.revisions import Revision, revisions
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Scan
+from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Preview, Scan
 
 SHOWN_STAGES = ("intake", "segment", "plan", "design", "check")
-VERSION = 3  # of the scene: another one makes every screen ask again
+VERSION = 4  # of the scene: another one makes every screen ask again
 _BROKEN = (ValueError, KeyError, TypeError, EOFError, RecursionError)  # what reading a damaged value raises
 
 
@@ -28,16 +29,40 @@ class Content:
     def __init__(self, case: CaseFolder) -> None:
         self.case = case
         self.records = {stage: case.record(stage) for stage in SHOWN_STAGES}
+        self._preview = preview_of(case)
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) that differs whenever what a screen shows may differ."""
-        values = {stage: None if record is None else record.get("value_digest") for stage, record in self.records.items()}
         order = self.case.path / "order.toml"
         text = hashlib.sha256(order.read_bytes()).hexdigest() if order.is_file() else ""
-        before = None if self.previous is None else self.previous.device
-        told = {"version": VERSION, "stages": values, "order": text, "previous": before, "scan": self._scan_is_whole}
+        preview = None if self._preview is None else self._preview["value_digest"]
+        told = {
+            "version": VERSION,
+            "shapes": self.shapes_digest,
+            "order": text,
+            "check": self._given("check"),
+            "preview": preview,
+        }
         return codec.tree_digest(told)
+
+    @property
+    def shapes_digest(self) -> str:
+        """SHA-256 (hex) that differs whenever voxels, triangles or sections may differ; checks that follow leave it as it is."""
+        made, checked = self._given("design"), self.records["check"]
+        if self._preview is None and checked is not None:  # its device is what is shown
+            made = checked.get("taken", {}).get("Device", checked.get("value_digest"))
+        before = None if self.previous is None else self.previous.device
+        values = [self._given(stage) for stage in ("intake", "segment", "plan")]
+        try:
+            drawn = self.drawn.model_dump_json()
+        except (InputError, ValueError):  # nothing is drawn of it
+            drawn = ""
+        told = {"version": VERSION, "stages": values, "device": made, "drawn": drawn}
+        return codec.tree_digest({**told, "previous": before, "scan": self._scan_is_whole})
+
+    def _given(self, stage: str) -> Any:
+        return (self.records[stage] or {}).get("value_digest")
 
     @property
     def _scan_is_whole(self) -> bool:
@@ -74,7 +99,7 @@ class Content:
 
     @cached_property
     def _checked(self) -> CheckedDevice | None:
-        found: CheckedDevice | None = self._load("check")
+        found: CheckedDevice | None = None if self._preview is not None else self._load("check")
         return found
 
     @cached_property
@@ -100,7 +125,7 @@ class Content:
     @cached_property
     def previous(self) -> Revision | None:
         """The device that the case had last before this one; None where this is the first."""
-        now = (self.records["check"] or {}).get("value_digest")
+        now = None if self._preview is not None else (self.records["check"] or {}).get("value_digest")
         kept = [one for one in revisions(self.case.path) if one.device != now]
         return kept[-1] if kept else None
 
@@ -141,9 +166,18 @@ class Content:
     def findings(self) -> tuple[tuple[str, Finding], ...]:
         """All findings with their ids, ``<stage>-<number>`` in the order in which the stage told them."""
         found: list[tuple[str, Finding]] = []
-        for stage, value in (("segment", self.anatomy), ("plan", self.plan), ("check", self._checked)):
+        for stage, value in (("segment", self.anatomy), ("plan", self.plan)):
             found += [(f"{stage}-{n}", one) for n, one in enumerate(() if value is None else value.findings)]
+        found += [(f"check-{n}", one) for n, one in enumerate(self.of_check)]
         return tuple(found)
+
+    @cached_property
+    def of_check(self) -> tuple[Finding, ...]:
+        """The findings of the device: of the release checks, or of the interactive ones where those are still to come."""
+        if self._preview is not None:
+            seen: Preview = self.case.load(PREVIEW.name)
+            return seen.findings
+        return () if self._checked is None else self._checked.findings
 
     @cached_property
     def region(self) -> Box | None:

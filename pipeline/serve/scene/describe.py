@@ -26,6 +26,11 @@ def scene_digest(case: CaseFolder) -> str:
     return Content(case).digest
 
 
+def shapes_digest(case: CaseFolder) -> str:
+    """The same of voxels, triangles and sections alone."""
+    return Content(case).shapes_digest
+
+
 def scene_description(case: CaseFolder, *, findings: bool) -> dict[str, Any]:
     """The scene as a JSON tree; addresses are relative to that of the scene itself.
 
@@ -48,6 +53,7 @@ def scene_description(case: CaseFolder, *, findings: bool) -> dict[str, Any]:
     return {
         "case": case.path.name,
         "digest": content.digest,
+        "shapes": content.shapes_digest,
         "frame": "LPS",
         "unit": "mm",
         "volume": {

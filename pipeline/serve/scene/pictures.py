@@ -40,7 +40,7 @@ def picture_bytes(case: CaseFolder, name: str) -> bytes:
 def _closeup(content: Content, name: str) -> bytes | None:
     from batchone.pipeline.job.closeups import closeups
 
-    found = next((one for one in worst_first(_checked(content)) if closeup_name(one) == name), None)
+    found = next((one for one in worst_first(content.of_check) if closeup_name(one) == name), None)
     if found is None or content.device is None:
         return None
     return next((one.png for one in closeups((found,), content.device)), None)
@@ -54,8 +54,3 @@ def _seat(content: Content, name: str) -> bytes | None:
     if part is None or device is None or plan is None or anatomy is None:
         return None
     return next((one.png for one in seat_pictures(anatomy, replace(device, parts=(part,)), plan)), None)
-
-
-def _checked(content: Content) -> tuple[Finding, ...]:
-    """The findings of the check alone: those that the page shows."""
-    return tuple(one for name, one in content.findings if name.startswith("check-"))

@@ -25,6 +25,7 @@ export class NVMesh {
   pts: Float32Array;
   tris?: Uint32Array;
   updateMesh(gl: WebGL2RenderingContext): void;
+  unloadMesh(gl: WebGL2RenderingContext): void;
 }
 
 export class NVImage {
@@ -72,6 +73,8 @@ export class Niivue {
   keyUpListener: (event: KeyboardEvent) => void;
   resetBriCon: (event: unknown) => void;
   drawScene: () => void;
+  refreshLayers: (image: NVImage, layer: number) => void;
+  blurShader: MeshShader["shader"];
   drawImage3D: (...args: unknown[]) => void;
   drawMesh3D: (depthTest?: boolean, alpha?: number, mvp?: unknown, model?: unknown, normal?: unknown, is2D?: boolean) => void;
   calculateMvpMatrix: (unused: unknown, tile: number[], azimuth: number, elevation: number) => Float32Array[];

@@ -1,6 +1,8 @@
 // What the pages need of a script: forms carry the session's token, what was typed is kept, a new device is told of.
 "use strict";
 
+const SOON_MS = 400;
+let soon = 0;
 const token = document.querySelector('meta[name="csrf"]')?.getAttribute("content") ?? "";
 
 document.addEventListener("htmx:config:request", (event) => {
@@ -26,26 +28,62 @@ const typed = (form) => /** @type {any[]} */ ([...form.elements]).filter(
   (field) => field.name && !["hidden", "password", "radio", "checkbox"].includes(field.type) && "value" in field && field.tagName !== "BUTTON",
 );
 
-for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (document.querySelectorAll("form[data-draft]"))) {
-  const draft = JSON.parse(sessionStorage.getItem(place(form)) ?? "{}");
-  for (const field of typed(form)) if (field.name in draft) field.value = draft[field.name];
-  form.addEventListener("input", () => {
-    const draft = Object.fromEntries(typed(form).filter(touched).map((field) => [field.name, field.value]));
-    if (Object.keys(draft).length) sessionStorage.setItem(place(form), JSON.stringify(draft));
-    else sessionStorage.removeItem(place(form));
-  });
-  form.addEventListener("htmx:before:response", (event) => {
-    if (/** @type {CustomEvent} */ (event).detail.ctx.response.status < 400) sessionStorage.removeItem(place(form));
-  });
+/** Put drafts back into the forms of a page or of a part of it, and keep what is typed there. @param {ParentNode} part */
+function keepDrafts(part) {
+  for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (part.querySelectorAll("form[data-draft]"))) {
+    const draft = JSON.parse(sessionStorage.getItem(place(form)) ?? "{}");
+    for (const field of typed(form)) if (field.name in draft) field.value = draft[field.name];
+    form.addEventListener("input", () => {
+      const draft = Object.fromEntries(typed(form).filter(touched).map((field) => [field.name, field.value]));
+      if (Object.keys(draft).length) sessionStorage.setItem(place(form), JSON.stringify(draft));
+      else sessionStorage.removeItem(place(form));
+    });
+    form.addEventListener("htmx:before:response", (event) => {
+      if (/** @type {CustomEvent} */ (event).detail.ctx.response.status < 400) sessionStorage.removeItem(place(form));
+    });
+  }
 }
 
-document.getElementById("state")?.addEventListener("htmx:after:swap", () => {
+/** Bring the page of a case up to date where it stands: scan and bone stay drawn, the viewer asks for what is another. */
+async function renew() {
+  const answer = await fetch(location.href, { credentials: "same-origin", headers: { Accept: "text/html" } });
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const [old, now] = [document, fresh].map((page) => page.querySelector("main > .columns"));
+  const drawn = [document, fresh].map((page) => page.getElementById("viewer") !== null);
+  if (!answer.ok || answer.redirected || !old || !now || drawn[0] !== drawn[1]) return location.reload();
+  const had = /** @type {any} */ (document.activeElement);
+  const inside = old.contains(had);
+  old.replaceWith(now);
+  /** @type {any} */ (window).htmx.process(now);
+  keepDrafts(now);
+  watchPictures(now);
+  if (inside) /** @type {any[]} */ ([...now.querySelectorAll(had.tagName)]).find((one) => one.name === had.name && one.textContent === had.textContent)?.focus({ preventScroll: true });
+  document.dispatchEvent(new Event("batchone:newer"));
+  follow();
+}
+
+/** Ask for the state again soon while a new device, or its release checks, are to come; tell of one that is another than is shown. */
+function follow() {
   const state = document.getElementById("state");
   const now = /** @type {HTMLElement | null} */ (state?.querySelector("[data-device]"))?.dataset;
+  if (!state || !now) return;
+  clearTimeout(soon);
+  if (now.follow === "yes") soon = setTimeout(() => state.dispatchEvent(new Event("again")), SOON_MS);
+  if (now.busy === "yes" || now.device === state.dataset.shown) return;
   const newer = document.getElementById("newer");
-  if (!state || !now || !newer || now.busy === "yes" || now.device === state.dataset.shown) return;
-  if ([...document.querySelectorAll("form[data-draft]")].some((form) => sessionStorage.getItem(place(/** @type {any} */ (form))))) newer.hidden = false;
-  else location.reload();
+  if (![...document.querySelectorAll("form[data-draft]")].some((form) => sessionStorage.getItem(place(/** @type {any} */ (form))))) renew();
+  else if (newer) newer.hidden = false;
+}
+
+document.addEventListener("htmx:after:swap", (event) => {
+  if (/** @type {Element} */ (event.target).closest?.("#state")) follow();
+});
+
+document.addEventListener("htmx:before:response", (event) => {
+  const { response } = /** @type {CustomEvent} */ (event).detail.ctx;
+  if (response.status >= 400 || response.headers.get("HX-Redirect") !== location.pathname || !document.getElementById("state")) return;
+  event.preventDefault(); // to the page that is there
+  renew();
 });
 
 document.addEventListener("click", (event) => {
@@ -64,4 +102,11 @@ const looked = new IntersectionObserver((seen) => {
     looked.unobserve(picture);
   }
 });
-for (const picture of document.querySelectorAll("img[data-src]")) looked.observe(picture);
+/** @param {ParentNode} part */
+function watchPictures(part) {
+  for (const picture of part.querySelectorAll("img[data-src]")) looked.observe(picture);
+}
+
+keepDrafts(document);
+watchPictures(document);
+follow();

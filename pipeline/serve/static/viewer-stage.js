@@ -100,8 +100,10 @@ export class Stage {
     nv.keyUpListener = () => {};
     const focus = this.canvas.focus.bind(this.canvas);
     this.canvas.focus = (how) => focus({ preventScroll: true, ...how }); // NiiVue asks for it in the middle of a click
+    nv.meshShaders.length = 1; // we bring our own: no others are compiled
     nv.resetBriCon = () => {}; // a double click is no reason to change the window
     await nv.attachToCanvas(this.canvas, true);
+    this.#noGradients();
     nv.setRenderAzimuthElevation(...VIEWS.A);
     this.#light();
     this.#camera();
@@ -116,6 +118,25 @@ export class Stage {
     };
     nv.drawScene = () => {
       this.waiting ||= requestAnimationFrame(this.paint); // once a frame, however often it is asked for
+    };
+  }
+
+  /** Leave out the gradients of the scan: two passes through all of its voxels, for a picture in 3D that is not drawn. */
+  #noGradients() {
+    const { nv } = this;
+    const { gl, blurShader } = nv;
+    const [refresh, use] = [nv.refreshLayers.bind(nv), blurShader.use.bind(blurShader)];
+    blurShader.use = (of) => {
+      use(of);
+      gl.drawArrays = () => {}; // what follows in a refresh are those passes
+      gl.checkFramebufferStatus = () => gl.FRAMEBUFFER_COMPLETE;
+    };
+    nv.refreshLayers = (...args) => {
+      try {
+        refresh(...args);
+      } finally {
+        for (const name of ["drawArrays", "checkFramebufferStatus"]) Reflect.deleteProperty(gl, name);
+      }
     };
   }
 
@@ -244,6 +265,12 @@ export class Stage {
       if (at > high[k % 3]) high[k % 3] = at;
     });
     return mesh;
+  }
+
+  /** @param {import("./niivue.js").NVMesh} mesh */
+  removeSurface(mesh) {
+    this.nv.meshes = this.nv.meshes.filter((one) => one !== mesh);
+    mesh.unloadMesh(this.nv.gl);
   }
 
   /** Radius of a ball about the pivot that holds every surface. */

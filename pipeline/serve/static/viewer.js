@@ -13,7 +13,7 @@ import { button, check, choice, colourBar, group, made, pressed, slider } from "
  *   base: string, values: Scale | null}} SurfaceInfo */
 /** @typedef {{id: string, check: string, text: string, status: string, points: Point[]}} FindingInfo */
 /** @typedef {{name: string, part: string, point: Point, axis: Point, across: Point, length_mm: number, urls: string[]}} SectionInfo */
-/** @typedef {{case: string, volume: {url: string, full_url: string | null, window_hu: [number, number], spacing_mm: number[]},
+/** @typedef {{case: string, digest: string, shapes: string, volume: {url: string, full_url: string | null, window_hu: [number, number], spacing_mm: number[]},
  *   surfaces: SurfaceInfo[], trajectories: {name: string, entry: Point, target: Point, diameter_mm: number | null}[],
  *   planes: {name: string, point: Point, normal: Point, side_mm: number}[], curves: {name: string, points: Point[], closed: boolean}[],
  *   findings: FindingInfo[], sections: SectionInfo[], landmarks: {name: string, point: Point, spread_mm: number}[],
@@ -26,6 +26,7 @@ const CLOSE = 0.62; // of a picture that a device fills
 const ALL = 0.42; // of the diagonal of everything
 const ASIDE_MM = 8; // a device nearer to the middle of its bones is first seen from the front
 const STEEPEST_DEG = 35; // of the first look at it
+const SCAN_LEFT_MM = 15; // by which a device may grow before another scan is asked for: it reaches 30 mm beyond the first one
 const STEP_MM = 1;
 const FINE_STEP_MM = 0.1;
 const CLICK_PX = 4; // a pointer that moved further has dragged
@@ -51,6 +52,7 @@ class Viewer {
     /** @type {Map<string, HTMLInputElement>} */
     this.checks = new Map();
     this.planes = false; // shown or not
+    this.ways = true;
     this.bytes = 0;
     /** @type {"distance" | "angle" | null} */
     this.measuring = null;
@@ -60,6 +62,7 @@ class Viewer {
     this.marks = { findings: true, landmarks: false };
     this.picture = made("canvas", { class: "viewer-picture", "aria-label": "Scan in three planes and device in 3D", role: "application", tabindex: 0 });
     this.over = made("canvas", { class: "viewer-over", "aria-hidden": "true" });
+    this.measures = made("ol", { class: "viewer-measures", "aria-label": "Measures" });
     this.state = made("p", { class: "viewer-state", role: "status" }, "Loading the scene");
     this.where = made("output", { class: "viewer-where", "aria-live": "off" });
     this.panel = made("aside", { class: "viewer-panel", "aria-label": "Viewer controls" });
@@ -100,6 +103,54 @@ class Viewer {
     this.#time("full");
     this.state.textContent = "";
     this.state.hidden = true;
+  }
+
+  /** Show what the case has become since: another device, or other findings of the same. */
+  async renew() {
+    const before = this.scene;
+    const scene = /** @type {Scene} */ (await (await this.#fetched("")).json());
+    if (!before || scene.digest === before.digest) return;
+    const looks = new Map(before.surfaces.map(({ name, visible, colour, opacity }) => [name, { visible, colour, opacity }]));
+    for (const one of scene.surfaces) Object.assign(one, looks.get(one.name));
+    this.scene = scene;
+    this.chosen = scene.findings.find(({ text }) => text === this.chosen?.text) ?? null;
+    if (scene.shapes !== before.shapes) await this.#reshape(before, scene);
+    this.#refresh();
+  }
+
+  /** Other voxels and triangles: the device first; bones and scan stay until theirs are there. @param {Scene} before @param {Scene} scene */
+  async #reshape(before, scene) {
+    const names = (/** @type {Scene} */ one) => JSON.stringify([one.surfaces.map(({ name }) => name), one.sections.map(({ name }) => name)]);
+    if (names(scene) !== names(before)) {
+      this.#controls(scene);
+      this.showLayer?.(scene.surfaces.find((one) => one.values && one.visible)?.name ?? "");
+    }
+    const isBone = (/** @type {SurfaceInfo} */ { kind }) => kind === "bone";
+    const shown = scene.surfaces.filter((one) => one.visible);
+    const data = shown.filter((one) => !isBone(one)).map((one) => this.#bytes(one.url));
+    await Promise.all(data);
+    this.asked.clear();
+    for (const [name, { info, mesh }] of [...this.loaded]) {
+      if (isBone(info) && shown.some((one) => one.name === name)) continue;
+      this.loaded.delete(name);
+      this.stage.removeSurface(mesh);
+    }
+    shown.filter((one) => !isBone(one)).forEach((one, n) => this.asked.set(one.name, data[n]));
+    await Promise.all(shown.filter((one) => !isBone(one)).map((one) => this.#load(one)));
+    for (const mesh of this.planned.splice(0)) this.stage.removeSurface(mesh);
+    this.#plan(scene);
+    this.#refresh();
+    this.#time("renewed");
+    for (const one of shown.filter(isBone)) {
+      await this.#ask(one);
+      const old = this.loaded.get(one.name);
+      this.loaded.delete(one.name);
+      await this.#load(one);
+      if (old) this.stage.removeSurface(old.mesh);
+    }
+    const [old, box] = [before.box, scene.box];
+    const moved = !old || !box || box.centre.some((mm, k) => Math.abs(mm - old.centre[k]) + Math.abs(box.size[k] - old.size[k]) / 2 > SCAN_LEFT_MM);
+    if (moved) await this.stage.setVolume(await this.#bytes(scene.volume.url), scene.volume.window_hu);
   }
 
   /** Look at the device from the side of the bones that it lies on. @param {Surface[]} bones */
@@ -163,7 +214,7 @@ class Viewer {
     for (const { name, point, normal, side_mm: side } of scene.planes) {
       this.#drawn(`plane ${name}`, square(turned(point), turned(normal), side), "#ffcf5c", 0.28);
     }
-    this.showPlan(true);
+    this.showPlan(this.ways);
   }
 
   /** @param {string} name @param {Surface} surface @param {string} colour @param {number} opacity */
@@ -175,6 +226,7 @@ class Viewer {
   /** @param {boolean} on */
   showPlan(on) {
     const { overlay, scene } = this;
+    this.ways = on;
     if (!scene) return;
     for (const mesh of this.planned) mesh.visible = on && (!mesh.name.startsWith("plane ") || this.planes);
     overlay.trajectories = on ? scene.trajectories : [];
@@ -226,16 +278,16 @@ class Viewer {
     this.showLayout(this.stage.layout);
     const cut = choice("Cut 3D", [["none", "no"], ["axial", "axial"], ["coronal", "coronal"], ["sagittal", "sagittal"]], (kind) => this.cut(kind));
     this.showCut = (/** @type {string} */ kind) => (cut.select.value = kind in AXES || kind === "none" ? kind : "none");
+    this.showCut(this.clip.kind);
     this.cutAt = slider("Place of the cut, mm from the crosshair", { min: -60, max: 60, step: 0.5, value: 0 }, (mm) => this.#shiftCut(mm));
-    const other = check("the other side", false, (on) => ((this.clip.flip = on), this.#applyCut()));
-    const planes = check("planes", false, (on) => ((this.planes = on), this.showPlan(plan.input.checked)));
-    const plan = check("planned ways and rims", true, (on) => this.showPlan(on));
-    const findings = check("findings that need a look", true, (on) => ((this.marks.findings = on), this.#refresh()));
-    const landmarks = check("landmarks", false, (on) => ((this.marks.landmarks = on), this.#refresh()));
+    const other = check("the other side", this.clip.flip, (on) => ((this.clip.flip = on), this.#applyCut()));
+    const planes = check("planes", this.planes, (on) => ((this.planes = on), this.showPlan(plan.input.checked)));
+    const plan = check("planned ways and rims", this.ways, (on) => this.showPlan(on));
+    const findings = check("findings that need a look", this.marks.findings, (on) => ((this.marks.findings = on), this.#refresh()));
+    const landmarks = check("landmarks", this.marks.landmarks, (on) => ((this.marks.landmarks = on), this.#refresh()));
     const scan = choice("Window", [["wide", "wide"], ["bone", "bone"], ["soft", "soft tissue"]], (name) => this.stage.setWindow(...WINDOWS[name]));
     const full = button("Whole scan, full resolution", () => this.fullVolume(full).catch((error) => this.#failed(error)), { disabled: !scene.volume.full_url });
     this.measureButtons = pressed("Measure", [["distance", "Distance", "Two places (D)"], ["angle", "Angle", "Three places, the second is the corner (G)"]], (kind) => this.measure(kind === this.measuring ? null : /** @type {"distance"} */ (kind)));
-    this.measures = made("ol", { class: "viewer-measures", "aria-label": "Measures" });
     this.hint = made("p", { class: "viewer-hint", role: "status" });
     const place = made("div", { class: "viewer-buttons" }, button("Add the crosshair's place", () => this.addPlace(this.stage.crosshair()), { title: "Add the crosshair's place (M)" }), button("Clear", () => this.clearMeasures()));
     const sections = scene.sections.map((one) => button(one.name.replaceAll("-", " "), () => this.section(one.name), { title: `Section through ${one.name}` }));
@@ -517,6 +569,10 @@ class Viewer {
       this.#failed(error);
       throw error;
     });
+    let renewed = ready;
+    document.addEventListener("batchone:newer", () => {
+      renewed = renewed.then(() => this.renew()).catch((error) => this.#failed(error));
+    });
     return {
       ready,
       crosshair: () => stage.crosshair(),
@@ -540,6 +596,8 @@ class Viewer {
       }),
       letters: () => (stage.paint(), stage.nv).screenSlices.filter((tile) => tile.axCorSag === RENDER).flatMap((tile) => this.overlay.letters(tile)),
       measures: () => this.overlay.measures.map(({ kind, points, text }) => ({ kind, points, text })),
+      /** When what was last told of is shown. */
+      renewed: () => renewed,
       timings: () => ({ ...this.timings, bytes: this.bytes }),
       fullVolume: () => this.fullVolume(),
       valueAtCrosshair: () => stage.valueAtCrosshair(),
