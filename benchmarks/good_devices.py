@@ -78,9 +78,8 @@ def main() -> None:
     print("|---|---|---|---|")
     for (kind, check, said), count in sorted(warned.items()):
         print(f"| {kind} | {check} | {said} | {count} of {made[kind]} |")
-    print(
-        f"{made.total()} good devices, {silent.total()} without a finding, {failed} failed, {time.process_time() - began:.0f} s of CPU time"
-    )
+    used_s = time.process_time() - began
+    print(f"{made.total()} good devices, {silent.total()} without a finding, {failed} failed, {used_s:.0f} s of CPU time")
     sys.exit(1 if failed else 0)
 
 
