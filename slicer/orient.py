@@ -42,8 +42,8 @@ _ROUGH_MM2: Final = 2.0  # numerical: a forecast in cells of 0.4 mm is off by so
 _SHOWN: Final = 5  # next best directions that are shown; project default
 
 # weight of each measure, as a share of: the part's whole area (mm2), that area x its largest extent (mm3), that extent (height),
-# the height of a layer (stair); project defaults, unverified: a functional face is worth ten others, a carried one four of height;
-# powder of lpbf must leave a part while it stands on its plate, that of sls leaves it when it is out of the cake
+# the height of a layer (stair); project defaults, unverified: a functional face is worth ten others, a carried one four of height
+# (powder of lpbf must leave a part while it stands on its plate, that of sls leaves it when it is out of the cake)
 _WEIGHTS: Final = {
     "lpbf": {
         "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "powder_mm3": 0.25,
@@ -152,7 +152,8 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
         for index, rotation, size in standing:
             yield _stance(scored, index, rotation, size)
         return
-    looked_at, later = set(), []
+    looked_at: set[int] = set()
+    later: list[Stance] = []
     for ways in (islice(standing, _LOOKED_AT), _more(scored, order, looked_at, box_mm)):
         nearly = []
         for one in ways:

@@ -123,11 +123,11 @@ def _measured(islands: FloatArray, layers: Layers) -> FloatArray:
     found = []
     for layer in np.unique(islands[:, 0]).astype(np.int64).tolist():
         here, below = _material(layers, layer), _material(layers, layer - 1)
-        pieces = [(piece, piece.to_polygons()) for piece in here.decompose()]
+        pieces = [(piece, [_Ring(ring) for ring in piece.to_polygons()]) for piece in here.decompose()]
         seen: dict[int, list[list[float]]] = {}
         for island in islands[islands[:, 0] == layer].tolist():
             for number, (_, rings) in enumerate(pieces):
-                if sum(_inside(ring, island[1], island[2]) for ring in rings) % 2:
+                if sum(ring.holds(island[1], island[2]) for ring in rings) % 2:
                     seen.setdefault(number, []).append(island)
         for number, those in seen.items():
             piece = pieces[number][0]
@@ -143,9 +143,18 @@ def _material(layers: Layers, layer: int) -> manifold3d.CrossSection:
     return manifold3d.CrossSection(loops, manifold3d.FillRule.Positive)
 
 
-def _inside(loop: FloatArray, x: float, y: float) -> bool:
-    """Whether a point lies within a contour: how often a ray to the right crosses it."""
-    after = np.roll(loop, -1, axis=0)
-    crosses = (loop[:, 1] > y) != (after[:, 1] > y)
-    one, other = loop[crosses], after[crosses]
-    return bool(np.count_nonzero(one[:, 0] + (y - one[:, 1]) / (other[:, 1] - one[:, 1]) * (other[:, 0] - one[:, 0]) > x) % 2)
+class _Ring:
+    """A contour (n, 2) mm of which is asked what lies within."""
+
+    def __init__(self, loop: FloatArray) -> None:
+        self._loop, self._after = loop, np.concatenate([loop[1:], loop[:1]])
+        self._low, self._high = loop.min(axis=0).tolist(), loop.max(axis=0).tolist()
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point lies within: how often a ray to the right crosses the contour."""
+        if not (self._low[0] <= x <= self._high[0] and self._low[1] <= y <= self._high[1]):
+            return False
+        crosses = (self._loop[:, 1] > y) != (self._after[:, 1] > y)
+        one, other = self._loop[crosses], self._after[crosses]
+        right = one[:, 0] + (y - one[:, 1]) / (other[:, 1] - one[:, 1]) * (other[:, 0] - one[:, 0]) > x
+        return bool(np.count_nonzero(right) % 2)
