@@ -19,7 +19,7 @@ from scipy import ndimage
 from batchone.pipeline.process import Process, Supports
 from batchone.pipeline.values import FloatArray, Mesh
 from batchone.slicer.layers import Layers, slice_parts
-from batchone.slicer.overhang import Surface, clear_mm
+from batchone.slicer.overhang import Surface
 from batchone.slicer.supports.check import NOTHING, limits_of, patches
 from batchone.slicer.supports.hanging import NONE, hanging_of
 from batchone.slicer.supports.runs import runs_of
@@ -56,7 +56,7 @@ def out_of_reach_mm2(of: Surface, rotation: FloatArray, process: Process) -> flo
     hangs = view.hanging(process, NOTHING)
     cells = hangs[:, :3].astype(np.int64)
     kept_free = _lowest(np.asarray(of.kept_free.data), rotation, to_plate, step, *view.solid.shape[1:])
-    clear = clear_mm(made)
+    clear = made.gap_mm  # the surface of a support comes as near
 
     def far_from_kept_free(layer: Numbers) -> Cells:
         places = view.at_mm(np.column_stack([layer, cells[:, 1:]]))
