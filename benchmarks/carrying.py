@@ -3,9 +3,9 @@
     python -m benchmarks.carrying [--kinds NAME ...] [--processes NAME ...] [--pictures FOLDER]
 
 Each device is designed for the process on the first of its bones, guides with a model of their bone too, and sliced as in a case:
-what cannot be made so is refused with its reason, and the line says which. ``ways`` are those for which supports were made until
-one was right. With ``--pictures`` the pictures of orientation, supports, plate and layers are kept. The exit status is 1 where a
-support touches a functional face of a device that was sliced, or something hangs.
+what cannot be made so is refused with its reason, and the line says which. ``made`` is how often supports were made: once for
+each part where its first way up is right. With ``--pictures`` the pictures of orientation, supports, plate and layers are kept.
+The exit status is 1 where a support touches a functional face of a device that was sliced, or something hangs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import datetime as dt
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from batchone.design.make import design, plan
 from batchone.pipeline.errors import BatchoneError
@@ -24,7 +23,8 @@ from batchone.pipeline.job.orientation_picture import orientation_pictures
 from batchone.pipeline.job.plate_pictures import job_on_plate
 from batchone.pipeline.job.support_picture import support_picture
 from batchone.pipeline.kernel_cache import use_kernel_cache
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Device
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, Mesh, Part
 from batchone.samples.faulty.good import bones, order
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.make import slice_device
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     use_kernel_cache()
-    print("| device | process | ways | supports, mm3 | touch, mm2 | on functional, mm2 | hangs, mm2 | CPU, s |")
+    print("| device | process | made | supports, mm3 | touch, mm2 | on functional, mm2 | hangs, mm2 | CPU, s |")
     print("|---|---|---|---|---|---|---|---|")
     wrong = 0
     for kind in options.kinds:
@@ -92,10 +92,10 @@ def sliced(device: Device, process: str) -> tuple[Build, int]:
     """Its build, and for how many ways supports were made."""
     ways, supported = 0, bodies.supported
 
-    def counted(*args: Any) -> bodies.Supported:
+    def counted(part: Part, placed: Mesh, process: Process) -> bodies.Supported:
         nonlocal ways
         ways += 1
-        return supported(*args)
+        return supported(part, placed, process)
 
     bodies.supported = counted
     try:

@@ -38,7 +38,8 @@ _LOOKED_AT: Final = 24  # cheapest directions whose overhangs are looked at face
 _MORE: Final = 48  # others that are looked at then: those in which supports keep off the least of what overhangs; project default
 _ALIKE_DEG: Final = 10.0  # of directions closer than this the cheapest is looked at first; project default
 _APART_DEG: Final = 20.0  # directions closer than this are one to a reader; project default
-_ROUGH_MM2: Final = 2.0  # numerical: a forecast in cells of 0.4 mm is off by so much, mostly upwards
+_UNSEEN_MM2: Final = 3.0  # numerical: of less a forecast in cells of 0.4 mm knows nothing
+_ROUGH_MM2: Final = 2.0  # numerical: and it is off by so much, mostly upwards
 _SHOWN: Final = 5  # next best directions that are shown; project default
 
 # weight of each measure, as a share of: the part's whole area (mm2), that area x its largest extent (mm3), that extent (height),
@@ -152,6 +153,7 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
         for index, rotation, size in standing:
             yield _stance(scored, index, rotation, size)
         return
+    reached_mm2 = max(process.least_support_mm2, _UNSEEN_MM2)
     looked_at: set[int] = set()
     later: list[Stance] = []
     for ways in (islice(standing, _LOOKED_AT), _more(scored, order, looked_at, box_mm)):
@@ -159,7 +161,7 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
         for one in ways:
             looked_at.add(one[0])
             stance = _stance(scored, *one)
-            left_mm2 = stance.out_of_reach_mm2 - process.least_support_mm2
+            left_mm2 = stance.out_of_reach_mm2 - reached_mm2
             if stance.functional_overhang_mm2 > 0.0 or left_mm2 > _ROUGH_MM2:
                 later.append(stance)
             elif left_mm2 > 0.0:
