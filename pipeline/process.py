@@ -190,7 +190,8 @@ class Supports(Model):
     layer below ``least_island_mm2`` need nothing below them. Supports keep ``gap_mm`` off functional faces and ``side_gap_mm``
     off what else they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm`` long, that reaches
     ``penetration_mm`` into the part; where something is in the way it stands up to ``aside_mm`` aside and leans by
-    ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none.
+    ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none. Where a film pulls
+    at each layer, a mm2 of tips holds up to ``most_pull`` mm2 of a layer above: with fewer, steeper undersides get tips too.
     ``hatched``: a laser fills them with lines, not with contours alone.
     """
 
@@ -210,6 +211,7 @@ class Supports(Model):
     raft_mm: Annotated[float, Field(ge=0)]
     hatched: bool
     sources: dict[str, str]
+    most_pull: Positive | None = None
     block: BlockSupports | None = None
 
     @model_validator(mode="after")

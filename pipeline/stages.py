@@ -135,7 +135,7 @@ STAGES = (
         "batchone.design.make:design",
         ("Anatomy", "Plan", "Order", "Process", "Tables"),
         "Device",
-        15,
+        16,
         2.0,
         _keep_device,
     ),
@@ -156,7 +156,7 @@ STAGES = (
         "batchone.slicer.make:slice_device",
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
-        9,
+        10,
         5.0,
     ),
     Stage(
@@ -165,7 +165,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        13,
+        14,
         3.0,
     ),
 )

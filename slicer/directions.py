@@ -20,7 +20,7 @@ from batchone.slicer.overhang import Surface, middles_of
 
 MEASURES: Final = (
     "overhang_mm2", "functional_mm2", "flat_mm2", "stair_mm", "height_mm",
-    "support_mm3", "contact_mm2", "section_mm2", "jump_mm2", "shrink_mm2",
+    "support_mm3", "contact_mm2", "powder_mm3", "section_mm2", "jump_mm2", "shrink_mm2",
 )  # fmt: skip
 FLAT_DEG: Final = 15.0  # project default, unverified: faces this close to the layer plane curl and show steps (sls)
 _CELLS: Final = 48  # numerical: cells along the largest extent, 1 to 4 mm for devices of 50 to 200 mm
@@ -53,10 +53,11 @@ def scores(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
     Returns
     -------
     FloatArray
-        (k, 10), the columns of ``MEASURES``: area beyond the overhang limit that is not functional, and that is (before what may
+        (k, 11), the columns of ``MEASURES``: area beyond the overhang limit that is not functional, and that is (before what may
         hang freely); area within 15 deg of the layers; root mean square of layer x cosine over functional faces; height; volume
-        of supports, and area where they touch the part, seen from above; the largest layer, the largest change of a layer
-        within a cell, and the mean layer that a place of the part lies in, which shrinks at once.
+        of supports, and area where they touch the part, seen from above; volume between the part and the part right above it,
+        where loose powder neither falls nor is blown out straight; the largest layer, the largest change of a layer within a
+        cell, and the mean layer that a place of the part lies in, which shrinks at once.
     """
     directions = np.ascontiguousarray(directions)
     limit = math.sin(math.radians(process.max_overhang_deg)) + 1e-9  # as in beyond_limit
@@ -145,9 +146,11 @@ def _column_of(middles, up, cell_mm):  # type: ignore[no-untyped-def]
     return column, column.max() + 1
 
 
-@njit("UniTuple(f8, 2)(f8[:, ::1], f8[::1], f8[::1], i8[::1], i8, f8, f8)", cache=True)
+@njit("UniTuple(f8, 3)(f8[:, ::1], f8[::1], f8[::1], i8[::1], i8, f8, f8)", cache=True)
 def _supports(areas, height, rise, column, count, limit, cell_mm):  # type: ignore[no-untyped-def]
-    """Volume below what overhangs, and its area seen from above with that of what it stands on where that is the part."""
+    """Volume below what overhangs, and its area seen from above with that of what it stands on where that is the part; and the
+    volume below all that looks down where the part is below it.
+    """
     begin = np.zeros(count + 1, np.int64)
     for e in range(column.shape[0]):
         begin[column[e] + 1] += 1 if rise[e] > 0.0 else 0
@@ -159,20 +162,23 @@ def _supports(areas, height, rise, column, count, limit, cell_mm):  # type: igno
         if rise[e] > 0.0:
             tops[filled[column[e]]] = height[e]
             filled[column[e]] += 1
-    volume = contact = 0.0
+    volume = contact = roofed = 0.0
     for e in range(column.shape[0]):
-        size = math.sqrt(areas[e, 0] ** 2 + areas[e, 1] ** 2 + areas[e, 2] ** 2)
-        if -rise[e] <= limit * size:
+        if rise[e] >= 0.0:
             continue
+        size = math.sqrt(areas[e, 0] ** 2 + areas[e, 1] ** 2 + areas[e, 2] ** 2)
         # the upper side of a sheet that slopes as the element does is not below it, though it may be in its column
         own = cell_mm * math.sqrt(max(size * size - rise[e] * rise[e], 0.0)) / -rise[e]
         floor = 0.0
         for i in range(begin[column[e]], begin[column[e] + 1]):
             if floor < tops[i] < height[e] - own:
                 floor = tops[i]
-        volume -= rise[e] * (height[e] - floor)
-        contact -= rise[e] * (2.0 if floor > 0.0 else 1.0)
-    return volume, contact
+        if floor > 0.0:
+            roofed -= rise[e] * (height[e] - floor)
+        if -rise[e] > limit * size:
+            volume -= rise[e] * (height[e] - floor)
+            contact -= rise[e] * (2.0 if floor > 0.0 else 1.0)
+    return volume, contact, roofed
 
 
 @njit("UniTuple(f8, 3)(f8[::1], f8[::1], i8, f8)", cache=True)
@@ -193,8 +199,8 @@ def _sections(height, rise, levels, cell_mm):  # type: ignore[no-untyped-def]
 
 @njit("f8[:, ::1](f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[::1], f8[::1], f8, f8)", cache=True, parallel=True)
 def _columns(middles, areas, directions, low, high, limit, cell_mm):  # type: ignore[no-untyped-def]
-    """(k, 5) volume and contact of supports, largest section, largest change of it, and mean section of the material."""
-    found = np.zeros((directions.shape[0], 5))
+    """(k, 6) volume and contact of supports, room that is roofed, largest section, its largest change, and the mean section."""
+    found = np.zeros((directions.shape[0], 6))
     for k in prange(directions.shape[0]):
         height = np.empty(middles.shape[0])
         rise = np.empty(middles.shape[0])
@@ -205,6 +211,6 @@ def _columns(middles, areas, directions, low, high, limit, cell_mm):  # type: ig
                 height[e] += middles[e, i] * directions[k, i]
                 rise[e] += areas[e, i] * directions[k, i]
         column, count = _column_of(middles, directions[k], cell_mm)
-        found[k, 0], found[k, 1] = _supports(areas, height, rise, column, count, limit, cell_mm)
-        found[k, 2], found[k, 3], found[k, 4] = _sections(height, rise, int((high[k] - low[k]) / cell_mm) + 1, cell_mm)
+        found[k, 0], found[k, 1], found[k, 2] = _supports(areas, height, rise, column, count, limit, cell_mm)
+        found[k, 3], found[k, 4], found[k, 5] = _sections(height, rise, int((high[k] - low[k]) / cell_mm) + 1, cell_mm)
     return found

@@ -16,7 +16,7 @@ from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.side_by_side import beside
+from batchone.pipeline.side_by_side import beside, side_by_side
 from batchone.pipeline.values import (
     Approval,
     Build,
@@ -206,17 +206,16 @@ def _ways(
             f"build.up names {', '.join(map(repr, unknown))}; the parts are {', '.join(part.name for part in parts)}",
             hint="give the direction of a part of this device",
         )
-    standing = [
-        off_blade(part, stances(part, process, box_mm=box_mm, up=up.get(part.name)), process, machine, np.array(box_mm))
-        for part in parts
-    ]
-    if process.kind == "fff":
-        fff = [_fff_way(part, ways, process, machine) for part, ways in zip(parts, standing, strict=True)]
-        return [(stance, Supported(None, 0.0)) for stance in fff], []
-    if process.kind != "vat":
-        return [carried_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)], []
-    found = [_vat_way(part, ways, process) for part, ways in zip(parts, standing, strict=True)]
-    return [way for way, _ in found], [cup for _, cup in found]
+
+    def way_of(part: Part) -> tuple[tuple[Stance, Supported], Finding | None]:
+        ways = stances(part, process, box_mm=box_mm, up=up.get(part.name))
+        ways = off_blade(part, ways, process, machine, np.array(box_mm))
+        if process.kind == "fff":
+            return (_fff_way(part, ways, process, machine), Supported(None, 0.0)), None
+        return _vat_way(part, ways, process) if process.kind == "vat" else (carried_way(part, ways, process), None)
+
+    found = side_by_side([partial(way_of, part) for part in parts])
+    return [way for way, _ in found], [cup for _, cup in found if cup is not None]
 
 
 def _vat_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[tuple[Stance, Supported], Finding]:

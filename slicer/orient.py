@@ -24,7 +24,8 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Finding, FloatArray, Orientation, Part, Vector, judge
 from batchone.slicer.directions import MEASURES, scores
-from batchone.slicer.overhang import Surface, out_of_reach_mm2, overhang, surface, unreachable_mm2
+from batchone.slicer.overhang import Surface, overhang, surface, unreachable_mm2
+from batchone.slicer.supports.forecast import out_of_reach_mm2
 
 _DIRECTIONS: Final = 1000  # on the whole sphere: neighbours are about 6 deg apart
 _NORMAL_CELLS: Final = 24  # normals are pooled in cells of 1/24, about 2 deg, to find the planes of a part
@@ -37,14 +38,17 @@ _LOOKED_AT: Final = 24  # cheapest directions whose overhangs are looked at face
 _MORE: Final = 48  # others that are looked at then: those in which supports keep off the least of what overhangs; project default
 _ALIKE_DEG: Final = 10.0  # of directions closer than this the cheapest is looked at first; project default
 _APART_DEG: Final = 20.0  # directions closer than this are one to a reader; project default
+_UNSEEN_MM2: Final = 3.0  # numerical: of less a forecast in cells of 0.4 mm knows nothing
+_ROUGH_MM2: Final = 2.0  # numerical: and it is off by so much, mostly upwards
 _SHOWN: Final = 5  # next best directions that are shown; project default
 
 # weight of each measure, as a share of: the part's whole area (mm2), that area x its largest extent (mm3), that extent (height),
 # the height of a layer (stair); project defaults, unverified: a functional face is worth ten others, a carried one four of height
+# (powder of lpbf must leave a part while it stands on its plate, that of sls leaves it when it is out of the cake)
 _WEIGHTS: Final = {
     "lpbf": {
-        "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "height_mm": 0.25,
-        "stair_mm": 0.02, "jump_mm2": 0.1, "shrink_mm2": 0.1,
+        "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "powder_mm3": 0.25,
+        "height_mm": 0.25, "stair_mm": 0.02, "jump_mm2": 0.1, "shrink_mm2": 0.1,
     },
     "vat": {
         "overhang_mm2": 1.0, "functional_mm2": 10.0, "support_mm3": 1.0, "contact_mm2": 0.5, "height_mm": 0.25,
@@ -78,7 +82,7 @@ class Stance:
     functional_mm2
         (m,) area of each functional triangle that needs a support.
     out_of_reach_mm2
-        Largest area that would hang, as supports keep off functional faces.
+        Largest area that would hang, as supports keep off functional faces and need a way to what they carry; a forecast.
     criterion
         In words: what was minimised and what came out.
     orientation
@@ -149,34 +153,32 @@ def stances(part: Part, process: Process, *, box_mm: tuple[float, float, float],
         for index, rotation, size in standing:
             yield _stance(scored, index, rotation, size)
         return
-    looked_at, later = set(), []
-    for one in islice(standing, _LOOKED_AT):
-        looked_at.add(one[0])
-        stance = _stance(scored, *one)
-        if _is_reached(stance, process):
-            yield stance
-        else:
-            later.append(stance)
-    for one in _more(scored, [index for index in order if index not in looked_at], box_mm):
-        stance = _stance(scored, *one)
-        if _is_reached(stance, process):
-            yield stance
-        else:
-            later.append(stance)
+    reached_mm2 = max(process.least_support_mm2, _UNSEEN_MM2)
+    looked_at: set[int] = set()
+    later: list[Stance] = []
+    for ways in (islice(standing, _LOOKED_AT), _more(scored, order, looked_at, box_mm)):
+        nearly = []
+        for one in ways:
+            looked_at.add(one[0])
+            stance = _stance(scored, *one)
+            left_mm2 = stance.out_of_reach_mm2 - reached_mm2
+            if stance.functional_overhang_mm2 > 0.0 or left_mm2 > _ROUGH_MM2:
+                later.append(stance)
+            elif left_mm2 > 0.0:
+                nearly.append(stance)
+            else:
+                yield stance
+        yield from sorted(nearly, key=lambda stance: stance.out_of_reach_mm2)
     yield from sorted(later, key=lambda stance: (stance.functional_overhang_mm2, stance.out_of_reach_mm2))
 
 
-def _more(scored: _Scored, order: list[int], box_mm: tuple[float, float, float]) -> list[_Fit]:
-    """Of other directions those in which supports keep off the least, in the order given."""
-    least = np.argsort(unreachable_mm2(scored.of, scored.directions[order], scored.process), kind="stable")
-    fits = (_fit(scored, order[k], box_mm)[0] for k in least.tolist())
+def _more(scored: _Scored, order: list[int], looked_at: set[int], box_mm: tuple[float, float, float]) -> Iterator[_Fit]:
+    """Of directions that were not looked at those in which supports keep off the least, in the order given."""
+    others = [index for index in order if index not in looked_at]
+    least = np.argsort(unreachable_mm2(scored.of, scored.directions[others], scored.process), kind="stable")
+    fits = (_fit(scored, others[k], box_mm)[0] for k in least.tolist())
     found = list(islice((fit for fit in fits if fit is not None), _MORE))
-    return sorted(found, key=lambda fit: order.index(fit[0]))
-
-
-def _is_reached(stance: Stance, process: Process) -> bool:
-    """Whether no functional face needs a support, and supports reach what needs one."""
-    return stance.functional_overhang_mm2 == 0.0 and stance.out_of_reach_mm2 <= process.least_support_mm2
+    yield from sorted(found, key=lambda fit: others.index(fit[0]))
 
 
 def functional_finding(part: Part, stance: Stance, process: Process) -> Finding:
@@ -354,7 +356,7 @@ def _stance(scored: _Scored, index: int, rotation: FloatArray, size: tuple[float
     orientation = Orientation(
         scored.fixed, MEASURES, scored.directions, scored.measures, scored.costs, index, _next_best(scored, index)
     )
-    beside = out_of_reach_mm2(of, rotation[2], process) if not functional.any() else math.inf
+    beside = out_of_reach_mm2(of, rotation, process) if not functional.any() else math.inf
     return Stance(rotation, size, other, functional, criterion, beside, orientation)
 
 

@@ -130,14 +130,11 @@ class _Roof:
     anchors: FloatArray
     at: IntArray
 
-    def free(self, some: BoolArray, process: Process, span_mm: float, *, more: BoolArray | None = None) -> BoolArray:
-        """(s,) which of some places lean on anchors as a ledge or a bridge; on ``more`` (p,) of the places too."""
+    def free(self, process: Process, span_mm: float) -> BoolArray:
+        """(p,) which places lean on anchors as a ledge or a bridge."""
         anchors, at = self.anchors, self.at
-        if more is not None:
-            anchors, at = np.concatenate([anchors, self.points[more]]), np.concatenate([at, self.on[more]])
         order, first = np.lexsort((anchors[:, 0], at)), np.searchsorted(np.sort(at), np.arange(int(self.on.max(initial=0)) + 2))
-        points = np.ascontiguousarray(self.points[some])
-        free = _free(points, self.on[some], anchors[order], first, process.free_ledge_mm, span_mm, process.layer_mm)
+        free = _free(self.points, self.on, anchors[order], first, process.free_ledge_mm, span_mm, process.layer_mm)
         return np.asarray(free)
 
 
@@ -168,7 +165,7 @@ def _hanging(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray, p
     """(m,) share of each face of ``roof`` that is neither a ledge nor a bridge of that span."""
     found = _roof(of, up, height, roof)
     faces = found.faces
-    free = found.free(np.ones(len(found.on), dtype=np.bool_), process, span_mm)
+    free = found.free(process, span_mm)
     count = np.bincount(found.place, minlength=len(faces))
     share = np.bincount(found.place, ~free, len(faces)) / count
     patch = np.zeros(len(faces), dtype=np.int64)
@@ -180,27 +177,6 @@ def _hanging(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray, p
     hanging = np.zeros(len(roof))
     hanging[faces] = share
     return hanging
-
-
-def out_of_reach_mm2(of: Surface, up: FloatArray, process: Process) -> float:
-    """Largest area of a patch, seen from above, that still hangs when supports stand wherever they may beside protected faces.
-
-    A forecast for the choice of a direction: what stands in the way of a support farther down is not looked at.
-    """
-    if not process.needs_supports or process.supports is None or not of.protected.any():
-        return 0.0
-    return max(_left_mm2(of, up, process, clear_mm(process.supports), *span) for span in process.free_spans)
-
-
-def _left_mm2(of: Surface, up: FloatArray, process: Process, clear_mm: float, from_deg: float, span_mm: float) -> float:
-    found = _roof(of, up, of.part.mesh.vertices_mm @ up, beyond_limit(of.normals, up, from_deg))
-    hangs = ~found.free(np.ones(len(found.on), dtype=np.bool_), process, span_mm)
-    away = of.kept_free.query(found.points @ np.vstack([_across(up), up]), distance_upper_bound=clear_mm + _SAMPLE_MM)[0]
-    reached = hangs & ~of.protected[found.faces[found.place]] & (away > clear_mm)
-    left = hangs & ~reached
-    left[left] = ~found.free(left, process, span_mm, more=reached)
-    share = -(of.normals[found.faces] @ up) * of.areas_mm2[found.faces] / np.bincount(found.place, minlength=len(found.faces))
-    return float(np.bincount(found.on[left], share[found.place[left]], minlength=1).max())
 
 
 def clear_mm(supports: Supports) -> float:

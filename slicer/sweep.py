@@ -14,7 +14,7 @@ from numba import njit
 from batchone.pipeline.values import FloatArray, IntArray
 
 
-@njit("i4[::1](i4[::1], i4[::1], i8)", cache=True)
+@njit("i4[::1](i4[::1], i4[::1], i8)", cache=True, nogil=True)
 def _sorted_by(key: IntArray, order: IntArray, size: int) -> IntArray:
     """Stable counting sort of ``order`` by ``key[order[i]]`` (0 to size - 1)."""
     begin = np.zeros(size + 1, np.int64)
@@ -30,7 +30,7 @@ def _sorted_by(key: IntArray, order: IntArray, size: int) -> IntArray:
     return placed
 
 
-@njit("i8(i4[::1], b1[::1], i4[::1], i8, i8)", cache=True)
+@njit("i8(i4[::1], b1[::1], i4[::1], i8, i8)", cache=True, nogil=True)
 def _pair(order: IntArray, forward: npt.NDArray[np.bool_], twins: IntArray, begin: int, end: int) -> int:
     """Pair the half-edges of one edge: first forward with first backward, and so on; returns how many stay alone."""
     f = begin
@@ -50,7 +50,7 @@ def _pair(order: IntArray, forward: npt.NDArray[np.bool_], twins: IntArray, begi
         b += 1
 
 
-@njit("Tuple((i4[::1], i8, i8))(i4[:, ::1], i8)", cache=True)
+@njit("Tuple((i4[::1], i8, i8))(i4[:, ::1], i8)", cache=True, nogil=True)
 def half_edge_twins(faces: IntArray, vertices: int) -> tuple[IntArray, int, int]:
     """Pair each half-edge with the one that runs the other way.
 
@@ -93,7 +93,7 @@ def half_edge_twins(faces: IntArray, vertices: int) -> tuple[IntArray, int, int]
     return twins, open_edges, crowded_edges
 
 
-@njit("i8(f8[:, ::1], i4[:, ::1], i4[::1], i4[::1], f8, i8, i8, i4[::1], f8[:, ::1], i8)", cache=True)
+@njit("i8(f8[:, ::1], i4[:, ::1], i4[::1], i4[::1], f8, i8, i8, i4[::1], f8[:, ::1], i8)", cache=True, nogil=True)
 def _trace(
     vertices_mm: FloatArray,
     faces: IntArray,
@@ -131,7 +131,7 @@ def _trace(
     return end
 
 
-@njit("f8(f8[:, ::1], i8, i8)", cache=True)
+@njit("f8(f8[:, ::1], i8, i8)", cache=True, nogil=True)
 def _area_mm2(points_mm: FloatArray, begin: int, end: int) -> float:
     """Signed area of the loop ``begin .. end``, about its first point."""
     twice = 0.0
@@ -142,7 +142,7 @@ def _area_mm2(points_mm: FloatArray, begin: int, end: int) -> float:
     return 0.5 * twice
 
 
-@njit("Tuple((i4[::1], i4[::1], i8))(i4[:, ::1], i4[::1])", cache=True)
+@njit("Tuple((i4[::1], i4[::1], i8))(i4[:, ::1], i4[::1])", cache=True, nogil=True)
 def _spans(faces: IntArray, level: IntArray) -> tuple[IntArray, IntArray, int]:
     """First plane that crosses each triangle, the plane after the last, and the number of crossings in all."""
     first = np.empty(faces.shape[0], np.int32)
@@ -156,7 +156,7 @@ def _spans(faces: IntArray, level: IntArray) -> tuple[IntArray, IntArray, int]:
     return first, last, crossings
 
 
-@njit("Tuple((f8[:, ::1], i8[::1], i4[::1], f8[::1]))(f8[:, ::1], i4[:, ::1], i4[::1], i4[::1], f8[::1])", cache=True)
+@njit("Tuple((f8[:, ::1], i8[::1], i4[::1], f8[::1]))(f8[:, ::1], i4[:, ::1], i4[::1], i4[::1], f8[::1])", cache=True, nogil=True)
 def sweep(
     vertices_mm: FloatArray, faces: IntArray, twins: IntArray, level: IntArray, heights_mm: FloatArray
 ) -> tuple[FloatArray, npt.NDArray[np.int64], IntArray, FloatArray]:

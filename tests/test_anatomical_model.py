@@ -34,6 +34,8 @@ from batchone.design.nearest import nearest_mm
 from batchone.pipeline.errors import OrderError
 from batchone.pipeline.order import Order, Target
 from batchone.pipeline.values import Anatomy, Bone, CheckedDevice, Device, FieldOfView, Finding, FloatArray, Mesh, Part
+from batchone.slicer.orient import stand
+from batchone.slicer.plate import usable_box_mm
 from batchone.slicer.profiles import load_machine, load_process
 
 FAMILY = load_families()["anatomical-model"]
@@ -269,6 +271,21 @@ def test_the_scale_cube_has_its_edge_and_stands_clear_of_the_model() -> None:
     assert size == pytest.approx([10.0, 10.0, 10.0], abs=1e-6)
     assert cube.mesh.vertices_mm[:, 0].min() > model.mesh.vertices_mm[:, 0].max() + 5.0
     assert [f.verdict for f in default_model().findings if f.check == "scale"] == ["pass"]
+
+
+@pytest.mark.parametrize(("process", "free_mm2"), [("pa12-sls", 0.0), ("guide-resin", 100.0), ("ti64-lpbf", 100.0)])
+def test_the_scale_cube_has_a_face_for_supports_where_a_process_needs_them(process: str, free_mm2: float) -> None:
+    """All of its faces are measured else, and then no way up is left for it."""
+    wanted = order().model_copy(update={"process": process})
+    (cube,) = (
+        p for p in design(phantom(), plan(phantom(), wanted), wanted, load_process(process)).parts if p.name == "scale-cube"
+    )
+    assert [face.label for face in cube.functional_faces] == ["cube"]
+    areas = face_areas(cube)
+    assert areas.get("cube-foot", 0.0) == pytest.approx(free_mm2)
+    assert areas["cube"] > 400.0
+    box_mm = usable_box_mm(load_machine("sim-01"))
+    assert stand(cube, load_process(process), box_mm=box_mm).functional_overhang_mm2 == 0.0
 
 
 def test_a_cube_of_another_size_fails_the_check() -> None:

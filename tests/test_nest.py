@@ -387,7 +387,9 @@ def test_a_build_verifies_and_holds_every_part_once(built: BuildFolder, site: Pa
         ("case-a", "model"),
         ("case-c", "guide"),
     ]  # by due time
-    assert {p.name for p in (built.folder / "pictures").iterdir()} == {"plate-above.png", "plate-oblique.png"}
+    on_plate = {"plate-above.png", "plate-oblique.png"}
+    layers = {f"layer-{where}.png" for where in ("low", "middle", "high")}
+    assert {p.name for p in (built.folder / "pictures").iterdir()} == on_plate | layers
     assert {p.name for p in built.folder.iterdir()} == {
         *("build.json", "plate.3mf", "layers.cli", "map.png", "pictures", "jobs", "SHA256SUMS", "SHA256SUMS.sig")
     }

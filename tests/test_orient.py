@@ -133,6 +133,18 @@ def test_supports_reach_to_the_plate_or_to_the_part_below() -> None:
     assert window["support_mm3"] == pytest.approx(20 * 20 * 10, rel=1e-6)
     assert window["contact_mm2"] == pytest.approx(800 + 2 * 400, rel=1e-6)  # bottom, and the window's roof and floor
     assert window["section_mm2"] == pytest.approx(800, rel=1e-6)
+    assert table["powder_mm3"] == 0.0
+    assert window["powder_mm3"] == pytest.approx(20 * 20 * 10, rel=1e-6)
+
+
+def test_powder_leaves_a_tube_that_stands_and_stays_in_one_that_lies() -> None:
+    tube = Solid.cylinder(40, 8, 8, 96) - Solid.cylinder(42, 5, 5, 96).translate((0, 0, -1))
+    assert measured(tube)["powder_mm3"] == 0.0
+    lying = measured(tube, np.array([0.6, 0.8, 0.0]))
+    assert lying["powder_mm3"] == pytest.approx(math.pi * 25 * 40, rel=0.06)  # cells of 1/48
+    blind = tube + Solid.cylinder(2, 8, 8, 96)
+    assert measured(blind)["powder_mm3"] == 0.0
+    assert measured(blind, -UP)["powder_mm3"] == 0.0
 
 
 def test_a_ball_has_its_closed_forms_in_every_direction() -> None:

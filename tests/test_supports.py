@@ -23,11 +23,13 @@ from batchone.slicer.cli_format import read_cli
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.orient import Stance
+from batchone.slicer.overhang import surface
 from batchone.slicer.plate import place
 from batchone.slicer.profiles import load_machine, load_process
 from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, supported, upright
 from batchone.slicer.supports.check import Carried, carried, carried_each, carries_all
 from batchone.slicer.supports.columns import _squared
+from batchone.slicer.supports.forecast import out_of_reach_mm2
 from batchone.slicer.sweep import half_edge_twins
 from batchone.slicer.threemf import read_3mf
 
@@ -176,6 +178,55 @@ def test_the_contact_is_that_of_the_tip_where_it_meets_the_face() -> None:
     polygon = 0.5 * sides * math.sin(2.0 * math.pi / sides)
     assert inside < at_face
     assert made.support.contact_mm2 == pytest.approx(polygon * at_face**2, rel=1e-6)
+
+
+@pytest.mark.parametrize(("radius_mm", "more"), [(2.0, False), (14.0, True)])
+def test_tips_hold_what_the_film_pulls_at_under_steeper_undersides_too(radius_mm: float, more: bool) -> None:
+    assert RESIN.supports is not None
+    still = RESIN.model_copy(update={"supports": RESIN.supports.model_copy(update={"most_pull": None})})
+    part = part_of(Solid.sphere(radius_mm, 96).translate((0, 0, radius_mm + lift_mm(RESIN))))
+    few, made = supported(part, part.mesh, still), supported(part, part.mesh, RESIN)
+    assert few.support is not None
+    assert made.support is not None
+    assert few.pull == 0.0
+    assert 0.0 < made.pull <= 100.0
+    assert (made.support.contact_mm2 > 1.5 * few.support.contact_mm2) == more
+    tips = made.support.contact_mm2 / (0.25 * math.pi * RESIN.supports.tip_mm**2)
+    assert tips > math.pi * radius_mm**2 / 100.0 / (0.25 * math.pi * RESIN.supports.tip_mm**2) - 1.0
+
+
+def slit(turn_deg: float) -> Part:
+    """A block with a functional slit of 1 mm through it: level, or turned towards upright about its length."""
+    block, gap = Solid.cube((40, 24, 30), True), Solid.cube((30, 40, 1.0), True)
+    out = (block - gap).rotate((turn_deg, 0, 0)).to_mesh64()
+    mesh = Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts).astype(np.int32))
+    upright = mesh.vertices_mm[mesh.faces] @ np.array([0.0, -math.sin(math.radians(turn_deg)), math.cos(math.radians(turn_deg))])
+    inside = np.abs(np.abs(upright) - 0.5).max(axis=1) < 1e-6
+    return Part("part", mesh, inside.astype(np.int16), ("rest", "slit"), (FunctionalFace("slit", "saw", 0.1),))
+
+
+@pytest.mark.parametrize(("turn_deg", "hangs"), [(0.0, True), (60.0, True), (90.0, False)])
+def test_what_supports_cannot_reach_is_forecast_as_the_layers_will_show_it(turn_deg: float, hangs: bool) -> None:
+    """A level slit has a roof; one that leans has a lip, a ridge that begins in the air though both its sides are steep."""
+    part = slit(turn_deg)
+    left_mm2 = out_of_reach_mm2(surface(part), np.eye(3), COARSE)
+    up = np.array([0.0, 0.0, lift_mm(TI) - part.mesh.vertices_mm[:, 2].min()])
+    standing = replace(part, mesh=Mesh(part.mesh.vertices_mm + up, part.mesh.faces))
+    made = supported(standing, standing.mesh, COARSE)
+    truth_mm2 = both(standing, made, COARSE).unsupported[:, 0].max(initial=0.0)
+    assert made.functional_mm2 == 0.0
+    assert (truth_mm2 > TI.least_support_mm2) == hangs
+    assert (left_mm2 > TI.least_support_mm2 + 2.0) == hangs
+    free = replace(part, functional_faces=(FunctionalFace("rest", "fit", 0.1),), face_labels=np.ones_like(part.face_labels))
+    assert out_of_reach_mm2(surface(free), np.eye(3), COARSE) == 0.0  # nothing is protected
+
+
+def test_a_forecast_sees_what_stands_in_the_way() -> None:
+    """A ceiling far above a functional floor: supports come from aside while it reaches no farther than they lean."""
+    for width_mm, hangs in ((6.0, False), (30.0, True)):
+        roof = Solid.cube((width_mm + 4, 20, 2)).translate((0, 0, 28))
+        part = part_of(Solid.cube((4, 20, 30)) + roof + Solid.cube((width_mm + 4, 20, 2)), (0.0, 0.0, 1.0, 2.0))
+        assert (out_of_reach_mm2(surface(part), np.eye(3), TI) > TI.least_support_mm2) == hangs
 
 
 def test_powder_carries_parts_by_itself() -> None:

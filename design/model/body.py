@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchone.design.booleans import Solid, difference, handles_of, solid_from_mesh, to_mesh, to_part, trimmed, union, volume_mm3
+from batchone.design.booleans import (
+    Solid,
+    difference,
+    handles_of,
+    solid_from_labelled_mesh,
+    solid_from_mesh,
+    to_mesh,
+    to_part,
+    trimmed,
+    union,
+    volume_mm3,
+)
 from batchone.design.cranial.columns import to_local
 from batchone.design.families.anatomical_model import AnatomicalModelParameters
 from batchone.design.family import parameters_of
@@ -30,6 +41,7 @@ BONE, PIN, CUT, CAVITY, ESCAPE_HOLE, LABEL, SIDE_MARK, CUBE = (
     "cube",
 )
 
+CUBE_FOOT = "cube-foot"
 _CUBE_DISTANCE_MM = 10.0  # from the model's box to the cube; project default
 _CUBE_TEXT_SHARE = 0.4  # height of the figure on the cube per edge
 _SIDE_DIRECTION = {"L": np.array([1.0, 0.0, 0.0]), "R": np.array([-1.0, 0.0, 0.0])}
@@ -154,6 +166,15 @@ def _faces(marks: tuple[Feature, ...], process: Process) -> tuple[FunctionalFace
     return tuple(FunctionalFace(label, purposes[label], process.tolerance_mm) for label in cut)
 
 
+def _cube_solid(mesh: Mesh, process: Process) -> Solid:
+    """The cube with its measured faces; the lower one carries it where a process needs supports, and is measured by nobody."""
+    if not process.needs_supports:
+        return solid_from_mesh(mesh, CUBE)
+    corners = mesh.vertices_mm[mesh.faces]
+    lower = corners[:, :, 2].max(axis=1) < mesh.vertices_mm[:, 2].mean()
+    return solid_from_labelled_mesh(mesh, (CUBE, CUBE_FOOT), lower.astype(np.int16))
+
+
 def _scale_cube(model: Part, pose: FloatArray, edge_mm: float, process: Process) -> Part:
     """A cube of known edge below and beside the model, its edge length engraved on top."""
     local = to_local(pose, model.mesh.vertices_mm)
@@ -161,7 +182,7 @@ def _scale_cube(model: Part, pose: FloatArray, edge_mm: float, process: Process)
     half = 0.5 * edge_mm
     centre: Vector = (float(high[0]) + _CUBE_DISTANCE_MM + half, float(0.5 * (low[1] + high[1])), float(low[2]) + half)
     cube = box("scale cube", size_mm=(edge_mm, edge_mm, edge_mm), centre_mm=centre)
-    body, features = solid_from_mesh(cube.mesh, CUBE), [cube]
+    body, features = _cube_solid(cube.mesh, process), [cube]
     height_mm = max(process.font_height_mm, _CUBE_TEXT_SHARE * edge_mm)
     figure = text(
         "scale cube edge in mm",

@@ -52,7 +52,7 @@ from batchone.slicer.threemf import POSE_DIGITS
 
 BUILDS = "builds"
 _READERS = 2  # job folders verified at a time
-_RULES = "2"  # counts up when the same jobs are nested otherwise than before
+_RULES = "3"  # counts up when the same jobs are nested otherwise than before
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +165,14 @@ def _write(
         versions={"batchone": version("batchone")},
     )
     manifest = read_build_manifest(made.to_bytes())  # the map is drawn from what the file says
+    on_plate = plate_pictures(meshes, list(map(colour_of, range(len(meshes)))), machine)
     files = {
         BUILD_MANIFEST: made.to_bytes(),
         PLATE: made_of.plate_3mf,
         LAYERS: made_of.layers_cli,
         **({IMAGES: made_of.images} if made_of.images else {}),
         MAP: map_png(manifest, shadows, machine),
-        **{f"pictures/{one.name}": one.png for one in plate_pictures(meshes, list(map(colour_of, range(len(meshes)))), machine)},
+        **{f"pictures/{one.name}": one.png for one in (*on_plate, *made_of.pictures)},
     }
     for one in jobs:
         if one.manifest.job not in nested.left_out:

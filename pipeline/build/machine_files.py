@@ -12,7 +12,9 @@ import numpy as np
 from batchone.pipeline.build.manifest import SUPPORTS, Kind
 from batchone.pipeline.build.released import Released
 from batchone.pipeline.job.archive import Body
+from batchone.pipeline.job.layer_picture import layer_pictures
 from batchone.pipeline.job.manifest import SupportEntry
+from batchone.pipeline.job.pictures import Picture
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.side_by_side import beside
@@ -67,12 +69,13 @@ class Placed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MachineFiles:
-    """Files of a build, and what it will take; ``images`` is b"" where no mask shows any."""
+    """Files of a build, what it will take, and pictures of its layers; ``images`` is b"" where no mask shows any."""
 
     plate_3mf: bytes
     layers_cli: bytes
     images: bytes
     estimate: Estimate
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +122,8 @@ def machine_files(
         support_mm3=sum(one.support.volume_mm3 for one in placed[parts:]),
         scanned_s=float(drawing_s.sum()) if process.scan else None,
     )
-    return MachineFiles(plate_3mf, layers_cli, _images(layers, process, machine, guess.seconds), guess)
+    images = _images(layers, process, machine, guess.seconds)
+    return MachineFiles(plate_3mf, layers_cli, images, guess, layer_pictures(written))
 
 
 def no_images(process: Process, machine: Machine) -> str:

@@ -69,7 +69,7 @@ def _view(
     across, along = (float(np.ptp(corners @ axis)) for axis in axes[:2])
     mm_per_px = max(across / WIDTH_PX, along / HEIGHT_PX) / _FILLED
     x, y, z = middle.tolist()
-    picture = Image.fromarray(draw(bodies, Camera((x, y, z), forward, up, mm_per_px)))
+    picture = Image.fromarray(draw(bodies, Camera((x, y, z), forward, up, mm_per_px), hollows=False))  # the plate is none
     pen, words = ImageDraw.Draw(picture), font(17, bold=False)
     pen.text((14, HEIGHT_PX - 14), text, font=words, fill=_INK, anchor="lb")
     for row, (name, colour) in enumerate(legend):

@@ -94,16 +94,16 @@ class Canvas:
             colour = np.array(body.colour, dtype=np.float32) * 255.0
             _fill(points, body.points_mm, body.faces, body.normals, lights, colour, body.two_sided, self._depth, self._shade)
 
-    def image(self) -> Image:
-        """What is drawn so far on white; (HEIGHT_PX, WIDTH_PX, 3) uint8."""
-        return _developed(self._depth, self._shade)
+    def image(self, *, hollows: bool = True) -> Image:
+        """What is drawn so far on white, hollows darkened; (HEIGHT_PX, WIDTH_PX, 3) uint8."""
+        return _developed(self._depth, self._shade, hollows=hollows)
 
 
-def draw(bodies: Sequence[Body], camera: Camera) -> Image:
-    """Draw the bodies on white; (HEIGHT_PX, WIDTH_PX, 3) uint8."""
+def draw(bodies: Sequence[Body], camera: Camera, *, hollows: bool = True) -> Image:
+    """Draw the bodies on white; (HEIGHT_PX, WIDTH_PX, 3) uint8. ``hollows``: darken what lies deep between things."""
     canvas = Canvas(camera)
     canvas.add(bodies)
-    return canvas.image()
+    return canvas.image(hollows=hollows)
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -189,13 +189,15 @@ def _fill(points, vertices, faces, normals, lights, colour, two_sided, depth, sh
                     shade[row, column, channel] = np.uint8(min(np.float32(255.0), colour[channel] * tone))
 
 
-def _developed(depth: npt.NDArray[np.float32], shade: Image) -> Image:
+def _developed(depth: npt.NDArray[np.float32], shade: Image, *, hollows: bool) -> Image:
     """Darken hollows and outlines, then average the samples of each pixel."""
     nearest = np.empty((HEIGHT_PX, WIDTH_PX), dtype=np.float32)
     farthest = _nearest(depth, nearest)
-    flat = np.minimum(nearest, farthest)
-    below = flat - _box_blur(_box_blur(flat, _HOLLOW_PX), _HOLLOW_PX)
-    hollow = np.where(nearest < _FAR, np.clip(below / _HOLLOW_MM, 0.0, 1.0), 0.0).astype(np.float32)
+    hollow = np.zeros_like(nearest)
+    if hollows:
+        flat = np.minimum(nearest, farthest)
+        below = flat - _box_blur(_box_blur(flat, _HOLLOW_PX), _HOLLOW_PX)
+        hollow = np.where(nearest < _FAR, np.clip(below / _HOLLOW_MM, 0.0, 1.0), 0.0).astype(np.float32)
     image = np.empty((HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
     _average(depth, shade, hollow, image)
     return image

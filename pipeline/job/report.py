@@ -27,6 +27,7 @@ from batchone.pipeline.values import Anatomy, Bone, Device, FloatArray, Scan
 _TEMPLATES = ("sheet.typ", "build.typ", "clinical.typ")
 _NEAR_MM = 10.0  # bone this close to the device's box counts as near it: the fit depends on it
 _RULE = "; "
+_TO_THE_CELL = ("fit-", "device-", "supports", "orientation-", "plate-", "layer-", "finding-")  # names of pictures begin so
 
 
 def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapping[str, str]) -> bytes:
@@ -41,7 +42,7 @@ def build_report(manifest: JobManifest, pictures: Sequence[Picture], files: Mapp
     files
         Relative path -> SHA-256 of the files to print from.
     """
-    shown = [p for p in pictures if p.name.startswith(("fit-", "device-", "supports", "finding-"))]
+    shown = [p for p in pictures if p.name.startswith(_TO_THE_CELL)]
     lead, rest = _split(shown, ("fit-outside.png", "device-oblique.png", "device-front.png", "device-left.png"))
     data = {**build_rows(manifest, files), "lead-pictures": _listed(lead), "pictures": _listed(rest)}
     return _compiled("build", data, {p.name: p.png for p in shown})

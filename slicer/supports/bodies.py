@@ -10,6 +10,7 @@ from typing import Final
 
 import manifold3d
 import numpy as np
+from scipy.spatial import cKDTree
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.process import Process, Supports
@@ -19,7 +20,7 @@ from batchone.slicer.orient import Stance
 from batchone.slicer.overhang import protected
 from batchone.slicer.supports.block import walls
 from batchone.slicer.supports.check import carried, carries_all
-from batchone.slicer.supports.columns import STEP_MM, Columns, Obstacles, columns_of, obstacles
+from batchone.slicer.supports.columns import STEP_MM, Columns, Flags, Obstacles, columns_of, obstacles
 from batchone.slicer.supports.needs import Numbers, Underside, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
 
@@ -27,15 +28,21 @@ _TRIES: Final = 12  # ways up that are looked at while anything lies on nothing 
 _TIPS: Final = 2000  # numerical: places at a time for which it is asked whether a tip may touch there
 _LOOKED_AT: Final = 500  # numerical: places at a time for which it is asked whether they hang
 _LEVEL: Final = 0.05  # numerical: of a layer, within which places lie as low as the lowest
+_STEEPER_DEG: Final = 30.0  # from the vertical: undersides that get tips too where too few hold; project default
+_PULL_MM: Final = 0.5  # numerical: layers against the tips below them
 _WELD_MM: Final = 1e-4  # numerical: edges shorter than this are closed up, so that files can hold the body
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Supported:
-    """A part's supports, and what of its functional faces they touch, mm2 (must be 0); ``support`` is None without any."""
+    """A part's supports, and what of its functional faces they touch, mm2 (must be 0); ``support`` is None without any.
+
+    ``pull``: the largest area of a layer for each mm2 of tips below it, where a film pulls.
+    """
 
     support: Support | None
     functional_mm2: float
+    pull: float = 0.0
 
     def moved(self, to_mm: FloatArray) -> Supported:
         """The same, moved (3,) with the part."""
@@ -110,7 +117,16 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
     kept_free = protected(part)
     around = obstacles(placed, kept_free, columns)
     under = underside(placed, columns, process, from_deg=min(made.from_deg, process.max_overhang_deg))
-    bodies, kinds = _bodies(under, columns, around, made, level_mm=_LEVEL * process.layer_mm)
+    work = _Work(under, columns, around, made, _LEVEL * process.layer_mm)
+    work.carry_all(spread_mm=made.spread_mm)
+    work.carry_all(spread_mm=0.0)
+    pull = 0.0
+    if made.most_pull is not None and work.trunks:
+        area_mm2 = slice_parts([placed], _PULL_MM).area_mm2()
+        if work.pull(area_mm2) > made.most_pull:
+            work.hold(area_mm2, underside(placed, columns, process, from_deg=_STEEPER_DEG).region >= 0)
+        pull = work.pull(area_mm2)
+    bodies, kinds = work.bodies()
     if not bodies:
         return Supported(None, 0.0)
     solid = manifold3d.Manifold.batch_boolean(bodies, manifold3d.OpType.Add).simplify(_WELD_MM)
@@ -123,25 +139,15 @@ def supported(part: Part, placed: Mesh, process: Process) -> Supported:
     out = solid.to_mesh64()
     mesh = Mesh(np.array(out.vert_properties[:, :3]), np.array(out.tri_verts).astype(np.int32))
     support = Support(part.name, kinds, mesh, float(solid.volume()), contact, len(solid.decompose()))
-    return Supported(support, functional)
-
-
-def _bodies(
-    under: Underside, columns: Columns, around: Obstacles, supports: Supports, *, level_mm: float
-) -> tuple[list[manifold3d.Manifold], tuple[str, ...]]:
-    """Carry the underside from the lowest place up, by blocks where an overhang is wide enough, by trees elsewhere.
-
-    First supports stand as far apart as they may, wherever a region hangs; then more where a rim still hangs, as a ledge does.
-    """
-    work = _Work(under, columns, around, supports, level_mm)
-    work.carry_all(spread_mm=supports.spread_mm)
-    work.carry_all(spread_mm=0.0)
-    kinds = (*(("block",) if work.blocks else ()), *(("tree",) if work.trunks else ()))
-    return work.blocks + bodies_of(work.trunks, around, supports), kinds
+    return Supported(support, functional, pull)
 
 
 class _Work:
-    """Supports in the making: what is carried so far, and by what."""
+    """Supports in the making: what is carried so far, and by what.
+
+    The underside is carried from the lowest place up, by blocks where an overhang is wide enough, by trees elsewhere: first
+    supports stand as far apart as they may, wherever a region hangs; then more where a rim still hangs, as a ledge does.
+    """
 
     def __init__(self, under: Underside, columns: Columns, around: Obstacles, supports: Supports, level_mm: float) -> None:
         self.under, self.columns, self.around, self.supports, self.level_mm = under, columns, around, supports, level_mm
@@ -170,11 +176,11 @@ class _Work:
                 return
             place = int(ready[0])
             region = int(self.under.region[place])
-            if not (spread_mm > 0.0 and region >= 0 and self._hung[region]):
+            known = spread_mm > 0.0 and region >= 0 and bool(self._hung[region])
+            if not known and not self.under.hangs(self._reach, ready[:1])[0]:
                 some = ready[:_LOOKED_AT]
                 free[some] |= ~self.under.hangs(self._reach, some)
-                if free[place]:
-                    continue
+                continue
             if region >= 0:
                 self._hung[region] = True
             if self._block_here[place]:
@@ -183,6 +189,41 @@ class _Work:
                 self._test(ready[~self._tested[ready]][:_TIPS])
             else:
                 self._trunk(place, ready)
+
+    def bodies(self) -> tuple[list[manifold3d.Manifold], tuple[str, ...]]:
+        """All that was made, and its kinds."""
+        kinds = (*(("block",) if self.blocks else ()), *(("tree",) if self.trunks else ()))
+        return self.blocks + bodies_of(self.trunks, self.around, self.supports), kinds
+
+    def pull(self, area_mm2: FloatArray) -> float:
+        """The largest area of a layer (of ``_PULL_MM``, from the plate) for each mm2 of the tips below it."""
+        count = self._tips_below(len(area_mm2))
+        held = count > 0
+        return float((area_mm2[held] / (count[held] * 0.25 * math.pi * self.supports.tip_mm**2)).max(initial=0.0))
+
+    def hold(self, area_mm2: FloatArray, steep: Flags) -> None:
+        """Let more tips hold what the film pulls at, as low as they may, under ``steep`` places too; closer where they must."""
+        top, places = self.under.top_mm, self._places_mm
+        each_mm2 = (self.supports.most_pull or math.inf) * 0.25 * math.pi * self.supports.tip_mm**2
+        wanted = np.ceil(area_mm2 / each_mm2)
+        tips = cKDTree([trunk.tip_mm[:2] for trunk in self.trunks])
+        away = np.asarray(tips.query(places)[0])
+        for apart_mm in (2.0 * self.supports.spread_mm, self.supports.spread_mm):
+            for layer in np.flatnonzero(self._tips_below(len(area_mm2)) < wanted).tolist():
+                below = self._upward[(steep & (top <= (layer + 1) * _PULL_MM))[self._upward]]
+                while self._tips_below(len(area_mm2))[layer] < wanted[layer]:
+                    ready = below[(away[below] >= apart_mm) & ~self._closed[below]]
+                    if len(ready) == 0:
+                        break
+                    if not self._tested[ready[0]]:
+                        self._test(ready[~self._tested[ready]][:_TIPS])
+                    elif self._stand(int(ready[0])):
+                        away = np.minimum(away, np.hypot(*(places - places[ready[0]]).T))
+
+    def _tips_below(self, layers: int) -> Numbers:
+        """(layers,) how many tips touch below the upper side of each layer of ``_PULL_MM``."""
+        heights = np.sort([trunk.tip_mm[2] for trunk in self.trunks])
+        return np.searchsorted(heights, (np.arange(layers) + 1.0) * _PULL_MM)
 
     def _block(self, region: int) -> None:
         here = self.under.region == region
@@ -204,15 +245,20 @@ class _Work:
     def _trunk(self, place: int, ready: Numbers) -> None:
         under, supports = self.under, self.supports
         open_ = ready[~self._closed[ready] & self._tested[ready]]
-        place = _midst(place, open_, under.top_mm, self._places_mm, level_mm=self.level_mm, about_mm=supports.spread_mm)
+        self._stand(_midst(place, open_, under.top_mm, self._places_mm, level_mm=self.level_mm, about_mm=supports.spread_mm))
+
+    def _stand(self, place: int) -> bool:
+        """Let a trunk carry a place, or close those about it that have no way either; whether there is one now."""
+        under, supports = self.under, self.supports
         x, y = self._places_mm[place].tolist()
         trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), self.around, supports)
         if trunk is None:  # what lies so near, at that height, has no other way either
             away = np.hypot(*(self._places_mm - self._places_mm[place]).T)
             self._closed |= (away <= supports.tip_mm) & (np.abs(under.top_mm - under.top_mm[place]) <= supports.tip_height_mm)
-            return
+            return False
         self.trunks.append(trunk)
         under.carry(self._reach, np.array([place]))
+        return True
 
 
 def _midst(place: int, open_: Numbers, top_mm: FloatArray, places_mm: FloatArray, *, level_mm: float, about_mm: float) -> int:

@@ -23,6 +23,7 @@ from batchone.slicer.supports.runs import islands_of, runs_of
 ROW_MM: Final = 0.2  # numerical: rows and cells in which layers are looked at
 _SLOPE: Final = 1.1  # numerical: distances between cells are up to 8 % too long
 _ROUND_MM2: Final = 1e-6  # numerical: areas are sums of cells
+NOTHING: Final = np.zeros((0, 0, 0), dtype=np.bool_)  # no cell is held
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,12 +61,18 @@ def carried(layers: Layers, process: Process) -> Carried:
     start, runs = runs_of(layers.points_mm, layers.loop_start, layers.loop_layer, layers.count, y, ROW_MM, rows)
     islands = _measured(islands_of(start, runs, layers.count, rows, y, ROW_MM), layers)
     afloat = layers.area_mm2()[islands[:, 0].astype(np.int64) - 1] <= 0.0
-    slopes_mm = np.array([math.tan(math.radians(from_deg)) for from_deg, _ in process.free_spans]) * _SLOPE * layers.layer_mm
-    spans_mm = np.array([span_mm for _, span_mm in process.free_spans])
+    slopes_mm, spans_mm = limits_of(process, layers.layer_mm)
     pitch = max(1, round(ROW_MM / layers.layer_mm))
     steps = np.array([*range(0, layers.count - 1, pitch), layers.count - 1], dtype=np.int64)
-    found = hanging_of(start, runs, steps, rows, columns, x, ROW_MM, slopes_mm, spans_mm, process.free_ledge_mm + ROW_MM)
-    return Carried(islands, afloat, _patches(found, steps, layers, x, y))
+    ledge_mm = process.free_ledge_mm + ROW_MM
+    found = hanging_of(start, runs, steps, rows, columns, x, ROW_MM, slopes_mm, spans_mm, ledge_mm, NOTHING, False)
+    return Carried(islands, afloat, patches(found, steps, layers, x, y))
+
+
+def limits_of(process: Process, layer_mm: float) -> tuple[FloatArray, FloatArray]:
+    """(k,) how far a slope at each limit goes aside in a layer, mm, and (k,) what may then lie between two sides, mm."""
+    slopes = np.array([math.tan(math.radians(from_deg)) for from_deg, _ in process.free_spans]) * _SLOPE * layer_mm
+    return slopes, np.array([span_mm for _, span_mm in process.free_spans])
 
 
 def carried_each(layers: Layers, groups: Sequence[Sequence[int]], process: Process) -> Carried:
@@ -83,7 +90,9 @@ def _alone(layers: Layers, bodies: Sequence[int]) -> Layers:
     return replace(some, count=int(some.loop_layer.max(initial=0)) + 1)
 
 
-def _patches(cells: FloatArray, steps: npt.NDArray[np.int64], layers: Layers, x_mm: float, y_mm: float) -> FloatArray:
+def patches(
+    cells: FloatArray, steps: npt.NDArray[np.int64], layers: Layers, x_mm: float, y_mm: float, *, cell_mm: float = ROW_MM
+) -> FloatArray:
     """Cells that hang, (m, 4), as (n, 5) patches of those that lie side by side, also from one step to the next."""
     if len(cells) == 0:
         return np.empty((0, 5))
@@ -93,8 +102,8 @@ def _patches(cells: FloatArray, steps: npt.NDArray[np.int64], layers: Layers, x_
     order = np.lexsort((-cells[:, 3], patch))
     worst = cells[order[np.searchsorted(patch[order], np.arange(count))]]
     z = (steps[worst[:, 0].astype(np.int64)] + 0.5) * layers.layer_mm
-    places = np.stack([x_mm + (worst[:, 2] + 0.5) * ROW_MM, y_mm + worst[:, 1] * ROW_MM, z], axis=1)
-    return np.column_stack([np.bincount(patch) * ROW_MM**2, worst[:, 3], places])
+    places = np.stack([x_mm + (worst[:, 2] + 0.5) * cell_mm, y_mm + worst[:, 1] * cell_mm, z], axis=1)
+    return np.column_stack([np.bincount(patch) * cell_mm**2, worst[:, 3], places])
 
 
 def least_patch_mm2(process: Process) -> float:
@@ -114,11 +123,11 @@ def _measured(islands: FloatArray, layers: Layers) -> FloatArray:
     found = []
     for layer in np.unique(islands[:, 0]).astype(np.int64).tolist():
         here, below = _material(layers, layer), _material(layers, layer - 1)
-        pieces = [(piece, piece.to_polygons()) for piece in here.decompose()]
+        pieces = [(piece, [_Ring(ring) for ring in piece.to_polygons()]) for piece in here.decompose()]
         seen: dict[int, list[list[float]]] = {}
         for island in islands[islands[:, 0] == layer].tolist():
             for number, (_, rings) in enumerate(pieces):
-                if sum(_inside(ring, island[1], island[2]) for ring in rings) % 2:
+                if sum(ring.holds(island[1], island[2]) for ring in rings) % 2:
                     seen.setdefault(number, []).append(island)
         for number, those in seen.items():
             piece = pieces[number][0]
@@ -134,9 +143,18 @@ def _material(layers: Layers, layer: int) -> manifold3d.CrossSection:
     return manifold3d.CrossSection(loops, manifold3d.FillRule.Positive)
 
 
-def _inside(loop: FloatArray, x: float, y: float) -> bool:
-    """Whether a point lies within a contour: how often a ray to the right crosses it."""
-    after = np.roll(loop, -1, axis=0)
-    crosses = (loop[:, 1] > y) != (after[:, 1] > y)
-    one, other = loop[crosses], after[crosses]
-    return bool(np.count_nonzero(one[:, 0] + (y - one[:, 1]) / (other[:, 1] - one[:, 1]) * (other[:, 0] - one[:, 0]) > x) % 2)
+class _Ring:
+    """A contour (n, 2) mm of which is asked what lies within."""
+
+    def __init__(self, loop: FloatArray) -> None:
+        self._loop, self._after = loop, np.concatenate([loop[1:], loop[:1]])
+        self._low, self._high = loop.min(axis=0).tolist(), loop.max(axis=0).tolist()
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point lies within: how often a ray to the right crosses the contour."""
+        if not (self._low[0] <= x <= self._high[0] and self._low[1] <= y <= self._high[1]):
+            return False
+        crosses = (self._loop[:, 1] > y) != (self._after[:, 1] > y)
+        one, other = self._loop[crosses], self._after[crosses]
+        right = one[:, 0] + (y - one[:, 1]) / (other[:, 1] - one[:, 1]) * (other[:, 0] - one[:, 0]) > x
+        return bool(np.count_nonzero(right) % 2)

@@ -74,13 +74,13 @@ def columns_of(mesh: Mesh, *, margin_mm: float) -> Columns:
     return Columns((x, y), rows, columns, start, height, face)
 
 
-@njit("b1(f8[:, ::1], i8, i8, f8, f8)", cache=True)
+@njit("b1(f8[:, ::1], i8, i8, f8, f8)", cache=True, nogil=True)
 def _left_up(vertices_mm: FloatArray, a: int, b: int, x: float, y: float) -> bool:
     ax, ay = vertices_mm[a, 0], vertices_mm[a, 1]
     return (vertices_mm[b, 0] - ax) * (y - ay) - (vertices_mm[b, 1] - ay) * (x - ax) >= 0.0
 
 
-@njit("b1(f8[:, ::1], i8, i8, f8, f8)", cache=True)
+@njit("b1(f8[:, ::1], i8, i8, f8, f8)", cache=True, nogil=True)
 def _left(vertices_mm: FloatArray, a: int, b: int, x: float, y: float) -> bool:
     """Whether a point lies to the left of an edge in the plane; the same answer, turned, for the edge the other way."""
     if a > b:
@@ -88,7 +88,7 @@ def _left(vertices_mm: FloatArray, a: int, b: int, x: float, y: float) -> bool:
     return _left_up(vertices_mm, a, b, x, y)
 
 
-@njit("Tuple((i8[::1], f8[::1], i4[::1]))(f8[:, ::1], i4[:, ::1], f8, f8, f8, i8, i8)", cache=True)
+@njit("Tuple((i8[::1], f8[::1], i4[::1]))(f8[:, ::1], i4[:, ::1], f8, f8, f8, i8, i8)", cache=True, nogil=True)
 def _crossings(
     vertices_mm: FloatArray, faces: IntArray, x_mm: float, y_mm: float, step_mm: float, rows: int, columns: int
 ) -> tuple[npt.NDArray[np.int64], FloatArray, IntArray]:
@@ -189,7 +189,7 @@ def _sampled(corners_mm: FloatArray) -> FloatArray:
     return np.concatenate(found)
 
 
-@njit("b1(i8[::1], f8[::1], i8, f8, f8)", cache=True)
+@njit("b1(i8[::1], f8[::1], i8, f8, f8)", cache=True, nogil=True)
 def _within(start: npt.NDArray[np.int64], height: FloatArray, cell: int, low: float, high: float) -> bool:
     """Whether material of a cell lies between two heights."""
     within = False
@@ -198,7 +198,7 @@ def _within(start: npt.NDArray[np.int64], height: FloatArray, cell: int, low: fl
     return within
 
 
-@njit("f8(f8, f8, f8, f8, f8, f8)", cache=True)
+@njit("f8(f8, f8, f8, f8, f8, f8)", cache=True, nogil=True)
 def _squared(beside: float, z: float, low: float, high: float, low_radius: float, high_radius: float) -> float:
     """Squared distance of a point, so far beside the axis, to an upright rod that tapers; 0 inside."""
     wide, tall = high_radius - low_radius, high - low
@@ -214,6 +214,7 @@ def _squared(beside: float, z: float, low: float, high: float, low_radius: float
 @njit(
     "b1[::1](i8[::1], f8[::1], i8[::1], f8[:, ::1], i8, i8, i8[::1], f8[:, ::1], f8[::1], f8[::1], f8, f8, f8, f8, f8, f8)",
     cache=True,
+    nogil=True,
 )
 def _free(
     start: npt.NDArray[np.int64], height: FloatArray, point_start: npt.NDArray[np.int64], points: FloatArray,

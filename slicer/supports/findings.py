@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from batchone.pipeline.process import Process
+from batchone.pipeline.process import Process, Supports
 from batchone.pipeline.values import Finding, FloatArray, Placement, Vector, judge
 from batchone.slicer.layers import Layers
 from batchone.slicer.supports.bodies import Supported
@@ -71,10 +71,24 @@ def support_findings(
                 "supports.on_functional", f"functional area of {placement.part} that supports touch", one.functional_mm2, "mm2",
                 high=0.0, hint=_TURN, source="functional faces carry no supports",
             ),
+            *_pull_finding(placement.part, one, process.supports),
             judge("supports.volume", f"volume of {one.support.name}", one.support.volume_mm3, "mm3"),
             judge("supports.contact", f"area of {placement.part} that supports touch", one.support.contact_mm2, "mm2"),
         ]  # fmt: skip
     return tuple(findings)
+
+
+def _pull_finding(part: str, one: Supported, made: Supports) -> list[Finding]:
+    """How much of a layer hangs at its tips while a film pulls; nothing where none does."""
+    if made.most_pull is None:
+        return []
+    return [
+        judge(
+            "supports.pull", f"{part}: largest layer for each mm2 of tips below it", round(one.pull, 6), "mm2/mm2",
+            high=made.most_pull, gate=False, hint="watch that the part stays on its tips, or stand it another way",
+            source=made.sources.get("most_pull", ""),
+        )
+    ]  # fmt: skip
 
 
 def _groups(made: Sequence[Supported]) -> list[list[int]]:

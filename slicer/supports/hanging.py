@@ -14,7 +14,7 @@ from numba import njit
 
 from batchone.pipeline.values import FloatArray
 
-_NONE = np.float32(1.0e9)  # numerical: no way from what is carried
+NONE = np.float32(1.0e9)  # numerical: no way from what is carried
 _RAYS = 32  # numerical: directions in which what carries is looked for
 
 Places = npt.NDArray[np.int32]
@@ -95,18 +95,23 @@ def _bridged(reach: Reach, since: Places, before: int, j: int, i: int, row_mm: f
     return False
 
 
-@njit("void(f4[:, ::1], i4[:, ::1], f4[:, ::1], i8, i8[::1], f8, f8, f8, f8)", cache=True)
+@njit("void(f4[:, ::1], i4[:, ::1], f4[:, ::1], i8, i8[::1], f8, f8, f8, f8, b1)", cache=True)
 def _hang(
     reach: Reach, since: Places, far: Reach, before: int, box: npt.NDArray[np.int64], row_mm: float, slope_mm: float,
-    span_mm: float, ledge_mm: float,
+    span_mm: float, ledge_mm: float, alone: bool,
 ) -> None:  # fmt: skip
-    """Where what is new is no ledge and no bridge, raise ``far`` to its reach; what is a bridge carries the layers above it."""
+    """Where what is new is no ledge and no bridge, raise ``far`` to its reach; what is a bridge carries the layers above it.
+
+    ``alone``: of islands too.
+    """
     bridges = []
     for j in range(box[0], box[1] + 1):
         for i in range(box[2], box[3] + 1):
             if since[j, i] <= before:
                 continue
-            if reach[j, i] >= _NONE:  # an island
+            if reach[j, i] >= NONE:  # an island
+                if alone:
+                    far[j, i] = NONE
                 reach[j, i] = np.float32(0.0)
             elif reach[j, i] > ledge_mm:
                 if _bridged(reach, since, before, j, i, row_mm, slope_mm, span_mm):
@@ -137,10 +142,11 @@ def _new(since: Places, before: int, box: npt.NDArray[np.int64], wet: npt.NDArra
                 wet[2], wet[3] = min(wet[2], i), max(wet[3], i)
 
 
-@njit("f8[:, ::1](i8[::1], f8[:, ::1], i8[::1], i8, i8, f8, f8, f8[::1], f8[::1], f8)", cache=True)
+@njit("f8[:, ::1](i8[::1], f8[:, ::1], i8[::1], i8, i8, f8, f8, f8[::1], f8[::1], f8, b1[:, :, ::1], b1)", cache=True, nogil=True)
 def hanging_of(
     start: npt.NDArray[np.int64], runs: FloatArray, steps: npt.NDArray[np.int64], rows: int, columns: int,
-    x_mm: float, row_mm: float, slopes_mm: FloatArray, spans_mm: FloatArray, ledge_mm: float,
+    x_mm: float, row_mm: float, slopes_mm: FloatArray, spans_mm: FloatArray, ledge_mm: float, held: npt.NDArray[np.bool_],
+    alone: bool,
 ) -> FloatArray:  # fmt: skip
     """Cells that are new in a layer and that nothing carries.
 
@@ -156,6 +162,10 @@ def hanging_of(
         (n,) how far along a slope may go for a layer up, and what may then lie between two sides; each of them must hold.
     ledge_mm
         What may stand out.
+    held
+        (k, rows, columns) cells that something else carries where they are new; (0, 0, 0) for none.
+    alone
+        Tell of islands too, which reach ``NONE``.
 
     Returns
     -------
@@ -178,10 +188,11 @@ def hanging_of(
             for j in range(wet[0], wet[1] + 1):
                 for i in range(wet[2], wet[3] + 1):
                     if since[j, i] > before:
-                        reach[k, j, i] = _NONE if n > 0 else np.float32(0.0)
+                        stands = n == 0 or (held.shape[0] > 0 and held[n, j - 1, i - 1])
+                        reach[k, j, i] = np.float32(0.0) if stands else NONE
             if n > 0:
                 _spread(reach[k], since, before, wet, row_mm, slopes_mm[k])
-                _hang(reach[k], since, far, before, wet, row_mm, slopes_mm[k], spans_mm[k], ledge_mm)
+                _hang(reach[k], since, far, before, wet, row_mm, slopes_mm[k], spans_mm[k], ledge_mm, alone)
                 _rise(reach[k], since, before, last, box, slopes_mm[k])
         for j in range(wet[0], wet[1] + 1):
             for i in range(wet[2], wet[3] + 1):

@@ -136,7 +136,7 @@ def underside(mesh: Mesh, columns: Columns, process: Process, *, from_deg: float
     return Underside(cell, top, foot, region, start, np.ascontiguousarray(other), cost, columns, process)
 
 
-@njit("Tuple((i8[::1], i8[::1]))(i8[::1], f8[::1], i8, i8)", cache=True)
+@njit("Tuple((i8[::1], i8[::1]))(i8[::1], f8[::1], i8, i8)", cache=True, nogil=True)
 def _neighbours(start: Numbers, height: FloatArray, rows: int, columns: int) -> tuple[Numbers, Numbers]:
     """Pairs of crossings into the part, side by side (8 neighbours), whose material meets; each pair both ways."""
     one = np.empty(8 * height.shape[0] + 1, np.int64)
@@ -158,7 +158,7 @@ def _neighbours(start: Numbers, height: FloatArray, rows: int, columns: int) -> 
     return one[:count].copy(), other[:count].copy()
 
 
-@njit("void(i8[::1], i8[::1], f8[::1], f8[::1], i8[::1])", cache=True)
+@njit("void(i8[::1], i8[::1], f8[::1], f8[::1], i8[::1])", cache=True, nogil=True)
 def _carry(start: Numbers, beside: Numbers, cost: FloatArray, reach: FloatArray, places: Numbers) -> None:
     """Dijkstra's shortest paths from some places on, as far as they are shorter than those known."""
     heap = [(0.0, np.int64(-1))]
@@ -177,7 +177,7 @@ def _carry(start: Numbers, beside: Numbers, cost: FloatArray, reach: FloatArray,
                 heapq.heappush(heap, (further, beside[e]))
 
 
-@njit("b1[::1](i8[::1], f8[::1], i8, i8[::1], f8[::1], f8[::1], i8[::1], f8, f8, f8, f8)", cache=True)
+@njit("b1[::1](i8[::1], f8[::1], i8, i8[::1], f8[::1], f8[::1], i8[::1], f8, f8, f8, f8)", cache=True, nogil=True)
 def _hangs(
     line_start: Numbers, height_mm: FloatArray, columns: int, cell: Numbers, top_mm: FloatArray, reach_mm: FloatArray,
     places: Numbers, step_mm: float, ledge_mm: float, span_mm: float, layer_mm: float,

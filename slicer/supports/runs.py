@@ -11,7 +11,7 @@ from numba import njit
 from batchone.pipeline.values import FloatArray, IntArray
 
 
-@njit("Tuple((i8[::1], f8[:, ::1]))(i8[::1], f8[::1], i1[::1])", cache=True)
+@njit("Tuple((i8[::1], f8[:, ::1]))(i8[::1], f8[::1], i1[::1])", cache=True, nogil=True)
 def _merged(
     start: npt.NDArray[np.int64], cross_x: FloatArray, cross_way: npt.NDArray[np.int8]
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
@@ -34,7 +34,7 @@ def _merged(
     return first, runs[:count].copy()
 
 
-@njit("Tuple((i8[::1], f8[:, ::1]))(f8[:, ::1], i8[::1], i4[::1], i8, f8, f8, i8)", cache=True)
+@njit("Tuple((i8[::1], f8[:, ::1]))(f8[:, ::1], i8[::1], i4[::1], i8, f8, f8, i8)", cache=True, nogil=True)
 def runs_of(
     points_mm: FloatArray,
     loop_start: npt.NDArray[np.int64],
@@ -91,7 +91,7 @@ def runs_of(
     return _merged(start, cross_x, cross_way)
 
 
-@njit("i8(i8[::1], i8)", cache=True)
+@njit("i8(i8[::1], i8)", cache=True, nogil=True)
 def _root(parent: npt.NDArray[np.int64], n: int) -> int:
     while parent[n] != n:
         parent[n] = parent[parent[n]]
@@ -99,7 +99,7 @@ def _root(parent: npt.NDArray[np.int64], n: int) -> int:
     return n
 
 
-@njit("void(i8[::1], f8[:, ::1], i8, i8, b1, i8[::1], b1[::1])", cache=True)
+@njit("void(i8[::1], f8[:, ::1], i8, i8, b1, i8[::1], b1[::1])", cache=True, nogil=True)
 def _meet(
     start: npt.NDArray[np.int64], runs: FloatArray, slot: int, beside: int, join: bool,
     parent: npt.NDArray[np.int64], carried: npt.NDArray[np.bool_],
@@ -119,7 +119,7 @@ def _meet(
             k += 1
 
 
-@njit("f8[:, ::1](i8[::1], f8[:, ::1], i8, i8, f8, f8)", cache=True)
+@njit("f8[:, ::1](i8[::1], f8[:, ::1], i8, i8, f8, f8)", cache=True, nogil=True)
 def islands_of(start: npt.NDArray[np.int64], runs: FloatArray, layers: int, rows: int, y_mm: float, row_mm: float) -> FloatArray:
     """Pieces of a layer, the first one apart, that overlap nothing of the layer below: (n, 4) layer, x, y mm, area mm2."""
     parent = np.arange(runs.shape[0])

@@ -1,0 +1,121 @@
+"""Every kind of device by every process: which way up, what carries it, and that functional faces carry nothing.
+
+    python -m benchmarks.carrying [--kinds NAME ...] [--processes NAME ...] [--pictures FOLDER]
+
+Each device is designed for the process on the first of its bones, guides with a model of their bone too, and sliced as in a case:
+what cannot be made so is refused with its reason, and the line says which. ``made`` is how often supports were made: once for
+each part where its first way up is right. With ``--pictures`` the pictures of orientation, supports, plate and layers are kept.
+The exit status is 1 where a support touches a functional face of a device that was sliced, or something hangs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+import time
+from pathlib import Path
+
+from batchone.design.make import design, plan
+from batchone.pipeline.errors import BatchoneError
+from batchone.pipeline.job.layer_picture import layer_pictures
+from batchone.pipeline.job.orientation_picture import orientation_pictures
+from batchone.pipeline.job.plate_pictures import job_on_plate
+from batchone.pipeline.job.support_picture import support_picture
+from batchone.pipeline.kernel_cache import use_kernel_cache
+from batchone.pipeline.process import Process
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, Mesh, Part
+from batchone.samples.faulty.good import bones, order
+from batchone.slicer.cli_format import read_cli
+from batchone.slicer.make import slice_device
+from batchone.slicer.profiles import load_machine, load_process, process_names
+from batchone.slicer.supports import bodies
+
+KINDS = ("pedicle-guide", "osteotomy-guide", "tibial-guide", "cranial-implant", "anatomical-model", "hollow-model")
+GUIDES = ("pedicle-guide", "tibial-guide")  # that have a model of their bone with them
+APPROVAL = Approval("TEST^ALPHA", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "release", "ab" * 32, "")
+MACHINE = load_machine("sim-01")
+TOUCHING = ("orient.functional", "supports.on_functional", "toolpath.functional_supports")
+GATES = (*TOUCHING, "supports.islands", "supports.unsupported")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--processes", nargs="*", default=list(process_names()))
+    parser.add_argument("--pictures", type=Path)
+    options = parser.parse_args()
+    use_kernel_cache()
+    print("| device | process | made | supports, mm3 | touch, mm2 | on functional, mm2 | hangs, mm2 | CPU, s |")
+    print("|---|---|---|---|---|---|---|---|")
+    wrong = 0
+    for kind in options.kinds:
+        for name in options.processes:
+            row, failed = line(kind, name, options.pictures)
+            wrong += failed
+            print(row, flush=True)
+    print(f"{wrong} devices with something on functional faces, or that hangs")
+    sys.exit(1 if wrong else 0)
+
+
+def line(kind: str, name: str, pictures: Path | None = None) -> tuple[str, bool]:
+    """The row of a device and a process, and whether a gate failed without a refusal."""
+    title = f"| {kind} | {name} |"
+    try:
+        device = made(kind, name)
+    except (BatchoneError, ValueError) as error:
+        return f"{title} not designed: {str(error).splitlines()[0]} |", False
+    began = time.process_time()
+    try:
+        build, ways = sliced(device, name)
+    except BatchoneError as error:
+        return f"{title} refused after {time.process_time() - began:.0f} s: {str(error).splitlines()[0]} |", False
+    seconds = time.process_time() - began
+    if pictures is not None:
+        keep(pictures / f"{kind}-{name}", build, device)
+    worst = {gate: max((f.value for f in build.findings if f.check == gate), default=0.0) for gate in GATES}
+    touched = sum(worst[gate] for gate in TOUCHING)
+    volume, contact = (sum(getattr(one, figure) for one in build.supports) for figure in ("volume_mm3", "contact_mm2"))
+    row = f"{title} {ways} | {volume:.0f} | {contact:.1f} | {touched:g} | {worst['supports.unsupported']:.2f} | {seconds:.1f} |"
+    return row, any(f.verdict == "fail" for f in build.findings if f.check in GATES)
+
+
+def made(kind: str, process: str) -> Device:
+    """A device on the first of its bones, for a process; guides with a model of the bone."""
+    anatomy, proposal = bones(kind)[0]
+    more = {"bone_model": True} if kind in GUIDES else {}
+    wanted = order(kind, **more).model_copy(update={"process": process})
+    return design(anatomy, proposal or plan(anatomy, wanted), wanted, load_process(process))
+
+
+def sliced(device: Device, process: str) -> tuple[Build, int]:
+    """Its build, and for how many ways supports were made."""
+    ways, supported = 0, bodies.supported
+
+    def counted(part: Part, placed: Mesh, process: Process) -> bodies.Supported:
+        nonlocal ways
+        ways += 1
+        return supported(part, placed, process)
+
+    bodies.supported = counted
+    try:
+        return slice_device(CheckedDevice(device, ()), APPROVAL, load_process(process), MACHINE), ways
+    finally:
+        bodies.supported = supported
+
+
+def keep(folder: Path, build: Build, device: Device) -> None:
+    """Write the pictures of a build."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = (
+        *orientation_pictures(build),
+        *support_picture(build, device),
+        *job_on_plate(build, device, MACHINE),
+        *layer_pictures(read_cli(build.layers_cli)),
+    )
+    for picture in shown:
+        (folder / picture.name).write_bytes(picture.png)
+
+
+if __name__ == "__main__":
+    main()
