@@ -293,6 +293,8 @@ async def _done(task: str, parts: Services, **given: str) -> str:
         return await in_child(task, parts.site, **given)
     except InputError as error:
         parts.cases.must_be_there()
+        if "is not known at this site" in str(error):  # it was, a moment ago: the disk went away for that long
+            raise Refusal(503, "the site's disk could not be reached", hint="ask again", headers={"Retry-After": "5"}) from error
         raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:
         raise Refusal(503, str(error), hint=error.hint, headers={"Retry-After": "5"}) from error
