@@ -114,7 +114,13 @@ def _of_walls() -> list[Fault]:
             Fault("fin of 1.05 mm", device, "walls", spot, misbuilt.fin(1.05, 0), sound=True),
             Fault("pin of 0.7 mm", device, "walls", spot, misshapen.pin(0.7, 0)),
             Fault("pin of 1.1 mm", device, "walls", spot, misshapen.pin(1.1, 0), sound=True),
+            Fault("pin of 0.75 mm", device, "pins", "thinnest pin", misshapen.pin(0.75, 0)),
         ]
+    by_fff = {wide_mm: misplanned.made_by("peek-fff", misshapen.pin(wide_mm, 0, tall_mm=10.0)) for wide_mm in (2.9, 3.1)}
+    found += [
+        Fault("pin of 2.9 mm, by FFF", IMPLANT, "pins", "thinnest pin", by_fff[2.9]),
+        Fault("pin of 3.1 mm, by FFF", IMPLANT, "pins", "thinnest pin", by_fff[3.1], sound=True),
+    ]
     for device in (PEDICLE, IMPLANT, TEMPLATE):
         found += [
             *(
@@ -154,6 +160,8 @@ def _of_form() -> list[Fault]:
             Fault("blunt spike", device, "sharp", "points", misshapen.spike(1.5, 1.5, 0), sound=True),
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
             Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True),
+            Fault("channel of 3.9 mm", device, "channels", "narrowest channel", misshapen.channel(3.9, 0)),
+            Fault("channel of 4.1 mm", device, "channels", "narrowest channel", misshapen.channel(4.1, 0), sound=True),
         ]
         found += [
             Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),

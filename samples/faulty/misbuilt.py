@@ -12,6 +12,7 @@ from batchone.design.family import Checked
 from batchone.pipeline.values import FloatArray, Mesh, Part
 from batchone.samples.faulty.case import Seeded, Seeder, face_at, grid_of, middle_of, normals_and_areas, with_part, with_points
 
+_TRIES = 1000
 _ANY_MM = 100.0  # a wall may be as thick as this: it need not be even
 
 
@@ -155,11 +156,13 @@ def on_surface(
     """A pose on a triangle, z out of the surface, where the wall is so deep and so much above is free.
 
     Looked at are its middle and a ring of ``about_mm``. Returns that wall too, mm. Beside a pit of half a side and with
-    a floor of ``pit_mm`` the material goes on for 1.25 mm. ``by_area``: wide faces, which have few triangles, come first.
+    a floor of ``pit_mm`` the material goes on for 1.25 mm. ``by_area``: wide faces, which have few triangles, come first; where
+    no other face will do they are tried too.
     """
     scene, (normals, _) = Scene(part.mesh), normals_and_areas(part.mesh)
-    for attempt in range(1000):
-        face = face_at(part, place + 100 * attempt, off=("label", "contact"), most_mm2=50.0, by_area=by_area)
+    for attempt in range(2 * _TRIES):
+        wide = by_area or attempt >= _TRIES
+        face = face_at(part, place + 100 * attempt, off=("label", "contact"), most_mm2=50.0, by_area=wide)
         normal, middle = normals[face], middle_of(part.mesh, face)
         first = np.cross(normal, np.eye(3)[int(np.argmin(np.abs(normal)))])
         first /= np.linalg.norm(first)

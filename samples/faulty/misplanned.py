@@ -10,6 +10,7 @@ from batchone.design.family import Checked
 from batchone.pipeline.order import PlanNoGo, Target
 from batchone.pipeline.values import Axis, FieldOfView, FloatArray, Label, Mesh, Vector, VoxelLabels
 from batchone.samples.faulty.case import Seeded, Seeder
+from batchone.slicer.profiles import load_process
 
 
 def axis_moved(name: str, step_mm: tuple[float, float, float]) -> Seeder:
@@ -50,6 +51,16 @@ def ordered_for(side: str = "", bones: tuple[str, ...] = ()) -> Seeder:
     def seed(case: Checked) -> Seeded:
         order = case.order.model_copy(update={"side": side or case.order.side, "target": Target(bones=bones)})
         return Seeded(replace(case, order=order), None)
+
+    return seed
+
+
+def made_by(process: str, seeder: Seeder) -> Seeder:
+    """A fault of a device that is made by another process."""
+
+    def seed(case: Checked) -> Seeded:
+        order = case.order.model_copy(update={"process": process})
+        return seeder(replace(case, order=order, process=load_process(process)))
 
     return seed
 

@@ -1,4 +1,4 @@
-"""Faults that only their own checks see: gaps, pins, points, wedges, narrow holes, rooms with a neck, ways nobody ordered."""
+"""Faults that only their own checks see: gaps, pins, points, wedges, narrow holes, channels, rooms with a neck, ways nobody ordered."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def twin_fins(gap_mm: float, place: int) -> Seeder:
     return seed
 
 
-def pin(diameter_mm: float, place: int) -> Seeder:
-    """A round pin stands 4 mm out of the part."""
+def pin(diameter_mm: float, place: int, tall_mm: float = 4.0) -> Seeder:
+    """A round pin stands out of the part."""
 
     def seed(case: Checked) -> Seeded:
-        pose, _ = on_surface(case.device.parts[0], place)
-        line = pose[:3, 3] + np.linspace(0.0, 4.0, 9)[:, None] * pose[:3, 2]
-        return Seeded(_joined(case, _cylinder(0.5 * diameter_mm, -1.0, 4.0, "pin", pose)), line)
+        pose, _ = on_surface(case.device.parts[0], place, free_mm=tall_mm + 4.0)
+        line = pose[:3, 3] + np.arange(0.0, tall_mm + 0.1, 0.5)[:, None] * pose[:3, 2]
+        return Seeded(_joined(case, _cylinder(0.5 * diameter_mm, -1.0, tall_mm, "pin", pose)), line)
 
     return seed
 
@@ -110,6 +110,21 @@ def bottle(neck_mm: float, place: int) -> Seeder:
         where = pose[:3, 3] + 3.2 * pose[:3, 2]
         inside = grid_of(np.array([1.0, 1.0, 1.0]), where, pose[:3, :3])
         return Seeded(_cut(made, _solid(room.translate((0.0, 0.0, 3.2)), "room", pose)), inside)
+
+    return seed
+
+
+def channel(diameter_mm: float, place: int) -> Seeder:
+    """A block with a channel that leads in, turns upward and ends there: its end is seen from nowhere."""
+
+    def seed(case: Checked) -> Seeded:
+        pose, _ = on_surface(case.device.parts[0], place, free_mm=18.0, about_mm=5.0)
+        radius, side = 0.5 * diameter_mm, 0.5 * diameter_mm + 2.0
+        block = box_solid(np.array([-side, -side, -1.0]), np.array([side + 4.0, side, 17.0]), "block", pose=pose)
+        way_in = Manifold.cylinder(side + 5.0, radius, radius, _ROUND).rotate((0.0, 90.0, 0.0)).translate((0.0, 0.0, side))
+        upward = Manifold.cylinder(15.0 - side, radius, radius, _ROUND).translate((0.0, 0.0, side))
+        line = pose[:3, 3] + np.arange(side, 15.1, 0.5)[:, None] * pose[:3, 2]
+        return Seeded(_cut(_joined(case, block), _solid(way_in + upward, "channel", pose)), line)
 
     return seed
 
