@@ -33,7 +33,7 @@ def channel_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     return (
         judge(
             "channels", f"{part.name}: narrowest channel out of sight (up to {looked_at_mm:g} mm are looked at)", narrow_mm, "mm",
-            low=limit_mm - FACETS_MM, hint=f"widen it to {limit_mm:g} mm, straighten it so that it can be looked through, or fill it",
+            low=limit_mm - FACETS_MM, hint=f"widen it to {limit_mm:g} mm, straighten it so that it is seen through, or fill it",
             source=f"{process.sources.get('min_channel_mm', '')}, less {FACETS_MM:g} mm for facets", where_mm=where,
         ),
     )  # fmt: skip
