@@ -160,17 +160,19 @@ def _of_form() -> list[Fault]:
                 misshapen.blade(20.0, 0, long_mm=0.4, tall_mm=0.2),
                 sound=True,
             ),
-            Fault("edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0, long_mm=0.8), sound=True),
+            Fault(
+                "edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0, long_mm=1.2, tall_mm=1.0), sound=True
+            ),
             Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),
             Fault("blunt spike", device, "sharp", "points", misshapen.spike(1.5, 1.5, 0), sound=True),
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
             Fault("channel of 3.9 mm", device, "channels", "narrowest channel", misshapen.channel(3.9, 0)),
         ]
-        if device != PEDICLE:  # it has no place with so much room that nothing else is wrong
-            found += [
-                Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True),
-                Fault("channel of 4.1 mm", device, "channels", "narrowest channel", misshapen.channel(4.1, 0), sound=True),
-            ]
+        if device != PEDICLE:  # those left out have no place with so much room that nothing else is wrong
+            found.append(Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True))
+        if device in (SHAFT, TEMPLATE):
+            what, wide = "narrowest channel", misshapen.channel(4.1, 0)
+            found.append(Fault("channel of 4.1 mm", device, "channels", what, wide, sound=True))
         found += [
             Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
             Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
@@ -423,6 +425,6 @@ def _of_seats() -> list[Fault]:
         Fault("undercut", TEMPLATE, "seating-way-out", "on the way off", misguided.undercut("insertion", 0), by="seats_and_hits"),
         Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "widest gap", unsure(0.6), by=rim, verdict="warn"),
         Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "untrimmed", unsure(0.6), by=rim, verdict="warn"),
-        Fault("skull unsure by 0.2 mm", IMPLANT, "budget", "widest gap", unsure(0.2), sound=True, by=rim),
-        Fault("skull unsure by 0.2 mm", IMPLANT, "budget", "untrimmed", unsure(0.2), sound=True, by=rim),
+        Fault("skull unsure by 0.15 mm", IMPLANT, "budget", "widest gap", unsure(0.15), sound=True, by=rim),
+        Fault("skull unsure by 0.15 mm", IMPLANT, "budget", "untrimmed", unsure(0.15), sound=True, by=rim),
     ]

@@ -33,7 +33,7 @@ _OFF = ("label", "contact")
 _OUTWARD = 0.3  # cosine with the way out from which a face looks outward
 _OFF_BONE_MM = 3.0
 _BESIDE_MM = 1.0  # what stands on a place keeps so far off all others
-_APART_FROM = ("label", "contact", "border", "edge")
+_APART_FROM = (("label", 0.0), ("contact", 0.0), ("border", 4.0), ("edge", 4.0))  # and so much more from what fits to a rim
 _ROUND = np.array([[np.cos(turn), np.sin(turn)] for turn in np.arange(12) * np.pi / 6.0])
 _ANY_MM = 100.0  # a wall may be as thick as this: it need not be even
 
@@ -269,11 +269,19 @@ def _in_the_open(case: Checked, pose: FloatArray, out: FloatArray, *, free_mm: f
     near = (nearest_mm(places, bone.mesh, within_mm=_OFF_BONE_MM) for bone in case.anatomy.bones)
     part = case.device.parts[0]
     reach = about_mm + _BESIDE_MM
-    marked = np.isin(part.face_labels, [k for k, label in enumerate(part.labels) if label in _APART_FROM])
-    apart = np.linalg.norm(part.mesh.vertices_mm[np.unique(part.mesh.faces[marked])] - pose[:3, 3], axis=1)
     about = np.array([pose[:3, 3] + pose[:3, :3] @ np.array([reach * c, reach * s, z]) for c, s in _ROUND for z in steps[1:]])
     free = nearest_mm(about, part.mesh, within_mm=_BESIDE_MM) >= _BESIDE_MM
-    return bool((apart > reach).all() and free.all()) and all(not (away < _OFF_BONE_MM).any() for away in near)
+    if not free.all() or any(_from_label_mm(part, label, pose) <= reach + more for label, more in _APART_FROM):
+        return False
+    return all(not (away < _OFF_BONE_MM).any() for away in near)
+
+
+def _from_label_mm(part: Part, label: str, pose: FloatArray) -> float:
+    """From a face to the nearest vertex of another; infinite where there is none."""
+    if label not in part.labels:
+        return np.inf
+    vertices = np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])
+    return float(np.linalg.norm(part.mesh.vertices_mm[vertices] - pose[:3, 3], axis=1).min(initial=np.inf))
 
 
 def _room_for_a_pit(scene: Scene, pose: FloatArray, wall: float, pit_mm: tuple[float, float]) -> bool:

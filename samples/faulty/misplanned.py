@@ -106,7 +106,7 @@ def arm_of(length_mm: float) -> Callable[[Checked], FloatArray]:
         made_mm = case.order.parameters.model_dump()["extension_mm"]
         low, high = part[:, 1].min(), part[:, 1].max()
         ends = (low + made_mm - length_mm, high - made_mm + length_mm)  # it leads to one of the two
-        heights = [end + aside for end in ends for aside in np.arange(-5.0, 5.1, 1.0)]
+        heights = [end + aside for end in ends for aside in np.arange(-7.0, 7.1, 1.0)]
         x, y = (one.ravel() for one in np.meshgrid(np.arange(-8.0, 8.1, 1.0), heights))
         above = np.column_stack([x, y, np.full(len(x), 200.0)])
         met, _ = Scene(local).meets(above, np.tile([0.0, 0.0, -1.0], (len(x), 1)), 400.0)
