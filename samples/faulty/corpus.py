@@ -147,6 +147,7 @@ def _of_walls() -> list[Fault]:
 def _of_form() -> list[Fault]:
     found = []
     for device in MADE:
+        dull = misshapen.blade(35.0, 0, long_mm=1.2, tall_mm=1.0)
         fins = 1 if device in (TEMPLATE, PEDICLE) else 3  # places with room about them
         found += [
             *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
@@ -160,9 +161,7 @@ def _of_form() -> list[Fault]:
                 misshapen.blade(20.0, 0, long_mm=0.4, tall_mm=0.2),
                 sound=True,
             ),
-            Fault(
-                "edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0, long_mm=1.2, tall_mm=1.0), sound=True
-            ),
+            Fault("edge of 35 deg", device, "sharp", "longest edge", dull, sound=True),
             Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),
             Fault("blunt spike", device, "sharp", "points", misshapen.spike(1.5, 1.5, 0), sound=True),
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),

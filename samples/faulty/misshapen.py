@@ -127,11 +127,11 @@ def channel(diameter_mm: float, place: int) -> Seeder:
     return seed
 
 
-def knobs(label: str) -> Seeder:
+def knobs(label: str, place: int = 0) -> Seeder:
     """Two balls on arms that stand at right angles: whichever way is up, one of them begins in the air."""
 
     def seed(case: Checked) -> Seeded:
-        pose, _ = on_surface(case, 0, free_mm=14.0, about_mm=6.0)
+        pose, _ = on_surface(case, place, free_mm=14.0, about_mm=4.0)
         post = _cylinder(1.0, -1.0, 9.0, "post", pose)
         aside = pose.copy()
         aside[:3, :3] = np.column_stack([pose[:3, 1], pose[:3, 2], pose[:3, 0]])
@@ -149,12 +149,12 @@ def knobs(label: str) -> Seeder:
     return seed
 
 
-def cups_both_ways(radius_mm: float) -> Seeder:
+def cups_both_ways(radius_mm: float, place: int = 0) -> Seeder:
     """A block with two round rooms that open by necks at its opposite ends: whichever way is up, one is no way out."""
 
     def seed(case: Checked) -> Seeded:
-        pose, _ = on_surface(case, 0, free_mm=16.0, about_mm=6.0)
         height = 2.0 * radius_mm + 4.0
+        pose, _ = on_surface(case, place, free_mm=height + 4.0, about_mm=0.5 * height)
         half = 0.5 * height
         middle = 0.5 * height - 1.0
         block = box_solid(np.array([-height, -half, -1.0]), np.array([height, half, height - 1.0]), "block", pose=pose)
