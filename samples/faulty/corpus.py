@@ -167,11 +167,6 @@ def _of_form() -> list[Fault]:
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
             Fault("channel of 3.9 mm", device, "channels", "narrowest channel", misshapen.channel(3.9, 0)),
         ]
-        if device != PEDICLE:  # those left out have no place with so much room that nothing else is wrong
-            found.append(Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True))
-        if device in (SHAFT, TEMPLATE):
-            what, wide = "narrowest channel", misshapen.channel(4.1, 0)
-            found.append(Fault("channel of 4.1 mm", device, "channels", what, wide, sound=True))
         found += [
             Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
             Fault("gap of 0.55 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.55, fins), sound=True),
@@ -196,6 +191,10 @@ def _of_form() -> list[Fault]:
             Fault("hole of 1.4 mm", device, "openings", what, hole(1.4, 0, label)),
             Fault("hole of 1.55 mm", device, "openings", what, hole(1.55, 0, label), sound=True),
         ]
+    for device in (TIBIAL, IMPLANT):  # others have no place with so much room that nothing else is wrong
+        found.append(Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True))
+    wide = misshapen.channel(4.1, 0)
+    found.append(Fault("channel of 4.1 mm", TIBIAL, "channels", "narrowest channel", wide, sound=True))
     area, air = "a cup seals", "needs a support"
     found += [
         Fault("knobs that carry", RESIN, "orient.functional", air, misshapen.knobs("contact")),

@@ -116,10 +116,10 @@ def channel(diameter_mm: float, place: int) -> Seeder:
     """A block with a channel that leads in, turns upward and ends there: its end is seen from nowhere."""
 
     def seed(case: Checked) -> Seeded:
-        pose, _ = on_surface(case, place, free_mm=18.0, about_mm=3.0)
-        radius, side = 0.5 * diameter_mm, 0.5 * diameter_mm + 2.0
-        block = box_solid(np.array([-side, -side, -1.0]), np.array([side + 4.0, side, 17.0]), "block", pose=pose)
-        way_in = Manifold.cylinder(side + 5.0, radius, radius, _ROUND).rotate((0.0, 90.0, 0.0)).translate((0.0, 0.0, side))
+        pose, _ = on_surface(case, place, free_mm=18.0, about_mm=5.0)
+        radius, side = 0.5 * diameter_mm, 0.5 * diameter_mm + 1.5
+        block = box_solid(np.array([-side, -side, -1.0]), np.array([side + 2.0, side, 17.0]), "block", pose=pose)
+        way_in = Manifold.cylinder(side + 3.0, radius, radius, _ROUND).rotate((0.0, 90.0, 0.0)).translate((0.0, 0.0, side))
         upward = Manifold.cylinder(15.0 - side, radius, radius, _ROUND).translate((0.0, 0.0, side))
         line = pose[:3, 3] + np.arange(side, 15.1, 0.5)[:, None] * pose[:3, 2]
         return Seeded(_cut(_joined(case, block), _solid(way_in + upward, "channel", pose)), line)
@@ -161,10 +161,10 @@ def cups_both_ways(radius_mm: float, place: int = 0) -> Seeder:
         rooms, inside = [], []
         for way in (-1.0, 1.0):
             neck = Manifold.cylinder(height, 0.6 * radius_mm, 0.6 * radius_mm, _ROUND).rotate((0.0, 90.0 * way, 0.0))
-            place = np.array([way * (0.5 * height + 0.5), 0.0, middle])
-            room = (Manifold.sphere(radius_mm, _ROUND) + neck).translate(tuple(place.tolist()))
+            spot = np.array([way * (0.5 * height + 0.5), 0.0, middle])
+            room = (Manifold.sphere(radius_mm, _ROUND) + neck).translate(tuple(spot.tolist()))
             rooms.append(_solid(room, "room", pose))
-            inside.append(grid_of(np.full(3, radius_mm), pose[:3, 3] + pose[:3, :3] @ place, pose[:3, :3]))
+            inside.append(grid_of(np.full(3, radius_mm), pose[:3, 3] + pose[:3, :3] @ spot, pose[:3, :3]))
         return Seeded(_cut(_joined(case, block), *rooms), np.vstack(inside))
 
     return seed
