@@ -32,8 +32,8 @@ class Fault:
     """One row of the corpus.
 
     ``check`` and ``what`` say which finding must have the ``verdict``: its name, and words of what it measured. ``by`` is the
-    function of the family that measures it, empty for the checks of any device. ``sound`` faults lie just inside the limit, and
-    that finding must pass. ``place`` tells faults of a kind on a device apart.
+    function of the family that measures it, empty for the checks of any device. ``sound`` faults lie just inside the limit:
+    that finding must pass, and none may be worse than of the good device. ``place`` tells faults of a kind on a device apart.
     """
 
     kind: str
