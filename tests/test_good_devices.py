@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from batchone.design.checks.channels import channel_findings
 from batchone.samples.faulty.good import bones, good
 from batchone.samples.faulty.judging import all_findings
 
@@ -24,3 +25,10 @@ DEVICES = [
 def test_a_good_device_gives_no_failing_finding(kind: str, bone: int, parameters: dict[str, object]) -> None:
     found = all_findings(good(kind, *bones(kind)[bone], **parameters))
     assert [f"{one.what}: {one.value:.4g} ({one.limit})" for one in found if one.verdict == "fail"] == []
+
+
+@pytest.mark.slow
+def test_a_narrow_nook_between_two_features_that_opens_into_a_wider_one_is_no_channel() -> None:
+    device = good("pedicle-guide", *bones("pedicle-guide")[2])
+    (found,) = channel_findings(device.device.parts[0], device.process)
+    assert (found.verdict, found.where_mm) == ("pass", None)

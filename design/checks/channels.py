@@ -20,7 +20,8 @@ _LOOKED_AT = 1.2  # numerical: wider ones than so many times the limit are not t
 _OPEN = 0.98  # numerical: of half the limit: as far from all walls a place lies in the open
 _TURNS_DEG = np.arange(0.0, 360.0, 2.5)  # numerical: lines across the first way; straight ones reach 23 widths deep
 _AROUND = 96  # numerical: and evenly all around
-_LONGEST = 8  # numerical: of these lines the longest are followed
+_FAR_MM = 1000.0  # numerical: longer than any part
+_LONGEST = 12  # numerical: of these lines the longest are followed
 _STEP = 0.25  # numerical: places along a line, per limit
 
 
@@ -56,7 +57,10 @@ def narrowest_channel(
 
 
 def in_sight(scene: Scene, found: Narrow, open_mm: float) -> npt.NDArray[np.bool_]:
-    """(n,) whether a straight line, no longer than so many widths, leads from each place into the open."""
+    """(n,) whether a straight line, no longer than so many widths, leads from each place into the open.
+
+    That is room as wide as ``open_mm``; of a line that leaves the part for good, room twice as wide as the place.
+    """
     count = len(found.width_mm)
     if count == 0:
         return np.zeros(0, dtype=np.bool_)
@@ -64,11 +68,14 @@ def in_sight(scene: Scene, found: Narrow, open_mm: float) -> npt.NDArray[np.bool
     each = lines.shape[1]
     reach = REACH * found.width_mm
     origins = np.repeat(found.middle_mm, each, axis=0)
-    free, _ = scene.meets(origins, lines.reshape(-1, 3), np.repeat(reach, each))
-    free = np.where(np.isnan(free), np.repeat(reach, each), free).reshape(count, each)
+    free, _ = scene.meets(origins, lines.reshape(-1, 3), _FAR_MM)
+    free = np.where(np.isnan(free), np.inf, free).reshape(count, each)
     longest = np.argsort(-free, axis=1, kind="stable")[:, :_LONGEST]
     rows = np.arange(count)[:, None]
     free, lines = free[rows, longest], lines[rows, longest]
+    wide = np.full(free.shape, 0.5 * _OPEN * open_mm)
+    wide = np.where(np.isinf(free), np.minimum(wide, found.width_mm[:, None]), wide)
+    free = np.minimum(free, reach[:, None])
     seen = np.zeros(count, dtype=np.bool_)
     step = _STEP * open_mm
     for k in range(1, int(np.ceil(float(free.max()) / step)) + 1):
@@ -79,7 +86,7 @@ def in_sight(scene: Scene, found: Narrow, open_mm: float) -> npt.NDArray[np.bool
         which, line = np.nonzero(alive)
         points: FloatArray = found.middle_mm[which] + at[which, line, None] * lines[which, line]
         apart = nearest_mm(points, scene.mesh, within_mm=0.5 * open_mm)
-        seen[which[apart >= 0.5 * _OPEN * open_mm]] = True
+        seen[which[apart >= wide[which, line]]] = True
     return seen
 
 
