@@ -423,6 +423,6 @@ def _of_seats() -> list[Fault]:
         Fault("undercut", TEMPLATE, "seating-way-out", "on the way off", misguided.undercut("insertion", 0), by="seats_and_hits"),
         Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "widest gap", unsure(0.6), by=rim, verdict="warn"),
         Fault("skull unsure by 0.6 mm", IMPLANT, "budget", "untrimmed", unsure(0.6), by=rim, verdict="warn"),
-        Fault("skull unsure by 0.15 mm", IMPLANT, "budget", "widest gap", unsure(0.15), sound=True, by=rim),
-        Fault("skull unsure by 0.15 mm", IMPLANT, "budget", "untrimmed", unsure(0.15), sound=True, by=rim),
+        Fault("skull unsure by 0.1 mm", IMPLANT, "budget", "widest gap", unsure(0.1), sound=True, by=rim),
+        Fault("skull unsure by 0.1 mm", IMPLANT, "budget", "untrimmed", unsure(0.1), sound=True, by=rim),
     ]
