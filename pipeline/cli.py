@@ -408,7 +408,7 @@ def _report(result: Result, *, as_json: bool) -> None:
 
 
 def _print_findings(findings: Any) -> None:
-    from batchone.pipeline.progress import print_findings
+    from batchone.pipeline.commands.gates import print_findings
 
     print_findings(findings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -11,6 +12,7 @@ Verdict = Literal["pass", "warn", "fail", "waived"]
 Vector = tuple[float, float, float]
 
 _WORST_FIRST = ("fail", "waived", "warn", "pass")
+_SAID = {"fail": "failed", "waived": "waived", "warn": "warned", "pass": "passed"}
 INFORMATION = "for information"  # the limit of a figure that is not judged
 LEVEL_CONFIRMED = "level_confirmed"  # the check that asks for a person's word on a level
 LABEL = "label"  # the check that reads a part's engraving
@@ -84,6 +86,12 @@ JudgedT = TypeVar("JudgedT", bound=Judged)
 def worst_first(findings: Iterable[JudgedT]) -> tuple[JudgedT, ...]:
     """What failed before what warns before what passes; otherwise in the order in which it was found."""
     return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))
+
+
+def counted(findings: Iterable[Judged]) -> str:
+    """How many there are of each verdict, in words: ``1 failed, 3 passed``; ``none`` of none."""
+    count: Counter[str] = Counter(finding.verdict for finding in findings)
+    return ", ".join(f"{count[verdict]} {_SAID[verdict]}" for verdict in _WORST_FIRST if count[verdict]) or "none"
 
 
 def judge(

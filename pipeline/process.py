@@ -244,8 +244,10 @@ class Process(Model):
     density_g_per_mm3: Positive
     layer_mm: Positive
     min_wall_mm: Positive
+    min_pin_mm: Positive
     min_hole_mm: Positive
     min_gap_mm: Positive
+    min_channel_mm: Positive
     min_escape_hole_mm: Positive
     hollow_wall_mm: Positive
     engrave_line_mm: Positive

@@ -1,28 +1,21 @@
-"""What a person sees while a case runs and after it: stages as they go, findings as a table, the result as a tree."""
+"""What a person sees while a case runs and after it: stages as they go, the result as a tree."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 
 from batchone.pipeline.case import Result
 from batchone.pipeline.errors import BatchoneError
-from batchone.pipeline.findings import INFORMATION, LEVEL_CONFIRMED, worst_first
+from batchone.pipeline.findings import LEVEL_CONFIRMED, counted
 from batchone.pipeline.preview import PREVIEW
 from batchone.pipeline.run import Outcome
 from batchone.pipeline.values import Finding
-
-_FILE_WIDTH = 140  # columns of the table where no terminal says how wide it is
-_WORDS = {"fail": "failed", "waived": "waived", "warn": "warned", "pass": "passed"}
-_COLOURS = {"pass": "green", "warn": "yellow", "waived": "magenta", "fail": "bold red"}
 
 
 class Progress:
@@ -47,9 +40,8 @@ class Progress:
             self._status.start()
             return
         if stage == PREVIEW.name:  # the release checks measure the same again
-            count: Counter[str] = Counter(finding.verdict for finding in outcome.findings)
-            said = ", ".join(f"{count[verdict]} {word}" for verdict, word in _WORDS.items() if count[verdict])
-            self._console.print(f"  {stage:8} {outcome.seconds:6.2f} s  interactive checks: {said or 'none'}", highlight=False)
+            said = f"  {stage:8} {outcome.seconds:6.2f} s  interactive checks: {counted(outcome.findings)}"
+            self._console.print(said, highlight=False)
             return
         self.outcomes.append(outcome)
         text = "kept" if outcome.kept else f"{outcome.seconds:6.2f} s  {outcome.peak_mb:6.0f} MB"
@@ -85,31 +77,6 @@ def result_tree(result: Result) -> dict[str, Any]:
 def level_hint(result: Result) -> str:
     """What to do for a case that waits for a level."""
     return next((f.hint for f in result.findings if f.check == LEVEL_CONFIRMED and f.verdict == "fail"), "")
-
-
-def print_findings(findings: Iterable[Finding]) -> None:
-    """Print the gates as a table on stdout: what failed, then what warns, then for each check how many of its figures pass."""
-    every = tuple(findings)
-    gates = worst_first(f for f in every if f.limit != INFORMATION)
-    if not every:
-        return
-    passed = Counter(f.check for f in gates if f.verdict == "pass")
-    count: Counter[str] = Counter(f.verdict for f in gates)
-    said = ", ".join(f"{count[verdict]} {word}" for verdict, word in _WORDS.items() if count[verdict]) or "none"
-    table = Table(title=f"Gates: {said}", title_justify="left")
-    for column in ("check", "what", "value", "limit", "verdict"):
-        table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
-    for f in gates:
-        if f.verdict == "pass":
-            continue
-        verdict = f"[{_COLOURS[f.verdict]}]{f.verdict}[/]"
-        table.add_row(f.check, f.what, f"{f.value:.4g} {f.unit}".strip(), f.limit, verdict)
-    for check, number in passed.items():
-        table.add_row(check, "", "", "", f"[{_COLOURS['pass']}]{number} pass[/]")
-    console = Console() if Console().is_terminal else Console(width=_FILE_WIDTH)
-    console.print(table)
-    if len(every) > len(gates):
-        console.print(f"{len(every) - len(gates)} more figures, for information, stand in the reports")
 
 
 def _finding_tree(finding: Finding) -> dict[str, Any]:

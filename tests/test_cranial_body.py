@@ -51,9 +51,9 @@ def order(**parameters: object) -> Order:
 
 PROCESS = Process(
     name="test-sls", title="test", kind="sls", material="PA12", density_g_per_mm3=0.00093, layer_mm=0.1, min_wall_mm=1.0,
-    min_hole_mm=1.5, min_gap_mm=0.5, min_escape_hole_mm=3.5, hollow_wall_mm=2.0, engrave_line_mm=0.5, engrave_depth_mm=0.8,
-    font_height_mm=2.0, max_overhang_deg=90.0, needs_supports=False, tolerance_mm=0.3, part_spacing_mm=5.0,
-    recoat_s=25.0, setup_s=7200.0, time_within=0.2, after_printing=(),
+    min_pin_mm=0.8, min_hole_mm=1.5, min_gap_mm=0.5, min_channel_mm=4.0, min_escape_hole_mm=3.5, hollow_wall_mm=2.0,
+    engrave_line_mm=0.5, engrave_depth_mm=0.8, font_height_mm=2.0, max_overhang_deg=90.0, needs_supports=False,
+    tolerance_mm=0.3, part_spacing_mm=5.0, recoat_s=25.0, setup_s=7200.0, time_within=0.2, after_printing=(),
     conditions=Conditions(lot_keys=("lot",), inert_gas="none", sources={}), sources={},
 )  # fmt: skip
 

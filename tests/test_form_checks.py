@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from manifold3d import Manifold
 
+from batchone.design.checks.channels import channel_findings
 from batchone.design.checks.gaps import gap_findings
 from batchone.design.checks.handles import handle_findings, handles_of
 from batchone.design.checks.openings import opening_findings
+from batchone.design.checks.pins import pin_findings
 from batchone.design.checks.rooms import room_findings
 from batchone.design.checks.sharp import edges_of, points_of, sharp_findings
 from batchone.design.checks.walls import wall_findings
@@ -19,7 +21,7 @@ from batchone.pipeline.values import FunctionalFace, IntArray, Mesh, Part
 from batchone.slicer.profiles import load_process
 
 AWAY_MM = (31.0, -17.0, 140.0)
-PROCESS = load_process("pa12-sls")  # walls 1 mm, gaps 0.5 mm, escape holes 3.5 mm
+PROCESS = load_process("pa12-sls")  # walls 1 mm, pins 0.8 mm, gaps 0.5 mm, channels 4 mm, escape holes 3.5 mm
 
 
 def part_of(body: Manifold, handles: int | None = None, *, fine_mm: float = 2.0) -> Part:
@@ -184,3 +186,65 @@ def test_a_room_with_a_narrow_neck_keeps_its_powder(neck_mm: float, verdict: str
     if verdict == "fail":
         assert found.where_mm is not None
         assert np.linalg.norm(np.array(found.where_mm) - [31.0, -17.0, 140.0]) < 1.0
+
+
+@pytest.mark.parametrize("fine_mm", [0.3, 2.0, 50.0])
+@pytest.mark.parametrize(("process", "wide_mm", "verdict"), [
+    ("pa12-sls", 0.82, "pass"), ("pa12-sls", 0.76, "fail"), ("peek-fff", 3.05, "pass"), ("peek-fff", 2.95, "fail"),
+])  # fmt: skip
+def test_a_pin_may_be_as_thin_as_the_process_builds_one(process: str, wide_mm: float, verdict: str, fine_mm: float) -> None:
+    pin = Manifold.cylinder(5.0 * wide_mm, 0.5 * wide_mm, 0.5 * wide_mm, 48).rotate((0.0, 20.0, 0.0)).translate((3.0, 1.0, 2.0))
+    (found,) = pin_findings(part_of(block(40.0, 20.0, 6.0) + pin, fine_mm=fine_mm), load_process(process))
+    assert (found.verdict, found.value) == (verdict, pytest.approx(wide_mm, abs=0.02))
+    assert found.where_mm is not None
+    away = np.array(found.where_mm) - AWAY_MM - [3.0, 1.0, 2.0]
+    along = np.array([np.sin(np.radians(20.0)), 0.0, np.cos(np.radians(20.0))])
+    assert np.linalg.norm(away - (away @ along) * along) < 0.2  # on its axis
+    assert 0.0 < away @ along < 5.0 * wide_mm
+
+
+@pytest.mark.parametrize("body", [
+    block(20.0, 10.0, 5.0) + Manifold.cylinder(3.5, 0.35, 0.35, 48).translate((3.0, 1.0, 0.0)),  # 1 mm of it stands out
+    block(20.0, 20.0, 2.0),  # corners of a plate
+    Manifold.hull_points(np.array([[x, y, z] for x, y in ((0, 0), (20, 8), (20, -8)) for z in (0, 1.5)])),  # pointed plate
+    block(20.0, 10.0, 10.0) - block(12.0, 20.0, 20.0) + block(14.0, 2.0, 2.0),
+], ids=["knob", "plate", "pointed plate", "bar held at both ends"])  # fmt: skip
+def test_what_is_short_flat_or_held_at_both_ends_is_no_pin(body: Manifold) -> None:
+    for process in (PROCESS, load_process("peek-fff")):
+        (found,) = pin_findings(part_of(body), process)
+        assert (found.verdict, found.where_mm) == ("pass", None)
+
+
+def drilled(wide_mm: float, *ways: tuple[tuple[float, float, float], tuple[float, float, float]]) -> Part:
+    """A block with round holes between places."""
+    body = block(40.0, 30.0, 30.0)
+    for start, end in ways:
+        along = np.array(end) - start
+        long = float(np.linalg.norm(along))
+        turn = (0.0, float(np.degrees(np.arccos(along[2] / long))), float(np.degrees(np.arctan2(along[1], along[0]))))
+        body -= Manifold.cylinder(long, 0.5 * wide_mm, 0.5 * wide_mm, 48).rotate(turn).translate(start)
+    return part_of(body)
+
+
+IN, UP, OUT = ((-8.0, 0.0, 25.0), (-8.0, 0.0, 0.0)), ((8.0, 0.0, 0.0), (8.0, 0.0, 25.0)), ((-8.0, 0.0, 0.0), (8.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(("wide_mm", "verdict"), [(4.05, "pass"), (3.9, "fail")])
+def test_a_channel_out_of_sight_is_as_wide_as_the_process_empties(wide_mm: float, verdict: str) -> None:
+    (found,) = channel_findings(drilled(wide_mm, IN, UP, OUT), PROCESS)
+    assert (found.verdict, found.value) == (verdict, pytest.approx(wide_mm, abs=0.02))
+    assert found.where_mm is not None
+    assert np.abs(np.array(found.where_mm) - AWAY_MM)[[1, 2]].max() < 0.5
+
+
+@pytest.mark.parametrize("ways", [(IN,), (IN, (OUT[0], (25.0, 0.0, 0.0))), (((-25.0, 0.0, 0.0), (25.0, 0.0, 0.0)),)])
+def test_what_can_be_looked_into_from_outside_is_a_hole_and_no_channel(
+    ways: tuple[tuple[tuple[float, float, float], tuple[float, float, float]], ...],
+) -> None:
+    (found,) = channel_findings(drilled(2.0, *ways), PROCESS)
+    assert (found.verdict, found.where_mm) == ("pass", None)
+
+
+def test_a_straight_hole_of_more_than_thirty_widths_is_a_channel() -> None:
+    (found,) = channel_findings(drilled(1.2, ((-25.0, 0.0, 0.0), (25.0, 0.0, 0.0))), PROCESS)
+    assert (found.verdict, found.value) == ("fail", pytest.approx(1.2, abs=0.02))

@@ -7,6 +7,7 @@ import datetime as dt
 
 import pytest
 
+from batchone.design.checks.channels import channel_findings
 from batchone.design.make import design, plan
 from batchone.pipeline.values import Approval, CheckedDevice
 from batchone.samples.faulty.good import bones, good, order
@@ -53,3 +54,10 @@ def test_functional_faces_of_a_device_carry_no_support_in_the_way_up_that_is_cho
     assert len(judged) >= len(device.parts)
     assert [finding.value for finding in judged] == [0.0] * len(judged)
     assert [finding.check for finding in build.findings if finding.verdict == "fail"] == []
+
+
+@pytest.mark.slow
+def test_a_narrow_nook_between_two_features_that_opens_into_a_wider_one_is_no_channel() -> None:
+    device = good("pedicle-guide", *bones("pedicle-guide")[2])
+    (found,) = channel_findings(device.device.parts[0], device.process)
+    assert (found.verdict, found.where_mm) == ("pass", None)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from batchone.pipeline.commands.status import case_status, status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.errors import BatchoneError, InputError, OrderError, SeriesError
 from batchone.pipeline.events import append_event
+from batchone.pipeline.findings import judge
 from batchone.pipeline.hospital.deliver import deliver
 from batchone.pipeline.hospital.keep import Keep
 from batchone.pipeline.hospital.parcel import pack
@@ -157,6 +159,32 @@ def test_status_follows_a_case_from_the_inbox_to_its_job_folder(tmp_path: Path, 
     assert case_status(CASE, site).status == "done"
     _publish(case, "check", 2.5, verdict="pass", digest="a new device")
     assert case_status(CASE, site).status == "awaiting-approval"  # the old job folder is of another device
+
+
+def test_status_prints_the_gates_of_the_checks_that_have_run(tmp_path: Path, study: Path, order: Path) -> None:
+    receipt = deliver(pack(study, Keep.open(tmp_path / "keep"), order=order), tmp_path / "site")
+    case = CaseFolder(accept(tmp_path / "site", receipt.place).folder)
+    app = typer.Typer()
+    app.command()(status)
+    assert "Gates" not in CliRunner().invoke(app, [str(case.path)]).stdout
+    wall = judge("walls", "part: wall", 0.5, "mm", low=1.0, hint="thicken it", source="a guide", where_mm=(1.0, 2.0, 3.0))
+
+    def write(folder: Path) -> dict[str, Any]:
+        (folder / "findings.json").write_text(json.dumps([asdict(wall)]))
+        return {"stage": "check", "value_digest": "d", "findings": [asdict(wall)], "seconds": 1.0}
+
+    with case.locked():
+        case.publish("check", write)
+    said = CliRunner().invoke(app, [str(case.path)]).stdout
+    for words in (
+        "Gates: 1 failed",
+        "0.5 mm",
+        "at least 1 mm",
+        "limit from: a guide",
+        "at: (1.0, 2.0, 3.0) mm",
+        "to do: thicken it",
+    ):
+        assert words in said
 
 
 def _publish(

@@ -20,13 +20,13 @@ from batchone.pipeline.approval import finding_words, shown
 from batchone.pipeline.case import run_case, waive_check
 from batchone.pipeline.case_order import read_case_order
 from batchone.pipeline.cli import app
+from batchone.pipeline.commands.gates import print_findings
 from batchone.pipeline.errors import BatchoneError, CheckFailed, MachineError, OrderError
 from batchone.pipeline.findings import Finding, judge
 from batchone.pipeline.job.manifest import JobManifest, canonical_json, read_manifest
 from batchone.pipeline.job.signature import approval_key, sign_waiver, verify_waiver, write_allowed_signers
 from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.limits import Limit
-from batchone.pipeline.progress import print_findings
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import CheckedDevice, Device, Waiver
 from batchone.samples.head import CENTRE_MM, SHAPE, Defect, head_phantom
@@ -209,7 +209,8 @@ def test_only_design_envelopes_of_the_shipped_families_are_waivable_and_each_say
 
 def test_the_table_of_gates_shows_the_worst_first_and_counts_what_passes(capsys: pytest.CaptureFixture[str]) -> None:
     good = [judge("bore", f"diameter {k}", 2.0, "mm", high=3.0) for k in range(3)]
-    warned = judge("budget", "off at the target", 2.5, "mm", high=2.0, gate=False)
+    why = {"source": "a source of " + "many words " * 12, "hint": "a hint of " + "many words " * 12}
+    warned = judge("budget", "off [at] the target", 2.5, "mm", high=2.0, gate=False, where_mm=(1.0, -22.25, 333.0), **why)
     print_findings([*good, warned, replace(failed(waivable=True), verdict="waived"), failed(waivable=False)])
     text = capsys.readouterr().out
     assert "Gates: 1 failed, 1 waived, 1 warned, 3 passed" in text
@@ -218,3 +219,6 @@ def test_the_table_of_gates_shows_the_worst_first_and_counts_what_passes(capsys:
     assert "diameter" not in text
     assert "130 mm" in text
     assert "at most 120 mm" in text
+    for words in ("off [at] the target", "limit from: a source of many", "at: (1.0, -22.2, 333.0) mm", "to do: a hint of many"):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from batchone.design.checks.mesh import pieces_of
+from batchone.design.checks.slender import FACETS_MM
 from batchone.design.checks.walls import Walls, measure_walls
 from batchone.design.checks.wedges import OPENINGS
 from batchone.design.cranial.columns import submesh
@@ -14,7 +15,6 @@ from batchone.pipeline.values import Finding, Mesh, Part, Vector, judge
 
 _NO_HOLES = ("slot",)  # flat gaps: see `gaps`
 _SHARE = 0.1  # of a hole's wall: a countersink is wider; project default
-_FACETS_MM = 0.02  # numerical: facets of a round hole lie so much nearer to each other than its diameter
 
 
 def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
@@ -37,8 +37,8 @@ def opening_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     return (
         judge(
             "openings", f"{part.name}: width of its narrowest hole ({called})", narrowest, "mm",
-            low=limit_mm - _FACETS_MM, hint=f"a wider instrument or opening, or a process that holds holes below {limit_mm:g} mm",
-            source=f"{process.sources.get('min_hole_mm', '')}, less {_FACETS_MM:g} mm for facets", where_mm=where,
+            low=limit_mm - FACETS_MM, hint=f"a wider instrument or opening, or a process that holds holes below {limit_mm:g} mm",
+            source=f"{process.sources.get('min_hole_mm', '')}, less {FACETS_MM:g} mm for facets", where_mm=where,
         ),
     )  # fmt: skip
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from batchone.design.checks.cavities import cavity_findings
+from batchone.design.checks.channels import channel_findings
 from batchone.design.checks.coincident import coincident_findings
 from batchone.design.checks.functional_faces import face_findings
 from batchone.design.checks.gaps import gap_findings
 from batchone.design.checks.handles import handle_findings
 from batchone.design.checks.mesh import mesh_findings
 from batchone.design.checks.openings import opening_findings
+from batchone.design.checks.pins import pin_findings
 from batchone.design.checks.rooms import room_findings
 from batchone.design.checks.sharp import sharp_findings
 from batchone.design.checks.walls import wall_findings
@@ -29,8 +31,10 @@ PART_CHECKS: Final[dict[str, PartCheck]] = {  # by the name that their findings 
     "coincident": lambda part, process, wall: coincident_findings(part),
     "cavities": lambda part, process, wall: cavity_findings(part, process),
     "walls": wall_findings,
+    "pins": lambda part, process, wall: () if as_the_bone_is(wall) else pin_findings(part, process),
     "gaps": lambda part, process, wall: () if as_the_bone_is(wall) else gap_findings(part, process),
     "openings": lambda part, process, wall: opening_findings(part, process),
+    "channels": lambda part, process, wall: () if as_the_bone_is(wall) else channel_findings(part, process),
     "sharp": lambda part, process, wall: () if as_the_bone_is(wall) else sharp_findings(part),
     "wedges": lambda part, process, wall: wedge_findings(part, process),
     "rooms": lambda part, process, wall: () if as_the_bone_is(wall) else room_findings(part, process),
@@ -42,7 +46,7 @@ INTERACTIVE: Final = frozenset({"mesh", "coincident", "walls", "gaps", "faces"})
 
 
 def as_the_bone_is(wall: Limit | None) -> bool:
-    """Is a part a model whose walls, gaps and edges are the bone's own?"""
+    """Is a part a model whose walls, gaps, channels and edges are the bone's own?"""
     return wall is not None and not wall.gate
 
 

@@ -55,11 +55,13 @@ def way_out(ways: Sequence[Axis], drawn: PlanLine | None, *, name: str) -> Axis:
     return Axis(name, _vector(np.mean([way.origin_mm for way in ways], axis=0)), _vector(outward))
 
 
-def ways_apart_mm(one: Axis, other: Axis) -> float:
-    """Least distance between two ways from their entries to their ends; both need a length."""
+def ways_apart(one: Axis, other: Axis) -> tuple[float, Vector]:
+    """Least distance between two ways from their entries to their ends, mm, and the place between them; both need a length."""
     share = np.linspace(0.0, 1.0, _SAMPLES)[:, None]
     first, second = (np.array(way.origin_mm) + share * (way.length_mm or 0.0) * np.array(way.direction) for way in (one, other))
-    return float(np.linalg.norm(first[:, None] - second[None], axis=2).min())
+    apart = np.linalg.norm(first[:, None] - second[None], axis=2)
+    k, n = np.unravel_index(int(np.argmin(apart)), apart.shape)
+    return float(apart[k, n]), _vector(0.5 * (first[k] + second[n]))
 
 
 def _drawn_way(line: PlanLine, bone: Bone, scene: Scene) -> Axis:

@@ -24,7 +24,7 @@ from batchone.design.guide.slot import Slot
 from batchone.design.process_limits import refuse_below_process
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, FunctionalFace, Mesh, Part
+from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, FunctionalFace, Mesh, Part, Vector
 
 WINDOW = "window"
 MARKS = ("mark-1", "mark-2")  # towards the head of the bone, and away from it
@@ -166,14 +166,14 @@ def window_findings(part: Part, bone: Mesh, way: Axis, limits: FamilyLimits) -> 
     """How much of a window shows bone: lines of sight along the way out that meet nothing of the guide before."""
     what = f"{part.name}: window, share of it through which bone is seen"
     hint = "report this order: something stands before the window"
-    free = 100.0 * _free(part, WINDOW, bone, way)
-    return (judged(limits.gates["window_free_percent"], "window", what, free, hint),)
+    free, where = _free(part, WINDOW, bone, way)
+    return (judged(limits.gates["window_free_percent"], "window", what, 100.0 * free, hint, where),)
 
 
 def mark_findings(part: Part, bone: Bone, way: Axis, limits: FamilyLimits) -> tuple[Finding, ...]:
     """How much of the marks shows bone, and how far their line is off the bone's long axis, seen along the way out."""
     hint = "report this order: something stands before a mark, or the marks do not follow the bone"
-    free = min(100.0 * _free(part, label, bone.mesh, way) for label in MARKS)
+    free, where = min((_free(part, label, bone.mesh, way) for label in MARKS), key=lambda one: one[0])
     seen = f"{part.name}: marks, least share of one through which bone is seen"
     axes = _seen_along(np.array(way.direction))
     first, second = (_outline(part, label, axes)[0] for label in MARKS)
@@ -181,7 +181,7 @@ def mark_findings(part: Part, bone: Bone, way: Axis, limits: FamilyLimits) -> tu
     off = np.degrees(np.arctan2(abs(line[0] * along[1] - line[1] * along[0]), line @ along))
     turned = f"{part.name}: line of the marks off the bone's long axis"
     return (
-        judged(limits.gates["window_free_percent"], "mark", seen, free, hint),
+        judged(limits.gates["window_free_percent"], "mark", seen, 100.0 * free, hint, where),
         judged(limits.gates["mark_line_deg"], "mark", turned, float(off), hint),
     )
 
@@ -200,8 +200,8 @@ def _outline(part: Part, label: str, axes: FloatArray) -> tuple[FloatArray, floa
     return middle, float(np.linalg.norm(points[:, :2] - middle[:2], axis=1).min())
 
 
-def _free(part: Part, label: str, bone: Mesh, way: Axis) -> float:
-    """Share of a hole through which bone is seen along the way out."""
+def _free(part: Part, label: str, bone: Mesh, way: Axis) -> tuple[float, Vector]:
+    """Share of a hole through which bone is seen along the way out; and what stands before it, or else its middle."""
     z = np.array(way.direction)
     axes = _seen_along(z)
     middle, inner_mm = _outline(part, label, axes)
@@ -214,4 +214,8 @@ def _free(part: Part, label: str, bone: Mesh, way: Axis) -> float:
     near, far = (
         Scene(Mesh(mesh.vertices_mm - shift, mesh.faces)).meets(eyes, looking, 2.0 * _FAR_MM)[0] for mesh in (part.mesh, bone)
     )
-    return float((np.isfinite(far) & ~(near < far)).mean())
+    before = near < far
+    first = int(np.argmin(np.where(before, near, np.inf)))
+    at: FloatArray = shift + (eyes[first] - near[first] * z if before.any() else 0.0 * z)
+    x_mm, y_mm, z_mm = at.tolist()
+    return float((np.isfinite(far) & ~before).mean()), (x_mm, y_mm, z_mm)

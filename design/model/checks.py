@@ -102,8 +102,18 @@ def escape_findings(checked: Checked) -> tuple[Finding, ...]:
             low=checked.process.min_escape_hole_mm,
             hint="order a wider escape_hole_mm",
             source=checked.process.sources.get("min_escape_hole_mm", ""),
+            where_mm=_hole_at(part),
         ),
     )
+
+
+def _hole_at(part: Part) -> Vector | None:
+    """The middle of the first escape hole; None without any."""
+    for number, label in enumerate(part.labels):
+        if label.startswith(ESCAPE_HOLE) and (mine := part.face_labels == number).any():
+            x, y, z = part.mesh.vertices_mm[np.unique(part.mesh.faces[mine])].mean(axis=0).tolist()
+            return (x, y, z)
+    return None
 
 
 def scale_findings(checked: Checked) -> tuple[Finding, ...]:

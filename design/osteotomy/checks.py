@@ -34,6 +34,7 @@ from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
 ENTRY_MM = 6.0  # of a pin at both of its ends that lies in cortex: bone beside it does not count; project default, unverified
+_ABOVE_MM = 200.0  # numerical: above every bone's face
 _SPACING_MM = 0.5  # numerical: places along a pin
 
 
@@ -146,9 +147,20 @@ def cuts_fit(checked: Checked) -> tuple[Finding, ...]:
             findings.append(judged(gates["single_cut"], "cut", what, 1.0, "consider a single cut"))
         if chosen.site == "shaft":
             what = f"{title_of(case.bone)}: arm along the shaft"
-            findings.append(judged(gates["extension_mm"], "extension", what, chosen.extension_mm, "a larger extension_mm"))
+            hint, tip = "a larger extension_mm", _arm_tip(case)
+            findings.append(judged(gates["extension_mm"], "extension", what, chosen.extension_mm, hint, tip))
         findings.append(_scanned(checked, case))
     return tuple(findings)
+
+
+def _arm_tip(case: Case) -> Vector | None:
+    """Where the arm of a guide ends, on the bone's face; None where it has none."""
+    if case.layout.arm_mm is None:
+        return None
+    x, y = case.layout.arm_mm[1].tolist()
+    down = np.array([0.0, 0.0, -1.0])
+    met, _ = Scene(case.layout.bone).meets(np.array([[x, y, _ABOVE_MM]]), down[None], 2.0 * _ABOVE_MM)
+    return _lps(case.layout.pose, np.array([x, y, _ABOVE_MM - float(np.nan_to_num(met[0], nan=_ABOVE_MM))]))
 
 
 def _scanned(checked: Checked, case: Case) -> Finding:
@@ -159,10 +171,11 @@ def _scanned(checked: Checked, case: Case) -> Finding:
     hidden = along[~shown] if not case.bone.complete else along[:0]
     low, high = float(points.min()), float(points.max())
     away = np.maximum(np.maximum(low - hidden, hidden - high), 0.0)
+    where = _vector(case.bone.mesh.vertices_mm[~shown][int(np.argmin(away))]) if len(away) else None
     left = float(away.min()) if len(away) else max(high - low, checked.limits.gates["scan_end_mm"].low or 0.0)
     what = f"{case.part.name}: bone that the scan shows beyond the guide"
     hint = "ask for a scan that shows more of the bone, or move the cut"
-    return judged(checked.limits.gates["scan_end_mm"], "scan-end", what, left, hint)
+    return judged(checked.limits.gates["scan_end_mm"], "scan-end", what, left, hint, where)
 
 
 def pins_hold(checked: Checked) -> tuple[Finding, ...]:
@@ -192,6 +205,11 @@ def pins_hold(checked: Checked) -> tuple[Finding, ...]:
             findings.append(judged(crossed, "pin", f"{both}: crossed by", turned, "a larger pin_cross_deg", place))
             findings.append(judged(apart, "pin", f"{both}: between them", axes_mm - diameter, hint, place))
     return tuple(findings)
+
+
+def _vector(place_mm: FloatArray) -> Vector:
+    x, y, z = place_mm.tolist()
+    return (x, y, z)
 
 
 def _lps(pose: FloatArray, place_mm: FloatArray) -> Vector:

@@ -76,7 +76,9 @@ def status(
         bool, typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr.")
     ] = False,
 ) -> None:
-    """Say where a case is: in the inbox, received, which stages are done, who must act, or where its job folder lies."""
+    """Say where a case is: in the inbox, received, which stages are done, its gates, who must act, where its job folder lies."""
+    from batchone.pipeline.commands.gates import kept_findings, print_findings
+
     found = case_status(case, site or Path(os.environ.get("BATCHONE_SITE", "batchone-site")))
     told = None if found.folder is None else _outlook(found.folder)
     if as_json:
@@ -85,6 +87,8 @@ def status(
     typer.echo(f"Case {found.case}: {found.status}" + (f" ({found.returned})" if found.returned else ""))
     if told is not None:
         typer.echo("\n".join(told.lines()))
+    if found.folder is not None:
+        print_findings(kept_findings(found.folder))
     if found.stages:
         typer.echo("Seconds per stage: " + "  ".join(f"{name} {seconds:.1f}" for name, seconds in found.stages))
     for text in found.warnings:

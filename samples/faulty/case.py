@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from batchone.design.booleans import LabelArray
 from batchone.design.family import Checked
@@ -31,8 +32,8 @@ class Fault:
     """One row of the corpus.
 
     ``check`` and ``what`` say which finding must have the ``verdict``: its name, and words of what it measured. ``by`` is the
-    function of the family that measures it, empty for the checks of any device. ``sound`` faults lie just inside the limit, and
-    that finding must pass. ``place`` tells faults of a kind on a device apart.
+    function of the family that measures it, empty for the checks of any device. ``sound`` faults lie just inside the limit:
+    that finding must pass, and none may be worse than of the good device. ``place`` tells faults of a kind on a device apart.
     """
 
     kind: str
@@ -87,9 +88,22 @@ def face_at(
     off: tuple[str, ...] = ("label",),
     only: str | None = None,
     most_mm2: float = 2.0,
-    by_area: bool = False,
 ) -> int:
-    """A triangle chosen by seed and place: of fair size and shape, off some faces or on one; or any, the larger the likelier."""
+    """A triangle chosen by seed and place: of fair size and shape, off some faces or on one."""
+    return int(faces_at(part, place, 1, off=off, only=only, most_mm2=most_mm2)[0])
+
+
+def faces_at(
+    part: Part,
+    place: int,
+    count: int,
+    *,
+    off: tuple[str, ...] = ("label",),
+    only: str | None = None,
+    most_mm2: float = 2.0,
+    by_area: bool = False,
+) -> npt.NDArray[np.intp]:
+    """So many triangles, or fewer, in an order by seed and place, as :func:`face_at`; or any, the larger the likelier."""
     _, areas = normals_and_areas(part.mesh)
     corners = part.mesh.vertices_mm[part.mesh.faces]
     longest = np.linalg.norm(corners[:, [1, 2, 0]] - corners, axis=2).max(axis=1)
@@ -101,7 +115,10 @@ def face_at(
             fair &= part.face_labels != part.labels.index(label)
     chosen = np.flatnonzero(fair)
     weights = areas[chosen] / areas[chosen].sum() if by_area else None
-    return int(np.random.default_rng(1000 + place).choice(chosen, p=weights))
+    rng = np.random.default_rng(1000 + place)
+    if count == 1:
+        return np.array([rng.choice(chosen, p=weights)])
+    return np.asarray(rng.choice(chosen, min(count, len(chosen)), replace=False, p=weights))
 
 
 def middle_of(mesh: Mesh, face: int) -> FloatArray:

@@ -114,7 +114,13 @@ def _of_walls() -> list[Fault]:
             Fault("fin of 1.05 mm", device, "walls", spot, misbuilt.fin(1.05, 0), sound=True),
             Fault("pin of 0.7 mm", device, "walls", spot, misshapen.pin(0.7, 0)),
             Fault("pin of 1.1 mm", device, "walls", spot, misshapen.pin(1.1, 0), sound=True),
+            Fault("pin of 0.75 mm", device, "pins", "thinnest pin", misshapen.pin(0.75, 0)),
         ]
+    by_fff = {wide_mm: misplanned.made_by("peek-fff", misshapen.pin(wide_mm, 0, tall_mm=10.0)) for wide_mm in (2.9, 3.1)}
+    found += [
+        Fault("pin of 2.9 mm, by FFF", IMPLANT, "pins", "thinnest pin", by_fff[2.9]),
+        Fault("pin of 3.1 mm, by FFF", IMPLANT, "pins", "thinnest pin", by_fff[3.1], sound=True),
+    ]
     for device in (PEDICLE, IMPLANT, TEMPLATE):
         found += [
             *(
@@ -141,19 +147,27 @@ def _of_walls() -> list[Fault]:
 def _of_form() -> list[Fault]:
     found = []
     for device in MADE:
+        dull = misshapen.blade(35.0, 0, long_mm=1.2, tall_mm=1.0)
         fins = 1 if device in (TEMPLATE, PEDICLE) else 3  # places with room about them
         found += [
             *(Fault("way nobody ordered", device, "handles", "ways through", misshapen.pierced(1.2, k), k) for k in range(2)),
             Fault("edge of 20 deg", device, "sharp", "longest edge", misshapen.blade(20.0, 0)),
             Fault("edge of 20 deg, 0.6 mm long", device, "sharp", "longest edge", misshapen.blade(20.0, 0, long_mm=0.6)),
             Fault(
-                "edge of 20 deg, 0.4 mm long", device, "sharp", "longest edge", misshapen.blade(20.0, 0, long_mm=0.4), sound=True
+                "edge of 20 deg, 0.4 mm long",
+                device,
+                "sharp",
+                "longest edge",
+                misshapen.blade(20.0, 0, long_mm=0.4, tall_mm=0.2),
+                sound=True,
             ),
-            Fault("edge of 35 deg", device, "sharp", "longest edge", misshapen.blade(35.0, 0), sound=True),
+            *(
+                [] if device == TEMPLATE else [Fault("edge of 35 deg", device, "sharp", "longest edge", dull, sound=True)]
+            ),  # too thin
             Fault("pointed spike", device, "sharp", "points", misshapen.spike(4.0, 0.5, 0)),
             Fault("blunt spike", device, "sharp", "points", misshapen.spike(1.5, 1.5, 0), sound=True),
             Fault("room with a neck of 1.6 mm", device, "rooms", "rooms", misshapen.bottle(1.6, 0)),
-            Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True),
+            Fault("channel of 3.9 mm", device, "channels", "narrowest channel", misshapen.channel(3.9, 0)),
         ]
         found += [
             Fault("gap of 0.3 mm", device, "gaps", "elsewhere", misshapen.twin_fins(0.3, fins), verdict="warn"),
@@ -163,7 +177,15 @@ def _of_form() -> list[Fault]:
         label, axis = BORES[device][0]
         found += [
             Fault("rod 0.3 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 0.3)),
-            Fault("rod 1 mm from its bore", device, "gaps", "functional", misguided.rod_in_bore(label, axis, 1.0), sound=True),
+            Fault("gap that leads, of 0.45 mm", device, "gaps", "functional", misshapen.twin_fins(0.45, 0, "leads a wire")),
+            Fault(
+                "gap that leads, of 0.55 mm",
+                device,
+                "gaps",
+                "functional",
+                misshapen.twin_fins(0.55, 0, "leads a wire"),
+                sound=True,
+            ),
         ]
     for device, label in ((PEDICLE, "mark-new"), (SHAFT, "mark-new"), (IMPLANT, "perforation")):
         what, hole = "narrowest hole", misshapen.pierced
@@ -171,6 +193,10 @@ def _of_form() -> list[Fault]:
             Fault("hole of 1.4 mm", device, "openings", what, hole(1.4, 0, label)),
             Fault("hole of 1.55 mm", device, "openings", what, hole(1.55, 0, label), sound=True),
         ]
+    for device in (TIBIAL, IMPLANT):  # others have no place with so much room that nothing else is wrong
+        found.append(Fault("room with a neck of 3.6 mm", device, "rooms", "rooms", misshapen.bottle(3.6, 0), sound=True))
+    wide = misshapen.channel(4.1, 0)
+    found.append(Fault("channel of 4.1 mm", TIBIAL, "channels", "narrowest channel", wide, sound=True))
     area, air = "a cup seals", "needs a support"
     found += [
         Fault("knobs that carry", RESIN, "orient.functional", air, misshapen.knobs("contact")),
@@ -205,7 +231,8 @@ def _of_bores() -> list[Fault]:
                 ("bore widened by 0.015 mm", "diameter", misguided.bore_resized(label, axis, 0.015), True),
                 ("bore filled", "open", misguided.bore_plugged(label, axis, 1.0), False),
             ):
-                found.append(Fault(kind, device, "bore", f"{label}, {what}", seed, place, sound, by))
+                if not (sound and "widened" in kind and place > 0):  # there its facets are so narrow that they cross when moved
+                    found.append(Fault(kind, device, "bore", f"{label}, {what}", seed, place, sound, by))
     return found
 
 
@@ -304,7 +331,15 @@ def _of_plans() -> list[Fault]:
         Fault("blade 6 mm too deep", TIBIAL, "hinge", "far cortex", seeds.axis_longer("blade-1", 6.0), by=cuts),
         Fault("scan ends at the guide", SHAFT, "scan-end", "beyond the guide", seeds.scan_ends(-5.0), by=cuts),
         Fault("scan shows enough", SHAFT, "scan-end", "beyond the guide", seeds.scan_ends(-12.0), sound=True, by=cuts),
-        Fault("short arm", SHAFT, "extension", "arm", seeds.parameter("extension_mm", 10.0), by=cuts, verdict="warn"),
+        Fault(
+            "short arm",
+            SHAFT,
+            "extension",
+            "arm",
+            seeds.parameter("extension_mm", 10.0, seeds.arm_of(10.0)),
+            by=cuts,
+            verdict="warn",
+        ),
         Fault(
             "pin beside the bone",
             SHAFT,
@@ -361,7 +396,14 @@ def _of_models() -> list[Fault]:
             verdict="warn",
         ),
         Fault("cube 3 % too large", MODEL, "scale", "edge", misplanned.last_part_scaled(1.03), by="scale_findings"),
-        Fault("hole of 2.5 mm", HOLLOW, "escape", "diameter", misplanned.parameter("escape_hole_mm", 2.5), by="escape_findings"),
+        Fault(
+            "hole of 2.5 mm",
+            HOLLOW,
+            "escape",
+            "diameter",
+            misplanned.parameter("escape_hole_mm", 2.5, misplanned.of_face("escape-hole")),
+            by="escape_findings",
+        ),
         Fault(
             "perforation at the border",
             IMPLANT,
@@ -409,8 +451,8 @@ def _of_seats() -> list[Fault]:
             for sigma in (0.4, 0.1)
         ),
         *(
-            Fault(shaken.format(sigma), IMPLANT, "budget", what, unsure(sigma), sound=sigma < 0.5, by=rim, verdict="warn")
+            Fault(shaken.format(sigma), IMPLANT, "budget", what, unsure(sigma), sound=sigma < 0.2, by=rim, verdict="warn")
             for what in ("widest gap", "untrimmed")
-            for sigma in (0.6, 0.2)
+            for sigma in (0.6, 0.1)
         ),
     ]  # fmt: skip

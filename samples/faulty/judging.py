@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -145,12 +146,34 @@ def says(fault: Fault, found: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(sorted(mine, key=lambda finding: worst[finding.verdict]))
 
 
-def is_right(fault: Fault, seeded: Seeded, found: tuple[Finding, ...]) -> bool:
-    """Does the right check say it, as gravely as it must, within 1 mm of its place; or nothing, of what is just inside?"""
+def is_right(fault: Fault, seeded: Seeded, found: tuple[Finding, ...], of_good: tuple[Finding, ...] = ()) -> bool:
+    """Does the right check say it, as gravely as it must, within 1 mm of its place?
+
+    Of what is just inside a limit, that check must pass and none may say more than it does of the good device: ``of_good``.
+    """
     said = says(fault, found)
     if fault.sound:
-        return bool(said) and said[0].verdict == "pass"
+        return bool(said) and said[0].verdict == "pass" and not new_findings(of_good, found)
     return bool(said) and said[0].verdict == fault.verdict and away_mm(seeded, said[0]) <= 1.0
+
+
+def new_findings(of_good: tuple[Finding, ...], found: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """What fails or warns, and does not so of the good device."""
+    grave = {"pass": 0, "warn": 1, "fail": 2}
+    known: dict[tuple[str, str], int] = {}
+    for finding in of_good:
+        known[_said(finding)] = max(grave[finding.verdict], known.get(_said(finding), 0))
+    return tuple(finding for finding in found if grave[finding.verdict] > known.get(_said(finding), 0))
+
+
+def _said(finding: Finding) -> tuple[str, str]:
+    """What is measured, whatever figures and words are told with it."""
+    return finding.check, re.sub(r"[0-9.]+", "#", re.sub(r"\(.*\)", "", finding.what))
+
+
+def good_as(case: Checked, seeded: Seeded) -> Checked:
+    """The good device by the process of the seeded one."""
+    return replace(case, process=seeded.case.process)
 
 
 def away_mm(seeded: Seeded, finding: Finding) -> float:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from batchone.design.booleans import box_solid, difference, solid_from_labelled_mesh, to_mesh, union
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import Checked
+from batchone.design.nearest import nearest_mm
+from batchone.design.triangles import area_vectors
 from batchone.pipeline.values import FloatArray, Mesh, Part
-from batchone.samples.faulty.case import Seeded, Seeder, face_at, grid_of, middle_of, normals_and_areas, with_part, with_points
+from batchone.samples.faulty.case import (
+    Seeded,
+    Seeder,
+    face_at,
+    faces_at,
+    grid_of,
+    middle_of,
+    normals_and_areas,
+    with_part,
+    with_points,
+)
 
+_TRIES = 1000  # faces
+_LEVEL_MM = 0.5  # from so far above what lies about a place is looked at
+_UNEVEN_MM = (0.25, 0.9)  # first a place that is as good as flat, then one on which what is sunk in by 1 mm stands firm
+_OFF = ("label", "contact")
+_OUTWARD = 0.3  # cosine with the way out from which a face looks outward
+_OFF_BONE_MM = 3.0
+_BESIDE_MM = 1.0  # what stands on a place keeps so far off all others
+_APART_FROM = (("label", 0.0), ("contact", 0.0), ("border", 4.0), ("edge", 4.0))  # and so much more from what fits to a rim
+_ROUND = np.array([[np.cos(turn), np.sin(turn)] for turn in np.arange(12) * np.pi / 6.0])
 _ANY_MM = 100.0  # a wall may be as thick as this: it need not be even
 
 
@@ -75,7 +98,7 @@ def fin(thickness_mm: float, place: int, *, side_mm: float = 7.0, height_mm: flo
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, _ = on_surface(part, place)
+        pose, _ = on_surface(case, place, about_mm=3.0)
         half = np.array([0.5 * side_mm, 0.5 * thickness_mm, 0.0])
         plate = box_solid(-half - [0.0, 0.0, 1.0], half + np.array([0.0, 0.0, height_mm]), "fin", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
@@ -93,7 +116,7 @@ def dented(wall_mm: float, place: int, *, side_mm: float = 6.0) -> Seeder:
         part = case.device.parts[0]
         half = np.array([0.5 * side_mm, 0.5 * side_mm, 0.0])
         pose, wall = on_surface(
-            part, place, deep_mm=(1.5, 6.0), about_mm=min(half[0], 2.0), pit_mm=(half[0], wall_mm), by_area=True
+            case, place, deep_mm=(1.5, 6.0), about_mm=min(half[0], 2.0), pit_mm=(half[0], wall_mm), by_area=True
         )
         tool = box_solid(-half - [0.0, 0.0, wall - wall_mm], half + np.array([0.0, 0.0, 1.0]), "pocket", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
@@ -134,7 +157,7 @@ def bar(length_mm: float, place: int) -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         part = case.device.parts[0]
-        pose, _ = on_surface(part, place)
+        pose, _ = on_surface(case, place)
         tool = box_solid(np.array([-3.0, -3.0, -1.0]), np.array([3.0, 3.0, length_mm]), "bar", pose=pose)
         body = solid_from_labelled_mesh(part.mesh, part.labels, part.face_labels)
         return Seeded(with_part(case, _made_of(part, union(body, tool, what="bar"))), None)
@@ -143,7 +166,7 @@ def bar(length_mm: float, place: int) -> Seeder:
 
 
 def on_surface(
-    part: Part,
+    case: Checked,
     place: int,
     *,
     deep_mm: tuple[float, float] = (1.2, 1e3),
@@ -154,34 +177,120 @@ def on_surface(
 ) -> tuple[FloatArray, float]:
     """A pose on a triangle, z out of the surface, where the wall is so deep and so much above is free.
 
-    Looked at are its middle and a ring of ``about_mm``. Returns that wall too, mm. Beside a pit of half a side and with
-    a floor of ``pit_mm`` the material goes on for 1.25 mm. ``by_area``: wide faces, which have few triangles, come first.
+    Looked at are its middle and a ring of ``about_mm``, which should lie level with it, off the label and the bone, and face the
+    way out, so that what is put there is all that is wrong. Returns that wall too, mm. Beside a pit of half a side and with a
+    floor of ``pit_mm`` the material goes on for 1.25 mm. ``by_area``: wide faces, which have few triangles, come first. Where no
+    other face will do wide ones are tried too, and then any.
     """
-    scene, (normals, _) = Scene(part.mesh), normals_and_areas(part.mesh)
-    for attempt in range(1000):
-        face = face_at(part, place + 100 * attempt, off=("label", "contact"), most_mm2=50.0, by_area=by_area)
-        normal, middle = normals[face], middle_of(part.mesh, face)
-        first = np.cross(normal, np.eye(3)[int(np.argmin(np.abs(normal)))])
-        first /= np.linalg.norm(first)
-        second = np.cross(normal, first)
-        ring = np.array([middle + about_mm * (np.cos(t) * first + np.sin(t) * second) for t in np.arange(8) * np.pi / 4])
-        walls, other = scene.meets(np.vstack([middle, ring]) - 1e-3 * normal, np.tile(-normal, (9, 1)), 100.0)
-        above, _ = scene.meets(np.vstack([middle, ring]) + 0.5 * normal, np.tile(normal, (9, 1)), free_mm)
-        held = bool((walls > deep_mm[0]).all() and (walls < deep_mm[1]).all())
-        even = deep_mm[1] > _ANY_MM or (float(normals[other[0]] @ normal) < -0.9 and float(np.ptp(walls)) < 0.5)
-        if held and even and pit_mm is not None:
-            turns = np.arange(16) * np.pi / 8
-            beside = np.array([np.cos(t) * first + np.sin(t) * second for t in turns])
-            depths = np.linspace(0.5, float(walls[0]) - pit_mm[1], 8)
-            start = middle - np.repeat(depths, len(turns))[:, None] * normal
-            ways, _ = scene.meets(start, np.tile(beside, (len(depths), 1)), 100.0)
-            held = bool((ways > np.sqrt(2.0) * pit_mm[0] + 1.25).all())
-        if held and even and not np.isfinite(above).any():
-            pose = np.eye(4)
-            pose[:3, :3] = np.column_stack([first, second, normal])
-            pose[:3, 3] = middle
-            return pose, float(walls[0])
+    part = case.device.parts[0]
+    scene, out = Scene(part.mesh), _way_out(case)
+    for uneven_mm, wide in ((uneven_mm, wide) for uneven_mm in (*_UNEVEN_MM, None) for wide in sorted({by_area, True})):
+        places = _places(part, scene, faces_at(part, place, _TRIES, off=_OFF, most_mm2=50.0, by_area=wide), about_mm)
+        for pose, wall in _fair(part, scene, places, deep_mm=deep_mm, free_mm=free_mm, uneven_mm=uneven_mm):
+            if uneven_mm and not _in_the_open(case, pose, out, free_mm=free_mm, about_mm=about_mm):
+                continue
+            if pit_mm is None or _room_for_a_pit(scene, pose, wall, pit_mm):
+                return pose, wall
     raise AssertionError("no free, flat place on the part")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Frames (n, 3, 3) on triangles, z out of the surface, and the middle of each with a ring about it (n, 9, 3), mm."""
+
+    axes: FloatArray
+    points_mm: FloatArray
+
+    @property
+    def out(self) -> FloatArray:
+        """(n * 9, 3) the way out of the surface, for each point."""
+        return np.repeat(self.axes[:, :, 2], self.points_mm.shape[1], axis=0)
+
+    def shifted(self, by_mm: float) -> FloatArray:
+        """(n * 9, 3) the points, moved outward."""
+        return self.points_mm.reshape(-1, 3) + by_mm * self.out
+
+
+def _places(part: Part, scene: Scene, faces: npt.NDArray[np.intp], about_mm: float) -> _Places:
+    normal = scene.areas[faces] / np.linalg.norm(scene.areas[faces], axis=1, keepdims=True)
+    middle = part.mesh.vertices_mm[part.mesh.faces[faces]].mean(axis=1)
+    first = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal), axis=1)])
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    second = np.cross(normal, first)
+    turns = np.arange(8) * np.pi / 4
+    ring = np.cos(turns)[None, :, None] * first[:, None] + np.sin(turns)[None, :, None] * second[:, None]
+    points = np.concatenate([middle[:, None], middle[:, None] + about_mm * ring], axis=1)
+    return _Places(np.stack([first, second, normal], axis=2), points)
+
+
+def _fair(
+    part: Part, scene: Scene, places: _Places, *, deep_mm: tuple[float, float], free_mm: float, uneven_mm: float | None
+) -> Iterator[tuple[FloatArray, float]]:
+    """Poses of those places that will do, and the walls behind them."""
+    shape = places.points_mm.shape[:2]
+    below, on = scene.meets(places.shifted(_LEVEL_MM), -places.out, 100.0)
+    even = np.abs(below - _LEVEL_MM) < (uneven_mm or _UNEVEN_MM[0])
+    surface = places.shifted(0.0) - np.where(even, below - _LEVEL_MM, 0.0)[:, None] * places.out
+    walls, other = (one.reshape(shape) for one in scene.meets(surface - 1e-3 * places.out, -places.out, 100.0))
+    above = scene.meets(places.shifted(_LEVEL_MM), places.out, free_mm)[1].reshape(shape) >= 0
+    good = ((walls > deep_mm[0]) & (walls < deep_mm[1])).all(axis=1) & ~above.any(axis=1)
+    if deep_mm[1] <= _ANY_MM:
+        normals, _ = normals_and_areas(part.mesh)
+        good &= np.einsum("ij,ij->i", normals[other[:, 0]], places.axes[:, :, 2]) < -0.9
+        good &= np.ptp(walls, axis=1) < 0.5
+    if uneven_mm:
+        labelled = np.isin(part.face_labels[on], [k for k, label in enumerate(part.labels) if label in _OFF])
+        good &= (even & ~labelled).reshape(shape).all(axis=1)
+    for index in np.flatnonzero(good):
+        pose = np.eye(4)
+        pose[:3, :3] = places.axes[index]
+        pose[:3, 3] = places.points_mm[index, 0]
+        yield pose, float(walls[index, 0])
+
+
+def _way_out(case: Checked) -> FloatArray:
+    """Unit vector (3,) away from the bone."""
+    part = case.device.parts[0]
+    names = [axis.name for axis in case.plan.axes if axis.name.startswith("insertion")]
+    if not names:
+        return np.zeros(3)
+    way = np.array(case.plan.axis(names[0]).direction)
+    outer = part.face_labels == (part.labels.index("outer") if "outer" in part.labels else -1)
+    return way if not outer.any() else way * np.sign(area_vectors(part.mesh)[outer].sum(axis=0) @ way)
+
+
+def _in_the_open(case: Checked, pose: FloatArray, out: FloatArray, *, free_mm: float, about_mm: float) -> bool:
+    """Whether what stands on a place neither looks back at the bone nor comes near to it."""
+    if out.any() and float(pose[:3, 2] @ out) < _OUTWARD:
+        return False
+    steps = np.linspace(1.0, free_mm, 4)
+    ring = np.array([[0.0, 0.0], *(about_mm * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]]))])
+    places = np.array([pose[:3, 3] + pose[:3, :3] @ np.array([*aside, step]) for step in steps for aside in ring])
+    near = (nearest_mm(places, bone.mesh, within_mm=_OFF_BONE_MM) for bone in case.anatomy.bones)
+    part = case.device.parts[0]
+    reach = about_mm + _BESIDE_MM
+    about = np.array([pose[:3, 3] + pose[:3, :3] @ np.array([reach * c, reach * s, z]) for c, s in _ROUND for z in steps[1:]])
+    free = nearest_mm(about, part.mesh, within_mm=_BESIDE_MM) >= _BESIDE_MM
+    if not free.all() or any(_from_label_mm(part, label, pose) <= reach + more for label, more in _APART_FROM):
+        return False
+    return all(not (away < _OFF_BONE_MM).any() for away in near)
+
+
+def _from_label_mm(part: Part, label: str, pose: FloatArray) -> float:
+    """From a face to the nearest vertex of another; infinite where there is none."""
+    if label not in part.labels:
+        return np.inf
+    vertices = np.unique(part.mesh.faces[part.face_labels == part.labels.index(label)])
+    return float(np.linalg.norm(part.mesh.vertices_mm[vertices] - pose[:3, 3], axis=1).min(initial=np.inf))
+
+
+def _room_for_a_pit(scene: Scene, pose: FloatArray, wall: float, pit_mm: tuple[float, float]) -> bool:
+    turns = np.arange(16) * np.pi / 8
+    beside = np.cos(turns)[:, None] * pose[:3, 0] + np.sin(turns)[:, None] * pose[:3, 1]
+    depths = np.linspace(0.5, wall - pit_mm[1], 8)
+    start = pose[:3, 3] - np.repeat(depths, len(turns))[:, None] * pose[:3, 2]
+    ways, _ = scene.meets(start, np.tile(beside, (len(depths), 1)), 100.0)
+    return bool((ways > np.sqrt(2.0) * pit_mm[0] + 1.25).all())
 
 
 def _made_of(part: Part, solid: object) -> Part:

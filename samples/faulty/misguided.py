@@ -214,7 +214,8 @@ def pin_at_the_slot(axis: str, plane: str) -> Seeder:
         height = float((np.array(pin.origin_mm) - np.array(cut.origin_mm)) @ normal)
         x, y, z = (np.array(pin.origin_mm) - (height - np.sign(height) * 2.0) * normal).tolist()
         axes = tuple(replace(pin, origin_mm=(x, y, z)) if one.name == axis else one for one in case.plan.axes)
-        return Seeded(replace(case, plan=replace(case.plan, axes=axes)), None)
+        sleeve = np.array([x, y, z]) - np.arange(0.0, 30.0, 0.5)[:, None] * np.array(pin.direction)
+        return Seeded(replace(case, plan=replace(case.plan, axes=axes)), sleeve)
 
     return seed
 
@@ -227,7 +228,8 @@ def window_covered(way: str) -> Seeder:
         direction = np.array(case.plan.axis(way).direction)
         middle = points[chosen].mean(axis=0) + 1.0 * direction
         half = np.array([4.0, 1.0, 0.6])
-        return Seeded(_with_block(case, half, middle, _turned_to(direction)), None)
+        turned = _turned_to(direction)
+        return Seeded(_with_block(case, half, middle, turned), grid_of(half, middle, turned))
 
     return seed
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from batchone.design.cranial.columns import to_local
+from batchone.design.cranial.rays import Scene
 from batchone.design.family import Checked
+from batchone.design.guide.body import guide_pose
 from batchone.pipeline.order import PlanNoGo, Target
-from batchone.pipeline.values import Axis, FieldOfView, FloatArray, Label, Mesh, Vector, VoxelLabels
+from batchone.pipeline.values import Axis, FieldOfView, FloatArray, Label, Mesh, Vector, VoxelLabels, moved_points
 from batchone.samples.faulty.case import Seeded, Seeder
+from batchone.slicer.profiles import load_process
 
 
 def axis_moved(name: str, step_mm: tuple[float, float, float]) -> Seeder:
@@ -17,19 +22,22 @@ def axis_moved(name: str, step_mm: tuple[float, float, float]) -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         axis = case.plan.axis(name)
-        return Seeded(_with_axis(case, replace(axis, origin_mm=_vector(np.array(axis.origin_mm) + step_mm))), None)
+        moved = replace(axis, origin_mm=_vector(np.array(axis.origin_mm) + step_mm))
+        return Seeded(_with_axis(case, moved), along(moved))
 
     return seed
 
 
 def axis_beside(name: str, other: str, apart_mm: float) -> Seeder:
-    """A way of the plan runs beside another one."""
+    """A way of the plan runs beside another one; its place is the middle between them."""
 
     def seed(case: Checked) -> Seeded:
         axis, there = case.plan.axis(name), case.plan.axis(other)
         aside = np.cross(np.array(there.direction), np.eye(3)[int(np.argmin(np.abs(there.direction)))])
         origin = np.array(there.origin_mm) + apart_mm * aside / np.linalg.norm(aside)
-        return Seeded(_with_axis(case, replace(axis, origin_mm=_vector(origin), direction=there.direction)), None)
+        beside = replace(axis, origin_mm=_vector(origin), direction=there.direction)
+        where = along(beside) - (0.5 * apart_mm / np.linalg.norm(aside)) * aside
+        return Seeded(_with_axis(case, beside), where)
 
     return seed
 
@@ -39,7 +47,8 @@ def axis_longer(name: str, by_mm: float) -> Seeder:
 
     def seed(case: Checked) -> Seeded:
         axis = case.plan.axis(name)
-        return Seeded(_with_axis(case, replace(axis, length_mm=(axis.length_mm or 0.0) + by_mm)), None)
+        longer = replace(axis, length_mm=(axis.length_mm or 0.0) + by_mm)
+        return Seeded(_with_axis(case, longer), along(longer)[len(along(axis)) :])
 
     return seed
 
@@ -54,14 +63,56 @@ def ordered_for(side: str = "", bones: tuple[str, ...] = ()) -> Seeder:
     return seed
 
 
-def parameter(name: str, value: object) -> Seeder:
-    """The order has another parameter than the device was made with."""
+def made_by(process: str, seeder: Seeder) -> Seeder:
+    """A fault of a device that is made by another process."""
+
+    def seed(case: Checked) -> Seeded:
+        order = case.order.model_copy(update={"process": process})
+        return seeder(replace(case, order=order, process=load_process(process)))
+
+    return seed
+
+
+def parameter(name: str, value: object, where: Callable[[Checked], FloatArray]) -> Seeder:
+    """The order has another parameter than the device was made with; ``where`` says what of the device it is for."""
 
     def seed(case: Checked) -> Seeded:
         parameters = case.order.parameters.model_copy(update={name: value})
-        return Seeded(replace(case, order=case.order.model_copy(update={"parameters": parameters})), None)
+        return Seeded(replace(case, order=case.order.model_copy(update={"parameters": parameters})), where(case))
 
     return seed
+
+
+def of_face(label: str) -> Callable[[Checked], FloatArray]:
+    """The middles (n, 3) of those faces of the first part whose labels begin so."""
+
+    def places(case: Checked) -> FloatArray:
+        part = case.device.parts[0]
+        numbers = [k for k, name in enumerate(part.labels) if name.startswith(label) and (part.face_labels == k).any()]
+        points = [part.mesh.vertices_mm[np.unique(part.mesh.faces[part.face_labels == k])] for k in numbers]
+        return np.array([one.mean(axis=0) for one in points])
+
+    return places
+
+
+def arm_of(length_mm: float) -> Callable[[Checked], FloatArray]:
+    """Places (n, 3) on the bone's face where an arm of so many mm would end."""
+
+    def places(case: Checked) -> FloatArray:
+        (bone,) = case.anatomy.bones
+        pose = guide_pose(case.plan.axis("insertion"), bone)
+        local = Mesh(to_local(pose, bone.mesh.vertices_mm), bone.mesh.faces)
+        part = to_local(pose, case.device.parts[0].mesh.vertices_mm)
+        made_mm = case.order.parameters.model_dump()["extension_mm"]
+        low, high = part[:, 1].min(), part[:, 1].max()
+        ends = (low + made_mm - length_mm, high - made_mm + length_mm)  # it leads to one of the two
+        heights = [end + aside for end in ends for aside in np.arange(-7.0, 7.1, 1.0)]
+        x, y = (one.ravel() for one in np.meshgrid(np.arange(-8.0, 8.1, 1.0), heights))
+        above = np.column_stack([x, y, np.full(len(x), 200.0)])
+        met, _ = Scene(local).meets(above, np.tile([0.0, 0.0, -1.0], (len(x), 1)), 400.0)
+        return moved_points(pose, (above - np.column_stack([0.0 * met, 0.0 * met, met]))[np.isfinite(met)])
+
+    return places
 
 
 def scan_ends(below_mm: float) -> Seeder:
@@ -75,7 +126,8 @@ def scan_ends(below_mm: float) -> Seeder:
         anatomy = replace(
             case.anatomy, bones=(replace(bone, complete=False),), field_of_view=FieldOfView(view, (1001, 1001, 1001))
         )
-        return Seeded(replace(case, anatomy=anatomy), None)
+        hidden = bone.mesh.vertices_mm[~anatomy.field_of_view.inside(bone.mesh.vertices_mm, 0.0)]
+        return Seeded(replace(case, anatomy=anatomy), hidden[np.abs(hidden[:, 2] - top) < 2.0])
 
     return seed
 
@@ -155,6 +207,12 @@ def bone_unsure(sigma_mm: float) -> Seeder:
 def _with_no_go(case: Checked, structure: PlanNoGo) -> Checked:
     plan = case.order.plan.model_copy(update={"no_go": (structure,)})
     return replace(case, order=case.order.model_copy(update={"plan": plan}))
+
+
+def along(axis: Axis) -> FloatArray:
+    """(n, 3) places along a way, 0.5 mm apart, from its start to its end."""
+    steps = np.arange(0.0, (axis.length_mm or 0.0) + 0.5, 0.5)
+    return np.asarray(np.array(axis.origin_mm) + steps[:, None] * np.array(axis.direction))
 
 
 def _with_axis(case: Checked, axis: Axis) -> Checked:

@@ -1,4 +1,4 @@
-"""Faults that only their own checks see: gaps, pins, points, wedges, narrow holes, rooms with a neck, ways nobody ordered."""
+"""Faults that only their own checks see: gaps, pins, points, wedges, narrow holes, channels, rooms with a neck, stray ways."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from batchone.design.booleans import (
 )
 from batchone.design.cranial.rays import Scene
 from batchone.design.family import Checked
-from batchone.pipeline.values import FloatArray, Mesh, Part
+from batchone.pipeline.values import FloatArray, FunctionalFace, Mesh, Part
 from batchone.samples.faulty.case import Seeded, Seeder, grid_of, with_part
 from batchone.samples.faulty.misbuilt import on_surface
 
@@ -30,57 +30,57 @@ def pierced(diameter_mm: float, place: int, label: str = "way") -> Seeder:
     """A hole leads through a wall: one that nobody ordered, or by its label an opening."""
 
     def seed(case: Checked) -> Seeded:
-        part = case.device.parts[0]
         try:
-            pose, wall = on_surface(part, place, deep_mm=(1.2, 12.0), about_mm=diameter_mm, by_area=True)
+            pose, wall = on_surface(case, place, deep_mm=(1.2, 12.0), about_mm=diameter_mm, by_area=True)
         except AssertionError:  # no even wall: any
-            pose, wall = on_surface(part, place, deep_mm=(1.2, 150.0), about_mm=diameter_mm)
+            pose, wall = on_surface(case, place, deep_mm=(1.2, 150.0), about_mm=diameter_mm)
         tool = _cylinder(0.5 * diameter_mm, -wall - 1.0, 2.0, label, pose)
         line = pose[:3, 3] - np.arange(0.0, wall, 0.2)[:, None] * pose[:3, 2]  # a long hole has its place all along
-        return Seeded(_cut(case, tool), line)
+        return Seeded(_declared(_cut(case, tool), through=label != "way"), line)
 
     return seed
 
 
-def twin_fins(gap_mm: float, place: int) -> Seeder:
-    """Two sound plates stand side by side with a gap between them."""
+def twin_fins(gap_mm: float, place: int, purpose: str = "") -> Seeder:
+    """Two sound plates stand side by side with a gap between them, which may have a purpose."""
 
     def seed(case: Checked) -> Seeded:
-        part = case.device.parts[0]
-        pose, _ = on_surface(part, place, about_mm=3.5)
+        pose, _ = on_surface(case, place, about_mm=3.0)
         half = 0.5 * gap_mm
         plates = [
             box_solid(np.array([-3.0, *low]), np.array([3.0, *high]), "fin", pose=pose)
             for low, high in (((half, -1.0), (half + 2.0, 4.0)), ((-half - 2.0, -1.0), (-half, 4.0)))
         ]
         middle = pose[:3, 3] + 2.0 * pose[:3, 2]
-        return Seeded(_joined(case, *plates), grid_of(np.array([3.0, half, 2.0]), middle, pose[:3, :3]))
+        made = _joined(case, *plates)
+        if purpose:
+            part = made.device.parts[0]
+            made = with_part(made, replace(part, functional_faces=(*part.functional_faces, FunctionalFace("fin", purpose, 0.3))))
+        return Seeded(made, grid_of(np.array([3.0, half, 2.0]), middle, pose[:3, :3]))
 
     return seed
 
 
-def pin(diameter_mm: float, place: int) -> Seeder:
-    """A round pin stands 4 mm out of the part."""
+def pin(diameter_mm: float, place: int, tall_mm: float = 4.0) -> Seeder:
+    """A round pin stands out of the part."""
 
     def seed(case: Checked) -> Seeded:
-        pose, _ = on_surface(case.device.parts[0], place)
-        line = pose[:3, 3] + np.linspace(0.0, 4.0, 9)[:, None] * pose[:3, 2]
-        return Seeded(_joined(case, _cylinder(0.5 * diameter_mm, -1.0, 4.0, "pin", pose)), line)
+        pose, _ = on_surface(case, place, free_mm=tall_mm + 4.0)
+        line = pose[:3, 3] + np.arange(0.0, tall_mm + 0.1, 0.5)[:, None] * pose[:3, 2]
+        return Seeded(_joined(case, _cylinder(0.5 * diameter_mm, -1.0, tall_mm, "pin", pose)), line)
 
     return seed
 
 
-def blade(angle_deg: float, place: int, long_mm: float = 4.0) -> Seeder:
-    """A ridge of triangular section with an edge of so many degrees, so long."""
+def blade(angle_deg: float, place: int, long_mm: float = 4.0, tall_mm: float = 4.0) -> Seeder:
+    """A ridge of triangular section with an edge of so many degrees, so long and so far out of the surface."""
 
     def seed(case: Checked) -> Seeded:
-        part = case.device.parts[0]
-        pose, _ = on_surface(part, place)
-        height = 4.0
-        half = (height + 1.0) * np.tan(np.radians(0.5 * angle_deg))
+        pose, _ = on_surface(case, place, about_mm=3.0)
+        half = (tall_mm + 1.0) * np.tan(np.radians(0.5 * angle_deg))
         ends = (-0.5 * long_mm, 0.5 * long_mm)
-        corners = np.array([[x, y, -1.0] for x in ends for y in (-half, half)] + [[x, 0.0, height] for x in ends])
-        ridge = pose[:3, 3] + np.linspace(*ends, 9)[:, None] * pose[:3, 0] + height * pose[:3, 2]
+        corners = np.array([[x, y, -1.0] for x in ends for y in (-half, half)] + [[x, 0.0, tall_mm] for x in ends])
+        ridge = pose[:3, 3] + np.linspace(*ends, 9)[:, None] * pose[:3, 0] + tall_mm * pose[:3, 2]
         return Seeded(_joined(case, _hull(corners, "ridge", pose)), ridge)
 
     return seed
@@ -90,8 +90,7 @@ def spike(height_mm: float, half_mm: float, place: int) -> Seeder:
     """A pyramid on a square of twice ``half_mm``."""
 
     def seed(case: Checked) -> Seeded:
-        part = case.device.parts[0]
-        pose, _ = on_surface(part, place)
+        pose, _ = on_surface(case, place)
         corners = np.array([[x, y, -1.0] for x in (-half_mm, half_mm) for y in (-half_mm, half_mm)] + [[0.0, 0.0, height_mm]])
         return Seeded(_joined(case, _hull(corners, "spike", pose)), pose[:3, 3] + height_mm * pose[:3, 2])
 
@@ -102,8 +101,7 @@ def bottle(neck_mm: float, place: int) -> Seeder:
     """A hollow ball of 5 mm room on the part, which opens by a neck outward."""
 
     def seed(case: Checked) -> Seeded:
-        part = case.device.parts[0]
-        pose, _ = on_surface(part, place, free_mm=12.0)
+        pose, _ = on_surface(case, place, free_mm=12.0, about_mm=4.5)
         ball = Manifold.sphere(4.0, _ROUND).translate((0.0, 0.0, 3.2))
         room = Manifold.sphere(2.5, _ROUND) + Manifold.cylinder(6.0, 0.5 * neck_mm, 0.5 * neck_mm, _ROUND)
         made = _joined(case, _solid(ball, "bottle", pose))
@@ -114,11 +112,26 @@ def bottle(neck_mm: float, place: int) -> Seeder:
     return seed
 
 
-def knobs(label: str) -> Seeder:
+def channel(diameter_mm: float, place: int) -> Seeder:
+    """A block with a channel that leads in, turns upward and ends there: its end is seen from nowhere."""
+
+    def seed(case: Checked) -> Seeded:
+        pose, _ = on_surface(case, place, free_mm=18.0, about_mm=5.0)
+        radius, side = 0.5 * diameter_mm, 0.5 * diameter_mm + 1.5
+        block = box_solid(np.array([-side, -side, -1.0]), np.array([side + 2.0, side, 17.0]), "block", pose=pose)
+        way_in = Manifold.cylinder(side + 3.0, radius, radius, _ROUND).rotate((0.0, 90.0, 0.0)).translate((0.0, 0.0, side))
+        upward = Manifold.cylinder(15.0 - side, radius, radius, _ROUND).translate((0.0, 0.0, side))
+        line = pose[:3, 3] + np.arange(side, 15.1, 0.5)[:, None] * pose[:3, 2]
+        return Seeded(_cut(_joined(case, block), _solid(way_in + upward, "channel", pose)), line)
+
+    return seed
+
+
+def knobs(label: str, place: int = 0) -> Seeder:
     """Two balls on arms that stand at right angles: whichever way is up, one of them begins in the air."""
 
     def seed(case: Checked) -> Seeded:
-        pose, _ = on_surface(case.device.parts[0], 0, free_mm=14.0, about_mm=6.0)
+        pose, _ = on_surface(case, place, free_mm=14.0, about_mm=4.0)
         post = _cylinder(1.0, -1.0, 9.0, "post", pose)
         aside = pose.copy()
         aside[:3, :3] = np.column_stack([pose[:3, 1], pose[:3, 2], pose[:3, 0]])
@@ -136,23 +149,22 @@ def knobs(label: str) -> Seeder:
     return seed
 
 
-def cups_both_ways(radius_mm: float) -> Seeder:
+def cups_both_ways(radius_mm: float, place: int = 0) -> Seeder:
     """A block with two round rooms that open by necks at its opposite ends: whichever way is up, one is no way out."""
 
     def seed(case: Checked) -> Seeded:
-        part = case.device.parts[0]
-        pose, _ = on_surface(part, 0, free_mm=16.0, about_mm=6.0)
         height = 2.0 * radius_mm + 4.0
+        pose, _ = on_surface(case, place, free_mm=height + 4.0, about_mm=0.5 * height)
         half = 0.5 * height
         middle = 0.5 * height - 1.0
         block = box_solid(np.array([-height, -half, -1.0]), np.array([height, half, height - 1.0]), "block", pose=pose)
         rooms, inside = [], []
         for way in (-1.0, 1.0):
             neck = Manifold.cylinder(height, 0.6 * radius_mm, 0.6 * radius_mm, _ROUND).rotate((0.0, 90.0 * way, 0.0))
-            place = np.array([way * (0.5 * height + 0.5), 0.0, middle])
-            room = (Manifold.sphere(radius_mm, _ROUND) + neck).translate(tuple(place.tolist()))
+            spot = np.array([way * (0.5 * height + 0.5), 0.0, middle])
+            room = (Manifold.sphere(radius_mm, _ROUND) + neck).translate(tuple(spot.tolist()))
             rooms.append(_solid(room, "room", pose))
-            inside.append(grid_of(np.full(3, radius_mm), pose[:3, 3] + pose[:3, :3] @ place, pose[:3, :3]))
+            inside.append(grid_of(np.full(3, radius_mm), pose[:3, 3] + pose[:3, :3] @ spot, pose[:3, :3]))
         return Seeded(_cut(_joined(case, block), *rooms), np.vstack(inside))
 
     return seed
@@ -169,13 +181,13 @@ def hole_beside(label: str, new: str, wall_mm: float) -> Seeder:
         axis = np.linalg.svd(_normals_of(part, label, first))[2][2]
         radius = float(np.median(np.linalg.norm(np.cross(first - middle, axis), axis=1)))
         side = _into_material(part, middle, axis, radius)
-        half = 0.5  # of the new hole
+        half = 0.8  # of the new hole
         turned = np.column_stack([np.cross(side, _lean(axis, side)), side, _lean(axis, side)])
         pose = np.eye(4)
         pose[:3, :3] = turned
         pose[:3, 3] = middle + (radius + wall_mm + half) * side
         made = _cut(case, _cylinder(half, -30.0, 30.0, new, pose))
-        return Seeded(made, middle + (radius + 0.5 * wall_mm) * side)
+        return Seeded(_declared(made, through=True), middle + (radius + 0.5 * wall_mm) * side)
 
     return seed
 
@@ -232,6 +244,12 @@ def _joined(case: Checked, *tools: Solid) -> Checked:
 def _cut(case: Checked, *tools: Solid) -> Checked:
     part = case.device.parts[0]
     return _of(case, difference(_body(part), *tools, what="fault"))
+
+
+def _declared(case: Checked, *, through: bool) -> Checked:
+    """The case whose first part declares one more way through it."""
+    part = case.device.parts[0]
+    return case if not through or part.handles is None else with_part(case, replace(part, handles=part.handles + 1))
 
 
 def _of(case: Checked, made: Solid) -> Checked:

@@ -11,7 +11,8 @@ _HEAD = """# Seeded faults
 
 Each row is a fault that is seeded alone in a good device, and the finding that must say so: as a failure, or as a warning where
 that is all the check gives. *Place*: the finding lies within 1 mm of what was changed; *whole*: all of the part is wrong, or
-what it was made for. Rows with *none* lie just inside the limit, and that finding must pass. The devices, the faults and how
+what it was made for. Rows with *none* lie just inside the limit: that finding must pass, and no check may say more than it does
+of the good device. The devices, the faults and how
 they are judged stand in `samples/faulty/`; `python -m benchmarks.faults --table` judges them all and writes this page, with
 `--without` it takes each check away in turn, and `python -m benchmarks.good_devices` holds the checks against good devices.
 """

@@ -122,14 +122,15 @@ def sits_and_leads(checked: Checked) -> tuple[Finding, ...]:
 def holes_do_not_meet(checked: Checked) -> tuple[Finding, ...]:
     """Bone between each two holes."""
     from batchone.design.guide.checks import judged
-    from batchone.design.guide.way import ways_apart_mm
+    from batchone.design.guide.way import ways_apart
 
     drill_mm = _fittings(checked.order, checked.process, checked.tables)[0].diameter_mm
     gate, hint = checked.limits.gates["between_holes_mm"], "move a line ([plan] markups), or a thinner drill"
-    return tuple(
-        judged(gate, "holes", f"bone between {one.name} and {other.name}", ways_apart_mm(one, other) - drill_mm, hint)
-        for one, other in combinations(_holes(checked.plan), 2)
-    )
+    found = []
+    for one, other in combinations(_holes(checked.plan), 2):
+        apart_mm, where = ways_apart(one, other)
+        found.append(judged(gate, "holes", f"bone between {one.name} and {other.name}", apart_mm - drill_mm, hint, where))
+    return tuple(found)
 
 
 def seats_and_hits(checked: Checked) -> tuple[Finding, ...]:
