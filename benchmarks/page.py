@@ -67,7 +67,8 @@ def main() -> None:
             for number in range(options.rounds):
                 _opened(page, f"{url}/review/{options.case}", server, number)
             if options.change:
-                _changed(page, *options.change.split("="), server)
+                name, text = options.change.split("=")
+                _changed(page, name, text, server)
 
 
 def write_head(folder: Path, site: Path) -> None:
