@@ -723,5 +723,6 @@ def test_a_closing_wedge_of_a_real_shaft_passes_every_check_of_its_making(
     anatomy, one = real(test_data, "right"), order("right", **wedge)
     proposal = plan(anatomy, one)
     device = design(anatomy, proposal, one, PROCESS)
-    assert failed(judged(device, proposal, one, anatomy), featureless=shaft_percent == 50) == []  # half way up little holds it
+    loose = {"seating-slip"} if shaft_percent == 50 else set()  # half way up little holds it
+    assert {f.check for f in judged(device, proposal, one, anatomy).findings if f.verdict == "fail"} == loose
     assert {"slot-1", "slot-2"} <= {face.label for face in device.parts[0].functional_faces}

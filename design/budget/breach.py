@@ -16,14 +16,14 @@ WALLS = ("medial", "lateral", "upper", "lower", "front")
 _STEP_MM = 0.6  # numerical: grid of the bone about the ways
 _SPACING_MM = 0.5  # numerical: places along a way
 _PAD_MM = 3.0  # numerical
-_WORST = 0.95  # quantile from which screws say where a way is worst
+_BAD = 0.95  # quantile of the screw that says where a way is worst
 
 
 @dataclass(frozen=True, slots=True)
 class Breach:
     """Probability of each class, and of a breach through each wall (where the screw is furthest out).
 
-    ``along_mm``: how far along their way the worst twentieth of the screws are furthest out.
+    ``along_mm``: how far along its way the screw is furthest out than which a twentieth are worse.
     """
 
     classes: tuple[tuple[str, float], ...]
@@ -73,9 +73,9 @@ def breach(
     parts = np.column_stack([inward, -inward, slope[:, 2], -slope[:, 2], np.abs(slope[:, 1])])
     wall = np.where(beyond > 0.0, np.argmax(parts, axis=1), -1)
     classes = tuple((name, float((grade == k).mean())) for k, name in enumerate(CLASSES))
-    worst = beyond >= np.quantile(beyond, _WORST)
+    bad = int(np.argsort(beyond, kind="stable")[int(_BAD * (len(beyond) - 1))])
     walls = tuple((name, float((wall == k).mean())) for k, name in enumerate(WALLS))
-    return Breach(classes, walls, float(place[worst].mean()))
+    return Breach(classes, walls, float(place[bad]))
 
 
 @numba.njit(

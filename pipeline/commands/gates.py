@@ -70,9 +70,9 @@ def kept_findings(case: Path) -> tuple[Finding, ...]:
     record = folder.record("check")
     try:
         trees: list[dict[str, Any]] = json.loads((case / "check" / "findings.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = tuple(Finding(**{**tree, "where_mm": _place(tree["where_mm"])}) for tree in trees)
+    except (OSError, ValueError, TypeError, KeyError):  # none, or written by another version
         return ()
-    found = tuple(Finding(**{**tree, "where_mm": _place(tree["where_mm"])}) for tree in trees)
     keys = case.parent.parent / "keys"
     return shown(found, waivers_of(folder, record["value_digest"], keys)) if record and keys.is_dir() else found
 
