@@ -229,7 +229,7 @@ def drilled(wide_mm: float, *ways: tuple[tuple[float, float, float], tuple[float
 IN, UP, OUT = ((-8.0, 0.0, 25.0), (-8.0, 0.0, 0.0)), ((8.0, 0.0, 0.0), (8.0, 0.0, 25.0)), ((-8.0, 0.0, 0.0), (8.0, 0.0, 0.0))
 
 
-@pytest.mark.parametrize(("wide_mm", "verdict"), [(4.05, "pass"), (3.9, "fail")])
+@pytest.mark.parametrize(("wide_mm", "verdict"), [(4.05, "pass"), (3.9, "warn")])
 def test_a_channel_out_of_sight_is_as_wide_as_the_process_empties(wide_mm: float, verdict: str) -> None:
     (found,) = channel_findings(drilled(wide_mm, IN, UP, OUT), PROCESS)
     assert (found.verdict, found.value) == (verdict, pytest.approx(wide_mm, abs=0.02))
@@ -247,4 +247,4 @@ def test_what_can_be_looked_into_from_outside_is_a_hole_and_no_channel(
 
 def test_a_straight_hole_of_more_than_thirty_widths_is_a_channel() -> None:
     (found,) = channel_findings(drilled(1.2, ((-25.0, 0.0, 0.0), (25.0, 0.0, 0.0))), PROCESS)
-    assert (found.verdict, found.value) == ("fail", pytest.approx(1.2, abs=0.02))
+    assert (found.verdict, found.value) == ("warn", pytest.approx(1.2, abs=0.02))
