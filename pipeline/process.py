@@ -234,7 +234,8 @@ class Process(Model):
     What the process carries freely has one set of limits for the way up, the supports and the check of the layers: of what
     overhangs beyond ``max_overhang_deg``, ``free_ledge_mm`` may stand out from where the part goes on downwards, and
     ``free_bridge_mm`` may lie between two such sides, as may the roof of a hole of ``free_hole_mm``; what is left of a region
-    that hangs on the part, where it is less than ``least_support_mm2`` in all seen from above, needs no support.
+    that hangs on the part, where it is less than ``least_support_mm2`` in all seen from above and reaches no farther than
+    ``small_reach_mm``, needs no support.
     """
 
     name: str
@@ -276,6 +277,11 @@ class Process(Model):
         if self.needs_supports and self.kind != "fff" and self.supports is None:
             raise ValueError(f"a process of kind {self.kind} that needs supports has a table [supports]")
         return self
+
+    @property
+    def small_reach_mm(self) -> float:
+        """How far what is smaller than ``least_support_mm2`` may stand out: twice the free ledge; project default, unverified."""
+        return 2.0 * self.free_ledge_mm
 
     @property
     def free_spans(self) -> tuple[tuple[float, float], ...]:

@@ -29,6 +29,7 @@ from batchone.slicer.profiles import load_machine, load_process
 from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, supported, upright
 from batchone.slicer.supports.check import Carried, carried, carried_each, carries_all
 from batchone.slicer.supports.columns import _squared
+from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.supports.forecast import out_of_reach_mm2
 from batchone.slicer.sweep import half_edge_twins
 from batchone.slicer.threemf import read_3mf
@@ -407,6 +408,52 @@ def test_a_slope_is_no_bridge_until_it_has_reached_the_higher_side() -> None:
 def test_what_is_left_beyond_a_ledge_counts_from_its_area_on(reach_mm: float, carries: bool) -> None:
     """10 mm wide, beyond 0.5 mm: 5 mm2 and 13 mm2."""
     assert carries_all(both(part_of(shelf(reach_mm)), Supported(None, 0.0), COARSE), COARSE) == carries
+
+
+def rib(wide_mm: float, reach_mm: float) -> Solid:
+    """A block out of which a rib stands, 1 mm high."""
+    return Solid.cube((4, 10, 8)) + Solid.cube((4 + reach_mm, wide_mm, 1)).translate((0, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("process", "wide_mm", "inside_mm", "outside_mm"), [(RESIN, 0.4, 1.9, 2.7), (RESIN, 0.4, 1.9, 3.4), (COARSE, 1.0, 0.9, 1.7)]
+)
+def test_what_is_small_hangs_freely_as_far_as_twice_the_ledge(
+    process: Process, wide_mm: float, inside_mm: float, outside_mm: float
+) -> None:
+    """To within two cells; the area beyond the ledge is less than what the process lets hang both times."""
+    for reach_mm, carries in ((inside_mm, True), (outside_mm, False)):
+        part = part_of(rib(wide_mm, reach_mm))
+        alone = both(part, Supported(None, 0.0), process)
+        assert alone.unsupported[:, 0].max(initial=0.0) < process.least_support_mm2
+        assert carries_all(alone, process) == carries
+        assert carries_all(both(part, supported(part, part.mesh, process), process), process)
+
+
+def test_a_functional_rib_that_stands_out_far_is_refused_however_narrow_it_is() -> None:
+    high = part_of(rib(0.4, 3.4))
+    part = replace(high, face_labels=(high.mesh.vertices_mm[high.mesh.faces][:, :, 0].max(axis=1) > 4.5).astype(np.int16))
+    left_mm2 = out_of_reach_mm2(surface(part), np.eye(3), RESIN)
+    assert left_mm2 > RESIN.least_support_mm2
+    with pytest.raises(CheckFailed, match=r"functional faces"):
+        sliced_upright(part, RESIN)
+    made = supported(part, part.mesh, RESIN)
+    assert made.functional_mm2 == 0.0
+    assert not carries_all(both(part, made, RESIN), RESIN)
+
+
+def test_the_reach_of_small_areas_is_a_finding_of_its_own() -> None:
+    for reach_mm, verdict in ((0.9, "pass"), (1.7, "fail")):
+        part = part_of(rib(1.0, reach_mm))
+        stance = Stance(np.eye(3), (4.0 + reach_mm, 10.0, 8.0), 0.0, np.zeros(1), "")
+        placements = place([part], [stance], [[part.mesh]], process=COARSE, machine=MACHINE)
+        layers = slice_parts([part.mesh.moved(placements[0].pose)], COARSE.layer_mm)
+        found = {one.check: one for one in support_findings(placements, [Supported(None, 0.0)], layers, COARSE)}
+        assert found["supports.unsupported"].verdict == "pass"
+        assert found["supports.reach"].verdict == verdict
+    reach = found["supports.reach"]
+    assert reach.value == pytest.approx(1.7, abs=0.4)
+    assert reach.where_mm == pytest.approx((5.7, 5.5, 5.0), abs=0.6)
 
 
 @pytest.mark.parametrize(("side_mm", "islands"), [(0.30, 0), (0.34, 1)])

@@ -19,7 +19,7 @@ from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance
 from batchone.slicer.overhang import protected
 from batchone.slicer.supports.block import walls
-from batchone.slicer.supports.check import carried, carries_all
+from batchone.slicer.supports.check import carried, carries_all, hanging
 from batchone.slicer.supports.columns import STEP_MM, Columns, Flags, Obstacles, columns_of, obstacles
 from batchone.slicer.supports.needs import Numbers, Underside, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
@@ -86,7 +86,7 @@ def carried_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[S
         if carries_all(found, process):
             return stance, made
         islands = len(found.islands_of(process.supports.least_island_mm2))
-        left = islands, float(found.unsupported[:, 0].max(initial=0.0))
+        left = islands, float(hanging(found, process)[:, 0].max(initial=0.0))
         if best is None or left < best[0]:
             best = left, stance, made
     assert best is not None
