@@ -61,6 +61,10 @@ def both(part: Part, made: Supported, process: Process) -> Carried:
     return carried(slice_parts(bodies, process.layer_mm), process)
 
 
+def solid_of(mesh: Mesh) -> Solid:
+    return Solid(manifold3d.Mesh64(mesh.vertices_mm, mesh.faces.astype(np.uint64)))
+
+
 def table(height_mm: float = 12.0) -> Solid:
     return Solid.cube((6, 6, height_mm), True).translate((0, 0, 0.5 * height_mm)) + Solid.cube((30, 30, 2), True).translate(
         (0, 0, height_mm + 1.0)
@@ -194,6 +198,24 @@ def test_tips_hold_what_the_film_pulls_at_under_steeper_undersides_too(radius_mm
     assert (made.support.contact_mm2 > 1.5 * few.support.contact_mm2) == more
     tips = made.support.contact_mm2 / (0.25 * math.pi * RESIN.supports.tip_mm**2)
     assert tips > math.pi * radius_mm**2 / 100.0 / (0.25 * math.pi * RESIN.supports.tip_mm**2) - 1.0
+
+
+def test_only_tips_that_stand_on_the_plate_hold_what_the_film_pulls_at() -> None:
+    """A funnel with a floor, under a wide roof: what carries the roof stands on the floor, and goes up with it."""
+    assert RESIN.supports is not None
+    corners = [[x * half, y * half, z] for half, z in ((2, 0), (12, 10)) for x in (-1, 1) for y in (-1, 1)]
+    funnel = Solid.hull_points(np.array(corners))
+    roof = Solid.cube((24, 24, 2), True).translate((0, 0, 23))
+    part = part_of((funnel + Solid.cube((3, 3, 14), True).translate((0, 0, 16)) + roof).translate((0, 0, lift_mm(RESIN))))
+    made = supported(part, part.mesh, RESIN)
+    assert made.support is not None
+    touching = (solid_of(part.mesh) ^ solid_of(made.support.mesh)).decompose()
+    low = [piece.bounding_box()[2] for piece in touching]
+    floor_mm = lift_mm(RESIN) + 10.0 - 2.0 * RESIN.supports.penetration_mm
+    below, above = sum(z < floor_mm for z in low), sum(z >= floor_mm for z in low)
+    assert above > 30  # feet on the floor, tips at the roof
+    assert made.pull == pytest.approx(24.0**2 / (below * 0.25 * math.pi * RESIN.supports.tip_mm**2), rel=0.05)
+    assert 50.0 < made.pull <= 100.0
 
 
 def slit(turn_deg: float) -> Part:
