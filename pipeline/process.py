@@ -191,7 +191,7 @@ class Supports(Model):
     off what else they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm`` long, that reaches
     ``penetration_mm`` into the part; where something is in the way it stands up to ``aside_mm`` aside and leans by
     ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none. Where a film pulls
-    at each layer, a mm2 of tips holds up to ``most_pull`` mm2 of a layer above: with fewer, steeper undersides get tips too.
+    at each layer, a mm2 of tips holds up to ``most_pull`` mm2 of a layer above (a vat must say it): with fewer, steeper undersides get tips too.
     ``hatched``: a laser fills them with lines, not with contours alone.
     """
 
@@ -276,6 +276,14 @@ class Process(Model):
     def _supports_where_they_are_needed(self) -> Process:
         if self.needs_supports and self.kind != "fff" and self.supports is None:
             raise ValueError(f"a process of kind {self.kind} that needs supports has a table [supports]")
+        return self
+
+    @model_validator(mode="after")
+    def _pull_of_the_film(self) -> Process:
+        if self.kind == "vat" and self.supports is not None and self.supports.most_pull is None:
+            raise ValueError(
+                "a process of kind vat says most_pull in [supports]: how many mm2 of a layer a mm2 of tips holds while the film pulls"
+            )
         return self
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 import manifold3d
 import numpy as np
@@ -15,10 +17,10 @@ from hypothesis import strategies as st
 from test_orient import order_with
 
 from batchone.design.nearest import nearest_points
-from batchone.pipeline.errors import CheckFailed
+from batchone.pipeline.errors import CheckFailed, MachineError
 from batchone.pipeline.job.support_picture import support_picture
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FloatArray, FunctionalFace, Mesh, Part
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FloatArray, FunctionalFace, Mesh, Part, Placement
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
@@ -216,6 +218,32 @@ def test_only_tips_that_stand_on_the_plate_hold_what_the_film_pulls_at() -> None
     assert above > 30  # feet on the floor, tips at the roof
     assert made.pull == pytest.approx(24.0**2 / (below * 0.25 * math.pi * RESIN.supports.tip_mm**2), rel=0.05)
     assert 50.0 < made.pull <= 100.0
+
+
+@pytest.mark.parametrize(("process", "pull", "verdicts"), [(RESIN, 100.0, ["pass"]), (RESIN, 100.001, ["warn"]), (COARSE, 500.0, [])])
+def test_what_the_tips_hold_is_a_finding_where_a_film_pulls(process: Process, pull: float, verdicts: list[str]) -> None:
+    part = part_of(SHAPES["ball"].translate((0, 0, lift_mm(process))))
+    made = replace(supported(part, part.mesh, process), pull=pull)
+    assert made.support is not None
+    layers = slice_parts([part.mesh, made.support.mesh], process.layer_mm)
+    found = support_findings([Placement("part", np.eye(4), "")], [made], layers, process)
+    judged = [one for one in found if one.check == "supports.pull"]
+    assert [one.verdict for one in judged] == verdicts
+    for one in judged:
+        assert one.value == pull
+        assert "unverified" in one.source
+
+
+def test_a_profile_of_a_vat_without_what_its_tips_hold_is_refused(tmp_path: Path) -> None:
+    shipped = files("batchone.slicer").joinpath("processes", "guide-resin.toml").read_text(encoding="utf-8")
+    (tmp_path / "processes").mkdir()
+    (tmp_path / "processes" / "guide-resin.toml").write_text(shipped, encoding="utf-8")
+    assert load_process("guide-resin", tmp_path) == RESIN
+    assert "\nmost_pull = 100.0\n" in shipped
+    (tmp_path / "processes" / "guide-resin.toml").write_text(shipped.replace("\nmost_pull = 100.0\n", "\n"), encoding="utf-8")
+    with pytest.raises(MachineError, match=r"guide-resin\.toml: .*kind vat says most_pull in \[supports\]") as refused:
+        load_process("guide-resin", tmp_path)
+    assert len(str(refused.value)) < 300
 
 
 def slit(turn_deg: float) -> Part:
