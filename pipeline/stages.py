@@ -135,7 +135,7 @@ STAGES = (
         "batchone.design.make:design",
         ("Anatomy", "Plan", "Order", "Process", "Tables"),
         "Device",
-        16,
+        17,
         2.0,
         _keep_device,
     ),

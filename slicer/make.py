@@ -214,7 +214,10 @@ def _ways(
             return (_fff_way(part, ways, process, machine), Supported(None, 0.0)), None
         return _vat_way(part, ways, process) if process.kind == "vat" else (carried_way(part, ways, process), None)
 
-    found = side_by_side([partial(way_of, part) for part in parts])
+    if process.kind == "fff":  # each run of the program may take all the memory of its limit
+        found = [way_of(part) for part in parts]
+    else:
+        found = side_by_side([partial(way_of, part) for part in parts])
     return [way for way, _ in found], [cup for _, cup in found if cup is not None]
 
 

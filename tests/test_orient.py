@@ -154,7 +154,21 @@ def test_powder_leaves_a_tube_that_stands_and_stays_in_one_that_lies() -> None:
     assert lying["powder_mm3"] == pytest.approx(math.pi * 25 * 40, rel=0.06)  # cells of 1/48
     blind = tube + Solid.cylinder(2, 8, 8, 96)
     assert measured(blind)["powder_mm3"] == 0.0
-    assert measured(blind, -UP)["powder_mm3"] == 0.0
+    shut = measured(blind, -UP)["powder_mm3"]  # mouth down: the plate closes it
+    assert shut == pytest.approx(math.pi * 25 * 38, rel=0.01)
+    notched = measured(blind - Solid.cube((20, 4, 25)).translate((0, -2, 20)), -UP)["powder_mm3"]
+    assert notched == pytest.approx(math.pi * 25 * 18, rel=0.1)  # it falls out sideways up to the notch's end
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 25.0])
+def test_powder_leaves_what_is_open_to_a_side_above_the_plate(tilt_deg: float) -> None:
+    """A bowl with its mouth up holds what can be poured out, and stands free; with its mouth down the plate closes it."""
+    up = np.array([math.sin(math.radians(tilt_deg)), 0.0, math.cos(math.radians(tilt_deg))])
+    bowl = (Solid.sphere(20, 96) - Solid.sphere(17, 96)) ^ Solid.cube((50, 50, 25)).translate((-25, -25, -25))
+    assert measured(bowl)["powder_mm3"] == 0.0
+    inside_mm3 = 2.0 / 3.0 * math.pi * 17.0**3
+    assert measured(bowl, -up)["powder_mm3"] > (0.9 if tilt_deg == 0.0 else 0.2) * inside_mm3
+    assert measured(bowl, -UP)["powder_mm3"] == pytest.approx(inside_mm3, rel=0.1)
 
 
 def test_a_ball_has_its_closed_forms_in_every_direction() -> None:

@@ -220,7 +220,9 @@ def test_only_tips_that_stand_on_the_plate_hold_what_the_film_pulls_at() -> None
     assert 50.0 < made.pull <= 100.0
 
 
-@pytest.mark.parametrize(("process", "pull", "verdicts"), [(RESIN, 100.0, ["pass"]), (RESIN, 100.001, ["warn"]), (COARSE, 500.0, [])])
+@pytest.mark.parametrize(
+    ("process", "pull", "verdicts"), [(RESIN, 100.0, ["pass"]), (RESIN, 100.001, ["warn"]), (COARSE, 500.0, [])]
+)
 def test_what_the_tips_hold_is_a_finding_where_a_film_pulls(process: Process, pull: float, verdicts: list[str]) -> None:
     part = part_of(SHAPES["ball"].translate((0, 0, lift_mm(process))))
     made = replace(supported(part, part.mesh, process), pull=pull)
