@@ -191,7 +191,8 @@ class Supports(Model):
     off what else they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm`` long, that reaches
     ``penetration_mm`` into the part; where something is in the way it stands up to ``aside_mm`` aside and leans by
     ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none. Where a film pulls
-    at each layer, a mm2 of tips holds up to ``most_pull`` mm2 of a layer above (a vat must say it): with fewer, steeper undersides get tips too.
+    at each layer, which each vat does, a mm2 of tips holds up to ``most_pull`` mm2 of a layer above: with fewer, steeper
+    undersides get tips too.
     ``hatched``: a laser fills them with lines, not with contours alone.
     """
 
@@ -282,7 +283,7 @@ class Process(Model):
     def _pull_of_the_film(self) -> Process:
         if self.kind == "vat" and self.supports is not None and self.supports.most_pull is None:
             raise ValueError(
-                "a process of kind vat says most_pull in [supports]: how many mm2 of a layer a mm2 of tips holds while the film pulls"
+                "a process of kind vat says most_pull in [supports]: the mm2 of a layer that a mm2 of tips holds in the pull"
             )
         return self
 

@@ -57,8 +57,8 @@ def scores(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
         (k, 11), the columns of ``MEASURES``: area beyond the overhang limit that is not functional, and that is (before what may
         hang freely); area within 15 deg of the layers; root mean square of layer x cosine over functional faces; height; volume
         of supports, and area where they touch the part, seen from above; volume between the part and the part right above it, or
-        the plate where that shuts it, where loose powder neither falls nor is blown out straight; the largest layer, the largest change of a layer within a
-        cell, and the mean layer that a place of the part lies in, which shrinks at once.
+        the plate where that shuts it, where loose powder neither falls nor is blown out straight; the largest layer, the largest
+        change of a layer within a cell, and the mean layer that a place of the part lies in, which shrinks at once.
     """
     directions = np.ascontiguousarray(directions)
     limit = math.sin(math.radians(process.max_overhang_deg)) + 1e-9  # as in beyond_limit

@@ -35,6 +35,7 @@ from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.supports.forecast import out_of_reach_mm2
 from batchone.slicer.sweep import half_edge_twins
 from batchone.slicer.threemf import read_3mf
+from benchmarks import carrying
 
 Solid = manifold3d.Manifold
 TI, RESIN, POWDER = (load_process(name) for name in ("ti64-lpbf", "guide-resin", "pa12-sls"))
@@ -492,6 +493,22 @@ def test_a_functional_rib_that_stands_out_far_is_refused_however_narrow_it_is() 
     made = supported(part, part.mesh, RESIN)
     assert made.functional_mm2 == 0.0
     assert not carries_all(both(part, made, RESIN), RESIN)
+
+
+def test_the_benchmark_tells_of_refusals_that_nobody_expects_and_of_supports_at_functional_faces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(carrying, "REFUSED", {("model", "ti64-lpbf"): "too large"})
+    assert not carrying.wrongly_refused("model", "ti64-lpbf", "the part is too large for the plate")
+    assert carrying.wrongly_refused("model", "ti64-lpbf", "the part hangs")
+    assert carrying.wrongly_refused("model", "guide-resin", "the part is too large for the plate")
+    part = part_of(table(), (1.0, 0.0, 0.0, 3.0))  # the column's side is functional
+    build = sliced_upright(part, COARSE)
+    assert build.supports
+    assert not carrying.too_near(carrying.apart(build, Device("anatomical-model", (part,))), COARSE)
+    wholly = replace(part, face_labels=np.ones_like(part.face_labels))
+    assert carrying.apart(build, Device("anatomical-model", (wholly,))) < 0.1  # where they carry it
+    assert carrying.too_near(0.0, COARSE)
 
 
 def test_the_reach_of_small_areas_is_a_finding_of_its_own() -> None:
