@@ -191,7 +191,8 @@ class Supports(Model):
     off what else they pass. A trunk of ``trunk_mm`` ends in a tip of ``tip_mm``, ``tip_height_mm`` long, that reaches
     ``penetration_mm`` into the part; where something is in the way it stands up to ``aside_mm`` aside and leans by
     ``lean_deg``. Trunks up to ``brace_mm`` apart are braced, and stand on a raft of ``raft_mm``; 0 for none. Where a film pulls
-    at each layer, a mm2 of tips holds up to ``most_pull`` mm2 of a layer above: with fewer, steeper undersides get tips too.
+    at each layer, which each vat does, a mm2 of tips holds up to ``most_pull`` mm2 of a layer above: with fewer, steeper
+    undersides get tips too.
     ``hatched``: a laser fills them with lines, not with contours alone.
     """
 
@@ -234,7 +235,8 @@ class Process(Model):
     What the process carries freely has one set of limits for the way up, the supports and the check of the layers: of what
     overhangs beyond ``max_overhang_deg``, ``free_ledge_mm`` may stand out from where the part goes on downwards, and
     ``free_bridge_mm`` may lie between two such sides, as may the roof of a hole of ``free_hole_mm``; what is left of a region
-    that hangs on the part, where it is less than ``least_support_mm2`` in all seen from above, needs no support.
+    that hangs on the part, where it is less than ``least_support_mm2`` in all seen from above and reaches no farther than
+    ``small_reach_mm``, needs no support.
     """
 
     name: str
@@ -276,6 +278,19 @@ class Process(Model):
         if self.needs_supports and self.kind != "fff" and self.supports is None:
             raise ValueError(f"a process of kind {self.kind} that needs supports has a table [supports]")
         return self
+
+    @model_validator(mode="after")
+    def _pull_of_the_film(self) -> Process:
+        if self.kind == "vat" and self.supports is not None and self.supports.most_pull is None:
+            raise ValueError(
+                "a process of kind vat says most_pull in [supports]: the mm2 of a layer that a mm2 of tips holds in the pull"
+            )
+        return self
+
+    @property
+    def small_reach_mm(self) -> float:
+        """How far what is smaller than ``least_support_mm2`` may stand out: twice the free ledge; project default, unverified."""
+        return 2.0 * self.free_ledge_mm
 
     @property
     def free_spans(self) -> tuple[tuple[float, float], ...]:

@@ -2,7 +2,8 @@
 
 Elements are what of the surface lies in one cell of a grid and faces about the same way: their areas as vectors add up exactly,
 so the section at a height, which is the flux through what lies below, is right to within a cell. Supports are seen in columns of
-a cell's width: from what overhangs down to the highest face below it that looks up, else to the plate.
+a cell's width: from what overhangs down to the highest face below it that looks up, else to the plate. The plate shuts what
+opens downwards alone: room above it is open as far up as a way leads out sideways, below the lowest faces of the columns.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ def scores(of: Surface, directions: FloatArray, process: Process) -> FloatArray:
     FloatArray
         (k, 11), the columns of ``MEASURES``: area beyond the overhang limit that is not functional, and that is (before what may
         hang freely); area within 15 deg of the layers; root mean square of layer x cosine over functional faces; height; volume
-        of supports, and area where they touch the part, seen from above; volume between the part and the part right above it,
-        where loose powder neither falls nor is blown out straight; the largest layer, the largest change of a layer within a
-        cell, and the mean layer that a place of the part lies in, which shrinks at once.
+        of supports, and area where they touch the part, seen from above; volume between the part and the part right above it, or
+        the plate where that shuts it, where loose powder neither falls nor is blown out straight; the largest layer, the largest
+        change of a layer within a cell, and the mean layer that a place of the part lies in, which shrinks at once.
     """
     directions = np.ascontiguousarray(directions)
     limit = math.sin(math.radians(process.max_overhang_deg)) + 1e-9  # as in beyond_limit
@@ -125,9 +126,9 @@ def _elements(of: Surface) -> _Elements:
     return _Elements(np.stack(pooled[1:4], axis=1) / whole[:, None], np.stack(pooled[4:], axis=1), cell)
 
 
-@njit("Tuple((i8[::1], i8))(f8[:, ::1], f8[::1], f8)", cache=True)
+@njit("Tuple((i8[::1], i8, i8))(f8[:, ::1], f8[::1], f8)", cache=True)
 def _column_of(middles, up, cell_mm):  # type: ignore[no-untyped-def]
-    """The column (e,) that each element stands in, seen from above, and how many there are."""
+    """The column (e,) that each element stands in, seen from above, how many there are, and how many in a row of them."""
     across = np.zeros(3)
     across[np.argmin(np.abs(up))] = 1.0
     first = np.cross(across, up)
@@ -143,13 +144,44 @@ def _column_of(middles, up, cell_mm):  # type: ignore[no-untyped-def]
     column = np.empty(middles.shape[0], np.int64)
     for e in range(middles.shape[0]):
         column[e] = int((v[e] - low_v) / cell_mm) * rows + int((w[e] - low_w) / cell_mm)
-    return column, column.max() + 1
+    return column, column.max() + 1, rows
 
 
-@njit("UniTuple(f8, 3)(f8[:, ::1], f8[::1], f8[::1], i8[::1], i8, f8, f8)", cache=True)
-def _supports(areas, height, rise, column, count, limit, cell_mm):  # type: ignore[no-untyped-def]
+@njit("f8[::1](f8[::1], i8[::1], i8, i8)", cache=True)
+def _open_below(height, column, count, rows):  # type: ignore[no-untyped-def]
+    """(count,) up to which height a way leads from each column out sideways, above the plate and below all of the part."""
+    lines, wide = (count - 1) // rows + 3, rows + 2  # with a rim that is empty
+    lowest = np.full((lines, wide), math.inf)
+    for e in range(column.shape[0]):
+        i, j = column[e] // rows + 1, column[e] % rows + 1
+        lowest[i, j] = min(lowest[i, j], height[e])
+    open_mm = np.full((lines, wide), math.inf)
+    open_mm[1:-1, 1:-1] = -math.inf
+    changed = True
+    while changed:
+        changed = False
+        for turn in range(2):
+            for a in range(1, lines - 1):
+                i = a if turn == 0 else lines - 1 - a
+                for b in range(1, wide - 1):
+                    j = b if turn == 0 else wide - 1 - b
+                    beside = max(open_mm[i - 1, j], open_mm[i + 1, j], open_mm[i, j - 1], open_mm[i, j + 1])
+                    reached = min(lowest[i, j], beside)
+                    if reached > open_mm[i, j]:
+                        open_mm[i, j] = reached
+                        changed = True
+    found = np.empty(count)
+    for c in range(count):  # a column in which a wall begins is as open as those beside it
+        i, j = c // rows + 1, c % rows + 1
+        beside = max(open_mm[i - 1, j], open_mm[i + 1, j], open_mm[i, j - 1], open_mm[i, j + 1])
+        found[c] = max(open_mm[i, j], beside)
+    return found
+
+
+@njit("UniTuple(f8, 3)(f8[:, ::1], f8[::1], f8[::1], i8[::1], i8, i8, f8, f8)", cache=True)
+def _supports(areas, height, rise, column, count, rows, limit, cell_mm):  # type: ignore[no-untyped-def]
     """Volume below what overhangs, and its area seen from above with that of what it stands on where that is the part; and the
-    volume below all that looks down where the part is below it.
+    volume below all that looks down where the part is below it, or where the plate shuts it.
     """
     begin = np.zeros(count + 1, np.int64)
     for e in range(column.shape[0]):
@@ -162,6 +194,7 @@ def _supports(areas, height, rise, column, count, limit, cell_mm):  # type: igno
         if rise[e] > 0.0:
             tops[filled[column[e]]] = height[e]
             filled[column[e]] += 1
+    open_mm = _open_below(height, column, count, rows)
     volume = contact = roofed = 0.0
     for e in range(column.shape[0]):
         if rise[e] >= 0.0:
@@ -175,6 +208,8 @@ def _supports(areas, height, rise, column, count, limit, cell_mm):  # type: igno
                 floor = tops[i]
         if floor > 0.0:
             roofed -= rise[e] * (height[e] - floor)
+        elif height[e] - own > open_mm[column[e]] + cell_mm:
+            roofed -= rise[e] * (height[e] - open_mm[column[e]])
         if -rise[e] > limit * size:
             volume -= rise[e] * (height[e] - floor)
             contact -= rise[e] * (2.0 if floor > 0.0 else 1.0)
@@ -210,7 +245,7 @@ def _columns(middles, areas, directions, low, high, limit, cell_mm):  # type: ig
             for i in range(3):
                 height[e] += middles[e, i] * directions[k, i]
                 rise[e] += areas[e, i] * directions[k, i]
-        column, count = _column_of(middles, directions[k], cell_mm)
-        found[k, 0], found[k, 1], found[k, 2] = _supports(areas, height, rise, column, count, limit, cell_mm)
+        column, count, rows = _column_of(middles, directions[k], cell_mm)
+        found[k, 0], found[k, 1], found[k, 2] = _supports(areas, height, rise, column, count, rows, limit, cell_mm)
         found[k, 3], found[k, 4], found[k, 5] = _sections(height, rise, int((high[k] - low[k]) / cell_mm) + 1, cell_mm)
     return found

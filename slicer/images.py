@@ -124,11 +124,13 @@ def image_findings(archive: bytes, layers: Layers, mask: Mask) -> list[Finding]:
     off = np.maximum(np.abs(areas - wanted) - _AREA_PIXELS * mask.pixel_mm**2, 0.0) if same else np.array([np.inf])
     percent = float((100.0 * off / np.maximum(wanted, mask.pixel_mm**2)).max()) if same else math.inf
     edges = _outline_pixels(data, layers, mask) if same else math.inf
+    step_mm2 = mask.pixel_mm**2 / 255.0
+    dark = (areas <= 0.0) & ((wanted <= 0.0) | (wanted >= step_mm2)) if same else areas <= 0.0
     return [
         judge("layers.images", "images of layers", len(areas), "", low=layers.count, high=layers.count, hint=_HINT,
               source="one for each layer"),
-        judge("layers.images_blank", "images without a lit pixel", int(np.count_nonzero(areas <= 0.0)), "", high=0, hint=_HINT,
-              source="a blank layer is a fault"),
+        judge("layers.images_blank", "images without a lit pixel", int(np.count_nonzero(dark)), "", high=0, hint=_HINT,
+              source=f"a blank layer is a fault, but where its contours cover less than a step of grey, {step_mm2:.2g} mm2"),
         judge("layers.images_area", "area of the worst layer's pixels against its contours", percent, "%", high=_AREA_PERCENT,
               hint=_HINT, source=f"{_SOURCE}; beyond {_AREA_PIXELS:g} pixels, the rounding of grey"),
         judge("layers.images_outline", "mean distance of the edges of images from contours, in the worst of some layers", edges,
@@ -262,6 +264,8 @@ def _outline_pixels(data: Sequence[bytes], layers: Layers, mask: Mask) -> float:
     worst = 0.0
     for layer in sorted({min(layers.count - 1, int(share * layers.count)) for share in _SHARES}):
         solid = material_of([loop for part in range(int(layers.loop_part.max()) + 1) for loop in layers.loops(layer, part)])
+        if solid.is_empty:  # no outline; the area tells of whatever is lit
+            continue
         lit = read_png(data[layer]) > 127
         low, high = _pixel(solid.bounds[:2], mask), _pixel(solid.bounds[2:], mask)
         columns, rows = np.arange(max(low[0] - 1, 0), high[0] + 2), np.arange(max(high[1] - 1, 0), low[1] + 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -214,7 +214,9 @@ def _ways(
             return (_fff_way(part, ways, process, machine), Supported(None, 0.0)), None
         return _vat_way(part, ways, process) if process.kind == "vat" else (carried_way(part, ways, process), None)
 
-    found = side_by_side([partial(way_of, part) for part in parts])
+    each: list[Callable[[], tuple[tuple[Stance, Supported], Finding | None]]] = [partial(way_of, part) for part in parts]
+    # each run of the program may take all the memory of its limit
+    found = [one() for one in each] if process.kind == "fff" else side_by_side(each)
     return [way for way, _ in found], [cup for _, cup in found if cup is not None]
 
 

@@ -38,8 +38,9 @@ _LOOKED_AT: Final = 24  # cheapest directions whose overhangs are looked at face
 _MORE: Final = 48  # others that are looked at then: those in which supports keep off the least of what overhangs; project default
 _ALIKE_DEG: Final = 10.0  # of directions closer than this the cheapest is looked at first; project default
 _APART_DEG: Final = 20.0  # directions closer than this are one to a reader; project default
-_UNSEEN_MM2: Final = 3.0  # numerical: of less a forecast in cells of 0.4 mm knows nothing
-_ROUGH_MM2: Final = 2.0  # numerical: and it is off by so much, mostly upwards
+# project defaults, unverified: they order ways up alone, what hangs is judged by the layers as written
+_UNSEEN_MM2: Final = 3.0  # of less a forecast in cells of 0.4 mm knows nothing
+_ROUGH_MM2: Final = 2.0  # and it is off by so much, mostly upwards
 _SHOWN: Final = 5  # next best directions that are shown; project default
 
 # weight of each measure, as a share of: the part's whole area (mm2), that area x its largest extent (mm3), that extent (height),

@@ -5,7 +5,8 @@ A patch of overhanging faces leans on those of its edges from which the part goe
 * a ledge: what lies within ``free_ledge_mm`` of such an edge, seen from above;
 * a bridge: what lies between two such edges at most ``free_bridge_mm`` apart;
 * the roof of a hole: the same, of ``free_hole_mm`` across, where it is curved (its flat middle is a bridge);
-* what is left of a patch, of its protected faces and of the others, where it is less than ``least_support_mm2`` seen from above.
+* what is left of a patch, of its protected faces and of the others, where it is less than ``least_support_mm2`` seen from above
+  and none of it is farther than ``small_reach_mm`` from such an edge: a rib is narrow however far it stands out.
 
 Whatever leans on an edge must not lie lower than it. What begins in the air, a tip with nothing below it, is never free.
 """
@@ -33,6 +34,7 @@ BoolArray = npt.NDArray[np.bool_]
 _SECTORS: Final = 32  # numerical: directions in which the edges about a place are told apart
 _SAMPLE_MM: Final = 0.5  # numerical: large faces are looked at in places so far apart, their edges in half of it
 _LEVEL: Final = 1e-9  # numerical: sine of a slope that is level
+_SPECK_MM2: Final = 1e-6  # numerical: slivers that round off
 _AREA_DIGITS: Final = 6  # numerical: areas that agree this far are alike
 
 
@@ -130,11 +132,11 @@ class _Roof:
     anchors: FloatArray
     at: IntArray
 
-    def free(self, process: Process, span_mm: float) -> BoolArray:
+    def free(self, ledge_mm: float, span_mm: float, layer_mm: float) -> BoolArray:
         """(p,) which places lean on anchors as a ledge or a bridge."""
         anchors, at = self.anchors, self.at
         order, first = np.lexsort((anchors[:, 0], at)), np.searchsorted(np.sort(at), np.arange(int(self.on.max(initial=0)) + 2))
-        free = _free(self.points, self.on, anchors[order], first, process.free_ledge_mm, span_mm, process.layer_mm)
+        free = _free(self.points, self.on, anchors[order], first, ledge_mm, span_mm, layer_mm)
         return np.asarray(free)
 
 
@@ -165,15 +167,18 @@ def _hanging(of: Surface, up: FloatArray, height: FloatArray, roof: BoolArray, p
     """(m,) share of each face of ``roof`` that is neither a ledge nor a bridge of that span."""
     found = _roof(of, up, height, roof)
     faces = found.faces
-    free = found.free(process, span_mm)
+    free = found.free(process.free_ledge_mm, span_mm, process.layer_mm)
     count = np.bincount(found.place, minlength=len(faces))
     share = np.bincount(found.place, ~free, len(faces)) / count
     patch = np.zeros(len(faces), dtype=np.int64)
     patch[found.place] = found.on
     region = 2 * patch + of.protected[faces]
-    region_mm2 = np.bincount(region, -(of.normals[faces] @ up) * of.areas_mm2[faces] * share)
-    held = np.isin(patch, found.at)
-    share[held & (region_mm2[region] < process.least_support_mm2)] = 0.0
+    seen_mm2 = -(of.normals[faces] @ up) * of.areas_mm2[faces]
+    small = np.isin(patch, found.at) & (np.bincount(region, seen_mm2 * share)[region] < process.least_support_mm2)
+    if small.any():
+        near = found.free(process.small_reach_mm, span_mm, process.layer_mm)
+        far_mm2 = np.bincount(region, seen_mm2 * np.bincount(found.place, ~near, len(faces)) / count)
+        share[small & (far_mm2[region] <= _SPECK_MM2)] = 0.0
     hanging = np.zeros(len(roof))
     hanging[faces] = share
     return hanging

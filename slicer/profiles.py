@@ -86,7 +86,8 @@ def _load(model: type[ProfileT], kind: str, name: str, site: Path | None) -> Pro
         raise MachineError(f"{file} cannot be read as TOML: {error}", hint=hint) from error
     except ValidationError as error:
         told = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'it'} is {one['input']!r}: {one['msg']}" for one in error.errors()[:5]
+            f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" if one["loc"] else one["msg"]
+            for one in error.errors()[:5]
         )
         raise MachineError(f"{file}: {told}", hint=hint) from error
     if profile.name != name:

@@ -281,6 +281,7 @@ def test_the_scale_cube_has_a_face_for_supports_where_a_process_needs_them(proce
         p for p in design(phantom(), plan(phantom(), wanted), wanted, load_process(process)).parts if p.name == "scale-cube"
     )
     assert [face.label for face in cube.functional_faces] == ["cube"]
+    assert ("not the height" in cube.functional_faces[0].purpose) == (free_mm2 > 0.0)
     areas = face_areas(cube)
     assert areas.get("cube-foot", 0.0) == pytest.approx(free_mm2)
     assert areas["cube"] > 400.0

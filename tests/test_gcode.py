@@ -6,8 +6,10 @@ import datetime as dt
 import io
 import re
 import shutil
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +20,16 @@ import pytest
 from batchone.pipeline.diagnosis import diagnose
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.toolpath import toolpath_figures
+from batchone.pipeline.machine import Machine
+from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FunctionalFace, Mesh, Part, Placement
-from batchone.slicer import gcode
+from batchone.slicer import gcode, make
 from batchone.slicer.gcode import config_text, make_toolpath, painted_3mf, setting, without_clock
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.motion import simulate
 from batchone.slicer.moves import SUPPORT, read_moves
+from batchone.slicer.orient import Stance
 from batchone.slicer.profiles import load_machine, load_process, process_names
 from batchone.slicer.threemf import read_3mf
 from batchone.slicer.toolpath import toolpath_findings
@@ -175,6 +180,28 @@ def test_supports_keep_off_functional_faces() -> None:
     assert verdict == "fail"
     assert length_mm > 50.0
     assert (read_moves(held.toolpath.gcode).role == SUPPORT).any()
+
+
+def test_the_program_runs_for_one_part_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run may take all the memory of its limit."""
+    running, most = [0], [0]
+
+    def at_once(pieces: list[Callable[[], object]]) -> list[object]:
+        with ThreadPoolExecutor(len(pieces)) as pool:
+            return [one.result() for one in [pool.submit(piece) for piece in pieces]]
+
+    def way(part: Part, ways: Iterator[Stance], process: Process, machine: Machine) -> Stance:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.1)
+        running[0] -= 1
+        return next(iter(ways))
+
+    monkeypatch.setattr(make, "side_by_side", at_once)
+    monkeypatch.setattr(make, "_fff_way", way)
+    parts = tuple(part_of(Solid.cube((10, 10, 4)), name) for name in ("one", "two", "three"))
+    ways, cups = make._ways(parts, load_process("pla-fff"), MACHINE, {})
+    assert (len(ways), cups, most[0]) == (3, [], 1)
 
 
 @needs_program

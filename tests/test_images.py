@@ -153,6 +153,20 @@ def changed(archive: bytes, layer: int, picture: FloatArray) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.parametrize(("steps", "wide", "blank"), [(0.3, 1.0, 0), (0.99, 4.0, 0), (1.01, 4.0, 1), (0.0, 1.0, 1)])
+def test_a_layer_may_be_dark_where_it_covers_less_than_a_step_of_grey(steps: float, wide: float, blank: int) -> None:
+    """Slivers over some pixels, each of which rounds to black; a layer without contours is blank."""
+    area_mm2 = steps * MASK.pixel_mm**2 / 255.0
+    left, wide_mm = 15.0, wide * MASK.pixel_mm
+    sliver = box((left, 15.02), (left + wide_mm, 15.02 + area_mm2 / wide_mm))
+    layers = layer_of(sliver)
+    assert layers.area_mm2()[0] == pytest.approx(area_mm2)
+    archive = archive_of(layers)
+    assert not image(archive).any()
+    (found,) = (one for one in image_findings(archive, layers, MASK) if one.check == "layers.images_blank")
+    assert found.value == blank
+
+
 def test_a_blank_a_mirrored_a_moved_and_a_missing_image_are_found() -> None:
     layers = wedge()
     archive = archive_of(layers)

@@ -24,7 +24,7 @@ from batchone.slicer.overhang import overhang, protected, surface, unreachable_m
 from batchone.slicer.profiles import load_machine, load_process
 
 Solid = manifold3d.Manifold
-TI, RESIN, POWDER = load_process("ti64-lpbf"), load_process("guide-resin"), load_process("pa12-sls")
+TI, RESIN, POWDER, PEEK = (load_process(name) for name in ("ti64-lpbf", "guide-resin", "pa12-sls", "peek-fff"))
 BOX_MM = (240.0, 240.0, 325.0)
 UP = np.array([0.0, 0.0, 1.0])
 STRICT = TI.model_copy(update={"least_support_mm2": 0.0})
@@ -71,6 +71,16 @@ def shelf(width_mm: float) -> Solid:
 def test_holes_bridges_and_ledges_are_free_up_to_their_limit(body, process, inside_mm, outside_mm) -> None:  # type: ignore[no-untyped-def]
     assert in_need(body(inside_mm), process) == 0.0
     assert in_need(body(outside_mm), process) > 0.0
+
+
+@pytest.mark.parametrize(
+    ("process", "wide_mm", "inside_mm", "outside_mm"), [(RESIN, 0.4, 1.95, 2.3), (TI, 1.0, 0.95, 1.2), (PEEK, 0.4, 0.75, 0.95)]
+)
+def test_what_is_small_is_free_as_far_as_twice_the_ledge(process, wide_mm, inside_mm, outside_mm) -> None:  # type: ignore[no-untyped-def]
+    """A rib is narrow however far it stands out."""
+    for reach_mm, needs in ((inside_mm, False), (outside_mm, True), (3.4, True)):
+        rib = Solid.cube((10, 10, 20), True) + Solid.cube((reach_mm, wide_mm, 1)).translate((5, 0, 3))
+        assert (in_need(rib, process) > 0.0) is needs
 
 
 @pytest.mark.parametrize("tilt", [(0.0, 5.0, 0.0), (0.0, 30.0, 0.0), (30.0, 0.0, 0.0)])
@@ -144,7 +154,21 @@ def test_powder_leaves_a_tube_that_stands_and_stays_in_one_that_lies() -> None:
     assert lying["powder_mm3"] == pytest.approx(math.pi * 25 * 40, rel=0.06)  # cells of 1/48
     blind = tube + Solid.cylinder(2, 8, 8, 96)
     assert measured(blind)["powder_mm3"] == 0.0
-    assert measured(blind, -UP)["powder_mm3"] == 0.0
+    shut = measured(blind, -UP)["powder_mm3"]  # mouth down: the plate closes it
+    assert shut == pytest.approx(math.pi * 25 * 38, rel=0.01)
+    notched = measured(blind - Solid.cube((20, 4, 25)).translate((0, -2, 20)), -UP)["powder_mm3"]
+    assert notched == pytest.approx(math.pi * 25 * 18, rel=0.1)  # it falls out sideways up to the notch's end
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 25.0])
+def test_powder_leaves_what_is_open_to_a_side_above_the_plate(tilt_deg: float) -> None:
+    """A bowl with its mouth up holds what can be poured out, and stands free; with its mouth down the plate closes it."""
+    up = np.array([math.sin(math.radians(tilt_deg)), 0.0, math.cos(math.radians(tilt_deg))])
+    bowl = (Solid.sphere(20, 96) - Solid.sphere(17, 96)) ^ Solid.cube((50, 50, 25)).translate((-25, -25, -25))
+    assert measured(bowl)["powder_mm3"] == 0.0
+    inside_mm3 = 2.0 / 3.0 * math.pi * 17.0**3
+    assert measured(bowl, -up)["powder_mm3"] > (0.9 if tilt_deg == 0.0 else 0.2) * inside_mm3
+    assert measured(bowl, -UP)["powder_mm3"] == pytest.approx(inside_mm3, rel=0.1)
 
 
 def test_a_ball_has_its_closed_forms_in_every_direction() -> None:

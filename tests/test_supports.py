@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 import manifold3d
 import numpy as np
@@ -15,10 +17,10 @@ from hypothesis import strategies as st
 from test_orient import order_with
 
 from batchone.design.nearest import nearest_points
-from batchone.pipeline.errors import CheckFailed
+from batchone.pipeline.errors import CheckFailed, MachineError
 from batchone.pipeline.job.support_picture import support_picture
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FloatArray, FunctionalFace, Mesh, Part
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FloatArray, FunctionalFace, Mesh, Part, Placement
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
@@ -29,9 +31,11 @@ from batchone.slicer.profiles import load_machine, load_process
 from batchone.slicer.supports.bodies import Supported, carried_way, lift_mm, supported, upright
 from batchone.slicer.supports.check import Carried, carried, carried_each, carries_all
 from batchone.slicer.supports.columns import _squared
+from batchone.slicer.supports.findings import support_findings
 from batchone.slicer.supports.forecast import out_of_reach_mm2
 from batchone.slicer.sweep import half_edge_twins
 from batchone.slicer.threemf import read_3mf
+from benchmarks import carrying
 
 Solid = manifold3d.Manifold
 TI, RESIN, POWDER = (load_process(name) for name in ("ti64-lpbf", "guide-resin", "pa12-sls"))
@@ -58,6 +62,10 @@ def part_of(solid: Solid, protected: tuple[float, float, float, float] | None = 
 def both(part: Part, made: Supported, process: Process) -> Carried:
     bodies = [part.mesh, *([made.support.mesh] if made.support else [])]
     return carried(slice_parts(bodies, process.layer_mm), process)
+
+
+def solid_of(mesh: Mesh) -> Solid:
+    return Solid(manifold3d.Mesh64(mesh.vertices_mm, mesh.faces.astype(np.uint64)))
 
 
 def table(height_mm: float = 12.0) -> Solid:
@@ -193,6 +201,52 @@ def test_tips_hold_what_the_film_pulls_at_under_steeper_undersides_too(radius_mm
     assert (made.support.contact_mm2 > 1.5 * few.support.contact_mm2) == more
     tips = made.support.contact_mm2 / (0.25 * math.pi * RESIN.supports.tip_mm**2)
     assert tips > math.pi * radius_mm**2 / 100.0 / (0.25 * math.pi * RESIN.supports.tip_mm**2) - 1.0
+
+
+def test_only_tips_that_stand_on_the_plate_hold_what_the_film_pulls_at() -> None:
+    """A funnel with a floor, under a wide roof: what carries the roof stands on the floor, and goes up with it."""
+    assert RESIN.supports is not None
+    corners = [[x * half, y * half, z] for half, z in ((2, 0), (12, 10)) for x in (-1, 1) for y in (-1, 1)]
+    funnel = Solid.hull_points(np.array(corners))
+    roof = Solid.cube((24, 24, 2), True).translate((0, 0, 23))
+    part = part_of((funnel + Solid.cube((3, 3, 14), True).translate((0, 0, 16)) + roof).translate((0, 0, lift_mm(RESIN))))
+    made = supported(part, part.mesh, RESIN)
+    assert made.support is not None
+    touching = (solid_of(part.mesh) ^ solid_of(made.support.mesh)).decompose()
+    low = [piece.bounding_box()[2] for piece in touching]
+    floor_mm = lift_mm(RESIN) + 10.0 - 2.0 * RESIN.supports.penetration_mm
+    below, above = sum(z < floor_mm for z in low), sum(z >= floor_mm for z in low)
+    assert above > 30  # feet on the floor, tips at the roof
+    assert made.pull == pytest.approx(24.0**2 / (below * 0.25 * math.pi * RESIN.supports.tip_mm**2), rel=0.05)
+    assert 50.0 < made.pull <= 100.0
+
+
+@pytest.mark.parametrize(
+    ("process", "pull", "verdicts"), [(RESIN, 100.0, ["pass"]), (RESIN, 100.001, ["warn"]), (COARSE, 500.0, [])]
+)
+def test_what_the_tips_hold_is_a_finding_where_a_film_pulls(process: Process, pull: float, verdicts: list[str]) -> None:
+    part = part_of(SHAPES["ball"].translate((0, 0, lift_mm(process))))
+    made = replace(supported(part, part.mesh, process), pull=pull)
+    assert made.support is not None
+    layers = slice_parts([part.mesh, made.support.mesh], process.layer_mm)
+    found = support_findings([Placement("part", np.eye(4), "")], [made], layers, process)
+    judged = [one for one in found if one.check == "supports.pull"]
+    assert [one.verdict for one in judged] == verdicts
+    for one in judged:
+        assert one.value == pull
+        assert "unverified" in one.source
+
+
+def test_a_profile_of_a_vat_without_what_its_tips_hold_is_refused(tmp_path: Path) -> None:
+    shipped = files("batchone.slicer").joinpath("processes", "guide-resin.toml").read_text(encoding="utf-8")
+    (tmp_path / "processes").mkdir()
+    (tmp_path / "processes" / "guide-resin.toml").write_text(shipped, encoding="utf-8")
+    assert load_process("guide-resin", tmp_path) == RESIN
+    assert "\nmost_pull = 100.0\n" in shipped
+    (tmp_path / "processes" / "guide-resin.toml").write_text(shipped.replace("\nmost_pull = 100.0\n", "\n"), encoding="utf-8")
+    with pytest.raises(MachineError, match=r"guide-resin\.toml: .*kind vat says most_pull in \[supports\]") as refused:
+        load_process("guide-resin", tmp_path)
+    assert len(str(refused.value)) < 300
 
 
 def slit(turn_deg: float) -> Part:
@@ -407,6 +461,68 @@ def test_a_slope_is_no_bridge_until_it_has_reached_the_higher_side() -> None:
 def test_what_is_left_beyond_a_ledge_counts_from_its_area_on(reach_mm: float, carries: bool) -> None:
     """10 mm wide, beyond 0.5 mm: 5 mm2 and 13 mm2."""
     assert carries_all(both(part_of(shelf(reach_mm)), Supported(None, 0.0), COARSE), COARSE) == carries
+
+
+def rib(wide_mm: float, reach_mm: float) -> Solid:
+    """A block out of which a rib stands, 1 mm high."""
+    return Solid.cube((4, 10, 8)) + Solid.cube((4 + reach_mm, wide_mm, 1)).translate((0, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("process", "wide_mm", "inside_mm", "outside_mm"), [(RESIN, 0.4, 1.9, 2.7), (RESIN, 0.4, 1.9, 3.4), (COARSE, 1.0, 0.9, 1.7)]
+)
+def test_what_is_small_hangs_freely_as_far_as_twice_the_ledge(
+    process: Process, wide_mm: float, inside_mm: float, outside_mm: float
+) -> None:
+    """To within two cells; the area beyond the ledge is less than what the process lets hang both times."""
+    for reach_mm, carries in ((inside_mm, True), (outside_mm, False)):
+        part = part_of(rib(wide_mm, reach_mm))
+        alone = both(part, Supported(None, 0.0), process)
+        assert alone.unsupported[:, 0].max(initial=0.0) < process.least_support_mm2
+        assert carries_all(alone, process) == carries
+        assert carries_all(both(part, supported(part, part.mesh, process), process), process)
+
+
+def test_a_functional_rib_that_stands_out_far_is_refused_however_narrow_it_is() -> None:
+    high = part_of(rib(0.4, 3.4))
+    part = replace(high, face_labels=(high.mesh.vertices_mm[high.mesh.faces][:, :, 0].max(axis=1) > 4.5).astype(np.int16))
+    left_mm2 = out_of_reach_mm2(surface(part), np.eye(3), RESIN)
+    assert left_mm2 > RESIN.least_support_mm2
+    with pytest.raises(CheckFailed, match=r"functional faces"):
+        sliced_upright(part, RESIN)
+    made = supported(part, part.mesh, RESIN)
+    assert made.functional_mm2 == 0.0
+    assert not carries_all(both(part, made, RESIN), RESIN)
+
+
+def test_the_benchmark_tells_of_refusals_that_nobody_expects_and_of_supports_at_functional_faces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(carrying, "REFUSED", {("model", "ti64-lpbf"): "too large"})
+    assert not carrying.wrongly_refused("model", "ti64-lpbf", "the part is too large for the plate")
+    assert carrying.wrongly_refused("model", "ti64-lpbf", "the part hangs")
+    assert carrying.wrongly_refused("model", "guide-resin", "the part is too large for the plate")
+    part = part_of(table(), (1.0, 0.0, 0.0, 3.0))  # the column's side is functional
+    build = sliced_upright(part, COARSE)
+    assert build.supports
+    assert not carrying.too_near(carrying.apart(build, Device("anatomical-model", (part,))), COARSE)
+    wholly = replace(part, face_labels=np.ones_like(part.face_labels))
+    assert carrying.apart(build, Device("anatomical-model", (wholly,))) < 0.1  # where they carry it
+    assert carrying.too_near(0.0, COARSE)
+
+
+def test_the_reach_of_small_areas_is_a_finding_of_its_own() -> None:
+    for reach_mm, verdict in ((0.9, "pass"), (1.7, "fail")):
+        part = part_of(rib(1.0, reach_mm))
+        stance = Stance(np.eye(3), (4.0 + reach_mm, 10.0, 8.0), 0.0, np.zeros(1), "")
+        placements = place([part], [stance], [[part.mesh]], process=COARSE, machine=MACHINE)
+        layers = slice_parts([part.mesh.moved(placements[0].pose)], COARSE.layer_mm)
+        found = {one.check: one for one in support_findings(placements, [Supported(None, 0.0)], layers, COARSE)}
+        assert found["supports.unsupported"].verdict == "pass"
+        assert found["supports.reach"].verdict == verdict
+    reach = found["supports.reach"]
+    assert reach.value == pytest.approx(1.7, abs=0.4)
+    assert reach.where_mm == pytest.approx((5.7, 5.5, 5.0), abs=0.6)
 
 
 @pytest.mark.parametrize(("side_mm", "islands"), [(0.30, 0), (0.34, 1)])

@@ -42,6 +42,11 @@ BONE, PIN, CUT, CAVITY, ESCAPE_HOLE, LABEL, SIDE_MARK, CUBE = (
 )
 
 CUBE_FOOT = "cube-foot"
+_MEASURED = "measured with a caliper to check the scale"
+_MEASURED_BESIDE_FOOT = (
+    "measured with a caliper to check the scale: the two edges beside the foot, across the four sides; "
+    "not the height, for supports stand on the foot opposite the figure"
+)
 _CUBE_DISTANCE_MM = 10.0  # from the model's box to the cube; project default
 _CUBE_TEXT_SHARE = 0.4  # height of the figure on the cube per edge
 _SIDE_DIRECTION = {"L": np.array([1.0, 0.0, 0.0]), "R": np.array([-1.0, 0.0, 0.0])}
@@ -167,7 +172,10 @@ def _faces(marks: tuple[Feature, ...], process: Process) -> tuple[FunctionalFace
 
 
 def _cube_solid(mesh: Mesh, process: Process) -> Solid:
-    """The cube with its measured faces; the lower one carries it where a process needs supports, and is measured by nobody."""
+    """The cube with its measured faces; the lower one carries it where a process needs supports, and is measured by nobody.
+
+    Then its edges are measured across the two pairs of faces beside that foot, not from the foot to the figure above.
+    """
     if not process.needs_supports:
         return solid_from_mesh(mesh, CUBE)
     corners = mesh.vertices_mm[mesh.faces]
@@ -198,5 +206,5 @@ def _scale_cube(model: Part, pose: FloatArray, edge_mm: float, process: Process)
     if width_mm < edge_mm and height_mm < edge_mm:
         body = difference(body, solid_from_mesh(figure.mesh, LABEL), what="engraving the scale cube")
         features.append(figure)
-    face = FunctionalFace(CUBE, "measured with a caliper to check the scale", process.tolerance_mm)
+    face = FunctionalFace(CUBE, _MEASURED_BESIDE_FOOT if process.needs_supports else _MEASURED, process.tolerance_mm)
     return to_part(body, "scale-cube", functional_faces=(face,), step=step_of(tuple(features), pose=pose), pose=pose, handles=0)

@@ -19,7 +19,7 @@ from batchone.slicer.layers import slice_parts
 from batchone.slicer.orient import Stance
 from batchone.slicer.overhang import protected
 from batchone.slicer.supports.block import walls
-from batchone.slicer.supports.check import carried, carries_all
+from batchone.slicer.supports.check import carried, carries_all, hanging
 from batchone.slicer.supports.columns import STEP_MM, Columns, Flags, Obstacles, columns_of, obstacles
 from batchone.slicer.supports.needs import Numbers, Underside, underside
 from batchone.slicer.supports.tree import Trunk, bodies_of, tips_free, trunk_to
@@ -37,7 +37,7 @@ _WELD_MM: Final = 1e-4  # numerical: edges shorter than this are closed up, so t
 class Supported:
     """A part's supports, and what of its functional faces they touch, mm2 (must be 0); ``support`` is None without any.
 
-    ``pull``: the largest area of a layer for each mm2 of tips below it, where a film pulls.
+    ``pull``: the largest area of a layer for each mm2 of tips below it that stand on the plate, where a film pulls.
     """
 
     support: Support | None
@@ -86,7 +86,7 @@ def carried_way(part: Part, ways: Iterable[Stance], process: Process) -> tuple[S
         if carries_all(found, process):
             return stance, made
         islands = len(found.islands_of(process.supports.least_island_mm2))
-        left = islands, float(found.unsupported[:, 0].max(initial=0.0))
+        left = islands, float(hanging(found, process)[:, 0].max(initial=0.0))
         if best is None or left < best[0]:
             best = left, stance, made
     assert best is not None
@@ -196,18 +196,19 @@ class _Work:
         return self.blocks + bodies_of(self.trunks, self.around, self.supports), kinds
 
     def pull(self, area_mm2: FloatArray) -> float:
-        """The largest area of a layer (of ``_PULL_MM``, from the plate) for each mm2 of the tips below it."""
-        count = self._tips_below(len(area_mm2))
-        held = count > 0
-        return float((area_mm2[held] / (count[held] * 0.25 * math.pi * self.supports.tip_mm**2)).max(initial=0.0))
+        """The largest area of a layer (of ``_PULL_MM``, from the plate) for each mm2 of the tips that hold it.
+
+        What lies below the lowest of them counts as held by one.
+        """
+        count = np.maximum(self._tips_below(len(area_mm2)), 1)
+        return float((area_mm2 / (count * 0.25 * math.pi * self.supports.tip_mm**2)).max(initial=0.0))
 
     def hold(self, area_mm2: FloatArray, steep: Flags) -> None:
         """Let more tips hold what the film pulls at, as low as they may, under ``steep`` places too; closer where they must."""
         top, places = self.under.top_mm, self._places_mm
         each_mm2 = (self.supports.most_pull or math.inf) * 0.25 * math.pi * self.supports.tip_mm**2
         wanted = np.ceil(area_mm2 / each_mm2)
-        tips = cKDTree([trunk.tip_mm[:2] for trunk in self.trunks])
-        away = np.asarray(tips.query(places)[0])
+        away = self._away_mm()
         for apart_mm in (2.0 * self.supports.spread_mm, self.supports.spread_mm):
             for layer in np.flatnonzero(self._tips_below(len(area_mm2)) < wanted).tolist():
                 below = self._upward[(steep & (top <= (layer + 1) * _PULL_MM))[self._upward]]
@@ -217,13 +218,23 @@ class _Work:
                         break
                     if not self._tested[ready[0]]:
                         self._test(ready[~self._tested[ready]][:_TIPS])
-                    elif self._stand(int(ready[0])):
+                    elif self._stand(int(ready[0]), on_plate=True):
                         away = np.minimum(away, np.hypot(*(places - places[ready[0]]).T))
 
     def _tips_below(self, layers: int) -> Numbers:
-        """(layers,) how many tips touch below the upper side of each layer of ``_PULL_MM``."""
-        heights = np.sort([trunk.tip_mm[2] for trunk in self.trunks])
+        """(layers,) how many tips touch below the upper side of each layer of ``_PULL_MM`` and hold it to the plate.
+
+        What stands on the part itself goes up with it when the film pulls.
+        """
+        heights = np.sort([trunk.tip_mm[2] for trunk in self.trunks if trunk.on_plate])
         return np.searchsorted(heights, (np.arange(layers) + 1.0) * _PULL_MM)
+
+    def _away_mm(self) -> FloatArray:
+        """(n,) how far places are from tips: seen from above from those that hold, which may stand right below others."""
+        hold = np.array([trunk.tip_mm[:2] for trunk in self.trunks if trunk.on_plate]).reshape(-1, 2)
+        others = np.array([trunk.tip_mm for trunk in self.trunks if not trunk.on_plate]).reshape(-1, 3)
+        in_space = np.column_stack([self._places_mm, self.under.top_mm])
+        return np.minimum(cKDTree(hold).query(self._places_mm)[0], cKDTree(others).query(in_space)[0])
 
     def _block(self, region: int) -> None:
         here = self.under.region == region
@@ -247,12 +258,15 @@ class _Work:
         open_ = ready[~self._closed[ready] & self._tested[ready]]
         self._stand(_midst(place, open_, under.top_mm, self._places_mm, level_mm=self.level_mm, about_mm=supports.spread_mm))
 
-    def _stand(self, place: int) -> bool:
-        """Let a trunk carry a place, or close those about it that have no way either; whether there is one now."""
+    def _stand(self, place: int, *, on_plate: bool = False) -> bool:
+        """Let a trunk carry a place, or close those about it that have no way either; whether there is one now.
+
+        ``on_plate``: only one that stands on the plate.
+        """
         under, supports = self.under, self.supports
         x, y = self._places_mm[place].tolist()
         trunk = trunk_to((x, y, float(under.top_mm[place])), float(under.foot_mm[place]), self.around, supports)
-        if trunk is None:  # what lies so near, at that height, has no other way either
+        if trunk is None or (on_plate and not trunk.on_plate):  # what lies so near, at that height, has no other way either
             away = np.hypot(*(self._places_mm - self._places_mm[place]).T)
             self._closed |= (away <= supports.tip_mm) & (np.abs(under.top_mm - under.top_mm[place]) <= supports.tip_height_mm)
             return False

@@ -23,6 +23,7 @@ from batchone.slicer.supports.runs import islands_of, runs_of
 ROW_MM: Final = 0.2  # numerical: rows and cells in which layers are looked at
 _SLOPE: Final = 1.1  # numerical: distances between cells are up to 8 % too long
 _ROUND_MM2: Final = 1e-6  # numerical: areas are sums of cells
+_ROUND_MM: Final = 1e-4  # numerical: distances are sums of steps from cell to cell
 NOTHING: Final = np.zeros((0, 0, 0), dtype=np.bool_)  # no cell is held
 
 
@@ -108,13 +109,34 @@ def patches(
 
 def least_patch_mm2(process: Process) -> float:
     """From which area on a patch that nothing carries is one: what the process lets hang, and no less than what it lets float."""
-    return max(process.least_support_mm2, process.supports.least_island_mm2 if process.supports else 0.0)
+    return max(process.least_support_mm2, least_island_mm2(process))
+
+
+def least_island_mm2(process: Process) -> float:
+    """What the process lets float, and any patch of which may reach as far as it likes."""
+    return process.supports.least_island_mm2 if process.supports else 0.0
+
+
+def far_patches(found: Carried, process: Process) -> FloatArray:
+    """(n, 5) those patches that are more than what may float."""
+    return found.unsupported[found.unsupported[:, 0] > least_island_mm2(process) + _ROUND_MM2]
+
+
+def most_reach_mm(process: Process) -> float:
+    """How far those may stand out, to within a cell."""
+    return process.small_reach_mm + ROW_MM
+
+
+def hanging(found: Carried, process: Process) -> FloatArray:
+    """(n, 5) the patches that the process does not carry freely, for their area or for their reach."""
+    patches = far_patches(found, process)
+    too_large = patches[:, 0] > least_patch_mm2(process) + _ROUND_MM2
+    return patches[too_large | (patches[:, 1] > most_reach_mm(process) + _ROUND_MM)]
 
 
 def carries_all(found: Carried, process: Process) -> bool:
     """Whether no piece of a layer lies on nothing, and no patch hangs, that the process does not carry freely."""
-    least_mm2 = process.supports.least_island_mm2 if process.supports else 0.0
-    return not len(found.islands_of(least_mm2)) and bool((found.unsupported[:, 0] <= least_patch_mm2(process) + _ROUND_MM2).all())
+    return not len(found.islands_of(least_island_mm2(process))) and not len(hanging(found, process))
 
 
 def _measured(islands: FloatArray, layers: Layers) -> FloatArray:

@@ -11,7 +11,7 @@ from batchone.pipeline.process import Process, Supports
 from batchone.pipeline.values import Finding, FloatArray, Placement, Vector, judge
 from batchone.slicer.layers import Layers
 from batchone.slicer.supports.bodies import Supported
-from batchone.slicer.supports.check import ROW_MM, carried_each, least_patch_mm2
+from batchone.slicer.supports.check import ROW_MM, carried_each, far_patches, least_patch_mm2, most_reach_mm
 
 _TURN: Final = (
     "supports keep off functional faces and need a free way down: let another face look down, orient the part by hand, or ask "
@@ -47,6 +47,8 @@ def support_findings(
     worst = patches[int(np.argmax(patches[:, 0]))] if len(patches) else np.zeros(5)
     cells = f"in cells of {ROW_MM:g} mm"
     reach = f", up to {worst[1]:.1f} mm from what carries it" if len(patches) else ""
+    far = far_patches(found, process)
+    farthest = far[int(np.argmax(far[:, 1]))] if len(far) else np.zeros(5)
     findings = [
         judge(
             "supports.islands", f"pieces of a layer of at least {least_mm2:g} mm2 that lie on nothing, {cells}", len(islands), "",
@@ -61,6 +63,14 @@ def support_findings(
             f"{process.free_bridge_mm:g} mm ({process.sources.get('free_bridge_mm', '')}), holes of {process.free_hole_mm:g} mm; "
             f"{process.sources.get('least_support_mm2', '')}",
             where_mm=_in_patient(worst[2:], placements, layers) if len(patches) else None,
+        ),
+        judge(
+            "supports.reach",
+            f"farthest that of such areas more than {least_mm2:g} mm2 stands out, however small, {cells}",
+            round(float(farthest[1]), 4), "mm", high=most_reach_mm(process), hint=_TURN,
+            source=f"project default: twice the ledge of {process.free_ledge_mm:g} mm "
+            f"({process.sources.get('free_ledge_mm', '')}), and a cell; unverified",
+            where_mm=_in_patient(farthest[2:], placements, layers) if len(far) else None,
         ),
     ]  # fmt: skip
     for placement, one in zip(placements, made, strict=True):

@@ -21,7 +21,7 @@ from batchone.pipeline.values import FloatArray, Mesh
 from batchone.slicer.layers import Layers, slice_parts
 from batchone.slicer.overhang import Surface
 from batchone.slicer.supports.check import NOTHING, limits_of, patches
-from batchone.slicer.supports.hanging import NONE, hanging_of
+from batchone.slicer.supports.hanging import hanging_of
 from batchone.slicer.supports.runs import runs_of
 
 _STEP_MM: Final = 0.4  # numerical: cells and layers; a slot of 1 mm shows
@@ -33,7 +33,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 def out_of_reach_mm2(of: Surface, rotation: FloatArray, process: Process) -> float:
-    """Largest area, seen from above, that hangs though supports stand wherever they may, mm2; what lies on nothing counts more.
+    """Largest area, seen from above, that hangs wherever supports stand, mm2; what lies on nothing or reaches far counts more.
 
     Parameters
     ----------
@@ -75,7 +75,8 @@ def out_of_reach_mm2(of: Surface, rotation: FloatArray, process: Process) -> flo
     if len(left) == 0:
         return 0.0
     found = patches(left, np.arange(view.layers.count), view.layers, 0.0, 0.0, cell_mm=step)
-    return float((found[:, 0] + (found[:, 1] >= NONE) * process.least_support_mm2).max())
+    far = found[:, 1] > process.small_reach_mm + step  # islands too
+    return float((found[:, 0] + far * process.least_support_mm2).max())
 
 
 def _radii(made: Supports) -> tuple[float, ...]:

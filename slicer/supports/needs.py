@@ -74,18 +74,24 @@ class Underside:
 
     def hangs(self, reach_mm: FloatArray, places: Numbers) -> Flags:
         """Which of some places are neither a ledge nor a bridge nor the roof of a hole, as far as things are carried now."""
+        return self._far_mm(reach_mm, places) > 0.0
+
+    def _far_mm(self, reach_mm: FloatArray, places: Numbers) -> FloatArray:
+        """How far those of some places reach that hang; 0 for the others."""
         lines, process = self.columns, self.process
-        hangs = np.zeros(len(places), dtype=np.bool_)
+        far_mm = np.zeros(len(places))
         for (_, span_mm), reach in zip(process.free_spans, reach_mm, strict=True):
-            hangs |= _hangs(
+            hangs = _hangs(
                 lines.start, lines.height_mm, lines.columns, self.cell, self.top_mm, reach, places,
                 STEP_MM, process.free_ledge_mm, span_mm, process.layer_mm,
             )  # fmt: skip
-        return hangs
+            far_mm = np.maximum(far_mm, np.where(hangs, reach[places], 0.0))
+        return far_mm
 
     def hanging(self, reach_mm: FloatArray) -> Flags:
-        """(n,) all places that hang, but for patches that are smaller than those which the process lets hang."""
-        hangs = self.hangs(reach_mm, np.arange(len(self.cell)))
+        """(n,) all places that hang, but for patches that are smaller and reach less far than the process lets them."""
+        far_mm = self._far_mm(reach_mm, np.arange(len(self.cell)))
+        hangs = far_mm > 0.0
         one = np.repeat(np.arange(len(self.cell)), np.diff(self.start))
         level = np.abs(self.top_mm[one] - self.top_mm[self.beside]) <= _LINK_MM
         both = hangs[one] & hangs[self.beside] & level
@@ -93,8 +99,10 @@ class Underside:
         graph = coo_array((np.ones(int(both.sum()), dtype=np.int8), pairs), shape=(len(hangs), len(hangs)))
         patch = connected_components(graph, directed=False)[1]
         area_mm2 = np.bincount(patch, hangs) * STEP_MM**2
-        held = np.isfinite(np.bincount(patch, reach_mm[0], minlength=len(area_mm2)))
-        return np.asarray(hangs & ((area_mm2 >= self.process.least_support_mm2) | ~held)[patch])
+        farthest_mm = np.zeros(len(area_mm2))  # infinite where nothing carries the patch
+        np.maximum.at(farthest_mm, patch, far_mm)
+        counts = (area_mm2 >= self.process.least_support_mm2) | (farthest_mm > self.process.small_reach_mm)
+        return np.asarray(hangs & counts[patch])
 
 
 def underside(mesh: Mesh, columns: Columns, process: Process, *, from_deg: float) -> Underside:
