@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from batchone.design.families import load_families
@@ -29,7 +30,7 @@ from batchone.pipeline.findings import LEVEL_CONFIRMED
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import DEMONSTRATOR, release_key, write_allowed_signers
 from batchone.pipeline.order import Order, order_text
-from batchone.pipeline.preview import PREVIEW, outdated
+from batchone.pipeline.preview import PREVIEW, keep_order, outdated, refuse_preview
 from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
@@ -219,6 +220,7 @@ class CaseRun:
         """Measure the device with the interactive checks, for people to look at."""
         self._progress(PREVIEW.name, None)
         outcome = run_stage(PREVIEW, self._case, self._inputs)
+        keep_order(self._case, self._inputs.digests["Order"])
         self._progress(PREVIEW.name, outcome)
         self._seen = outcome
         return outcome
@@ -365,27 +367,32 @@ def _gate(
     return approval
 
 
-def waive_check(site: Path, order: Order, check: str, *, who: str, reason: str, passphrase: str | None = None) -> None:
+def waive_check(
+    site: Path, order: Order, check: str, *, who: str, reason: str, passphrase: str | None = None, device: str | None = None
+) -> None:
     """Let what failed in one check stand, with a person's signed reason; see :func:`batchone.pipeline.case_waivers.waive`."""
     case = CaseFolder(case_folder(site, order.case))
     with case.locked(), in_stage(order.case, "review"):
         refuse_ended(case)
         settle(case)
         limits, people = load_families()[order.device].limits, read_site_settings(site).people
-        waive(case, check, who=who, reason=reason, keys=site / "keys", limits=limits, people=people, passphrase=passphrase)
+        signed = partial(waive, case, check, who=who, reason=reason, passphrase=passphrase, device=device)
+        signed(keys=site / "keys", limits=limits, people=people)
 
 
 def return_case(case: CaseFolder, *, who: str, why: str) -> None:
-    """Record that a reviewer sent the device back; a case that was ended is refused (OrderError)."""
+    """Record that a reviewer sent the device back; a case that was ended, or shows a preview, is refused (OrderError)."""
     with case.locked():
         refuse_ended(case)
+        refuse_preview(case)
         record_event(case, who, f"returned: {why}", meaning="not released")
 
 
 def reject_case(case: CaseFolder, *, who: str, why: str) -> None:
-    """Record that a reviewer ended the case: no device is made of it; one that was ended is refused (OrderError)."""
+    """Record that a reviewer ended the case: no device is made of it; refused as by :func:`return_case`."""
     with case.locked():
         refuse_ended(case)
+        refuse_preview(case)
         record_event(case, who, f"rejected: {why}", meaning="not released, ended")
 
 

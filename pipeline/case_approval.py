@@ -12,7 +12,6 @@ from batchone.design.families import load_families
 from batchone.pipeline import codec
 from batchone.pipeline.approval import Confirmed, finding_words
 from batchone.pipeline.case_decisions import approval_counts, refuse_ended, settle
-from batchone.pipeline.case_order import ORDER, order_digest, read_case_order
 from batchone.pipeline.case_waivers import waivers_of
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError, in_stage
 from batchone.pipeline.events import CASES, EVENTS, append_event
@@ -27,8 +26,7 @@ from batchone.pipeline.job.signature import (
     write_allowed_signers,
 )
 from batchone.pipeline.job.withdrawal import read_decisions
-from batchone.pipeline.preview import refuse_preview
-from batchone.pipeline.revisions import made_for
+from batchone.pipeline.preview import refuse_unseen
 from batchone.pipeline.stages import STAGES
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Approval, CheckedDevice, Waiver
@@ -175,9 +173,7 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
             raise OrderError(
                 f"the device that was seen is {device[:12]}, that of the case is {found[:12]}", hint="look at it again"
             )
-        if (case.path / ORDER).is_file() and made_for(case.path) not in (None, order_digest(read_case_order(case.path / ORDER))):
-            raise OrderError("the order was changed, and its device is not made yet", hint="wait for the new device, look at it")
-        refuse_preview(case)
+        refuse_unseen(case)
         if _level_is_open(case):
             raise OrderError("a person must still say which level is meant", hint="batchone segment CASE --level VERTEBRA=LEVEL")
         if (earlier := standing_approval(case, device, keys, but_real=True)) is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from batchone.pipeline.case_decisions import known_case, refuse_ended
 from batchone.pipeline.errors import OrderError, in_stage
 from batchone.pipeline.events import COMMENTED, EVENTS, append_event, read_chain
+from batchone.pipeline.preview import refuse_preview
 
 MOST_CHARACTERS = 400
 MOST_COMMENTS = 200  # on one case: what is read again at every look stays short; project default
@@ -26,7 +27,8 @@ def comment(site: Path, case_id: str, *, who: str, device: str, text: str) -> No
     Raises
     ------
     OrderError
-        No such text; the case was ended, has no device yet, another one than was seen, or 200 comments.
+        No such text; the case was ended, has no device yet, another one than was seen, a newer one with its interactive checks
+        alone, or 200 comments.
     MachineError
         Another process works on the case; the disk refuses.
     """
@@ -43,6 +45,7 @@ def comment(site: Path, case_id: str, *, who: str, device: str, text: str) -> No
                 f"the device that was seen is {device[:12] or 'not told'}, that of the case is {found[:12]}",
                 hint="look at it again",
             )
+        refuse_preview(case)
         told = sum(one.what.startswith(_SAID) for one in read_chain(case.path / EVENTS).events)
         if told >= MOST_COMMENTS:
             raise OrderError(f"the case has {told} comments, at most {MOST_COMMENTS}", hint="speak to its reviewer")

@@ -12,6 +12,7 @@ from batchone.pipeline.approval import finding_words
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
 from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.job.signature import approval_key, sign_waiver, verify_waiver, write_allowed_signers
+from batchone.pipeline.preview import refuse_preview
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import CheckedDevice, Finding, Waiver
 
@@ -45,19 +46,23 @@ def waive(
     limits: FamilyLimits,
     people: Mapping[str, tuple[str, ...]],
     passphrase: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Sign away what failed in one check of the case's device, and tell its events; the caller holds the case's lock.
 
     ``people``: roles by name; where the site names any, it takes one of the roles that the family's limit names.
-    ``passphrase``: of that person's key; None: of the environment, or asked for.
+    ``passphrase``: of that person's key; None: of the environment, or asked for. ``device``: digest of the CheckedDevice that
+    the person has seen; None: that of the case.
 
     Raises
     ------
     CheckFailed
         The family does not let anybody waive that check.
     OrderError
-        The case has no checked device, nothing in that check failed, no reason was given, or it is not for this person.
+        The case has no checked device, another one than was seen, or a newer one with its interactive checks alone; nothing in
+        that check failed, no reason was given, or it is not for this person.
     """
+    refuse_preview(case)
     record = case.record("check")
     if record is None:
         raise OrderError("the case has no checked device yet", hint="run it first")
@@ -65,6 +70,9 @@ def waive(
         raise OrderError("a waiver needs a reason", hint="add --reason TEXT; it stands in the report")
     checked: CheckedDevice = case.load("check")
     digest = record["value_digest"]
+    if device not in (None, digest):
+        seen = (device or "")[:12] or "not told"
+        raise OrderError(f"the device that was seen is {seen}, that of the case is {digest[:12]}", hint="look at it again")
     before = waivers_of(case, digest, keys)
     failed = [finding for finding in checked.failed(before) if finding.check == check]
     if not failed:

@@ -31,7 +31,7 @@ from batchone.pipeline.commands.telemetry import telemetry
 from batchone.pipeline.commands.verify import verify
 from batchone.pipeline.commands.worker import worker
 from batchone.pipeline.commands.workshop import remake, workshop
-from batchone.pipeline.errors import BatchoneError, OrderError
+from batchone.pipeline.errors import BatchoneError, OrderError, in_stage
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.memory import keep_freed_memory
 
@@ -199,6 +199,8 @@ def review(
 ) -> None:
     """Approve a checked device, return or reject it with a reason (exit 4), or waive a failed check that may be waived."""
     from batchone.pipeline.case import reject_case, return_case, run_case, waive_check
+    from batchone.pipeline.preview import refuse_unseen
+    from batchone.pipeline.store import CaseFolder
 
     folder, order = _find_case(case, site)
     if approve + sum(given is not None for given in (return_why, reject_why, waive)) != 1:
@@ -208,8 +210,6 @@ def review(
         _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
         return
     if return_why is not None or reject_why is not None:
-        from batchone.pipeline.store import CaseFolder
-
         if return_why is not None:
             return_case(CaseFolder(folder), who=name, why=return_why)
         else:
@@ -217,6 +217,8 @@ def review(
         typer.echo(f"case {order.case}: {'rejected' if return_why is None else 'returned'} by {name}", err=True)
         raise typer.Exit(4)
     root = folder.parent.parent
+    with in_stage(order.case, "review"):
+        refuse_unseen(CaseFolder(folder))
     ticked = ticked_points(order.device, checked)
     result = run_case(order, None, site=root, approve_as=name, passphrase=_passphrase(root, name), ticked=ticked)
     _report(result, as_json=as_json)

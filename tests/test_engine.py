@@ -12,16 +12,19 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from batchone.design.families import packages
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.case_decisions import decide
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.config import EngineSettings, SiteSettings
+from batchone.pipeline.engine import children
 from batchone.pipeline.engine.children import Spare
 from batchone.pipeline.engine.database import database_url, open_database
 from batchone.pipeline.engine.heartbeat import BEAT_S, DEAD_S, Heartbeat, workers
@@ -116,6 +119,31 @@ def test_lost_tables_are_made_anew_from_the_folder_and_the_review_goes_on(undist
         crew.stop()
     assert not twice_done(case)
     assert job_digest(case) == job_digest(undisturbed / "cases" / CASE)
+
+
+def test_a_child_that_loaded_other_versions_than_are_installed_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare, used = Spare(tmp_path, None), []
+    there = packages()
+    newer = frozenset((name, f"{version}.1") for name, version in there)
+    assert dict(there)["batchone"] == metadata.version("batchone")
+    try:
+        for seen, again in ((there, True), (newer, False), (frozenset(), False)):  # nothing: they are being replaced
+            monkeypatch.setattr(children, "_packages", lambda: there)
+            spare.keep()
+            begun = spare.waiting
+            assert begun is not None
+            monkeypatch.setattr(children, "_packages", lambda seen=seen: seen)
+            used.append(spare.child(CASE))
+            assert (used[-1].pid == begun) is again
+            assert Path(f"/proc/{begun}").exists() is again
+            assert spare.waiting is None
+        spare.keep()
+        assert spare.waiting is None  # none begins on half of a version
+    finally:
+        for child in used:
+            child.close()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 import pytest
 import site_server
+from typer.testing import CliRunner
 
 from batchone.pipeline.case import run_case
 from batchone.pipeline.case_approval import sign_case
 from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, replace_order
-from batchone.pipeline.errors import CheckFailed, OrderError
+from batchone.pipeline.cli import app
+from batchone.pipeline.errors import CheckFailed, OrderError, ProcessingError
+from batchone.pipeline.events import EVENTS, read_chain
 from batchone.pipeline.order import Order, changed_order
-from batchone.pipeline.preview import PREVIEW, preview_of
+from batchone.pipeline.preview import FOLLOW, PREVIEW, preview_of, refuse_preview, release_checks
 from batchone.pipeline.run import recorded_findings
 from batchone.pipeline.serve.cases import Cases
 from batchone.pipeline.serve.scene.content import Content
@@ -104,13 +108,69 @@ def test_nobody_signs_for_a_device_of_which_the_release_checks_are_still_to_come
         seen = server.ask("GET", f"/review/{CASE}", "approver").text
         assert "release checks follow" in server.ask("GET", f"/review/{CASE}/state", "approver").text
         assert "Interactive checks of the new device" in seen
-        assert re.search(r'value="approve" disabled', seen)
-        given = {"answer": "approve", "seen": "yes", "device": checked["value_digest"], "password": site_server.PASSWORD}
-        answer = server.ask("POST", f"/review/{CASE}/answer", "approver", data=given)
-        assert (answer.status_code, "its release checks follow" in answer.text) == (409, True), answer.text
+        assert not re.search(rf'hx-post="/review/{CASE}/(comment|answer|waive)"', seen)
+        device = checked["value_digest"]
+        signed = {"seen": "yes", "device": device, "password": site_server.PASSWORD, "reason": "not so"}
+        refused = [("answer", {"answer": one, **signed}) for one in ("approve", "return", "reject")]
+        refused += [("comment", {"device": device, "text": "too thick"}), ("waive", {"check": "walls", **signed})]
+        for form, given in refused:
+            answer = server.ask("POST", f"/review/{CASE}/{form}", "approver", data=given)
+            assert (answer.status_code, "its release checks follow" in answer.text) == (409, True), answer.text
         assert server.ask("GET", f"/api/v1/cases/{CASE}", "approver").json()["device"] == checked["value_digest"]
     assert not (case.path / "review").exists()
     standing.write_text(told)
+
+
+def _happened(case: CaseFolder) -> list[str]:
+    return [one.what for one in read_chain(case.path / EVENTS).events]
+
+
+def test_the_command_line_signs_for_no_device_that_nobody_has_seen(site: Path) -> None:
+    case = _case(site)
+    told, before = (case.path / "events.jsonl").read_bytes(), case.record("check")
+    how = ["--as", WHO, "--site", str(site)]
+    for answer in (["--approve"], ["--return", "not so"], ["--reject", "not so"], ["--waive", "walls", "--reason", "so"]):
+        done = CliRunner().invoke(app, ["review", CASE, *answer, *how])
+        assert isinstance(done.exception, OrderError), done.output
+        assert done.exception.exit_code == 2
+    assert (case.path / "events.jsonl").read_bytes() == told
+    assert case.record("check") == before
+    assert not [name for name in ("review", "slice", "job") if (case.path / name).exists()]
+
+
+def test_release_checks_follow_until_they_could_not_be_made(site: Path, monkeypatch: Any) -> None:
+    from batchone.design import make
+
+    case = _case(site)
+    record = preview_of(case)
+    assert record is not None
+    begun = dt.datetime.fromisoformat(record["started"])
+    assert release_checks(case, _happened(case), begun + dt.timedelta(minutes=9, seconds=59)) == FOLLOW
+    assert release_checks(case, _happened(case), begun + dt.timedelta(minutes=10, seconds=1)) == "were not made within 10 min"
+
+    def broken(*given: Any, **how: Any) -> Any:
+        raise ProcessingError("a fault of this test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(make, "check", broken)
+        with pytest.raises(ProcessingError):
+            run_case(read_case_order(case.path / ORDER), None, site=site, until="check")
+    assert preview_of(case) == record
+    assert release_checks(case, _happened(case), begun) == "could not be made: a fault of this test"
+    with pytest.raises(OrderError, match="could not be made: a fault of this test"):
+        refuse_preview(case)
+    with site_server.serving(site) as server:
+        state = server.ask("GET", f"/review/{CASE}/state", "approver").text
+        assert "release checks could not be made" in state
+        assert 'data-follow="no"' in state
+        assert "follow" not in re.sub(r"data-follow", "", state)
+    order = (case.path / ORDER).read_bytes()
+    _change(site, "cut_top_mm=19")
+    assert release_checks(case, _happened(case), begun) == ""
+    assert preview_of(case) is None  # it is of another order
+    assert Cases(site).view(CASE).preview is None
+    (case.path / ORDER).write_bytes(order)
+    assert preview_of(case) == record
 
 
 def test_the_release_checks_take_its_place_and_all_is_as_without_it(site: Path) -> None:

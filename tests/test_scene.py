@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,7 +25,7 @@ from batchone.pipeline.errors import InputError
 from batchone.pipeline.labels import Side, bone_names
 from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.serve.pages.scene_routes import ROUTES, scene_router
-from batchone.pipeline.serve.scene.content import Box
+from batchone.pipeline.serve.scene.content import Box, Content
 from batchone.pipeline.serve.scene.describe import scene_description, scene_digest
 from batchone.pipeline.serve.scene.deviation import deviation_mm
 from batchone.pipeline.serve.scene.kept import Kept
@@ -328,6 +329,19 @@ class TestRoutes:
             shutil.rmtree(case.path / "check")
             shutil.rmtree(case.path / "plan")
             assert client.get(f"{place}/part-plate").status_code == 404  # what is gone is not served from memory
+
+    def test_a_picture_of_another_device_than_is_there_is_not_given(self, tmp_path: Path) -> None:
+        case = truth.write_case(tmp_path)
+        with viewer_site.viewer_site(tmp_path) as url, httpx.Client(base_url=url, timeout=60.0) as client:
+            place = f"/review/{truth.CASE}"
+            asked = [f"{place}/{one['urls'][1]}" for one in client.get(f"{place}/scene").json()["sections"]]
+            asked.append(f"{place}/picture/finding-walls?of={Content(case).device_digest}")
+            assert [client.get(one).status_code for one in asked] == [200] * len(asked)
+            wrong = [re.sub("of=[0-9a-f]{64}", f"of={'0' * 64}", one) for one in asked]
+            assert [client.get(one).status_code for one in wrong] == [404] * len(asked)
+            truth.write_case(tmp_path, findings=2)
+            assert client.get(asked[-1]).status_code == 404
+            assert client.get(asked[-1].partition("?")[0]).status_code == 200
 
     def test_what_was_asked_for_longest_ago_makes_room(self) -> None:
         kept = Kept(most_bytes=10)

@@ -438,6 +438,60 @@ def test_a_new_device_and_then_its_checks_are_shown_without_beginning_anew(chrom
         watched.page.close()
 
 
+def test_what_belongs_to_the_device_before_goes_with_it_and_a_failure_begins_anew(chromium: Browser, tmp_path: Path) -> None:
+    case = truth.write_case(tmp_path)
+
+    def move(mm: float) -> None:
+        shift = np.array([0.0, -mm, 0.0])
+        moved = tuple(replace(part, mesh=Mesh(part.mesh.vertices_mm + shift, part.mesh.faces)) for part in truth.parts())
+
+        def write(into: Path) -> dict[str, Any]:
+            value = CheckedDevice(Device("pedicle-guide", moved), ())
+            return {"seconds": 1.0, "value_digest": codec.save(value, into), "findings": {"$tuple": []}}
+
+        case.publish("check", write)
+
+    with viewer_site.viewer_site(tmp_path) as url:
+        watched = ready(chromium, url)
+        before = np.reshape(watched.ask("batchoneViewer.positions('part-plate')"), (-1, 3))
+        watched.page.locator(".viewer-picture").focus()
+        for key in ("m", "ArrowLeft", "m"):
+            watched.page.keyboard.press(key)
+        assert len(watched.ask("batchoneViewer.measures()")) == 1
+        watched.ask("batchoneViewer.section('bore-1')")
+        sources = "[...document.querySelectorAll('.viewer-sections img')].map((one) => one.src)"
+        old = watched.ask(sources)
+
+        def asked(mm: float) -> set[str]:
+            move(mm)
+            begun = len(watched.requests)
+            watched.ask("""async () => {
+              document.dispatchEvent(new Event("batchone:newer"));
+              await batchoneViewer.renewed();
+            }""")
+            return {one.rpartition("/")[2] for one in watched.requests[begun:]}
+
+        assert "volume" not in asked(10.0)  # mm; from 15 mm on the scan that is there is too small
+        new = watched.ask(sources)
+        assert len(old) == len(new) == 2
+        assert not set(old) & set(new)
+        watched.page.wait_for_function(PICTURES_CAME)
+        assert watched.ask("batchoneViewer.measures()") == []
+        assert "volume" in asked(20.0)  # no step is more than 10 mm
+        watched.ask("batchoneViewer.fullVolume()")
+        assert "volume" not in asked(0.0)  # the whole scan stays
+        assert watched.errors == []
+        watched.page.route("**/surface/part-plate", lambda route: route.abort(), times=1)
+        move(5.0)
+        with watched.page.expect_navigation():
+            watched.page.evaluate("() => void document.dispatchEvent(new Event('batchone:newer'))")
+        watched.page.wait_for_function("() => window.batchoneViewer")
+        watched.ask("batchoneViewer.ready")
+        after = np.reshape(watched.ask("batchoneViewer.positions('part-plate')"), (-1, 3))
+        assert after - before == pytest.approx(np.broadcast_to([0.0, -5.0, 0.0], before.shape), abs=1e-4)
+        watched.page.close()
+
+
 def contrast(one: str, other: str) -> float:
     """Contrast of two CSS colours (WCAG 2.2)."""
 

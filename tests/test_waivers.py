@@ -156,6 +156,9 @@ def test_what_did_not_fail_cannot_be_waived(stopped: tuple[Path, CheckFailed], t
         waive_check(site, order, check, who="chief", reason=REASON)
     with pytest.raises(OrderError, match="needs a reason"):
         waive_check(site, order, CHECK, who="chief", reason=" ")
+    for seen, words in (("0" * 64, "0" * 12), ("", "not told")):
+        with pytest.raises(OrderError, match=f"the device that was seen is {words}, that of the case is"):
+            waive_check(site, order, CHECK, who="chief", reason=REASON, device=seen)
 
 
 def test_a_gate_that_is_not_waivable_is_refused_by_name(

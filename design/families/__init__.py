@@ -37,6 +37,18 @@ def package_of(name: str) -> tuple[str, str]:
     return SHIPPED, version(SHIPPED)
 
 
+def packages() -> frozenset[tuple[str, str]]:
+    """Name and version of every installed package whose code makes devices, as the disk has them now.
+
+    Raises
+    ------
+    importlib.metadata.PackageNotFoundError
+        The product's own is just being replaced.
+    """
+    of_others = (entry.dist for entry in entry_points(group=GROUP))
+    return frozenset({(SHIPPED, version(SHIPPED)), *((dist.name, dist.version) for dist in of_others if dist is not None)})
+
+
 def _loaded(entry: EntryPoint) -> object:
     try:
         return entry.load()

@@ -1,6 +1,6 @@
 """The worker's side of the stage children: each runs the stages of one case, and is gone when they end.
 
-While people look at devices, one child waits beside them with everything loaded: who changes a parameter does not wait for that.
+Once people look at devices one child waits with everything loaded: who changes a parameter does not wait for that.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import os
 import subprocess
 import sys
 import threading
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
+
+from batchone.design.families import packages
 
 STAGE_S = 6 * 3600.0  # project default: no stage runs longer; the program of a backend may take an hour
 _END_S = 10.0
@@ -102,11 +105,15 @@ class StageChild:
 
 
 class Spare:
-    """The children of a worker, of which one may wait with everything loaded. Thread-safe."""
+    """The children of a worker, of which one may wait with everything loaded, until a case takes it. Thread-safe.
+
+    What it has loaded counts as long as the packages have the versions of when it began: what others then wait for is another.
+    """
 
     def __init__(self, site: Path, threads: int | None) -> None:
         self._site, self._threads = site, threads
         self._waiting: StageChild | None = None
+        self._loaded: frozenset[tuple[str, str]] = frozenset()  # packages, of the one that waits
         self._lock = threading.Lock()
 
     @property
@@ -117,19 +124,29 @@ class Spare:
     def keep(self) -> None:
         """Let one wait, if none does: about 0.35 GB of its own."""
         with self._lock:
-            self._drop_dead()
-            self._waiting = self._waiting or StageChild(self._site, threads=self._threads)
+            self._drop_useless()
+            if self._waiting is None and (there := _packages()):
+                self._loaded, self._waiting = there, StageChild(self._site, threads=self._threads)
 
     def child(self, case: str) -> StageChild:
         """A child for a case: the one that waits, else a new one."""
         with self._lock:
-            self._drop_dead()
+            self._drop_useless()
             found, self._waiting = self._waiting, None
         found = found or StageChild(self._site, threads=self._threads)
         found.take(case)
         return found
 
-    def _drop_dead(self) -> None:
-        if self._waiting is not None and not self._waiting.lives:
+    def _drop_useless(self) -> None:
+        """End the one that waits where it died, or has loaded other versions than are installed now."""
+        if self._waiting is not None and not (self._waiting.lives and self._loaded == _packages()):
             self._waiting.close()
             self._waiting = None
+
+
+def _packages() -> frozenset[tuple[str, str]]:
+    """See :func:`packages`; none while they are being replaced, which equals nothing that was loaded."""
+    try:
+        return packages()
+    except PackageNotFoundError:
+        return frozenset()

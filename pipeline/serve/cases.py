@@ -12,7 +12,7 @@ from typing import Any
 
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import InputError
-from batchone.pipeline.preview import PREVIEW, preview_of
+from batchone.pipeline.preview import ORDER_FILE, PREVIEW, preview_of
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.refusal import Refusal, unknown
 from batchone.pipeline.serve.store import FILE as SERVER_FILE
@@ -22,7 +22,16 @@ from batchone.pipeline.store import CaseFolder
 CASE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # as in orders and parcels
 _ID = re.compile(CASE_ID.removesuffix("$"))
 _STAGE_FILES = tuple(f"{'job' if stage.gives == 'JobFolder' else stage.name}/stage.json" for stage in STAGES)
-_FILES = ("order.toml", "parcel.json", "events.jsonl", "decisions", "job/value.json", f"{PREVIEW.name}/stage.json", *_STAGE_FILES)
+_FILES = (
+    "order.toml",
+    "parcel.json",
+    "events.jsonl",
+    "decisions",
+    "job/value.json",
+    f"{PREVIEW.name}/stage.json",
+    f"{PREVIEW.name}/{ORDER_FILE}",
+    *_STAGE_FILES,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,13 +89,13 @@ def remake(site: Path, case: str, who: str, reason: str, job: str) -> str:
     return "new" if again(site, case, who=who, reason=reason, job=job) else ""
 
 
-def waive(site: Path, case: str, who: str, check: str, reason: str, passphrase: str) -> str:
+def waive(site: Path, case: str, who: str, check: str, reason: str, device: str, passphrase: str) -> str:
     """Let what failed in one check stand; see :func:`batchone.pipeline.case.waive_check`."""
     from batchone.pipeline.case import case_folder, waive_check
     from batchone.pipeline.case_order import read_case_order
 
     order = read_case_order(case_folder(site, case) / "order.toml")
-    waive_check(site, order, check, who=who, reason=reason, passphrase=passphrase)
+    waive_check(site, order, check, who=who, reason=reason, passphrase=passphrase, device=device)
     return who
 
 

@@ -25,7 +25,7 @@ from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
 from batchone.pipeline.findings import Finding, worst_first
 from batchone.pipeline.job.signature import KEYS
 from batchone.pipeline.order import Order, changed_order
-from batchone.pipeline.preview import preview_of
+from batchone.pipeline.preview import FOLLOW, preview_of, release_checks, why_not_checked
 from batchone.pipeline.revisions import Revision, made_for, revisions
 from batchone.pipeline.run import recorded_findings
 from batchone.pipeline.serve.cases import View
@@ -88,7 +88,8 @@ async def waive(case: CaseId, request: Request, who: Who, parts: Parts) -> Respo
     password = given.get("password", "")
     await run_in_threadpool(require_password, request, parts, who.name, password, status=403)
     try:
-        await in_child("waive", parts.site, case=case, who=who.name, passphrase=password, **words)
+        device = given.get("device", "")
+        await in_child("waive", parts.site, case=case, who=who.name, passphrase=password, device=device, **words)
     except (InputError, CheckFailed) as error:
         raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:
@@ -145,14 +146,19 @@ def _works(who: Actor) -> bool:
 
 
 def _state(case: str, view: View, parts: Services) -> dict[str, Any]:
-    now, order, busy = dt.datetime.now(dt.UTC), _order(parts.cases.folder(case)), _busy(view, parts)
+    folder, now = parts.cases.folder(case), dt.datetime.now(dt.UTC)
+    order, busy = _order(folder), _busy(view, parts)
     told = outlook(site_cases(parts.site, now, parts.reader), case, now)
     events = parts.cases.events(case)
+    checks = release_checks(CaseFolder(folder), [one["what"] for one in events], now) if view.preview else ""
     key = "" if order is None else order_digest(order)
     return {
         "case": case,
         "view": view,
         "busy": busy,
+        "checks": checks,
+        "soon": checks == FOLLOW if checks else busy,
+        "told_of": f"{view.preview or view.device or ''} {'' if checks == FOLLOW else checks}".strip(),
         "told": told,
         "events": events[::-1],
         "comments": comments_of(events)[::-1],
@@ -168,7 +174,9 @@ def _busy(view: View, parts: Services) -> bool:
     """Whether the order is another than the one that the case's device was made for, and a new one is to come."""
     folder = parts.cases.folder(view.case)
     order, stands_for = _order(folder), made_for(folder)
-    return order is not None and stands_for not in (None, order_digest(order)) and view.status != "failed"
+    if order is None or stands_for in (None, order_digest(order)):
+        return False
+    return not why_not_checked([one["what"] for one in parts.cases.events(view.case)])
 
 
 def _answered(view: View, parts: Services) -> bool:

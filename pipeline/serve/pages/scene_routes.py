@@ -21,6 +21,9 @@ Name = Annotated[str, Path(max_length=200, description="As the scene names it.")
 Known = Annotated[str | None, Header(alias="if-none-match", max_length=1024)]
 Full = Annotated[bool, Query(description="All of it, not reduced for the screen.")]
 Across = Annotated[bool, Query(description="The section across the first one.")]
+Of = Annotated[
+    str, Query(pattern="^([0-9a-f]{64})?$", description="Digest of what the page shows; another one has no such picture.")
+]
 
 Folder = Callable[[Request, str], CaseFolder]
 Judges = Callable[[Request], bool]
@@ -74,24 +77,34 @@ def scene_router(folder: Folder, judges: Judges, *, route_class: type[APIRoute] 
         return _answer(opened, known, kept, f"surface {name}", media, lambda: surface_bytes(opened, name, full), f"full{full:d}")
 
     @router.get("/review/{case}/section/{name}", response_class=Response)
-    def section(case: CaseId, name: Name, request: Request, across: Across = False, known: Known = None) -> Response:
+    def section(case: CaseId, name: Name, request: Request, across: Across = False, of: Of = "", known: Known = None) -> Response:
         """A picture of the section that holds a sleeve's or slot's way, or of the one across it."""
+        from batchone.pipeline.serve.scene.describe import shapes_digest
         from batchone.pipeline.serve.scene.sections import section_bytes
 
         opened = folder(request, case)
+        _same(of, shapes_digest(opened))
         return _answer(
             opened, known, kept, f"section {name}", "image/png", lambda: section_bytes(opened, name, across), f"across{across:d}"
         )
 
     @router.get("/review/{case}/picture/{name}", response_class=Response)
-    def picture(case: CaseId, name: Name, request: Request, known: Known = None) -> Response:
+    def picture(case: CaseId, name: Name, request: Request, of: Of = "", known: Known = None) -> Response:
         """A picture of a finding's place, or of the wrong poses of a guide."""
+        from batchone.pipeline.serve.scene.describe import device_digest
         from batchone.pipeline.serve.scene.pictures import picture_bytes
 
         opened = folder(request, case)
+        _same(of, device_digest(opened))
         return _answer(opened, known, kept, f"picture {name}", "image/png", lambda: picture_bytes(opened, name))
 
     return router
+
+
+def _same(asked: str, there: str) -> None:
+    """Refuse (404) a picture of another device than is there; whoever names none gets that of the one that is."""
+    if asked and asked != there:
+        raise unknown("picture of that device")
 
 
 def _answer(

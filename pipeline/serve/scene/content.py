@@ -19,7 +19,7 @@ from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Preview, Scan
 
 SHOWN_STAGES = ("intake", "segment", "plan", "design", "check")
-VERSION = 4  # of the scene: another one makes every screen ask again
+VERSION = 5  # of the scene: another one makes every screen ask again
 _BROKEN = (ValueError, KeyError, TypeError, EOFError, RecursionError)  # what reading a damaged value raises
 
 
@@ -60,6 +60,11 @@ class Content:
             drawn = ""
         told = {"version": VERSION, "stages": values, "device": made, "drawn": drawn}
         return codec.tree_digest({**told, "previous": before, "scan": self._scan_is_whole})
+
+    @property
+    def device_digest(self) -> str:
+        """The digest by which pages tell devices apart: of the checked device, or of one with its interactive checks; else ""."""
+        return str(self._given("check") or "") if self._preview is None else str(self._preview["taken"]["Device"])
 
     def _given(self, stage: str) -> Any:
         return (self.records[stage] or {}).get("value_digest")

@@ -31,6 +31,11 @@ def shapes_digest(case: CaseFolder) -> str:
     return Content(case).shapes_digest
 
 
+def device_digest(case: CaseFolder) -> str:
+    """See :attr:`Content.device_digest`."""
+    return Content(case).device_digest
+
+
 def scene_description(case: CaseFolder, *, findings: bool) -> dict[str, Any]:
     """The scene as a JSON tree; addresses are relative to that of the scene itself.
 
@@ -73,7 +78,7 @@ def scene_description(case: CaseFolder, *, findings: bool) -> dict[str, Any]:
         "planes": [] if plan is None else [_plane(one) for one in plan.planes],
         "curves": [] if plan is None else [_curve(one) for one in plan.curves],
         "findings": [_finding(name, one) for name, one in content.findings] if findings else [],
-        "sections": [_section(one) for one in sections],
+        "sections": [_section(one, content.shapes_digest) for one in sections],
         "landmarks": []
         if content.anatomy is None
         else [{"name": one.name, "point": list(one.point_mm), "spread_mm": one.spread_mm} for one in content.anatomy.landmarks],
@@ -132,8 +137,8 @@ def _finding(name: str, one: Finding) -> dict[str, Any]:
     }
 
 
-def _section(one: Section) -> dict[str, Any]:
-    url = f"section/{quote(one.name, safe='')}"
+def _section(one: Section, shapes: str) -> dict[str, Any]:
+    url = f"section/{quote(one.name, safe='')}?of={shapes}"
     middle = one.way.at_mm(0.0)
     return {
         "name": one.name,
@@ -143,5 +148,5 @@ def _section(one: Section) -> dict[str, Any]:
         "across": list(one.across),
         "length_mm": one.way.length_mm,
         "diameter_mm": one.diameter_mm,
-        "urls": [url, f"{url}?across=1"],
+        "urls": [url, f"{url}&across=1"],
     }

@@ -62,6 +62,8 @@ async function renew() {
   follow();
 }
 
+const renewed = () => renew().catch(() => location.reload());
+
 /** Ask for the state again soon while a new device, or its release checks, are to come; tell of one that is another than is shown. */
 function follow() {
   const state = document.getElementById("state");
@@ -71,7 +73,7 @@ function follow() {
   if (now.follow === "yes") soon = setTimeout(() => state.dispatchEvent(new Event("again")), SOON_MS);
   if (now.busy === "yes" || now.device === state.dataset.shown) return;
   const newer = document.getElementById("newer");
-  if (![...document.querySelectorAll("form[data-draft]")].some((form) => sessionStorage.getItem(place(/** @type {any} */ (form))))) renew();
+  if (![...document.querySelectorAll("form[data-draft]")].some((form) => sessionStorage.getItem(place(/** @type {any} */ (form))))) renewed();
   else if (newer) newer.hidden = false;
 }
 
@@ -83,7 +85,7 @@ document.addEventListener("htmx:before:response", (event) => {
   const { response } = /** @type {CustomEvent} */ (event).detail.ctx;
   if (response.status >= 400 || response.headers.get("HX-Redirect") !== location.pathname || !document.getElementById("state")) return;
   event.preventDefault(); // to the page that is there
-  renew();
+  renewed();
 });
 
 document.addEventListener("click", (event) => {

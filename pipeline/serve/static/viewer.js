@@ -54,6 +54,10 @@ class Viewer {
     this.planes = false; // shown or not
     this.ways = true;
     this.bytes = 0;
+    this.shapes = ""; // of the scene whose surfaces are all drawn
+    /** What the scan that is there was cut for; "whole": for nothing. @type {Scene["box"] | "whole"} */
+    this.cutFor = null;
+    this.opened = ""; // the section whose pictures are shown
     /** @type {"distance" | "angle" | null} */
     this.measuring = null;
     /** @type {FindingInfo | null} */
@@ -86,6 +90,7 @@ class Viewer {
     });
     const [[scene, scan]] = await Promise.all([asked, this.stage.open()]);
     this.scene = scene;
+    this.cutFor = scene.box;
     this.overlay.accent = getComputedStyle(this.root).getPropertyValue("--viewer-accent").trim() || this.overlay.accent;
     const { box, volume, surfaces } = scene;
     this.#controls(scene);
@@ -101,21 +106,22 @@ class Viewer {
     this.#faceDevice(bones.map(({ surface }) => surface));
     this.#refresh();
     this.#time("full");
-    this.state.textContent = "";
-    this.state.hidden = true;
+    this.shapes = scene.shapes;
+    this.#say("");
   }
 
   /** Show what the case has become since: another device, or other findings of the same. */
   async renew() {
     const before = this.scene;
     const scene = /** @type {Scene} */ (await (await this.#fetched("")).json());
-    if (!before || scene.digest === before.digest) return;
+    if (!before || (scene.digest === before.digest && scene.shapes === this.shapes)) return;
     const looks = new Map(before.surfaces.map(({ name, visible, colour, opacity }) => [name, { visible, colour, opacity }]));
     for (const one of scene.surfaces) Object.assign(one, looks.get(one.name));
     this.scene = scene;
     this.chosen = scene.findings.find(({ text }) => text === this.chosen?.text) ?? null;
-    if (scene.shapes !== before.shapes) await this.#reshape(before, scene);
+    if (scene.shapes !== this.shapes) await this.#reshape(before, scene);
     this.#refresh();
+    this.#say("");
   }
 
   /** Other voxels and triangles: the device first; bones and scan stay until theirs are there. @param {Scene} before @param {Scene} scene */
@@ -139,6 +145,8 @@ class Viewer {
     await Promise.all(shown.filter((one) => !isBone(one)).map((one) => this.#load(one)));
     for (const mesh of this.planned.splice(0)) this.stage.removeSurface(mesh);
     this.#plan(scene);
+    this.clearMeasures(); // of the device before
+    this.#section(scene.sections.find(({ name }) => name === this.opened));
     this.#refresh();
     this.#time("renewed");
     for (const one of shown.filter(isBone)) {
@@ -148,9 +156,13 @@ class Viewer {
       await this.#load(one);
       if (old) this.stage.removeSurface(old.mesh);
     }
-    const [old, box] = [before.box, scene.box];
-    const moved = !old || !box || box.centre.some((mm, k) => Math.abs(mm - old.centre[k]) + Math.abs(box.size[k] - old.size[k]) / 2 > SCAN_LEFT_MM);
-    if (moved) await this.stage.setVolume(await this.#bytes(scene.volume.url), scene.volume.window_hu);
+    const [old, box] = [this.cutFor, scene.box];
+    const moved = !old || !box || (old !== "whole" && box.centre.some((mm, k) => Math.abs(mm - old.centre[k]) + Math.abs(box.size[k] - old.size[k]) / 2 > SCAN_LEFT_MM));
+    if (moved && old !== "whole") {
+      await this.stage.setVolume(await this.#bytes(scene.volume.url), scene.volume.window_hu);
+      this.cutFor = box;
+    }
+    this.shapes = scene.shapes;
   }
 
   /** Look at the device from the side of the bones that it lies on. @param {Surface[]} bones */
@@ -417,16 +429,34 @@ class Viewer {
     const found = this.scene?.sections.find((one) => one.name === name);
     if (!found) throw new Error(`there is no section ${name}`);
     this.goto(found.point);
-    const normal = unit(cross(found.across, found.axis));
-    this.clip = { kind: name, at: 0, flip: false, normal };
-    this.#shiftCut(0);
+    this.clip = { kind: name, at: 0, flip: false, normal: this.clip.normal };
+    this.opened = name;
+    this.#section(found);
     this.showCut?.(name);
-    this.stage.viewFrom(normal);
+    this.stage.viewFrom(this.clip.normal);
+  }
+
+  /** Show the pictures of the section that is open, and its cut; close it where there is none. @param {SectionInfo} [found] */
+  #section(found) {
+    if (!this.opened) return;
+    const name = this.opened;
+    const isCut = this.clip.kind === name;
+    if (!found) {
+      this.opened = "";
+      this.sections.hidden = true;
+      if (isCut) this.cut("none");
+      return;
+    }
+    if (isCut) {
+      const normal = unit(cross(found.across, found.axis));
+      this.clip = { ...this.clip, normal, at: found.point.reduce((sum, mm, axis) => sum + mm * normal[axis], 0) };
+      this.#applyCut();
+    }
     const pictures = found.urls.map((url, n) => {
       const text = `${name.replaceAll("-", " ")}: section along it${n ? ", across the first" : ""}`;
       return made("figure", {}, made("img", { src: this.#address(url), alt: text, loading: "lazy" }), made("figcaption", {}, text));
     });
-    const close = button("Close", () => ((this.sections.hidden = true), this.cut("none"), this.picture.focus()), { "aria-label": "Close the section" });
+    const close = button("Close", () => ((this.opened = ""), (this.sections.hidden = true), this.cut("none"), this.picture.focus()), { "aria-label": "Close the section" });
     this.sections.replaceChildren(...pictures, close);
     this.sections.hidden = false;
   }
@@ -438,6 +468,7 @@ class Viewer {
     if (asked) asked.disabled = true;
     this.#say("Loading the whole scan");
     await this.stage.setVolume(await this.#bytes(volume.full_url), volume.window_hu);
+    this.cutFor = "whole";
     this.#say("");
     this.#refresh();
   }
@@ -554,6 +585,7 @@ class Viewer {
   #say(text) {
     this.state.textContent = text;
     this.state.hidden = text === "";
+    this.state.classList.remove("failed");
   }
 
   /** @param {unknown} error */
@@ -571,7 +603,10 @@ class Viewer {
     });
     let renewed = ready;
     document.addEventListener("batchone:newer", () => {
-      renewed = renewed.then(() => this.renew()).catch((error) => this.#failed(error));
+      renewed = renewed.then(() => this.renew()).catch((error) => {
+        this.#failed(error); // what is drawn may be of the device before
+        location.reload();
+      });
     });
     return {
       ready,
