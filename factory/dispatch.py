@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from batchone.pipeline.disk import reported
+from batchone.pipeline.disk import reported, waited_for
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import EVENTS, SHELVED, append_event
-from batchone.pipeline.job.sums import SUMS
+from batchone.pipeline.job.sums import SUMS, read_sums
 from batchone.pipeline.store import flush_tree, sha256_file
 
 RECORDS: Final = "records"  # folder of a cell and of a site: device records
@@ -24,24 +27,14 @@ def dispatch(job: Path, inbox: Path) -> Path:
     Raises
     ------
     MachineError
-        Another one lies there under this name, or the folder cannot be written.
+        Another one lies there under this name, or one that is not whole; or the folder cannot be written.
     """
-    place = inbox / job.name
-    with reported(f"folder {inbox.name}"):
-        if not place.exists():
-            part = inbox / f".{job.name}.part"
-            shutil.rmtree(part, ignore_errors=True)
-            inbox.mkdir(exist_ok=True)
-            _copy(job, part)
-            flush_tree(part)
-            part.rename(place)
-        if (place / SUMS).read_bytes() != (job / SUMS).read_bytes():
-            raise MachineError(f"another one lies in {inbox.name} as {job.name}", hint="take it out, then dispatch again")
-    return place
+    with _alone(inbox):
+        return _placed(job, inbox)
 
 
 def shelve(record: Path, site: Path, *, cell: str) -> Path:
-    """Copy a closed record to a site's shelf as :func:`dispatch` does; the site's events tell of it before it is there.
+    """Copy a closed record to a site's shelf as :func:`dispatch` does; the site's events tell of it once, before it is there.
 
     Parameters
     ----------
@@ -53,11 +46,58 @@ def shelve(record: Path, site: Path, *, cell: str) -> Path:
     MachineError
         As :func:`dispatch`.
     """
-    if not (site / RECORDS / record.name).exists():
-        when, digest = dt.datetime.now(dt.UTC).isoformat(), sha256_file(record / SUMS)
-        with reported("the site's events"):
-            append_event(site / EVENTS, who=cell, what=f"record {record.name}: {SHELVED}", when=when, digest=digest)
-    return dispatch(record, site / RECORDS)
+    shelf = site / RECORDS
+    with _alone(shelf):
+        if not (shelf / record.name).exists():
+            what, digest = f"record {record.name}: {SHELVED}", sha256_file(record / SUMS)
+            with reported("the site's events"):
+                if not _is_told(site / EVENTS, what, digest):
+                    when = dt.datetime.now(dt.UTC).isoformat()
+                    append_event(site / EVENTS, who=cell, what=what, when=when, digest=digest)
+        return _placed(record, shelf)
+
+
+@contextmanager
+def _alone(inbox: Path) -> Iterator[None]:
+    with reported(f"folder {inbox.name}"):
+        inbox.mkdir(exist_ok=True)
+    with waited_for(inbox, f"folder {inbox.name}"):
+        yield
+
+
+def _placed(job: Path, inbox: Path) -> Path:
+    place = inbox / job.name
+    with reported(f"folder {inbox.name}"):
+        if not place.exists():
+            for left in inbox.glob(f".{job.name}.*part"):  # of one that died
+                shutil.rmtree(left, ignore_errors=True)
+            part = inbox / f".{job.name}.{secrets.token_hex(4)}.part"
+            _copy(job, part)
+            flush_tree(part)
+            part.rename(place)
+        if (place / SUMS).read_bytes() != (job / SUMS).read_bytes():
+            raise MachineError(f"another one lies in {inbox.name} as {job.name}", hint="take it out, then dispatch again")
+        odd = [name for name in _names(job) if not (place / name).is_file()]
+        listed = read_sums((place / SUMS).read_bytes())
+        odd += [name for name, digest in listed.items() if name not in odd and sha256_file(place / name) != digest]
+        if odd:
+            raise MachineError(
+                f"{job.name} in {inbox.name} is not whole: {odd[0]} is missing or was changed",
+                hint="take it out, then dispatch again",
+            )
+    return place
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _is_told(events: Path, what: str, digest: str) -> bool:
+    """Whether a site's events tell of it: who died between event and record does not tell twice."""
+    if not events.is_file():
+        return False
+    with events.open("rb") as stream:
+        return any(f'"{what}"'.encode() in line and f'"{digest}"'.encode() in line for line in stream)
 
 
 def _copy(source: Path, part: Path) -> None:

@@ -40,7 +40,8 @@ class Entry:
     """What became of a job: its state, who has it until when, at which attempt (from 1; 0: none yet), and why it waits or ended.
 
     A failed job waits until ``until`` for another cell than ``cell``, where it failed. After attempt ``most`` it is held until a
-    person has looked.
+    person has looked. ``cells``: who had each attempt, the first first; ``printed``: the attempts whose print was done;
+    ``ended``: when the last one ended.
     """
 
     name: str
@@ -50,6 +51,22 @@ class Entry:
     attempt: int = 0
     reason: str = ""
     most: int = MOST_ATTEMPTS
+    cells: tuple[str, ...] = ()
+    printed: tuple[int, ...] = ()
+    ended: str = ""
+
+    def account(self, attempt: int) -> str:
+        """The name of the cell that had an attempt, without its token; empty where nobody had it."""
+        return self.cells[attempt - 1].rpartition("@")[0] if 0 < attempt <= len(self.cells) else ""
+
+    def was_printed_by(self, account: str) -> bool:
+        """Whether a cell of that name printed an attempt."""
+        return any(self.account(attempt) == account for attempt in self.printed)
+
+    def is_over(self, said: dt.datetime | None) -> bool:
+        """Whether it was printed, and ended before it was ``said`` that it is to be made once more."""
+        done = self.state in ("printed", "released") and self.ended
+        return bool(done) and said is not None and dt.datetime.fromisoformat(self.ended) < said
 
     def is_free(self, cell: str, now: dt.datetime) -> bool:
         """Nobody has it, or who had it has not been heard of; and where it failed it is not tried again at once."""
@@ -127,8 +144,9 @@ class Inbox:
             self.ledger.stat()  # it is there, and says nothing of this job
             return Entry(name)
         try:
-            entry = Entry(**json.loads(data))
-            _ = entry.is_free("", dt.datetime.now(dt.UTC))
+            tree = json.loads(data)
+            entry = Entry(**tree | {name: tuple(tree.get(name, ())) for name in ("cells", "printed")})
+            _ = entry.is_free("", dt.datetime.now(dt.UTC)), entry.is_over(dt.datetime.now(dt.UTC))
         except (ValueError, TypeError) as error:  # one damaged file stops one job
             return _unreadable(name, error)
         return entry
@@ -152,9 +170,9 @@ class Inbox:
             if entry.attempt >= entry.most:
                 self._write(replace(entry, state="held", cell="", until="", reason=entry.reason or "its claim ran out"))
                 return None
-            return self._write(
-                replace(entry, state="claimed", cell=cell, until=_in(CLAIM_S, now), attempt=entry.attempt + 1, reason="")
-            )
+            cells = (*entry.cells, *[""] * (entry.attempt - len(entry.cells)), cell)
+            begun = replace(entry, state="claimed", cell=cell, until=_in(CLAIM_S, now), attempt=entry.attempt + 1, reason="")
+            return self._write(replace(begun, cells=cells))
 
     def renew(self, entry: Entry, now: dt.datetime) -> Entry:
         """Go on having a job.
@@ -167,8 +185,7 @@ class Inbox:
             The inbox cannot be reached.
         """
         with self._locked():
-            self._must_have(entry)
-            return self._write(replace(entry, until=_in(CLAIM_S, now)))
+            return self._write(replace(self._there(entry), until=_in(CLAIM_S, now)))
 
     @contextlib.contextmanager
     def kept(self, entry: Entry, now: Callable[[], dt.datetime]) -> Iterator[None]:
@@ -197,10 +214,12 @@ class Inbox:
             As :meth:`renew`.
         """
         with self._locked():
-            self._must_have(entry)
-            held = state == "waiting" and entry.attempt >= entry.most
+            there = self._there(entry)
+            held = state == "waiting" and there.attempt >= there.most
             until = _in(ELSEWHERE_S, now) if state == "waiting" else ""
-            return self._write(replace(entry, state="held" if held else state, until=until, reason=reason))
+            printed = (*there.printed, there.attempt) if state == "printed" else there.printed
+            settled = replace(there, state="held" if held else state, until=until, reason=reason)
+            return self._write(replace(settled, printed=printed, ended=now.isoformat()))
 
     def move(self, name: str, attempt: int, to: State, reason: str = "") -> Entry:
         """Say what became of a printed job: released, or waiting to be made once more.
@@ -224,22 +243,35 @@ class Inbox:
             held = to == "waiting" and attempt >= entry.most
             return self._write(replace(entry, state="held" if held else to, reason=reason))
 
-    def free(self, name: str) -> Entry:
-        """Let a held or refused job be tried again after a person has looked; attempts count on."""
+    def free(self, name: str, reason: str = "", *, tell: Callable[[], object] = lambda: None) -> Entry:
+        """Let a held or refused job be tried again after a person has looked; attempts count on.
+
+        Parameters
+        ----------
+        reason
+            Why; the ledger keeps it until the next attempt.
+        tell
+            Called before the ledger says so, and only where it will.
+        """
         with self._locked():
             entry = self.read(name)
             if entry.state not in ("held", "refused"):
                 raise MachineError(f"{name} is {entry.state}, must be held or refused", hint="see `batchone cell status`")
-            return self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
+            tell()
+            return self._wait_again(entry, reason)
 
-    def again(self, name: str) -> None:
-        """Let a released job be printed once more, by a person's word; attempts count on. Others go on as they do."""
+    def again(self, name: str, said: dt.datetime) -> Entry:
+        """Let a job be printed once more that was printed before a person said so; attempts count on. Others go on as they do."""
         with self._locked():
             entry = self.read(name)
-            if entry.state == "released":
-                self._write(replace(entry, state="waiting", cell="", until="", reason="", most=entry.attempt + MOST_ATTEMPTS))
+            return self._wait_again(entry) if entry.is_over(said) else entry
 
-    def _must_have(self, entry: Entry) -> None:
+    def _wait_again(self, entry: Entry, reason: str = "") -> Entry:
+        most = entry.attempt + MOST_ATTEMPTS
+        return self._write(replace(entry, state="waiting", cell="", until="", reason=reason, most=most))
+
+    def _there(self, entry: Entry) -> Entry:
+        """What the ledger says of a claim that still holds."""
         there = self.read(entry.name)
         if (there.state, there.cell, there.attempt) != ("claimed", entry.cell, entry.attempt):
             raise ClaimLost(
@@ -247,6 +279,7 @@ class Inbox:
                 f"not at attempt {entry.attempt} of cell {entry.cell}",
                 hint="put what was made here aside: it is not the part of the record",
             )
+        return there
 
     def _write(self, entry: Entry) -> Entry:
         tree: dict[str, Any] = asdict(entry)

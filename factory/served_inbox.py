@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.store import sha256_file
 
 HEADS: Final = "jobs"  # of a cell's folder: of each job that waits, what says what it is
-_FRESH_S = 1.0  # so long a list that was asked for the time is also that of the jobs
+_FRESH_S = 1.0  # so long a list of jobs is asked once
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FIELDS = ("name", "state", "cell", "until", "attempt", "reason", "most")
 
@@ -43,7 +44,8 @@ class ServedInbox(Inbox):
 
     def time(self) -> dt.datetime:
         """The time of the ledger's file system at the site."""
-        return time_of(self._listed(fresh_s=0.0)["time"])
+        self._must_be_its_account()
+        return time_of(self._link.asked("GET", "/prints?jobs=false")["time"])
 
     def names(self) -> tuple[str, ...]:
         """What is to be printed or under way."""
@@ -51,7 +53,7 @@ class ServedInbox(Inbox):
 
     def entries(self) -> tuple[Entry, ...]:
         """What the ledger says of them."""
-        found = tuple(_entry(one) for one in self._listed(fresh_s=_FRESH_S)["jobs"])
+        found = tuple(_entry(one) for one in self._listed()["jobs"])
         for path in self.folder.glob("*") if self.folder.is_dir() else ():
             if path.name not in self._sums:
                 shutil.rmtree(path, ignore_errors=True)
@@ -92,15 +94,15 @@ class ServedInbox(Inbox):
         """As of a folder."""
         return _entry(self._changed(name, "move", attempt=attempt, state=to, reason=reason))
 
-    def free(self, name: str) -> Entry:
-        """As of a folder."""
-        return _entry(self._changed(name, "free"))
+    def free(self, name: str, reason: str = "", *, tell: Callable[[], object] = lambda: None) -> Entry:
+        """As of a folder, with the token of a person, who gives a reason; the site tells its events itself."""
+        return _entry(self._changed(name, "free", reason=reason))
 
     def _changed(self, name: str, what: str, **tree: Any) -> Any:
         self._asked_s = float("-inf")
         return self._link.asked("POST", f"/prints/{name}/{what}", tree or None)
 
-    def _listed(self, *, fresh_s: float) -> dict[str, Any]:
+    def _must_be_its_account(self) -> None:
         if not self._same:
             account = self._link.account()
             if account != self._cell:
@@ -109,7 +111,10 @@ class ServedInbox(Inbox):
                     hint="give the account and the cell one name",
                 )
             self._same = True
-        if time.monotonic() - self._asked_s > fresh_s:
+
+    def _listed(self) -> dict[str, Any]:
+        self._must_be_its_account()
+        if time.monotonic() - self._asked_s > _FRESH_S:
             self._list = self._link.asked("GET", "/prints")
             self._sums = {_entry(one).name: one["sums"] for one in self._list["jobs"]}
             self._asked_s = time.monotonic()

@@ -17,7 +17,7 @@ from pathlib import Path
 from batchone.factory.dispatch import RECORDS
 from batchone.pipeline.case_approval import GATE
 from batchone.pipeline.case_waivers import FOLDER as WAIVERS
-from batchone.pipeline.errors import InputError, MachineError
+from batchone.pipeline.errors import MachineError, UnknownCaseError
 from batchone.pipeline.events import BEGUN_ANEW, CASES, EVENTS, REMOVED, SHELVED, START, TAKEN_AWAY, Chain, Event, read_chain
 from batchone.pipeline.job.signature import KEYS, verify_approval, verify_waiver
 from batchone.pipeline.job.sums import SUMS
@@ -80,13 +80,13 @@ def audit_case(site: Path, case: str) -> Trail:
 
     Raises
     ------
-    InputError
+    UnknownCaseError
         The site does not know the case.
     """
     told = _told(site, case)
     anchors = [anchor for anchor in _anchors(read_chain(site / EVENTS)) if anchor.case == case]
     if not (site / CASES / case).is_dir() and not anchors:
-        raise InputError(f"case {case} is not known at this site", hint="check the id and --site")
+        raise UnknownCaseError(f"case {case} is not known at this site", hint="check the id and --site")
     return _trail(site, case, told, anchors)
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from batchone.pipeline import codec
 from batchone.pipeline.clock.folder import ENDINGS
 from batchone.pipeline.disk import disk, flush_folder
-from batchone.pipeline.errors import InputError, OrderError, in_stage
+from batchone.pipeline.errors import OrderError, UnknownCaseError, in_stage
 from batchone.pipeline.events import CASES, EVENTS, append_event, read_chain
 from batchone.pipeline.job.signature import KEYS, SiteKey, approval_key, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS
@@ -89,12 +89,12 @@ def known_case(site: Path, case_id: str) -> CaseFolder:
 
     Raises
     ------
-    InputError
+    UnknownCaseError
         The site does not know it.
     """
     folder = site / CASES / case_id
     if case_id in ("", ".", "..") or Path(case_id).name != case_id or not folder.is_dir():
-        raise InputError(f"case {case_id} is not known at this site", hint="check the id and --site")
+        raise UnknownCaseError(f"case {case_id} is not known at this site", hint="check the id and --site")
     return CaseFolder(folder)
 
 

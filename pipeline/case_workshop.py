@@ -9,7 +9,7 @@ from pathlib import Path
 from batchone.factory.inbox import PRINTS, Inbox
 from batchone.pipeline.case_decisions import known_case
 from batchone.pipeline.clock.folder import CaseFiles, read_case, read_tree
-from batchone.pipeline.clock.legs import DELIVERED, ENDS, LEG, PACKAGE, PRINT_FAILED, QUEUE, REMAKE, WORKSHOP
+from batchone.pipeline.clock.legs import BY_ITS_CELL, DELIVERED, ENDS, LEG, PACKAGE, PRINT_FAILED, QUEUE, REMAKE, WORKSHOP
 from batchone.pipeline.clock.state import Standing, standing
 from batchone.pipeline.errors import OrderError, in_stage
 from batchone.pipeline.events import EVENTS, append_event
@@ -69,11 +69,17 @@ def record_step(
     return True
 
 
-def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "") -> bool:
+def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "", by_cell: bool = False) -> bool:
     """Say that the released job is to be made once more, as it is: it queues again.
 
-    The job folder stays the same to the byte, and so does its approval; a changed device is a new approval. ``job`` is the id of
-    the one in hand: another one than the released one is refused.
+    The job folder stays the same to the byte, and so does its approval; a changed device is a new approval.
+
+    Parameters
+    ----------
+    job
+        Id of the one in hand: another one than the released one is refused. Empty: whichever is released.
+    by_cell
+        A cell says so of its own attempt, in its ledger itself; what a person says offers the job to cells once more.
 
     Returns
     -------
@@ -93,19 +99,21 @@ def remake(site: Path, case_id: str, *, who: str, reason: str, job: str = "") ->
         files, stands = _released(case, job)
         said = f"{REMAKE}: {reason.strip()}"
         if files.events and (files.events[-1].who, files.events[-1].what) == (who, said):
-            _offer_again(site, stands, job)
+            if not by_cell:
+                _offer_again(site, stands, files.events[-1].when)
             return False
         if QUEUE not in stands.walked.ended:
             raise OrderError("the job waits for its print already: nothing was made of it since", hint="print it")
-        _tell(case, who, said, "to be made once more from the same job folder")
-        _offer_again(site, stands, job)
+        when = _tell(case, who, said, BY_ITS_CELL if by_cell else "to be made once more from the same job folder")
+        if not by_cell:
+            _offer_again(site, stands, when)
     return True
 
 
-def _offer_again(site: Path, stands: Standing, job: str) -> None:
-    """Cells over the server are offered the job once more; one that names it says so of its own attempt, in its ledger itself."""
-    if not job and stands.job is not None and (site / PRINTS).is_dir():
-        Inbox(site / PRINTS).again(stands.job.name)
+def _offer_again(site: Path, stands: Standing, said: dt.datetime | None) -> None:
+    """At once; after a crash before it the server does so, by the event."""
+    if said is not None and stands.job is not None and (site / PRINTS).is_dir():
+        Inbox(site / PRINTS).again(stands.job.name, said)
 
 
 def _refuse_strange(**texts: str) -> None:
@@ -154,7 +162,8 @@ def _refuse_now(what: str, stands: Standing) -> None:
         raise OrderError(f"{what} cannot come after {LEG[last].ends}", hint="what was left out is over with the step after it")
 
 
-def _tell(case: CaseFolder, who: str, what: str, meaning: str) -> None:
+def _tell(case: CaseFolder, who: str, what: str, meaning: str) -> dt.datetime:
     value = read_tree(case.path / "job" / "value.json") or {}
-    when = dt.datetime.now(dt.UTC).isoformat()
-    append_event(case.path / EVENTS, who=who, what=what, when=when, meaning=meaning, digest=str(value.get("sums_digest", "")))
+    when, digest = dt.datetime.now(dt.UTC), str(value.get("sums_digest", ""))
+    append_event(case.path / EVENTS, who=who, what=what, when=when.isoformat(), meaning=meaning, digest=digest)
+    return when

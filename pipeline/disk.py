@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchone.pipeline.errors import MachineError
+from batchone.pipeline.errors import DiskError, MachineError
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _FAULTY = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO)  # a broken disk, one gone read-only, a share whose server is gone
@@ -18,24 +18,24 @@ _FAULTY = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO)  # a broken disk, 
 
 @contextmanager
 def disk() -> Iterator[None]:
-    """Turn a disk that cannot take more, or is broken, into a MachineError; other operating-system errors pass.
+    """Turn a disk that cannot take more, or is broken, into a DiskError; other operating-system errors pass.
 
     Raises
     ------
-    MachineError
+    DiskError
         No space, quota or file size is left, or the disk returns errors.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _FAULTY:
-            raise MachineError(
+            raise DiskError(
                 f"disk fault: reading or writing failed ({error.strerror})",
                 hint="look at the site's disk or share and the system's log; then run the same command again",
             ) from error
         if error.errno not in _FULL:
             raise
-        raise MachineError(
+        raise DiskError(
             f"disk full: a write was refused ({error.strerror})",
             hint="free space on the site's disk and run the same command again",
         ) from error
@@ -54,7 +54,7 @@ def reported(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise MachineError(
+            raise DiskError(
                 f"disk full: {what} could not be written ({error.strerror})", hint="free space, then run again"
             ) from error
         raise MachineError(

@@ -6,11 +6,13 @@
       InputError      2      the sender: images or order unusable
         SeriesError          ... the images
         OrderError           ... the order
+        UnknownCaseError     ... the id: the site has no such case
       ProcessingError 3      us: valid input, no answer found
         SegmentationError
         DesignError
       CheckFailed     4      the engineer: built, but breaks a requirement (carries all findings)
       MachineError    5      the workshop: machine, profile, missing program, full disk, signature
+        DiskError            ... the disk is full or returns errors
 
 A message says *what, measured value and unit, the limit and unit*; ``hint`` says what to do next.
 """
@@ -59,6 +61,10 @@ class OrderError(InputError):
     """The order is incomplete, contradicts itself, or contradicts the images."""
 
 
+class UnknownCaseError(InputError):
+    """The site has no case of this id."""
+
+
 class ProcessingError(BatchoneError):
     """We act: the input is valid but no answer was found."""
 
@@ -87,6 +93,10 @@ class MachineError(BatchoneError):
     """The workshop acts: printer, profile, material, missing program, disk or signature."""
 
     exit_code = 5
+
+
+class DiskError(MachineError):
+    """The disk takes no more, or returns errors."""
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import pytest
 from small_job import make_job, mesh_of, seal
 from typer.testing import CliRunner
 
+import batchone.factory.dispatch as of_dispatch
 import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
 from batchone.factory.cell import Cell
@@ -193,9 +194,42 @@ class TestInbox:
         place = dispatch(job, tmp_path)
         assert dispatch(job, tmp_path) == place
         assert Inbox(tmp_path).names() == (job.name,)
+        (place / "job.json").rename(place / "job.away")
+        with pytest.raises(MachineError, match=r"not whole: job\.json is missing or was changed"):
+            dispatch(job, tmp_path)
+        (place / "job.json").write_bytes(b"{}")
+        with pytest.raises(MachineError, match=r"not whole: job\.json is missing or was changed"):
+            dispatch(job, tmp_path)
         (place / "SHA256SUMS").write_bytes(b"other")
         with pytest.raises(MachineError, match="another one"):
             dispatch(job, tmp_path)
+
+
+class TestDispatch:
+    """A shelf takes any sealed folder: a job is one."""
+
+    def test_of_many_who_bring_a_record_at_once_one_does_and_the_site_is_told_once(self, job: Path, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            places = list(pool.map(lambda _: shelve(job, tmp_path, cell="cell-1"), range(8)))
+        assert set(places) == {tmp_path / "records" / job.name}
+        assert {path.name for path in job.rglob("*")} == {path.name for path in places[0].rglob("*")}
+        assert not list((tmp_path / "records").glob(".*part"))
+        assert [event.what for event in read_chain(tmp_path / EVENTS).events] == [f"record {job.name}: shelved"]
+
+    def test_who_dies_between_the_event_and_the_record_brings_it_later_and_tells_once(
+        self, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def dies(_: Path) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(of_dispatch, "flush_tree", dies)
+            with pytest.raises(KeyboardInterrupt):
+                shelve(job, tmp_path, cell="cell-1")
+        assert not (tmp_path / "records" / job.name).exists()
+        assert shelve(job, tmp_path, cell="cell-1").is_dir()
+        assert {path.name for path in (tmp_path / "records").iterdir()} == {".lock", job.name}
+        assert [event.what for event in read_chain(tmp_path / EVENTS).events] == [f"record {job.name}: shelved"]
 
 
 class TestProof:

@@ -63,6 +63,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", f"{API}/prints/{{name}}/renew"): {"token": "0" * 8, "attempt": 7},
     ("POST", f"{API}/prints/{{name}}/settle"): {"token": "0" * 8, "attempt": 7, "state": "printed"},
     ("POST", f"{API}/prints/{{name}}/move"): {"attempt": 7, "state": "released"},
+    ("POST", f"{API}/prints/{{name}}/free"): {"reason": "looked at it"},
     ("POST", f"{API}/cases/{{case}}/cancel"): {"reason": "not needed", "password": "wrong"},
     ("POST", f"{API}/cases/{{case}}/revise"): {"reason": "too thick", "password": "wrong"},
 }

@@ -16,15 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cell_storm import released_case
 from small_job import make_job
 
 from batchone.factory.dispatch import RECORDS
 from batchone.factory.inbox import MOST_ATTEMPTS, PRINTS, ClaimLost, Entry, Unreachable
-from batchone.factory.record import open_steps, sign_step
+from batchone.factory.record import AS_BUILT, AsBuilt, close, open_steps, sign_step, verify_record
 from batchone.factory.reports import REMAKE, Report
 from batchone.factory.served_inbox import ServedInbox
+from batchone.factory.settings import Lot
 from batchone.factory.site_link import SiteLink
 from batchone.factory.zip_folder import pack, unpack
 from batchone.pipeline.case_workshop import remake
@@ -99,10 +101,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             found.bind(("127.0.0.1", 0))
             server = Served(site, found.getsockname()[1])
         services = make_services(site, settings=ServerSettings(), clock=time.time)
-        for name in ("cell-1", "cell-2", "cell-3"):
-            services.accounts.make(Account(name, ("cell",)), by="tester")
+        for name, role in (("cell-1", "cell"), ("cell-2", "cell"), ("cell-3", "cell"), ("code-7", "engineer")):
+            services.accounts.make(Account(name, (role,)), by="tester")
             services.accounts.set_password(name, "a long password of a test")
-            made = services.credentials.make_token(name, "cell", days=1, label="")
+            made = services.credentials.make_token(name, role, days=1, label="")
             assert made is not None
             server.tokens[name] = made[1]
         services.store.close()
@@ -235,7 +237,16 @@ def test_a_claim_runs_out_by_the_clock_of_the_site_and_three_attempts_are_held(s
     run_out(served, job)
     assert first.claim(job, "cell-1@00000001", NOW) is None
     assert first.entry(job).state == "held"
-    assert first.free(job).state == "waiting"
+    with pytest.raises(Unreachable, match="403: this is for admin or approver or engineer, not for cell"):
+        first.free(job, "a person looks, not a cell")
+    person = served.inbox("code-7", tmp_path / "person")
+    with pytest.raises(MachineError, match="422"):
+        person.free(job)  # why?
+    assert person.free(job, "the blade is mended").state == "waiting"
+    with pytest.raises(MachineError, match="must be held or refused"):
+        person.free(job, "the blade is mended")
+    events = [one for one in read_chain(served.site / EVENTS).events if one.what == f"print {job}: freed"]
+    assert [(one.who, one.meaning) for one in events] == [("code-7", "the blade is mended")]
 
 
 def run_out(served: Served, job: str) -> None:
@@ -268,27 +279,84 @@ def test_a_job_comes_whole_without_what_is_not_for_a_cell_or_not_at_all(served: 
         layers.write_bytes(kept)
 
 
-def test_a_record_is_shelved_once_and_only_whole_and_by_its_own_cell(served: Served, tmp_path: Path) -> None:
+def closed(folder: Path, name: str, attempt: int, cell: str, reason: str = "warped") -> Path:
+    """A record of a failed print, closed by its cell."""
+    record = folder / cell / f"{name}-{attempt}"
+    record.mkdir(parents=True)
+    built = AsBuilt(
+        name=name, attempt=attempt, sums_sha256="0" * 64, cell=cell, machine="sim-01", serial="TEST-1", simulated=True,
+        demonstration=True, bodies=(), process="ti64-lpbf", lot=Lot(material="Ti-6Al-4V", lot="TEST-1", expires=NOW.date()),
+        calibrations=(), started=NOW, ended=NOW, seconds=1.0, energy_kwh=0.0, layers=1, layers_built=0, alarmed=(), telemetry=(),
+        telemetry_sha256=None, facts={}, facts_wanted=(), verdict="failed", reason=reason, steps=(),
+    )  # fmt: skip
+    (record / AS_BUILT).write_bytes(built.to_bytes())
+    assert close(record, keys=folder / cell / KEYS, when=NOW, gtin=None) is not None
+    return record
+
+
+def brought(served: Served, record: Path, name: str) -> httpx.Response:
+    """A record as a cell of that name puts it, without a look at what is there."""
+    file = record.parent / f"{record.name}.zip"
+    pack(record, file)
+    headers = {"Authorization": f"Bearer {served.tokens[name]}"}
+    return httpx.put(f"{served.url}/api/v1/records/{record.name}", content=file.read_bytes(), headers=headers, timeout=120.0)
+
+
+def test_a_record_is_shelved_once_and_only_whole_and_by_the_cell_that_had_the_attempt(
+    served: Served, job: str, tmp_path: Path
+) -> None:
     record = tmp_path / "0123456789abcdef-1"
     record.mkdir()
     (record / "SHA256SUMS").write_text(f"{'0' * 64}  record.json\n")
     with pytest.raises(MachineError, match="is not whole"):
         served.link("cell-1").shelve(record)
-    assert not (served.site / RECORDS / record.name).exists()
+    mine, theirs = closed(tmp_path / "1", job, 1, "cell-1"), closed(tmp_path / "2", job, 1, "cell-2")
+    assert "was that of no cell" in brought(served, mine, "cell-1").text
+    inbox = served.inbox("cell-1", tmp_path / "cell-1")
+    claimed = inbox.claim(job, "cell-1@00000001", NOW)
+    assert claimed is not None
+    inbox.settle(claimed, "waiting", NOW, "warped")
+    for record, name, words in ((theirs, "cell-2", "was that of cell-1"), (mine, "cell-2", "of cell cell-1, not")):
+        answer = brought(served, record, name)
+        assert (answer.status_code, words in answer.text) == (409, True)
+    assert not (served.site / RECORDS / mine.name).exists()
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: brought(served, mine, "cell-1"), range(3)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert verify_record(served.site / RECORDS / mine.name, allowed=None).reason == "warped"
+    other = brought(served, closed(tmp_path / "3", job, 1, "cell-1", reason="torn"), "cell-1")
+    assert (other.status_code, "another one lies here" in other.text) == (409, True)
+    told = [event for event in read_chain(served.site / EVENTS).events if event.what == f"record {mine.name}: shelved"]
+    assert [event.who for event in told] == ["cell-1"]
+    taken = served.inbox("cell-2", tmp_path / "cell-2").claim(job, "cell-2@00000002", NOW)
+    assert taken is not None
+    assert brought(served, mine, "cell-1").status_code == 200  # another attempt is under way: that one was its own
     assert not list(served.site.glob(".record-*"))
 
 
-def test_a_remake_that_is_told_twice_stands_once_and_a_persons_offers_the_job_again(
+def test_a_cell_asks_for_what_it_printed_and_a_remake_that_is_told_twice_stands_once(
     served: Served, job: str, tmp_path: Path
 ) -> None:
-    link = served.link("cell-1")
+    link, inbox = served.link("cell-1"), served.inbox("cell-1", tmp_path / "cell")
+    claimed = inbox.claim(job, "cell-1@00000001", NOW)
+    assert claimed is not None
     for step in ("print-started", "print-done", "print-done"):
         link.deliver(Report(CASE, job, step, "cell-1", machine="TEST-1", lot="TEST-1"))
+    with pytest.raises(InputError, match=f"says of no attempt at {job} that cell-1 printed it"):
+        link.deliver(Report(CASE, job, REMAKE, "cell-1", reason="warped"))
+    inbox.settle(claimed, "printed", NOW)
     for _ in range(2):
         link.deliver(Report(CASE, job, REMAKE, "cell-1", reason="warped"))
     assert said(served) == ["print started", "print done", "remake: warped"]
-    inbox = served.inbox("cell-1", tmp_path / "cell")
-    for attempt in (1, 2):
+    with pytest.raises(InputError, match="that cell-2 printed it"):
+        served.link("cell-2").deliver(Report(CASE, job, REMAKE, "cell-2", reason="warped"))
+    with pytest.raises(InputError, match=f"says of no attempt at {'0' * 16}"):
+        link.deliver(Report(CASE, "0" * 16, REMAKE, "cell-1", reason="warped"))
+
+
+def test_a_persons_remake_offers_the_job_again_and_a_cells_does_not(served: Served, job: str, tmp_path: Path) -> None:
+    link, inbox, person = served.link("cell-1"), served.inbox("cell-1", tmp_path / "cell"), served.link("code-7")
+    for attempt in (1, 2, 3):
         claimed = inbox.claim(job, "cell-1@00000001", NOW)
         assert claimed is not None
         assert claimed.attempt == attempt
@@ -298,9 +366,11 @@ def test_a_remake_that_is_told_twice_stands_once_and_a_persons_offers_the_job_ag
         link.deliver(Report(CASE, job, REMAKE, "cell-1", reason=f"told late {attempt}"))
         assert inbox.claim(job, "cell-1@00000001", NOW) is None  # a cell's word does not offer again what was released since
         link.deliver(Report(CASE, job, "print-started", "cell-1"))
-        assert remake(served.site, CASE, who="code-9", reason=f"lost {attempt}")  # a person's does
-    with pytest.raises(InputError, match="not 0000000000000000"):
-        link.deliver(Report(CASE, "0" * 16, REMAKE, "cell-1", reason="warped"))
+        if attempt == 1:
+            assert remake(served.site, CASE, who="code-9", reason="lost")  # a person's does
+        else:  # also where it names the job
+            person.asked("POST", f"/cases/{CASE}/remake", {"reason": f"lost {attempt}", "job": job})
+    assert inbox.entry(job).state == "waiting"
 
 
 def test_a_cell_under_another_name_than_its_account_and_one_without_rights_take_nothing(served: Served, tmp_path: Path) -> None:

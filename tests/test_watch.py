@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from batchone.pipeline.engine import children, workflows
 from batchone.pipeline.engine import watch as of_watch
-from batchone.pipeline.engine import workflows
 from batchone.pipeline.engine.children import ChildDied
 from batchone.pipeline.engine.watch import TURNS, Watch
 from batchone.pipeline.errors import MachineError
@@ -138,9 +140,21 @@ def test_a_stage_whose_process_dies_again_and_again_is_the_workshops_to_mend_and
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
+    case = dying(tmp_path, monkeypatch, tried)
+    done = workflows._advance([], "c-1", "segment")
+    assert done == {"stage": "segment", "status": "failed", "exit_code": MachineError.exit_code, "died": True}  # once more later
+    assert tried == ["c-1"] * 3
+    assert [event.what for event in read_chain(case / EVENTS).events] == ["segment failed: its process died 3 times"]
+
+
+def dying(site: Path, monkeypatch: pytest.MonkeyPatch, tried: list[str]) -> Path:
+    """A case whose children all die, and are noted in ``tried``."""
 
     class Dying:
-        def __init__(self, site: Path, case: str, *, threads: int | None) -> None:
+        def __init__(self, site: Path, *, threads: int | None = None) -> None:
+            """Lives until it has a case."""
+
+        def take(self, case: str) -> None:
             tried.append(case)
 
         def advance(self, stage: str) -> dict[str, object]:
@@ -149,10 +163,42 @@ def test_a_stage_whose_process_dies_again_and_again_is_the_workshops_to_mend_and
         def close(self) -> None:
             """Gone already."""
 
-    case = make(tmp_path, "c-1")
-    monkeypatch.setattr(workflows, "StageChild", Dying)
-    monkeypatch.setattr(workflows._Worker, "place", workflows.Place(tmp_path, None), raising=False)
-    done = workflows._advance([], "c-1", "segment")
-    assert done == {"stage": "segment", "status": "failed", "exit_code": MachineError.exit_code}  # after a pause, once more
-    assert tried == ["c-1"] * 3
-    assert [event.what for event in read_chain(case / EVENTS).events] == ["segment failed: its process died 3 times"]
+    monkeypatch.setattr(children, "StageChild", Dying)
+    monkeypatch.setattr(workflows._Worker, "place", workflows.Place(site, None), raising=False)
+    monkeypatch.setattr(workflows._Worker, "spare", children.Spare(site, None), raising=False)
+    return make(site, "c-1")
+
+
+def test_a_stage_that_always_kills_its_process_is_given_up_and_told_but_what_the_workshop_mends_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is a stand-in: its queue runs at once, and a pause is noted."""
+    pauses: list[float] = []
+    of_disk = [{"stage": "segment", "status": "failed", "exit_code": MachineError.exit_code}] * 20
+    rounds: Iterator[dict[str, object]] = iter(of_disk)
+
+    class Handle:
+        async def get_result(self) -> dict[str, object]:
+            return next(rounds, None) or workflows._advance([], "c-1", "segment")
+
+    class Engine:
+        @staticmethod
+        async def enqueue_workflow_async(*_: object) -> Handle:
+            return Handle()
+
+        @staticmethod
+        async def run_step_async(_: object, step: Callable[..., object], *given: object) -> object:
+            return step(*given)
+
+        @staticmethod
+        async def sleep_async(seconds: float) -> None:
+            pauses.append(seconds)
+
+    case = dying(tmp_path, monkeypatch, [])
+    monkeypatch.setattr(workflows, "DBOS", Engine)
+    done = asyncio.run(workflows._leg("prepare", "prepare", "c-1", "key"))
+    assert (done["status"], done["exit_code"]) == ("failed", MachineError.exit_code)
+    assert len(pauses) == len(of_disk) + workflows._MOST_ROUNDS - 1
+    said = [event.what for event in read_chain(case / EVENTS).events]
+    assert said[:-1] == ["segment failed: its process died 3 times"] * workflows._MOST_ROUNDS
+    assert said[-1] == "segment failed: its process died 18 times, it is not tried again"

@@ -29,6 +29,7 @@ class Event:
     who: str
     what: str
     when: dt.datetime | None
+    meaning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,8 @@ def _events(folder: Path) -> tuple[Event, ...]:
         except (json.JSONDecodeError, UnicodeDecodeError):
             continue  # torn by a crash: the next writer cuts and records it
         if isinstance(tree, dict):
-            found.append(Event(str(tree.get("who", "")), str(tree.get("what", "")), _time(tree.get("when"))))
+            who, what, meaning = (str(tree.get(key, "")) for key in ("who", "what", "meaning"))
+            found.append(Event(who, what, _time(tree.get("when")), meaning))
     return tuple(found)
 
 

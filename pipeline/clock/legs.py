@@ -14,6 +14,7 @@ Feature = Literal["device", "process", "machine"]
 REVIEW, SLICE, PACKAGE, QUEUE, PRINT, STERILISATION = "review", "slice", "package", "queue", "print", "sterilisation"
 PRINT_FAILED = "print failed"  # an event after which the part queues again
 REMAKE = "remake"  # and why: an event after which a part is made once more from the same job
+BY_ITS_CELL = "told by the cell that printed it"  # what a remake means that no person said
 REVISED = "revised"  # and why: an event after which the device waits for its review again, or for changes
 DELIVERED = "delivered"
 

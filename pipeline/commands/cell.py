@@ -134,10 +134,14 @@ def sign(
 
 
 @cell_app.command("free")
-def free(context: typer.Context, name: Annotated[str, typer.Argument(help="Job or plate that is held or was refused.")]) -> None:
-    """Let a job that is held or was refused be tried again, after a person has looked."""
+def free(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Job or plate that is held or was refused.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; a site's server asks for it.")] = "",
+) -> None:
+    """Let a job that is held or was refused be tried again, after a person has looked; at a server with that person's token."""
     folder, inbox = context.obj
-    _inbox(folder, inbox).free(name)
+    _inbox(folder, inbox).free(name, reason)
     typer.echo(f"{name} waits for its next attempt", err=True)
 
 
@@ -160,7 +164,7 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
         deliver, shelve = link.deliver, link.shelve
         told = partial(_withdrawn_there, link, folder, signers) if withdrawn is None else told
     elif settings.report is not None:
-        deliver, shelve = told_to(settings.report), partial(on_the_shelf, site=settings.report, cell=settings.name)
+        deliver, shelve = told_to(settings.report), _once(partial(on_the_shelf, site=settings.report, cell=settings.name))
     return Cell(
         folder,
         settings,
@@ -174,6 +178,18 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
         shared_now=place.time,
         read=partial(read_cell_settings, folder),
     )
+
+
+def _once(shelve: Callable[[Path], object]) -> Callable[[Path], None]:
+    """A record that this process found whole on the shelf is not proved there again."""
+    known: set[str] = set()
+
+    def once(record: Path) -> None:
+        if record.name not in known:
+            shelve(record)
+            known.add(record.name)
+
+    return once
 
 
 def _inbox(folder: Path, inbox: Path | None, settings: CellSettings | None = None, link: SiteLink | None = None) -> Inbox:
@@ -264,7 +280,7 @@ def told_to(site: Path) -> Deliver:
 
     def record(report: Report) -> None:
         if report.step == REMAKE:
-            remake(site, report.case, who=report.who, reason=report.reason, job=report.job)
+            remake(site, report.case, who=report.who, reason=report.reason, job=report.job, by_cell=True)
             return
         told = {"machine": report.machine, "lot": report.lot, "reason": report.reason}
         record_step(site, report.case, report.step, who=report.who, job=report.job, **told)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from batchone.pipeline.errors import InputError
+from batchone.pipeline.errors import InputError, UnknownCaseError
 
 if TYPE_CHECKING:
     from batchone.pipeline.clock.outlook import Outlook
@@ -113,7 +113,7 @@ def case_status(case: str, site: Path) -> Status:
 
     Raises
     ------
-    InputError
+    UnknownCaseError
         The site does not know it.
     """
     from batchone.pipeline.intake.inbox import Inbox
@@ -139,7 +139,7 @@ def case_status(case: str, site: Path) -> Status:
             continue  # it will be refused when it is taken in
     if refusals:
         return Status(case, "refused", refusals=refusals)
-    raise InputError(
+    raise UnknownCaseError(
         f"case {case} is not known at this site", hint="check the id and --site; `batchone submit` brings a case to a site"
     )
 

@@ -28,7 +28,7 @@ from batchone.pipeline.events import EVENTS
 from batchone.pipeline.hospital.receive import take_in
 from batchone.pipeline.job.withdrawal import read_decisions
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Version of the workflows, raised when their steps change: others are ended, and begun anew from the folder."""
 _OPEN = ("PENDING", "ENQUEUED", "DELAYED")
 _LOG = logging.getLogger("batchone.engine")

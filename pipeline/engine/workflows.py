@@ -30,6 +30,9 @@ _LEGS: Final = {
     PREPARE: tuple(stage.name for stage in STAGES[: _GATE + 1]),
     RELEASE: tuple(stage.name for stage in STAGES[_GATE:]),
 }
+_MOST_ROUNDS = (
+    6  # project default: of such a child in one leg, within some 8 min; then a person looks before it takes a turn again
+)
 _TRIES = 3  # a child that dies three times at one stage: it is tried again after a pause, as whatever the workshop is to mend
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 15.0, 900.0
 
@@ -77,12 +80,16 @@ async def case_workflow(case: str, key: str) -> dict[str, Any]:
 
 
 async def _leg(queue: str, leg: str, case: str, key: str) -> dict[str, Any]:
-    """One leg, again and again while the workshop is what fails it: the disk, a program, a key."""
-    pause_s = _FIRST_PAUSE_S
+    """One leg, again and again while the workshop is what fails it: the disk, a program, a key; at last not a child that dies."""
+    pause_s, deaths = _FIRST_PAUSE_S, 0
     while True:
         handle = await DBOS.enqueue_workflow_async(queue, leg_workflow, case, key, leg)
         done: dict[str, Any] = await handle.get_result()
         if done.get("exit_code") != MachineError.exit_code:
+            return done
+        deaths += bool(done.get("died"))
+        if deaths == _MOST_ROUNDS:
+            await DBOS.run_step_async({"name": "give-up"}, _give_up, case, done["stage"])
             return done
         await DBOS.sleep_async(pause_s)
         pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
@@ -127,7 +134,12 @@ def _advance(children: list[StageChild], case: str, stage: str) -> dict[str, Any
         except ChildDied:
             children.pop().close()
     _tell(case, f"{stage} failed: its process died {_TRIES} times", "look for memory and the log of the worker")
-    return {"stage": stage, "status": "failed", "exit_code": MachineError.exit_code}
+    return {"stage": stage, "status": "failed", "exit_code": MachineError.exit_code, "died": True}
+
+
+def _give_up(case: str, stage: str) -> None:
+    what = f"{stage} failed: its process died {_MOST_ROUNDS * _TRIES} times, it is not tried again"
+    _tell(case, what, "look for memory and the log of the worker; then run the case, or change its order")
 
 
 def _release_queue(case: str) -> str:

@@ -11,10 +11,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, ProcessingError
+from batchone.pipeline.errors import (
+    BatchoneError,
+    CheckFailed,
+    DiskError,
+    InputError,
+    MachineError,
+    ProcessingError,
+    UnknownCaseError,
+)
 from batchone.pipeline.serve.records import shelve
 
-_KINDS = (InputError, CheckFailed, MachineError, ProcessingError)
+_KINDS = (UnknownCaseError, InputError, CheckFailed, DiskError, MachineError, ProcessingError)  # the narrower one first
 
 
 async def in_child(task: str, site: Path, **given: str) -> str:
@@ -82,11 +90,11 @@ def workshop(site: Path, case: str, who: str, step: str, job: str, machine: str,
     return "new" if record_step(site, case, step, who=who, job=job, machine=machine, lot=lot, reason=reason) else ""
 
 
-def remake(site: Path, case: str, who: str, reason: str, job: str) -> str:
+def remake(site: Path, case: str, who: str, reason: str, job: str, by_cell: str) -> str:
     """Have a job made once more; see :func:`batchone.pipeline.case_workshop.remake`. Returns whether it is new."""
     from batchone.pipeline.case_workshop import remake as again
 
-    return "new" if again(site, case, who=who, reason=reason, job=job) else ""
+    return "new" if again(site, case, who=who, reason=reason, job=job, by_cell=bool(by_cell)) else ""
 
 
 def waive(site: Path, case: str, who: str, check: str, reason: str, device: str, passphrase: str) -> str:

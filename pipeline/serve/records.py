@@ -8,6 +8,7 @@ from typing import Final
 
 from batchone.factory.dispatch import RECORDS
 from batchone.factory.dispatch import shelve as on_the_shelf
+from batchone.factory.inbox import PRINTS, Inbox
 from batchone.factory.zip_folder import unpack
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.job.sums import SUMS
@@ -44,7 +45,7 @@ def shelve(site: Path, record: str, who: str, file: str) -> str:
     Raises
     ------
     InputError
-        The zip is none, the record is not whole or not of this cell, or another one lies here under its name.
+        The zip is none, the record is not whole or of an attempt that this cell did not have, or another one lies here so named.
     """
     from batchone.factory.record import record_name, verify_record
 
@@ -57,6 +58,12 @@ def shelve(site: Path, record: str, who: str, file: str) -> str:
     name = record_name(whole.name, whole.attempt)
     if name != record or whole.as_built.cell != who:
         raise InputError(f"it is record {name} of cell {whole.as_built.cell}, not {record} of {who}", hint="send one's own")
+    try:
+        holder = Inbox(site / PRINTS).read(whole.name).account(whole.attempt)
+    except OSError as error:
+        raise MachineError(f"the ledger of prints cannot be read: {error.strerror}", hint="send it again later") from error
+    if holder != who:
+        raise InputError(f"attempt {whole.attempt} of {whole.name} was that of {holder or 'no cell'}", hint="send one's own")
     flush_tree(place)
     there = shelved_sums(site, record)
     if there is not None and there != sha256_file(place / SUMS):

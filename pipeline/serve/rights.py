@@ -47,7 +47,7 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("GET", f"{API}/cases/{{case}}/events/stream"): _READERS - {"cell"},
         ("GET", f"{API}/cases/{{case}}/job"): _READERS,
         ("POST", f"{API}/cases/{{case}}/review"): frozenset({"approver"}),
-        ("POST", f"{API}/cases/{{case}}/remake"): _WORKERS | _CELL,  # a cell of the job that it names
+        ("POST", f"{API}/cases/{{case}}/remake"): _WORKERS | _CELL,  # a cell of what it printed
         ("POST", f"{API}/cases/{{case}}/cancel"): _WORKERS,
         ("POST", f"{API}/cases/{{case}}/revise"): _WORKERS,
         ("POST", f"{API}/cases/{{case}}/workshop"): _CELL,
@@ -60,9 +60,9 @@ RIGHTS: MappingProxyType[tuple[str, str], frozenset[str]] = MappingProxyType(
         ("POST", f"{API}/prints/{{name}}/renew"): _CELL,  # of its own claim
         ("POST", f"{API}/prints/{{name}}/settle"): _CELL,
         ("POST", f"{API}/prints/{{name}}/move"): _CELL,  # of what it printed itself
-        ("POST", f"{API}/prints/{{name}}/free"): _WORKERS | _CELL,
+        ("POST", f"{API}/prints/{{name}}/free"): _WORKERS | _ADMIN,
         ("GET", f"{API}/records/{{record}}"): _WORKERS | _CELL,
-        ("PUT", f"{API}/records/{{record}}"): _CELL,  # its own
+        ("PUT", f"{API}/records/{{record}}"): _CELL,  # of an attempt that it had
         ("GET", "/"): SIGNED_IN,  # the pages, from here on
         ("GET", "/board"): SIGNED_IN,
         ("GET", "/static/{name}"): ANYONE,

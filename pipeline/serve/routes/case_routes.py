@@ -13,7 +13,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from batchone.pipeline.clock.state import ENDED
-from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
+from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, UnknownCaseError
 from batchone.pipeline.job.withdrawal import LIST, OUTBOX, WithdrawnList
 from batchone.pipeline.order import Model, PointId
 from batchone.pipeline.serve.cases import CASE_ID, released, visible
@@ -255,9 +255,23 @@ async def workshop(case: CaseId, given: Step, who: Who, parts: Parts) -> Recorde
 async def remake(case: CaseId, given: Remake, who: Who, parts: Parts) -> Recorded:
     """Have the released job made once more, as it is. Said twice, it stands once."""
     parts.cases.shown(case, who)
-    if not given.job and not who.roles & {"engineer", "approver"}:
+    by_cell = not who.roles & {"engineer", "approver"}
+    if by_cell:
+        await run_in_threadpool(_must_have_printed, given.job, who, parts)
+    told = {"reason": given.reason, "job": given.job, "by_cell": "cell" if by_cell else ""}
+    return Recorded(new=bool(await _done("remake", parts, case=case, who=who.name, **told)))
+
+
+def _must_have_printed(job: str, who: Actor, parts: Services) -> None:
+    """A cell asks for what it printed itself, by the ledger; an engineer for any."""
+    if not job:
         raise Refusal(422, "job is missing", hint="a cell names the job that it means")
-    return Recorded(new=bool(await _done("remake", parts, case=case, who=who.name, reason=given.reason, job=given.job)))
+    try:
+        printed = parts.prints.was_printed_by(who.name, job)
+    except OSError as error:
+        raise Refusal(503, f"the site's disk: {error.strerror}", hint="ask again later", headers={"Retry-After": "5"}) from error
+    if not printed:
+        raise Refusal(409, f"the ledger says of no attempt at {job} that {who.name} printed it", hint="ask an engineer")
 
 
 @router.post(f"{API}/cases/{{case}}/cancel")
@@ -293,7 +307,7 @@ async def _done(task: str, parts: Services, **given: str) -> str:
         return await in_child(task, parts.site, **given)
     except InputError as error:
         parts.cases.must_be_there()
-        if "is not known at this site" in str(error):  # it was, a moment ago: the disk went away for that long
+        if isinstance(error, UnknownCaseError):  # it was, a moment ago: the disk went away for that long
             raise Refusal(503, "the site's disk could not be reached", hint="ask again", headers={"Retry-After": "5"}) from error
         raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:

@@ -10,17 +10,19 @@ import datetime as dt
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from batchone.factory.inbox import ClaimLost, Entry
-from batchone.pipeline.errors import BatchoneError, InputError
+from batchone.pipeline.errors import BatchoneError, DiskError, InputError
+from batchone.pipeline.events import EVENTS, append_event
 from batchone.pipeline.order import Model
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.credentials import Actor
@@ -96,6 +98,12 @@ class Moved(Model):
     reason: Reason = ""
 
 
+class Freed(Model):
+    """Why a job may be tried again."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
 class Shelved(Model):
     """A record that lies on the site's shelf: the SHA-256 of its SHA256SUMS."""
 
@@ -103,11 +111,12 @@ class Shelved(Model):
 
 
 @router.get(f"{API}/prints")
-def jobs(parts: Parts) -> Jobs:
-    """What is to be printed or under way."""
-    return _done(
-        lambda: Jobs(time=parts.prints.inbox.time(), jobs=[Job.model_validate(told(one)) for one in parts.prints.open()])
-    )
+def jobs(
+    parts: Parts, *, listed: Annotated[bool, Query(alias="jobs", description="False: the time alone is asked.")] = True
+) -> Jobs:
+    """What is to be printed or under way; up to a second old."""
+    offers = _done(parts.prints.open) if listed else []
+    return Jobs(time=_done(parts.prints.inbox.time), jobs=[Job.model_validate(told(one)) for one in offers])
 
 
 @router.get(f"{API}/prints/{{name}}")
@@ -162,10 +171,15 @@ def move(name: Name, given: Moved, who: Who, parts: Parts) -> Job:
 
 
 @router.post(f"{API}/prints/{{name}}/free")
-def free(name: Name, parts: Parts) -> Job:
-    """Let a job that is held or was refused be tried again, after a person has looked."""
+def free(name: Name, given: Freed, who: Who, parts: Parts) -> Job:
+    """Let a job that is held or was refused be tried again, by a person who has looked; the site's events say who and why."""
     _done(lambda: parts.prints.entry(name))
-    return _told(_done(lambda: parts.prints.inbox.free(name)))
+
+    def tell() -> None:
+        when = dt.datetime.now(dt.UTC).isoformat()
+        append_event(parts.site / EVENTS, who=who.name, what=f"print {name}: freed", when=when, meaning=given.reason)
+
+    return _told(_done(lambda: parts.prints.inbox.free(name, given.reason, tell=tell)))
 
 
 @router.get(f"{API}/records/{{record}}")
@@ -219,7 +233,7 @@ def _cell(who: Actor, token: str) -> str:
 
 def _held(name: str, given: Held, who: Actor, parts: Services) -> Entry:
     there = _done(lambda: parts.prints.entry(name))
-    return Entry(name, "claimed", _cell(who, given.token), attempt=given.attempt, most=there.most)
+    return replace(there, state="claimed", cell=_cell(who, given.token), attempt=given.attempt)
 
 
 def _told(entry: Entry) -> Job:
@@ -238,7 +252,6 @@ def _done(asked: Callable[[], Told]) -> Told:
     except ClaimLost as error:
         raise Refusal(410, str(error), hint=error.hint) from error
     except BatchoneError as error:
-        full = str(error).startswith("disk ")
-        raise Refusal(503 if full else 409, str(error), hint=error.hint) from error
+        raise Refusal(503 if isinstance(error, DiskError) else 409, str(error), hint=error.hint) from error
     except OSError as error:
         raise Refusal(503, f"the site's disk: {error.strerror}", hint="ask again later", headers={"Retry-After": "5"}) from error
