@@ -26,7 +26,8 @@ from typer.testing import CliRunner
 import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
 from batchone.factory.cell import Cell
-from batchone.factory.dispatch import dispatch, shelve
+from batchone.factory.dispatch import dispatch
+from batchone.factory.dispatch import shelve as on_the_shelf
 from batchone.factory.drivers.driver import Progress
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver
 from batchone.factory.drivers.twin import TwinDriver
@@ -49,6 +50,7 @@ from batchone.factory.record import (
 )
 from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
+from batchone.factory.shelf import Shelve
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.cli import app
@@ -121,6 +123,7 @@ def make_cell(
     told: list[News] | None = None,
     deliver: Deliver | None = None,
     shelf: Path | None = None,
+    shelve: Shelve | None = None,
 ) -> Cell:
     """A cell with a twin and a job in the inbox beside it."""
     folder.mkdir(exist_ok=True)
@@ -129,7 +132,7 @@ def make_cell(
     tell = (lambda news: None) if told is None else told.append
     return Cell(
         folder / name, settings(name), Inbox(folder / "inbox"), driver, signers=keys, deliver=deliver,
-        shelve=None if shelf is None else partial(shelve, site=shelf.parent, cell=name),
+        shelve=shelve if shelf is None else partial(on_the_shelf, site=shelf.parent, cell=name),
         now=lambda: NOW, tell=tell,
     )  # fmt: skip
 
@@ -370,7 +373,7 @@ class TestCell:
         work = first._copy(entry)
         assert work is not None
         first._tell_built = lambda *_: None  # type: ignore[method-assign,assignment] # it dies before it can tell
-        first._print(entry, work)
+        first._print(entry, work, lambda: None)
         second.now = lambda: NOW + dt.timedelta(seconds=CLAIM_S)
         assert second.step()
         again = make_cell(tmp_path, job, keys)
@@ -390,7 +393,7 @@ class TestCell:
         assert work is not None
         cell._put_in_place = lambda part: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
-            cell._print(entry, work)
+            cell._print(entry, work, lambda: None)
         again = make_cell(tmp_path, job, keys)
         again.resume()
         assert read_as_built(again.records / f"{job.name}-1").verdict == "printed"

@@ -20,6 +20,7 @@ import pytest
 from cell_storm import released_case
 from small_job import make_job
 
+import batchone.factory.site_link as site_link
 from batchone.factory.dispatch import RECORDS
 from batchone.factory.inbox import MOST_ATTEMPTS, PRINTS, ClaimLost, Entry, Unreachable
 from batchone.factory.record import open_steps, sign_step
@@ -245,7 +246,10 @@ def run_out(served: Served, job: str) -> None:
     (path.parent / ".new").rename(path)
 
 
-def test_a_job_comes_whole_without_what_is_not_for_a_cell_or_not_at_all(served: Served, job: str, tmp_path: Path) -> None:
+def test_a_job_comes_whole_without_what_is_not_for_a_cell_or_not_at_all(
+    served: Served, job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_link, "_PAUSES_S", (0.1, 0.1))
     inbox = served.inbox("cell-1", tmp_path / "cell")
     entry = next(entry for entry in inbox.entries() if entry.name == job)
     there = served.site / CASES / CASE / "job" / job
@@ -272,33 +276,36 @@ def test_a_record_is_shelved_once_and_only_whole_and_by_its_own_cell(served: Ser
     record = tmp_path / "0123456789abcdef-1"
     record.mkdir()
     (record / "SHA256SUMS").write_text(f"{'0' * 64}  record.json\n")
-    with pytest.raises(MachineError, match="is not whole"):
+    with pytest.raises(InputError, match="is not whole"):
         served.link("cell-1").shelve(record)
     assert not (served.site / RECORDS / record.name).exists()
     assert not list(served.site.glob(".record-*"))
 
 
-def test_a_remake_that_is_told_twice_stands_once_and_a_persons_offers_the_job_again(
+def test_a_remake_is_told_before_the_job_is_offered_again_stands_once_and_a_persons_offers_what_was_released(
     served: Served, job: str, tmp_path: Path
 ) -> None:
     link = served.link("cell-1")
     for step in ("print-started", "print-done", "print-done"):
         link.deliver(Report(CASE, job, step, "cell-1", machine="TEST-1", lot="TEST-1"))
+    first, second = served.inbox("cell-1", tmp_path / "1"), served.inbox("cell-2", tmp_path / "2")
+    claimed = first.claim(job, "cell-1@00000001", NOW)
+    assert claimed is not None
+    first.settle(claimed, "printed", NOW)
     for _ in range(2):
         link.deliver(Report(CASE, job, REMAKE, "cell-1", reason="warped"))
     assert said(served) == ["print started", "print done", "remake: warped"]
-    inbox = served.inbox("cell-1", tmp_path / "cell")
-    for attempt in (1, 2):
-        claimed = inbox.claim(job, "cell-1@00000001", NOW)
+    assert second.claim(job, "cell-2@00000002", NOW) is None  # a cell's word offers nothing: its ledger does
+    first.move(job, 1, "waiting", "warped")
+    for attempt in (2, 3):
+        claimed = second.claim(job, "cell-2@00000002", NOW)
         assert claimed is not None
         assert claimed.attempt == attempt
-        inbox.settle(claimed, "printed", NOW)
-        inbox.move(job, attempt, "released")
-        link.deliver(Report(CASE, job, "print-started", "cell-1"))
-        link.deliver(Report(CASE, job, REMAKE, "cell-1", reason=f"told late {attempt}"))
-        assert inbox.claim(job, "cell-1@00000001", NOW) is None  # a cell's word does not offer again what was released since
-        link.deliver(Report(CASE, job, "print-started", "cell-1"))
-        assert remake(served.site, CASE, who="code-9", reason=f"lost {attempt}")  # a person's does
+        served.link("cell-2").deliver(Report(CASE, job, "print-started", "cell-2"))
+        second.settle(claimed, "printed", NOW)
+        second.move(job, attempt, "released")
+        assert second.claim(job, "cell-2@00000002", NOW) is None
+        assert remake(served.site, CASE, who="code-9", reason=f"lost {attempt}")
     with pytest.raises(InputError, match="not 0000000000000000"):
         link.deliver(Report(CASE, "0" * 16, REMAKE, "cell-1", reason="warped"))
 
