@@ -59,6 +59,7 @@ from batchone.factory.record import (
 from batchone.factory.settings import SETTINGS
 from batchone.factory.telemetry import TELEMETRY
 from batchone.factory.twin.machine import Twin
+from batchone.factory.twin.messages import _DIGITS
 from batchone.pipeline.cli import app
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.errors import BatchoneError
@@ -375,6 +376,8 @@ def _over(folder: Path, jobs: list[Path], kills: int, programs: Programs) -> boo
         return False
     _reach(folder)
     programs.start()
+    if programs.starting:  # it sweeps first what came half
+        return False
     told = not list(folder.glob("cell-*/reports/[0-9]*.json"))
     shelved = len(list(folder.glob("site/records/[!.]*"))) == len(list(folder.glob(f"cell-*/{RECORDS}/[!.]*")))
     return told and shelved and all(_heard(folder, record) for record in (folder / "cell-1" / RECORDS).glob("[!.]*"))
@@ -468,8 +471,13 @@ def _record_faults(folder: Path, record: Path, whole: DeviceRecord, seen: Seen) 
     numbers = [row.pop("number") for row in heard]
     if numbers != list(range(len(wanted))):
         yield f"{name}: the site heard samples {len(numbers)} times, {len(set(numbers))} different ones of {len(wanted)}"
-    elif any({key: row[key] for key in one} != one for row, one in zip(heard, wanted, strict=True)):
+    elif any({key: row[key] for key in one} != _sent(one) for row, one in zip(heard, wanted, strict=True)):
         yield f"{name}: a sample that the site heard is not the one that the machine gave"
+
+
+def _sent(reading: dict[str, Any]) -> dict[str, Any]:
+    """As a machine tells of it."""
+    return {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in reading.items()}
 
 
 def _job_faults(folder: Path, job: Path, records: list[DeviceRecord], lost: set[str]) -> Iterator[str]:

@@ -286,11 +286,11 @@ def test_a_remake_is_told_before_the_job_is_offered_again_stands_once_and_a_pers
     served: Served, job: str, tmp_path: Path
 ) -> None:
     link = served.link("cell-1")
-    for step in ("print-started", "print-done", "print-done"):
-        link.deliver(Report(CASE, job, step, "cell-1", machine="TEST-1", lot="TEST-1"))
     first, second = served.inbox("cell-1", tmp_path / "1"), served.inbox("cell-2", tmp_path / "2")
     claimed = first.claim(job, "cell-1@00000001", NOW)
     assert claimed is not None
+    for step in ("print-started", "print-done", "print-done"):
+        link.deliver(Report(CASE, job, step, "cell-1", machine="TEST-1", lot="TEST-1"))
     first.settle(claimed, "printed", NOW)
     for _ in range(2):
         link.deliver(Report(CASE, job, REMAKE, "cell-1", reason="warped"))
