@@ -29,7 +29,7 @@ from batchone.pipeline.store import sha256_file
 
 MOST_JOB_BYTES: Final = 4_000_000_000  # project default: a plate with its layers has some 100 MB
 _CONNECT_S, _ANSWER_S = 5.0, 10.0  # of a question: a sixth of the time that a claim holds
-_TRANSFER = httpx.Timeout(120.0, connect=_CONNECT_S)  # of a job or record: a disk under load may pause so long
+_SLOW = httpx.Timeout(120.0, connect=_CONNECT_S)  # of a job, record or report, while no machine is watched
 _PAUSES_S = (1.0, 5.0)  # project default: before a job that did not come whole is asked for again
 _NOT_TAKEN = (409, 413, 422)  # of a record, whoever between cell and site says so
 _OURS = "is [site] url the address of a batchone server?"
@@ -122,7 +122,7 @@ class SiteLink:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetched-") as folder:
             file, came = Path(folder) / "job.zip", Path(folder) / place.name
-            with _reached(), self._client.stream("GET", path, timeout=_TRANSFER) as answer, file.open("wb") as sink:
+            with _reached(), self._client.stream("GET", path, timeout=_SLOW) as answer, file.open("wb") as sink:
                 if answer.status_code != httpx.codes.OK:
                     answer.read()
                 for block in _read(answer).iter_bytes():
@@ -140,7 +140,7 @@ class SiteLink:
             tree |= {"step": report.step, "machine": report.machine, "lot": report.lot}
         path = f"/cases/{report.case}/{'remake' if report.step == REMAKE else 'workshop'}"
         with _reached():
-            answer = self._client.post(path, json=tree)
+            answer = self._client.post(path, json=tree, timeout=_SLOW)
             told = _why(answer)
             if answer.status_code in (404, 409, 422) and told is not None:
                 raise InputError(told[0], hint=told[1])
@@ -166,7 +166,7 @@ class SiteLink:
                 file = Path(folder) / "record.zip"
                 pack(record, file)
                 with _reached(), file.open("rb") as source:
-                    sent = self._client.put(f"/records/{record.name}", content=_blocks(source), timeout=_TRANSFER)
+                    sent = self._client.put(f"/records/{record.name}", content=_blocks(source), timeout=_SLOW)
                     if sent.status_code in _NOT_TAKEN:
                         message, hint = _why(sent) or (sent.reason_phrase, "look at what stands between cell and site")
                         raise InputError(f"the site answered {sent.status_code}: {message}", hint=hint)
