@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import fcntl
 import logging
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -21,12 +20,13 @@ from typing import Final
 from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, is_built, jobs_of, settings_at_start, spoilt
 from batchone.factory.dispatch import RECORDS
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
-from batchone.factory.inbox import RENEW_S, ClaimLost, Entry, Inbox, State, Unreachable
+from batchone.factory.inbox import BrokenOff, ClaimLost, Entry, Inbox, State, Unreachable
 from batchone.factory.proof import Work, read_work, refusals, unsuited
-from batchone.factory.readiness import FAULTS, News, Told, hindrance, logged, reread
+from batchone.factory.readiness import FAULTS, News, Told, alone, hindrance, logged, reread
 from batchone.factory.record import AS_BUILT, RECORD, AsBuilt, DeviceRecord, close, read_as_built, record_name
 from batchone.factory.reports import REMAKE, Deliver, Report, Reports
 from batchone.factory.settings import CellSettings, identity_of
+from batchone.factory.shelf import Shelf, Shelve
 from batchone.factory.telemetry import TELEMETRY, TelemetryFile
 from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import MachineError
@@ -46,7 +46,7 @@ class Cell:
     Parameters
     ----------
     folder
-        Its own folder: ``cell.toml``, ``keys/``, ``records/``, ``reports/``, ``work/``, ``events.jsonl``.
+        Its own folder: ``cell.toml``, ``keys/``, ``records/``, ``reports/``, ``shelved/``, ``work/``, ``events.jsonl``.
     settings
         Of ``cell.toml``.
     inbox
@@ -60,7 +60,7 @@ class Cell:
     deliver
         How its site hears of a step; None: there is nobody to tell.
     shelve
-        Brings a closed record to its site, for genealogy; the same again changes nothing. None: it stays here.
+        Brings a closed record to its site, for genealogy. None: it stays here.
     now
         The clock, in UTC.
     shared_now
@@ -81,39 +81,29 @@ class Cell:
         signers: Path | None,
         withdrawn: Callable[[], tuple[WithdrawnJob, ...]] = tuple,
         deliver: Deliver | None = None,
-        shelve: Callable[[Path], object] | None = None,
+        shelve: Shelve | None = None,
         now: Callable[[], dt.datetime],
         shared_now: Callable[[], dt.datetime] | None = None,
         read: Callable[[], CellSettings] | None = None,
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
-        self.signers, self.withdrawn, self.shelve, self.now, self.tell = signers, withdrawn, shelve, now, tell
+        self.signers, self.withdrawn, self.now, self.tell = signers, withdrawn, now, tell
         self.shared_now, self.read = shared_now or (lambda: self.now()), read
         self.records = folder / RECORDS
-        self.reports = Reports(folder / "reports", deliver)
+        self.reports, self.shelf = Reports(folder / "reports", deliver), Shelf(folder / "shelved", shelve)
         with disk():
             self.records.mkdir(parents=True, exist_ok=True)
         self.identity = identity_of(folder, settings)
         self._passed: set[str] = set()  # jobs that were told to be for others
         self._why = ""  # why nothing is taken
-        self._ended: set[str] = set()  # records of which nothing more is to come
+        self._ended = self.shelf.came()  # records of which nothing more is to come
+        self._told: set[str] = set()  # records whose end is told or waits to be
+        self._broken: set[str] = set()  # jobs of ours that did not come yet: they are asked for last
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the cell's folder for this process.
-
-        Raises
-        ------
-        MachineError
-            Another process runs this cell.
-        """
-        with (self.folder / ".lock").open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise MachineError(f"cell {self.settings.name} runs already", hint="one process runs a cell") from error
-            yield
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the cell's folder for this process; see :func:`batchone.factory.readiness.alone`."""
+        return alone(self.folder, self.settings.name)
 
     def resume(self) -> None:
         """End what was under way when the cell stopped or its inbox could not be reached, or go on with it; see the module."""
@@ -135,10 +125,8 @@ class Cell:
         if entry is None:
             return False
         self._say("claimed", entry)
-        with self._contained(entry), self.inbox.kept(entry, self.shared_now):
-            work = self._copy(entry)
-            if work is not None:
-                self._prove_and_print(entry, work)
+        with self._contained(entry):
+            self._make(entry)
         shutil.rmtree(self._own(entry).parent, ignore_errors=True)
         return True
 
@@ -147,7 +135,11 @@ class Cell:
         closed: list[DeviceRecord] = []
         if not self._may_work():
             return ()
-        withdrawn = {one.job: one.what for one in self.withdrawn()}
+        try:
+            withdrawn = {one.job: one.what for one in self.withdrawn()}
+        except (OSError, MachineError) as error:  # the site went away at this moment
+            _LOG.warning("nothing is closed: %s", error)
+            return ()
         for record in sorted(self.records.iterdir()):
             if record.name.startswith(".") or record.name in self._ended:
                 continue
@@ -155,8 +147,8 @@ class Cell:
                 whole = self._close(record, withdrawn)
                 if whole is not None:
                     closed.append(whole)
-        self._shelve()
         self.reports.send()
+        self.shelf.bring(self.records / name for name in sorted(self._ended))
         return tuple(closed)
 
     def _close(self, record: Path, withdrawn: Mapping[str, str]) -> DeviceRecord | None:
@@ -169,20 +161,16 @@ class Cell:
             return None  # told before, or of an attempt that the ledger does not know as ours
         reason = next((f"job {body.job} was {withdrawn[body.job]}" for body in built.bodies if body.job in withdrawn), "")
         whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=self.settings.gtin, withdrawn=reason)
-        if whole is not None and waits:  # told first: a report that is told twice stands once
-            self._report_end(whole, withdrawn)
+        if whole is not None and waits:  # heard first: nobody makes it again before; what is told twice stands once
+            if record.name not in self._told:
+                self._told.add(record.name)
+                self._report_end(whole, withdrawn)
+            if self.reports.send():
+                return None
             self.inbox.move(whole.name, whole.attempt, _AFTER[whole.verdict], whole.reason)
         if whole is not None:
             self._ended.add(record.name)
         return whole
-
-    def _shelve(self) -> None:
-        """Bring the closed records to the site that are not there yet."""
-        if self.shelve is None:
-            return
-        for name in sorted(self._ended):
-            with logged(f"record {name}"):
-                self.shelve(self.records / name)
 
     def _may_work(self) -> bool:
         """Whether jobs may be taken and records closed, by what is loaded now; told when it changes."""
@@ -200,7 +188,12 @@ class Cell:
     def _take(self) -> Entry | None:
         """Claim the job that is due first among those that this machine can make with what is loaded; others are left alone."""
         now = self.shared_now()
-        waiting = [entry.name for entry in self.inbox.entries() if entry.is_free(self.identity, now)]
+        ours = ("claimed", self.identity)
+        waiting = [
+            entry.name
+            for entry in self.inbox.entries()
+            if entry.is_free(self.identity, now) or (entry.name in self._broken and (entry.state, entry.cell) == ours)
+        ]
         may = [(due, name) for name in waiting if (due := self._due(name)) is not None]
         for _, name in sorted(may):
             entry = self.inbox.claim(name, self.identity, self.shared_now())
@@ -210,15 +203,19 @@ class Cell:
 
     def _due(self, name: str) -> dt.datetime | None:
         """When a job is due; None where it is not for this cell. What cannot be read comes last, to be refused."""
+        last = dt.datetime.max.replace(tzinfo=dt.UTC)
         try:
             work = read_work(self.inbox.place(name))
+        except BrokenOff as error:
+            _LOG.warning("%s is left for now: %s", name, error)
+            return None
         except Unreachable:
             raise
         except FAULTS:
-            return dt.datetime.max.replace(tzinfo=dt.UTC)
+            return last
         faults = unsuited(work, self.settings, self.driver, today=self.now().date())
         if not faults:
-            return work.due
+            return work.due if name not in self._broken else last
         if name not in self._passed:
             self._passed.add(name)
             _LOG.warning("%s is left for others: %s", name, "; ".join(faults))
@@ -230,17 +227,24 @@ class Cell:
     def _own(self, entry: Entry) -> Path:
         return self.folder / "work" / record_name(entry.name, entry.attempt) / entry.name
 
+    def _make(self, entry: Entry) -> None:
+        with self.inbox.kept(entry, self.shared_now) as must_hold:
+            work = self._copy(entry)
+            if work is not None:
+                self._prove_and_print(entry, work, must_hold)
+
     def _copy(self, entry: Entry) -> Work | None:
         """What is proved is what is printed: a copy of our own, which nobody else writes to."""
         mine = self._own(entry)
         self.inbox.copy(entry, mine)
+        self._broken.discard(entry.name)
         try:
             return read_work(mine)
         except FAULTS as error:
             self._refuse(entry, (str(error),))
             return None
 
-    def _prove_and_print(self, entry: Entry, work: Work) -> None:
+    def _prove_and_print(self, entry: Entry, work: Work, must_hold: Callable[[], None]) -> None:
         """Also of a print that goes on: then with the settings and on the day with which it was begun."""
         part = self._part(entry)
         before = begun(part)
@@ -254,7 +258,7 @@ class Cell:
         if before is not None and before.sums_sha256 not in ("", sha256_file(work.folder / SUMS)):
             faults = (*faults, f"{SUMS}: it is not what was begun")
         if not faults:
-            self._print(entry, work)
+            self._print(entry, work, must_hold)
             return
         if before is not None:
             with closing(self.driver.build(work, entry.attempt)) as build:
@@ -269,7 +273,8 @@ class Cell:
         self.inbox.settle(entry, "refused", self.shared_now(), reason[:2000])
         self._say("refused", entry, reason)
 
-    def _print(self, entry: Entry, work: Work) -> None:
+    def _print(self, entry: Entry, work: Work, must_hold: Callable[[], None]) -> None:
+        """``must_hold`` raises ClaimLost; see :meth:`Inbox.kept`."""
         part = self._part(entry)
         before = begun(part)
         with disk():
@@ -284,8 +289,9 @@ class Cell:
         whole = before is None  # what was measured while nobody watched is not known
         layers: list[LayerSeen] = []
         last = Progress("failed", 0.0, reason="the machine said nothing")
-        with TelemetryFile(part / TELEMETRY) as telemetry, closing(self._followed(entry, work)) as following:
+        with TelemetryFile(part / TELEMETRY) as telemetry, closing(self.driver.build(work, entry.attempt)) as following:
             for last in following:
+                must_hold()
                 telemetry.add(last.readings)
                 whole &= not last.gap
                 layers += last.layers
@@ -296,26 +302,15 @@ class Cell:
                 why = spoilt(last.layers)
                 if why:
                     last = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=why)
+                if last.state != "running":
                     break
         self._go_on(entry)
         built = self._as_built(entry, work, Watched(before.when if before else now, self.now(), tuple(layers), last, whole))
         self._publish(part, built)
         self._tell_built(entry, built)
 
-    def _followed(self, entry: Entry, work: Work) -> Generator[Progress, None, None]:
-        """The machine's progress, while the job is ours: the claim is looked at as often as it is renewed."""
-        looked = self.now()
-        with closing(self.driver.build(work, entry.attempt)) as build:
-            for progress in build:
-                if (self.now() - looked).total_seconds() >= RENEW_S:
-                    looked = self.now()
-                    self._go_on(entry)
-                yield progress
-                if progress.state != "running":
-                    return
-
     def _go_on(self, entry: Entry) -> None:
-        """Renew a claim; an inbox that cannot be reached stops no print: what became of the claim is asked when it ends."""
+        """Renew a claim; an inbox that cannot be reached stops nothing: what became of the claim is asked when it is told."""
         try:
             self.inbox.renew(entry, self.shared_now())
         except ClaimLost:
@@ -335,12 +330,16 @@ class Cell:
         except ClaimLost as lost:
             self._keep_lost(part, str(lost))
             self._say("lost", entry, str(lost))
-        except Unreachable:  # nothing was decided: it is asked again
-            if begun(part) is None:
-                shutil.rmtree(part, ignore_errors=True)
-            raise
+        except Unreachable as error:  # nothing was decided: it is asked again
+            if begun(part) is not None:
+                raise
+            shutil.rmtree(part, ignore_errors=True)
+            self._broken.add(entry.name)
+            if not isinstance(error, BrokenOff):
+                raise
+            _LOG.warning("%s is left for now: %s", entry.name, error)
         except FAULTS as error:
-            if isinstance(error, (OSError, MachineError)) and is_built(self.records / record_name(entry.name, entry.attempt)):
+            if is_built(self.records / record_name(entry.name, entry.attempt)):
                 raise  # its print ended and stands in its record: told to the inbox when it can be reached
             _LOG.exception("attempt %d at %s ended", entry.attempt, entry.name)
             reason = f"attempt {entry.attempt} ended: {error}"
@@ -382,14 +381,12 @@ class Cell:
         if place.is_dir():
             self._tell_built(entry, read_as_built(place))
         elif not part.is_dir():
-            self.inbox.settle(entry, "waiting", self.shared_now(), "the cell stopped before the print")
+            if entry.name not in self._broken:
+                self.inbox.settle(entry, "waiting", self.shared_now(), "the cell stopped before the print")
         elif self.driver.goes_on:
-            with self.inbox.kept(entry, self.shared_now):
-                if begun(part) is None:
-                    shutil.rmtree(part)
-                work = self._copy(entry)
-                if work is not None:
-                    self._prove_and_print(entry, work)
+            if begun(part) is None:
+                shutil.rmtree(part)
+            self._make(entry)
         else:
             self._fail(entry, read_work(self.inbox.place(entry.name)))
 
@@ -410,6 +407,8 @@ class Cell:
         if record.name.startswith("."):
             if record.name.endswith(".part"):
                 self._keep_lost(record, "the claim ran out while the cell was stopped")
+            return
+        if record.name in self._ended:
             return
         built = read_as_built(record)
         entry = self.inbox.entry(built.name)

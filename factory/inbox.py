@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import fcntl
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from batchone.pipeline.errors import BatchoneError, MachineError
 from batchone.pipeline.job.sums import SUMS_SIGNATURE
 from batchone.pipeline.store import write_atomic
 
+_LOG = logging.getLogger(__name__)
 State = Literal["waiting", "claimed", "printed", "released", "refused", "held"]
 
 CLAIM_S: Final = 60.0  # a dead cell's job is free after it: as long as a dead worker's case (docs/operations.md)
@@ -85,6 +87,10 @@ class Unreachable(MachineError):  # noqa: N818 - a state, not a fault
     def of(cls, error: Exception) -> Unreachable:
         """By what a connection ended with."""
         return cls(f"the site cannot be reached: {error or type(error).__name__}", hint="it is asked again")
+
+
+class BrokenOff(Unreachable):
+    """The site answers, and one job does not come whole from it now: that job waits, the others go on."""
 
 
 class Inbox:
@@ -188,19 +194,30 @@ class Inbox:
             return self._write(replace(self._there(entry), until=_in(CLAIM_S, now)))
 
     @contextlib.contextmanager
-    def kept(self, entry: Entry, now: Callable[[], dt.datetime]) -> Iterator[None]:
-        """Renew a claim while something takes long; that it was lost is told where the next step is taken."""
-        over = threading.Event()
+    def kept(self, entry: Entry, now: Callable[[], dt.datetime]) -> Iterator[Callable[[], None]]:
+        """Renew a claim while something takes long. What it gives raises ClaimLost once the claim was lost; it asks nobody.
+
+        An inbox that cannot be reached stops nothing: it is asked again.
+        """
+        over, lost = threading.Event(), list[ClaimLost]()
 
         def keep() -> None:
-            while not over.wait(RENEW_S):
-                with contextlib.suppress(BatchoneError, OSError):
+            while not (lost or over.wait(RENEW_S)):
+                try:
                     self.renew(entry, now())
+                except ClaimLost as error:
+                    lost.append(error)
+                except (BatchoneError, OSError) as error:
+                    _LOG.warning("the claim of %s is not renewed: %s", entry.name, error)
+
+        def must_hold() -> None:
+            if lost:
+                raise lost[0]
 
         thread = threading.Thread(target=keep, name=f"claim {entry.name}", daemon=True)
         thread.start()
         try:
-            yield
+            yield must_hold
         finally:
             over.set()
             thread.join()

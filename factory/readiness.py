@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import fcntl
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -77,6 +78,23 @@ def hindrance(signers: Path | None, own: dt.datetime, shared: Callable[[], dt.da
         how = "ahead of" if ahead_s > 0 else "behind"
         return f"the clock is {abs(ahead_s):.0f} s {how} that of the inbox, at most {MOST_AHEAD_S:.0f} s: set both clocks"
     return ""
+
+
+@contextlib.contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Hold a cell's folder for this process.
+
+    Raises
+    ------
+    MachineError
+        Another process runs this cell.
+    """
+    with (folder / ".lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MachineError(f"cell {name} runs already", hint="one process runs a cell") from error
+        yield
 
 
 @contextlib.contextmanager

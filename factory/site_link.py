@@ -10,15 +10,17 @@ import datetime as dt
 import ipaddress
 import ssl
 import tempfile
-from collections.abc import Iterator
+import time
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
-from batchone.factory.inbox import ClaimLost, Unreachable
+from batchone.factory.inbox import BrokenOff, ClaimLost, Unreachable
 from batchone.factory.reports import REMAKE, Report
 from batchone.factory.zip_folder import pack, unpack
 from batchone.pipeline.errors import InputError, MachineError
@@ -26,8 +28,12 @@ from batchone.pipeline.job.sums import SUMS, UNLISTED, read_sums
 from batchone.pipeline.store import sha256_file
 
 MOST_JOB_BYTES: Final = 4_000_000_000  # project default: a plate with its layers has some 100 MB
-_CONNECT_S, _ANSWER_S = 5.0, 120.0
-_TRIES = 3  # of a download that breaks off while the server answers
+_CONNECT_S, _ANSWER_S = 5.0, 10.0  # of a question: a sixth of the time that a claim holds
+_SLOW = httpx.Timeout(120.0, connect=_CONNECT_S)  # of a job, record or report, while no machine is watched
+_PAUSES_S = (1.0, 5.0)  # project default: before a job that did not come whole is asked for again
+_NOT_TAKEN = (409, 413, 422)  # of a record, whoever between cell and site says so
+_OURS = "is [site] url the address of a batchone server?"
+Told = TypeVar("Told")
 _AGAIN = (401, 403, 408, 425, 429)  # a right that ended comes back; nothing was decided
 
 
@@ -57,7 +63,6 @@ class SiteLink:
             raise MachineError(f"the site's address is {parts.scheme}://{parts.netloc}, must be https", hint="correct [site] url")
         if not token:
             raise MachineError("there is no token of the cell's account", hint="set BATCHONE_TOKEN")
-        self._shelved: set[str] = set()  # records of which the site said that it has them
         self._client = httpx.Client(
             base_url=f"{url.rstrip('/')}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
@@ -67,24 +72,24 @@ class SiteLink:
             follow_redirects=False,
         )
 
-    def asked(self, method: str, path: str, tree: dict[str, Any] | None = None) -> Any:
-        """The document of an answer.
+    def asked(self, method: str, path: str, read: Callable[[Any], Told], tree: dict[str, Any] | None = None) -> Told:
+        """What ``read`` finds in the document of an answer.
 
         Raises
         ------
         Unreachable
-            The site does not answer now, or lets the cell do nothing: nothing was decided.
+            The site does not answer now, with another document than ours, or lets the cell do nothing: nothing was decided.
         ClaimLost
             410.
         MachineError
             The site refuses it.
         """
         with _reached():
-            return _read(self._client.request(method, path, json=tree)).json()
+            return read(_read(self._client.request(method, path, json=tree)).json())
 
     def account(self) -> str:
         """The name under which the site knows the cell."""
-        return str(self.asked("GET", "/me")["name"])
+        return self.asked("GET", "/me", lambda tree: str(tree["name"]))
 
     def fetch(self, path: str, place: Path, *, sums: str = "") -> None:
         """Make ``place`` of a job, or of what says what it is; each file has the digest that the job's own list gives.
@@ -96,16 +101,20 @@ class SiteLink:
 
         Raises
         ------
+        BrokenOff
+            The site answers, and this breaks off or cannot be read there: nothing is said against the job.
         MachineError
-            As :meth:`asked`; or it came with another content, or broken several times.
+            As :meth:`asked`; or its content is another one, also after pauses.
         """
-        for tries in range(1, _TRIES + 1):
+        for pause_s in (*_PAUSES_S, None):
             try:
                 self._fetch(path, place, sums)
-            except (httpx.RemoteProtocolError, httpx.ReadError, InputError) as error:  # asked again: is the site there at all?
-                self.account()
-                if tries == _TRIES:
-                    raise MachineError(f"{place.name} does not come whole: {error}", hint="look at the site's disk") from error
+            except (Unreachable, InputError) as error:
+                self.account()  # is the site there at all?
+                if pause_s is None:
+                    text, hint = f"{place.name} does not come whole: {error}", "look at the site's disk"
+                    raise (BrokenOff if isinstance(error, Unreachable) else MachineError)(text, hint=hint) from error
+                time.sleep(pause_s)
             else:
                 return
 
@@ -113,16 +122,13 @@ class SiteLink:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetched-") as folder:
             file, came = Path(folder) / "job.zip", Path(folder) / place.name
-            try:
-                with self._client.stream("GET", path) as answer, file.open("wb") as sink:
-                    if answer.status_code != httpx.codes.OK:
-                        answer.read()
-                    for block in _read(answer).iter_bytes():
-                        sink.write(block)
-            except (httpx.RemoteProtocolError, httpx.ReadError):
-                raise
-            except httpx.TransportError as error:
-                raise Unreachable.of(error) from error
+            with _reached(), self._client.stream("GET", path, timeout=_SLOW) as answer, file.open("wb") as sink:
+                if answer.status_code != httpx.codes.OK:
+                    answer.read()
+                for block in _read(answer).iter_bytes():
+                    sink.write(block)
+            if not zipfile.is_zipfile(file):
+                raise Unreachable("the site answered with another document, or a part of one", hint=_OURS)
             unpack(file, came, most_bytes=MOST_JOB_BYTES)
             _prove(came, sums)
             came.rename(place)
@@ -134,36 +140,39 @@ class SiteLink:
             tree |= {"step": report.step, "machine": report.machine, "lot": report.lot}
         path = f"/cases/{report.case}/{'remake' if report.step == REMAKE else 'workshop'}"
         with _reached():
-            answer = self._client.post(path, json=tree)
-            if answer.status_code in (404, 409, 422):
-                message, hint = _why(answer)
-                raise InputError(message, hint=hint)
-            _read(answer)
+            answer = self._client.post(path, json=tree, timeout=_SLOW)
+            told = _why(answer)
+            if answer.status_code in (404, 409, 422) and told is not None:
+                raise InputError(told[0], hint=told[1])
+            _ = _read(answer).json()["new"]
 
     def shelve(self, record: Path) -> None:
         """Bring a closed record to the site's shelf, where it is not there yet.
 
         Raises
         ------
+        InputError
+            The site does not take it, or another one lies there.
         MachineError
-            As :meth:`asked`; or another one lies there.
+            As :meth:`asked`.
         """
-        if record.name in self._shelved:
-            return
         wanted = sha256_file(record / SUMS)
         with _reached():
             answer = self._client.get(f"/records/{record.name}")
-        there = "" if answer.status_code == httpx.codes.NOT_FOUND else str(_read(answer).json()["sums"])
-        if not there:
-            with tempfile.TemporaryDirectory(prefix="batchone-record-") as folder, _reached():
+            missing = answer.status_code == httpx.codes.NOT_FOUND and _why(answer) is not None
+            there = "" if missing else str(_read(answer).json()["sums"])
+        if missing:
+            with tempfile.TemporaryDirectory(prefix="batchone-record-") as folder:
                 file = Path(folder) / "record.zip"
                 pack(record, file)
-                with file.open("rb") as source:
-                    sent = self._client.put(f"/records/{record.name}", content=_blocks(source))
-                there = str(_read(sent).json()["sums"])
+                with _reached(), file.open("rb") as source:
+                    sent = self._client.put(f"/records/{record.name}", content=_blocks(source), timeout=_SLOW)
+                    if sent.status_code in _NOT_TAKEN:
+                        message, hint = _why(sent) or (sent.reason_phrase, "look at what stands between cell and site")
+                        raise InputError(f"the site answered {sent.status_code}: {message}", hint=hint)
+                    there = str(_read(sent).json()["sums"])
         if there != wanted:
-            raise MachineError(f"the site has another record {record.name}", hint="compare both: an attempt has one record")
-        self._shelved.add(record.name)
+            raise InputError(f"the site has another record {record.name}", hint="compare both: an attempt has one record")
 
     def withdrawn(self) -> bytes | None:
         """The site's signed list of withdrawn jobs as it lies there; None where there is none."""
@@ -174,29 +183,34 @@ class SiteLink:
 
 @contextmanager
 def _reached() -> Iterator[None]:
+    """What ended a connection, and an answer that is none of ours, are Unreachable."""
     try:
         yield
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise Unreachable.of(error) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreachable(f"the site answered with another document: {error}", hint=_OURS) from error
 
 
 def _read(answer: httpx.Response) -> httpx.Response:
     code = answer.status_code
     if code < 300:
         return answer
-    message, hint = _why(answer)
+    told = _why(answer)
+    message, hint = told or (answer.reason_phrase, _OURS)
     text = f"the site answered {code}: {message}"
-    if code >= 500 or code in _AGAIN or code < 400:
+    if code >= 500 or code in _AGAIN or told is None:
         raise Unreachable(text, hint=hint)
     raise ClaimLost(text, hint=hint) if code == httpx.codes.GONE else MachineError(text, hint=hint)
 
 
-def _why(answer: httpx.Response) -> tuple[str, str]:
+def _why(answer: httpx.Response) -> tuple[str, str] | None:
+    """What our server says of what it does not do; None: it is another's answer."""
     try:
         told = answer.json()["error"]
         return str(told["message"]), str(told["hint"])
     except (ValueError, KeyError, TypeError):
-        return answer.reason_phrase, "is [site] url the address of a batchone server?"
+        return None
 
 
 def _prove(folder: Path, sums: str) -> None:

@@ -38,7 +38,6 @@ from typing import Any, NoReturn
 import pyarrow.parquet as pq
 from mosquitto import Mosquitto
 
-import batchone.factory.cell as of_cell
 import batchone.factory.inbox as of_inbox
 import batchone.pipeline.case_workshop  # noqa: F401 - once, not in each life of a cell
 import batchone.pipeline.commands.cell as command
@@ -60,6 +59,7 @@ from batchone.factory.record import (
 from batchone.factory.settings import SETTINGS
 from batchone.factory.telemetry import TELEMETRY
 from batchone.factory.twin.machine import Twin
+from batchone.factory.twin.messages import _DIGITS
 from batchone.pipeline.cli import app
 from batchone.pipeline.config import ServerSettings
 from batchone.pipeline.errors import BatchoneError
@@ -76,10 +76,10 @@ from batchone.slicer.profiles import load_machine, load_process
 
 STEPS = ("replace", "rename", "link", "unlink", "mkdir", "fsync")  # of the disk, at which a cell dies
 SHORT_S = {
-    "CLAIM_S": 6.0,
+    "CLAIM_S": 20.0,
     "ELSEWHERE_S": 1.0,
-    "RENEW_S": 1.0,
-}  # instead of 60, 30, 10: a dead cell's job is free within the storm
+    "RENEW_S": 2.0,
+}  # instead of 60, 30, 10: a dead cell's job is free within the storm, and a machine under load keeps its claims
 MACHINE, PROCESS, MATERIAL = "sim-01", "ti64-lpbf", "Ti-6Al-4V"
 FACTS = {
     "powder lot": "TEST-1", "powder supplier": "TEST^SUPPLIER", "times sieved and used": "2",
@@ -132,9 +132,11 @@ def storm(folder: Path, jobs: list[Path], keys: Path, *, kills: int, seed: int, 
     machine.start()
     (folder / "cell-1" / SETTINGS).write_text((folder / "cell-1" / SETTINGS).read_text().replace("PORT", str(port)))
     programs.start()
-    keepers = [_keeper(folder, name, kills // 2, seed * 10 + n, token) for n, name in enumerate(_SEEDS)]
+    keepers: list[subprocess.Popen[bytes]] = []
     try:
         while not _over(folder, jobs, kills, programs):
+            if len(keepers) < len(_SEEDS) and (not keepers or _printed(folder, "cell-1")):  # the other would leave it nothing
+                keepers.append(_keeper(folder, list(_SEEDS)[len(keepers)], kills // 2, seed * 10 + len(keepers), token))
             if time.monotonic() - began > within_s:
                 seen.wrong.append(f"not all was released, or not all kills done, within {within_s:.0f} s")
                 break
@@ -374,9 +376,17 @@ def _over(folder: Path, jobs: list[Path], kills: int, programs: Programs) -> boo
         return False
     _reach(folder)
     programs.start()
+    if programs.starting:  # it sweeps first what came half
+        return False
     told = not list(folder.glob("cell-*/reports/[0-9]*.json"))
     shelved = len(list(folder.glob("site/records/[!.]*"))) == len(list(folder.glob(f"cell-*/{RECORDS}/[!.]*")))
     return told and shelved and all(_heard(folder, record) for record in (folder / "cell-1" / RECORDS).glob("[!.]*"))
+
+
+def _printed(folder: Path, cell: str) -> bool:
+    """Whether the ledger knows of a print of a cell."""
+    entries = Inbox(folder / "inbox").entries()
+    return any(entry.state in ("printed", "released") and entry.cell.startswith(f"{cell}@") for entry in entries)
 
 
 def _heard(folder: Path, record: Path) -> bool:
@@ -461,8 +471,13 @@ def _record_faults(folder: Path, record: Path, whole: DeviceRecord, seen: Seen) 
     numbers = [row.pop("number") for row in heard]
     if numbers != list(range(len(wanted))):
         yield f"{name}: the site heard samples {len(numbers)} times, {len(set(numbers))} different ones of {len(wanted)}"
-    elif any({key: row[key] for key in one} != one for row, one in zip(heard, wanted, strict=True)):
+    elif any({key: row[key] for key in one} != _sent(one) for row, one in zip(heard, wanted, strict=True)):
         yield f"{name}: a sample that the site heard is not the one that the machine gave"
+
+
+def _sent(reading: dict[str, Any]) -> dict[str, Any]:
+    """As a machine tells of it."""
+    return {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in reading.items()}
 
 
 def _job_faults(folder: Path, job: Path, records: list[DeviceRecord], lost: set[str]) -> Iterator[str]:
@@ -538,7 +553,6 @@ def _live(options: argparse.Namespace, at: int, *, before: bool) -> NoReturn:
     """One life of a cell, that ends at its ``at``-th step on the disk (0: at none)."""
     for name, value in SHORT_S.items():
         setattr(of_inbox, name, value)
-    of_cell.RENEW_S = SHORT_S["RENEW_S"]  # type: ignore[misc]
     command._POLL_S = _POLL_S
     real = TwinDriver.build
 

@@ -27,7 +27,8 @@ import batchone.factory.dispatch as of_dispatch
 import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
 from batchone.factory.cell import Cell
-from batchone.factory.dispatch import dispatch, shelve
+from batchone.factory.dispatch import dispatch
+from batchone.factory.dispatch import shelve as on_the_shelf
 from batchone.factory.drivers.driver import Progress
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver
 from batchone.factory.drivers.twin import TwinDriver
@@ -50,6 +51,7 @@ from batchone.factory.record import (
 )
 from batchone.factory.reports import Deliver, Report, Reports
 from batchone.factory.settings import SETTINGS, Calibration, CellSettings, Lot, read_cell_settings
+from batchone.factory.shelf import Shelve
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.cli import app
@@ -122,6 +124,7 @@ def make_cell(
     told: list[News] | None = None,
     deliver: Deliver | None = None,
     shelf: Path | None = None,
+    shelve: Shelve | None = None,
 ) -> Cell:
     """A cell with a twin and a job in the inbox beside it."""
     folder.mkdir(exist_ok=True)
@@ -130,7 +133,7 @@ def make_cell(
     tell = (lambda news: None) if told is None else told.append
     return Cell(
         folder / name, settings(name), Inbox(folder / "inbox"), driver, signers=keys, deliver=deliver,
-        shelve=None if shelf is None else partial(shelve, site=shelf.parent, cell=name),
+        shelve=shelve if shelf is None else partial(on_the_shelf, site=shelf.parent, cell=name),
         now=lambda: NOW, tell=tell,
     )  # fmt: skip
 
@@ -210,7 +213,7 @@ class TestDispatch:
 
     def test_of_many_who_bring_a_record_at_once_one_does_and_the_site_is_told_once(self, job: Path, tmp_path: Path) -> None:
         with ThreadPoolExecutor(8) as pool:
-            places = list(pool.map(lambda _: shelve(job, tmp_path, cell="cell-1"), range(8)))
+            places = list(pool.map(lambda _: on_the_shelf(job, tmp_path, cell="cell-1"), range(8)))
         assert set(places) == {tmp_path / "records" / job.name}
         assert {path.name for path in job.rglob("*")} == {path.name for path in places[0].rglob("*")}
         assert not list((tmp_path / "records").glob(".*part"))
@@ -225,9 +228,9 @@ class TestDispatch:
         with monkeypatch.context() as patch:
             patch.setattr(of_dispatch, "flush_tree", dies)
             with pytest.raises(KeyboardInterrupt):
-                shelve(job, tmp_path, cell="cell-1")
+                on_the_shelf(job, tmp_path, cell="cell-1")
         assert not (tmp_path / "records" / job.name).exists()
-        assert shelve(job, tmp_path, cell="cell-1").is_dir()
+        assert on_the_shelf(job, tmp_path, cell="cell-1").is_dir()
         assert {path.name for path in (tmp_path / "records").iterdir()} == {".lock", job.name}
         assert [event.what for event in read_chain(tmp_path / EVENTS).events] == [f"record {job.name}: shelved"]
 
@@ -404,7 +407,7 @@ class TestCell:
         work = first._copy(entry)
         assert work is not None
         first._tell_built = lambda *_: None  # type: ignore[method-assign,assignment] # it dies before it can tell
-        first._print(entry, work)
+        first._print(entry, work, lambda: None)
         second.now = lambda: NOW + dt.timedelta(seconds=CLAIM_S)
         assert second.step()
         again = make_cell(tmp_path, job, keys)
@@ -424,7 +427,7 @@ class TestCell:
         assert work is not None
         cell._put_in_place = lambda part: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
-            cell._print(entry, work)
+            cell._print(entry, work, lambda: None)
         again = make_cell(tmp_path, job, keys)
         again.resume()
         assert read_as_built(again.records / f"{job.name}-1").verdict == "printed"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,9 +19,9 @@ from test_cell import FACTS, NOW, TODAY, make_cell, settings, sign_all
 import batchone.factory.inbox as inbox_module
 from batchone.factory.as_built import UNMEASURED
 from batchone.factory.cell import Cell
-from batchone.factory.drivers.driver import Reading
+from batchone.factory.drivers.driver import Progress, Reading
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver, drop
-from batchone.factory.inbox import Inbox
+from batchone.factory.inbox import BrokenOff, ClaimLost, Entry, Inbox, Unreachable
 from batchone.factory.proof import MEASURED, read_work
 from batchone.factory.readiness import News, hindrance
 from batchone.factory.record import read_as_built
@@ -221,6 +223,131 @@ def test_a_share_that_returns_errors_for_a_while_loses_no_print(
     again.resume()
     assert again.inbox.entry(job.name).state == "printed"
     assert not (again.folder / "lost").exists()
+
+
+@pytest.mark.parametrize("fault", [KeyError("name"), ValueError("no JSON"), TypeError("null")])
+def test_whatever_comes_of_telling_it_a_print_that_ended_is_not_made_again(
+    fault: Exception, job: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = make_cell(tmp_path, job, keys)
+
+    def settle(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(cell.inbox, "settle", settle)
+    with pytest.raises(type(fault)):
+        cell.step()
+    again = make_cell(tmp_path, job, keys)
+    again.resume()
+    assert (again.inbox.entry(job.name).state, again.inbox.entry(job.name).attempt) == ("printed", 1)
+
+
+def test_a_site_that_hangs_does_not_hold_up_who_watches_the_machine(
+    job: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "RENEW_S", 0.01)
+    cell = make_cell(tmp_path, job, keys)
+    asked, answered = threading.Event(), threading.Event()
+    renew, main = cell.inbox.renew, threading.current_thread()
+
+    def hangs(entry: Entry, now: dt.datetime) -> Entry:
+        if threading.current_thread() is not main:
+            asked.set()
+            assert answered.wait(60.0)
+        return renew(entry, now)
+
+    def tell(news: News) -> None:
+        if news.kind == "printing":
+            assert asked.wait(60.0)
+        elif news.kind == "printed":
+            answered.set()
+
+    monkeypatch.setattr(cell.inbox, "renew", hangs)
+    cell.tell = tell
+    assert cell.step()
+    assert answered.is_set()
+    assert cell.inbox.entry(job.name).state == "printed"
+
+
+def test_a_claim_that_was_lost_stops_the_machine_when_its_renewal_says_so(
+    job: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "RENEW_S", 0.01)
+    cell, seen, told = make_cell(tmp_path, job, keys), [], list[News]()
+    build, renew, lost, main = cell.driver.build, cell.inbox.renew, threading.Event(), threading.current_thread()
+
+    def renewed(entry: Entry, now: dt.datetime) -> Entry:
+        if threading.current_thread() is main:
+            return renew(entry, now)
+        lost.set()
+        raise ClaimLost("cell-2 has it")
+
+    def built(*given: object) -> Iterator[Progress]:
+        for progress in build(*given):
+            assert lost.wait(60.0)
+            time.sleep(0.1)  # the renewal returns
+            seen.append(progress)
+            yield progress
+
+    monkeypatch.setattr(cell.inbox, "renew", renewed)
+    monkeypatch.setattr(cell.driver, "build", built, raising=False)
+    cell.tell = told.append
+    cell.step()
+    assert len(seen) == 1
+    assert told[-1].kind == "lost"
+    assert (cell.folder / "lost" / f"{job.name}-1").is_dir()
+
+
+def test_a_download_that_breaks_off_costs_no_attempt_and_holds_up_no_other_job(
+    job: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, told = make_cell(tmp_path, job, keys), list[News]()
+    cell.tell = told.append
+    copy, faults = cell.inbox.copy, [BrokenOff("half of it"), Unreachable("gone"), BrokenOff("half of it")]
+
+    def broken(entry: Entry, place: Path) -> None:
+        if faults:
+            raise faults.pop(0)
+        copy(entry, place)
+
+    monkeypatch.setattr(cell.inbox, "copy", broken)
+    assert cell.step()
+    with pytest.raises(Unreachable):
+        cell.step()
+    cell.resume()
+    assert cell.step()
+    assert cell.inbox.entry(job.name).state == "claimed"
+    assert cell._due(job.name) == dt.datetime.max.replace(tzinfo=dt.UTC)  # others first
+    assert cell.step()
+    assert (cell.inbox.entry(job.name).state, cell.inbox.entry(job.name).attempt) == ("printed", 1)
+    assert [news.kind for news in told if news.kind != "layers"] == [*["claimed"] * 4, "printing", "printed"]
+
+
+def test_a_remake_is_heard_before_another_cell_may_make_the_job_again(job: Path, keys: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    reached, shelved = True, []
+
+    def deliver(report: Report) -> None:
+        if not reached:
+            raise MachineError("the network is cut")
+        heard.append(report.step)
+
+    cell = make_cell(tmp_path, job, keys, deliver=deliver, shelve=lambda record: shelved.append((record.name, heard[-1])))
+    cell.step()
+    sign_all(cell, cell.records / f"{job.name}-1", measured_mm=9.0)
+    reached = False
+    for _ in range(3):
+        assert cell.close_records() == ()
+    assert (cell.inbox.entry(job.name).state, shelved) == ("printed", [])
+    reached = True
+    assert [one.verdict for one in cell.close_records()] == ["rejected"]
+    assert heard == ["print-started", "print-done", "remake"]
+    assert cell.inbox.entry(job.name).state == "waiting"
+    assert shelved == [(f"{job.name}-1", "remake")]
+    again = make_cell(tmp_path, job, keys, deliver=deliver, shelve=lambda record: shelved.append((record.name, "again")))
+    again.resume()
+    again.close_records()
+    assert len(shelved) == 1
 
 
 def test_a_printed_job_whose_ledger_cannot_be_read_is_not_moved(job: Path, keys: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 from cell_storm import released_case
 from small_job import make_job
 
+import batchone.factory.site_link as site_link
 from batchone.factory.dispatch import RECORDS
 from batchone.factory.inbox import MOST_ATTEMPTS, PRINTS, ClaimLost, Entry, Unreachable
 from batchone.factory.record import AS_BUILT, AsBuilt, close, open_steps, sign_step, verify_record
@@ -256,7 +257,10 @@ def run_out(served: Served, job: str) -> None:
     (path.parent / ".new").rename(path)
 
 
-def test_a_job_comes_whole_without_what_is_not_for_a_cell_or_not_at_all(served: Served, job: str, tmp_path: Path) -> None:
+def test_a_job_comes_whole_without_what_is_not_for_a_cell_or_not_at_all(
+    served: Served, job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_link, "_PAUSES_S", (0.1, 0.1))
     inbox = served.inbox("cell-1", tmp_path / "cell")
     entry = next(entry for entry in inbox.entries() if entry.name == job)
     there = served.site / CASES / CASE / "job" / job
@@ -308,7 +312,7 @@ def test_a_record_is_shelved_once_and_only_whole_and_by_the_cell_that_had_the_at
     record = tmp_path / "0123456789abcdef-1"
     record.mkdir()
     (record / "SHA256SUMS").write_text(f"{'0' * 64}  record.json\n")
-    with pytest.raises(MachineError, match="is not whole"):
+    with pytest.raises(InputError, match="is not whole"):
         served.link("cell-1").shelve(record)
     mine, theirs = closed(tmp_path / "1", job, 1, "cell-1"), closed(tmp_path / "2", job, 1, "cell-2")
     assert "was that of no cell" in brought(served, mine, "cell-1").text
@@ -369,7 +373,7 @@ def test_a_persons_remake_offers_the_job_again_and_a_cells_does_not(served: Serv
         if attempt == 1:
             assert remake(served.site, CASE, who="code-9", reason="lost")  # a person's does
         else:  # also where it names the job
-            person.asked("POST", f"/cases/{CASE}/remake", {"reason": f"lost {attempt}", "job": job})
+            person.asked("POST", f"/cases/{CASE}/remake", dict, {"reason": f"lost {attempt}", "job": job})
     assert inbox.entry(job).state == "waiting"
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from batchone.factory.inbox import Inbox
     from batchone.factory.reports import Deliver
     from batchone.factory.settings import CellSettings, SiteAddress, TwinSettings
+    from batchone.factory.shelf import Shelve
     from batchone.factory.site_link import SiteLink
     from batchone.factory.voice import Born
     from batchone.pipeline.job.withdrawal import WithdrawnJob
@@ -158,7 +158,7 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
     link = None if settings.site is None else _link(settings.site)
     place = _inbox(folder, inbox, settings, link)
     deliver: Deliver | None = None
-    shelve: Callable[[Path], object] | None = None
+    shelve: Shelve | None = None
     told = partial(withdrawn_jobs, folder, withdrawn or settings.report, signers)
     if link is not None:
         deliver, shelve = link.deliver, link.shelve
@@ -180,14 +180,14 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
     )
 
 
-def _once(shelve: Callable[[Path], object]) -> Callable[[Path], None]:
+def _once(shelve: Shelve) -> Shelve:
     """A record that this process found whole on the shelf is not proved there again."""
-    known: set[str] = set()
+    known: dict[str, Path | None] = {}
 
-    def once(record: Path) -> None:
+    def once(record: Path) -> Path | None:
         if record.name not in known:
-            shelve(record)
-            known.add(record.name)
+            known[record.name] = shelve(record)
+        return known[record.name]
 
     return once
 
