@@ -408,13 +408,12 @@ class Cell:
             if record.name.endswith(".part"):
                 self._keep_lost(record, "the claim ran out while the cell was stopped")
             return
-        if record.name in self._ended:
-            return
+        if record.name in self._ended or (record / RECORD).exists():
+            return  # it was closed while the ledger knew it as ours
         built = read_as_built(record)
         entry = self.inbox.entry(built.name)
-        told = (entry.state in ("printed", "released", "refused") or entry.attempt > built.attempt) and (record / RECORD).exists()
         ours = entry.attempt == built.attempt and entry.cell == self.identity
-        if built.verdict == "printed" and not ours and not told:
+        if built.verdict == "printed" and not ours:
             self._keep_lost(record, f"attempt {built.attempt} was another's by then: {entry.cell or 'nobody'}")
 
     def _keep_lost(self, part: Path, reason: str) -> None:

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -348,6 +349,18 @@ def test_a_remake_is_heard_before_another_cell_may_make_the_job_again(job: Path,
     again.resume()
     again.close_records()
     assert len(shelved) == 1
+
+
+def test_a_closed_record_stays_though_a_person_lets_its_job_be_tried_again(job: Path, keys: Path, tmp_path: Path) -> None:
+    cell = make_cell(tmp_path, job, keys)
+    cell.step()
+    sign_all(cell, cell.records / f"{job.name}-1", measured_mm=9.0)
+    cell.inbox._write(replace(cell.inbox.entry(job.name), most=1))
+    assert [one.verdict for one in cell.close_records()] == ["rejected"]
+    assert cell.inbox.free(job.name).cell == ""
+    make_cell(tmp_path, job, keys).resume()
+    assert (cell.records / f"{job.name}-1").is_dir()
+    assert not (cell.folder / "lost").exists()
 
 
 def test_a_printed_job_whose_ledger_cannot_be_read_is_not_moved(job: Path, keys: Path, tmp_path: Path) -> None:
