@@ -204,7 +204,7 @@ def test_what_needs_a_look_has_a_picture_that_is_made_when_somebody_looks(server
         told = {"seconds": 1.0, "findings": codec.flatten(checked.findings)[0]}
         return {**told, "value_digest": codec.save(checked, into)}
 
-    case.publish("check", write)
+    device = case.publish("check", write)["value_digest"]
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]) if "/picture/" in request.url else None)
     sign_in(page, server, "engineer")
@@ -213,12 +213,12 @@ def test_what_needs_a_look_has_a_picture_that_is_made_when_somebody_looks(server
     expect(shown).to_have_attribute("alt", re.compile("letter: thinnest wall, 0.7 mm, at least 1 mm"))
     shown.scroll_into_view_if_needed()
     page.wait_for_function("() => document.querySelector('img.found').naturalWidth === 900")
-    assert asked == ["finding-walls"]
+    assert asked == [f"finding-walls?of={device}"]
     page.locator("summary", has_text="How it seats").click()
     page.locator("summary", has_text="Map of wrong poses of plate").click()
     page.locator("img.found").nth(1).scroll_into_view_if_needed()
     page.wait_for_function("() => document.querySelectorAll('img.found')[1].naturalWidth === 900")
-    assert asked == ["finding-walls", "seat-plate"]
+    assert asked == [f"{name}?of={device}" for name in ("finding-walls", "seat-plate")]
     picture(page, tmp_path, "findings")
     assert access.faults(page) == []
 
