@@ -433,7 +433,7 @@ class Viewer {
     this.opened = name;
     this.#section(found);
     this.showCut?.(name);
-    this.stage.viewFrom(this.clip.normal);
+    this.stage.viewFrom(/** @type {Point} */ (this.clip.normal));
   }
 
   /** Show the pictures of the section that is open, and its cut; close it where there is none. @param {SectionInfo} [found] */
