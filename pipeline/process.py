@@ -289,8 +289,11 @@ class Process(Model):
 
     @property
     def small_reach_mm(self) -> float:
-        """How far what is smaller than ``least_support_mm2`` may stand out: twice the free ledge; project default, unverified."""
-        return 2.0 * self.free_ledge_mm
+        """How far what is smaller than ``least_support_mm2`` may stand out: a square of it, beyond the free ledge.
+
+        Project default, unverified.
+        """
+        return self.free_ledge_mm + math.sqrt(self.least_support_mm2)
 
     @property
     def free_spans(self) -> tuple[tuple[float, float], ...]:

@@ -68,7 +68,7 @@ def support_findings(
             "supports.reach",
             f"farthest that of such areas more than {least_mm2:g} mm2 stands out, however small, {cells}",
             round(float(farthest[1]), 4), "mm", high=most_reach_mm(process), hint=_TURN,
-            source=f"project default: twice the ledge of {process.free_ledge_mm:g} mm "
+            source=f"project default: a square of {process.least_support_mm2:g} mm2 beyond {process.free_ledge_mm:g} mm of ledge "
             f"({process.sources.get('free_ledge_mm', '')}), and a cell; unverified",
             where_mm=_in_patient(farthest[2:], placements, layers) if len(far) else None,
         ),
