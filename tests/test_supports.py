@@ -512,7 +512,7 @@ def test_the_benchmark_tells_of_refusals_that_nobody_expects_and_of_supports_at_
 
 
 def test_the_reach_of_small_areas_is_a_finding_of_its_own() -> None:
-    for reach_mm, verdict in ((0.9, "pass"), (1.7, "fail")):
+    for reach_mm, verdict in ((2.6, "pass"), (3.5, "fail")):
         part = part_of(rib(1.0, reach_mm))
         stance = Stance(np.eye(3), (4.0 + reach_mm, 10.0, 8.0), 0.0, np.zeros(1), "")
         placements = place([part], [stance], [[part.mesh]], process=COARSE, machine=MACHINE)
@@ -521,8 +521,8 @@ def test_the_reach_of_small_areas_is_a_finding_of_its_own() -> None:
         assert found["supports.unsupported"].verdict == "pass"
         assert found["supports.reach"].verdict == verdict
     reach = found["supports.reach"]
-    assert reach.value == pytest.approx(1.7, abs=0.4)
-    assert reach.where_mm == pytest.approx((5.7, 5.5, 5.0), abs=0.6)
+    assert reach.value == pytest.approx(3.5, abs=0.4)
+    assert reach.where_mm == pytest.approx((7.5, 5.5, 5.0), abs=0.6)
 
 
 @pytest.mark.parametrize(("side_mm", "islands"), [(0.30, 0), (0.34, 1)])

@@ -236,9 +236,7 @@ def _of_slots() -> list[Fault]:
         Fault(kind, one, "slot", what, seed, sound=sound, by=by)
         for kind, what, seed, sound in (
             ("slot off by 0.1 mm", "middle off", misguided.slot_moved(label, plane, 0.1), False),
-            ("slot off by 0.04 mm", "middle off", misguided.slot_moved(label, plane, 0.04), True),
             ("slot turned by 0.3 deg", "against the plan", misguided.slot_turned(label, plane, 0.3), False),
-            ("slot turned by 0.08 deg", "against the plan", misguided.slot_turned(label, plane, 0.08), True),
             ("slot narrowed by 0.1 mm", "width minus", misguided.slot_resized(label, plane, -0.1), False),
             ("slot widened by 0.1 mm", "width minus", misguided.slot_resized(label, plane, 0.1), False),
             ("slot widened by 0.015 mm", "width minus", misguided.slot_resized(label, plane, 0.015), True),
