@@ -71,7 +71,7 @@ def test_systemd_itself_finds_no_fault_in_the_units(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_the_page_are_taken(tmp_path: Path) -> None:
-    site, cell, machine = _blocks("toml")
+    site, cell, served, machine = _blocks("toml")
     assert set(tomllib.loads(site)) == {"engine", "retention"}
     (tmp_path / SETTINGS).write_text(cell)
     known = read_cell_settings(tmp_path)
@@ -81,3 +81,8 @@ def test_the_settings_of_the_page_are_taken(tmp_path: Path) -> None:
     found = read_cell_settings(tmp_path)
     assert found.opcua is not None
     assert found.opcua.machine == "lpbf-1"
+    alone = "".join(line for line in cell.splitlines(True) if not line.startswith("report ="))
+    (tmp_path / SETTINGS).write_text(alone + served)
+    over = read_cell_settings(tmp_path)
+    assert over.site is not None
+    assert over.site.url == "https://site.example:8443"
