@@ -53,11 +53,12 @@ OFFSET_MM = 0.2  # guide-resin, clearances.csv
 LENGTH_MM = 180.0  # long enough for a shaft of its own
 
 
-def scanned(pose: FloatArray) -> BoneScan:
-    return scene([bone_surface(LENGTH_MM)], pose=pose).scanned(seed=1, scanner=SCANNER)
+def scanned(pose: FloatArray, *, smooth: bool = False) -> BoneScan:
+    return scene([bone_surface(LENGTH_MM, smooth=smooth)], pose=pose).scanned(seed=1, scanner=SCANNER)
 
 
 def case_in(folder: Path, scan: BoneScan, *, side: Side = "left") -> CaseFolder:
+    folder.mkdir(exist_ok=True)
     write_series(scan.hu, scan.affine, folder / "study", body_part="LEG")
     (folder / "order.toml").write_text(ORDER.format(side=side))
     return CaseFolder(folder / "site" / "cases" / "chain")
@@ -116,15 +117,19 @@ def pose_of(turn_deg: tuple[float, float, float], shift_mm: tuple[float, float, 
 
 
 @pytest.mark.slow
-def test_a_bone_moved_before_scanning_gets_the_same_slot_bores_and_way_on(made: tuple[CaseFolder, Path], tmp_path: Path) -> None:
+def test_a_bone_moved_before_scanning_gets_the_same_slot_bores_and_way_on(tmp_path: Path) -> None:
+    """On a smooth bone: on an uneven one, pins and ways follow the slope of its faces, which noise tilts by half a degree."""
     pose = pose_of((6.0, -5.0, 9.0), (7.3, -4.1, 12.7))
-    case = case_in(tmp_path, scanned(pose))
-    run(tmp_path, until="plan")
-    first: Plan = made[0].load("plan")
-    found = moved_back(first, case.load("plan"), pose)
+    plans: list[Plan] = []
+    for name, where in (("still", np.eye(4)), ("moved", pose)):
+        case = case_in(tmp_path / name, scanned(where, smooth=True))
+        run(tmp_path / name, until="plan")
+        plans.append(case.load("plan"))
+    found = moved_back(plans[0], plans[1], pose)
     assert {one.name for one in found} == {"blade-1", "pin-1", "pin-2", "pin-3", "pin-4", "insertion", "cut-1"}
-    # the plane is that of the shaft; pins, blade and way out follow the slope of an uneven face, which noise tilts
-    assert [one for one in found if one.off_mm > 0.15 or one.turned_deg > (0.15 if one.name == "cut-1" else 0.6)] == []
+    for one in found:
+        assert one.off_mm <= 0.1, one
+        assert one.turned_deg <= 0.15, one
 
 
 @pytest.mark.slow
