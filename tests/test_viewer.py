@@ -461,6 +461,7 @@ def test_what_belongs_to_the_device_before_goes_with_it_and_a_failure_begins_ane
         watched.ask("batchoneViewer.section('bore-1')")
         sources = "[...document.querySelectorAll('.viewer-sections img')].map((one) => one.src)"
         old = watched.ask(sources)
+        watched.page.wait_for_function(PICTURES_CAME)
 
         def asked(mm: float) -> set[str]:
             move(mm)
@@ -469,13 +470,13 @@ def test_what_belongs_to_the_device_before_goes_with_it_and_a_failure_begins_ane
               document.dispatchEvent(new Event("batchone:newer"));
               await batchoneViewer.renewed();
             }""")
+            watched.page.wait_for_function(PICTURES_CAME)  # those of this device; once it has moved on there are none of it
             return {one.rpartition("/")[2] for one in watched.requests[begun:]}
 
         assert "volume" not in asked(10.0)  # mm; from 15 mm on the scan that is there is too small
         new = watched.ask(sources)
         assert len(old) == len(new) == 2
         assert not set(old) & set(new)
-        watched.page.wait_for_function(PICTURES_CAME)
         assert watched.ask("batchoneViewer.measures()") == []
         assert "volume" in asked(20.0)  # no step is more than 10 mm
         watched.ask("batchoneViewer.fullVolume()")
