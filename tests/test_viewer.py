@@ -22,7 +22,7 @@ import pytest
 import viewer_case as truth
 import viewer_site
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from batchone.pipeline import codec
 from batchone.pipeline.preview import PREVIEW
@@ -482,7 +482,15 @@ def test_what_belongs_to_the_device_before_goes_with_it_and_a_failure_begins_ane
         watched.ask("batchoneViewer.fullVolume()")
         assert "volume" not in asked(0.0)  # the whole scan stays
         assert watched.errors == []
-        watched.page.route("**/surface/part-plate", lambda route: route.abort(), times=1)
+        lost: list[str] = []
+
+        def lose_first(route: Route) -> None:
+            if lost:
+                return route.continue_()
+            lost.append(route.request.url)
+            return route.abort()
+
+        watched.page.route("**/surface/part-plate", lose_first)  # for good: a route that goes may hold what is under way
         move(5.0)
         with watched.page.expect_navigation():
             watched.page.evaluate("() => void document.dispatchEvent(new Event('batchone:newer'))")

@@ -454,7 +454,7 @@ class Viewer {
     }
     const pictures = found.urls.map((url, n) => {
       const text = `${name.replaceAll("-", " ")}: section along it${n ? ", across the first" : ""}`;
-      return made("figure", {}, made("img", { src: this.#address(url), alt: text, loading: "lazy" }), made("figcaption", {}, text));
+      return made("figure", {}, made("img", { src: this.#address(url), alt: text }), made("figcaption", {}, text));
     });
     const close = button("Close", () => ((this.opened = ""), (this.sections.hidden = true), this.cut("none"), this.picture.focus()), { "aria-label": "Close the section" });
     this.sections.replaceChildren(...pictures, close);
