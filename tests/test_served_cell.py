@@ -335,6 +335,12 @@ def test_a_record_is_shelved_once_and_only_whole_and_by_the_cell_that_had_the_at
     assert [event.who for event in told if event.digest == sha256_file(mine / "SHA256SUMS")] == ["cell-1"]
     taken = served.inbox("cell-2", tmp_path / "cell-2").claim(job, "cell-2@00000002", NOW)
     assert taken is not None
+    away = served.site.rename(served.site.with_name("away"))
+    try:
+        gone = brought(served, mine, "cell-1")
+    finally:
+        away.rename(served.site)
+    assert (gone.status_code, gone.headers["Retry-After"]) == (503, "5")
     assert brought(served, mine, "cell-1").status_code == 200  # another attempt is under way: that one was its own
     assert not list(served.site.glob(".record-*"))
 

@@ -199,7 +199,7 @@ def record(record: RecordName, parts: Parts) -> Shelved:
 )
 async def shelve(record: RecordName, request: Request, who: Who, parts: Parts) -> Shelved:
     """Bring a closed record, as a zip of stored entries; it is proved to be whole and this cell's own before it is kept."""
-    with tempfile.TemporaryDirectory(dir=parts.site, prefix=INCOMING) as folder:
+    with _done(lambda: tempfile.TemporaryDirectory(dir=parts.site, prefix=INCOMING)) as folder:
         file = FilePath(folder) / "record.zip"
         await _receive(request, file)
         try:
