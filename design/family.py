@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib import resources
 from itertools import chain
-from typing import Annotated, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 from pydantic import Field
 
@@ -19,6 +19,9 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Model, Order, Parameters, PointId
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Anatomy, Device, Finding, Plan
+
+if TYPE_CHECKING:  # loaded when a seat is scored
+    from batchone.design.seating.make import Score
 
 CheckSet = Literal["interactive", "release"]
 """Interactive checks run after each changed parameter (at most 2 s), release checks are all of them (at most 10 s)."""
@@ -44,7 +47,7 @@ class FamilyLimits(Model):
 
 @dataclass(frozen=True)
 class Checked:
-    """What a family's own checks see."""
+    """What a family's own checks see, and the seats that they scored, by part: the map of one is drawn from its score."""
 
     device: Device
     anatomy: Anatomy
@@ -55,6 +58,7 @@ class Checked:
     tables: Tables
     limits: FamilyLimits
     only: CheckSet = "release"
+    scores: dict[str, Score] = field(default_factory=dict, repr=False)
 
 
 FamilyCheck = Callable[[Checked], tuple[Finding, ...]]

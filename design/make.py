@@ -70,6 +70,7 @@ def check(
     from batchone.design.checks.device import device_findings
     from batchone.design.checks.functional_faces import face_findings
     from batchone.design.checks.part import part_findings
+    from batchone.design.seating.seat_map import seat_map
     from batchone.pipeline.side_by_side import beside
 
     family = _family(order)
@@ -90,7 +91,8 @@ def check(
         return tuple(finding for measure in family.checks_of(only) for finding in measure(case))
 
     own, general = beside(of_family, of_all)
-    return CheckedDevice(device, (*general, *own))
+    seats = tuple(seat_map(name, case.scores[name]) for name in sorted(case.scores))
+    return CheckedDevice(device, (*general, *own), seats)
 
 
 def preview(
@@ -103,7 +105,8 @@ def preview(
     tables: Tables | None = None,
 ) -> Preview:
     """What :func:`check` finds with its interactive set."""
-    return Preview(check(device, anatomy, plan, order, process, machine, tables, only="interactive").findings)
+    checked = check(device, anatomy, plan, order, process, machine, tables, only="interactive")
+    return Preview(checked.findings, checked.seats)
 
 
 def _family(order: Order) -> Family:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
+
+from batchone.pipeline.seat_map import SeatMap
 
 Verdict = Literal["pass", "warn", "fail", "waived"]
 Vector = tuple[float, float, float]
@@ -71,6 +73,7 @@ class Preview:
     """What the interactive checks measured on a device: to look at until the release checks are there, never to release on."""
 
     findings: tuple[Finding, ...]
+    seats: tuple[SeatMap, ...] = field(default=(), metadata={"later": True})
 
 
 class Judged(Protocol):

@@ -106,8 +106,9 @@ def _keep_checked(checked: CheckedDevice, folder: Path, taken: Taken) -> Checked
     _write_json(folder / "findings.json", [dataclasses.asdict(f) for f in checked.findings])
     if any(finding.verdict == "fail" for finding in checked.findings):  # no job folder will show it
         from batchone.pipeline.job.closeups import closeups
+        from batchone.pipeline.job.seats import seat_pictures
 
-        for picture in closeups(checked.findings, checked.device):
+        for picture in (*closeups(checked.findings, checked.device), *seat_pictures(checked.seats)):
             (folder / picture.name).write_bytes(picture.png)
     return checked
 
@@ -145,7 +146,7 @@ STAGES = (
         "batchone.design.make:check",
         ("Device", "Anatomy", "Plan", "Order", "Process", "Machine", "Tables"),
         "CheckedDevice",
-        18,
+        19,
         4.0,
         _keep_checked,
     ),
@@ -165,7 +166,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        14,
+        15,
         3.0,
     ),
 )

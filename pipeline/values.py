@@ -30,6 +30,7 @@ from batchone.pipeline.labels import VoxelLabels as VoxelLabels
 from batchone.pipeline.landmarks import Landmark as Landmark
 from batchone.pipeline.landmarks import Reference as Reference
 from batchone.pipeline.orientation import Orientation as Orientation
+from batchone.pipeline.seat_map import SeatMap as SeatMap
 from batchone.pipeline.source_images import Identity as Identity
 from batchone.pipeline.source_images import SourceImages as SourceImages
 from batchone.pipeline.toolpath import Toolpath as Toolpath
@@ -37,7 +38,6 @@ from batchone.pipeline.toolpath import Toolpath as Toolpath
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 HuArray = npt.NDArray[np.int16]
-
 
 _RUN = 8192  # points moved at a time, so that they stay in the processor's cache: half the time for a million
 
@@ -353,10 +353,11 @@ class Device:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedDevice:
-    """A device and everything that was measured on it."""
+    """A device and everything that was measured on it; ``seats`` is of its guides."""
 
     device: Device
     findings: tuple[Finding, ...]
+    seats: tuple[SeatMap, ...] = field(default=(), metadata={"later": True})
 
     @property
     def released(self) -> bool:
@@ -384,10 +385,8 @@ class Support:
 
     Attributes
     ----------
-    part
-        Name of the part.
-    kinds
-        ``block``, ``tree``: what it is made of.
+    part, kinds
+        Name of the part; ``block``, ``tree``: what it is made of.
     mesh
         Closed, in the machine's plate frame, mm.
     volume_mm3, contact_mm2, bodies

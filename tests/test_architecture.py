@@ -43,6 +43,7 @@ VOCABULARY = tuple(
         "landmarks",
         "source_images",
         "orientation",
+        "seat_map",
         "errors",
         "limits",
         "order",

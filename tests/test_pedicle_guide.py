@@ -446,7 +446,7 @@ class TestSeat:
         assert any("of 50 " in f.what or f.what.endswith("of 50") for f in quick if f.check == "seating-unique")
 
     def test_a_guide_that_never_lands_is_not_released(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from batchone.design.pedicle import checks
+        from batchone.design.guide import seating_checks
 
         def nowhere(*given: Any, **options: Any) -> Any:
             found = score(*given, **options)
@@ -455,8 +455,8 @@ class TestSeat:
                 friction=replace(found.friction, poses=found.friction.poses.only(np.zeros(len(found.friction.poses), bool))),
             )
 
-        score = checks.score
-        monkeypatch.setattr(checks, "score", nowhere)
+        score = seating_checks.score
+        monkeypatch.setattr(seating_checks, "score", nowhere)
         proposal, device = made()
         told = [finding for finding in judged(device, proposal, order()).findings if finding.check == "budget"]
         assert [(finding.verdict, finding.value) for finding in told] == [("fail", 0.0)]
@@ -478,13 +478,22 @@ class TestSeat:
         assert push.where_mm is not None
         assert float(nearest_mm(np.array([push.where_mm]), device.parts[0].mesh)[0]) < 0.01
 
-    def test_the_map_of_wrong_poses_is_the_same_every_time(self) -> None:
+    def test_the_map_of_wrong_poses_shows_what_the_findings_say_and_is_the_same_every_time(self) -> None:
+        from batchone.pipeline import codec
         from batchone.pipeline.job.seats import seat_pictures
+        from batchone.pipeline.seat_map import OFF, PLANNED, WRONG
 
         proposal, device = made()
-        one, other = (seat_pictures(spine(), device, proposal) for _ in range(2))
-        assert [picture.name for picture in one] == ["seat-guide-L3.png"]
-        assert one[0].png == other[0].png
+        one, other = (judged(device, proposal, order()) for _ in range(2))
+        (found,) = one.seats
+        assert codec.digest(one) == codec.digest(other)
+        says = {finding.what.partition(": ")[2].partition(",")[0]: finding.value for finding in one.findings}
+        assert says["wrong starts that reach the planned seat"] == pytest.approx(100.0 * found.share(PLANNED))
+        assert says["wrong starts that come to rest elsewhere"] == pytest.approx(100.0 * found.share(WRONG))
+        assert found.share(PLANNED) + found.share(WRONG) + found.share(OFF) == pytest.approx(1.0)
+        first, again = (seat_pictures(checked.seats) for checked in (one, other))
+        assert [picture.name for picture in first] == ["seat-guide-L3.png"]
+        assert first[0].png == again[0].png
 
     def test_a_bore_leads_from_its_rim_to_its_stop(self) -> None:
         from batchone.design.guide.seating_checks import led_mm

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from batchone.design.guide.body import guide_pose
+from batchone.design.seating.make import score
+from batchone.design.seating.seat_map import seat_map
 from batchone.pipeline import codec
 from batchone.pipeline.store import CaseFolder
 from batchone.pipeline.values import (
@@ -146,7 +149,9 @@ def write_case(cases: Path, *, findings: int = 1) -> CaseFolder:
     judged = judge("walls", "letter: thinnest wall", 0.7, "mm", low=1.0, where_mm=FINDING)
     told = (judged, judge("mesh", "letter: open edges", 0.0, "", high=0.0), *[replace(judged, value=0.6)] * (findings - 1))
     values: dict[str, Any] = {"intake": made, "segment": anatomy, "plan": plan}
-    values["check"] = CheckedDevice(Device("pedicle-guide", parts()), told)
+    plate = parts()[1]
+    seat = seat_map(plate.name, score(plate, skull, guide_pose(plan.axis("insertion"), skull), starts=50))
+    values["check"] = CheckedDevice(Device("pedicle-guide", parts()), told, (seat,))
     for stage, value in values.items():
 
         def write(into: Path, value: Any = value) -> dict[str, Any]:

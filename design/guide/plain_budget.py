@@ -6,8 +6,7 @@ from batchone.design.budget.drill import Lead, drilled
 from batchone.design.budget.play import tilt_deg
 from batchone.design.family import Checked
 from batchone.design.guide.body import guide_pose
-from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, landed_on, led_mm, seating_findings
-from batchone.design.seating.make import score
+from batchone.design.guide.seating_checks import budget_findings, graded, landed_on, led_mm, scored_seat, seating_findings
 from batchone.pipeline.values import Axis, Bone, Finding, Part
 
 
@@ -28,7 +27,7 @@ def plain_seating_findings(
         Gap to the bone in the contact, and of the drill in its bore, diametral.
     """
     gates = checked.limits.gates
-    found = score(part, bone, guide_pose(way, bone), starts=STARTS[checked.only])
+    found = scored_seat(checked, part, bone, guide_pose(way, bone))
     findings = [*seating_findings(found, part, gates, offset_mm=offset_mm)]
     landed, missing = landed_on(found, part.name, checked.only)
     findings += missing

@@ -11,15 +11,15 @@ from batchone.design.budget.breach import Breach
 from batchone.design.budget.sources import Errors, Seats, seats
 from batchone.design.cranial.columns import on_the_way
 from batchone.design.cranial.rays import Scene
-from batchone.design.family import CheckSet
+from batchone.design.family import Checked, CheckSet
 from batchone.design.guide.checks import judged
-from batchone.design.seating.make import INTERACTIVE_STARTS, RELEASE_STARTS, Score
+from batchone.design.seating.make import INTERACTIVE_STARTS, RELEASE_STARTS, Score, score
 from batchone.design.seating.stability import AXES
 from batchone.design.seating.uniqueness import PRESS_DEG
 from batchone.pipeline.limits import Limit
-from batchone.pipeline.values import Axis, Finding, FloatArray, Part, Vector, judge
+from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Part, Vector, judge
 
-STARTS: Final[dict[CheckSet, int]] = {"interactive": INTERACTIVE_STARTS, "release": RELEASE_STARTS}
+_STARTS: Final[dict[CheckSet, int]] = {"interactive": INTERACTIVE_STARTS, "release": RELEASE_STARTS}
 UNBOUNDED = 1000.0  # figures of what nothing holds end here: a finding is a number in every file
 _OUTSIDE_MM = 200.0  # numerical: the push comes from so far
 _WORDS = (("the patient's right", "the patient's left"), ("the front", "the back"), ("the feet", "the head"))
@@ -33,6 +33,13 @@ _HALVES = {
 }
 
 Gates = Mapping[str, Limit]
+
+
+def scored_seat(checked: Checked, part: Part, bone: Bone, guide_pose: FloatArray) -> Score:
+    """The score of a part's seat on the bone that carries it, from as many starts as the set of checks asks for."""
+    found = score(part, bone, guide_pose, starts=_STARTS[checked.only])
+    checked.scores[part.name] = found
+    return found
 
 
 def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float) -> tuple[Finding, ...]:

@@ -17,7 +17,7 @@ from batchone.design.families.osteotomy_guide import OsteotomyGuideParameters
 from batchone.design.family import Checked, FamilyCheck, parameters_of
 from batchone.design.guide.checks import UP, bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
-from batchone.design.guide.seating_checks import STARTS, budget_findings, graded, landed_on, led_mm, seating_findings
+from batchone.design.guide.seating_checks import budget_findings, graded, landed_on, led_mm, scored_seat, seating_findings
 from batchone.design.guide.slot_checks import slot_findings
 from batchone.design.guide.window import mark_findings, window_findings
 from batchone.design.nearest import nearest_mm
@@ -29,7 +29,6 @@ from batchone.design.osteotomy.layout import Layout, count_of, laid_out
 from batchone.design.osteotomy.plan import ends_of, longer_end, suffix
 from batchone.design.osteotomy.section import section
 from batchone.design.pedicle.trajectory import Trajectory, apart_mm
-from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, FloatArray, Mesh, Part, Vector, judge, moved_points
 
@@ -243,7 +242,7 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
     fit, gates = fittings(checked.order, checked.process, checked.tables), checked.limits.gates
     findings: list[Finding] = []
     for case in _cases(checked):
-        found = score(case.part, case.bone, case.layout.pose, starts=STARTS[checked.only])
+        found = scored_seat(checked, case.part, case.bone, case.layout.pose)
         findings += seating_findings(found, case.part, gates, offset_mm=fit.offset_mm)
         landed, missing = landed_on(found, case.part.name, checked.only)
         findings += missing

@@ -16,12 +16,12 @@ from batchone.design.guide.body import guide_pose
 from batchone.design.guide.checks import bore_findings, contact_findings, judged, neighbour_findings, way_out_findings
 from batchone.design.guide.label_checks import label_findings
 from batchone.design.guide.seating_checks import (
-    STARTS,
     breach_findings,
     budget_findings,
     graded,
     landed_on,
     led_mm,
+    scored_seat,
     seating_findings,
 )
 from batchone.design.guide.window import window_findings
@@ -30,7 +30,6 @@ from batchone.design.pedicle.bar import label_wordings
 from batchone.design.pedicle.fittings import fittings, screw
 from batchone.design.pedicle.plan import insertion_name, sides_of, way_name
 from batchone.design.pedicle.trajectory import ENTRY_MM, Trajectory, Walls, Ways, apart_mm, in_front_mm, walls
-from batchone.design.seating.make import score
 from batchone.design.tables import used_findings
 from batchone.pipeline.values import Axis, Bone, Finding, Mesh, Part, moved_points
 
@@ -139,7 +138,7 @@ def seats(checked: Checked) -> tuple[Finding, ...]:
     fit = fittings(checked.order, checked.process, checked.tables)
     findings: list[Finding] = []
     for part, bone in _guides(checked):
-        found = score(part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone), starts=STARTS[checked.only])
+        found = scored_seat(checked, part, bone, guide_pose(checked.plan.axis(insertion_name(bone)), bone))
         findings += seating_findings(found, part, checked.limits.gates, offset_mm=fit.offset_mm)
         landed, missing = landed_on(found, part.name, checked.only)
         findings += missing

@@ -11,11 +11,11 @@ from scipy.spatial import cKDTree
 from batchone.design.seating.contacts import BoolArray, Contact, Landscape
 from batchone.design.seating.settle import LAST, NUDGED, Poses, Settled, settled
 from batchone.design.seating.stability import Press
+from batchone.pipeline.seat_map import OFF, PLANNED, WRONG
 from batchone.pipeline.values import FloatArray, IntArray
 
 START_MM, START_DEG = 8.0, 15.0  # how far a hand misses before it looks: issue, and facts, METHODS C.4
 SAME_MM, SAME_DEG = 1.0, 2.0  # a rest further from the planned seat is another one
-PLANNED, WRONG, OFF = 0, 1, 2  # where a start ends
 PRESS_DEG = 10.0  # how far a hand's push is off: facts, METHODS C.5
 HELD_DEG = 8.0  # a rest that leaves while the push tilts by less looks like no seat: facts, METHODS C.8, would stop a planned one
 _WAVERS = 6  # numerical: ways to which it tilts

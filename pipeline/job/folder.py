@@ -120,7 +120,7 @@ def _pictures(case: Case) -> tuple[Picture, ...]:
     groups: list[Callable[[], tuple[Picture, ...]]] = [
         partial(make_pictures, anatomy, device, plan),
         partial(gap_pictures, anatomy, device, plan),
-        partial(seat_pictures, anatomy, device, plan),
+        partial(seat_pictures, case.checked.seats),
         partial(support_picture, build, device),
         partial(orientation_pictures, build),
         partial(job_on_plate, build, device, case.machine),

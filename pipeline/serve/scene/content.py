@@ -16,7 +16,7 @@ from batchone.pipeline.order import PlanInput, read_order_table
 from batchone.pipeline.preview import PREVIEW, preview_of
 from batchone.pipeline.revisions import Revision, revisions
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Preview, Scan
+from batchone.pipeline.values import Anatomy, CheckedDevice, Device, Finding, FloatArray, Part, Plan, Preview, Scan, SeatMap
 
 SHOWN_STAGES = ("intake", "segment", "plan", "design", "check")
 VERSION = 5  # of the scene: another one makes every screen ask again
@@ -176,13 +176,22 @@ class Content:
         found += [(f"check-{n}", one) for n, one in enumerate(self.of_check)]
         return tuple(found)
 
-    @cached_property
+    @property
     def of_check(self) -> tuple[Finding, ...]:
         """The findings of the device: of the release checks, or of the interactive ones where those are still to come."""
-        if self._preview is not None:
-            seen: Preview = self.case.load(PREVIEW.name)
-            return seen.findings
-        return () if self._checked is None else self._checked.findings
+        return () if self._seen is None else self._seen.findings
+
+    @property
+    def seats(self) -> tuple[SeatMap, ...]:
+        """Where its guides come to rest, by the same checks."""
+        return () if self._seen is None else self._seen.seats
+
+    @cached_property
+    def _seen(self) -> Preview | CheckedDevice | None:
+        if self._preview is None:
+            return self._checked
+        found: Preview = self.case.load(PREVIEW.name)
+        return found
 
     @cached_property
     def region(self) -> Box | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.findings import Finding, worst_first
 from batchone.pipeline.serve.scene.content import Content
@@ -23,7 +21,7 @@ def seat_name(part: str) -> str:
 
 
 def picture_bytes(case: CaseFolder, name: str) -> bytes:
-    """A picture (PNG), drawn anew: about 0.3 s for a place, some seconds for a map of wrong poses.
+    """A picture (PNG), drawn anew in about 0.3 s.
 
     Raises
     ------
@@ -49,8 +47,4 @@ def _closeup(content: Content, name: str) -> bytes | None:
 def _seat(content: Content, name: str) -> bytes | None:
     from batchone.pipeline.job.seats import seat_pictures
 
-    device, plan, anatomy = content.device, content.plan, content.anatomy
-    part = next((one for one in content.parts if seat_name(one.name) == name), None)
-    if part is None or device is None or plan is None or anatomy is None:
-        return None
-    return next((one.png for one in seat_pictures(anatomy, replace(device, parts=(part,)), plan)), None)
+    return next((one.png for one in seat_pictures([one for one in content.seats if seat_name(one.part) == name])), None)
