@@ -323,7 +323,7 @@ class Part:
     step
         STEP file of the parametric features, empty when there are none.
     purpose
-        ``bone-model``: a model of a bone that goes with a device.
+        ``bone-model``: a model of a bone that goes with a device; ``gauge``: proves the scale of the print, and is no device.
     handles
         How many ways lead through it, as its family declares: openings, and loops of its body; None: not declared.
     """
@@ -334,7 +334,7 @@ class Part:
     labels: tuple[str, ...]
     functional_faces: tuple[FunctionalFace, ...] = ()
     step: bytes = b""
-    purpose: Literal["device", "bone-model"] = "device"
+    purpose: Literal["device", "bone-model", "gauge"] = "device"
     handles: int | None = None
 
 
@@ -348,7 +348,7 @@ class Device:
 
     def without_models(self) -> Device:
         """The device without the models of bones that go with it."""
-        return replace(self, parts=tuple(part for part in self.parts if part.purpose == "device"))
+        return replace(self, parts=tuple(part for part in self.parts if part.purpose != "bone-model"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -117,6 +117,13 @@ def test_the_defaults_make_a_model_that_passes_its_checks() -> None:
     assert [part.name for part in result.device.parts] == ["model", "scale-cube"]
 
 
+@pytest.mark.parametrize("edge_mm", [5.0, 30.0])
+def test_a_scale_cube_of_any_ordered_edge_is_a_gauge_and_no_device_of_its_own(edge_mm: float) -> None:
+    result = checked(phantom(), order(scale_cube_mm=edge_mm))
+    assert [part.purpose for part in result.device.parts] == ["device", "gauge"]
+    assert result.released, [finding for finding in result.findings if finding.verdict == "fail"]
+
+
 def test_a_loose_piece_is_tied_with_a_pin_and_a_crumb_is_left_out_and_counted() -> None:
     found = figures(default_model().device)
     assert (found["pins"], found["dropped_pieces"]) == (1.0, 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from batchone.design.booleans import (
@@ -207,4 +209,6 @@ def _scale_cube(model: Part, pose: FloatArray, edge_mm: float, process: Process)
         body = difference(body, solid_from_mesh(figure.mesh, LABEL), what="engraving the scale cube")
         features.append(figure)
     face = FunctionalFace(CUBE, _MEASURED_BESIDE_FOOT if process.needs_supports else _MEASURED, process.tolerance_mm)
-    return to_part(body, "scale-cube", functional_faces=(face,), step=step_of(tuple(features), pose=pose), pose=pose, handles=0)
+    step = step_of(tuple(features), pose=pose)
+    part = to_part(body, "scale-cube", functional_faces=(face,), step=step, pose=pose, handles=0)
+    return replace(part, purpose="gauge")

@@ -70,7 +70,7 @@ def shown_surfaces(content: Content) -> Iterator[Shown]:
     surfaces = () if content.plan is None else content.plan.surfaces
     for part in content.parts:
         made = partial(_plain, part.mesh)
-        if part.purpose == "device":
+        if part.purpose != "bone-model":
             yield Shown(f"part-{part.name}", part.name, "device", next(device_colours), 1.0, True, made)
         else:
             yield Shown(f"part-{part.name}", f"{part.name} (model)", "bone model", MODEL_COLOUR, 1.0, False, made)
