@@ -215,6 +215,14 @@ def test_what_is_short_flat_or_held_at_both_ends_is_no_pin(body: Manifold) -> No
         assert (found.verdict, found.where_mm) == ("pass", None)
 
 
+@pytest.mark.parametrize(("share", "verdict"), [(0.9, "pass"), (1.1, "fail"), (100.0, "fail")])
+def test_what_stands_out_by_less_than_the_tolerance_belongs_to_the_surface(share: float, verdict: str) -> None:
+    out_mm = share * PROCESS.tolerance_mm
+    spike = Manifold.cylinder(out_mm + 0.5, 0.02, 0.02, 24).translate((3.0, 1.0, 2.0))
+    (found,) = pin_findings(part_of(block(20.0, 10.0, 5.0) + spike), PROCESS)
+    assert found.verdict == verdict
+
+
 def drilled(wide_mm: float, *ways: tuple[tuple[float, float, float], tuple[float, float, float]]) -> Part:
     """A block with round holes between places."""
     body = block(40.0, 30.0, 30.0)

@@ -1,7 +1,8 @@
 """Pins of a part: what stands out of it thinner, both ways across, than the process builds and cleaning leaves standing.
 
-A pin ends free and is at least twice as long as it is thick. A bar that is held at both ends is none, nor is the corner of a
-plate: their walls are measured (see `walls`).
+A pin ends free, is at least twice as long as it is thick, and longer than the process's tolerance: what stands out by less is
+part of the surface as it is built. A bar that is held at both ends is none, nor is the corner of a plate: their walls are
+measured (see `walls`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def pin_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     """The thinnest pin of a part, mm."""
     limit_mm = process.min_pin_mm
     looked_at_mm = _LOOKED_AT * limit_mm
-    thin_mm, where = thinnest_pin(part.mesh, ~np.isin(part.face_labels, _engraved(part)), looked_at_mm)
+    considered = ~np.isin(part.face_labels, _engraved(part))
+    thin_mm, where = thinnest_pin(part.mesh, considered, looked_at_mm, longer_than_mm=process.tolerance_mm)
     return (
         judge(
             "pins", f"{part.name}: thinnest pin (up to {looked_at_mm:g} mm are looked at)", thin_mm, "mm",
@@ -35,14 +37,17 @@ def pin_findings(part: Part, process: Process) -> tuple[Finding, ...]:
     )  # fmt: skip
 
 
-def thinnest_pin(mesh: Mesh, considered: npt.NDArray[np.bool_], up_to_mm: float) -> tuple[float, Vector | None]:
+def thinnest_pin(
+    mesh: Mesh, considered: npt.NDArray[np.bool_], up_to_mm: float, *, longer_than_mm: float = 0.0
+) -> tuple[float, Vector | None]:
     """Thickness of the thinnest pin behind the considered triangles (m,), mm, and a place in it; ``up_to_mm`` without any."""
     scene, found = narrow_places(mesh, considered, up_to_mm, outside=False)
     if len(found.width_mm) == 0:
         return up_to_mm, None
     ahead, tip_ahead = _along(scene, found, found.axis)
     behind, tip_behind = _along(scene, found, -found.axis)
-    pins = found.of((ahead + behind >= SLENDER * found.width_mm) & (tip_ahead | tip_behind))
+    long = ahead + behind >= np.maximum(SLENDER * found.width_mm, longer_than_mm)
+    pins = found.of(long & (tip_ahead | tip_behind))
     if len(pins.width_mm) == 0:
         return up_to_mm, None
     least = int(np.argmin(pins.width_mm))
@@ -51,7 +56,7 @@ def thinnest_pin(mesh: Mesh, considered: npt.NDArray[np.bool_], up_to_mm: float)
 
 
 def _along(scene: Scene, found: Narrow, ways: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """(n,) how far a pin goes on from each place along unit vectors (n, 3), mm, and whether it ends free there.
+    """(n,) how far a pin goes on from each place along unit vectors (n, 3), mm (infinite: on and on), and whether it ends free.
 
     The way follows the middles of its sections, so that it may be bent.
     """
@@ -80,6 +85,7 @@ def _along(scene: Scene, found: Narrow, ways: FloatArray) -> tuple[FloatArray, n
         going = going[~wide]
         if len(going) == 0:
             break
+    far[going] = np.inf
     return far, free
 
 
