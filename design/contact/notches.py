@@ -47,18 +47,36 @@ def without_notches(shell: Shell, seat: Seat, above: Mesh, *, ball_mm: float) ->
     )
     first = shell.lattice.origin_mm + np.array([side.start for side in box]) * step_mm
     solid = own | (winding(above, first, step_mm, field.shape) != 0)
-    open_to = _to_mm(solid, step_mm) >= ball_mm  # where the middle of the ball may be
+    open_to = ~ndimage.binary_dilation(solid, structure=_ball(ball_mm / step_mm))  # where the middle of the ball may be
     beyond = _to_mm(open_to, step_mm) - np.float32(ball_mm)  # the ball's reach
     shut = ~solid & (beyond > _SURE * step_mm)
     away = np.pad(seat.free_mm[shell.box] > (_MOUTH + 1.0) * step_mm, room, constant_values=False)
     narrow = _beside(own, shut & away)
     if not narrow.any():
         return shell
-    apart = _to_mm(narrow, step_mm)
+    out = field.copy()
+    part = _about(narrow, int(np.ceil(_INTO_MM / step_mm)) + 1)
+    apart, beyond = _to_mm(narrow[part], step_mm), beyond[part]
     inside = np.maximum(apart - np.float32(_INTO_MM), np.float32(_SURE * step_mm) - beyond)
-    inside[ndimage.binary_dilation(shut & ~narrow, structure=_TOUCHING) & ~narrow] = step_mm  # other notches stay open
+    others = ndimage.binary_dilation((shut & ~narrow)[part], structure=_TOUCHING)
+    inside[others & ~narrow[part]] = step_mm  # other notches stay open
     mouth = np.maximum(apart - np.float32(_MOUTH * step_mm), np.float32(_LEFT * step_mm) - beyond)
-    return replace(shell, box=box, out_mm=np.minimum(field, np.minimum(inside, mouth)))
+    out[part] = np.minimum(out[part], np.minimum(inside, mouth))
+    return replace(shell, box=box, out_mm=out)
+
+
+def _ball(radius: float) -> BoolArray:
+    """What lies nearer to the middle than a radius, in voxels."""
+    reach = int(np.ceil(radius))
+    x, y, z = np.mgrid[-reach : reach + 1, -reach : reach + 1, -reach : reach + 1]
+    return np.asarray(x**2 + y**2 + z**2 < radius**2)
+
+
+def _about(places: BoolArray, more: int) -> tuple[slice, slice, slice]:
+    """The box about some places, so many voxels larger."""
+    ends = [np.flatnonzero(places.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    x, y, z = (slice(max(0, int(one[0]) - more), int(one[-1]) + 1 + more) for one in ends)
+    return x, y, z
 
 
 def _beside(own: BoolArray, narrow: BoolArray) -> BoolArray:
