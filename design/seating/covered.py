@@ -107,15 +107,19 @@ def _gathered(mesh: Mesh, chosen: BoolArray) -> tuple[FloatArray, FloatArray, In
         return np.empty((0, 3)), np.empty(0), np.empty(0, dtype=np.int32)
     own = submesh(mesh, chosen)
     middles, area = own.vertices_mm[own.faces].mean(axis=1), areas_mm2(own)
-    _, piece = np.unique(joined_vertices(own)[own.faces[:, 0]], return_inverse=True)
-    cell = np.column_stack([piece.ravel(), np.floor(middles / _CELL_MM).astype(np.int64)])
+    least = joined_vertices(own)[own.faces[:, 0]]
+    used = np.zeros(len(own.vertices_mm), dtype=np.bool_)
+    used[least] = True
+    piece = (np.cumsum(used) - 1)[least]
+    cell = np.column_stack([piece, np.floor(middles / _CELL_MM).astype(np.int64)])
     cell -= cell.min(axis=0)
-    number = np.ravel_multi_index(tuple(cell.T), tuple(cell.max(axis=0) + 1))
-    _, first, group = np.unique(number, return_index=True, return_inverse=True)
+    _, first, group = np.unique(
+        np.ravel_multi_index(tuple(cell.T), tuple(cell.max(axis=0) + 1)), return_index=True, return_inverse=True
+    )
     group = group.ravel()
     size = np.maximum(np.bincount(group, area), _NOTHING)
     places = np.column_stack([np.bincount(group, area * middles[:, k]) / size for k in range(3)])
-    return places, size, piece.ravel()[first].astype(np.int32)
+    return places, size, piece[first].astype(np.int32)
 
 
 def _hold(rows: FloatArray, area_mm2: FloatArray) -> FloatArray:

@@ -129,9 +129,9 @@ def score(part: Part, bone: Bone, guide_pose: FloatArray, *, starts: int = RELEA
         The bone is inside out.
     """
     found = seated(part, bone, guide_pose)
-    names = np.array(part.labels)[part.face_labels]
+    touching, relieved = (np.array([label == name for label in part.labels])[part.face_labels] for name in (CONTACT, RELIEF))
     mesh = part.mesh.moved(np.asarray(np.linalg.inv(found.pose)))
-    return replace(scored(found, starts=starts), covered=covered(mesh, names == CONTACT, names == RELIEF, found.ground))
+    return replace(scored(found, starts=starts), covered=covered(mesh, touching, relieved, found.ground))
 
 
 def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPLINGS) -> Seated:
