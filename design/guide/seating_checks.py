@@ -50,6 +50,7 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
     play = float(np.nan_to_num(np.abs(held.play_mm), nan=np.inf).max())
     plays = AXES[int(np.argmax(np.nan_to_num(held.play_mm, nan=np.inf))) // 2]
     more = f"add or move contact that faces {weakest}: a hook, an extension, a larger or optimised contact"
+    more += _zones_in_words(score)
     rest = where.rests[0] if where.rests else None
     nearest = f" (most often {rest.away_mm:.1f} mm and {rest.away_deg:.0f} deg away)" if rest else ""
     wrong_at = None if rest is None else _vector(score.lps(rest.shift_mm))
@@ -90,7 +91,51 @@ def seating_findings(score: Score, part: Part, gates: Gates, *, offset_mm: float
             100.0 * where.passing, "%",
         ),
     ]  # fmt: skip
+    return (*found, *_of_zones(score, name))
+
+
+def _of_zones(score: Score, name: str) -> tuple[Finding, ...]:
+    """Contact efficiency and the zones of contact: figures to judge a design by, without a gate."""
+    held = score.covered
+    if held is None:
+        return ()
+    sizes, weakest = ", ".join(f"{zone.area_mm2:.0f}" for zone in held.zones) or "none", held.weakest
+    least = (
+        ""
+        if weakest is None
+        else f"; without that of {weakest.area_mm2:.0f} mm2 {100.0 * weakest.share:.0f} % of the hold is lost, least of all"
+    )
+    found = [
+        judge(
+            "seating-zones", f"{name}: separate zones of contact (mm2: {sizes}{least})", float(len(held.zones)), "",
+            hint="give a zone that holds little its area elsewhere" + _zones_in_words(score),
+            where_mm=None if weakest is None else _vector(score.lps(weakest.middle_mm)),
+        )
+    ]  # fmt: skip
+    if held.efficiency is not None:
+        found.append(
+            judge(
+                "seating-zones", f"{name}: contact efficiency, the docking margin of what touches over that of all covered bone",
+                100.0 * held.efficiency, "%", hint="a larger or optimised contact" + _zones_in_words(score),
+                where_mm=None if held.add_mm is None else _vector(score.lps(held.add_mm)),
+            )
+        )  # fmt: skip
     return tuple(found)
+
+
+def _zones_in_words(score: Score) -> str:
+    """Where one more zone would hold most, and which of several holds least, in LPS."""
+    held = score.covered
+    if held is None:
+        return ""
+    weakest = held.weakest
+    add = "" if held.add_mm is None else f"; of the bone it covers a zone at {_place(score, held.add_mm)} would hold most"
+    return add + ("" if weakest is None else f"; the zone at {_place(score, weakest.middle_mm)} holds least")
+
+
+def _place(score: Score, place_mm: FloatArray) -> str:
+    x, y, z = score.lps(place_mm)
+    return f"({x:.0f}, {y:.0f}, {z:.0f}) mm"
 
 
 def landed_on(score: Score, name: str, only: CheckSet) -> tuple[Seats | None, tuple[Finding, ...]]:

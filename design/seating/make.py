@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchone.design.contact.field import within
-from batchone.design.contact.seat import CONTACT
+from batchone.design.contact.seat import CONTACT, RELIEF
 from batchone.design.nearest import Index, indexed_once, nearest_points
 from batchone.design.seating.contacts import (
     NEAR_MM,
@@ -21,6 +21,7 @@ from batchone.design.seating.contacts import (
     spacing_mm,
     turned_down,
 )
+from batchone.design.seating.covered import Covered, covered
 from batchone.design.seating.friction import Spread
 from batchone.design.seating.friction import spread as seated_spread
 from batchone.design.seating.insertion import draft_deg, way_out
@@ -75,6 +76,8 @@ class Score:
         Least distance to bone on the way off, and (3,) where.
     draft_deg
         Least angle of the carrying faces to the way out.
+    covered
+        Zones and contact efficiency; None where no part was scored but a body alone.
     """
 
     seated: Seated
@@ -88,6 +91,7 @@ class Score:
     way_out_mm: float
     way_out_at_mm: FloatArray
     draft_deg: float
+    covered: Covered | None = None
 
     @property
     def press(self) -> Press:
@@ -124,7 +128,10 @@ def score(part: Part, bone: Bone, guide_pose: FloatArray, *, starts: int = RELEA
     DesignError
         The bone is inside out.
     """
-    return scored(seated(part, bone, guide_pose), starts=starts)
+    found = seated(part, bone, guide_pose)
+    touching, relieved = (np.array([label == name for label in part.labels])[part.face_labels] for name in (CONTACT, RELIEF))
+    mesh = part.mesh.moved(np.asarray(np.linalg.inv(found.pose)))
+    return replace(scored(found, starts=starts), covered=covered(mesh, touching, relieved, found.ground))
 
 
 def seated(part: Part, bone: Bone, guide_pose: FloatArray, *, count: int = SAMPLINGS) -> Seated:
