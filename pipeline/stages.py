@@ -156,7 +156,7 @@ STAGES = (
         "batchone.slicer.make:slice_device",
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
-        11,
+        12,
         5.0,
     ),
     Stage(
@@ -165,7 +165,7 @@ STAGES = (
         "batchone.pipeline.job.folder:package",
         ("Scan", "Anatomy", "Plan", "CheckedDevice", "Approval", "Build", "Order", "Process", "Machine", "SiteKey"),
         "JobFolder",
-        14,
+        15,
         3.0,
     ),
 )

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from batchone.pipeline.findings import INFORMATION, Finding, counted, worst_first
+from batchone.pipeline.findings import INFORMATION, Finding, counted, place_words, worst_first
 
 WIDTH = 100  # columns of the table where no terminal says how wide it is
 _SHARES = {"what": 1}  # of the width: that column takes what the others leave
@@ -52,12 +52,6 @@ def about(finding: Finding) -> list[str]:
     if finding.where_mm is not None:
         lines.append("at: " + place_words(finding.where_mm))
     return lines + ([f"to do: {finding.hint}"] if finding.hint else [])
-
-
-def place_words(place_mm: tuple[float, float, float]) -> str:
-    """A place in LPS, mm, in words."""
-    x, y, z = place_mm
-    return f"({x:.1f}, {y:.1f}, {z:.1f}) mm, patient LPS"
 
 
 def kept_findings(case: Path) -> tuple[Finding, ...]:
