@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,6 +54,13 @@ def about(finding: Finding) -> list[str]:
     if finding.where_mm is not None:
         lines.append("at: " + place_words(finding.where_mm))
     return lines + ([f"to do: {finding.hint}"] if finding.hint else [])
+
+
+def finding_tree(finding: Finding) -> dict[str, Any]:
+    """A finding in a JSON document: its limit in words too, and null for what could not be measured."""
+    tree = dataclasses.asdict(finding)
+    value = tree["value"]
+    return {**tree, "value": value if math.isfinite(value) else None, "limit": finding.limit}
 
 
 def kept_findings(case: Path) -> tuple[Finding, ...]:
