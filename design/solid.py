@@ -1,4 +1,4 @@
-"""Parametric features as CadQuery solids: with ``tessellation``, the only module that knows the quirks of OCCT.
+"""Parametric features as CadQuery solids: with ``tessellation`` and ``step_reading``, the only module that knows OCCT's quirks.
 
 Each feature is a B-rep (kept as text, so that the value travels between processes) and its closed, welded triangles.
 Quirks dealt with here: a STEP file carries a time and a running number;

@@ -86,6 +86,12 @@ class Judged(Protocol):
 JudgedT = TypeVar("JudgedT", bound=Judged)
 
 
+def place_words(place_mm: Vector) -> str:
+    """A place in LPS, mm, in words."""
+    x, y, z = place_mm
+    return f"({x:.1f}, {y:.1f}, {z:.1f}) mm, patient LPS"
+
+
 def worst_first(findings: Iterable[JudgedT]) -> tuple[JudgedT, ...]:
     """What failed before what warns before what passes; otherwise in the order in which it was found."""
     return tuple(sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict)))

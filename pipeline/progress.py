@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from types import TracebackType
 from typing import Any
 
@@ -11,11 +9,11 @@ from rich.console import Console
 from rich.status import Status
 
 from batchone.pipeline.case import Result
+from batchone.pipeline.commands.gates import finding_tree
 from batchone.pipeline.errors import BatchoneError
 from batchone.pipeline.findings import LEVEL_CONFIRMED, counted
 from batchone.pipeline.preview import PREVIEW
 from batchone.pipeline.run import Outcome
-from batchone.pipeline.values import Finding
 
 
 class Progress:
@@ -69,7 +67,7 @@ def result_tree(result: Result) -> dict[str, Any]:
         "status": result.status,
         "job": None if result.job is None else str(result.job),
         "stages": result.stages,
-        "findings": [_finding_tree(f) for f in result.findings],
+        "findings": [finding_tree(f) for f in result.findings],
         "peak_mb": result.peak_mb,
     }
 
@@ -77,9 +75,3 @@ def result_tree(result: Result) -> dict[str, Any]:
 def level_hint(result: Result) -> str:
     """What to do for a case that waits for a level."""
     return next((f.hint for f in result.findings if f.check == LEVEL_CONFIRMED and f.verdict == "fail"), "")
-
-
-def _finding_tree(finding: Finding) -> dict[str, Any]:
-    tree = dataclasses.asdict(finding)
-    value = tree["value"]
-    return {**tree, "value": value if math.isfinite(value) else None, "limit": finding.limit}

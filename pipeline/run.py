@@ -115,15 +115,18 @@ def _run(stage: Stage, folder: str, case: CaseFolder, inputs: Inputs) -> Outcome
     reset_peak()
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     value: Any = None
+    findings: tuple[Finding, ...] = ()
 
     def write(staging: Path) -> dict[str, Any]:
-        nonlocal value
+        nonlocal value, findings
         if stage.gives == "JobFolder":
             value = function(**arguments, into=staging)
             digest = codec.digest(value)
+            findings = _findings_on_files(stage, staging)
         else:
             value = stage.keep(function(**arguments), staging, arguments)
             digest = codec.save(value, staging)
+            findings = tuple(getattr(value, "findings", ()))
         return {
             "stage": stage.name,
             "version": stage.version,
@@ -133,13 +136,13 @@ def _run(stage: Stage, folder: str, case: CaseFolder, inputs: Inputs) -> Outcome
             "started": started.isoformat(),
             "seconds": round(time.perf_counter() - clock, 3),
             "peak_mb": round(peak_mb(), 1),
-            "findings": codec.flatten(_own_findings(value))[0],
+            "findings": codec.flatten(findings)[0],
             "value_digest": digest,
         }
 
     record = _publish_job(case, write, lambda: value) if stage.gives == "JobFolder" else case.publish(folder, write)
     inputs.give(stage.gives, value, record["value_digest"])
-    return Outcome(stage.name, False, record["seconds"], record["peak_mb"], _own_findings(value))
+    return Outcome(stage.name, False, record["seconds"], record["peak_mb"], findings)
 
 
 def _publish_job(case: CaseFolder, write: Callable[[Path], dict[str, Any]], value: Callable[[], Any]) -> dict[str, Any]:
@@ -195,8 +198,12 @@ def _at(tree: Any, path: str) -> Any:
     return tree
 
 
-def _own_findings(value: Any) -> tuple[Finding, ...]:
-    return tuple(getattr(value, "findings", ()))
+def _findings_on_files(stage: Stage, job: Path) -> tuple[Finding, ...]:
+    """What the stage that wrote a job folder has found on its files."""
+    from batchone.pipeline.job.manifest import read_manifest
+
+    manifest = read_manifest((job / "job.json").read_bytes())
+    return tuple(entry.finding() for entry in manifest.findings if entry.stage == stage.name)
 
 
 def recorded_findings(record: dict[str, Any]) -> tuple[Finding, ...]:

@@ -5,41 +5,37 @@ Nothing here uses the slicer's own sections: contours come from the bytes of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import manifold3d
 import numpy as np
 import numpy.typing as npt
 import shapely
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.findings import place_words
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process, Region, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, Support, judge
-from batchone.slicer.clearances import solid_of
 from batchone.slicer.cli_format import CliFile
 from batchone.slicer.cli_header import SHORT_UNIT_MM, region_label, region_of, written_label
+from batchone.slicer.contour_check import HEIGHTS, contour_findings
 from batchone.slicer.exposure import filled_bodies, labels_of
 from batchone.slicer.hatch import hatched_regions, lengths_mm
-from batchone.slicer.layers import Layers, layer_count, section_heights
+from batchone.slicer.layers import Layers, layer_count
+from batchone.slicer.places import furthest, in_patient, poses_of
 from batchone.slicer.scan_check import expected_mm, material_of, path_findings
 from batchone.slicer.threemf import Item, read_3mf
 
 _VOLUME_PERCENT: Final = 0.5  # requirement: volume of the layers against the mesh; project default
 _FILE_VOLUME: Final = 1e-6  # requirement: relative volume of a re-read mesh; float32 coordinates give about 1e-7
-_CONTOUR_MM: Final = 0.01  # requirement: mean distance of contours from the mesh's section: two units of the short layer file
 _POSITION_MM: Final = 0.001  # requirement: vertex of the re-read file from where it belongs; float32 at 1 m gives 6e-5 mm
 _DETERMINANT: Final = 1e-6  # numerical: float32 rotation
-_HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
 _READERS: Final = 2  # of 3MF files, and of lines, at a time
 _LENGTH_PERCENT: Final = (98.0, 102.0)  # requirement: no line left out, none drawn twice; ends are rounded; project default
 _THIN_PERCENT: Final = 1.0  # project default, unverified: a tip or two at the top of a part
 _MOST_SKIN: Final = 3  # layers of most skin that are looked at
-_TRIES: Final = 20  # layers tried from there on
-_COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
-_COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
 _SOURCE: Final = "project default"
 
 
@@ -77,6 +73,7 @@ def read_back(
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     placed += [support.mesh for support in supports]
     names = [*(part.name for part in parts), *(support.name for support in supports)]
+    poses = poses_of(placements, supports)
     filled = names[: filled_bodies(names, process, parts=len(parts))]
     wanted = tuple(map(written_label, labels_of(names, process, parts=len(parts))))
     if written.labels != wanted:
@@ -89,11 +86,11 @@ def read_back(
         findings = [
             *_layer_findings(written, placed, process),
             *_envelope_findings(written, machine),
-            *_contour_findings(written, placed, names),
+            *contour_findings(written, placed, names, poses),
             *lines.result(),
         ]
         plate, *singles = (file.result() for file in files)
-    findings += _plate_findings(plate, [*parts, *map(_as_part, supports)], [*placements, *map(_in_place, supports)])
+    findings += _plate_findings(plate, [*parts, *map(_as_part, supports)], [*placements, *map(_in_place, supports)], poses)
     if part_3mf is not None:
         findings += _part_findings([name for name, _ in part_3mf], singles, parts)
     refuse_failed(findings)
@@ -110,8 +107,13 @@ def refuse_failed(findings: Sequence[Finding]) -> None:
     """
     broken = [f for f in findings if f.verdict == "fail"]
     if broken:
-        text = "; ".join(f"{f.what} is {f.value:g} {f.unit}".rstrip() + f", limit {f.limit}" for f in broken)
+        text = "; ".join(map(_told, broken))
         raise MachineError(f"build files differ from the approved device: {text}", hint="do not print; slice again")
+
+
+def _told(finding: Finding) -> str:
+    place = "" if finding.where_mm is None else f", at {place_words(finding.where_mm)}"
+    return f"{finding.what} is {finding.value:g} {finding.unit}".rstrip() + f", limit {finding.limit}{place}"
 
 
 def _as_part(support: Support) -> Part:
@@ -209,26 +211,6 @@ def _envelope_findings(cli: CliFile, machine: Machine) -> list[Finding]:
     ]
 
 
-def _contour_findings(cli: CliFile, placed: Sequence[Mesh], names: Sequence[str]) -> list[Finding]:
-    findings = []
-    for index, mesh in enumerate(placed):
-        solid = solid_of(mesh, f"part {names[index]!r}")
-        worst = max(
-            _mean_distance_mm(cli.layers.loops(layer, index), outline) for layer, outline in _references(solid, mesh, cli)
-        )
-        findings.append(
-            judge(
-                "layers.contours",
-                f"mean distance of contours of {names[index]} from independent sections of its mesh",
-                worst,
-                "mm",
-                high=_CONTOUR_MM,
-                source=_SOURCE,
-            )
-        )
-    return findings
-
-
 def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> list[Finding]:
     """Lines against contours: whether each has contours about it, and, in some layers of each part, where they lie and how long
     they are together against an independent construction."""
@@ -242,7 +224,7 @@ def _hatch_findings(cli: CliFile, names: Sequence[str], process: Process) -> lis
     findings = [judge("layers.hatches_stray", "layers of a part with lines and no contour", stray, "", high=0, source=_SOURCE)]
     for index, name in enumerate(names):
         own = np.unique(cli.layers.loop_layer[cli.layers.loop_part == index])
-        some = sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in _HEIGHTS})
+        some = sorted({int(own[min(len(own) - 1, int(share * len(own)))]) for share in HEIGHTS})
         nearer = thin_mm2 = whole_mm2 = 0.0
         for layer in some:
             solid = material_of(cli.layers.loops(layer, index))
@@ -318,43 +300,19 @@ def _thin_mm2(solid: shapely.MultiPolygon, beam_mm: float) -> float:
     return float(sum(piece.area for piece in solid.geoms if piece.buffer(-beam_mm).is_empty))
 
 
-def _references(solid: manifold3d.Manifold, mesh: Mesh, cli: CliFile) -> Iterator[tuple[int, manifold3d.CrossSection]]:
-    """Some layers of a part and its sections there, from near the bottom to near the top.
-
-    A layer whose plane lies in a horizontal face is passed over for the next: there the section depends on rounding.
-    """
-    heights = section_heights(float(mesh.vertices_mm[:, 2].max()), cli.layers.layer_mm)
-    low = int(np.searchsorted(heights, float(mesh.vertices_mm[:, 2].min())))  # a part of a cake begins above others
-    for share in _HEIGHTS:
-        first = min(len(heights) - 1, low + int(share * (len(heights) - low)))
-        for layer in range(first, min(first + _TRIES, len(heights))):
-            below = solid.slice(float(heights[layer]) - _COPLANAR_MM)
-            above = solid.slice(float(heights[layer]) + _COPLANAR_MM)
-            if abs(above.area() - below.area()) <= _COPLANAR_SHARE * below.area():
-                yield layer, below
-                break
-
-
-def _mean_distance_mm(contours: Sequence[FloatArray], reference: manifold3d.CrossSection) -> float:
-    """Area that only one of both covers, per length of the reference's outline: sees mirroring, shift and missing holes."""
-    written = manifold3d.CrossSection(list(contours), manifold3d.FillRule.Positive)
-    outline = sum(float(np.linalg.norm(np.roll(p, -1, axis=0) - p, axis=1).sum()) for p in reference.to_polygons())
-    if outline == 0.0:
-        return 0.0 if not contours else float("inf")
-    only_one = (written - reference).area() + (reference - written).area()
-    return float(only_one / outline)
-
-
-def _plate_findings(items: Sequence[Item], parts: Sequence[Part], placements: Sequence[Placement]) -> list[Finding]:
+def _plate_findings(
+    items: Sequence[Item], parts: Sequence[Part], placements: Sequence[Placement], poses: Sequence[FloatArray | None]
+) -> list[Finding]:
     names = [item.name for item in items]
     if names != [part.name for part in parts]:
         raise MachineError(
             f"plate holds {len(names)} bodies, expected {len(parts)} parts and supports in order", hint="slice again"
         )
     findings = []
-    for item, part, placement in zip(items, parts, placements, strict=True):
+    for item, part, placement, pose in zip(items, parts, placements, poses, strict=True):
         turn = float(np.linalg.det(item.pose[:3, :3]))
-        off = item.mesh.moved(item.pose).vertices_mm - part.mesh.moved(placement.pose).vertices_mm
+        wanted_mm = part.mesh.moved(placement.pose).vertices_mm
+        off_mm, worst = furthest(item.mesh.moved(item.pose).vertices_mm, wanted_mm)
         findings += [
             judge(
                 "plate.determinant",
@@ -369,10 +327,11 @@ def _plate_findings(items: Sequence[Item], parts: Sequence[Part], placements: Se
             judge(
                 "plate.position",
                 f"largest distance of a vertex of {part.name} on the plate from where it belongs",
-                float(np.abs(off).max()),
+                off_mm,
                 "mm",
                 high=_POSITION_MM,
                 source=_SOURCE,
+                where_mm=in_patient(wanted_mm[worst], pose),
             ),
         ]
     return findings
@@ -383,16 +342,17 @@ def _part_findings(names: list[str], files: Sequence[Sequence[Item]], parts: Seq
         raise MachineError(f"{len(names)} part files, expected {len(parts)} in order", hint="slice again")
     findings = []
     for (item,), part in zip(files, parts, strict=True):
-        off = item.mesh.moved(item.pose).vertices_mm - part.mesh.vertices_mm
+        off_mm, worst = furthest(item.mesh.moved(item.pose).vertices_mm, part.mesh.vertices_mm)
         findings.append(_volume_finding("part.volume", item.mesh, part))
         findings.append(
             judge(
                 "part.position",
                 f"largest distance of a vertex of {part.name} in its file from patient LPS",
-                float(np.abs(off).max()),
+                off_mm,
                 "mm",
                 high=_POSITION_MM,
                 source=_SOURCE,
+                where_mm=in_patient(part.mesh.vertices_mm[worst], np.eye(4)),
             )
         )
     return findings

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 
+from batchone.design.solid import box, step_of
 from batchone.pipeline.intake.make import intake
 from batchone.pipeline.job.folder import package
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval
@@ -228,8 +229,9 @@ def case_values(scan: Scan, order: Order, keys: Path) -> dict[str, Any]:
     origin = outward * 56.0 + pose()[:3, 3]
     axis = Axis("insertion", tuple(float(v) for v in origin), tuple(float(-v) for v in outward))
     plan = Plan("cranial-implant", True, "left", axes=(axis,), figures=(("defect_diameter_mm", 40.0),))
+    step = step_of((box("block", size_mm=(1.0, 2.0, 3.0), centre_mm=(10.0, 20.0, 30.0)),))
     parts = tuple(
-        Part(name, mesh, np.zeros(len(mesh.faces), dtype=np.int16), ("outer",), (), b"ISO-10303-21;\nEND-ISO-10303-21;\n")
+        Part(name, mesh, np.zeros(len(mesh.faces), dtype=np.int16), ("outer",), (), step)
         for name, mesh in (("implant", implant), ("peg", peg))
     )
     finding = judge("implant.gap", "border gap, median", 0.51, "mm", low=0.4, high=0.6, source="project default, unverified")

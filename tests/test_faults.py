@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,10 +12,12 @@ from batchone.design.checks.coincident import coincident_triangles
 from batchone.design.model.reduction import reduced
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.measure import stl_bytes
-from batchone.pipeline.job.readback import reread_stl
-from batchone.pipeline.values import Mesh, Part
+from batchone.pipeline.job.readback import reread_3mf, reread_plate, reread_stl
+from batchone.pipeline.values import Build, Estimate, Finding, FloatArray, Mesh, Part, Placement, Support
 from batchone.samples.long_bone import bone_surface
 from batchone.samples.spine import spine_segment
+from batchone.slicer.readback import refuse_failed
+from batchone.slicer.threemf import Item, write_3mf
 
 
 def part_of(name: str, mesh: Mesh) -> Part:
@@ -43,35 +46,128 @@ def test_needles_finer_than_the_rounding_of_files_do_not_lie_on_each_other() -> 
     assert len(coincident_triangles(Mesh(points, np.array([[0, 1, 2], [0, 2, 3]], dtype=np.int32)))) == 0
 
 
+def written(part: Part, mesh: Mesh, kind: str) -> tuple[Finding, ...]:
+    """What is found on the file of a mesh that should be the part's."""
+    if kind == "stl":
+        return reread_stl(part, stl_bytes(mesh))[1]
+    return reread_3mf(part, write_3mf([Item(part.name, mesh, np.eye(4))], title="fault", notes={}))
+
+
+def failed(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+    """The findings that failed, by the first words of what they measured."""
+    assert {finding.check for finding in findings} == {"files"}
+    assert all(finding.source and finding.hint and finding.where_mm for finding in findings)
+    return {finding.what.split(" of ")[0]: finding for finding in findings if finding.verdict == "fail"}
+
+
+@pytest.mark.parametrize("kind", ["stl", "3mf"])
 @pytest.mark.parametrize(
-    ("what", "scale", "shift_mm"),
+    ("what", "scale", "shift_mm", "volume"),
     [
-        ("inches", (1 / 25.4,) * 3, 0.0),
-        ("metres", (1e-3,) * 3, 0.0),
-        ("mirrored", (-1.0, 1.0, 1.0), 0.0),
-        ("shrunk by 0.5 %", (0.995,) * 3, 0.0),
-        ("shifted by 0.5 mm", (1.0,) * 3, 0.5),
+        ("inches", (1 / 25.4,) * 3, 0.0, 1.0 - 25.4**-3),
+        ("metres", (1e-3,) * 3, 0.0, 1.0),
+        ("mirrored", (-1.0, 1.0, 1.0), 0.0, 2.0),
+        ("shrunk by 0.5 %", (0.995,) * 3, 0.0, 1.0 - 0.995**3),
+        ("shifted by 0.5 mm", (1.0,) * 3, 0.5, 0.0),
     ],
 )
 def test_a_file_of_another_scale_side_or_place_than_the_checked_part_is_refused(
-    what: str, scale: tuple[float, float, float], shift_mm: float
+    what: str, scale: tuple[float, float, float], shift_mm: float, volume: float, kind: str
 ) -> None:
     for part in good():
         mesh = Mesh(part.mesh.vertices_mm * scale + shift_mm, part.mesh.faces)
-        with pytest.raises(MachineError, match="read back"):
-            reread_stl(part, stl_bytes(mesh))
+        found = failed(written(part, mesh, kind))
+        assert set(found) == {"largest distance", *(["relative difference"] if volume else [])}
+        if volume:
+            assert found["relative difference"].value == pytest.approx(volume, rel=1e-3)
+        off_mm = np.abs(mesh.vertices_mm - part.mesh.vertices_mm).max(axis=1)
+        assert found["largest distance"].value == pytest.approx(off_mm.max(), abs=1e-4)
+        place = found["largest distance"].where_mm
+        vertex = int(np.linalg.norm(part.mesh.vertices_mm - place, axis=1).argmin())
+        assert off_mm[vertex] == pytest.approx(off_mm.max(), abs=1e-4), "the place is that of a vertex that is furthest off"
+        with pytest.raises(MachineError, match=r"from where it belongs is .* mm, limit at most 0\.001 mm, at \(.*patient LPS"):
+            refuse_failed(tuple(found.values()))
 
 
+@pytest.mark.parametrize("kind", ["stl", "3mf"])
 @pytest.mark.parametrize(("off_mm", "refused"), [(0.0008, False), (0.002, True)])
-def test_a_file_with_one_vertex_elsewhere_is_refused_just_outside_the_limit(off_mm: float, refused: bool) -> None:
+def test_a_file_with_one_vertex_elsewhere_is_refused_just_outside_the_limit(off_mm: float, refused: bool, kind: str) -> None:
     for part in good():
         vertex = int(part.mesh.faces[len(part.mesh.faces) // 2, 0])
         vertices = part.mesh.vertices_mm.copy()
         middle = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         vertices[vertex, 2] += np.copysign(off_mm, middle[2] - vertices[vertex, 2])  # inward: the box stays as it is
-        data = stl_bytes(Mesh(vertices, part.mesh.faces))
-        if refused:
-            with pytest.raises(MachineError, match=r"mm off, at most 0\.001 mm"):
-                reread_stl(part, data)
-        else:
-            reread_stl(part, data)
+        found = failed(written(part, Mesh(vertices, part.mesh.faces), kind))
+        assert set(found) == ({"largest distance"} if refused else set())
+        for finding in found.values():
+            assert finding.value == pytest.approx(off_mm, abs=2e-5)
+            assert np.linalg.norm(np.array(finding.where_mm) - part.mesh.vertices_mm[vertex]) < 1e-6
+
+
+def test_a_file_without_a_triangle_says_where_it_is_missing() -> None:
+    for part in good():
+        lost = len(part.mesh.faces) // 3
+        found = failed(written(part, Mesh(part.mesh.vertices_mm, np.delete(part.mesh.faces, lost, axis=0)), "stl"))
+        assert (found["triangles"].value, found["triangles"].low) == (len(part.mesh.faces) - 1, len(part.mesh.faces))
+        corners = part.mesh.vertices_mm[part.mesh.faces[lost]]
+        assert np.linalg.norm(corners - found["triangles"].where_mm, axis=1).min() < 1.0
+
+
+def test_a_byte_of_a_corner_that_is_no_number_any_more_is_found_where_it_was() -> None:
+    for part in good():
+        data = bytearray(stl_bytes(part.mesh))
+        triangle = len(part.mesh.faces) // 2
+        first = 84 + 50 * triangle + 12  # x of its first corner
+        data[first + 3], data[first + 2] = 0x7F, data[first + 2] | 0xC0
+        with pytest.raises(MachineError, match=r"corner of parts/.* is nan mm"):
+            reread_stl(part, bytes(data))
+        data[first + 3], data[first + 2] = stl_bytes(part.mesh)[first + 3] ^ 0x80, stl_bytes(part.mesh)[first + 2]  # its sign
+        finding = failed(reread_stl(part, bytes(data))[1])["largest distance"]
+        corner = part.mesh.vertices_mm[part.mesh.faces[triangle, 0]]
+        assert finding.value == pytest.approx(2.0 * abs(corner[0]), rel=1e-5)
+        assert np.linalg.norm(corner - finding.where_mm) < 1e-6
+
+
+@cache
+def placed() -> tuple[Part, Build]:
+    """The vertebra on the plate, turned, and what stands in for its supports."""
+    part = good()[0]
+    turn = np.eye(4)
+    turn[:3, :3] = np.array([[0.0, -1.0, 0.0], [0.6, 0.0, -0.8], [0.8, 0.0, 0.6]])
+    turn[:3, 3] = (100.0, 80.0, 60.0)
+    foot = Mesh(part.mesh.moved(turn).vertices_mm * 0.25 + (5.0, 5.0, 0.0), part.mesh.faces)
+    support = Support(part.name, ("block",), foot, 1.0, 1.0, 1)
+    guess = Estimate(1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, "none")
+    build = Build("p", "m", (Placement(part.name, turn, ""),), b"", b"", guess, (), supports=(support,))
+    return part, replace(build, plate_3mf=plate(part.mesh, turn, foot))
+
+
+def plate(mesh: Mesh, pose: FloatArray, foot: Mesh) -> bytes:
+    items = [Item("vertebra", mesh, pose), Item("supports-vertebra", foot, np.eye(4))]
+    return write_3mf(items, title="plate", notes={})
+
+
+@pytest.mark.parametrize(("off_mm", "refused"), [(0.0008, False), (0.002, True)])
+def test_a_plate_with_a_body_elsewhere_says_which_and_where_in_the_patient(off_mm: float, refused: bool) -> None:
+    part, build = placed()
+    pose, foot = build.placements[0].pose, build.supports[0].mesh
+    assert failed(reread_plate(build, (part,))[1:]) == {}
+    vertices = part.mesh.vertices_mm.copy()
+    vertices[321, 1] += off_mm
+    found = failed(reread_plate(replace(build, plate_3mf=plate(Mesh(vertices, part.mesh.faces), pose, foot)), (part,))[1:])
+    assert bool(found) == refused
+    for finding in found.values():
+        assert "vertebra on build/plate.3mf" in finding.what
+        assert np.linalg.norm(part.mesh.vertices_mm[321] - finding.where_mm) < 1e-6
+    lower = Mesh(foot.vertices_mm - (0.0, 0.0, off_mm), foot.faces)
+    found = failed(reread_plate(replace(build, plate_3mf=plate(part.mesh, pose, lower)), (part,))[1:])
+    assert [finding.what for finding in found.values()] == refused * [
+        "largest distance of a corner of supports-vertebra on build/plate.3mf from where it belongs"
+    ]
+
+
+def test_a_plate_without_a_body_is_refused() -> None:
+    part, build = placed()
+    one = write_3mf([Item("vertebra", part.mesh, build.placements[0].pose)], title="plate", notes={})
+    (bodies,) = reread_plate(replace(build, plate_3mf=one), (part,))
+    assert (bodies.verdict, bodies.value, bodies.low, bodies.what) == ("fail", 1.0, 2.0, "bodies on build/plate.3mf")

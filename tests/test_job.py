@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchone.design.solid import cylinder, step_of
 from batchone.pipeline import disk
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
 from batchone.pipeline.job import report, report_rows
@@ -30,7 +31,7 @@ from batchone.pipeline.job.manifest import DISCLAIMER, JobManifest, canonical_js
 from batchone.pipeline.job.measure import measure_mesh, measure_triangles, stl_bytes, stl_corners
 from batchone.pipeline.job.pictures import cropped, fitting_camera, outward_direction
 from batchone.pipeline.job.raster import HEIGHT_PX, WIDTH_PX, Camera, draw, make_body
-from batchone.pipeline.job.readback import reread_png, reread_stl
+from batchone.pipeline.job.readback import reread_layers, reread_png, reread_stl
 from batchone.pipeline.job.sections import ct_sections, plane_segments
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval
 from batchone.pipeline.job.verify import verify_job
@@ -56,6 +57,7 @@ from batchone.pipeline.values import (
 from batchone.slicer.cli_header import KEYWORDS, read_header
 from batchone.slicer.make import slice_device
 from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.readback import refuse_failed
 
 MARKUP = '#include "/etc/hosts" $x^2$ "quoted" *bold* _it_ \\ #panic("no") <label> @ref // c'
 OUTWARD = np.array([np.sin(np.radians(60.0)), 0.0, np.cos(np.radians(60.0))])  # to the left and up: an asymmetric place
@@ -113,7 +115,8 @@ def _values(keys: Path, **order_changes: Any) -> dict[str, Any]:
     labels = np.zeros(len(plug.faces), dtype=np.int16)
     labels[:50] = 1
     face = FunctionalFace("rim", "keeps its gap to the bone", 0.1)
-    part = Part("implant", plug, labels, ("outer", "rim"), (face,), b"ISO-10303-21;\nEND-ISO-10303-21;\n")
+    peg = cylinder("peg", start_mm=(48.0, 0.0, 28.0), axis=(0.0, 0.0, 1.0), diameter_mm=4.0, length_mm=3.0)
+    part = Part("implant", plug, labels, ("outer", "rim"), (face,), step_of((peg,)))
     findings = (
         judge("implant.gap", "border gap, median", 0.51, "mm", low=0.4, high=0.6, source="project default, unverified"),
         judge("implant.wall", "least wall", float("nan"), "mm", low=1.0, gate=False, hint="look at it", source=MARKUP),
@@ -211,7 +214,9 @@ def test_the_manifest_holds_the_figures_of_the_mesh(manifest: JobManifest, value
     assert part.figures.centre_of_mass_mm[0] > 40.0, "the plug is in the patient's left"
     assert part.functional_faces[0].area_mm2 > 0.0
     assert manifest.build.layers == values["build"].estimate.layers
-    assert [f.stage for f in manifest.findings][:3] == ["intake", "check", "check"]
+    stages = [f.stage for f in manifest.findings]
+    assert stages == sorted(stages, key=("intake", "check", "slice", "package").index)
+    assert stages[:3] == ["intake", "check", "check"]
     assert next(f for f in manifest.findings if f.check == "implant.wall").value is None
 
 
@@ -341,10 +346,45 @@ def test_a_part_that_reads_back_differently_is_refused(values: dict[str, Any]) -
     part = values["checked"].device.parts[0]
     moved = np.eye(4)
     moved[0, 3] = 0.002  # mm: just outside the limit of 0.001 mm
-    with pytest.raises(MachineError, match="read back"):
-        reread_stl(part, stl_bytes(part.mesh.moved(moved)))
+    figures, findings = reread_stl(part, stl_bytes(part.mesh.moved(moved)))
+    assert [(f.verdict, round(f.value, 4)) for f in findings if f.unit == "mm"] == [("fail", 0.002)]
+    with pytest.raises(
+        MachineError, match=r"parts/implant\.stl from where it belongs is 0\.002.* mm, limit at most 0\.001 mm, at \("
+    ):
+        refuse_failed(findings)
     moved[0, 3] = 0.0005
-    reread_stl(part, stl_bytes(part.mesh.moved(moved)))
+    refuse_failed(reread_stl(part, stl_bytes(part.mesh.moved(moved)))[1])
+    assert figures.triangles == len(part.mesh.faces)
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(1.004, "pass"), (1.006, "fail"), (0.98, "fail")])
+def test_layers_that_hold_another_volume_than_the_parts_are_refused(values: dict[str, Any], scale: float, verdict: str) -> None:
+    build, (part,) = values["build"], values["checked"].device.parts
+    other = replace(part, mesh=Mesh(part.mesh.vertices_mm * np.cbrt(scale), part.mesh.faces))
+    figures, findings = reread_layers(build.layers_cli, build, (other,), values["process"])
+    assert [f.verdict for f in findings] == ["pass", "pass", verdict]
+    assert (findings[2].value, findings[2].unit) == (figures.volume_mm3, "mm3")
+
+
+def test_layers_of_another_number_than_the_build_says_are_refused(values: dict[str, Any]) -> None:
+    build = values["build"]
+    more = replace(build, estimate=replace(build.estimate, layers=build.estimate.layers + 1))
+    _, findings = reread_layers(build.layers_cli, more, values["checked"].device.parts, values["process"])
+    assert [f.verdict for f in findings] == ["fail", "fail", "pass"]
+    assert {(f.value, f.low) for f in findings[:2]} == {(build.estimate.layers, build.estimate.layers + 1)}
+
+
+def test_what_was_found_on_the_files_stands_in_the_manifest_and_the_report(
+    made: tuple[Path, JobFolder], manifest: JobManifest
+) -> None:
+    found = [f for f in manifest.findings if f.stage == "package"]
+    assert {f.check for f in found} == {"files"}
+    for name in ("parts/implant.stl", "parts/implant.3mf", "parts/implant.step", "build/plate.3mf", "build/layers.cli"):
+        assert len([f for f in found if name in f.what]) >= 3, name
+    assert all(f.verdict == "pass" and f.source and f.hint and f.value is not None for f in found)
+    report = " ".join(_text(made[0] / "build-report.pdf").split())
+    assert "files" in report
+    assert "0.001 mm" in report
 
 
 def test_a_device_with_a_failed_check_is_not_packaged(values: dict[str, Any], tmp_path: Path) -> None:

@@ -611,6 +611,25 @@ def without(layers: Layers, drop: np.ndarray) -> Layers:
     )
 
 
+def test_a_corner_that_stands_out_is_seen_and_its_place_told_in_the_patient(job: Job) -> None:
+    size = np.diff(job.layers.loop_start)
+    layer = np.repeat(job.layers.loop_layer, size)
+    moved = [int(own[job.layers.points_mm[own, 0].argmax()]) for own in map(np.flatnonzero, layer == np.unique(layer)[:, None])]
+
+    def drawn_out(points: np.ndarray) -> np.ndarray:
+        points[moved, 0] += 1.5
+        return points
+
+    with pytest.raises(MachineError, match="mean distance of contours") as caught:
+        job.read(layers_cli=job.moved_layers(drawn_out))
+    told = re.search(r"mean distance[^;]* at \(([-\d.]+), ([-\d.]+), ([-\d.]+)\) mm, patient LPS", str(caught.value))
+    assert told is not None
+    corners = np.column_stack([drawn_out(job.layers.points_mm.copy()), (layer + 0.5) * job.layers.layer_mm])[moved]
+    pose = job.placement.pose
+    off_mm = np.linalg.norm((corners - pose[:3, 3]) @ pose[:3, :3] - np.array([float(word) for word in told.groups()]), axis=1)
+    assert off_mm.min() < 0.1  # mm: told to 0.1 mm
+
+
 def test_a_blank_layer_is_seen(job: Job) -> None:
     with pytest.raises(MachineError, match="blank layers where there is a part is 1, limit at most 0"):
         job.read(layers_cli=job.written(without(job.layers, job.layers.loop_layer == 17)))

@@ -167,17 +167,21 @@ def test_status_prints_the_gates_of_the_checks_that_have_run(tmp_path: Path, stu
     app = typer.Typer()
     app.command()(status)
     assert "Gates" not in CliRunner().invoke(app, [str(case.path)]).stdout
+    tree, _ = _call(status, case.path)
+    assert tree is not None
+    assert tree["findings"] == []
     wall = judge("walls", "part: wall", 0.5, "mm", low=1.0, hint="thicken it", source="a guide", where_mm=(1.0, 2.0, 3.0))
+    unknown = judge("gap", "part: gap", float("nan"), "mm", low=1.0, gate=False)
 
     def write(folder: Path) -> dict[str, Any]:
-        (folder / "findings.json").write_text(json.dumps([asdict(wall)]))
+        (folder / "findings.json").write_text(json.dumps([asdict(wall), asdict(unknown)]))
         return {"stage": "check", "value_digest": "d", "findings": [asdict(wall)], "seconds": 1.0}
 
     with case.locked():
         case.publish("check", write)
     said = CliRunner().invoke(app, [str(case.path)]).stdout
     for words in (
-        "Gates: 1 failed",
+        "Gates: 1 failed, 1 warned",
         "0.5 mm",
         "at least 1 mm",
         "limit from: a guide",
@@ -185,6 +189,12 @@ def test_status_prints_the_gates_of_the_checks_that_have_run(tmp_path: Path, stu
         "to do: thicken it",
     ):
         assert words in said
+    tree, _ = _call(status, case.path)
+    assert tree is not None
+    assert tree["findings"] == [
+        {**asdict(wall), "limit": "at least 1 mm", "where_mm": [1.0, 2.0, 3.0]},
+        {**asdict(unknown), "limit": "at least 1 mm", "value": None},
+    ]
 
 
 def _publish(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from batchone.pipeline.findings import INFORMATION, Finding, counted, worst_first
+from batchone.pipeline.findings import INFORMATION, Finding, counted, place_words, worst_first
 
 WIDTH = 100  # columns of the table where no terminal says how wide it is
 _SHARES = {"what": 1}  # of the width: that column takes what the others leave
@@ -54,10 +56,11 @@ def about(finding: Finding) -> list[str]:
     return lines + ([f"to do: {finding.hint}"] if finding.hint else [])
 
 
-def place_words(place_mm: tuple[float, float, float]) -> str:
-    """A place in LPS, mm, in words."""
-    x, y, z = place_mm
-    return f"({x:.1f}, {y:.1f}, {z:.1f}) mm, patient LPS"
+def finding_tree(finding: Finding) -> dict[str, Any]:
+    """A finding in a JSON document: its limit in words too, and null for what could not be measured."""
+    tree = dataclasses.asdict(finding)
+    value = tree["value"]
+    return {**tree, "value": value if math.isfinite(value) else None, "limit": finding.limit}
 
 
 def kept_findings(case: Path) -> tuple[Finding, ...]:

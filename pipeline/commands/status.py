@@ -77,18 +77,20 @@ def status(
     ] = False,
 ) -> None:
     """Say where a case is: in the inbox, received, which stages are done, its gates, who must act, where its job folder lies."""
-    from batchone.pipeline.commands.gates import kept_findings, print_findings
+    from batchone.pipeline.commands.gates import finding_tree, kept_findings, print_findings
 
     found = case_status(case, site or Path(os.environ.get("BATCHONE_SITE", "batchone-site")))
     told = None if found.folder is None else _outlook(found.folder)
+    findings = () if found.folder is None else kept_findings(found.folder)
     if as_json:
-        typer.echo(json.dumps(found.tree() | (_NO_OUTLOOK if told is None else told.tree()), indent=1, ensure_ascii=False))
+        gates = {"findings": [finding_tree(one) for one in findings]}
+        tree = found.tree() | (_NO_OUTLOOK if told is None else told.tree()) | gates
+        typer.echo(json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False))
         return
     typer.echo(f"Case {found.case}: {found.status}" + (f" ({found.returned})" if found.returned else ""))
     if told is not None:
         typer.echo("\n".join(told.lines()))
-    if found.folder is not None:
-        print_findings(kept_findings(found.folder))
+    print_findings(findings)
     if found.stages:
         typer.echo("Seconds per stage: " + "  ".join(f"{name} {seconds:.1f}" for name, seconds in found.stages))
     for text in found.warnings:

@@ -42,7 +42,19 @@ from batchone.pipeline.job.toolpath import toolpath_figures
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, FloatArray, Mesh, Orientation, Part, Plan, Scan
+from batchone.pipeline.values import (
+    Anatomy,
+    Approval,
+    Build,
+    CheckedDevice,
+    Finding,
+    FloatArray,
+    Mesh,
+    Orientation,
+    Part,
+    Plan,
+    Scan,
+)
 
 _LIBRARIES = (
     "batchone",
@@ -105,6 +117,7 @@ def describe(
     layers: LayerFigures,
     digests: Mapping[str, str],
     dicom: DicomEntry | None = None,
+    measured: Sequence[Finding] = (),
 ) -> JobManifest:
     """Fill ``job.json``.
 
@@ -120,6 +133,8 @@ def describe(
         Relative path -> SHA-256 of each file written so far.
     dicom
         The DICOM objects; None when the scan came from no DICOM series.
+    measured
+        What was found on the files after reading them back.
     """
     order, plan, device = case.order, case.plan, case.checked.device
     return JobManifest(
@@ -137,7 +152,7 @@ def describe(
         approval=_approval_entry(case.approval),
         parts=tuple(_part_entry(part, case.process, figures[part.name], digests) for part in device.parts),
         build=_build_entry(case, layers),
-        findings=_finding_entries(case),
+        findings=_finding_entries(case, measured),
         after_printing=case.process.after_printing,
         scan_sources_digest=case.scan.record.sources_digest,
         dicom=dicom,
@@ -272,13 +287,14 @@ def _rows(pose: FloatArray) -> tuple[Row, Row, Row, Row]:
     return ((a, b, c, d), (e, f, g, h), (i, j, k, m), (n, o, p, q))
 
 
-def _finding_entries(case: Case) -> tuple[FindingEntry, ...]:
-    stages = (
+def _finding_entries(case: Case, measured: Sequence[Finding]) -> tuple[FindingEntry, ...]:
+    stages: tuple[tuple[str, Sequence[Finding]], ...] = (
         ("intake", case.scan.findings),
         ("segment", case.anatomy.findings),
         ("plan", case.plan.findings),
         ("check", shown(case.checked.findings, case.approval.waivers)),
         ("slice", case.build.findings),
+        ("package", measured),
     )
     return tuple(FindingEntry.of(stage, finding) for stage, findings in stages for finding in findings)
 

@@ -32,6 +32,7 @@ from batchone.pipeline.job.sbom import SBOM, sbom
 from batchone.pipeline.job.seats import seat_pictures
 from batchone.pipeline.job.sections import ct_sections
 from batchone.pipeline.job.signature import RELEASE, SiteKey, embedded_signer, sign, verify_approval, verify_waivers
+from batchone.pipeline.job.step_back import reread_step
 from batchone.pipeline.job.sums import PRINTED_FROM, SUMS, SUMS_SIGNATURE, sha256, sums_bytes
 from batchone.pipeline.job.support_picture import support_picture
 from batchone.pipeline.job.verify import verify_job
@@ -39,9 +40,10 @@ from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
 from batchone.pipeline.side_by_side import side_by_side
-from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, JobFolder, Part, Plan, Scan
+from batchone.pipeline.values import Anatomy, Approval, Build, CheckedDevice, Finding, JobFolder, Plan, Scan
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.cli_header import with_medical
+from batchone.slicer.readback import refuse_failed
 
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # it becomes a file name on every system
 
@@ -88,17 +90,17 @@ def package(
     case = Case(scan, anatomy, plan, checked, approval, build, order, process, machine, key)
     _refuse_unready(case, into)
     files = _Files(into)
-    figures = _write_meshes(case, files)
+    figures, measured = _write_meshes(case, files)
     frame = frame_of(case)
     with ThreadPoolExecutor(2) as aside:  # what is beside them runs mostly not in Python
         shapes_written = aside.submit(_write_shapes, case, frame, files)
         drawn = aside.submit(_pictures, case)
-        layers = _write_build(case, files)  # what is wrong with the build is told first
+        layers, on_build = _write_build(case, files)  # what is wrong with the build is told first
         pictures = drawn.result()
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)
         dicom = shapes_written.result()
-    manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom)
+    manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom, measured=(*measured, *on_build))
     files.write("job.json", manifest.to_bytes())
     printed = {name: digest for name, digest in files.digests.items() if name.endswith(PRINTED_FROM)}
     files.write("build-report.pdf", build_report(manifest, pictures, printed))
@@ -170,35 +172,40 @@ def _refuse_unready(case: Case, into: Path) -> None:
             raise MachineError("job folder is not empty", hint="give an empty folder")
 
 
-def _write_meshes(case: Case, files: _Files) -> dict[str, MeshFigures]:
-    """Write the part files and read them back; what each STL measures."""
+def _write_meshes(case: Case, files: _Files) -> tuple[dict[str, MeshFigures], tuple[Finding, ...]]:
+    """Write the part files and read them back; what each STL measures, and what was found on all."""
     made = dict(case.build.part_3mf)
-    figures = {}
+    figures: dict[str, MeshFigures] = {}
+    found: list[Finding] = []
     for part in case.checked.device.parts:
-        files.write(f"parts/{part.name}.stl", stl_bytes(part.mesh))
-        files.write(f"parts/{part.name}.3mf", made[part.name])
+        path = f"parts/{part.name}"
+        files.write(f"{path}.stl", stl_bytes(part.mesh))
+        files.write(f"{path}.3mf", made[part.name])
+        found += reread_3mf(part, files.reread(f"{path}.3mf"))
+        figures[part.name], on_stl = reread_stl(part, files.reread(f"{path}.stl"))
+        found += on_stl
         if part.step:
-            files.write(f"parts/{part.name}.step", part.step)
-        figures[part.name] = _reread_part(part, files)
-    return figures
+            files.write(f"{path}.step", part.step)
+            found += reread_step(part, files.reread(f"{path}.step"))
+    refuse_failed(found)
+    return figures, tuple(found)
 
 
-def _reread_part(part: Part, files: _Files) -> MeshFigures:
-    reread_3mf(part, files.reread(f"parts/{part.name}.3mf"))
-    return reread_stl(part, files.reread(f"parts/{part.name}.stl"))
-
-
-def _write_build(case: Case, files: _Files) -> LayerFigures:
+def _write_build(case: Case, files: _Files) -> tuple[LayerFigures, tuple[Finding, ...]]:
     files.write("build/plate.3mf", case.build.plate_3mf)
     files.write("build/layers.cli", with_medical(case.build.layers_cli, medical_blocks(case)))
     if case.build.toolpath is not None:
         files.write("build/toolpath.gcode", case.build.toolpath.gcode)
     if case.build.images:
         files.write("build/layers.sl1", case.build.images)
-    reread_plate(case.build, case.checked.device.parts)
+    parts = case.checked.device.parts
+    on_plate = reread_plate(case.build, parts)
     for name in sorted(name for name in list(files.digests) if name.startswith("build/")):  # others are being written
         files.reread(name)
-    return reread_layers(files.reread("build/layers.cli"), case.build, case.checked.device.parts, case.process)
+    layers, on_layers = reread_layers(files.reread("build/layers.cli"), case.build, parts, case.process)
+    found = (*on_plate, *on_layers)
+    refuse_failed(found)
+    return layers, found
 
 
 def _write_shapes(case: Case, frame: Frame | None, files: _Files) -> DicomEntry | None:

@@ -1,4 +1,4 @@
-"""Opens every file of a job folder again, with other libraries than wrote it, and compares what it says with the values."""
+"""Opens every file of a job folder again, most with other libraries than wrote it, and measures it against the values."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
 from batchone.pipeline.job.measure import MeshFigures, measure_mesh, measure_triangles
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Build, Mesh, Part
+from batchone.pipeline.values import Build, Finding, FloatArray, Mesh, Part, Vector, judge
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.layers import Layers
+from batchone.slicer.places import furthest, in_patient, poses_of
+from batchone.slicer.readback import refuse_failed
 from batchone.slicer.threemf import read_3mf
 
+FILES = "files"  # the check
 _LENGTH_MM = 1e-3  # STL holds 32-bit numbers: 2e-5 mm at 300 mm; two orders of room, still far below any tolerance
 _RELATIVE = 1e-5  # of the volume, for the same reason
 _LAYER_RELATIVE = 5e-3  # layers against mesh volume: what the slicer itself must hold
+_ROUNDING = "numerical: 32-bit numbers of the file, and two orders of room"
+_COUNTED = "the device and build that were approved"
 _PDF_END = b"%%EOF"
 _AGAIN = "run packaging again; if it stays, the disk or the memory is at fault"
 
 
-def reread_stl(part: Part, data: bytes) -> MeshFigures:
-    """Measure an STL file, read with numpy-stl, and compare it with the part: its figures, then corner by corner.
+def reread_stl(part: Part, data: bytes) -> tuple[MeshFigures, tuple[Finding, ...]]:
+    """Measure an STL file, read with numpy-stl, against the part: its figures, and how far its corners lie from the part's.
 
     Raises
     ------
     MachineError
-        A figure is off, or a corner of a triangle lies elsewhere: a vertex can move without a change of any figure.
+        It cannot be read or measured.
     """
     from stl import Mode
     from stl.mesh import Mesh as StlMesh
@@ -39,66 +44,60 @@ def reread_stl(part: Part, data: bytes) -> MeshFigures:
         read = StlMesh.from_file(name, fh=io.BytesIO(data), mode=Mode.BINARY, calculate_normals=False)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise MachineError(f"{name} cannot be read back: {error}", hint=_AGAIN) from error
-    figures = measure_triangles(np.asarray(read.vectors))
-    _refuse(name, measure_mesh(part.mesh), figures)
-    wanted = part.mesh.vertices_mm[part.mesh.faces].reshape(-1, 3)
-    off_mm = np.abs(np.asarray(read.vectors, dtype=np.float64).reshape(-1, 3) - wanted).max(axis=1)
-    worst = int(off_mm.argmax())
-    if not off_mm[worst] <= _LENGTH_MM:
-        x, y, z = wanted[worst].tolist()
-        raise MachineError(
-            f"{name} read back: corner at ({x:.3f}, {y:.3f}, {z:.3f}) mm is {off_mm[worst]:.3f} mm off, "
-            f"at most {_LENGTH_MM:g} mm",
-            hint=_AGAIN,
-        )
-    return figures
+    corners_mm = np.asarray(read.vectors)
+    findings = _mesh_findings(name, part.mesh, corners_mm)
+    if not _measurable(corners_mm):
+        refuse_failed(findings)
+    return measure_triangles(corners_mm), findings
 
 
-def reread_3mf(part: Part, data: bytes) -> None:
-    """Read a part's 3MF file with lib3mf in strict mode and compare it with the part.
+def reread_3mf(part: Part, data: bytes) -> tuple[Finding, ...]:
+    """Measure a part's 3MF file, read with lib3mf in strict mode, against the part.
 
     Raises
     ------
     MachineError
-        The file is refused, or a figure is off.
+        The file is refused.
     """
-    name = f"parts/{part.name}.3mf"
-    _refuse(name, measure_mesh(part.mesh), measure_triangles(_placed_corners(data)))
+    corners_mm = np.concatenate([_corners_mm(item.mesh.moved(item.pose)) for item in read_3mf(data)])
+    return _mesh_findings(f"parts/{part.name}.3mf", part.mesh, corners_mm)
 
 
-def reread_plate(build: Build, parts: tuple[Part, ...]) -> None:
-    """Read the plate with lib3mf: every placed part is there, where its placement says, and what carries it.
+def reread_plate(build: Build, parts: tuple[Part, ...]) -> tuple[Finding, ...]:
+    """Measure the plate, read with lib3mf: every placed part is there, where its placement says, and what carries it.
 
     Raises
     ------
     MachineError
-        A body is missing, too many, or off.
+        The file is refused.
     """
+    name = "build/plate.3mf"
     items = read_3mf(build.plate_3mf)
-    bodies = len(build.placements) + len(build.supports)
-    if len(items) != bodies:
-        raise MachineError(f"build/plate.3mf has {len(items)} bodies, must be {bodies}", hint=_AGAIN)
     meshes = {part.name: part.mesh for part in parts}
-    placed = [measure_mesh(meshes[p.part].moved(p.pose)) for p in build.placements]
-    placed += [measure_mesh(support.mesh) for support in build.supports]
-    found = [measure_mesh(item.mesh.moved(item.pose)) for item in items]
-    for wanted, figures in zip(sorted(placed, key=_order), sorted(found, key=_order), strict=True):
-        _refuse("build/plate.3mf", wanted, figures)
+    bodies = [(p.part, meshes[p.part].moved(p.pose)) for p in build.placements]
+    bodies += [(support.name, support.mesh) for support in build.supports]
+    findings = [_counted(f"bodies on {name}", len(items), len(bodies))]
+    if len(items) != len(bodies):
+        return tuple(findings)
+    poses = poses_of(build.placements, build.supports)
+    for item, (body, mesh), pose in zip(items, bodies, poses, strict=True):
+        findings += _mesh_findings(f"{body} on {name}", mesh, _corners_mm(item.mesh.moved(item.pose)), pose)
+    return tuple(findings)
 
 
-def reread_layers(data: bytes, build: Build, parts: tuple[Part, ...], process: Process) -> LayerFigures:
-    """Read the layers twice, with the slicer's reader and the verifier's: count and volume agree with build and parts.
+def reread_layers(
+    data: bytes, build: Build, parts: tuple[Part, ...], process: Process
+) -> tuple[LayerFigures, tuple[Finding, ...]]:
+    """Read the layers twice, with the slicer's reader and the verifier's: count and volume against build and parts.
 
     Raises
     ------
     MachineError
-        The file is refused, or a figure is off.
+        The file is refused.
     """
     name = "build/layers.cli"
     read = read_cli(data)
     figures = cli_figures(data)
-    if not len(read.top_mm) == figures.layers == build.estimate.layers:
-        raise MachineError(f"{name} has {figures.layers} layers, must be {build.estimate.layers}", hint=_AGAIN)
     meshes = {part.name: part.mesh for part in parts}
     wanted = sum(measure_mesh(meshes[p.part]).volume_mm3 for p in build.placements)
     wanted += sum(support.volume_mm3 for support in build.supports)
@@ -107,9 +106,20 @@ def reread_layers(data: bytes, build: Build, parts: tuple[Part, ...], process: P
         sum(_top_area_mm2(read.layers, index) for index in range(len(build.placements) + len(build.supports))) * process.layer_mm
     )
     low, high = wanted * (1.0 - _LAYER_RELATIVE), wanted * (1.0 + _LAYER_RELATIVE) + last
-    if not low <= figures.volume_mm3 <= high:
-        raise MachineError(f"{name} has {figures.volume_mm3:.1f} mm3, must be {low:.1f} to {high:.1f} mm3", hint=_AGAIN)
-    return figures
+    return figures, (
+        _counted(f"layers of {name} by the slicer's reader", len(read.top_mm), build.estimate.layers),
+        _counted(f"layers of {name} by the verifier's reader", figures.layers, build.estimate.layers),
+        judge(
+            FILES,
+            f"volume of the layers of {name}, each as high as a layer",
+            figures.volume_mm3,
+            "mm3",
+            low=low,
+            high=high,
+            hint=_AGAIN,
+            source="project default: 0.5 % of parts and supports, and their last layers",
+        ),
+    )
 
 
 def reread_png(name: str, data: bytes) -> None:
@@ -149,16 +159,49 @@ def _top_area_mm2(layers: Layers, part: int) -> float:
     return float(area[filled[-1]]) if len(filled) else 0.0
 
 
-def _placed_corners(data: bytes) -> npt.NDArray[np.float64]:
-    placed: list[Mesh] = [item.mesh.moved(item.pose) for item in read_3mf(data)]
-    return np.concatenate([mesh.vertices_mm[mesh.faces] for mesh in placed])
+def _corners_mm(mesh: Mesh) -> FloatArray:
+    return mesh.vertices_mm[mesh.faces]
 
 
-def _order(figures: MeshFigures) -> tuple[tuple[float, ...], int]:
-    return (tuple(round(value, 2) for value in figures.box_low_mm), figures.triangles)
+def _measurable(corners_mm: npt.NDArray[np.floating]) -> bool:
+    return len(corners_mm) > 0 and bool(np.isfinite(corners_mm).all())
 
 
-def _refuse(name: str, wanted: MeshFigures, figures: MeshFigures) -> None:
-    faults = wanted.differences(figures, length_mm=_LENGTH_MM, relative=_RELATIVE)
-    if faults:
-        raise MachineError(f"{name} read back: " + "; ".join(faults), hint=_AGAIN)
+def _counted(what: str, value: int, wanted: int, where_mm: Vector | None = None) -> Finding:
+    return judge(FILES, what, value, "", low=wanted, high=wanted, hint=_AGAIN, source=_COUNTED, where_mm=where_mm)
+
+
+def _mesh_findings(
+    name: str, mesh: Mesh, corners_mm: npt.NDArray[np.floating], pose: FloatArray | None = None
+) -> tuple[Finding, ...]:
+    """How a body read from a file, corners (n, 3, 3), differs from its mesh: triangles, volume, and where a corner lies, which
+    can be elsewhere without a change of any other figure. ``pose`` leads from patient LPS to the frame of both; None: LPS."""
+    wanted_mm = _corners_mm(mesh)
+    off_mm, worst = furthest(corners_mm.reshape(-1, 3), wanted_mm.reshape(-1, 3))
+    place = in_patient(wanted_mm.reshape(-1, 3)[worst], np.eye(4) if pose is None else pose)
+    volume_mm3 = measure_mesh(mesh).volume_mm3
+    found_mm3 = measure_triangles(corners_mm).volume_mm3 if _measurable(corners_mm) else np.nan
+    relative = abs(found_mm3 - volume_mm3) / abs(volume_mm3)
+    return (
+        _counted(f"triangles of {name}", len(corners_mm), len(wanted_mm), place),
+        judge(
+            FILES,
+            f"relative difference of the volume of {name}",
+            relative,
+            "",
+            high=_RELATIVE,
+            hint=_AGAIN,
+            source=_ROUNDING,
+            where_mm=place,
+        ),
+        judge(
+            FILES,
+            f"largest distance of a corner of {name} from where it belongs",
+            off_mm,
+            "mm",
+            high=_LENGTH_MM,
+            hint=_AGAIN,
+            source=_ROUNDING,
+            where_mm=place,
+        ),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchone.pipeline.findings import worst_first
+from batchone.pipeline.findings import place_words, worst_first
 from batchone.pipeline.job.manifest import ConditionsEntry, FindingEntry, JobManifest, PartEntry
 
 DEMONSTRATION_TEXT = "Approved for demonstration only"
@@ -144,6 +144,7 @@ def finding_row(finding: FindingEntry) -> dict[str, str]:
         "limit": finding.limit,
         "verdict": finding.verdict,
         "hint": "" if finding.verdict == "pass" else finding.hint,
+        "place": "" if finding.verdict == "pass" or finding.where_mm is None else f"at {place_words(finding.where_mm)}",
         "source": finding.source,
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 from batchone.pipeline.process import Process, Supports
 from batchone.pipeline.values import Finding, FloatArray, Placement, Vector, judge
 from batchone.slicer.layers import Layers
+from batchone.slicer.places import in_patient
 from batchone.slicer.supports.bodies import Supported
 from batchone.slicer.supports.check import ROW_MM, carried_each, far_patches, least_patch_mm2, most_reach_mm
 
@@ -120,5 +121,4 @@ def _in_patient(where_mm: FloatArray | None, placements: Sequence[Placement], la
     height = (layers.loop_layer[own] + 0.5) * layers.layer_mm
     away = np.hypot(*(first - where_mm[:2]).T) + np.abs(height - where_mm[2])
     pose = placements[int(layers.loop_part[own[int(np.argmin(away))]])].pose
-    x, y, z = ((where_mm - pose[:3, 3]) @ pose[:3, :3]).tolist()
-    return (x, y, z)
+    return in_patient(where_mm, pose)

@@ -1,0 +1,95 @@
+"""The contours of a layer file against sections of the meshes that manifold3d makes, in some layers of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import manifold3d
+import numpy as np
+import shapely
+
+from batchone.pipeline.values import Finding, FloatArray, Mesh, judge
+from batchone.slicer.clearances import solid_of
+from batchone.slicer.cli_format import CliFile
+from batchone.slicer.layers import section_heights
+from batchone.slicer.places import in_patient
+
+_CONTOUR_MM: Final = 0.01  # requirement: mean distance of contours from the mesh's section: two units of the short layer file
+HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are compared contour by contour
+_TRIES: Final = 20  # layers tried from there on
+_COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
+_COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
+_SOURCE: Final = "project default"
+
+
+def contour_findings(
+    cli: CliFile, placed: Sequence[Mesh], names: Sequence[str], poses: Sequence[FloatArray | None]
+) -> list[Finding]:
+    """How far the outlines of each body lie from its sections on average, and where most; ``poses`` lead to patient LPS."""
+    findings = []
+    for index, mesh in enumerate(placed):
+        solid = solid_of(mesh, f"part {names[index]!r}")
+        sections = {layer: outline for layer, outline in _references(solid, mesh, cli)}
+        off_mm = {layer: _mean_distance_mm(cli.layers.loops(layer, index), outline) for layer, outline in sections.items()}
+        worst = max(off_mm, key=lambda layer: off_mm[layer])
+        spot_mm = _furthest_spot_mm(cli.layers.loops(worst, index), sections[worst])
+        height_mm = (worst + 0.5) * cli.layers.layer_mm
+        findings.append(
+            judge(
+                "layers.contours",
+                f"mean distance of contours of {names[index]} from independent sections of its mesh",
+                off_mm[worst],
+                "mm",
+                high=_CONTOUR_MM,
+                source=_SOURCE,
+                where_mm=None if spot_mm is None else in_patient(np.array([*spot_mm, height_mm]), poses[index]),
+            )
+        )
+    return findings
+
+
+def _references(solid: manifold3d.Manifold, mesh: Mesh, cli: CliFile) -> Iterator[tuple[int, manifold3d.CrossSection]]:
+    """Some layers of a part and its sections there, from near the bottom to near the top.
+
+    A layer whose plane lies in a horizontal face is passed over for the next: there the section depends on rounding.
+    """
+    heights = section_heights(float(mesh.vertices_mm[:, 2].max()), cli.layers.layer_mm)
+    low = int(np.searchsorted(heights, float(mesh.vertices_mm[:, 2].min())))  # a part of a cake begins above others
+    for share in HEIGHTS:
+        first = min(len(heights) - 1, low + int(share * (len(heights) - low)))
+        for layer in range(first, min(first + _TRIES, len(heights))):
+            below = solid.slice(float(heights[layer]) - _COPLANAR_MM)
+            above = solid.slice(float(heights[layer]) + _COPLANAR_MM)
+            if abs(above.area() - below.area()) <= _COPLANAR_SHARE * below.area():
+                yield layer, below
+                break
+
+
+def _mean_distance_mm(contours: Sequence[FloatArray], reference: manifold3d.CrossSection) -> float:
+    """Area that only one of both covers, per length of the reference's outline: sees mirroring, shift and missing holes."""
+    written = manifold3d.CrossSection(list(contours), manifold3d.FillRule.Positive)
+    outline = sum(float(np.linalg.norm(np.roll(p, -1, axis=0) - p, axis=1).sum()) for p in reference.to_polygons())
+    if outline == 0.0:
+        return 0.0 if not contours else float("inf")
+    only_one = (written - reference).area() + (reference - written).area()
+    return float(only_one / outline)
+
+
+def _furthest_spot_mm(contours: Sequence[FloatArray], reference: manifold3d.CrossSection) -> FloatArray | None:
+    """(2,) where outlines differ most from a section: of all that only one of both covers, the point furthest from the other's
+    outline; None where they agree."""
+    written = manifold3d.CrossSection(list(contours), manifold3d.FillRule.Positive)
+    most, spot = 0.0, None
+    for one, other in ((written, reference), (reference, written)):
+        rings, outlines = (one - other).to_polygons(), other.to_polygons()
+        if not rings:
+            continue
+        points = np.concatenate(rings)
+        if not outlines:
+            return points[0]
+        lines = shapely.multilinestrings([shapely.linearrings(ring) for ring in outlines])
+        away = shapely.distance(shapely.points(points), lines)
+        if away.max() > most:
+            most, spot = float(away.max()), points[int(away.argmax())]
+    return spot
