@@ -46,7 +46,18 @@ MACHINE = load_machine("sim-01")
 TOUCHING = ("orient.functional", "supports.on_functional", "toolpath.functional_supports")
 GATES = (*TOUCHING, "supports.islands", "supports.unsupported", "supports.reach")
 POINTS_MM = 0.25  # numerical: points all over supports
+NO_ROOM = "no room for a drill above it"  # the thicker walls of a nozzle's saw block cover a pin of the default plan
 REFUSED: dict[tuple[str, str], str] = {  # device, process -> what the reason says
+    ("pedicle-guide", "cocr-lpbf"): "area of functional faces that needs a support (label)",
+    ("pedicle-guide", "ti64-lpbf"): "area of functional faces that needs a support (label)",
+    ("osteotomy-guide", "cocr-lpbf"): "the part cannot be carried as it stands",
+    ("osteotomy-guide", "ti64-lpbf"): "the part cannot be carried as it stands",
+    ("osteotomy-guide", "peek-fff"): NO_ROOM,
+    ("osteotomy-guide", "pla-fff"): NO_ROOM,
+    ("tibial-guide", "peek-fff"): NO_ROOM,
+    ("tibial-guide", "pla-fff"): NO_ROOM,
+    ("hollow-model", "guide-resin"): "a vat seals cups",
+    ("hollow-model", "pa12-mjf"): "escape_hole_mm is 4 mm, at least 5 mm",
 }
 
 
