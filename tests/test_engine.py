@@ -37,7 +37,8 @@ from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.job.withdrawal import own_withdrawn
 from batchone.pipeline.revisions import revisions
 from batchone.samples.small_case import write_small_case
-from batchone.samples.storm import Workers, answer, job_digest, storm, twice_done
+from batchone.samples.storm import answer, job_digest, storm, twice_done
+from batchone.samples.storm_workers import Workers
 
 CASE = "small-0001"
 DUE = dt.datetime(2026, 11, 24, 8, tzinfo=dt.UTC)
