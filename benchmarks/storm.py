@@ -28,12 +28,11 @@ from batchone.pipeline.audit import audit_site
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.samples.small_case import write_small_case
 from batchone.samples.storm import Seen, other_files, storm
-from batchone.samples.storm_aim import ENGINE, STAGES, STARTING, usual_seconds
+from batchone.samples.storm_aim import ENGINE, STAGES, usual_seconds
 from benchmarks.database import emptied, postgres
 
 CASE, KILLS_A_ROUND = "small-0001", 12
 ENOUGH = 100  # kills after which no stage should have been spared
-LEAST = 1.0 / 3.0  # of the even share of each stage, in which some end before their moment
 
 
 def main() -> None:
@@ -91,7 +90,7 @@ def _rounds(folder: Path, truth: Path, engine: str, url: str | None, options: ar
             shutil.copytree(site, Path(tempfile.gettempdir()) / f"storm-{os.getpid()}-{engine}-{number - 1}", symlinks=True)
         shutil.rmtree(site)
     _print(engine, all_seen, number, calm_s)
-    wrong += _spared(all_seen) if options.kills >= ENOUGH else []
+    wrong += all_seen.spared() if options.kills >= ENOUGH else []
     print("  wrong: " + ("nothing" if not wrong else "; ".join(wrong)), flush=True)
     return not wrong
 
@@ -117,18 +116,6 @@ def _print(engine: str, seen: Seen, cases: int, calm_s: float) -> None:
     for what, count in sorted(seen.kills.items()):
         if " in " not in what:
             print(f"    {what:22} {count:4}")
-
-
-def _spared(seen: Seen) -> list[str]:
-    """What a storm must hit, and did not; and what it should not have hit so often."""
-    within, kills = seen.within(), seen.kills.total()
-    least = LEAST * (1.0 - ENGINE) * kills / len(STAGES)
-    wrong = [f"{within[stage]} kills in {stage}, at least {least:.0f}" for stage in STAGES if within[stage] < least]
-    if within.total() == kills:
-        wrong.append("no kill in the engine")
-    if (met := seen.kills[f"worker {STARTING}"]) > (meant := seen.aims[STARTING]):
-        wrong.append(f"{met} kills met a worker that started, {meant} were meant to")
-    return wrong
 
 
 def _received(folder: Path, site: Path) -> Path:

@@ -24,6 +24,7 @@ from typing import Any
 
 from batchone.pipeline.events import EVENTS, append_event, read_chain
 from batchone.samples.storm_aim import (
+    ENGINE,
     GATE,
     STAGES,
     STARTING,
@@ -41,6 +42,7 @@ _APPROVED = "approved"  # what the events say of a signed answer
 _REST = 0.25  # share of dead workers that stay away until the next kill, where there are others
 _ANSWERED_S = 3.0  # a person answers within so long after a case began to wait, or after the last kill meant for its wait
 _GONE_S = 10.0  # a killed process is gone by then, or the machine stands still
+_LEAST = 1.0 / 3.0  # of the even share of each stage: some stages end before their moment, and others die
 _LARGE = 1_000_000  # bytes: larger files are only looked for
 
 
@@ -74,6 +76,17 @@ class Seen:
             if here:
                 found[stage] += count
         return found
+
+    def spared(self) -> list[str]:
+        """What so many kills must hit, and did not; and what they should not have hit so often."""
+        within, kills = self.within(), self.kills.total()
+        least = _LEAST * (1.0 - ENGINE) * kills / len(STAGES)
+        wrong = [f"{within[stage]} kills in {stage}, at least {least:.1f}" for stage in STAGES if within[stage] < least]
+        if within.total() == kills:
+            wrong.append("no kill in the engine")
+        if (met := self.kills[f"worker {STARTING}"]) > (meant := self.aims[STARTING]):
+            wrong.append(f"{met} kills met a worker that started, {meant} were meant to")
+        return wrong
 
 
 def storm(
@@ -111,10 +124,10 @@ def storm(
     """
     seen, chance = Seen(), random.Random(seed)  # noqa: S311 - no secret
     usual = usual_seconds(approval.parent) if usual is None else usual
+    targets = draw_targets(kills, chance, hits or {})
     crew, sight = Workers(site, site / "workers.log", count=workers), Sight(site / "cases" / case)
     begun_s, spent_s = time.monotonic(), _spent_s()
     fire = _Fire(crew, sight, approval, seen, chance, usual, alone=workers == 1)
-    targets = draw_targets(kills, chance, hits or {})
     with _watched(sight.folder, seen):
         try:
             for number, target in enumerate(targets):
@@ -156,7 +169,7 @@ class _Fire:
         """Wait for a target and then for its moment; False when that cannot come any more."""
         moment_s, late = math.inf, False
         while (now := time.monotonic()) < until_s and (stage := self._tick(target)):
-            over = self._over(target, stage)
+            over = self._over(target, stage) and (not target.stage or self._busy(stage))
             if (over and not late) or (moment_s == math.inf and self._shows(target, stage)):
                 moment_s, late = now + target.part * self._usual[target.aim], over
             if now >= moment_s:
@@ -168,7 +181,6 @@ class _Fire:
         had = self._having()
         starting = self._crew.starting()
         slot, pid = self._victim(target, had, starting)
-        worker = pid is None
         orphans = [child for kind, child in self._crew.victims_of(slot) if kind == "child"]
         if pid is None:
             self._seen.processor_s += sum(map(processor_s, orphans))  # nobody will tell of them
@@ -178,13 +190,13 @@ class _Fire:
                 os.kill(pid, signal.SIGKILL)
             _await_gone(pid)
         concerned = slot in had and pid in (None, had[slot])
-        self._seen.kills[
-            self._told("worker" if worker else "child", concerned=concerned, starting=worker and slot in starting)
-        ] += 1
+        kind = "child" if pid else "worker"
+        told = self._told(kind, concerned=concerned, starting=pid is None and slot in starting)
+        self._seen.kills[told] += 1
         self._seen.aims[target.aim] += 1
         if concerned:
             self._sight.since_s = time.time()
-        rests = worker and not (again or self._alone) and self._chance.random() < _REST
+        rests = pid is None and not (again or self._alone) and self._chance.random() < _REST
         self._resting = slot if rests else None
 
     def ends(self, *, until_s: float) -> bool:
@@ -220,8 +232,7 @@ class _Fire:
             return False
         if target.inside and stage != GATE:
             return self._sight.running(stage)
-        works = len(self._crew.starting()) < len(self._crew.pids())
-        return works and not (self._having() if stage == GATE else self._sight.running(stage))
+        return not self._sight.running(stage) and (stage != GATE or not self._having()) and self._works()
 
     def _over(self, target: Target, stage: str) -> bool:
         """Whether a target cannot come any more, or only when somebody dies."""
@@ -229,6 +240,13 @@ class _Fire:
             return not self._crew.starting()
         later = STAGES.index(stage) > STAGES.index(target.stage)
         return later or (stage == target.stage and not target.inside and self._sight.running(stage))
+
+    def _busy(self, stage: str) -> bool:
+        """Whether somebody has the case, or waits with it: while all start, what is overdue waits too."""
+        return bool(self._having()) or (stage == GATE and self._works())
+
+    def _works(self) -> bool:
+        return len(self._crew.starting()) < len(self._crew.pids())
 
     def _having(self) -> dict[int, int]:
         """Who has the case: slots, and their children."""

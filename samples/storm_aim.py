@@ -74,7 +74,7 @@ def draw_targets(count: int, chance: random.Random, hits: Mapping[str, int]) -> 
         stage = chance.choice([one for one in STAGES if one != GATE])  # before that a case waits already
         targets.append(Target(stage, False, chance.choice(("worker", "child")), chance.random()))
     chance.shuffle(targets)
-    targets.sort(key=lambda target: STAGES.index(target.stage))
+    targets.sort(key=lambda target: (STAGES.index(target.stage), target.inside))
     for _ in range(starting):  # at first, or when another has just died
         places = [0, *(place for place, target in enumerate(targets, start=1) if target.kind == "worker")]
         targets.insert(chance.choice(places), Target("", False, "worker", chance.random()))
