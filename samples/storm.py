@@ -30,6 +30,7 @@ from batchone.samples.storm_aim import (
     STARTING,
     Sight,
     Target,
+    aimed_anew,
     draw_targets,
     gone,
     processor_s,
@@ -111,8 +112,9 @@ def storm(
         The ``review`` folder of an undisturbed run of the same case at a site with the same keys; it is put in place, as a
         person's answer, once the case waits for it and no kill is meant for its wait.
     kills, seed
-        How many, and the seed of moments and victims. A stage that ends before its moment is followed by another kill;
-        only a case that ends so has fewer. Up to seventeen children may die before the engine gives a case up.
+        How many, and the seed of moments and victims. Who ends before that moment is followed by another victim at once, and a
+        target that the case has passed is drawn anew among what is left of it: only a case that is nearly over has fewer.
+        Up to seventeen children may die before the engine gives a case up.
     workers
         How many work at once; more than one needs PostgreSQL in the site's settings.
     within_s
@@ -124,16 +126,20 @@ def storm(
     """
     seen, chance = Seen(), random.Random(seed)  # noqa: S311 - no secret
     usual = usual_seconds(approval.parent) if usual is None else usual
-    targets = draw_targets(kills, chance, hits or {})
+    targets = list(draw_targets(kills, chance, hits or {}))
     crew, sight = Workers(site, site / "workers.log", count=workers), Sight(site / "cases" / case)
     begun_s, spent_s = time.monotonic(), _spent_s()
     fire = _Fire(crew, sight, approval, seen, chance, usual, alone=workers == 1)
     with _watched(sight.folder, seen):
         try:
-            for number, target in enumerate(targets):
+            while targets:
+                target = targets.pop(0)
+                if fire.late(target):
+                    fire.aims_anew(target, targets)
+                    continue
                 if not fire.meets(target, until_s=begun_s + within_s / 2.0):
                     break
-                fire.strikes(target, again=[one.stage for one in targets[number + 1 : number + 2]] == [""])
+                fire.strikes(target, again=[one.stage for one in targets[:1]] == [""])
             if not fire.ends(until_s=begun_s + within_s):
                 seen.wrong.append(f"the case did not end within {within_s:.0f} s")
         finally:
@@ -164,6 +170,20 @@ class _Fire:
         self._resting: int | None = None
         self._stage = STAGES[0]
         self._answer_s, self._waits_since = chance.uniform(0.0, _ANSWERED_S), 0.0
+
+    def late(self, target: Target) -> bool:
+        """Whether the case has passed a target."""
+        stage = self._sight.stage()
+        return bool(stage and target.stage) and STAGES.index(stage) > STAGES.index(target.stage)
+
+    def aims_anew(self, target: Target, targets: list[Target]) -> None:
+        """Draw a target that the case has passed anew, and put it among the others in their order."""
+        here = self._seen.within() + Counter(one.stage for one in targets if one.inside)
+        if (stage := self._sight.stage()) and (found := aimed_anew(target, stage, here, self._chance)):
+            later = (
+                number for number, one in enumerate(targets) if one.stage and STAGES.index(one.stage) > STAGES.index(found.stage)
+            )
+            targets.insert(next(later, len(targets)), found)
 
     def meets(self, target: Target, *, until_s: float) -> bool:
         """Wait for a target and then for its moment; False when that cannot come any more."""
@@ -238,8 +258,7 @@ class _Fire:
         """Whether a target cannot come any more, or only when somebody dies."""
         if not target.stage:
             return not self._crew.starting()
-        later = STAGES.index(stage) > STAGES.index(target.stage)
-        return later or (stage == target.stage and not target.inside and self._sight.running(stage))
+        return self.late(target) or (stage == target.stage and not target.inside and self._sight.running(stage))
 
     def _busy(self, stage: str) -> bool:
         """Whether somebody has the case, or waits with it: while all start, what is overdue waits too."""

@@ -6,6 +6,7 @@ A stage runs while its half-made result lies hidden beside its place; who holds 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -79,6 +80,25 @@ def draw_targets(count: int, chance: random.Random, hits: Mapping[str, int]) -> 
         places = [0, *(place for place, target in enumerate(targets, start=1) if target.kind == "worker")]
         targets.insert(chance.choice(places), Target("", False, "worker", chance.random()))
     return tuple(targets)
+
+
+def aimed_anew(target: Target, stage: str, here: Mapping[str, int], chance: random.Random) -> Target | None:
+    """A target whose stage is over is drawn anew, among the stage at hand and later ones.
+
+    Parameters
+    ----------
+    stage
+        The first one without a result.
+    here
+        Kills in each stage of this case, and those that are still meant for it: where they are many already, none is added.
+
+    Returns
+    -------
+    Target or None
+        None: what is left of the case has enough.
+    """
+    free = [one for one in STAGES[STAGES.index(stage) :] if here.get(one, 0) <= _OFTEN]
+    return dataclasses.replace(target, stage=chance.choice(free), inside=True) if free else None
 
 
 def usual_seconds(truth: Path) -> dict[str, float]:

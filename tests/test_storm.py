@@ -19,6 +19,8 @@ from batchone.samples.storm_aim import (
     GATE,
     STAGES,
     Sight,
+    Target,
+    aimed_anew,
     children_of,
     draw_targets,
     gone,
@@ -46,6 +48,14 @@ def test_the_stages_hit_least_come_first_and_the_engine_has_its_share() -> None:
     assert draw_targets(12, random.Random(1), {}) == draw_targets(12, random.Random(1), {})
     spared = draw_targets(4, random.Random(1), {stage: 2 for stage in STAGES if stage not in ("plan", "check")})
     assert {target.stage for target in spared if target.inside} == {"plan", "check"}
+
+
+def test_what_a_case_has_passed_is_aimed_anew_at_what_is_left_of_it_but_not_too_often() -> None:
+    target, chance = Target("plan", False, "child", 0.25), random.Random(1)
+    found = [aimed_anew(target, "review", {"slice": 3, "job": 2}, chance) for _ in range(40)]
+    assert {one.stage for one in found if one} == {"review", "job"}
+    assert all(one is not None and one.inside and (one.kind, one.part) == ("child", 0.25) for one in found)
+    assert aimed_anew(target, "slice", {"slice": 3, "job": 3}, chance) is None
 
 
 def test_a_half_made_result_is_somebodys_work_only_when_it_is_newer_than_the_last_kill(tmp_path: Path) -> None:
