@@ -21,6 +21,7 @@ GATE: Final = "review"
 STARTING: Final = "starting"
 ENGINE: Final = 1.0 / 6.0  # share of the kills that are meant for the engine: between stages, or while a worker starts
 _WORKERS: Final = {True: 2.0 / 3.0, False: 1.0 / 3.0}  # share of workers among the victims at the gate, and elsewhere
+_CHILD: Final = b"batchone.pipeline.engine.child"  # in the command of a stage child
 _OFTEN: Final = 2  # in a stage of one case: a third child that dies there makes the engine wait a while
 
 _WAIT_S: Final = 3.0  # project default: how long a case is let wait for its review, or for its first stage, before a kill
@@ -164,12 +165,19 @@ class Sight:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process has started, and that are not gone."""
+    """The stage children that a worker has started, and that are not gone; it asks other programs too, for a moment."""
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             found += map(int, path.read_text().split())
-    return found
+    return [one for one in found if _CHILD in _command(one)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def processor_s(pid: int) -> float:

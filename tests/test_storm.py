@@ -75,7 +75,8 @@ def test_a_half_made_result_is_somebodys_work_only_when_it_is_newer_than_the_las
 
 def test_who_has_the_case_has_its_lock_open_and_its_seconds_count_until_it_is_gone(tmp_path: Path) -> None:
     program = "import sys; lock = open(sys.argv[1], 'a'); print(sum(range(10**7)), flush=True); input()"
-    command = [sys.executable, "-c", program, str(tmp_path / ".lock")]
+    command = [sys.executable, "-c", program, str(tmp_path / ".lock"), "batchone.pipeline.engine.child"]
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
@@ -84,7 +85,7 @@ def test_who_has_the_case_has_its_lock_open_and_its_seconds_count_until_it_is_go
         assert Sight(tmp_path).holds(child.pid)
         assert not Sight(tmp_path / "another").holds(child.pid)
         assert not Sight(tmp_path).holds(os.getpid())
-        assert child.pid in children_of(os.getpid())
+        assert children_of(os.getpid()) == [child.pid]
         assert processor_s(child.pid) > 0.02
         assert not gone(child.pid)
         child.kill()
@@ -95,6 +96,8 @@ def test_who_has_the_case_has_its_lock_open_and_its_seconds_count_until_it_is_go
         child.wait()
         child.stdin.close()
         child.stdout.close()
+        other.kill()
+        other.communicate()
     assert gone(child.pid)
     assert processor_s(child.pid) == 0.0
 
