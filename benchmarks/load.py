@@ -38,7 +38,8 @@ from batchone.pipeline.hospital.receive import take_in
 from batchone.pipeline.hospital.upload import Server, upload
 from batchone.pipeline.serve.rights import API
 from batchone.samples.small_case import ORDER, write_small_case
-from batchone.samples.storm import Workers, answer
+from batchone.samples.storm import answer
+from batchone.samples.storm_workers import Workers
 from benchmarks.database import Written, emptied, postgres, written
 from benchmarks.serve import (
     PASSWORD,

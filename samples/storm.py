@@ -1,4 +1,4 @@
-"""Workers and their stage children killed at random moments, while cases run: what a site must survive.
+"""Workers and their stage children killed at random moments of every stage, while a case runs: what a site must survive.
 
 Nothing of the engine is imported: workers are programs here, and what counts is what lies in the site's folder.
 """
@@ -8,92 +8,86 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import random
+import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from batchone.pipeline.events import EVENTS, append_event, read_chain
+from batchone.samples.storm_aim import (
+    ENGINE,
+    GATE,
+    STAGES,
+    STARTING,
+    Sight,
+    Target,
+    aimed_anew,
+    draw_targets,
+    gone,
+    processor_s,
+    usual_seconds,
+)
+from batchone.samples.storm_workers import Workers
 
-_COMMAND = (sys.executable, "-m", "batchone.pipeline")
-_LOOK_S = 0.02
+_LOOK_S, _TICK_S = 0.02, 0.002
 _APPROVED = "approved"  # what the events say of a signed answer
-_ANSWERED = 0.3  # share of the looks at which a person answers: meanwhile the case waits, and workers die
+_REST = 0.25  # share of dead workers that stay away until the next kill, where there are others
+_ANSWERED_S = 3.0  # a person answers within so long after a case began to wait, or after the last kill meant for its wait
+_GONE_S = 10.0  # a killed process is gone by then, or the machine stands still
+_LEAST = 1.0 / 3.0  # of the even share of each stage: some stages end before their moment, and others die
 _LARGE = 1_000_000  # bytes: larger files are only looked for
-STAGES = ("intake", "segment", "plan", "design", "check", "review", "slice", "job")
 
 
 @dataclass
 class Seen:
-    """What a storm did and what was seen meanwhile; ``wrong`` must be empty."""
+    """What a storm did and what was seen meanwhile; ``wrong`` must be empty.
+
+    Attributes
+    ----------
+    kills
+        By victim and the moment that it really died at: ``child in plan`` (its half-made result was there), ``worker before
+        slice``, ``worker starting``, ``worker beside job`` (another's child was at it).
+    aims
+        The same by what was aimed at.
+    seconds, processor_s
+        By the clock, and of a processor: of the workers, their children and the storm itself.
+    """
 
     kills: Counter[str] = field(default_factory=Counter)
+    aims: Counter[str] = field(default_factory=Counter)
     looks: int = 0
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    processor_s: float = 0.0
 
+    def within(self) -> Counter[str]:
+        """Kills by stage of those who had it."""
+        found = Counter[str]()
+        for what, count in self.kills.items():
+            _, here, stage = what.partition(" in ")
+            if here:
+                found[stage] += count
+        return found
 
-class Workers:
-    """Worker processes of a site, of which some are killed and started again; ``pinned``: each with its children on one core."""
-
-    def __init__(self, site: Path, log: Path, *, count: int = 1, pinned: bool = False) -> None:
-        self._site, self._log, self._pinned = site, log, pinned
-        self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
-
-    def start(self, *, but: int | None = None) -> None:
-        """Start those that do not run; ``but`` stays dead."""
-        for slot, process in enumerate(self._processes):
-            if slot != but and (process is None or process.poll() is not None):
-                command = (*_COMMAND, "worker", "--site", str(self._site), "--slot", str(slot + 1))
-                with self._log.open("ab") as log:
-                    begun = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
-                if self._pinned:
-                    cores = sorted(os.sched_getaffinity(0))
-                    os.sched_setaffinity(begun.pid, {cores[slot % len(cores)]})
-                self._processes[slot] = begun
-
-    def victims(self) -> list[tuple[str, int]]:
-        """The processes that may die: kind and id of workers and of the stage children that they have."""
-        return [victim for slot in range(len(self._processes)) for victim in self.victims_of(slot)]
-
-    def victims_of(self, slot: int) -> list[tuple[str, int]]:
-        """The same of one worker."""
-        process = self._processes[slot]
-        if process is None or process.poll() is not None:
-            return []
-        return [("worker", process.pid), *(("child", pid) for pid in _children(process.pid))]
-
-    def pids(self) -> list[int]:
-        """The processes of the workers that run."""
-        return [process.pid for process in self._processes if process is not None and process.poll() is None]
-
-    def kill(self, slot: int) -> None:
-        """Kill one worker for good."""
-        process = self._processes[slot]
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def stop(self) -> None:
-        """Ask all to end, as an operator would."""
-        for process in self._processes:
-            if process is not None and process.poll() is None:
-                process.terminate()
-        for process in self._processes:
-            if process is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(20.0)
-                process.kill()
-                process.wait()
+    def spared(self) -> list[str]:
+        """What so many kills must hit, and did not; and what they should not have hit so often."""
+        within, kills = self.within(), self.kills.total()
+        least = _LEAST * (1.0 - ENGINE) * kills / len(STAGES)
+        wrong = [f"{within[stage]} kills in {stage}, at least {least:.1f}" for stage in STAGES if within[stage] < least]
+        if within.total() == kills:
+            wrong.append("no kill in the engine")
+        if (met := self.kills[f"worker {STARTING}"]) > (meant := self.aims[STARTING]):
+            wrong.append(f"{met} kills met a worker that started, {meant} were meant to")
+        return wrong
 
 
 def storm(
@@ -104,10 +98,11 @@ def storm(
     kills: int,
     seed: int,
     workers: int = 1,
-    within_s: float = 600.0,
-    pause_s: float = 3.0,
+    within_s: float = 1200.0,
+    usual: dict[str, float] | None = None,
+    hits: Mapping[str, int] | None = None,
 ) -> Seen:
-    """Kill processes at random moments until ``kills`` are done, then let the case end.
+    """Kill processes at random moments of drawn stages, then let the case end.
 
     Parameters
     ----------
@@ -115,40 +110,201 @@ def storm(
         Where the case lies, received.
     approval
         The ``review`` folder of an undisturbed run of the same case at a site with the same keys; it is put in place, as a
-        person's answer, once the case waits for it.
-    kills, seed, pause_s
-        How many, and the seed of moments and victims; the mean time between two, s.
+        person's answer, once the case waits for it and no kill is meant for its wait.
+    kills, seed
+        How many, and the seed of moments and victims. Who ends before that moment is followed by another victim at once, and a
+        target that the case has passed is drawn anew among what is left of it: only a case that is nearly over has fewer.
+        Up to seventeen children may die before the engine gives a case up.
     workers
         How many work at once; more than one needs PostgreSQL in the site's settings.
     within_s
-        When the case must have ended, s.
+        When the case must have ended, s; nobody is killed in the second half of it.
+    usual
+        How long moments last (s), by aim; what is seen is noted here. None begins with the undisturbed run.
+    hits
+        Kills by stage so far, of other cases: what was spared comes first.
     """
     seen, chance = Seen(), random.Random(seed)  # noqa: S311 - no secret
-    folder = site / "cases" / case
-    started = time.monotonic()
-    crew = Workers(site, site / "workers.log", count=workers)
-    with _watched(folder, seen):
-        crew.start()
+    usual = usual_seconds(approval.parent) if usual is None else usual
+    targets = list(draw_targets(kills, chance, hits or {}))
+    crew, sight = Workers(site, site / "workers.log", count=workers), Sight(site / "cases" / case)
+    begun_s, spent_s = time.monotonic(), _spent_s()
+    fire = _Fire(crew, sight, approval, seen, chance, usual, alone=workers == 1)
+    with _watched(sight.folder, seen):
         try:
-            while time.monotonic() - started < within_s:
-                time.sleep(chance.expovariate(1.0 / pause_s) if sum(seen.kills.values()) < kills else 0.2)
-                if chance.random() < _ANSWERED:
-                    answer(folder, approval)
-                if _done(folder):
+            while targets:
+                target = targets.pop(0)
+                if fire.late(target):
+                    fire.aims_anew(target, targets)
+                    continue
+                if not fire.meets(target, until_s=begun_s + within_s / 2.0):
                     break
-                if sum(seen.kills.values()) < kills and (victims := crew.victims()):
-                    kind, pid = chance.choice(victims)
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                        seen.kills[f"{kind} in {_stage(folder)}"] += 1
-                crew.start()
-            else:
+                fire.strikes(target, again=[one.stage for one in targets[:1]] == [""])
+            if not fire.ends(until_s=begun_s + within_s):
                 seen.wrong.append(f"the case did not end within {within_s:.0f} s")
         finally:
+            seen.processor_s += sum(processor_s(pid) for kind, pid in crew.victims() if kind == "child")
             crew.stop()
-    seen.wrong += twice_done(folder)
-    seen.seconds = time.monotonic() - started
+    seen.wrong += twice_done(sight.folder)
+    seen.seconds = time.monotonic() - begun_s
+    seen.processor_s += _spent_s() - spent_s
     return seen
+
+
+class _Fire:
+    """Waits for the moments of targets, and kills."""
+
+    def __init__(
+        self,
+        crew: Workers,
+        sight: Sight,
+        approval: Path,
+        seen: Seen,
+        chance: random.Random,
+        usual: dict[str, float],
+        *,
+        alone: bool,
+    ) -> None:
+        self._crew, self._sight, self._approval, self._seen = crew, sight, approval, seen
+        self._chance, self._usual, self._alone = chance, usual, alone
+        self._resting: int | None = None
+        self._stage = STAGES[0]
+        self._answer_s, self._waits_since = chance.uniform(0.0, _ANSWERED_S), 0.0
+
+    def late(self, target: Target) -> bool:
+        """Whether the case has passed a target."""
+        stage = self._sight.stage()
+        return bool(stage and target.stage) and STAGES.index(stage) > STAGES.index(target.stage)
+
+    def aims_anew(self, target: Target, targets: list[Target]) -> None:
+        """Draw a target that the case has passed anew, and put it among the others in their order."""
+        here = self._seen.within() + Counter(one.stage for one in targets if one.inside)
+        if (stage := self._sight.stage()) and (found := aimed_anew(target, stage, here, self._chance)):
+            later = (
+                number for number, one in enumerate(targets) if one.stage and STAGES.index(one.stage) > STAGES.index(found.stage)
+            )
+            targets.insert(next(later, len(targets)), found)
+
+    def meets(self, target: Target, *, until_s: float) -> bool:
+        """Wait for a target and then for its moment; False when that cannot come any more."""
+        moment_s, late = math.inf, False
+        while (now := time.monotonic()) < until_s and (stage := self._tick(target)):
+            over = self._over(target, stage) and (not target.stage or self._busy(stage))
+            if (over and not late) or (moment_s == math.inf and self._shows(target, stage)):
+                moment_s, late = now + target.part * self._usual[target.aim], over
+            if now >= moment_s:
+                return True
+        return False
+
+    def strikes(self, target: Target, *, again: bool) -> None:
+        """Kill a worker or a child; ``again``: the next target is the worker that follows."""
+        had = self._having()
+        starting = self._crew.starting()
+        slot, pid = self._victim(target, had, starting)
+        orphans = [child for kind, child in self._crew.victims_of(slot) if kind == "child"]
+        if pid is None:
+            self._seen.processor_s += sum(map(processor_s, orphans))  # nobody will tell of them
+            self._crew.kill(slot)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            _await_gone(pid)
+        concerned = slot in had and pid in (None, had[slot])
+        kind = "child" if pid else "worker"
+        told = self._told(kind, concerned=concerned, starting=pid is None and slot in starting)
+        self._seen.kills[told] += 1
+        self._seen.aims[target.aim] += 1
+        if concerned:
+            self._sight.since_s = time.time()
+        rests = pid is None and not (again or self._alone) and self._chance.random() < _REST
+        self._resting = slot if rests else None
+
+    def ends(self, *, until_s: float) -> bool:
+        """Let the case end; False when it does not."""
+        while time.monotonic() < until_s:
+            if not self._tick(None):
+                return True
+        return False
+
+    def _tick(self, target: Target | None) -> str:
+        """Keep the workers alive, learn from what has ended, answer for the reviewer; the first stage without a result."""
+        time.sleep(_TICK_S)
+        self._crew.start(but=self._resting)
+        self._crew.starting()
+        self._usual[STARTING] = self._crew.start_s or self._usual[STARTING]
+        stage, before = self._sight.stage(), self._stage
+        if stage != before:
+            self._stage = stage
+            with contextlib.suppress(KeyError):
+                record = json.loads((self._sight.folder / before / "stage.json").read_bytes())
+                self._usual[f"in {before}"] = record["seconds"]
+        waits = stage == GATE and (target is None or (bool(target.stage) and STAGES.index(target.stage) > STAGES.index(GATE)))
+        if not waits:
+            self._waits_since = time.monotonic()
+        elif time.monotonic() > self._waits_since + self._answer_s:
+            answer(self._sight.folder, self._approval)
+        return stage
+
+    def _shows(self, target: Target, stage: str) -> bool:
+        if not target.stage:
+            return bool(self._crew.starting())
+        if stage != target.stage:
+            return False
+        if target.inside and stage != GATE:
+            return self._sight.running(stage)
+        return not self._sight.running(stage) and (stage != GATE or not self._having()) and self._works()
+
+    def _over(self, target: Target, stage: str) -> bool:
+        """Whether a target cannot come any more, or only when somebody dies."""
+        if not target.stage:
+            return not self._crew.starting()
+        return self.late(target) or (stage == target.stage and not target.inside and self._sight.running(stage))
+
+    def _busy(self, stage: str) -> bool:
+        """Whether somebody has the case, or waits with it: while all start, what is overdue waits too."""
+        return bool(self._having()) or (stage == GATE and self._works())
+
+    def _works(self) -> bool:
+        return len(self._crew.starting()) < len(self._crew.pids())
+
+    def _having(self) -> dict[int, int]:
+        """Who has the case: slots, and their children."""
+        found = ((slot, pid) for slot in self._crew.alive() for kind, pid in self._crew.victims_of(slot) if kind == "child")
+        return {slot: pid for slot, pid in found if self._sight.holds(pid)}
+
+    def _victim(self, target: Target, had: Mapping[int, int], starting: list[int]) -> tuple[int, int | None]:
+        """The slot, and its child where it is that who dies; what was aimed at where that is there."""
+        lives = {slot: [pid for kind, pid in self._crew.victims_of(slot) if kind == "child"] for slot in self._crew.alive()}
+        if not target.stage and starting:
+            return self._chance.choice(starting), None
+        busy = [slot for slot in lives if slot in had] or [slot for slot, children in lives.items() if children]
+        if not busy:
+            return self._chance.choice([slot for slot in lives if slot not in starting] or list(lives)), None
+        slot = self._chance.choice(busy)
+        return slot, (had.get(slot) or self._chance.choice(lives[slot])) if target.kind == "child" and lives[slot] else None
+
+    def _told(self, kind: str, *, concerned: bool, starting: bool) -> str:
+        """What a victim was at when it died: looked at afterwards, when it cannot go on."""
+        if starting:
+            return f"{kind} {STARTING}"
+        stage = self._sight.stage()
+        if stage == GATE and not self._having() and not concerned:
+            return f"{kind} in {GATE}"
+        if stage and self._sight.running(stage):
+            return f"{kind} {'in' if concerned else 'beside'} {stage}"
+        return f"{kind} before {stage or 'the end'}"
+
+
+def _await_gone(pid: int) -> None:
+    until = time.monotonic() + _GONE_S
+    while not gone(pid) and time.monotonic() < until:
+        time.sleep(_TICK_S)
+
+
+def _spent_s() -> float:
+    """Seconds of a processor of this process, and of those that it saw end, with theirs."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def answer(folder: Path, approval: Path) -> None:
@@ -207,11 +363,12 @@ def _watched(folder: Path, seen: Seen) -> Iterator[None]:
     """Read all results again and again from another thread, as any reader might: each is whole, and no stage runs again."""
     ended = threading.Event()
     begun: dict[str, str] = {}
+    whole: dict[Path, tuple[int, ...]] = {}
 
     def look() -> None:
         while not ended.wait(_LOOK_S):
             for stage in STAGES:
-                record = _read(folder / stage, seen)
+                record = _read(folder / stage, seen, whole)
                 if record is None or "started" not in record:
                     continue
                 if begun.setdefault(stage, record["started"]) != record["started"]:
@@ -228,8 +385,8 @@ def _watched(folder: Path, seen: Seen) -> Iterator[None]:
         thread.join()
 
 
-def _read(stage: Path, seen: Seen) -> dict[str, Any] | None:
-    """A stage's record, where it has one; what it names must be there, whole."""
+def _read(stage: Path, seen: Seen, whole: dict[Path, tuple[int, ...]]) -> dict[str, Any] | None:
+    """A stage's record, where it has one; what it names must be there, whole. What was whole, and is the same file, still is."""
     try:
         record: dict[str, Any] = json.loads((stage / "stage.json").read_bytes())
     except FileNotFoundError:
@@ -239,26 +396,13 @@ def _read(stage: Path, seen: Seen) -> dict[str, Any] | None:
         return None
     for name, sha in record.get("outputs", {}).items():
         path = stage / name
-        try:
-            whole = path.stat().st_size > _LARGE or hashlib.sha256(path.read_bytes()).hexdigest() == sha
-        except FileNotFoundError:
-            whole = False
-        if not whole:
-            seen.wrong.append(f"{stage.name}/{name} was readable half-written")
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            if whole.get(path) == stamp:
+                continue
+            if found.st_size > _LARGE or hashlib.sha256(path.read_bytes()).hexdigest() == sha:
+                whole[path] = stamp
+                continue
+        seen.wrong.append(f"{stage.name}/{name} was readable half-written")
     return record
-
-
-def _done(folder: Path) -> bool:
-    return (folder / "job" / "stage.json").exists()
-
-
-def _stage(folder: Path) -> str:
-    """The first stage without a result."""
-    return next((stage for stage in STAGES if not (folder / stage / "stage.json").exists()), "the end")
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        tasks = Path(f"/proc/{pid}/task").glob("*/children")
-        return [int(child) for path in tasks for child in path.read_text().split()]
-    return []

@@ -25,7 +25,7 @@ from batchone.pipeline.config import ServerSettings, read_site_settings
 from batchone.pipeline.events import read_chain
 from batchone.pipeline.serve.services import make_services
 from batchone.pipeline.store import CaseFolder
-from batchone.samples.storm import Workers
+from batchone.samples.storm_workers import Workers
 
 SITE = Path(__file__).parent / "sites" / "site-0715fc2.tar.xz"
 SIGNED = {"who": "eva", "passphrase": "a word of an old site"}
