@@ -9,7 +9,6 @@ from batchone.design.booleans import difference, to_mesh
 from batchone.design.contact.field import EXACT_MM, NEAR_MM, REACH_MM, lattice_over, nearest_on_the_way, signed_distance_mm
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours
-from batchone.design.contact.notches import without_notches
 from batchone.design.contact.seat import CONTACT, RELIEF, Ground, level_map_mm, make_seat
 from batchone.design.contact.shell import capsule_mm, from_nearest, make_shell, rounded
 from batchone.design.nearest import nearest_mm
@@ -149,46 +148,6 @@ def test_a_shell_keeps_its_thickness_over_the_contact_and_has_no_thin_edges() ->
     thin = everywhere.area_mm2[everywhere.thickness_mm < 1.0].sum() / everywhere.area_mm2.sum()
     assert thin < 0.001
     assert RELIEF in labels
-
-
-def test_a_sharp_notch_between_a_shell_and_a_block_is_filled_and_an_open_corner_is_not() -> None:
-    from batchone.design.booleans import Solid, box_solid, face_areas, to_part, union
-    from batchone.design.checks.gaps import gap_findings
-    from batchone.design.triangles import moments
-    from batchone.slicer.profiles import load_process
-
-    process, one = load_process("pa12-sls"), ground()
-    flat = np.full(one.lattice.shape[:2], 0.0)
-    seat = make_seat(one, zones=disc(one, 6.0) < 0.0, offset_mm=OFFSET_MM, relief_mm=1.0, apart_mm=1.0)
-    shell = make_shell(
-        one, seat, footprint_mm=disc(one, 8.0), floor_mm=flat + 4.0, cap_mm=flat + 15.2, outside_mm=5.2, wall_mm=1.5
-    )  # its top is flat, 15.2 mm high
-
-    def block(lean_deg: float) -> Solid:
-        """Its lower face rises from the shell's top."""
-        turn, pose = np.radians(lean_deg), np.eye(4)
-        pose[:3, :3] = [[np.cos(turn), 0.0, -np.sin(turn)], [0.0, 1.0, 0.0], [np.sin(turn), 0.0, np.cos(turn)]]
-        pose[:3, 3] = (0.0, 0.0, 15.21)
-        return box_solid(np.array([-3.0, -3.0, 0.0]), np.array([6.0, 3.0, 2.0]), "block", pose=pose)
-
-    for lean_deg in (12.0, 20.0, 28.0):
-        above = block(lean_deg)
-        filled = without_notches(shell, seat, to_mesh(above)[0], ball_mm=process.min_gap_mm)
-        gaps, areas, volumes = [], [], []
-        for base in (shell, filled):
-            body = difference(union(base.solid(), above, what="block"), seat.solid(), what="seat")
-            part = to_part(body, "guide")
-            gaps.append(gap_findings(part, process)[1])
-            areas.append(face_areas(part)[CONTACT])
-            volumes.append(moments(part.mesh)[0])
-        assert gaps[0].verdict == "warn"
-        assert gaps[0].value < 0.5 * np.tan(np.radians(lean_deg))
-        assert gaps[1].verdict == "pass", (lean_deg, gaps[1])
-        assert areas[0] == pytest.approx(areas[1], abs=1e-6)  # nothing comes near the contact
-        mouth_mm = 2.0 * process.min_gap_mm / np.cos(0.5 * np.radians(lean_deg))  # between the faces where the ball lies
-        wedge_mm3 = 6.0 * 0.5 * mouth_mm * mouth_mm / np.tan(np.radians(lean_deg))
-        assert 0.0 < volumes[1] - volumes[0] < wedge_mm3  # no more than the wedge behind the ball
-    assert without_notches(shell, seat, to_mesh(block(90.0))[0], ball_mm=process.min_gap_mm) is shell
 
 
 def test_a_level_map_rises_outside_of_the_zones_and_nowhere_else() -> None:

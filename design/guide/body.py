@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from batchone.design.booleans import Solid, difference, face_areas, pieces, to_mesh, union
+from batchone.design.booleans import Solid, difference, face_areas, pieces, union
 from batchone.design.contact.ground import Relief
-from batchone.design.contact.notches import without_notches
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
 from batchone.design.contact.shell import Shell, capsule_mm, from_nearest, make_shell
 from batchone.design.family import FamilyLimits
@@ -167,18 +166,15 @@ def lowest_mm(carries: BoolArray, relief: Relief) -> FloatArray:
     return np.asarray(ndimage.gaussian_filter(from_nearest(np.where(carries, relief.height_mm, 0.0), carries), _SMOOTH))
 
 
-def guide_body(base: Footing, above: Solid, sleeves: tuple[Sleeve, ...], process: Process, *, name: str) -> Solid:
+def guide_body(base: Footing, above: Solid, sleeves: tuple[Sleeve, ...], *, name: str) -> Solid:
     """Join the shell and what stands above it, the sleeves among it, and take the bone's room out; bores are still to be drilled.
-
-    Notches too narrow for the process are filled.
 
     Raises
     ------
     DesignError
         A boolean failed, or the seat cuts a sleeve off.
     """
-    shell = without_notches(base.shell, base.seat, to_mesh(above)[0], ball_mm=process.min_gap_mm)
-    solid = union(shell.solid(), above, what=f"{name}: shell, sleeves, crosslink")
+    solid = union(base.shell.solid(), above, what=f"{name}: shell, sleeves, crosslink")
     return _whole(difference(solid, base.seat.solid(), what=f"{name}: seat"), name, sleeves)
 
 

@@ -123,7 +123,7 @@ def plain_guide(
         sleeves=sleeves,
     )
     above = union(*(sleeve.tube() for sleeve in sleeves), what=f"{name}: sleeves")
-    body = guide_body(base, above, sleeves, process, name=name)
+    body = guide_body(base, above, sleeves, name=name)
     handles = handles_of(body) + len(sleeves)
     body = finished(difference(body, *(sleeve.cut() for sleeve in sleeves), what=f"{name}: bores"))
     step = step_of(tuple(sleeve.bore() for sleeve in sleeves), pose=pose)

@@ -25,7 +25,6 @@ from batchone.design.checks.part import is_sound
 from batchone.design.contact.field import Float32Array, Lattice
 from batchone.design.contact.ground import Relief, ground_of, seen
 from batchone.design.contact.neighbours import Neighbours, neighbours
-from batchone.design.contact.notches import without_notches
 from batchone.design.contact.seat import CONTACT, BoolArray, Ground, Seat, make_seat
 from batchone.design.contact.shell import Shell, from_nearest, make_shell
 from batchone.design.cranial.columns import to_local
@@ -152,7 +151,6 @@ def _guide(
 
     def make(shape: Shape) -> tuple[Part, list[tuple[str, float]]]:
         seat, shell = lay(shape)
-        shell = without_notches(shell, seat, to_mesh(above)[0], ball_mm=process.min_gap_mm)
         body = difference(union(above, shell.solid(), what=f"{name}: plate"), seat.solid(), what=f"{name}: seat")
         handles = handles_of(body) + len(sleeves) + (len(layout.slots) if chosen.slot == "captured" else 0)
         cuts = tuple(_slot_feature(slot, bone, layout, chosen) for slot in layout.slots)

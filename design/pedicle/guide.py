@@ -217,7 +217,7 @@ def _guide(
             window = window_in(name, lattice, shape.zones, shape.footprint_mm, taken, diameter_mm=chosen.window_mm)
 
         def uncut() -> Solid:
-            return guide_body(lay(shape), above, site.sleeves, process, name=name)
+            return guide_body(lay(shape), above, site.sleeves, name=name)
 
         def features() -> tuple[tuple[Feature, ...], tuple[Feature, ...], bytes]:
             holes = (*(sleeve.bore() for sleeve in site.sleeves), *((window.hole(),) if window else ()))
