@@ -66,6 +66,7 @@ def test_three_pads_of_a_plate_are_three_zones_with_their_areas_and_middles() ->
     middles = np.array([zone.middle_mm for zone in found.zones])
     assert middles == pytest.approx(np.array([[4.0, -6.5, GAP_MM], [5.5, 5.5, GAP_MM], [-6.0, 0.0, GAP_MM]]))
     assert found.efficiency is None  # a plate slides on a plane, however much of it touches
+    assert measured(flat, pads, []).efficiency is None
 
 
 def test_a_piece_below_the_least_zone_is_none() -> None:
@@ -102,6 +103,7 @@ def test_the_zone_to_add_is_on_the_face_that_nothing_touches(left_out: int) -> N
     found = measured(pyramid, faces, [missing, (-2.0, 2.0, -2.0, 2.0)])
     assert found.add_mm is not None
     x, y, _ = found.add_mm
+    assert measured(pyramid, [EAST], [(4.0, 5.0, -4.0, 4.0)]).add_mm is None  # the edge of what touches is no place for a zone
     assert missing[0] - ZONE_MM / 2 <= x <= missing[1] + ZONE_MM / 2
     assert missing[2] - ZONE_MM / 2 <= y <= missing[3] + ZONE_MM / 2
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from batchone.design.contact.seat import LEAST_FACING
 from batchone.design.cranial.columns import submesh
+from batchone.design.guide.body import LEAST_FACING
 from batchone.design.seating.contacts import NEAR_MM, BoolArray, Landscape, farthest
 from batchone.design.seating.stability import PRESS_CONE_DEG, cone, docking_facets, jacobian, margins_deg, wrench
 from batchone.design.seating.zones import cells_of
@@ -44,11 +45,13 @@ class Covered:
     zones
         The largest first; pieces below ``LEAST_ZONE_MM2`` are none.
     efficiency
-        Docking margin of what touches over that of all the bone that is covered and could be touched: 1 where all of it is;
-        None where not even all of it would dock. Named after a measure of Mattheijer et al., of whom the abstract alone was
-        read: the definition is the project's own (facts, METHODS C.7, DEVICES 6).
+        Docking margin of what touches over that of all the bone that is covered and no steeper than a guide's contact may be: 1
+        where all of it is touched; None where not even all of it would dock. To about a tenth, for pushes are tried in some ways
+        and at some places. Named after a measure of Mattheijer et al., of whom the abstract alone was read: the definition is the
+        project's own (facts, METHODS C.7, DEVICES 6).
     add_mm
-        (3,) the middle of the square of covered bone whose contact would hold most; None where everything touches.
+        (3,) the middle of the square of covered bone whose contact would hold most, half a square or more away from what touches;
+        None where there is none.
     """
 
     zones: tuple[Zone, ...]
@@ -88,10 +91,11 @@ def covered(mesh: Mesh, touching: BoolArray, relieved: BoolArray, ground: Landsc
     zones = [_zone(places[piece == n], area[piece == n], own, hold) for n, own in enumerate(holds)]
     most_deg = _margin_deg(every, every_normals, every, rho)
     share = _margin_deg(places, normals, every, rho) / most_deg if most_deg > _LEAST_DEG else None
+    free = cKDTree(places).query(spare)[0] > 0.5 * ZONE_MM if len(places) and len(spare) else np.ones(len(spare), dtype=np.bool_)
     return Covered(
         tuple(sorted((zone for zone in zones if zone.area_mm2 >= LEAST_ZONE_MM2), key=lambda zone: -zone.area_mm2)),
-        1.0 if len(spare) == 0 else None if share is None else min(share, 1.0),
-        _best_square(hold, spare, jacobian(spare, spare_normals, rho), spare_area),
+        None if share is None else min(share, 1.0),
+        _best_square(hold, spare[free], jacobian(spare[free], spare_normals[free], rho), spare_area[free]),
     )
 
 
@@ -139,17 +143,16 @@ def _margin_deg(places: FloatArray, normals: FloatArray, every: FloatArray, rho_
 
 
 def _best_square(hold: FloatArray, places: FloatArray, rows: FloatArray, area_mm2: FloatArray) -> FloatArray | None:
-    """Where as much contact as a square would raise the least eigenvalue most (3,)."""
+    """Where contact in a square would raise the least eigenvalue most (3,)."""
     best, where = -np.inf, None
     if len(places) == 0:
         return None
     square = cells_of(places, ZONE_MM)
     for n in range(int(square.max()) + 1):
         own = square == n
-        there_mm2 = float(area_mm2[own].sum())
-        if there_mm2 < _SHARE * ZONE_MM**2:
+        if float(area_mm2[own].sum()) < _SHARE * ZONE_MM**2:
             continue
-        now = _least(hold + _hold(rows[own], area_mm2[own]) * (ZONE_MM**2 / there_mm2))
+        now = _least(hold + _hold(rows[own], area_mm2[own]))
         if now > best:
             middle = np.average(places[own], axis=0, weights=area_mm2[own])
             best, where = now, places[own][int(np.argmin(np.linalg.norm(places[own] - middle, axis=1)))]
