@@ -30,7 +30,7 @@ from batchone.pipeline.serve.scene.describe import scene_description, scene_dige
 from batchone.pipeline.serve.scene.deviation import deviation_mm
 from batchone.pipeline.serve.scene.kept import Kept
 from batchone.pipeline.serve.scene.layers import wall_mm
-from batchone.pipeline.serve.scene.pictures import picture_bytes
+from batchone.pipeline.serve.scene.pictures import picture_bytes, seat_parts
 from batchone.pipeline.serve.scene.reduce import CELL_MM, MOST_FACES, NEAR_MM, reduced
 from batchone.pipeline.serve.scene.sections import section_bytes
 from batchone.pipeline.serve.scene.surfaces import surface_bytes
@@ -222,6 +222,8 @@ class TestSurfaces:
         drawn = np.asarray(Image.open(BytesIO(picture_bytes(case, "seat-plate"))).convert("RGB"))
         assert drawn.shape == (700, 900, 3)
         assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10  # contact, starts, words
+        assert seat_parts(case, "check") == {"plate"}
+        assert seat_parts(case, "preview") == seat_parts(case, "design") == frozenset()
 
     def test_every_surface_gives_the_same_bytes_again(self, case: CaseFolder) -> None:
         for one in scene_description(case, findings=True)["surfaces"]:

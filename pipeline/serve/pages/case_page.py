@@ -25,7 +25,7 @@ from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
 from batchone.pipeline.findings import Finding, worst_first
 from batchone.pipeline.job.signature import KEYS
 from batchone.pipeline.order import Order, changed_order
-from batchone.pipeline.preview import FOLLOW, preview_of, release_checks, why_not_checked
+from batchone.pipeline.preview import FOLLOW, PREVIEW, preview_of, release_checks, why_not_checked
 from batchone.pipeline.revisions import Revision, made_for, revisions
 from batchone.pipeline.run import recorded_findings
 from batchone.pipeline.serve.cases import View
@@ -40,6 +40,7 @@ from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.routes import case_routes
 from batchone.pipeline.serve.routes.case_routes import CaseId
 from batchone.pipeline.serve.routes.sign_in import require_password
+from batchone.pipeline.serve.scene.pictures import seat_parts
 from batchone.pipeline.serve.services import Services
 from batchone.pipeline.store import CaseFolder
 
@@ -232,7 +233,8 @@ def _device(folder: Path, parts: Services) -> dict[str, Any]:
     elif record is not None:
         found = worst_first(with_waivers(recorded_findings(record), waivers_of(case, record["value_digest"], parts.site / KEYS)))
     failed, warned = (sum(one.verdict == verdict for one in found) for verdict in ("fail", "warn"))
-    return {"findings": found, "failed": failed, "warned": warned, "tables": finding_tables(found)}
+    tables = finding_tables(found, seats=seat_parts(case, "check" if preview is None else PREVIEW.name))
+    return {"findings": found, "failed": failed, "warned": warned, "tables": tables}
 
 
 def _fields(folder: Path) -> tuple[Field, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from batchone.pipeline.findings import Finding
@@ -33,10 +33,10 @@ class FindingTables:
     passed: tuple[Row, ...]
 
 
-def finding_tables(found: Sequence[Finding]) -> FindingTables:
+def finding_tables(found: Sequence[Finding], *, seats: Collection[str] = ()) -> FindingTables:
     """Sort findings, the worst first, into the tables; each keeps their order.
 
-    The picture of a check stands with its worst finding that has a place.
+    ``seats`` are parts that have a map of wrong poses. The picture of a check stands with its worst finding that has a place.
     """
     pictured: set[str] = set()
     rows = []
@@ -49,7 +49,7 @@ def finding_tables(found: Sequence[Finding]) -> FindingTables:
     return FindingTables(
         open=tuple(row for row in rows if row.finding.verdict != "pass"),
         seating=seating,
-        seats={about[row]: seat_name(about[row]) for row in seating},
+        seats={about[row]: seat_name(about[row]) for row in seating if about[row] in seats},
         ways={way: tuple(row for row in budget if about[row] == way) for way in sorted({about[row] for row in budget})},
         passed=tuple(row for row in rest if row.finding.verdict == "pass"),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from batchone.pipeline.errors import InputError
 from batchone.pipeline.findings import Finding, worst_first
 from batchone.pipeline.serve.scene.content import Content
@@ -18,6 +20,15 @@ def closeup_name(finding: Finding) -> str:
 def seat_name(part: str) -> str:
     """What the map of wrong poses of a part is called that was checked for them."""
     return f"{_SEAT}{part}"
+
+
+def seat_parts(case: CaseFolder, stage: str) -> frozenset[str]:
+    """The parts of which the result of a stage has a map of wrong poses; none of a result of an earlier version."""
+    try:
+        tree = json.loads((case.path / stage / "value.json").read_bytes())
+        return frozenset(str(one["part"]) for one in tree.get("seats", {}).get("$tuple", ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing is shown of a damaged one
+        return frozenset()
 
 
 def picture_bytes(case: CaseFolder, name: str) -> bytes:
