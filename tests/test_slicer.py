@@ -19,7 +19,7 @@ import manifold3d
 import numpy as np
 import pytest
 
-from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
+from batchone.pipeline.errors import CheckFailed, FilesError, MachineError, OrderError
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FunctionalFace, Mesh, Part, judge
 from batchone.slicer.cli_format import read_cli, write_cli
@@ -622,6 +622,9 @@ def test_a_corner_that_stands_out_is_seen_and_its_place_told_in_the_patient(job:
 
     with pytest.raises(MachineError, match="mean distance of contours") as caught:
         job.read(layers_cli=job.moved_layers(drawn_out))
+    assert isinstance(caught.value, FilesError)
+    assert {one.check for one in caught.value.findings} >= {"layers.count", "layers.contours", "plate.position", "plate.volume"}
+    assert all(one.where_mm is None for one in caught.value.findings if one.verdict == "pass")
     told = re.search(r"mean distance[^;]* at \(([-\d.]+), ([-\d.]+), ([-\d.]+)\) mm, patient LPS", str(caught.value))
     assert told is not None
     corners = np.column_stack([drawn_out(job.layers.points_mm.copy()), (layer + 0.5) * job.layers.layer_mm])[moved]
