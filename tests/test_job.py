@@ -36,6 +36,7 @@ from batchone.pipeline.job.sections import ct_sections, plane_segments
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval
 from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.order import Order, Prescription
+from batchone.pipeline.progress import Progress
 from batchone.pipeline.values import (
     Anatomy,
     Approval,
@@ -386,14 +387,14 @@ def test_what_was_found_on_the_files_stands_in_the_manifest_and_the_report(
     report = _text(made[0] / "build-report.pdf")
     triangles = manifest.parts[0].figures.triangles
     assert re.search(rf"files +triangles of parts/implant\.stl +{triangles} +{triangles} +pass +the device and build", report)
-    row = r"files +largest distance of a corner of parts/ +[\d.e-]+ mm +at most 0\.001 mm +pass .*\n +implant\.stl from where it belongs"
+    row = r"files +largest distance of a corner of parts/ +[\d.e-]+ mm +at most 0\.001 mm +pass .*\n +implant\.stl from where it"
     assert re.search(row, report)
 
 
 def test_all_files_are_measured_before_any_is_refused(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A NaN in the STL, a plate that cannot be read and layers of another volume: one refusal tells of all three."""
+    """A NaN in the STL, a plate that cannot be read and layers of another number: one refusal tells of all three."""
 
     def broken(mesh: Mesh) -> bytes:
         data = bytearray(stl_bytes(mesh))
