@@ -270,7 +270,8 @@ def _publish(
     def write(folder: Path) -> dict[str, Any]:
         if value is not None:
             codec.save(value, folder)
-        given = {"review": {"CheckedDevice": taken}} | dict.fromkeys(("slice", "job"), {"CheckedDevice": taken, "Approval": "d"})
+        on_build = {"CheckedDevice": taken, "Approval": "d"}
+        given = {"review": {"CheckedDevice": taken}, "slice": on_build, "job": on_build}
         tree = codec.flatten(found)[0]
         return {"taken": given.get(stage, {}), "seconds": seconds, "value_digest": digest, "findings": tree}
 
