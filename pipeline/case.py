@@ -26,7 +26,7 @@ from batchone.pipeline.config import protocol_at, read_site_settings
 from batchone.pipeline.editing.take import NEVER, edit_digest, load_edit
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, MachineError, OrderError, in_stage
 from batchone.pipeline.events import append_event
-from batchone.pipeline.findings import LEVEL_CONFIRMED
+from batchone.pipeline.findings import LEVEL_CONFIRMED, number_words
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import DEMONSTRATOR, release_key, write_allowed_signers
 from batchone.pipeline.order import Order, order_text
@@ -242,7 +242,7 @@ class CaseRun:
         if not failed:
             return
         first = failed[0]
-        value = f"{first.what} is {first.value:.4g} {first.unit}, limit {first.limit}"
+        value = f"{first.what} is {number_words(first.value, 4)} {first.unit}, limit {first.limit}"
         hint = first.hint or "change a parameter with `batchone design CASE --set`, or the order"
         if stage is not PREVIEW and all(finding.waivable for finding in failed):
             hint = f"{hint}; with a reason: batchone review {self._id} --waive {first.check} --reason TEXT --as NAME"
@@ -417,5 +417,4 @@ def record_event(
 
 def failed_result(order_case: str, error: BatchoneError) -> Result:
     """The report of a case that stopped with an error."""
-    findings = error.findings if isinstance(error, CheckFailed) else ()
-    return Result(order_case, "failed", None, {}, findings, 0.0)
+    return Result(order_case, "failed", None, {}, error.findings, 0.0)

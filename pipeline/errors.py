@@ -13,6 +13,7 @@
       CheckFailed     4      the engineer: built, but breaks a requirement (carries all findings)
       MachineError    5      the workshop: machine, profile, missing program, full disk, signature
         DiskError            ... the disk is full or returns errors
+        FilesError           ... files differ from the approved device (carries all findings)
 
 A message says *what, measured value and unit, the limit and unit*; ``hint`` says what to do next.
 """
@@ -39,6 +40,8 @@ class BatchoneError(Exception):
     """
 
     exit_code = 1
+    findings: tuple[Finding, ...] = ()
+    """What was measured before it was refused."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -97,6 +100,14 @@ class MachineError(BatchoneError):
 
 class DiskError(MachineError):
     """The disk takes no more, or returns errors."""
+
+
+class FilesError(MachineError):
+    """Files read back differ from the approved device."""
+
+    def __init__(self, message: str, findings: tuple[Finding, ...] = (), *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.findings = findings
 
 
 @contextmanager

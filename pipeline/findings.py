@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar
 
 from batchone.pipeline.seat_map import SeatMap
 
 Verdict = Literal["pass", "warn", "fail", "waived"]
 Vector = tuple[float, float, float]
 
+_WHOLE = 1e15  # numerical: beyond it not every whole number is a float
 _WORST_FIRST = ("fail", "waived", "warn", "pass")
 _SAID = {"fail": "failed", "waived": "waived", "warn": "warned", "pass": "passed"}
 INFORMATION = "for information"  # the limit of a figure that is not judged
@@ -59,12 +60,12 @@ class Finding:
         unit = f" {self.unit}" if self.unit else ""
         if self.low is not None and self.high is not None:
             if self.low == self.high:
-                return f"{self.low:g}{unit}"
-            return f"{self.low:g} to {self.high:g}{unit}"
+                return f"{number_words(self.low)}{unit}"
+            return f"{number_words(self.low)} to {number_words(self.high)}{unit}"
         if self.low is not None:
-            return f"at least {self.low:g}{unit}"
+            return f"at least {number_words(self.low)}{unit}"
         if self.high is not None:
-            return f"at most {self.high:g}{unit}"
+            return f"at most {number_words(self.high)}{unit}"
         return INFORMATION
 
 
@@ -86,10 +87,21 @@ class Judged(Protocol):
 JudgedT = TypeVar("JudgedT", bound=Judged)
 
 
+def number_words(value: float, digits: int = 6) -> str:
+    """A number to so many digits; a whole one, as a count, in full."""
+    whole = math.isfinite(value) and abs(value) < _WHOLE and float(value).is_integer()
+    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
+
+
 def place_words(place_mm: Vector) -> str:
     """A place in LPS, mm, in words."""
     x, y, z = place_mm
     return f"({x:.1f}, {y:.1f}, {z:.1f}) mm, patient LPS"
+
+
+def places_of_breaches(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings without the place of any that passes: where next to nothing is off, it is that of rounding."""
+    return tuple(replace(one, where_mm=None) if one.verdict == "pass" else one for one in findings)
 
 
 def worst_first(findings: Iterable[JudgedT]) -> tuple[JudgedT, ...]:
@@ -124,3 +136,31 @@ def judge(
     inside = bool((low is None or value >= low) and (high is None or value <= high)) and not math.isnan(value)
     verdict: Verdict = "pass" if inside else ("fail" if gate else "warn")
     return Finding(check, what, float(value), unit, low, high, verdict, hint, source, where_mm, waivable)
+
+
+def recorded_findings(record: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """The findings that a stage's record holds.
+
+    Raises
+    ------
+    AttributeError, KeyError, TypeError, ValueError
+        What stands there are none.
+    """
+    trees = ({k: v for k, v in item.items() if k != "$type"} for item in record["findings"]["$tuple"])
+    found = tuple(Finding(**{**tree, "where_mm": _recorded_place(tree["where_mm"])}) for tree in trees)
+    for one in found:
+        numbers = [one.value, *(limit for limit in (one.low, one.high) if limit is not None), *(one.where_mm or ())]
+        if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+            raise TypeError("a value, limit or place is no number")
+        if not all(isinstance(text, str) for text in (one.check, one.what, one.unit, one.hint, one.source)):
+            raise TypeError("a text is none")
+        if one.verdict not in _WORST_FIRST:
+            raise ValueError("no verdict")
+    return found
+
+
+def _recorded_place(tree: Any) -> Vector | None:
+    if tree is None:
+        return None
+    x, y, z = tree["$tuple"]
+    return (x, y, z)

@@ -47,7 +47,8 @@ class Progress:
 
     def failure(self, case: str, error: BatchoneError) -> dict[str, Any]:
         """The tree of a case that stopped with an error."""
-        findings = tuple(getattr(error, "findings", ())) or tuple(f for o in self.outcomes for f in o.findings)
+        before = (o.findings for o in self.outcomes if not error.findings or o.stage != error.stage)  # the error has its stage's
+        findings = (*(f for found in before for f in found), *error.findings)
         seconds = {o.stage: (0.0 if o.kept else o.seconds) for o in self.outcomes}
         peak = max((o.peak_mb for o in self.outcomes), default=0.0)
         tree = result_tree(Result(case, "failed", None, seconds, findings, peak))

@@ -22,6 +22,7 @@ from batchone.design.families import SHIPPED, package_of
 from batchone.pipeline import codec
 from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import in_stage
+from batchone.pipeline.findings import recorded_findings
 from batchone.pipeline.memory import give_freed_memory_back, peak_mb, reset_peak
 from batchone.pipeline.order import Order
 from batchone.pipeline.stages import ARGUMENTS, Stage
@@ -204,13 +205,3 @@ def _findings_on_files(stage: Stage, job: Path) -> tuple[Finding, ...]:
 
     manifest = read_manifest((job / "job.json").read_bytes())
     return tuple(entry.finding() for entry in manifest.findings if entry.stage == stage.name)
-
-
-def recorded_findings(record: dict[str, Any]) -> tuple[Finding, ...]:
-    """The findings that a stage's record holds."""
-    fields = ({k: v for k, v in item.items() if k != "$type"} for item in record["findings"]["$tuple"])
-    return tuple(Finding(**{**f, "where_mm": _point(f["where_mm"])}) for f in fields)
-
-
-def _point(tree: Any) -> Any:
-    return tuple(tree["$tuple"]) if isinstance(tree, dict) else None

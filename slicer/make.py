@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
+from batchone.pipeline.findings import places_of_breaches
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
 from batchone.pipeline.process import Process
@@ -146,7 +147,7 @@ def slice_device(
             support_mm3=sum(support.volume_mm3 for support in supports),
             scanned_s=float(drawing_s.sum()) if process.scan else None,
         ),
-        findings=(*findings, *functional, *blade, *cups, *carrying),
+        findings=(*findings, *places_of_breaches((*functional, *blade, *cups, *carrying))),
         part_3mf=part_3mf,
         supports=supports,
     )
@@ -182,7 +183,7 @@ def _with_toolpath(build: Build, checked: CheckedDevice, layers: Layers, process
         volume_mm3=build.estimate.part_volume_mm3,
         filament_diameter_mm=setting(config, "filament_diameter"),
     )
-    return replace(build, toolpath=toolpath, estimate=took, findings=(*build.findings, *findings))
+    return replace(build, toolpath=toolpath, estimate=took, findings=(*build.findings, *places_of_breaches(findings)))
 
 
 def _with_images(build: Build, layers: Layers, machine: Machine) -> Build:

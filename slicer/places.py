@@ -27,15 +27,17 @@ def poses_of(placements: Sequence[Placement], supports: Sequence[Support]) -> li
     return [*(placement.pose for placement in placements), *(by_part.get(support.part) for support in supports)]
 
 
-def furthest(found_mm: npt.NDArray[np.floating], wanted_mm: npt.NDArray[np.floating]) -> tuple[float, int]:
-    """The most that a coordinate of points (n, 3) is off, mm, and which wanted point that is.
+def furthest(found_mm: npt.NDArray[np.floating], wanted_mm: npt.NDArray[np.floating]) -> tuple[float, int | None]:
+    """The most that a coordinate of points (n, 3) is off, mm, and which wanted point that is; None where none is wanted.
 
     Infinite where there are not as many, with the first that differs; NaN counts as the most.
     """
+    if len(wanted_mm) == 0:
+        return (np.inf if len(found_mm) else 0.0), None
     both = min(len(found_mm), len(wanted_mm))
     off_mm = np.abs(found_mm[:both] - wanted_mm[:both]).max(axis=1)
     if len(found_mm) != len(wanted_mm):
-        other = np.flatnonzero(off_mm > _OTHER_MM)
+        other = np.flatnonzero(~(off_mm <= _OTHER_MM))  # a NaN differs
         return np.inf, int(other[0]) if len(other) else min(both, len(wanted_mm) - 1)
     worst = int(off_mm.argmax())
     return float(off_mm[worst]), worst

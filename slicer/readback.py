@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from batchone.pipeline.errors import MachineError
-from batchone.pipeline.findings import place_words
+from batchone.pipeline.errors import FilesError, MachineError
+from batchone.pipeline.findings import number_words, place_words, places_of_breaches
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process, Region, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, Support, judge
@@ -29,7 +29,7 @@ from batchone.slicer.scan_check import expected_mm, material_of, path_findings
 from batchone.slicer.threemf import Item, read_3mf
 
 _VOLUME_PERCENT: Final = 0.5  # requirement: volume of the layers against the mesh; project default
-_FILE_VOLUME: Final = 1e-6  # requirement: relative volume of a re-read mesh; float32 coordinates give about 1e-7
+_FILE_VOLUME_PPM: Final = 1.0  # requirement: relative volume of a re-read mesh; float32 coordinates give about 0.1
 _POSITION_MM: Final = 0.001  # requirement: vertex of the re-read file from where it belongs; float32 at 1 m gives 6e-5 mm
 _DETERMINANT: Final = 1e-6  # numerical: float32 rotation
 _READERS: Final = 2  # of 3MF files, and of lines, at a time
@@ -67,8 +67,10 @@ def read_back(
 
     Raises
     ------
+    FilesError
+        A measurement is outside its limit; all of those are in the message.
     MachineError
-        A file cannot be read, or a measurement is outside its limit; all of those are in the message.
+        A file cannot be read.
     """
     placed = [part.mesh.moved(placement.pose) for part, placement in zip(parts, placements, strict=True)]
     placed += [support.mesh for support in supports]
@@ -93,7 +95,7 @@ def read_back(
     findings += _plate_findings(plate, [*parts, *map(_as_part, supports)], [*placements, *map(_in_place, supports)], poses)
     if part_3mf is not None:
         findings += _part_findings([name for name, _ in part_3mf], singles, parts)
-    refuse_failed(findings)
+    refuse_failed(findings := list(places_of_breaches(findings)))
     return tuple(findings)
 
 
@@ -102,18 +104,19 @@ def refuse_failed(findings: Sequence[Finding]) -> None:
 
     Raises
     ------
-    MachineError
-        All of those are in the message.
+    FilesError
+        All of those are in the message; it carries every finding, and says of the first of those what to do.
     """
     broken = [f for f in findings if f.verdict == "fail"]
     if broken:
         text = "; ".join(map(_told, broken))
-        raise MachineError(f"build files differ from the approved device: {text}", hint="do not print; slice again")
+        hint = broken[0].hint or "do not print; slice again"
+        raise FilesError(f"build files differ from the approved device: {text}", tuple(findings), hint=hint)
 
 
 def _told(finding: Finding) -> str:
     place = "" if finding.where_mm is None else f", at {place_words(finding.where_mm)}"
-    return f"{finding.what} is {finding.value:g} {finding.unit}".rstrip() + f", limit {finding.limit}{place}"
+    return f"{finding.what} is {number_words(finding.value)} {finding.unit}".rstrip() + f", limit {finding.limit}{place}"
 
 
 def _as_part(support: Support) -> Part:
@@ -331,7 +334,7 @@ def _plate_findings(
                 "mm",
                 high=_POSITION_MM,
                 source=_SOURCE,
-                where_mm=in_patient(wanted_mm[worst], pose),
+                where_mm=None if worst is None else in_patient(wanted_mm[worst], pose),
             ),
         ]
     return findings
@@ -352,7 +355,7 @@ def _part_findings(names: list[str], files: Sequence[Sequence[Item]], parts: Seq
                 "mm",
                 high=_POSITION_MM,
                 source=_SOURCE,
-                where_mm=in_patient(part.mesh.vertices_mm[worst], np.eye(4)),
+                where_mm=None if worst is None else in_patient(part.mesh.vertices_mm[worst], np.eye(4)),
             )
         )
     return findings
@@ -366,8 +369,8 @@ def _volume_finding(check: str, mesh: Mesh, part: Part) -> Finding:
     return judge(
         check,
         f"relative difference of volume of {part.name} in the file",
-        abs(volume_mm3(mesh) - wanted) / abs(wanted),
-        "",
-        high=max(_FILE_VOLUME, float(rounding_mm * area / abs(wanted))),
-        source="1e-6, or the whole surface off by one step of float32",
+        1e6 * abs(volume_mm3(mesh) - wanted) / abs(wanted),
+        "ppm",
+        high=max(_FILE_VOLUME_PPM, float(1e6 * rounding_mm * area / abs(wanted))),
+        source="1 ppm, or the whole surface off by one step of float32",
     )

@@ -23,7 +23,7 @@ from PIL import Image
 
 from batchone.design.solid import cylinder, step_of
 from batchone.pipeline import disk
-from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
+from batchone.pipeline.errors import CheckFailed, DesignError, FilesError, MachineError
 from batchone.pipeline.job import report, report_rows
 from batchone.pipeline.job.annotate import direction_letters
 from batchone.pipeline.job.folder import package
@@ -36,6 +36,7 @@ from batchone.pipeline.job.sections import ct_sections, plane_segments
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval
 from batchone.pipeline.job.verify import verify_job
 from batchone.pipeline.order import Order, Prescription
+from batchone.pipeline.progress import Progress
 from batchone.pipeline.values import (
     Anatomy,
     Approval,
@@ -382,9 +383,38 @@ def test_what_was_found_on_the_files_stands_in_the_manifest_and_the_report(
     for name in ("parts/implant.stl", "parts/implant.3mf", "parts/implant.step", "build/plate.3mf", "build/layers.cli"):
         assert len([f for f in found if name in f.what]) >= 3, name
     assert all(f.verdict == "pass" and f.source and f.hint and f.value is not None for f in found)
-    report = " ".join(_text(made[0] / "build-report.pdf").split())
-    assert "files" in report
-    assert "0.001 mm" in report
+    assert all(f.where_mm is None for f in found), "a place is that of rounding where nothing is off"
+    report = _text(made[0] / "build-report.pdf")
+    triangles = manifest.parts[0].figures.triangles
+    assert re.search(rf"files +triangles of parts/implant\.stl +{triangles} +{triangles} +pass +the device and build", report)
+    row = r"files +largest distance of a corner of parts/ +[\d.e-]+ mm +at most 0\.001 mm +pass .*\n +implant\.stl from where it"
+    assert re.search(row, report)
+
+
+def test_all_files_are_measured_before_any_is_refused(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NaN in the STL, a plate that cannot be read and layers of another number: one refusal tells of all three."""
+
+    def broken(mesh: Mesh) -> bytes:
+        data = bytearray(stl_bytes(mesh))
+        data[96:100] = np.float32(np.nan).tobytes()
+        return bytes(data)
+
+    monkeypatch.setattr(sys.modules[package.__module__], "stl_bytes", broken)
+    build = replace(values["build"], plate_3mf=b"PK", estimate=replace(values["build"].estimate, layers=1))
+    with pytest.raises(FilesError) as caught:
+        package(**{**values, "build": build}, into=tmp_path / "job")
+    words = [finding.what for finding in caught.value.findings if finding.verdict == "fail"]
+    assert [what for what in words if "parts/implant.stl from where it belongs" in what]
+    assert [what for what in words if "faults that keep build/plate.3mf from being read" in what]
+    assert [what for what in words if "layers of build/layers.cli" in what]
+    passed = [finding for finding in caught.value.findings if finding.verdict == "pass"]
+    assert [finding for finding in passed if "parts/implant.3mf" in finding.what]
+    tree = Progress().failure("case-0001", caught.value)
+    assert len(tree["findings"]) == len(caught.value.findings)
+    assert tree["error"]["exit_code"] == 5
+    assert [one["value"] for one in tree["findings"] if "parts/implant.stl from where" in one["what"]] == [None]
 
 
 def test_a_device_with_a_failed_check_is_not_packaged(values: dict[str, Any], tmp_path: Path) -> None:

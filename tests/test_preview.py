@@ -18,9 +18,9 @@ from batchone.pipeline.case_order import ORDER, order_digest, read_case_order, r
 from batchone.pipeline.cli import app
 from batchone.pipeline.errors import CheckFailed, OrderError, ProcessingError
 from batchone.pipeline.events import EVENTS, read_chain
+from batchone.pipeline.findings import recorded_findings
 from batchone.pipeline.order import Order, changed_order
 from batchone.pipeline.preview import FOLLOW, PREVIEW, preview_of, refuse_preview, release_checks
-from batchone.pipeline.run import recorded_findings
 from batchone.pipeline.serve.cases import Cases
 from batchone.pipeline.serve.scene.content import Content
 from batchone.pipeline.stages import STAGES

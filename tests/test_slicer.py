@@ -19,10 +19,11 @@ import manifold3d
 import numpy as np
 import pytest
 
-from batchone.pipeline.errors import CheckFailed, MachineError, OrderError
+from batchone.pipeline.errors import CheckFailed, FilesError, MachineError, OrderError
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, FunctionalFace, Mesh, Part, judge
+from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, Finding, FunctionalFace, Mesh, Part, judge
 from batchone.slicer.cli_format import read_cli, write_cli
+from batchone.slicer.contour_check import contour_findings
 from batchone.slicer.cups import sealed_area, uncupped
 from batchone.slicer.estimate import estimate
 from batchone.slicer.exposure import expose
@@ -549,10 +550,10 @@ class Job:
         self.cli, self.plate, self.single = made.layers_cli, made.plate_3mf, made.part_3mf
         self.layers = read_cli(made.layers_cli).outlines
 
-    def read(self, **exchanged: object) -> None:
+    def read(self, **exchanged: object) -> tuple[Finding, ...]:
         files = {"layers_cli": self.cli, "plate_3mf": self.plate, "part_3mf": self.single, **exchanged}
         written = read_cli(files.pop("layers_cli"))  # type: ignore[arg-type]
-        read_back((self.part,), (self.placement,), written=written, process=self.process, machine=MACHINE, **files)  # type: ignore[arg-type]
+        return read_back((self.part,), (self.placement,), written=written, process=self.process, machine=MACHINE, **files)  # type: ignore[arg-type]
 
     def moved_layers(self, move: object) -> bytes:
         points = move(self.layers.points_mm.copy())  # type: ignore[operator]
@@ -570,7 +571,26 @@ def job() -> Job:
 
 
 def test_an_untouched_build_reads_back(job: Job) -> None:
-    job.read()
+    found = job.read()
+    assert {one.verdict for one in found} == {"pass"}
+    assert {one.where_mm for one in found} == {None}, "a place is that of rounding where nothing is off"
+    volumes = [one for one in found if one.check in ("plate.volume", "part.volume")]
+    assert [one.unit for one in volumes] == ["ppm", "ppm"]
+    assert all(one.high is not None and 1.0 <= one.high < 10.0 for one in volumes)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_contours_that_are_off_tell_the_height_at_which_that_layer_was_cut(layer: int) -> None:
+    """The last layer is cut in the middle of what is left of the part: at 0.105 mm of 0.11 mm in layers of 0.1 mm."""
+    mesh = part_of(manifold3d.Manifold.cube((10.0, 10.0, 0.11))).mesh
+    layers = slice_parts([mesh], 0.1)
+    points_mm = layers.points_mm.copy()
+    points_mm[np.repeat(layers.loop_layer, np.diff(layers.loop_start)) == layer, 0] += 0.5
+    written = read_cli(write_cli(replace(layers, points_mm=points_mm), ["part"]))
+    (finding,) = contour_findings(written, [mesh], ["part"], [np.eye(4)])
+    assert finding.verdict == "fail"
+    assert finding.where_mm is not None
+    assert finding.where_mm[2] == pytest.approx((0.05, 0.105)[layer], abs=1e-6)
 
 
 def test_contours_that_are_shifted_are_seen(job: Job) -> None:
@@ -622,6 +642,9 @@ def test_a_corner_that_stands_out_is_seen_and_its_place_told_in_the_patient(job:
 
     with pytest.raises(MachineError, match="mean distance of contours") as caught:
         job.read(layers_cli=job.moved_layers(drawn_out))
+    assert isinstance(caught.value, FilesError)
+    assert {one.check for one in caught.value.findings} >= {"layers.count", "layers.contours", "plate.position", "plate.volume"}
+    assert all(one.where_mm is None for one in caught.value.findings if one.verdict == "pass")
     told = re.search(r"mean distance[^;]* at \(([-\d.]+), ([-\d.]+), ([-\d.]+)\) mm, patient LPS", str(caught.value))
     assert told is not None
     corners = np.column_stack([drawn_out(job.layers.points_mm.copy()), (layer + 0.5) * job.layers.layer_mm])[moved]

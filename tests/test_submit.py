@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from batchone.pipeline.commands.status import case_status, status
 from batchone.pipeline.commands.submit import submit
 from batchone.pipeline.errors import BatchoneError, InputError, OrderError, SeriesError
 from batchone.pipeline.events import append_event
-from batchone.pipeline.findings import judge
+from batchone.pipeline.findings import Finding, Verdict, judge
 from batchone.pipeline.hospital.deliver import deliver
 from batchone.pipeline.hospital.keep import Keep
 from batchone.pipeline.hospital.parcel import pack
@@ -173,12 +174,8 @@ def test_status_prints_the_gates_of_the_checks_that_have_run(tmp_path: Path, stu
     wall = judge("walls", "part: wall", 0.5, "mm", low=1.0, hint="thicken it", source="a guide", where_mm=(1.0, 2.0, 3.0))
     unknown = judge("gap", "part: gap", float("nan"), "mm", low=1.0, gate=False)
 
-    def write(folder: Path) -> dict[str, Any]:
-        (folder / "findings.json").write_text(json.dumps([asdict(wall), asdict(unknown)]))
-        return {"stage": "check", "value_digest": "d", "findings": [asdict(wall)], "seconds": 1.0}
-
     with case.locked():
-        case.publish("check", write)
+        _publish(case, "check", 1.0, findings=(wall, unknown))
     said = CliRunner().invoke(app, [str(case.path)]).stdout
     for words in (
         "Gates: 1 failed, 1 warned",
@@ -197,15 +194,86 @@ def test_status_prints_the_gates_of_the_checks_that_have_run(tmp_path: Path, stu
     ]
 
 
-def _publish(
-    case: CaseFolder, stage: str, seconds: float, *, verdict: str = "pass", taken: str = "d", digest: str = "d", value: Any = None
+def test_status_tells_what_every_stage_found_of_the_device_and_the_approval_that_are_there(
+    tmp_path: Path, study: Path, order: Path
 ) -> None:
+    receipt = deliver(pack(study, Keep.open(tmp_path / "keep"), order=order), tmp_path / "site")
+    case = CaseFolder(accept(tmp_path / "site", receipt.place).folder)
+    for stage in ("intake", "check", "review", "slice", "job"):
+        _publish(case, stage, 1.0, findings=(judge(f"of {stage}", "what", 1.0, "mm", high=2.0),))
+
+    def told() -> list[str]:
+        tree, error = _call(status, case.path)
+        assert tree is not None, error
+        return [one["check"] for one in tree["findings"]]
+
+    assert told() == ["of intake", "of check", "of review", "of slice", "of job"]
+    _publish(case, "review", 1.0, digest="another approval", findings=())
+    assert told() == ["of intake", "of check"]
+    _publish(case, "review", 1.0, findings=())
+    assert told() == ["of intake", "of check", "of slice", "of job"]
+    _publish(case, "check", 1.0, digest="another device", findings=())
+    assert told() == ["of intake"]
+
+
+def test_findings_that_are_none_are_left_out_of_status_with_a_word(tmp_path: Path, study: Path, order: Path) -> None:
+    receipt = deliver(pack(study, Keep.open(tmp_path / "keep"), order=order), tmp_path / "site")
+    case = CaseFolder(accept(tmp_path / "site", receipt.place).folder)
+    _publish(case, "intake", 1.0, findings=(judge("sound", "what", 1.0, "mm", high=2.0),))
+    _publish(case, "check", 1.0, findings=(judge("odd", "what", 1.0, "mm", high=2.0),))
+    path = case.path / "check" / "stage.json"
+    whole = path.read_text()
+    changes: list[tuple[Any, bool]] = [
+        ({"value": math.nan}, True),
+        ({"value": math.inf, "low": -math.inf}, True),
+        ({"where_mm": {"$tuple": [1.0, math.nan, 2.0]}}, True),
+        ({"where_mm": {"$tuple": [1.0, 2.0]}}, False),
+        ({"where_mm": [1.0, 2.0, 3.0]}, False),
+        ({"value": None}, False),
+        ({"value": "1.0"}, False),
+        ({"high": True}, False),
+        ({"verdict": "perhaps"}, False),
+        ({"what": 7}, False),
+        ({"of_a_later_version": 1}, False),
+        ("no finding", False),
+    ]
+    app = typer.Typer()
+    app.command()(status)
+    for change, read in changes:
+        record = json.loads(whole)
+        found = record["findings"]["$tuple"]
+        found[0] = found[0] | change if isinstance(change, dict) else change
+        path.write_text(json.dumps(record))
+        tree, error = _call(status, case.path)
+        assert error is None, change
+        assert tree is not None
+        assert [one["check"] for one in tree["findings"]] == ["sound", *(["odd"] if read else [])], change
+        said = CliRunner().invoke(app, [str(case.path)])
+        assert said.exit_code == 0, change
+        assert ("findings in stage.json of check cannot be read" in said.stderr) == (not read), change
+
+
+def _publish(
+    case: CaseFolder,
+    stage: str,
+    seconds: float,
+    *,
+    verdict: Verdict = "pass",
+    taken: str = "d",
+    digest: str = "d",
+    value: Any = None,
+    findings: tuple[Finding, ...] | None = None,
+) -> None:
+    """Put a stage's result into a case, with one finding of a verdict where none are given."""
+    found = (replace(judge("any", "what", 1.0, "mm"), verdict=verdict),) if findings is None else findings
+
     def write(folder: Path) -> dict[str, Any]:
         if value is not None:
             codec.save(value, folder)
-        findings = {"$tuple": [{"$type": "Finding", "verdict": verdict}]}
-        given = {"CheckedDevice": taken, "Approval": "d"}
-        return {"taken": given, "seconds": seconds, "value_digest": digest, "findings": findings}
+        on_build = {"CheckedDevice": taken, "Approval": "d"}
+        given = {"review": {"CheckedDevice": taken}, "slice": on_build, "job": on_build}
+        tree = codec.flatten(found)[0]
+        return {"taken": given.get(stage, {}), "seconds": seconds, "value_digest": digest, "findings": tree}
 
     case.publish(stage, write)
 

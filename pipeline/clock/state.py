@@ -131,7 +131,8 @@ def _fails(record: Mapping[str, Any], check: str | None = None) -> bool:
     """Whether a finding of a stage, or of one check in it, has failed."""
     findings = record.get("findings", {})
     items = findings.get("$tuple", []) if isinstance(findings, dict) else []
-    return any(item.get("verdict") == "fail" and check in (None, item.get("check")) for item in items)
+    known = (item for item in items if isinstance(item, dict))
+    return any(item.get("verdict") == "fail" and check in (None, item.get("check")) for item in known)
 
 
 def _last(files: CaseFiles) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from batchone.pipeline.findings import INFORMATION, Finding, counted, place_words, worst_first
+from batchone.pipeline.clock.legs import REVIEW, SLICE
+from batchone.pipeline.findings import INFORMATION, Finding, counted, number_words, place_words, recorded_findings, worst_first
 
 WIDTH = 100  # columns of the table where no terminal says how wide it is
 _SHARES = {"what": 1}  # of the width: that column takes what the others leave
+_CHECK = "check"
+_MADE_OF = {"CheckedDevice": _CHECK, "Approval": REVIEW, "Build": SLICE}  # what build and job are made of, by stage
 _COLOURS = {"pass": "green", "warn": "yellow", "waived": "magenta", "fail": "bold red"}
 
 
@@ -38,7 +40,7 @@ def print_findings(findings: Iterable[Finding]) -> None:
         if f.verdict == "pass":
             continue
         told = "\n".join([escape(f.what), *(f"[dim]{escape(line)}[/]" for line in about(f))])
-        value = f"{f.value:.4g} {f.unit}".strip()
+        value = f"{number_words(f.value, 4)} {f.unit}".strip()
         table.add_row(f.check, told, escape(value), escape(f.limit), f"[{_COLOURS[f.verdict]}]{f.verdict}[/]", end_section=True)
     for check, number in passed.items():
         table.add_row(check, "", "", "", f"[{_COLOURS['pass']}]{number} pass[/]")
@@ -57,28 +59,45 @@ def about(finding: Finding) -> list[str]:
 
 
 def finding_tree(finding: Finding) -> dict[str, Any]:
-    """A finding in a JSON document: its limit in words too, and null for what could not be measured."""
-    tree = dataclasses.asdict(finding)
-    value = tree["value"]
-    return {**tree, "value": value if math.isfinite(value) else None, "limit": finding.limit}
+    """A finding in a JSON document: its limit in words too, and null for a number that is none."""
+    numbers = {name: _finite(getattr(finding, name)) for name in ("value", "low", "high")}
+    place = finding.where_mm
+    known = place is not None and all(map(math.isfinite, place))
+    return {**dataclasses.asdict(finding), **numbers, "where_mm": place if known else None, "limit": finding.limit}
 
 
-def kept_findings(case: Path) -> tuple[Finding, ...]:
-    """What the checks of a case have found, its waivers in their verdicts; none before they have run."""
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def kept_findings(case: Path) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """What the stages of a case have found, as far as it has come, its waivers in their verdicts; and the stages whose findings
+    cannot be read, as those of another version.
+
+    What was found on build and job counts while they are of the device and the approval that are there.
+    """
     from batchone.pipeline.approval import shown
     from batchone.pipeline.case_waivers import waivers_of
+    from batchone.pipeline.clock.folder import read_case
     from batchone.pipeline.store import CaseFolder
 
-    folder = CaseFolder(case)
-    record = folder.record("check")
-    try:
-        trees: list[dict[str, Any]] = json.loads((case / "check" / "findings.json").read_text(encoding="utf-8"))
-        found = tuple(Finding(**{**tree, "where_mm": _place(tree["where_mm"])}) for tree in trees)
-    except (OSError, ValueError, TypeError, KeyError):  # none, or written by another version
-        return ()
-    keys = case.parent.parent / "keys"
-    return shown(found, waivers_of(folder, record["value_digest"], keys)) if record and keys.is_dir() else found
+    records = read_case(case).records
+    found: list[Finding] = []
+    odd: list[str] = []
+    for stage, record in records.items():
+        if not _counts(record, records) or "findings" not in record:
+            continue
+        try:
+            own = recorded_findings(record)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            odd.append(stage)
+            continue
+        found += own
+    keys, device = case.parent.parent / "keys", records.get(_CHECK, {}).get("value_digest")
+    waivers = waivers_of(CaseFolder(case), device, keys) if isinstance(device, str) and keys.is_dir() else ()
+    return shown(tuple(found), waivers), tuple(odd)
 
 
-def _place(tree: list[float] | None) -> tuple[float, float, float] | None:
-    return None if tree is None else (tree[0], tree[1], tree[2])
+def _counts(record: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> bool:
+    taken = record.get("taken", {})
+    return all(taken[name] == records.get(stage, {}).get("value_digest") for name, stage in _MADE_OF.items() if name in taken)

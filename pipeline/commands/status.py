@@ -81,7 +81,9 @@ def status(
 
     found = case_status(case, site or Path(os.environ.get("BATCHONE_SITE", "batchone-site")))
     told = None if found.folder is None else _outlook(found.folder)
-    findings = () if found.folder is None else kept_findings(found.folder)
+    findings, odd = ((), ()) if found.folder is None else kept_findings(found.folder)
+    for stage in odd:
+        typer.echo(f"warning: findings in stage.json of {stage} cannot be read; run the case again", err=True)
     if as_json:
         gates = {"findings": [finding_tree(one) for one in findings]}
         tree = found.tree() | (_NO_OUTLOOK if told is None else told.tree()) | gates

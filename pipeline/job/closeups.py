@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from batchone.design.nearest import nearest_points
-from batchone.pipeline.findings import worst_first
+from batchone.pipeline.findings import number_words, worst_first
 from batchone.pipeline.job.annotate import annotated
 from batchone.pipeline.job.pictures import DEVICE_COLOURS, Picture, side_of
 from batchone.pipeline.job.raster import HEIGHT_PX, Camera, Canvas, Rgb, make_body
@@ -43,7 +43,7 @@ def _closeup(finding: Finding, device: Device) -> Picture:
     camera = Camera(_vector(place), forward, side_of(outward), _SHOWN_MM / HEIGHT_PX)
     canvas = Canvas(camera)
     canvas.add((make_body(part.mesh, DEVICE_COLOURS[0]), make_body(_ball(place), _MARK, nearer_mm=_BEFORE_MM)))
-    value = f"{finding.value:.4g} {finding.unit}".strip()
+    value = f"{number_words(finding.value, 4)} {finding.unit}".strip()
     caption = f"{finding.verdict}: {finding.what}: {value}, {finding.limit}"
     right, up, _ = camera.axes
     png = annotated(canvas.image(), right=right, up=up, mm_per_px=camera.mm_per_px, title=caption, colours="fine")

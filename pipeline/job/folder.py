@@ -12,6 +12,7 @@ from pathlib import Path
 from batchone.pipeline.approval import shown
 from batchone.pipeline.disk import reported, write_bytes
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
+from batchone.pipeline.findings import places_of_breaches
 from batchone.pipeline.job.closeups import closeups
 from batchone.pipeline.job.contours import LayerFigures
 from batchone.pipeline.job.describe import Case, describe
@@ -84,8 +85,10 @@ def package(
         A check failed: such a device is never released.
     DesignError
         A part name that cannot be a file name.
+    FilesError
+        A file of a shape reads back wrong: all of them are measured before that is said, and it carries all findings.
     MachineError
-        The approval's signature is bad, a file reads back wrong, or the disk is full.
+        The approval's signature is bad, another file reads back wrong, or the disk is full.
     """
     case = Case(scan, anatomy, plan, checked, approval, build, order, process, machine, key)
     _refuse_unready(case, into)
@@ -95,12 +98,15 @@ def package(
     with ThreadPoolExecutor(2) as aside:  # what is beside them runs mostly not in Python
         shapes_written = aside.submit(_write_shapes, case, frame, files)
         drawn = aside.submit(_pictures, case)
-        layers, on_build = _write_build(case, files)  # what is wrong with the build is told first
+        layers, on_build = _write_build(case, files)
+        found = places_of_breaches((*measured, *on_build))
+        refuse_failed(found)  # what is wrong with any file is told first, and together
         pictures = drawn.result()
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)
         dicom = shapes_written.result()
-    manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom, measured=(*measured, *on_build))
+    assert layers is not None, "else a finding has failed"
+    manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom, measured=found)
     files.write("job.json", manifest.to_bytes())
     printed = {name: digest for name, digest in files.digests.items() if name.endswith(PRINTED_FROM)}
     files.write("build-report.pdf", build_report(manifest, pictures, printed))
@@ -173,7 +179,7 @@ def _refuse_unready(case: Case, into: Path) -> None:
 
 
 def _write_meshes(case: Case, files: _Files) -> tuple[dict[str, MeshFigures], tuple[Finding, ...]]:
-    """Write the part files and read them back; what each STL measures, and what was found on all."""
+    """Write the part files and read them back; what each STL measures that can be read, and what was found on all."""
     made = dict(case.build.part_3mf)
     figures: dict[str, MeshFigures] = {}
     found: list[Finding] = []
@@ -182,16 +188,17 @@ def _write_meshes(case: Case, files: _Files) -> tuple[dict[str, MeshFigures], tu
         files.write(f"{path}.stl", stl_bytes(part.mesh))
         files.write(f"{path}.3mf", made[part.name])
         found += reread_3mf(part, files.reread(f"{path}.3mf"))
-        figures[part.name], on_stl = reread_stl(part, files.reread(f"{path}.stl"))
+        own, on_stl = reread_stl(part, files.reread(f"{path}.stl"))
         found += on_stl
+        if own is not None:
+            figures[part.name] = own
         if part.step:
             files.write(f"{path}.step", part.step)
             found += reread_step(part, files.reread(f"{path}.step"))
-    refuse_failed(found)
     return figures, tuple(found)
 
 
-def _write_build(case: Case, files: _Files) -> tuple[LayerFigures, tuple[Finding, ...]]:
+def _write_build(case: Case, files: _Files) -> tuple[LayerFigures | None, tuple[Finding, ...]]:
     files.write("build/plate.3mf", case.build.plate_3mf)
     files.write("build/layers.cli", with_medical(case.build.layers_cli, medical_blocks(case)))
     if case.build.toolpath is not None:
@@ -203,9 +210,7 @@ def _write_build(case: Case, files: _Files) -> tuple[LayerFigures, tuple[Finding
     for name in sorted(name for name in list(files.digests) if name.startswith("build/")):  # others are being written
         files.reread(name)
     layers, on_layers = reread_layers(files.reread("build/layers.cli"), case.build, parts, case.process)
-    found = (*on_plate, *on_layers)
-    refuse_failed(found)
-    return layers, found
+    return layers, (*on_plate, *on_layers)
 
 
 def _write_shapes(case: Case, frame: Frame | None, files: _Files) -> DicomEntry | None:

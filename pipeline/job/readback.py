@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchone.pipeline.errors import MachineError
+from batchone.pipeline.findings import places_of_breaches
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
 from batchone.pipeline.job.measure import MeshFigures, measure_mesh, measure_triangles
 from batchone.pipeline.process import Process
@@ -15,12 +16,11 @@ from batchone.pipeline.values import Build, Finding, FloatArray, Mesh, Part, Vec
 from batchone.slicer.cli_format import read_cli
 from batchone.slicer.layers import Layers
 from batchone.slicer.places import furthest, in_patient, poses_of
-from batchone.slicer.readback import refuse_failed
 from batchone.slicer.threemf import read_3mf
 
 FILES = "files"  # the check
 _LENGTH_MM = 1e-3  # STL holds 32-bit numbers: 2e-5 mm at 300 mm; two orders of room, still far below any tolerance
-_RELATIVE = 1e-5  # of the volume, for the same reason
+_VOLUME_PPM = 10.0  # for the same reason
 _LAYER_RELATIVE = 5e-3  # layers against mesh volume: what the slicer itself must hold
 _ROUNDING = "numerical: 32-bit numbers of the file, and two orders of room"
 _COUNTED = "the device and build that were approved"
@@ -28,13 +28,10 @@ _PDF_END = b"%%EOF"
 _AGAIN = "run packaging again; if it stays, the disk or the memory is at fault"
 
 
-def reread_stl(part: Part, data: bytes) -> tuple[MeshFigures, tuple[Finding, ...]]:
+def reread_stl(part: Part, data: bytes) -> tuple[MeshFigures | None, tuple[Finding, ...]]:
     """Measure an STL file, read with numpy-stl, against the part: its figures, and how far its corners lie from the part's.
 
-    Raises
-    ------
-    MachineError
-        It cannot be read or measured.
+    Without figures where it cannot be read or measured; then a finding has failed.
     """
     from stl import Mode
     from stl.mesh import Mesh as StlMesh
@@ -43,36 +40,30 @@ def reread_stl(part: Part, data: bytes) -> tuple[MeshFigures, tuple[Finding, ...
     try:
         read = StlMesh.from_file(name, fh=io.BytesIO(data), mode=Mode.BINARY, calculate_normals=False)
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise MachineError(f"{name} cannot be read back: {error}", hint=_AGAIN) from error
+        return None, (_unreadable(name, error),)
     corners_mm = np.asarray(read.vectors)
-    findings = _mesh_findings(name, part.mesh, corners_mm)
-    if not _measurable(corners_mm):
-        refuse_failed(findings)
-    return measure_triangles(corners_mm), findings
+    figures = _measured(corners_mm)
+    return figures, _mesh_findings(name, part.mesh, corners_mm, figures)
 
 
 def reread_3mf(part: Part, data: bytes) -> tuple[Finding, ...]:
-    """Measure a part's 3MF file, read with lib3mf in strict mode, against the part.
-
-    Raises
-    ------
-    MachineError
-        The file is refused.
-    """
-    corners_mm = np.concatenate([_corners_mm(item.mesh.moved(item.pose)) for item in read_3mf(data)])
-    return _mesh_findings(f"parts/{part.name}.3mf", part.mesh, corners_mm)
+    """Measure a part's 3MF file, read with lib3mf in strict mode, against the part."""
+    name = f"parts/{part.name}.3mf"
+    try:
+        items = read_3mf(data)
+    except MachineError as error:
+        return (_unreadable(name, error),)
+    corners_mm = np.concatenate([np.empty((0, 3, 3)), *(_corners_mm(item.mesh.moved(item.pose)) for item in items)])
+    return _mesh_findings(name, part.mesh, corners_mm, _measured(corners_mm))
 
 
 def reread_plate(build: Build, parts: tuple[Part, ...]) -> tuple[Finding, ...]:
-    """Measure the plate, read with lib3mf: every placed part is there, where its placement says, and what carries it.
-
-    Raises
-    ------
-    MachineError
-        The file is refused.
-    """
+    """Measure the plate, read with lib3mf: every placed part is there, where its placement says, and what carries it."""
     name = "build/plate.3mf"
-    items = read_3mf(build.plate_3mf)
+    try:
+        items = read_3mf(build.plate_3mf)
+    except MachineError as error:
+        return (_unreadable(name, error),)
     meshes = {part.name: part.mesh for part in parts}
     bodies = [(p.part, meshes[p.part].moved(p.pose)) for p in build.placements]
     bodies += [(support.name, support.mesh) for support in build.supports]
@@ -81,23 +72,23 @@ def reread_plate(build: Build, parts: tuple[Part, ...]) -> tuple[Finding, ...]:
         return tuple(findings)
     poses = poses_of(build.placements, build.supports)
     for item, (body, mesh), pose in zip(items, bodies, poses, strict=True):
-        findings += _mesh_findings(f"{body} on {name}", mesh, _corners_mm(item.mesh.moved(item.pose)), pose)
+        corners_mm = _corners_mm(item.mesh.moved(item.pose))
+        findings += _mesh_findings(f"{body} on {name}", mesh, corners_mm, _measured(corners_mm), pose)
     return tuple(findings)
 
 
 def reread_layers(
     data: bytes, build: Build, parts: tuple[Part, ...], process: Process
-) -> tuple[LayerFigures, tuple[Finding, ...]]:
+) -> tuple[LayerFigures | None, tuple[Finding, ...]]:
     """Read the layers twice, with the slicer's reader and the verifier's: count and volume against build and parts.
 
-    Raises
-    ------
-    MachineError
-        The file is refused.
+    Without figures where they cannot be read; then a finding has failed.
     """
     name = "build/layers.cli"
-    read = read_cli(data)
-    figures = cli_figures(data)
+    try:
+        read, figures = read_cli(data), cli_figures(data)
+    except MachineError as error:
+        return None, (_unreadable(name, error),)
     meshes = {part.name: part.mesh for part in parts}
     wanted = sum(measure_mesh(meshes[p.part]).volume_mm3 for p in build.placements)
     wanted += sum(support.volume_mm3 for support in build.supports)
@@ -163,8 +154,14 @@ def _corners_mm(mesh: Mesh) -> FloatArray:
     return mesh.vertices_mm[mesh.faces]
 
 
-def _measurable(corners_mm: npt.NDArray[np.floating]) -> bool:
-    return len(corners_mm) > 0 and bool(np.isfinite(corners_mm).all())
+def _measured(corners_mm: npt.NDArray[np.floating]) -> MeshFigures | None:
+    """The figures of what there is; None where that is nothing, or a corner is no number."""
+    return measure_triangles(corners_mm) if len(corners_mm) > 0 and bool(np.isfinite(corners_mm).all()) else None
+
+
+def _unreadable(name: str, error: Exception) -> Finding:
+    hint = (error.hint if isinstance(error, MachineError) else "") or _AGAIN
+    return judge(FILES, f"faults that keep {name} from being read ({error})", 1, "", high=0, hint=hint, source=_COUNTED)
 
 
 def _counted(what: str, value: int, wanted: int, where_mm: Vector | None = None) -> Finding:
@@ -172,27 +169,26 @@ def _counted(what: str, value: int, wanted: int, where_mm: Vector | None = None)
 
 
 def _mesh_findings(
-    name: str, mesh: Mesh, corners_mm: npt.NDArray[np.floating], pose: FloatArray | None = None
+    name: str, mesh: Mesh, corners_mm: npt.NDArray[np.floating], figures: MeshFigures | None, pose: FloatArray | None = None
 ) -> tuple[Finding, ...]:
-    """How a body read from a file, corners (n, 3, 3), differs from its mesh: triangles, volume, and where a corner lies, which
-    can be elsewhere without a change of any other figure. ``pose`` leads from patient LPS to the frame of both; None: LPS."""
+    """How a body read from a file, corners (n, 3, 3) and their figures, differs from its mesh: triangles, volume, and where a
+    corner lies, which can be elsewhere without a change of any other figure. ``pose`` leads from patient LPS to the frame of
+    both; None: LPS. Another number of triangles has the place of the first that differs, a corner elsewhere that of the worst."""
     wanted_mm = _corners_mm(mesh)
     off_mm, worst = furthest(corners_mm.reshape(-1, 3), wanted_mm.reshape(-1, 3))
-    place = in_patient(wanted_mm.reshape(-1, 3)[worst], np.eye(4) if pose is None else pose)
+    place = None if worst is None else in_patient(wanted_mm.reshape(-1, 3)[worst], np.eye(4) if pose is None else pose)
     volume_mm3 = measure_mesh(mesh).volume_mm3
-    found_mm3 = measure_triangles(corners_mm).volume_mm3 if _measurable(corners_mm) else np.nan
-    relative = abs(found_mm3 - volume_mm3) / abs(volume_mm3)
-    return (
+    found_mm3 = np.nan if figures is None else figures.volume_mm3
+    findings = (
         _counted(f"triangles of {name}", len(corners_mm), len(wanted_mm), place),
         judge(
             FILES,
             f"relative difference of the volume of {name}",
-            relative,
-            "",
-            high=_RELATIVE,
+            1e6 * abs(found_mm3 - volume_mm3) / abs(volume_mm3),
+            "ppm",
+            high=_VOLUME_PPM,
             hint=_AGAIN,
             source=_ROUNDING,
-            where_mm=place,
         ),
         judge(
             FILES,
@@ -205,3 +201,4 @@ def _mesh_findings(
             where_mm=place,
         ),
     )
+    return places_of_breaches(findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchone.pipeline.findings import place_words, worst_first
+from batchone.pipeline.findings import number_words, place_words, worst_first
 from batchone.pipeline.job.manifest import ConditionsEntry, FindingEntry, JobManifest, PartEntry
 
 DEMONSTRATION_TEXT = "Approved for demonstration only"
@@ -136,7 +136,7 @@ def _scan_report(finding: FindingEntry) -> bool:
 
 def finding_row(finding: FindingEntry) -> dict[str, str]:
     """A finding, in words."""
-    value = "not measurable" if finding.value is None else f"{finding.value:.4g} {finding.unit}".strip()
+    value = "not measurable" if finding.value is None else f"{number_words(finding.value, 4)} {finding.unit}".strip()
     return {
         "check": finding.check,
         "what": finding.what,

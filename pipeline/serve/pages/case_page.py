@@ -22,12 +22,11 @@ from batchone.pipeline.clock.outlook import outlook
 from batchone.pipeline.clock.state import ENDED
 from batchone.pipeline.commands.cases import site_cases
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError
-from batchone.pipeline.findings import Finding, worst_first
+from batchone.pipeline.findings import Finding, recorded_findings, worst_first
 from batchone.pipeline.job.signature import KEYS
 from batchone.pipeline.order import Order, changed_order
 from batchone.pipeline.preview import FOLLOW, PREVIEW, preview_of, release_checks, why_not_checked
 from batchone.pipeline.revisions import Revision, made_for, revisions
-from batchone.pipeline.run import recorded_findings
 from batchone.pipeline.serve.cases import View
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.credentials import Actor

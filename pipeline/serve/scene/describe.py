@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from batchone.pipeline.findings import number_words
 from batchone.pipeline.serve.scene.content import Content
 from batchone.pipeline.serve.scene.reduce import CELL_MM, NEAR_MM
 from batchone.pipeline.serve.scene.sections import Section, shown_sections
@@ -124,7 +125,7 @@ def _curve(curve: Curve) -> dict[str, Any]:
 
 def _finding(name: str, one: Finding) -> dict[str, Any]:
     known = math.isfinite(one.value)
-    text = f"{one.what}: {one.value:.4g} {one.unit}".rstrip()
+    text = f"{one.what}: {number_words(one.value, 4)} {one.unit}".rstrip()
     return {
         "id": name,
         "check": one.check,
