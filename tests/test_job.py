@@ -19,9 +19,9 @@ from typing import Any
 import manifold3d
 import numpy as np
 import pytest
+from flat_step import LABEL, step_below
 from PIL import Image
 
-from batchone.design.solid import cylinder, step_of
 from batchone.pipeline import disk
 from batchone.pipeline.errors import CheckFailed, DesignError, MachineError
 from batchone.pipeline.job import report, report_rows
@@ -115,8 +115,8 @@ def _values(keys: Path, **order_changes: Any) -> dict[str, Any]:
     labels = np.zeros(len(plug.faces), dtype=np.int16)
     labels[:50] = 1
     face = FunctionalFace("rim", "keeps its gap to the bone", 0.1)
-    peg = cylinder("peg", start_mm=(48.0, 0.0, 28.0), axis=(0.0, 0.0, 1.0), diameter_mm=4.0, length_mm=3.0)
-    part = Part("implant", plug, labels, ("outer", "rim"), (face,), step_of((peg,)))
+    labels[-1] = 2
+    part = Part("implant", plug, labels, ("outer", "rim", LABEL), (face,), step_below(plug, -1))
     findings = (
         judge("implant.gap", "border gap, median", 0.51, "mm", low=0.4, high=0.6, source="project default, unverified"),
         judge("implant.wall", "least wall", float("nan"), "mm", low=1.0, gate=False, hint="look at it", source=MARKUP),

@@ -95,12 +95,17 @@ def package(
     with ThreadPoolExecutor(2) as aside:  # what is beside them runs mostly not in Python
         shapes_written = aside.submit(_write_shapes, case, frame, files)
         drawn = aside.submit(_pictures, case)
+        steps = aside.submit(_reread_steps, case, files)
         layers, on_build = _write_build(case, files)  # what is wrong with the build is told first
         pictures = drawn.result()
         for picture in pictures:
             files.write(f"pictures/{picture.name}", picture.png)
         dicom = shapes_written.result()
-    manifest = describe(case, figures, layers=layers, digests=files.digests, dicom=dicom, measured=(*measured, *on_build))
+        on_steps = steps.result()
+        refuse_failed(on_steps)
+    manifest = describe(
+        case, figures, layers=layers, digests=files.digests, dicom=dicom, measured=(*measured, *on_steps, *on_build)
+    )
     files.write("job.json", manifest.to_bytes())
     printed = {name: digest for name, digest in files.digests.items() if name.endswith(PRINTED_FROM)}
     files.write("build-report.pdf", build_report(manifest, pictures, printed))
@@ -186,9 +191,13 @@ def _write_meshes(case: Case, files: _Files) -> tuple[dict[str, MeshFigures], tu
         found += on_stl
         if part.step:
             files.write(f"{path}.step", part.step)
-            found += reread_step(part, files.reread(f"{path}.step"))
     refuse_failed(found)
     return figures, tuple(found)
+
+
+def _reread_steps(case: Case, files: _Files) -> tuple[Finding, ...]:
+    parts = [part for part in case.checked.device.parts if part.step]
+    return tuple(one for part in parts for one in reread_step(part, files.reread(f"parts/{part.name}.step")))
 
 
 def _write_build(case: Case, files: _Files) -> tuple[LayerFigures, tuple[Finding, ...]]:
