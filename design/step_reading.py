@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from batchone.design.tessellation import triangles_of_faces
+from batchone.design.tessellation import tessellate, triangles_of_faces
 from batchone.pipeline.errors import DesignError
 from batchone.pipeline.values import Mesh, Vector
 
@@ -34,7 +34,7 @@ class StepSolid:
     centre_mm
         Centre of mass, of the surface where it is not whole; None where there is nothing.
     mesh
-        Its surface in triangles, outward, as those of the features it was made of (``tessellation``); not welded.
+        Its surface in triangles, outward, as fine as those of the features; not welded.
     """
 
     name: str
@@ -111,6 +111,7 @@ def _bodies(shape: TopoDS_Shape) -> list[TopoDS_Shape]:
     from OCP.BRep import BRep_Builder
     from OCP.TopoDS import TopoDS_Compound
 
+    tessellate(shape)
     found, loose = _each(shape, "SOLID"), _each(shape, "FACE", outside="SOLID")
     if found and loose:
         builder, rest = BRep_Builder(), TopoDS_Compound()
@@ -153,5 +154,5 @@ def _solid(name: str, shape: TopoDS_Shape) -> StepSolid:
     if not whole:
         BRepGProp.SurfaceProperties_s(shape, mass := GProp_GProps())
     centre = mass.CentreOfMass()
-    vertices_mm, triangles = triangles_of_faces(shape, faces)
+    vertices_mm, triangles = triangles_of_faces(faces)
     return StepSolid(name, whole, (centre.X(), centre.Y(), centre.Z()), Mesh(vertices_mm, triangles.astype(np.int32)))

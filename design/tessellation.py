@@ -28,7 +28,8 @@ def triangles_of(name: str, shape: cq.Shape) -> Mesh:
     DesignError
         They are not closed, or do not hold the solid's volume; ``name`` names the feature.
     """
-    mesh = _welded(*triangles_of_faces(shape.wrapped, (face.wrapped for face in shape.Faces())))
+    tessellate(shape.wrapped)
+    mesh = _welded(*triangles_of_faces(face.wrapped for face in shape.Faces()))
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     uses = np.unique(edges, axis=0, return_counts=True)[1]
     odd = int(np.count_nonzero(uses != 2))
@@ -46,19 +47,21 @@ def triangles_of(name: str, shape: cq.Shape) -> Mesh:
     return mesh
 
 
-def triangles_of_faces(whole: TopoDS_Shape, faces: Iterable[TopoDS_Face]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Vertices (n, 3) and triangles (m, 3) of faces of a shape, each face with vertices of its own.
-
-    It is CadQuery's own way, without its objects: the same faces get the same triangles wherever they come from.
-    """
-    from OCP.BRep import BRep_Tool
+def tessellate(shape: TopoDS_Shape) -> None:
+    """Give each face of a shape its triangles, CadQuery's own way; how fine they are depends on the size of the whole shape."""
     from OCP.BRepMesh import BRepMesh_IncrementalMesh
     from OCP.BRepTools import BRepTools
+
+    if not BRepTools.Triangulation_s(shape, TESSELLATION_MM):
+        BRepMesh_IncrementalMesh(shape, TESSELLATION_MM, True, _ANGULAR_RAD)
+
+
+def triangles_of_faces(faces: Iterable[TopoDS_Face]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Vertices (n, 3) and triangles (m, 3) of tessellated faces, each face with vertices of its own."""
+    from OCP.BRep import BRep_Tool
     from OCP.TopAbs import TopAbs_Orientation
     from OCP.TopLoc import TopLoc_Location
 
-    if not BRepTools.Triangulation_s(whole, TESSELLATION_MM):
-        BRepMesh_IncrementalMesh(whole, TESSELLATION_MM, True, _ANGULAR_RAD)
     points, triangles, first = [np.empty((0, 3))], [np.empty((0, 3), dtype=np.int64)], 0
     for face in faces:
         place = TopLoc_Location()

@@ -236,6 +236,7 @@ def test_the_layer_file_says_how_the_patient_lies_and_names_nobody(made: tuple[P
 def test_another_process_at_another_time_makes_the_same_bytes(made: tuple[Path, JobFolder], keys: Path, tmp_path: Path) -> None:
     code = (
         "import importlib.util, sys, time\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"spec = importlib.util.spec_from_file_location('case', {__file__!r})\n"
         "case = importlib.util.module_from_spec(spec); spec.loader.exec_module(case)\n"
         f"case.package(**case._values(Path({str(keys)!r})), into=Path({str(tmp_path / 'again')!r}))\n"

@@ -112,7 +112,7 @@ def test_a_sound_file_passes_and_tells_no_place() -> None:
 
 
 @pytest.mark.parametrize("name", ["bore-a", "bore-b", "slot-1"])
-@pytest.mark.parametrize(("off_mm", "refused"), [(0.012, False), (0.025, True), (0.5, True)])
+@pytest.mark.parametrize(("off_mm", "refused"), [(0.028, False), (0.032, True), (0.5, True)])
 def test_a_solid_that_is_shifted_is_found_by_how_far_and_where(name: str, off_mm: float, refused: bool) -> None:
     found = failed(changed(name, moved(x=off_mm)))
     assert (DISTANCE in found) == refused
@@ -122,7 +122,7 @@ def test_a_solid_that_is_shifted_is_found_by_how_far_and_where(name: str, off_mm
         corners = block().mesh.vertices_mm[block().mesh.faces[block().face_labels == block().labels.index(name)]]
         places = np.vstack([corners.reshape(-1, 3), corners.mean(axis=1)])
         assert np.linalg.norm(places - finding.where_mm, axis=1).min() < 1e-6
-        with pytest.raises(MachineError, match=r"solid of parts/block\.step that made it .* at most 0\.02 mm, at \("):
+        with pytest.raises(MachineError, match=r"solid of parts/block\.step that made it .* at most 0\.03 mm, at \("):
             refuse_failed(list(found.values()))
 
 
@@ -135,7 +135,7 @@ def test_letters_that_are_shifted_are_found() -> None:
     assert in_block(finding)[1] == pytest.approx(11.0, abs=0.2), "their lower edge, left behind"
 
 
-@pytest.mark.parametrize(("diameter_mm", "refused"), [(3.23, False), (3.26, True), (3.0, True)])
+@pytest.mark.parametrize(("diameter_mm", "refused"), [(3.25, False), (3.27, True), (3.0, True)])
 def test_a_bore_of_another_diameter_is_found(diameter_mm: float, refused: bool) -> None:
     other = cylinder("bore-a", start_mm=(6.0, 5.0, -1.0), axis=(0.0, 0.0, 1.0), diameter_mm=diameter_mm, length_mm=12.0)
     found = failed(step_of((other, *features()[1:]), pose=POSE))
@@ -194,7 +194,7 @@ def test_a_bore_that_leans_the_other_way_is_found() -> None:
     assert finding.value == pytest.approx(2.0 * 0.1 * 9.0, abs=0.1)
 
 
-@pytest.mark.parametrize(("wide_mm", "refused"), [(1.23, False), (1.25, True), (3.0, True), (10.0, True), (0.4, True)])
+@pytest.mark.parametrize(("wide_mm", "refused"), [(1.25, False), (1.27, True), (3.0, True), (10.0, True), (0.4, True)])
 def test_a_slot_of_another_width_is_found(wide_mm: float, refused: bool) -> None:
     other = box("slot-1", size_mm=(wide_mm, 6.0, 12.0), centre_mm=(15.0, 6.0, 4.0))
     found = failed(step_of((*features()[:2], other, features()[3]), pose=POSE))
@@ -231,7 +231,7 @@ def test_a_rounded_slot_that_is_too_large_is_found() -> None:
     found = failed(step_of((rounded(12.0, 4.0),), pose=POSE), part)
     assert found[DISTANCE].value == pytest.approx(1.0, abs=0.1)
     assert set(failed(step_of((rounded(10.03, 3.03),), pose=POSE), part)) == set()
-    assert DISTANCE in failed(step_of((rounded(10.05, 3.05),), pose=POSE), part)
+    assert DISTANCE in failed(step_of((rounded(10.07, 3.07),), pose=POSE), part)
 
 
 def blind(deep_mm: float) -> Feature:
