@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from batchone.pipeline.values import FloatArray, Mesh
 
 if TYPE_CHECKING:
     import cadquery as cq
+    from OCP.TopoDS import TopoDS_Face, TopoDS_Shape
 
 TESSELLATION_MM = 0.01  # largest distance between triangles and B-rep; a tenth of the finest process tolerance (0.1 mm, LPBF)
 _ANGULAR_RAD = 0.25  # at most this turn between neighbouring triangles: 26 sides on the smallest hole
@@ -26,7 +28,8 @@ def triangles_of(name: str, shape: cq.Shape) -> Mesh:
     DesignError
         They are not closed, or do not hold the solid's volume; ``name`` names the feature.
     """
-    mesh = _welded(*_tessellated(shape))
+    tessellate(shape.wrapped)
+    mesh = _welded(*triangles_of_faces(face.wrapped for face in shape.Faces()))
     edges = np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     uses = np.unique(edges, axis=0, return_counts=True)[1]
     odd = int(np.count_nonzero(uses != 2))
@@ -44,17 +47,25 @@ def triangles_of(name: str, shape: cq.Shape) -> Mesh:
     return mesh
 
 
-def _tessellated(shape: cq.Shape) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Vertices (n, 3) and triangles (m, 3), each face with vertices of its own; CadQuery's own way, without its objects."""
+def tessellate(shape: TopoDS_Shape) -> None:
+    """Give each face of a shape its triangles, CadQuery's own way; how fine they are depends on the size of the whole shape."""
+    from OCP.BRepMesh import BRepMesh_IncrementalMesh
+    from OCP.BRepTools import BRepTools
+
+    if not BRepTools.Triangulation_s(shape, TESSELLATION_MM):
+        BRepMesh_IncrementalMesh(shape, TESSELLATION_MM, True, _ANGULAR_RAD)
+
+
+def triangles_of_faces(faces: Iterable[TopoDS_Face]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Vertices (n, 3) and triangles (m, 3) of tessellated faces, each face with vertices of its own."""
     from OCP.BRep import BRep_Tool
     from OCP.TopAbs import TopAbs_Orientation
     from OCP.TopLoc import TopLoc_Location
 
-    shape.mesh(TESSELLATION_MM, _ANGULAR_RAD)
     points, triangles, first = [np.empty((0, 3))], [np.empty((0, 3), dtype=np.int64)], 0
-    for face in shape.Faces():
+    for face in faces:
         place = TopLoc_Location()
-        found = BRep_Tool.Triangulation_s(face.wrapped, place)
+        found = BRep_Tool.Triangulation_s(face, place)
         if found is None:
             continue
         x, y, z = np.array([found.Node(i).Coord() for i in range(1, found.NbNodes() + 1)]).T
@@ -62,7 +73,7 @@ def _tessellated(shape: cq.Shape) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         rows = [[to.Value(row, column) for column in range(1, 5)] for row in range(1, 4)]
         points.append(np.column_stack([a * x + b * y + c * z + d for a, b, c, d in rows]))
         corners = np.array([found.Triangle(i).Get() for i in range(1, found.NbTriangles() + 1)], dtype=np.int64)
-        back = face.wrapped.Orientation() == TopAbs_Orientation.TopAbs_REVERSED
+        back = face.Orientation() == TopAbs_Orientation.TopAbs_REVERSED
         triangles.append(corners[:, [0, 2, 1] if back else [0, 1, 2]] + (first - 1))
         first += found.NbNodes()
     return np.concatenate(points), np.concatenate(triangles)

@@ -136,7 +136,7 @@ STAGES = (
         "batchone.design.make:design",
         ("Anatomy", "Plan", "Order", "Process", "Tables"),
         "Device",
-        18,
+        19,
         2.0,
         _keep_device,
     ),

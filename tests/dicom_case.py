@@ -14,9 +14,9 @@ import manifold3d
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from flat_step import LABEL, step_below
 from pydicom.dataset import Dataset
 
-from batchone.design.solid import box, step_of
 from batchone.pipeline.intake.make import intake
 from batchone.pipeline.job.folder import package
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval
@@ -229,9 +229,8 @@ def case_values(scan: Scan, order: Order, keys: Path) -> dict[str, Any]:
     origin = outward * 56.0 + pose()[:3, 3]
     axis = Axis("insertion", tuple(float(v) for v in origin), tuple(float(-v) for v in outward))
     plan = Plan("cranial-implant", True, "left", axes=(axis,), figures=(("defect_diameter_mm", 40.0),))
-    step = step_of((box("block", size_mm=(1.0, 2.0, 3.0), centre_mm=(10.0, 20.0, 30.0)),))
     parts = tuple(
-        Part(name, mesh, np.zeros(len(mesh.faces), dtype=np.int16), ("outer",), (), step)
+        Part(name, mesh, (np.arange(len(mesh.faces)) == 0).astype(np.int16), ("outer", LABEL), (), step_below(mesh, 0))
         for name, mesh in (("implant", implant), ("peg", peg))
     )
     finding = judge("implant.gap", "border gap, median", 0.51, "mm", low=0.4, high=0.6, source="project default, unverified")

@@ -19,9 +19,9 @@ from typing import Any
 import manifold3d
 import numpy as np
 import pytest
+from flat_step import LABEL, step_below
 from PIL import Image
 
-from batchone.design.solid import cylinder, step_of
 from batchone.pipeline import disk
 from batchone.pipeline.errors import CheckFailed, DesignError, FilesError, MachineError
 from batchone.pipeline.job import report, report_rows
@@ -116,8 +116,8 @@ def _values(keys: Path, **order_changes: Any) -> dict[str, Any]:
     labels = np.zeros(len(plug.faces), dtype=np.int16)
     labels[:50] = 1
     face = FunctionalFace("rim", "keeps its gap to the bone", 0.1)
-    peg = cylinder("peg", start_mm=(48.0, 0.0, 28.0), axis=(0.0, 0.0, 1.0), diameter_mm=4.0, length_mm=3.0)
-    part = Part("implant", plug, labels, ("outer", "rim"), (face,), step_of((peg,)))
+    labels[-1] = 2
+    part = Part("implant", plug, labels, ("outer", "rim", LABEL), (face,), step_below(plug, -1))
     findings = (
         judge("implant.gap", "border gap, median", 0.51, "mm", low=0.4, high=0.6, source="project default, unverified"),
         judge("implant.wall", "least wall", float("nan"), "mm", low=1.0, gate=False, hint="look at it", source=MARKUP),
@@ -237,6 +237,7 @@ def test_the_layer_file_says_how_the_patient_lies_and_names_nobody(made: tuple[P
 def test_another_process_at_another_time_makes_the_same_bytes(made: tuple[Path, JobFolder], keys: Path, tmp_path: Path) -> None:
     code = (
         "import importlib.util, sys, time\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"spec = importlib.util.spec_from_file_location('case', {__file__!r})\n"
         "case = importlib.util.module_from_spec(spec); spec.loader.exec_module(case)\n"
         f"case.package(**case._values(Path({str(keys)!r})), into=Path({str(tmp_path / 'again')!r}))\n"

@@ -195,7 +195,7 @@ def _scale_cube(model: Part, pose: FloatArray, edge_mm: float, process: Process)
     body, features = _cube_solid(cube.mesh, process), [cube]
     height_mm = max(process.font_height_mm, _CUBE_TEXT_SHARE * edge_mm)
     figure = text(
-        "scale cube edge in mm",
+        f"{LABEL} scale cube edge in mm",
         f"{edge_mm:g}",
         height_mm=height_mm,
         depth_mm=process.engrave_depth_mm,

@@ -96,10 +96,11 @@ def package(
     figures, measured = _write_meshes(case, files)
     frame = frame_of(case)
     with ThreadPoolExecutor(2) as aside:  # what is beside them runs mostly not in Python
+        steps = aside.submit(_reread_steps, case, files)
         shapes_written = aside.submit(_write_shapes, case, frame, files)
         drawn = aside.submit(_pictures, case)
         layers, on_build = _write_build(case, files)
-        found = places_of_breaches((*measured, *on_build))
+        found = places_of_breaches((*measured, *steps.result(), *on_build))
         refuse_failed(found)  # what is wrong with any file is told first, and together
         pictures = drawn.result()
         for picture in pictures:
@@ -194,8 +195,12 @@ def _write_meshes(case: Case, files: _Files) -> tuple[dict[str, MeshFigures], tu
             figures[part.name] = own
         if part.step:
             files.write(f"{path}.step", part.step)
-            found += reread_step(part, files.reread(f"{path}.step"))
     return figures, tuple(found)
+
+
+def _reread_steps(case: Case, files: _Files) -> tuple[Finding, ...]:
+    parts = [part for part in case.checked.device.parts if part.step]
+    return tuple(one for part in parts for one in reread_step(part, files.reread(f"parts/{part.name}.step")))
 
 
 def _write_build(case: Case, files: _Files) -> tuple[LayerFigures | None, tuple[Finding, ...]]:
