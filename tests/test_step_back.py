@@ -112,7 +112,7 @@ def test_a_sound_file_passes_and_tells_no_place() -> None:
 
 
 @pytest.mark.parametrize("name", ["bore-a", "bore-b", "slot-1"])
-@pytest.mark.parametrize(("off_mm", "refused"), [(0.028, False), (0.032, True), (0.5, True)])
+@pytest.mark.parametrize(("off_mm", "refused"), [(0.048, False), (0.052, True), (0.5, True)])
 def test_a_solid_that_is_shifted_is_found_by_how_far_and_where(name: str, off_mm: float, refused: bool) -> None:
     found = failed(changed(name, moved(x=off_mm)))
     assert (DISTANCE in found) == refused

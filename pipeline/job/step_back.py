@@ -17,8 +17,8 @@ from batchone.pipeline.job.straight_faces import is_straight
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Vector, judge
 
 _MILLIMETRE = "millimetre"
-_FACE_MM = 3.0 * TESSELLATION_MM  # the triangles of bores and slots are the same again; those of letters measure up to 0.023
-_SOURCE = "triangles of letters, as they are made and as they are read, lie up to 0.025 mm from curved strokes"
+_FACE_MM = 5.0 * TESSELLATION_MM  # the triangles of bores and slots are the same again; those of letters measure up to 0.026
+_SOURCE = "twice what triangles of letters, as they are made and as they are read, lie from curved strokes (0.025 mm)"
 _AGAIN = "design again; if it stays, report this order"
 
 
