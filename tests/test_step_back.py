@@ -122,7 +122,7 @@ def test_a_solid_that_is_shifted_is_found_by_how_far_and_where(name: str, off_mm
         corners = block().mesh.vertices_mm[block().mesh.faces[block().face_labels == block().labels.index(name)]]
         places = np.vstack([corners.reshape(-1, 3), corners.mean(axis=1)])
         assert np.linalg.norm(places - finding.where_mm, axis=1).min() < 1e-6
-        with pytest.raises(MachineError, match=r"solid of parts/block\.step that made it .* at most 0\.03 mm, at \("):
+        with pytest.raises(MachineError, match=r"solid of parts/block\.step that made it .* at most 0\.05 mm, at \("):
             refuse_failed(list(found.values()))
 
 
@@ -135,7 +135,7 @@ def test_letters_that_are_shifted_are_found() -> None:
     assert in_block(finding)[1] == pytest.approx(11.0, abs=0.2), "their lower edge, left behind"
 
 
-@pytest.mark.parametrize(("diameter_mm", "refused"), [(3.25, False), (3.27, True), (3.0, True)])
+@pytest.mark.parametrize(("diameter_mm", "refused"), [(3.28, False), (3.32, True), (3.0, True)])
 def test_a_bore_of_another_diameter_is_found(diameter_mm: float, refused: bool) -> None:
     other = cylinder("bore-a", start_mm=(6.0, 5.0, -1.0), axis=(0.0, 0.0, 1.0), diameter_mm=diameter_mm, length_mm=12.0)
     found = failed(step_of((other, *features()[1:]), pose=POSE))
@@ -194,7 +194,7 @@ def test_a_bore_that_leans_the_other_way_is_found() -> None:
     assert finding.value == pytest.approx(2.0 * 0.1 * 9.0, abs=0.1)
 
 
-@pytest.mark.parametrize(("wide_mm", "refused"), [(1.25, False), (1.27, True), (3.0, True), (10.0, True), (0.4, True)])
+@pytest.mark.parametrize(("wide_mm", "refused"), [(1.28, False), (1.32, True), (3.0, True), (10.0, True), (0.4, True)])
 def test_a_slot_of_another_width_is_found(wide_mm: float, refused: bool) -> None:
     other = box("slot-1", size_mm=(wide_mm, 6.0, 12.0), centre_mm=(15.0, 6.0, 4.0))
     found = failed(step_of((*features()[:2], other, features()[3]), pose=POSE))
@@ -230,8 +230,8 @@ def test_a_rounded_slot_that_is_too_large_is_found() -> None:
     assert failed(part.step, part) == {}
     found = failed(step_of((rounded(12.0, 4.0),), pose=POSE), part)
     assert found[DISTANCE].value == pytest.approx(1.0, abs=0.1)
-    assert set(failed(step_of((rounded(10.03, 3.03),), pose=POSE), part)) == set()
-    assert DISTANCE in failed(step_of((rounded(10.07, 3.07),), pose=POSE), part)
+    assert set(failed(step_of((rounded(10.08, 3.08),), pose=POSE), part)) == set()
+    assert DISTANCE in failed(step_of((rounded(10.12, 3.12),), pose=POSE), part)
 
 
 def blind(deep_mm: float) -> Feature:
