@@ -168,7 +168,7 @@ def new_findings(of_good: tuple[Finding, ...], found: tuple[Finding, ...]) -> tu
 
 def _said(finding: Finding) -> tuple[str, str]:
     """What is measured, whatever figures and words are told with it."""
-    return finding.check, re.sub(r"[0-9.]+", "#", re.sub(r"\(.*\)", "", finding.what))
+    return finding.check, re.sub(r"[0-9.]+", "#", re.sub(r"\(.*\)|, worst: .*", "", finding.what))
 
 
 def good_as(case: Checked, seeded: Seeded) -> Checked:
