@@ -428,11 +428,6 @@ def _of_seats() -> list[Fault]:
         Fault(towards.format(2), PEDICLE, "budget-breach", "left: breach of the medial", there(left, (-2.0, 0, 0)), by=by,
               verdict="warn"),
         *(
-            Fault(towards.format(1), PEDICLE, "budget-breach", f"left: breach of {what}", there(left, (-1.0, 0, 0)), sound=True,
-                  by=by)
-            for what in ("class C", "the medial")
-        ),
-        *(
             Fault(shaken.format(sigma), TIBIAL, check, what, unsure(sigma), sound=sigma < 0.2, by=by, verdict="warn")
             for check, what in (("budget-correction", "turned about"), ("budget", "cut-1: off"), ("budget", "pin-1: off"))
             for sigma in (0.4, 0.1)
