@@ -245,7 +245,9 @@ def _standing(path: Path) -> Mesh:
 
 
 def prusa(meshes: Sequence[Mesh], machine: Machine, site: Path) -> float | None:
-    """Seconds of PrusaSlicer's own arrangement; None where it ends without one."""
+    """Seconds of PrusaSlicer's own arrangement; None without one, or where it reaches beyond the plate."""
+    import trimesh
+
     parts = [site / f"part-{index}.stl" for index in range(len(meshes))]
     for path, mesh in zip(parts, meshes, strict=True):
         path.write_bytes(stl_bytes(mesh))
@@ -255,7 +257,11 @@ def prusa(meshes: Sequence[Mesh], machine: Machine, site: Path) -> float | None:
     command += ["--output", str(site / "prusa.3mf"), *map(str, parts)]
     started = time.perf_counter()
     done = subprocess.run(command, check=False, capture_output=True, timeout=300)
-    return None if done.returncode else time.perf_counter() - started
+    taken = time.perf_counter() - started
+    if done.returncode:
+        return None
+    reach = np.ptp(trimesh.load_scene(site / "prusa.3mf").bounds, axis=0)
+    return taken if (reach <= usable_box_mm(machine)).all() else None
 
 
 if __name__ == "__main__":
