@@ -31,6 +31,7 @@ from typing import Any
 
 import httpx
 
+from batchone.design.families.anatomical_model import ANATOMICAL_MODEL
 from batchone.pipeline.hospital.deliver import deliver
 from batchone.pipeline.hospital.keep import Keep
 from batchone.pipeline.hospital.parcel import Parcel, pack
@@ -183,11 +184,17 @@ def _review(port: int, token: str, site: Path, ids: list[str], stopped: Stopped)
         while waiting and not stopped():
             for case in sorted(case for case in waiting if (site / "cases" / case / "check" / "stage.json").exists()):
                 device = client.get(f"/cases/{case}").raise_for_status().json()["device"]
-                told = {"answer": "approve", "device": device, "password": PASSWORD}
+                told = {
+                    "answer": "approve",
+                    "device": device,
+                    "password": PASSWORD,
+                    "checked": list(ANATOMICAL_MODEL.limits.checklist),
+                }
                 said = client.post(f"/cases/{case}/review", json=told)
                 if said.status_code == httpx.codes.SERVICE_UNAVAILABLE:
                     continue  # its stages hold it still
-                said.raise_for_status()
+                if said.is_error:
+                    raise RuntimeError(f"{case} is not approved: HTTP {said.status_code}: {said.text}")
                 waiting.remove(case)
             time.sleep(0.5)
 
