@@ -25,6 +25,7 @@ from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.memory import keep_freed_memory
 
 _ORPHANED = 3
+_GIVES_WAY: Final = 10  # of nice's 19: where cores are few, a server that answers and a worker that tells it is alive come first
 _AHEAD: Final = ("batchone.design", "cadquery")  # a changed parameter goes on from the plan: nothing of the stages before
 
 
@@ -99,6 +100,7 @@ def _say(answers: Any, tree: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(_GIVES_WAY)
     use_kernel_cache()
     keep_freed_memory()
     main(Path(sys.argv[1]))
