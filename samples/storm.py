@@ -44,7 +44,6 @@ _REST = 0.25  # share of dead workers that stay away until the next kill, where 
 _ANSWERED_S = 3.0  # a person answers within so long after a case began to wait, or after the last kill meant for its wait
 _GONE_S = 10.0  # a killed process is gone by then, or the machine stands still
 _LEAST = 1.0 / 3.0  # of the even share of each stage: some stages end before their moment, and others die
-_LARGE = 1_000_000  # bytes: larger files are only looked for
 
 
 @dataclass
@@ -401,7 +400,7 @@ def _read(stage: Path, seen: Seen, whole: dict[Path, tuple[int, ...]]) -> dict[s
             stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
             if whole.get(path) == stamp:
                 continue
-            if found.st_size > _LARGE or hashlib.sha256(path.read_bytes()).hexdigest() == sha:
+            if hashlib.sha256(path.read_bytes()).hexdigest() == sha:
                 whole[path] = stamp
                 continue
         seen.wrong.append(f"{stage.name}/{name} was readable half-written")
