@@ -51,6 +51,7 @@ from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.withdrawal import WithdrawnJob, publish_withdrawn
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
+from batchone.pipeline.process import Process
 from batchone.pipeline.values import (
     Anatomy,
     Approval,
@@ -71,7 +72,9 @@ from batchone.slicer.images import image_findings
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.nest import Nest, Unit, nest
+from batchone.slicer.orient import Stance
 from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.recoater import blade_finding
 from batchone.slicer.room import cells_of, swollen
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
 
@@ -205,6 +208,49 @@ def test_the_most_urgent_jobs_are_in_whole_and_what_has_no_room_is_named() -> No
     found = nest(units, process=LPBF, machine=MACHINE, leave_out=True)
     assert found.left_out == ("late",)
     assert [move is not None for move in found.moves] == [True] * 4 + [False] * 2
+
+
+def _finned() -> Mesh:
+    """A block of 60 x 24 mm with thin fins across it, which stand along the blade; its job turned it by -10 degrees."""
+    fins = [Solid.cube((1.0, 24.0, 8.0)).translate((3.0 + 7.5 * k, 0.0, 4.0)) for k in range(8)]
+    return _mesh(Solid.batch_boolean([Solid.cube((60.0, 24.0, 4.0)), *fins], manifold3d.OpType.Add).rotate((0.0, 0.0, -10.0)))
+
+
+def _flat_percent(mesh: Mesh, process: Process, machine: Machine) -> float:
+    x, y, z = np.ptp(mesh.vertices_mm, axis=0).tolist()
+    part = Part("finned", mesh, np.zeros(len(mesh.faces), np.int16), ("body",))
+    (found,) = blade_finding(part, Stance(np.eye(3), (x, y, z), 0.0, 0.0, "as it is"), process, machine)
+    return found.value
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_thin_walls_stay_off_the_blade_as_in_their_job(count: int) -> None:
+    mesh = _finned()
+    units = _units([mesh] * count)
+    assert _flat_percent(mesh, LPBF, MACHINE) == 0.0
+    found = nest(units, process=LPBF, machine=MACHINE)
+    assert [_flat_percent(one, LPBF, MACHINE) for (one,) in _placed(units, found)] == pytest.approx([0.0] * count, abs=1e-9)
+    assert [(one.check, one.verdict, one.value) for one in found.findings] == [("orient.recoater", "pass", 0.0)] * count
+    bladeless = MACHINE.model_copy(update={"recoater_deg": None})
+    free = nest(units, process=LPBF, machine=bladeless)
+    assert free.findings == ()
+    assert min(_flat_percent(one, LPBF, MACHINE) for (one,) in _placed(units, free)) > 90.0  # what the rule keeps from them
+
+
+def test_walls_that_are_flat_in_their_job_may_stay_so_and_are_told() -> None:
+    mesh = _finned().moved(_about_z(10.0))
+    units = _units([mesh])
+    (found,) = nest(units, process=LPBF, machine=MACHINE).findings
+    assert (found.verdict, "part-0" in found.what) == ("warn", True)
+    assert found.value == pytest.approx(
+        _flat_percent(_placed(units, nest(units, process=LPBF, machine=MACHINE))[0][0], LPBF, MACHINE)
+    )
+
+
+def _about_z(deg: float) -> np.ndarray:
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", deg, degrees=True).as_matrix()
+    return turn
 
 
 def test_supports_move_with_their_part() -> None:
@@ -466,6 +512,8 @@ def test_the_same_jobs_in_any_order_give_the_same_bytes(built: BuildFolder, site
 
 
 def test_supports_come_after_the_parts_and_are_filled_as_in_their_job(metal: BuildFolder, metal_jobs: list[Path]) -> None:
+    told = [(one.stage, one.check) for one in metal.manifest.findings]  # of each part, whether thin walls meet the blade flat
+    assert told == [("nest", "orient.recoater")] * sum(one.kind == "part" for one in metal.manifest.instances)
     instances = metal.manifest.instances
     assert [one.kind for one in instances] == ["part"] * 3 + ["supports"] * 3
     drawn = {one.body: {entry.region for entry in metal.manifest.drawn if entry.body == one.body} for one in metal.manifest.drawn}

@@ -11,7 +11,17 @@ from pydantic import Field
 
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayersEntry
-from batchone.pipeline.job.manifest import DISCLAIMER, DrawnEntry, FileName, ImagesEntry, JobId, Manifest, Row, read_canonical
+from batchone.pipeline.job.manifest import (
+    DISCLAIMER,
+    DrawnEntry,
+    FileName,
+    FindingEntry,
+    ImagesEntry,
+    JobId,
+    Manifest,
+    Row,
+    read_canonical,
+)
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
 from batchone.pipeline.job.sums import Digest
 from batchone.pipeline.order import Model
@@ -95,7 +105,7 @@ class BuildManifest(Manifest):
     """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of process and machine.
 
     ``demonstration``: all its jobs are approved for demonstration only. ``drawn`` is what a laser draws by label; ``images`` is
-    there where a mask shows layers; ``notes`` are what people must know.
+    there where a mask shows layers; ``findings`` are those of the nesting, ``notes`` what people must know.
     """
 
     schema_name: Annotated[Literal["batchone-build/1"], Field(alias="schema")] = SCHEMA
@@ -111,6 +121,7 @@ class BuildManifest(Manifest):
     demonstration: bool = False
     drawn: tuple[DrawnEntry, ...] = ()
     images: ImagesEntry | None = None
+    findings: tuple[FindingEntry, ...] = ()
     notes: tuple[str, ...] = ()
     after_printing: tuple[str, ...]
     versions: dict[str, str]
