@@ -684,6 +684,18 @@ def test_a_build_that_says_other_than_its_jobs_is_found(copy: Path, site: Path) 
     assert verify_build(copy, signers=site / "keys").ok
 
 
+def test_a_build_of_an_earlier_version_is_still_read_and_verified(copy: Path, site: Path) -> None:
+    tree = json.loads((copy / "build.json").read_bytes())
+    assert tree["plate"]["seconds_low"] < tree["plate"]["seconds"] < tree["plate"]["seconds_high"]
+    for key in ("seconds_low", "seconds_high"):
+        del tree["plate"][key]
+    del tree["findings"]
+    _write_tree(copy, tree)
+    seal(copy, release_key(site / "keys"))
+    assert read_build_manifest((copy / "build.json").read_bytes()).plate.seconds_high == 0.0
+    assert verify_build(copy, signers=site / "keys").problems == ()
+
+
 def test_every_file_changed_by_one_bit_is_named(copy: Path) -> None:
     for name in sorted(p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file()):
         data = (copy / name).read_bytes()
@@ -842,6 +854,10 @@ def test_the_command_writes_the_build_and_verify_knows_it(
     made = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     jsonschema.validate(made, json.loads((SCHEMAS / "nest.schema.json").read_text()))
     assert (made["build"], made["bodies"], made["left_out"]) == (built.folder.name, 4, [])
+    assert made["seconds_low"] == pytest.approx(made["seconds"] * (1.0 - SLS.time_within))
+    assert made["seconds_high"] == pytest.approx(made["seconds"] * (1.0 + SLS.time_within))
+    told = subprocess.run([part for part in command if part != "--json"], check=True, capture_output=True, text=True).stdout
+    assert f"between {made['seconds_low'] / 3600.0:.1f} and {made['seconds_high'] / 3600.0:.1f} h" in told
     verified = subprocess.run([*run, "verify", made["folder"], "--json"], check=True, capture_output=True, text=True)
     report = json.loads(verified.stdout)
     jsonschema.validate(report, json.loads((SCHEMAS / "verify.schema.json").read_text()))

@@ -275,6 +275,8 @@ def _plate_entry(guess: Estimate, process: Process, machine: Machine, shadows: S
         layer_mm=process.layer_mm,
         height_mm=guess.height_mm,
         seconds=guess.seconds,
+        seconds_low=guess.seconds_low,
+        seconds_high=guess.seconds_high,
         material_g=guess.material_g,
         part_volume_mm3=guess.part_volume_mm3,
         basis=guess.basis,

@@ -81,12 +81,17 @@ class ClearancesEntry(Model):
 
 
 class PlateEntry(Model):
-    """The plate as a whole; ``utilisation`` is the share of the usable plate that is covered, or of the cake that is filled."""
+    """The plate as a whole; ``utilisation`` is the share of the usable plate that is covered, or of the cake that is filled.
+
+    The time lies between ``seconds_low`` and ``seconds_high``; both are 0 where a build of an earlier version does not say.
+    """
 
     layers: int
     layer_mm: float
     height_mm: float
     seconds: float
+    seconds_low: float = 0.0
+    seconds_high: float = 0.0
     material_g: float
     part_volume_mm3: float
     basis: str
@@ -129,8 +134,8 @@ class BuildManifest(Manifest):
 
 
 def read_build_manifest(data: bytes) -> BuildManifest:
-    """Read ``build.json``; see :func:`batchone.pipeline.job.manifest.read_canonical`."""
-    return read_canonical(BuildManifest, data, "build")
+    """Read ``build.json``, of an earlier version too; see :func:`batchone.pipeline.job.manifest.read_canonical`."""
+    return read_canonical(BuildManifest, data, "build", earlier=True)
 
 
 def label_of(number: int, case: str, kind: Kind, part: str) -> str:
