@@ -41,6 +41,7 @@ from batchone.pipeline.build.released import Released, refuse_strangers
 from batchone.pipeline.build.verify import verify_build
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.findings import LABEL, label_said, label_words
+from batchone.pipeline.inspection import layer_at
 from batchone.pipeline.job.archive import threemf_bodies
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
@@ -865,6 +866,23 @@ def test_the_command_writes_the_build_and_verify_knows_it(
     (Path(made["folder"]) / "map.png").unlink()
     refused = subprocess.run([*run, "verify", made["folder"]], check=False, capture_output=True, text=True)
     assert (refused.returncode, "missing: map.png" in refused.stdout) == (5, True)
+
+
+def test_a_layer_of_a_build_is_shown_as_one_of_a_job_is(built: BuildFolder, tmp_path: Path) -> None:
+    picture, slices = tmp_path / "layer.png", tmp_path / "slices.3mf"
+    shown = layer_at(built.folder, 3.05, picture, slices=slices)
+    jsonschema.validate(shown, json.loads((SCHEMAS / "layers.schema.json").read_text()))
+    read = read_cli((built.folder / "layers.cli").read_bytes())
+    assert (shown["layers"], shown["layer"]) == (built.manifest.plate.layers, int(np.searchsorted(read.top_mm, 3.05)) + 1)
+    assert shown["loops"] >= len(built.manifest.instances)  # all stand on or near the floor of the cake, guides have a hole
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert zipfile.is_zipfile(slices)
+    top_mm = float(read.top_mm[-1])
+    with pytest.raises(MachineError, match=f"the build goes from 0 to {top_mm:g} mm"):
+        layer_at(built.folder, top_mm + 0.01)
+    (tmp_path / "build.json").write_bytes(b"{}")
+    with pytest.raises(MachineError, match=r"build folder has no layers\.cli"):
+        layer_at(tmp_path, 1.0)
 
 
 def test_verifying_a_build_loads_no_heavy_library(built: BuildFolder) -> None:
