@@ -47,6 +47,7 @@ from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
+from batchone.pipeline.job.medical import medical_blocks
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, write_allowed_signers
 from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.withdrawal import WithdrawnJob, publish_withdrawn
@@ -68,7 +69,7 @@ from batchone.pipeline.values import (
 )
 from batchone.slicer.clearances import check_clearances, shadow, solid_of
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.cli_header import region_of
+from batchone.slicer.cli_header import read_header, region_of, with_medical
 from batchone.slicer.images import image_findings
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
@@ -329,8 +330,12 @@ def _job(
     bare: tuple[str, ...] = (),
     machine: Machine = MACHINE,
     revision: str = "",
+    told: bool = True,
 ) -> Path:
-    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts that are not bare are engraved."""
+    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts that are not bare are engraved.
+
+    ``told``: the layer file has its user data.
+    """
     parts = tuple(Part(name, mesh, np.zeros(len(mesh.faces), np.int16), ("body",)) for name, mesh in meshes.items())
     said = [
         judge(LABEL, label_words(name, f"{case} / {name}"), 0.0, "", high=0.0, source="test")
@@ -349,7 +354,8 @@ def _job(
     plan = Plan("cranial-implant", True, "left")
     anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
     values = Case(scan, anatomy, plan, checked, approval, build, order, used, machine, release_key(keys))
-    files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": build.layers_cli}
+    layers_cli = with_medical(build.layers_cli, medical_blocks(values) if told else [])
+    files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": layers_cli}
     files |= {"build-report.pdf": b"report", "clinical-report.pdf": b"report"}
     if build.images:
         files["build/layers.sl1"] = build.images
@@ -409,8 +415,15 @@ def metal_jobs(site: Path) -> list[Path]:
     turn = Rotation.from_euler("xyz", (25.0, -40.0, 70.0), degrees=True)
     away = turn.apply(table.vertices_mm) + np.array([90.0, -220.0, 650.0])
     return [
-        _job(site / "jobs" / "m", keys, "case-m", {"guide": Mesh(away, table.faces), "model": ball}, process="ti64-lpbf"),
-        _job(site / "jobs" / "n", keys, "case-n", {"guide": ball}, process="ti64-lpbf", hours=2),
+        _job(
+            site / "jobs" / "m",
+            keys,
+            "case-m",
+            {"guide": Mesh(away, table.faces), "model": ball},
+            process="ti64-lpbf",
+            told=False,
+        ),
+        _job(site / "jobs" / "n", keys, "case-n", {"guide": ball}, process="ti64-lpbf", told=False, hours=2),
     ]
 
 
@@ -685,12 +698,55 @@ def test_a_build_that_says_other_than_its_jobs_is_found(copy: Path, site: Path) 
     assert verify_build(copy, signers=site / "keys").ok
 
 
+def test_the_layer_file_of_a_plate_says_how_each_patient_lies(built: BuildFolder, metal: BuildFolder) -> None:
+    blocks = read_header((built.folder / "layers.cli").read_bytes())[0].medical
+    assert len(blocks) == len(built.manifest.instances)
+    for said, one in zip(blocks, built.manifest.instances, strict=True):
+        assert (said["patient-id"], said["source-id"], said["study-id"]) == (one.case, f"batchone {one.label}", "ab" * 8)
+        front, head = (np.fromstring(said[key].strip("()"), sep=",") for key in ("front-vector", "head-vector"))
+        turn = np.array(one.transform)[:3, :3]
+        np.testing.assert_allclose(turn.T @ front, [0.0, -1.0, 0.0], atol=5e-6)
+        np.testing.assert_allclose(turn.T @ head, [0.0, 0.0, 1.0], atol=5e-6)
+    assert read_header((metal.folder / "layers.cli").read_bytes())[0].medical == ()  # its jobs say nothing
+    assert [one.user_data for one in metal.manifest.instances if one.user_data] == []
+
+
+def test_user_data_that_are_gone_exchanged_or_anothers_are_found(copy: Path, site: Path) -> None:
+    data, kept = (copy / "layers.cli").read_bytes(), (copy / "build.json").read_bytes()
+    blocks = read_header(data)[0].medical
+
+    def texts() -> list[str]:
+        seal(copy, release_key(site / "keys"))
+        return [problem.text for problem in verify_build(copy, signers=site / "keys").problems]
+
+    for changed, words in (
+        ([*blocks[1:]], "3 blocks of user data, must be 4"),
+        ([blocks[1], blocks[0], *blocks[2:]], "are not those of"),
+    ):
+        (copy / "layers.cli").write_bytes(with_medical(data, changed))
+        assert any(words in text for text in texts())
+    for key, value in (
+        ("patient-id", "case-z"),
+        ("study-id", "0" * 16),
+        ("head-vector", "(0.000000,0.000000,9.000000)"),
+        ("head-vector", "up"),
+    ):
+        tree = json.loads(kept)
+        tree["instances"][0]["user_data"][key] = value
+        _write_tree(copy, tree)
+        (copy / "layers.cli").write_bytes(with_medical(data, [one["user_data"] for one in tree["instances"]]))
+        assert any(f"{key} of its user data is {value}" in text for text in texts()), key
+
+
 def test_a_build_of_an_earlier_version_is_still_read_and_verified(copy: Path, site: Path) -> None:
     tree = json.loads((copy / "build.json").read_bytes())
     assert tree["plate"]["seconds_low"] < tree["plate"]["seconds"] < tree["plate"]["seconds_high"]
     for key in ("seconds_low", "seconds_high"):
         del tree["plate"][key]
     del tree["findings"]
+    for one in tree["instances"]:
+        del one["user_data"]
+    (copy / "layers.cli").write_bytes(with_medical((copy / "layers.cli").read_bytes(), []))
     _write_tree(copy, tree)
     seal(copy, release_key(site / "keys"))
     assert read_build_manifest((copy / "build.json").read_bytes()).plate.seconds_high == 0.0

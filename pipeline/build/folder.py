@@ -244,6 +244,7 @@ def _instances(
                 figures=body_figures(one.body),
                 mesh_sha256=mesh_sha256(one.body),
                 layers=layers,
+                user_data=one.user_data(label),
             )
         )
     return tuple(instances)

@@ -42,7 +42,7 @@ class Instance(Model):
     ``label`` names it in ``plate.3mf`` and ``layers.cli``; ``engraved`` is the text on the part itself, "" where there is none.
     ``transform`` maps its own frame to the machine's plate frame, mm: of a part patient LPS, of supports the plate frame of their
     job. ``figures`` are in its own frame, ``box`` is on the plate. ``mesh_sha256`` is over its vertices, in 1e-6 mm, and its
-    triangles.
+    triangles. ``user_data`` is what ``layers.cli`` says of the scan of a part, {} where its job does not say.
     """
 
     number: int
@@ -61,6 +61,7 @@ class Instance(Model):
     figures: MeshFigures
     mesh_sha256: Digest
     layers: LayersEntry
+    user_data: dict[str, str] = Field(default_factory=dict)
 
 
 class GapEntry(Model):
