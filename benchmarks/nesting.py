@@ -4,7 +4,9 @@
 
 The guide is that of a released job: of ``batchone demo --device pedicle-guide``, or of ``--job``. Each patient gets two guides
 made of it by the same slicer, in sizes of their own (88 to 112 %) and elsewhere in space; manifests are described and sealed as
-usual, papers and pictures are left out: they are not read here. With ``--keep`` the jobs stay in that folder for the next time.
+usual, papers and pictures are left out: they are not read here. The guides carry no engraved text: that labels on a plate are
+those of the map is tested (``tests/test_nest.py``), not measured here. With ``--keep`` the jobs stay in that folder for the next
+time.
 Then ``batchone nest`` runs as a program of its own.
 
 Arrangers side by side: how high the cake is in floors of rectangles (rectpack, in an environment of its own), and how many of the
@@ -66,6 +68,7 @@ TIME = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
 SIZES = (0.88, 1.12)  # of the guide, from the first patient to the last
 ON_A_PLATE = 64  # guides, more than fit: those of the patients, again and again
 PRUSA_GAP_MM = 6.0  # what PrusaSlicer 2.5 keeps between objects that are not printed one by one
+ROUNDED_MM = 1e-4  # of coordinates in the file that PrusaSlicer exports
 PER_MM = 10  # rectangles have whole sides: tenths of a millimetre
 
 
@@ -245,7 +248,10 @@ def _standing(path: Path) -> Mesh:
 
 
 def prusa(meshes: Sequence[Mesh], machine: Machine, site: Path) -> float | None:
-    """Seconds of PrusaSlicer's own arrangement; None without one, or where it reaches beyond the plate."""
+    """Seconds of PrusaSlicer's own arrangement; None without one, or where a part reaches beyond the plate.
+
+    The file that it exports has the middle of the bed at the origin, wherever ``--bed-shape`` lies (seen with 2.5).
+    """
     import trimesh
 
     parts = [site / f"part-{index}.stl" for index in range(len(meshes))]
@@ -260,8 +266,9 @@ def prusa(meshes: Sequence[Mesh], machine: Machine, site: Path) -> float | None:
     taken = time.perf_counter() - started
     if done.returncode:
         return None
-    reach = np.ptp(trimesh.load_scene(site / "prusa.3mf").bounds, axis=0)
-    return taken if (reach <= usable_box_mm(machine)).all() else None
+    low, high = trimesh.load_scene(site / "prusa.3mf").bounds
+    off_mm = np.maximum(-low, high)[:2] - [0.5 * width, 0.5 * depth]
+    return taken if (off_mm <= ROUNDED_MM).all() and high[2] - low[2] <= height + ROUNDED_MM else None
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ def layers(
     slices: Annotated[Path | None, typer.Option("--slices", help="Write plate and layers into this 3MF file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what a job's layer at a height holds: loops, area, hatches; draw it; write all layers as text or 3MF."""
+    """Print what a layer of a job or a build holds at a height: loops, area, hatches; draw it; write all as text or 3MF."""
     from batchone.pipeline.inspection import layer_at
 
     tree = layer_at(job, at, picture, text, slices)

@@ -195,25 +195,34 @@ def _judgement_table(judged: Mapping[str, Judgement]) -> RenderableType:
 
 
 def layer_at(
-    job: Path, height_mm: float, picture: Path | None = None, text: Path | None = None, slices: Path | None = None
+    folder: Path, height_mm: float, picture: Path | None = None, text: Path | None = None, slices: Path | None = None
 ) -> dict[str, Any]:
     """Contours and hatches of the layer that holds a height above the plate; where they are named: a PNG file of it, the whole
     file as text, and a 3MF file of plate and layers.
+
+    Parameters
+    ----------
+    folder
+        A job, or a build of many jobs.
 
     Raises
     ------
     MachineError
         No layers file, or the height is outside the build.
     """
+    from batchone.pipeline.build.verify import is_build
     from batchone.pipeline.job.layer_picture import layer_png
     from batchone.slicer.cli_format import read_cli
     from batchone.slicer.cli_header import region_of
     from batchone.slicer.hatch import lengths_mm
     from batchone.slicer.slice_stack import with_slices
 
-    path = job / "build" / "layers.cli"
+    many = is_build(folder)
+    place = folder if many else folder / "build"
+    path = place / "layers.cli"
     if not path.is_file():
-        raise MachineError("the job folder has no build/layers.cli", hint="run `batchone verify` on it")
+        what = "build folder has no layers.cli" if many else "job folder has no build/layers.cli"
+        raise MachineError(f"the {what}", hint="run `batchone verify` on it")
     found = read_cli(path.read_bytes())
     layer = int(np.searchsorted(found.top_mm, height_mm))
     if height_mm <= 0 or layer >= found.layers.count:
@@ -225,7 +234,7 @@ def layer_at(
     contents: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
         (picture, lambda: layer_png(found, layer)),
         (text, found.to_text),
-        (slices, lambda: with_slices((job / "build" / "plate.3mf").read_bytes(), found)),
+        (slices, lambda: with_slices((place / "plate.3mf").read_bytes(), found)),
     )
     for file, content in contents:
         if file and not file.parent.is_dir():

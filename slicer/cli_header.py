@@ -20,7 +20,7 @@ KEYWORDS: Final = (
     "institution-id", "source-id", "patient-id", "study-id", "examination-date", "slice-thickness", "matrix-size", "pixel-size",
     "gantry-tilt", "front-vector", "head-vector",
 )  # fmt: skip
-_MAX_HEADER_BYTES: Final = 262_144  # a line or two for each part; more is not ours
+MAX_HEADER_BYTES: Final = 262_144  # a line or two for each part; more is not ours
 _NUMBER = r"-?\d+\.\d+"
 _TOP: Final = re.compile(rf"\$\$HEADERSTART\n\$\$(?P<form>BINARY|ASCII)\n\$\$UNITS/(?P<unit>{_NUMBER})\n\$\$VERSION/200\n")
 _USER: Final = re.compile(rf'\$\$USERDATA/"{USER}",(\d{{1,5}}),')
@@ -129,7 +129,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
     MachineError
         It is none, or says what cannot be.
     """
-    text = data[:_MAX_HEADER_BYTES].decode("latin-1")
+    text = data[:MAX_HEADER_BYTES].decode("latin-1")
     top = _TOP.match(text)
     if top is None:
         raise damaged("the header is not that of a CLI 2.0 file with units, labels, dimension and layer count")

@@ -1,7 +1,8 @@
 """Nesting: parts of several jobs on one plate or in one cake.
 
 On a plate nothing stands above another: what counts is the shadow of each part, as irregular as it is. In a cake of powder parts
-also lie above one another. Each part keeps the side up that its job was approved with and is turned about the vertical only.
+also lie above one another. Each part keeps the side up that its job was approved with and is turned about the vertical only,
+not so that more of its thin walls meets the blade of a recoater flat than in its job.
 The search runs on cells (``columns.py``) that hold the surfaces whole, so that what it finds keeps the clearance; that it does is
 measured afterwards on the meshes themselves (``clearances.py``).
 """
@@ -20,8 +21,9 @@ import shapely
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
-from batchone.pipeline.values import FloatArray, IntArray, Mesh
+from batchone.pipeline.values import Finding, FloatArray, IntArray, Mesh
 from batchone.slicer.plate import usable_box_mm
+from batchone.slicer.recoater import thin_walls
 from batchone.slicer.room import Room, best_place, cells_of, empty_room, swollen, take
 
 _STEP_MM: Final = 1.0  # numerical: cells, to the next whole number of layers
@@ -40,7 +42,7 @@ Others = Sequence[tuple[float, float, float]]  # middle of each unit placed so f
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """What moves as one: a part and its supports.
+    """What moves as one: a part, which comes first, and its supports.
 
     ``group`` is its job: the parts of a job are placed together or not at all. ``bodies`` stand as in their job, mm, z up.
     """
@@ -62,11 +64,14 @@ class Nest:
         The clearance that was kept for: at least the process's own.
     left_out
         Groups that have no room, in the order of the units.
+    findings
+        Of each unit placed, what of its thin walls meets the recoater's blade flat; none where no hard blade is known.
     """
 
     moves: tuple[FloatArray | None, ...]
     spacing_mm: float
     left_out: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +140,8 @@ class _Packing:
         self.spacings_mm = [process.part_spacing_mm * factor for factor in (_SPREAD if self.flat else (1.0,))]
         self.machine = machine
         self._shapes: dict[tuple[int, float], _Shape] = {}
-        self._first_deg = [_rectangle_deg(unit) for unit in units]
+        self._walls = [thin_walls(unit.bodies[0], process, machine) for unit in units]
+        self._turns_deg = [self._tried_deg(index) for index in range(len(units))]
 
     def turn_all(self) -> None:
         """Make the shapes that are tried first, side by side."""
@@ -143,19 +149,27 @@ class _Packing:
         with ThreadPoolExecutor(_THREADS) as pool:  # the kernel lets other threads run
             turned = list(pool.map(self._made_turned, indices))
         for index, shapes in zip(indices, turned, strict=True):
-            self._shapes.update({(index, deg): shape for deg, shape in zip(self._turns(index), shapes, strict=True)})
+            self._shapes.update({(index, deg): shape for deg, shape in zip(self._turns_deg[index], shapes, strict=True)})
 
     def _made_turned(self, index: int) -> list[_Shape]:
-        return [self._made(self.units[index], deg) for deg in self._turns(index)]
+        return [self._made(self.units[index], deg) for deg in self._turns_deg[index]]
 
-    def _turns(self, index: int) -> list[float]:
-        return [self._first_deg[index] + 360.0 / _TURNS * k for k in range(_TURNS)]
+    def _tried_deg(self, index: int) -> list[float]:
+        first_deg = _rectangle_deg(self.units[index])
+        evenly = [first_deg + 360.0 / _TURNS * k for k in range(_TURNS)]
+        tried = [deg for deg in evenly if self._allowed(index, deg)]
+        return tried if len(tried) == _TURNS else list(dict.fromkeys([*tried, 0.0, 180.0]))
+
+    def _allowed(self, index: int, deg: float) -> bool:
+        """Whether a turn leaves thin walls as far off the recoater's blade as they are in their job."""
+        walls = self._walls[index]
+        return walls is None or walls.allow(deg)
 
     def refuse_oversize(self) -> None:
         """Refuse what does not fit the machine even alone, whichever way it is turned."""
         for index, unit in enumerate(self.units):
-            if not any(min(self._most(self.shape(index, deg))) >= 0 for deg in self._turns(index)):
-                size = self.shape(index, self._first_deg[index]).size_mm
+            if not any(min(self._most(self.shape(index, deg))) >= 0 for deg in self._turns_deg[index]):
+                size = self.shape(index, self._turns_deg[index][0]).size_mm
                 raise MachineError(
                     f"{unit.name} is {size[0]:.1f} x {size[1]:.1f} x {size[2]:.1f} mm, at most "
                     + " x ".join(f"{side:.1f}" for side in self.box_mm)
@@ -165,7 +179,7 @@ class _Packing:
 
     def bulk(self, index: int) -> float:
         """What of the machine a unit takes: cells of its columns."""
-        shape = self.shape(index, self._first_deg[index])
+        shape = self.shape(index, self._turns_deg[index][0])
         return float(np.maximum(shape.high - shape.low + 1, 0).sum())
 
     def shape(self, index: int, deg: float) -> _Shape:
@@ -229,13 +243,15 @@ class _Packing:
         """The cheapest place of a unit: over all turns, then by finer turns about the best."""
         step_deg = 360.0 / _TURNS
         best: _Place | None = None
-        for deg in self._turns(index):
+        for deg in self._turns_deg[index]:
             best = self._cheaper(index, deg, room, others, best) or best
         if best is None:
             return None
         for share in _FINE_TURNS:
             middle_deg = best.deg
             for deg in (middle_deg - share * step_deg, middle_deg + share * step_deg):
+                if not self._allowed(index, deg):
+                    continue
                 best = self._cheaper(index, deg, room, others, best) or best
         return self.shape(index, best.deg), best.cell
 
@@ -275,7 +291,14 @@ class _Packing:
             for index, motion in placed.items():
                 moves[index] = shift @ motion
         left_out = dict.fromkeys(unit.group for unit, move in zip(self.units, moves, strict=True) if move is None)
-        return Nest(tuple(moves), spacing_mm, tuple(left_out))
+        return Nest(tuple(moves), spacing_mm, tuple(left_out), self._findings(moves))
+
+    def _findings(self, moves: Sequence[FloatArray | None]) -> tuple[Finding, ...]:
+        return tuple(
+            walls.finding(unit.name, math.degrees(math.atan2(move[1, 0], move[0, 0])))
+            for unit, walls, move in zip(self.units, self._walls, moves, strict=True)
+            if walls is not None and move is not None
+        )
 
 
 def _rectangle_deg(unit: Unit) -> float:

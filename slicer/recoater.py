@@ -6,7 +6,7 @@ Walls are seen in sections at some heights: what of a contour has another side n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import njit, types
 
 from batchone.pipeline.machine import Machine
-from batchone.pipeline.process import Process
+from batchone.pipeline.process import Process, Recoating
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, judge
 from batchone.slicer.exposure import straightened
 from batchone.slicer.layers import sections
@@ -24,8 +24,44 @@ _HEIGHTS: Final = 24  # numerical: sections of a part
 _PIECE_MM: Final = 0.5  # numerical: of a contour, at the middle of which the wall is measured
 _OFF_MM: Final = 0.01  # numerical: corners of contours that are straighter are no corners
 _STEP_DEG: Final = 5  # numerical: turns that are tried
+_FINE: Final = 1800  # numerical: directions of walls that are turned by any angle
+_NUDGE_DEG: Final = 0.01  # numerical: a direction on the border of two is the same one after rounding
+_SURE_DEG: Final = 2.0 * (90.0 / _FINE + _NUDGE_DEG)  # what two directions, before a turn and after it, are off at most
 _ALIKE: Final = 0.01  # of the thin walls: a smaller turn is taken that leaves only so much more of them flat
 _FLAT_PERCENT: Final = 20.0  # project default, unverified
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ThinWalls:
+    """Thin walls of a part as it stands in its job, for any turn about the vertical on a plate of many.
+
+    ``length_mm`` is (1800,), by direction in tenths of degrees from the x axis; ``recoating`` is the process's, ``travel_deg``
+    the way of the blade.
+    """
+
+    length_mm: FloatArray
+    recoating: Recoating
+    travel_deg: float
+
+    def allow(self, turn_deg: float) -> bool:
+        """Whether no more of them meets the blade flat after a turn than before."""
+        if turn_deg % 180.0 == 0.0:
+            return True
+        after_mm = _flat_mm(self.length_mm, turn_deg, self.recoating.flat_deg + _SURE_DEG, self.travel_deg)
+        return after_mm <= _flat_mm(self.length_mm, 0.0, self.recoating.flat_deg, self.travel_deg)
+
+    def finding(self, name: str, turn_deg: float) -> Finding:
+        """Judge what of them meets the blade flat after a turn."""
+        flat_mm = _flat_mm(self.length_mm, turn_deg, self.recoating.flat_deg, self.travel_deg)
+        return _judged(name, self.length_mm, flat_mm, self.recoating)
+
+
+def thin_walls(standing: Mesh, process: Process, machine: Machine) -> ThinWalls | None:
+    """Thin walls of a part as it stands in its job; None where no hard blade is known."""
+    if process.recoating is None or machine.recoater_deg is None:
+        return None
+    length_mm = thin_walls_mm(standing, process.recoating.thin_wall_mm, directions=_FINE, nudge_deg=_NUDGE_DEG)
+    return ThinWalls(length_mm, process.recoating, machine.recoater_deg)
 
 
 def off_blade(part: Part, ways: Iterable[Stance], process: Process, machine: Machine, box_mm: FloatArray) -> Iterator[Stance]:
@@ -64,22 +100,26 @@ def blade_finding(part: Part, stance: Stance, process: Process, machine: Machine
     """Judge what of a part's thin walls meets the blade flat as it stands; nothing where no blade is known."""
     if process.recoating is None or machine.recoater_deg is None:
         return []
-    thin_mm, flat_deg = process.recoating.thin_wall_mm, process.recoating.flat_deg
-    length = thin_walls_mm(_standing(part, stance), thin_mm)
-    flat_mm = _flat_mm(length, 0, flat_deg, machine.recoater_deg)
-    what = f"share of walls of {part.name} of up to {thin_mm:g} mm that meet the recoater's blade at less than {flat_deg:g} deg"
+    length = thin_walls_mm(_standing(part, stance), process.recoating.thin_wall_mm)
+    flat_mm = _flat_mm(length, 0, process.recoating.flat_deg, machine.recoater_deg)
+    return [_judged(part.name, length, flat_mm, process.recoating)]
+
+
+def _judged(name: str, length: FloatArray, flat_mm: float, recoating: Recoating) -> Finding:
+    thin_mm, flat_deg = recoating.thin_wall_mm, recoating.flat_deg
+    what = f"share of walls of {name} of up to {thin_mm:g} mm that meet the recoater's blade at less than {flat_deg:g} deg"
     percent = 100.0 * flat_mm / float(length.sum()) if flat_mm > 0.0 else 0.0
-    return [
-        judge(
-            "orient.recoater", what, percent, "%", high=_FLAT_PERCENT, gate=False,
-            hint="watch the first layers of these walls, or make them thicker; a soft blade forgives them",
-            source=process.recoating.sources.get("flat_deg", ""),
-        )
-    ]  # fmt: skip
+    return judge(
+        "orient.recoater", what, percent, "%", high=_FLAT_PERCENT, gate=False,
+        hint="watch the first layers of these walls, or make them thicker; a soft blade forgives them",
+        source=recoating.sources.get("flat_deg", ""),
+    )  # fmt: skip
 
 
-def thin_walls_mm(standing: Mesh, thin_mm: float) -> FloatArray:
-    """(180,) length of contours along thin walls by their direction in whole degrees from the x axis, mm, of all sections.
+def thin_walls_mm(standing: Mesh, thin_mm: float, *, directions: int = 180, nudge_deg: float = 0.0) -> FloatArray:
+    """(directions,) length of contours along thin walls by their direction from the x axis, mm, of all sections.
+
+    Direction i is from i to i + 1 times 180 degrees / ``directions``, whole degrees by default.
 
     Parameters
     ----------
@@ -87,21 +127,23 @@ def thin_walls_mm(standing: Mesh, thin_mm: float) -> FloatArray:
         Closed mesh, z up, mm.
     thin_mm
         Walls up to this thickness count.
+    nudge_deg
+        Added to every direction before it is sorted.
     """
     low, high = float(standing.vertices_mm[:, 2].min()), float(standing.vertices_mm[:, 2].max())
     heights = low + (np.arange(_HEIGHTS) + 0.5) / _HEIGHTS * (high - low)
     points, start, height, _ = sections(standing, heights)
     points, start = straightened(points, start, _OFF_MM)
-    return _thin(points, start, np.searchsorted(height, np.arange(_HEIGHTS + 1)).astype(np.int64), thin_mm)
+    return _thin(points, start, np.searchsorted(height, np.arange(_HEIGHTS + 1)).astype(np.int64), thin_mm, directions, nudge_deg)
 
 
 def _standing(part: Part, stance: Stance) -> Mesh:
     return Mesh(np.ascontiguousarray(part.mesh.vertices_mm @ stance.rotation.T), part.mesh.faces)
 
 
-def _flat_mm(length: FloatArray, turn_deg: int, flat_deg: float, travel_deg: float) -> float:
+def _flat_mm(length: FloatArray, turn_deg: float, flat_deg: float, travel_deg: float) -> float:
     """Of walls whose long side is nearly the blade's, which lies across its travel, after a turn."""
-    from_blade = (np.arange(180) + 0.5 + turn_deg - travel_deg - 90.0) % 180.0
+    from_blade = ((np.arange(len(length)) + 0.5) * (180.0 / len(length)) + turn_deg - travel_deg - 90.0) % 180.0
     return float(length[np.minimum(from_blade, 180.0 - from_blade) < flat_deg].sum())
 
 
@@ -137,11 +179,18 @@ def _other_side(
 
 
 @njit(
-    types.float64[::1](types.float64[:, ::1], types.int64[::1], types.int64[::1], types.float64),
+    types.float64[::1](types.float64[:, ::1], types.int64[::1], types.int64[::1], types.float64, types.int64, types.float64),
     cache=True,
 )
-def _thin(points: FloatArray, start: npt.NDArray[np.int64], first: npt.NDArray[np.int64], thin_mm: float) -> FloatArray:
-    found = np.zeros(180)
+def _thin(
+    points: FloatArray,
+    start: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    thin_mm: float,
+    directions: int,
+    nudge_deg: float,
+) -> FloatArray:
+    found = np.zeros(directions)
     for section in range(first.shape[0] - 1):
         for loop in range(first[section], first[section + 1]):
             before = start[loop + 1] - 1
@@ -153,7 +202,7 @@ def _thin(points: FloatArray, start: npt.NDArray[np.int64], first: npt.NDArray[n
                 if length == 0.0:
                     continue
                 pieces = int(np.ceil(length / _PIECE_MM))
-                way = int(np.degrees(np.arctan2(dy, dx)) % 180.0) % 180
+                way = int((np.degrees(np.arctan2(dy, dx)) + nudge_deg) % 180.0 * (directions / 180.0)) % directions
                 for k in range(pieces):
                     share = (k + 0.5) / pieces
                     x, y = ax + share * dx, ay + share * dy

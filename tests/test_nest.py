@@ -41,16 +41,19 @@ from batchone.pipeline.build.released import Released, refuse_strangers
 from batchone.pipeline.build.verify import verify_build
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.findings import LABEL, label_said, label_words
+from batchone.pipeline.inspection import layer_at
 from batchone.pipeline.job.archive import threemf_bodies
 from batchone.pipeline.job.contours import cli_figures
 from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.manifest import read_manifest
 from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
+from batchone.pipeline.job.medical import medical_blocks
 from batchone.pipeline.job.signature import approval_key, release_key, sign_approval, write_allowed_signers
 from batchone.pipeline.job.sums import sha256
 from batchone.pipeline.job.withdrawal import WithdrawnJob, publish_withdrawn
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.order import Order
+from batchone.pipeline.process import Process
 from batchone.pipeline.values import (
     Anatomy,
     Approval,
@@ -66,12 +69,14 @@ from batchone.pipeline.values import (
 )
 from batchone.slicer.clearances import check_clearances, shadow, solid_of
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.cli_header import region_of
+from batchone.slicer.cli_header import read_header, region_of, with_medical
 from batchone.slicer.images import image_findings
 from batchone.slicer.layers import slice_parts
 from batchone.slicer.make import slice_device
 from batchone.slicer.nest import Nest, Unit, nest
+from batchone.slicer.orient import Stance
 from batchone.slicer.profiles import load_machine, load_process
+from batchone.slicer.recoater import blade_finding
 from batchone.slicer.room import cells_of, swollen
 from batchone.slicer.threemf import Item, read_3mf, write_3mf
 
@@ -207,6 +212,49 @@ def test_the_most_urgent_jobs_are_in_whole_and_what_has_no_room_is_named() -> No
     assert [move is not None for move in found.moves] == [True] * 4 + [False] * 2
 
 
+def _finned() -> Mesh:
+    """A block of 60 x 24 mm with thin fins across it, which stand along the blade; its job turned it by -10 degrees."""
+    fins = [Solid.cube((1.0, 24.0, 8.0)).translate((3.0 + 7.5 * k, 0.0, 4.0)) for k in range(8)]
+    return _mesh(Solid.batch_boolean([Solid.cube((60.0, 24.0, 4.0)), *fins], manifold3d.OpType.Add).rotate((0.0, 0.0, -10.0)))
+
+
+def _flat_percent(mesh: Mesh, process: Process, machine: Machine) -> float:
+    x, y, z = np.ptp(mesh.vertices_mm, axis=0).tolist()
+    part = Part("finned", mesh, np.zeros(len(mesh.faces), np.int16), ("body",))
+    (found,) = blade_finding(part, Stance(np.eye(3), (x, y, z), 0.0, 0.0, "as it is"), process, machine)
+    return found.value
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_thin_walls_stay_off_the_blade_as_in_their_job(count: int) -> None:
+    mesh = _finned()
+    units = _units([mesh] * count)
+    assert _flat_percent(mesh, LPBF, MACHINE) == 0.0
+    found = nest(units, process=LPBF, machine=MACHINE)
+    assert [_flat_percent(one, LPBF, MACHINE) for (one,) in _placed(units, found)] == pytest.approx([0.0] * count, abs=1e-9)
+    assert [(one.check, one.verdict, one.value) for one in found.findings] == [("orient.recoater", "pass", 0.0)] * count
+    bladeless = MACHINE.model_copy(update={"recoater_deg": None})
+    free = nest(units, process=LPBF, machine=bladeless)
+    assert free.findings == ()
+    assert min(_flat_percent(one, LPBF, MACHINE) for (one,) in _placed(units, free)) > 90.0  # what the rule keeps from them
+
+
+def test_walls_that_are_flat_in_their_job_may_stay_so_and_are_told() -> None:
+    mesh = _finned().moved(_about_z(10.0))
+    units = _units([mesh])
+    (found,) = nest(units, process=LPBF, machine=MACHINE).findings
+    assert (found.verdict, "part-0" in found.what) == ("warn", True)
+    assert found.value == pytest.approx(
+        _flat_percent(_placed(units, nest(units, process=LPBF, machine=MACHINE))[0][0], LPBF, MACHINE)
+    )
+
+
+def _about_z(deg: float) -> np.ndarray:
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", deg, degrees=True).as_matrix()
+    return turn
+
+
 def test_supports_move_with_their_part() -> None:
     part, support = _hook(), _mesh(Solid.cube((5.0, 5.0, 4.0)).translate((20.0, 4.0, 0.0)))
     part = Mesh(part.vertices_mm + np.array([0.0, 0.0, 4.0]), part.faces)
@@ -282,8 +330,12 @@ def _job(
     bare: tuple[str, ...] = (),
     machine: Machine = MACHINE,
     revision: str = "",
+    told: bool = True,
 ) -> Path:
-    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts that are not bare are engraved."""
+    """A released job with real meshes, layers and manifest; its papers are stand-ins. Parts that are not bare are engraved.
+
+    ``told``: the layer file has its user data.
+    """
     parts = tuple(Part(name, mesh, np.zeros(len(mesh.faces), np.int16), ("body",)) for name, mesh in meshes.items())
     said = [
         judge(LABEL, label_words(name, f"{case} / {name}"), 0.0, "", high=0.0, source="test")
@@ -302,7 +354,8 @@ def _job(
     plan = Plan("cranial-implant", True, "left")
     anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
     values = Case(scan, anatomy, plan, checked, approval, build, order, used, machine, release_key(keys))
-    files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": build.layers_cli}
+    layers_cli = with_medical(build.layers_cli, medical_blocks(values) if told else [])
+    files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": layers_cli}
     files |= {"build-report.pdf": b"report", "clinical-report.pdf": b"report"}
     if build.images:
         files["build/layers.sl1"] = build.images
@@ -362,8 +415,15 @@ def metal_jobs(site: Path) -> list[Path]:
     turn = Rotation.from_euler("xyz", (25.0, -40.0, 70.0), degrees=True)
     away = turn.apply(table.vertices_mm) + np.array([90.0, -220.0, 650.0])
     return [
-        _job(site / "jobs" / "m", keys, "case-m", {"guide": Mesh(away, table.faces), "model": ball}, process="ti64-lpbf"),
-        _job(site / "jobs" / "n", keys, "case-n", {"guide": ball}, process="ti64-lpbf", hours=2),
+        _job(
+            site / "jobs" / "m",
+            keys,
+            "case-m",
+            {"guide": Mesh(away, table.faces), "model": ball},
+            process="ti64-lpbf",
+            told=False,
+        ),
+        _job(site / "jobs" / "n", keys, "case-n", {"guide": ball}, process="ti64-lpbf", told=False, hours=2),
     ]
 
 
@@ -466,6 +526,8 @@ def test_the_same_jobs_in_any_order_give_the_same_bytes(built: BuildFolder, site
 
 
 def test_supports_come_after_the_parts_and_are_filled_as_in_their_job(metal: BuildFolder, metal_jobs: list[Path]) -> None:
+    told = [(one.stage, one.check) for one in metal.manifest.findings]  # of each part, whether thin walls meet the blade flat
+    assert told == [("nest", "orient.recoater")] * sum(one.kind == "part" for one in metal.manifest.instances)
     instances = metal.manifest.instances
     assert [one.kind for one in instances] == ["part"] * 3 + ["supports"] * 3
     drawn = {one.body: {entry.region for entry in metal.manifest.drawn if entry.body == one.body} for one in metal.manifest.drawn}
@@ -636,6 +698,61 @@ def test_a_build_that_says_other_than_its_jobs_is_found(copy: Path, site: Path) 
     assert verify_build(copy, signers=site / "keys").ok
 
 
+def test_the_layer_file_of_a_plate_says_how_each_patient_lies(built: BuildFolder, metal: BuildFolder) -> None:
+    blocks = read_header((built.folder / "layers.cli").read_bytes())[0].medical
+    assert len(blocks) == len(built.manifest.instances)
+    for said, one in zip(blocks, built.manifest.instances, strict=True):
+        assert (said["patient-id"], said["source-id"], said["study-id"]) == (one.case, f"batchone {one.label}", "ab" * 8)
+        front, head = (np.fromstring(said[key].strip("()"), sep=",") for key in ("front-vector", "head-vector"))
+        turn = np.array(one.transform)[:3, :3]
+        np.testing.assert_allclose(turn.T @ front, [0.0, -1.0, 0.0], atol=5e-6)
+        np.testing.assert_allclose(turn.T @ head, [0.0, 0.0, 1.0], atol=5e-6)
+    assert read_header((metal.folder / "layers.cli").read_bytes())[0].medical == ()  # its jobs say nothing
+    assert [one.user_data for one in metal.manifest.instances if one.user_data] == []
+
+
+def test_user_data_that_are_gone_exchanged_or_anothers_are_found(copy: Path, site: Path) -> None:
+    data, kept = (copy / "layers.cli").read_bytes(), (copy / "build.json").read_bytes()
+    blocks = read_header(data)[0].medical
+
+    def texts() -> list[str]:
+        seal(copy, release_key(site / "keys"))
+        return [problem.text for problem in verify_build(copy, signers=site / "keys").problems]
+
+    for changed, words in (
+        ([*blocks[1:]], "3 blocks of user data, must be 4"),
+        ([blocks[1], blocks[0], *blocks[2:]], "are not those of"),
+    ):
+        (copy / "layers.cli").write_bytes(with_medical(data, changed))
+        assert any(words in text for text in texts())
+    for key, value in (
+        ("patient-id", "case-z"),
+        ("study-id", "0" * 16),
+        ("head-vector", "(0.000000,0.000000,9.000000)"),
+        ("head-vector", "up"),
+    ):
+        tree = json.loads(kept)
+        tree["instances"][0]["user_data"][key] = value
+        _write_tree(copy, tree)
+        (copy / "layers.cli").write_bytes(with_medical(data, [one["user_data"] for one in tree["instances"]]))
+        assert any(f"{key} of its user data is {value}" in text for text in texts()), key
+
+
+def test_a_build_of_an_earlier_version_is_still_read_and_verified(copy: Path, site: Path) -> None:
+    tree = json.loads((copy / "build.json").read_bytes())
+    assert tree["plate"]["seconds_low"] < tree["plate"]["seconds"] < tree["plate"]["seconds_high"]
+    for key in ("seconds_low", "seconds_high"):
+        del tree["plate"][key]
+    del tree["findings"]
+    for one in tree["instances"]:
+        del one["user_data"]
+    (copy / "layers.cli").write_bytes(with_medical((copy / "layers.cli").read_bytes(), []))
+    _write_tree(copy, tree)
+    seal(copy, release_key(site / "keys"))
+    assert read_build_manifest((copy / "build.json").read_bytes()).plate.seconds_high == 0.0
+    assert verify_build(copy, signers=site / "keys").problems == ()
+
+
 def test_every_file_changed_by_one_bit_is_named(copy: Path) -> None:
     for name in sorted(p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file()):
         data = (copy / name).read_bytes()
@@ -794,6 +911,10 @@ def test_the_command_writes_the_build_and_verify_knows_it(
     made = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     jsonschema.validate(made, json.loads((SCHEMAS / "nest.schema.json").read_text()))
     assert (made["build"], made["bodies"], made["left_out"]) == (built.folder.name, 4, [])
+    assert made["seconds_low"] == pytest.approx(made["seconds"] * (1.0 - SLS.time_within))
+    assert made["seconds_high"] == pytest.approx(made["seconds"] * (1.0 + SLS.time_within))
+    told = subprocess.run([part for part in command if part != "--json"], check=True, capture_output=True, text=True).stdout
+    assert f"between {made['seconds_low'] / 3600.0:.1f} and {made['seconds_high'] / 3600.0:.1f} h" in told
     verified = subprocess.run([*run, "verify", made["folder"], "--json"], check=True, capture_output=True, text=True)
     report = json.loads(verified.stdout)
     jsonschema.validate(report, json.loads((SCHEMAS / "verify.schema.json").read_text()))
@@ -801,6 +922,23 @@ def test_the_command_writes_the_build_and_verify_knows_it(
     (Path(made["folder"]) / "map.png").unlink()
     refused = subprocess.run([*run, "verify", made["folder"]], check=False, capture_output=True, text=True)
     assert (refused.returncode, "missing: map.png" in refused.stdout) == (5, True)
+
+
+def test_a_layer_of_a_build_is_shown_as_one_of_a_job_is(built: BuildFolder, tmp_path: Path) -> None:
+    picture, slices = tmp_path / "layer.png", tmp_path / "slices.3mf"
+    shown = layer_at(built.folder, 3.05, picture, slices=slices)
+    jsonschema.validate(shown, json.loads((SCHEMAS / "layers.schema.json").read_text()))
+    read = read_cli((built.folder / "layers.cli").read_bytes())
+    assert (shown["layers"], shown["layer"]) == (built.manifest.plate.layers, int(np.searchsorted(read.top_mm, 3.05)) + 1)
+    assert shown["loops"] >= len(built.manifest.instances)  # all stand on or near the floor of the cake, guides have a hole
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert zipfile.is_zipfile(slices)
+    top_mm = float(read.top_mm[-1])
+    with pytest.raises(MachineError, match=f"the build goes from 0 to {top_mm:g} mm"):
+        layer_at(built.folder, top_mm + 0.01)
+    (tmp_path / "build.json").write_bytes(b"{}")
+    with pytest.raises(MachineError, match=r"build folder has no layers\.cli"):
+        layer_at(tmp_path, 1.0)
 
 
 def test_verifying_a_build_loads_no_heavy_library(built: BuildFolder) -> None:

@@ -36,7 +36,7 @@ from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayerFigures, cli_figures
 from batchone.pipeline.job.images import image_figures
-from batchone.pipeline.job.manifest import ImagesEntry, Row, drawn_entries, profiles_digest
+from batchone.pipeline.job.manifest import FindingEntry, ImagesEntry, Row, drawn_entries, profiles_digest
 from batchone.pipeline.job.plate_pictures import plate_pictures
 from batchone.pipeline.job.signature import RELEASE, SiteKey, release_key, sign, write_allowed_signers
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256, sums_bytes
@@ -44,7 +44,7 @@ from batchone.pipeline.job.withdrawal import own_withdrawn
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
 from batchone.pipeline.store import flush_tree, replace_folder
-from batchone.pipeline.values import Estimate, FloatArray, Mesh, Vector
+from batchone.pipeline.values import Estimate, Finding, FloatArray, Mesh, Vector
 from batchone.slicer.clearances import Gap, check_clearances, shadow, solid_of
 from batchone.slicer.nest import Nest, Unit, nest
 from batchone.slicer.profiles import load_machine, load_process
@@ -52,7 +52,7 @@ from batchone.slicer.threemf import POSE_DIGITS
 
 BUILDS = "builds"
 _READERS = 2  # job folders verified at a time
-_RULES = "3"  # counts up when the same jobs are nested otherwise than before
+_RULES = "4"  # counts up when the same jobs are nested otherwise than before
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,8 @@ def _write(
         demonstration=all(one.manifest.approval.demonstration for one in jobs),
         drawn=drawn_entries(measured, process),
         images=_images_entry(made_of, machine),
-        notes=_notes(instances, process, machine),
+        findings=tuple(FindingEntry.of("nest", one) for one in nested.findings),
+        notes=_notes(instances, nested.findings, process, machine),
         after_printing=process.after_printing,
         versions={"batchone": version("batchone")},
     )
@@ -243,6 +244,7 @@ def _instances(
                 figures=body_figures(one.body),
                 mesh_sha256=mesh_sha256(one.body),
                 layers=layers,
+                user_data=one.user_data(label),
             )
         )
     return tuple(instances)
@@ -255,11 +257,12 @@ def _images_entry(files: MachineFiles, machine: Machine) -> ImagesEntry | None:
     return ImagesEntry(pixel_mm=mask.pixel_mm, corner_mm=mask.corner_mm, figures=image_figures(files.images))
 
 
-def _notes(instances: Sequence[Instance], process: Process, machine: Machine) -> tuple[str, ...]:
+def _notes(instances: Sequence[Instance], findings: Sequence[Finding], process: Process, machine: Machine) -> tuple[str, ...]:
     """What people must know who print and sort the parts."""
     bare = [one.label for one in instances if one.kind == "part" and not one.engraved]
     engraving = f"without engraved text, to be told apart by the map: {', '.join(bare)}" if bare else ""
-    return tuple(note for note in (no_images(process, machine), engraving) if note)
+    blade = [f"{one.what}: {one.value:.1f} {one.unit}, {one.limit}; {one.hint}" for one in findings if one.verdict != "pass"]
+    return tuple(note for note in (no_images(process, machine), engraving, *blade) if note)
 
 
 def _plate_entry(guess: Estimate, process: Process, machine: Machine, shadows: Sequence[shapely.Geometry]) -> PlateEntry:
@@ -273,6 +276,8 @@ def _plate_entry(guess: Estimate, process: Process, machine: Machine, shadows: S
         layer_mm=process.layer_mm,
         height_mm=guess.height_mm,
         seconds=guess.seconds,
+        seconds_low=guess.seconds_low,
+        seconds_high=guess.seconds_high,
         material_g=guess.material_g,
         part_volume_mm3=guess.part_volume_mm3,
         basis=guess.basis,

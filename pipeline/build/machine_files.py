@@ -11,6 +11,7 @@ import numpy as np
 
 from batchone.pipeline.build.manifest import SUPPORTS, Kind
 from batchone.pipeline.build.released import Released
+from batchone.pipeline.build.user_data import on_plate
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.layer_picture import layer_pictures
 from batchone.pipeline.job.manifest import SupportEntry
@@ -20,6 +21,7 @@ from batchone.pipeline.process import Process
 from batchone.pipeline.side_by_side import beside
 from batchone.pipeline.values import Estimate, FloatArray, Mesh, Part, Placement, Support
 from batchone.slicer.cli_format import CliFile, read_cli
+from batchone.slicer.cli_header import with_medical
 from batchone.slicer.draw import draw
 from batchone.slicer.estimate import estimate
 from batchone.slicer.images import image_findings, write_sl1
@@ -50,6 +52,11 @@ class Placed:
     def part(self) -> str:
         """The part that it is or carries."""
         return self.body.name.removeprefix(SUPPORTS)
+
+    def user_data(self, label: str) -> dict[str, str]:
+        """What the layer file says of the scan under this label; {} of supports, and where the job does not say."""
+        said = self.job.user_data.get(self.part) if self.kind == "part" else None
+        return {} if said is None else on_plate(said, label, self.pose)
 
     @property
     def own(self) -> Mesh:
@@ -110,7 +117,9 @@ def machine_files(
     """
     layers = slice_parts(meshes, process.layer_mm)
     parts = sum(one.kind == "part" for one in placed)
-    layers_cli, drawing_s = draw(layers, labels, process, parts=parts)
+    drawn_cli, drawing_s = draw(layers, labels, process, parts=parts)
+    blocks = [one.user_data(label) for one, label in zip(placed, labels, strict=True)]
+    layers_cli = with_medical(drawn_cli, [block for block in blocks if block])
     written, plate_3mf = beside(
         partial(read_cli, layers_cli), lambda: _plate(build, placed, labels, process, thumbnail_png(layers))
     )

@@ -11,7 +11,17 @@ from pydantic import Field
 
 from batchone.pipeline.job.archive import Body
 from batchone.pipeline.job.contours import LayersEntry
-from batchone.pipeline.job.manifest import DISCLAIMER, DrawnEntry, FileName, ImagesEntry, JobId, Manifest, Row, read_canonical
+from batchone.pipeline.job.manifest import (
+    DISCLAIMER,
+    DrawnEntry,
+    FileName,
+    FindingEntry,
+    ImagesEntry,
+    JobId,
+    Manifest,
+    Row,
+    read_canonical,
+)
 from batchone.pipeline.job.measure import MeshFigures, measure_triangles
 from batchone.pipeline.job.sums import Digest
 from batchone.pipeline.order import Model
@@ -32,7 +42,7 @@ class Instance(Model):
     ``label`` names it in ``plate.3mf`` and ``layers.cli``; ``engraved`` is the text on the part itself, "" where there is none.
     ``transform`` maps its own frame to the machine's plate frame, mm: of a part patient LPS, of supports the plate frame of their
     job. ``figures`` are in its own frame, ``box`` is on the plate. ``mesh_sha256`` is over its vertices, in 1e-6 mm, and its
-    triangles.
+    triangles. ``user_data`` is what ``layers.cli`` says of the scan of a part, {} where its job does not say.
     """
 
     number: int
@@ -51,6 +61,7 @@ class Instance(Model):
     figures: MeshFigures
     mesh_sha256: Digest
     layers: LayersEntry
+    user_data: dict[str, str] = Field(default_factory=dict)
 
 
 class GapEntry(Model):
@@ -71,12 +82,17 @@ class ClearancesEntry(Model):
 
 
 class PlateEntry(Model):
-    """The plate as a whole; ``utilisation`` is the share of the usable plate that is covered, or of the cake that is filled."""
+    """The plate as a whole; ``utilisation`` is the share of the usable plate that is covered, or of the cake that is filled.
+
+    The time lies between ``seconds_low`` and ``seconds_high``; both are 0 where a build of an earlier version does not say.
+    """
 
     layers: int
     layer_mm: float
     height_mm: float
     seconds: float
+    seconds_low: float = 0.0
+    seconds_high: float = 0.0
     material_g: float
     part_volume_mm3: float
     basis: str
@@ -95,7 +111,7 @@ class BuildManifest(Manifest):
     """The whole of ``build.json``; patients are named by case code only. ``profiles_sha256`` is that of process and machine.
 
     ``demonstration``: all its jobs are approved for demonstration only. ``drawn`` is what a laser draws by label; ``images`` is
-    there where a mask shows layers; ``notes`` are what people must know.
+    there where a mask shows layers; ``findings`` are those of the nesting, ``notes`` what people must know.
     """
 
     schema_name: Annotated[Literal["batchone-build/1"], Field(alias="schema")] = SCHEMA
@@ -111,6 +127,7 @@ class BuildManifest(Manifest):
     demonstration: bool = False
     drawn: tuple[DrawnEntry, ...] = ()
     images: ImagesEntry | None = None
+    findings: tuple[FindingEntry, ...] = ()
     notes: tuple[str, ...] = ()
     after_printing: tuple[str, ...]
     versions: dict[str, str]
@@ -118,8 +135,8 @@ class BuildManifest(Manifest):
 
 
 def read_build_manifest(data: bytes) -> BuildManifest:
-    """Read ``build.json``; see :func:`batchone.pipeline.job.manifest.read_canonical`."""
-    return read_canonical(BuildManifest, data, "build")
+    """Read ``build.json``, of an earlier version too; see :func:`batchone.pipeline.job.manifest.read_canonical`."""
+    return read_canonical(BuildManifest, data, "build", earlier=True)
 
 
 def label_of(number: int, case: str, kind: Kind, part: str) -> str:

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchone.pipeline.build.manifest import SUPPORTS, body_figures, mesh_sha256
+from batchone.pipeline.build.user_data import UserData, user_data_by_part
 from batchone.pipeline.disk import reported
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.findings import LABEL, label_said
 from batchone.pipeline.job.archive import Body, bodies_of
 from batchone.pipeline.job.manifest import JobManifest, profiles_digest, read_manifest
 from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, sha256
-from batchone.pipeline.job.verify import MANIFEST, PLATE, differences, verified_job
+from batchone.pipeline.job.verify import LAYERS, MANIFEST, PLATE, differences, verified_job
 from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.machine import Machine
 from batchone.pipeline.process import Process
+from batchone.slicer.cli_header import MAX_HEADER_BYTES
 
 CARRIED = (MANIFEST, SUMS, SUMS_SIGNATURE)  # what a build keeps of each job: its word, and the proof of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Released:
-    """A verified job: its manifest, the files that a build carries on, and its bodies as they stand in ``build/plate.3mf``."""
+    """A verified job: its manifest, the files that a build carries on, and its bodies as they stand in ``build/plate.3mf``.
+
+    ``user_data`` is what its layer file says of the scan, by part.
+    """
 
     manifest: JobManifest
     carried: tuple[bytes, ...]
     bodies: tuple[Body, ...]
+    user_data: Mapping[str, UserData] = field(default_factory=dict)
 
     @property
     def sums_sha256(self) -> str:
@@ -56,10 +62,12 @@ def read_released(folder: Path, *, signers: Path | None, withdrawn: tuple[Withdr
     with reported(f"job {report.job_id}"):
         carried = tuple((folder / name).read_bytes() for name in CARRIED)
         manifest = read_manifest(carried[0])
+        with (folder / LAYERS).open("rb") as file:
+            header = file.read(MAX_HEADER_BYTES)
     bodies = bodies_of(models[PLATE])
     singles = {part.name: bodies_of(models[f"parts/{part.name}.3mf"]) for part in manifest.parts}
     _check_bodies(manifest, bodies, singles)
-    return Released(manifest, carried, bodies)
+    return Released(manifest, carried, bodies, user_data_by_part(header))
 
 
 def _check_bodies(manifest: JobManifest, bodies: Sequence[Body], singles: Mapping[str, Sequence[Body]]) -> None:

@@ -21,6 +21,7 @@ from batchone.pipeline.build.manifest import (
     read_build_manifest,
 )
 from batchone.pipeline.build.released import CARRIED, engraved
+from batchone.pipeline.build.user_data import header_faults, job_faults
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.job.archive import Body, threemf_bodies
 from batchone.pipeline.job.contours import LayersEntry, cli_figures
@@ -160,7 +161,7 @@ def _check_layers(manifest: BuildManifest, data: bytes, found: Found) -> None:
     if figures.layers != manifest.plate.layers:
         found.add("off", LAYERS, f"{figures.layers} layers, must be {manifest.plate.layers}")
     _check_labels(LAYERS, [label for label, _ in figures.bodies], manifest, found)
-    for text in drawn_faults(manifest.drawn, figures):
+    for text in (*header_faults(data, manifest.instances), *drawn_faults(manifest.drawn, figures)):
         found.add("off", LAYERS, text)
     by_name = dict(figures.bodies)
     for one in manifest.instances:
@@ -248,6 +249,8 @@ def _check_against_job(one: Instance, manifest: BuildManifest, job: JobManifest,
     text = engraved(job, one.part) if one.kind == "part" else ""
     if said != (job.job, job.case, job.device, job.due, text):
         found.add("off", BUILD_MANIFEST, f"{one.label}: job, case, device, due or engraved text is not that of its job.json")
+    for fault in job_faults(one, job):
+        found.add("off", BUILD_MANIFEST, f"{one.label}: {fault}")
     figures = part.figures
     if one.kind == "supports":
         carrying = next((entry for entry in job.build.supports if entry.part == one.part), None)

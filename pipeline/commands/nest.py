@@ -37,6 +37,8 @@ def nest(
             "layers": manifest.plate.layers,
             "height_mm": manifest.plate.height_mm,
             "seconds": manifest.plate.seconds,
+            "seconds_low": manifest.plate.seconds_low,
+            "seconds_high": manifest.plate.seconds_high,
             "utilisation": manifest.plate.utilisation,
             "left_out": left_out,
             "demonstration": manifest.demonstration,
@@ -51,7 +53,10 @@ def nest(
         typer.echo(f"no room: case {left.case}, job {left.job}, due {left.due.isoformat()}", err=True)
     plate = manifest.plate
     share = f"{100.0 * plate.utilisation:.1f} % of the {'cake' if manifest.clearances.measured == 'surfaces' else 'plate'}"
-    typer.echo(f"{plate.layers} layers, {plate.height_mm:.1f} mm high, {share}, about {plate.seconds / 3600.0:.1f} h")
+    hours = (
+        f"about {plate.seconds / 3600.0:.1f} h, between {plate.seconds_low / 3600.0:.1f} and {plate.seconds_high / 3600.0:.1f} h"
+    )
+    typer.echo(f"{plate.layers} layers, {plate.height_mm:.1f} mm high, {share}, {hours}")
     if manifest.demonstration:
         typer.echo(DEMONSTRATION)
     typer.echo(f"Build folder: {made.folder}")

@@ -333,9 +333,9 @@ class Manifest(Model):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    def to_bytes(self) -> bytes:
-        """Write as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json", by_alias=True))
+    def to_bytes(self, *, lacking: bool = False) -> bytes:
+        """Write as canonical JSON; ``lacking``: without the fields that were not in what was read."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True, exclude_unset=lacking))
 
 
 class JobManifest(Manifest):
@@ -373,8 +373,10 @@ def read_manifest(data: bytes) -> JobManifest:
     return read_canonical(JobManifest, data, "job")
 
 
-def read_canonical(model: type[_Read], data: bytes, kind: Literal["job", "build"]) -> _Read:
+def read_canonical(model: type[_Read], data: bytes, kind: Literal["job", "build"], *, earlier: bool = False) -> _Read:
     """Read ``job.json`` or ``build.json``; only the one canonical spelling is taken.
+
+    ``earlier``: that of an earlier version too, which lacks fields that have a default.
 
     Raises
     ------
@@ -389,7 +391,8 @@ def read_canonical(model: type[_Read], data: bytes, kind: Literal["job", "build"
         raise MachineError(
             f"{kind}.json is not valid: {where}: {fault['msg']}", hint="read it with the version that wrote it"
         ) from error
-    if manifest.to_bytes() != data:
+    lacking = earlier and "schema_name" in manifest.model_fields_set
+    if data not in (manifest.to_bytes(), *([manifest.to_bytes(lacking=True)] if lacking else [])):
         raise MachineError(f"{kind}.json is not in its canonical spelling", hint=f"fetch the {kind} folder again")
     return manifest
 
