@@ -23,7 +23,7 @@ from batchone.pipeline.errors import CheckFailed, FilesError, MachineError, Orde
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, Finding, FunctionalFace, Mesh, Part, judge
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.contour_check import contour_findings
+from batchone.slicer.contour_check import contour_findings, twice_findings
 from batchone.slicer.cups import sealed_area, uncupped
 from batchone.slicer.estimate import estimate
 from batchone.slicer.exposure import expose
@@ -833,3 +833,53 @@ def test_a_part_of_more_contours_than_any_device_is_refused_before_it_is_filled(
     monkeypatch.setattr(sys.modules[slice_parts.__module__], "_MOST_CONTOURS", contours - 1)
     with pytest.raises(MachineError, match=f"{contours} contours in its layers, at most {contours - 1}"):
         slice_parts([dust], 0.05)
+
+
+def two_shells(deep_mm: float) -> Part:
+    """Two cubes as shells of one part that reach ``deep_mm`` into each other; less than 0 leaves a gap."""
+    one = mesh_of(Solid.cube((4.0, 4.0, 4.0)))
+    other = mesh_of(Solid.cube((4.0, 3.0, 3.0)).translate((4.0 - deep_mm, 0.5, 0.5)))
+    faces = np.concatenate([one.faces, other.faces + len(one.vertices_mm)])
+    mesh = Mesh(np.concatenate([one.vertices_mm, other.vertices_mm]), faces.astype(np.int32))
+    return Part("part", mesh, np.zeros(len(mesh.faces), np.int16), ("all",))
+
+
+@pytest.mark.parametrize("process", process_names())
+@pytest.mark.parametrize("deep_mm", [1.5, 0.05])
+def test_a_part_that_crosses_itself_is_refused_whatever_the_process(process: str, deep_mm: float) -> None:
+    profile = load_process(process).model_copy(update={"layer_mm": 0.1})
+    with pytest.raises(FilesError, match="enclose twice or inside out") as caught:
+        slice_device(device_of(two_shells(deep_mm)), APPROVAL, profile, MACHINE)
+    (found,) = (one for one in caught.value.findings if one.check == "layers.twice" and one.verdict == "fail")
+    assert found.where_mm is not None
+    x, y, z = found.where_mm
+    assert 3.99 - deep_mm <= x <= 4.01
+    assert min(y, z) >= 0.49
+    assert max(y, z) <= 3.51
+
+
+def test_outlines_that_only_slivers_lie_between_are_taken_and_a_void_that_reaches_out_is_not() -> None:
+    def area_mm2(solids: list[tuple[Solid, int]]) -> float:
+        cuts = [slice_parts([mesh_of(solid)], 0.1) for solid, _ in solids]
+        points, start, layer, area = [], [0], [], []
+        for k in range(cuts[0].count):
+            for cut, (_, way) in zip(cuts, solids, strict=True):
+                for loop in cut.loops(k, 0):
+                    points.append(loop[::way])
+                    start.append(start[-1] + len(loop))
+                    layer.append(k)
+                area.extend((way * cut.loop_area_mm2[cut.loop_layer == k]).tolist())
+        part = np.zeros(len(layer), np.int32)
+        layers = Layers(
+            0.1, cuts[0].count, np.concatenate(points), np.array(start), np.array(layer, np.int32), part, np.array(area)
+        )
+        (found,) = twice_findings(layers, ["part"], [np.eye(4)])
+        assert (found.verdict == "pass") == (found.value == 0.0) == (found.where_mm is None)
+        return found.value
+
+    cube = Solid.cube((4.0, 4.0, 1.0))
+    assert area_mm2([(cube, 1), (cube.translate((3.991, 0, 0)), 1)]) == 0.0
+    assert area_mm2([(cube, 1), (cube.translate((3.989, 0, 0)), 1)]) == pytest.approx(0.044, rel=1e-6)
+    inner = Solid.cube((1.0, 2.0, 1.0))
+    assert area_mm2([(cube, 1), (inner.translate((3.0, 1.0, 0)), -1)]) == 0.0
+    assert area_mm2([(cube, 1), (inner.translate((3.5, 1.0, 0)), -1)]) == pytest.approx(1.0, rel=1e-6)
