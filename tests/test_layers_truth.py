@@ -105,5 +105,5 @@ def test_a_file_without_a_layer_or_with_other_outlines_does_not_hold(monkeypatch
     blank = changed(lambda layers: layers.between(0, layers.count - 1))
     assert (blank.blank, blank.holds) == (1, False)
     for wider, holds in ((1.0004, True), (1.02, False)):  # 0.08 %, of which rounding leaves nothing; 4 %
-        found = changed(lambda layers, wider=wider: replace(layers, points_mm=layers.points_mm * wider))  # type: ignore[misc]
+        found = changed(lambda layers, wider=wider: replace(layers, points_mm=layers.points_mm * wider))
         assert (found.volume, found.holds) == (pytest.approx(0.0, abs=1e-9), holds)
