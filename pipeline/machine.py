@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from batchone.pipeline.order import Model
 
-Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[float, Field(gt=0, le=5_000.0)]  # no powder bed or vat is longer than some metres; project default
+Kilowatts = Annotated[float, Field(ge=0, le=1_000.0)]  # many lasers take some tens; watts are a slip; project default
 
 
 class Mask(Model):
@@ -19,7 +20,7 @@ class Mask(Model):
 
     columns: Annotated[int, Field(gt=0, le=20_000)]
     rows: Annotated[int, Field(gt=0, le=20_000)]
-    pixel_mm: Positive
+    pixel_mm: Annotated[float, Field(ge=0.001, le=1.0)]  # 0.035 to 0.1 is usual; project default
     corner_mm: Annotated[tuple[float, float], Field(strict=False)]
     sources: dict[str, str]
 
@@ -27,10 +28,10 @@ class Mask(Model):
 class Power(Model):
     """What the machine draws from the mains in each state, kW: waiting, warming up, building, cooling."""
 
-    idle_kw: Annotated[float, Field(ge=0)]
-    heat_kw: Positive
-    build_kw: Positive
-    cool_kw: Annotated[float, Field(ge=0)]
+    idle_kw: Kilowatts
+    heat_kw: Annotated[Kilowatts, Field(gt=0)]
+    build_kw: Annotated[Kilowatts, Field(gt=0)]
+    cool_kw: Kilowatts
     sources: dict[str, str]
 
 
@@ -44,10 +45,20 @@ class Machine(Model):
 
     name: str
     title: str
-    envelope_mm: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
+    envelope_mm: Annotated[tuple[Side, Side, Side], Field(strict=False)]
     processes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-    plate_margin_mm: Positive
+    plate_margin_mm: Annotated[float, Field(gt=0)]
     sources: dict[str, str]
     recoater_deg: Annotated[float, Field(ge=0, lt=360)] | None = None
     power: Power | None = None
     mask: Mask | None = None
+
+    @model_validator(mode="after")
+    def _room_within_the_margin(self) -> Machine:
+        width, depth, _ = self.envelope_mm
+        if 2.0 * self.plate_margin_mm >= min(width, depth):
+            raise ValueError(
+                f"plate_margin_mm is {self.plate_margin_mm:g}, less than half of the shorter side of envelope_mm, "
+                f"{width:g} x {depth:g}"
+            )
+        return self

@@ -9,7 +9,18 @@ from pydantic import Field, model_validator
 
 from batchone.pipeline.order import Model
 
-Positive = Annotated[float, Field(gt=0)]
+# What no process of these kinds goes beyond: wide of every shipped number, to catch a wrong unit or a slip of the point before
+# it is built or fills the memory. Project defaults; where a number has a reason of its own it is told.
+Layer = Annotated[float, Field(ge=0.005, le=1.0)]  # a unit of the layer file; SLA is the finest with 0.025, coarse FFF has 0.4
+Density = Annotated[float, Field(ge=5e-4, le=0.0226)]  # half of the lightest printed polymer (PP); osmium, the densest element
+Spacing = Annotated[float, Field(ge=0.01, le=5.0)]  # of lines: two units of the layer file; a laser of these melts 0.05 to 0.5
+Beam = Annotated[float, Field(ge=0, le=1.0)]  # half of the melt: that of powder beds is 0.05 to 0.3
+Speed = Annotated[float, Field(ge=1.0, le=100_000.0)]  # mm/s: galvanometers draw at up to some 10 m/s and jump a little faster
+Speeding = Annotated[float, Field(ge=1e3, le=1e9)]  # mm/s2: galvanometers reach their speed within 0.1 to 1 ms
+Delay = Annotated[float, Field(ge=0, le=1.0)]  # s: those of lasers and mirrors are below 0.01
+Length = Annotated[float, Field(ge=0.01, le=100.0)]  # of a feature: two units of the layer file; a third of a plate
+Free = Annotated[float, Field(ge=0, le=100.0)]
+Area = Annotated[float, Field(ge=0, le=10_000.0)]  # mm2: a square of the largest length
 Scale = Annotated[float, Field(ge=0.9, le=1.1)]  # no material of these processes shrinks by a tenth
 
 
@@ -25,17 +36,17 @@ class Skin(Model):
     """
 
     layers: Annotated[int, Field(ge=1, le=50)]
-    overlap_mm: Annotated[float, Field(ge=0)]
-    hatch_mm: Positive
-    hatch_mm_per_s: Positive
+    overlap_mm: Annotated[float, Field(ge=0, le=5.0)]
+    hatch_mm: Spacing
+    hatch_mm_per_s: Speed
     sources: dict[str, str]
 
 
 class InnerContour(Model):
     """A second contour, ``gap_mm`` within the first, at ``contour_mm_per_s``."""
 
-    gap_mm: Positive
-    contour_mm_per_s: Positive
+    gap_mm: Spacing
+    contour_mm_per_s: Speed
     sources: dict[str, str]
 
 
@@ -55,20 +66,20 @@ class ScanStrategy(Model):
     of a contour; a jump speeds up by ``jump_mm_per_s2`` to ``jump_mm_per_s`` and takes ``jump_s`` to settle.
     """
 
-    hatch_mm: Positive
-    beam_mm: Annotated[float, Field(ge=0)]
-    hatch_gap_mm: Annotated[float, Field(ge=0)]
+    hatch_mm: Spacing
+    beam_mm: Beam
+    hatch_gap_mm: Beam
     first_deg: Annotated[float, Field(ge=0, lt=180)]
     turn_deg: Annotated[float, Field(ge=0, lt=180)]
-    stripe_mm: Positive | None = None
-    least_mm: Positive
-    hatch_mm_per_s: Positive
-    contour_mm_per_s: Positive
-    line_s: Annotated[float, Field(ge=0)]
-    corner_s: Annotated[float, Field(ge=0)]
-    jump_mm_per_s: Positive
-    jump_mm_per_s2: Positive
-    jump_s: Annotated[float, Field(ge=0)]
+    stripe_mm: Length | None = None
+    least_mm: Annotated[float, Field(gt=0, le=5.0)]  # however small, it costs nothing: it only leaves out
+    hatch_mm_per_s: Speed
+    contour_mm_per_s: Speed
+    line_s: Delay
+    corner_s: Delay
+    jump_mm_per_s: Speed
+    jump_mm_per_s2: Speeding
+    jump_s: Delay
     order: Annotated[tuple[Region, ...], Field(strict=False)]
     parameters: dict[Region, str]
     sources: dict[str, str]
@@ -155,7 +166,7 @@ class Recoating(Model):
     vertical by up to ``most_turn_deg``.
     """
 
-    thin_wall_mm: Positive
+    thin_wall_mm: Length
     flat_deg: Annotated[float, Field(gt=0, le=45)]
     most_turn_deg: Annotated[float, Field(ge=0, le=45)]
     sources: dict[str, str]
@@ -169,17 +180,25 @@ class BlockSupports(Model):
     corner to corner with struts of ``truss_mm`` between them, let the powder out. Overhangs below ``least_mm2`` get trees.
     """
 
-    least_mm2: Positive
-    grid_mm: Positive
-    wall_mm: Positive
-    tooth_height_mm: Positive
-    tooth_base_mm: Positive
-    tooth_tip_mm: Positive
-    tooth_gap_mm: Positive
-    penetration_mm: Annotated[float, Field(ge=0)]
-    hole_mm: Annotated[float, Field(ge=0)]
-    truss_mm: Positive
+    least_mm2: Annotated[float, Field(gt=0, le=10_000.0)]
+    grid_mm: Length
+    wall_mm: Length
+    tooth_height_mm: Length
+    tooth_base_mm: Length
+    tooth_tip_mm: Length
+    tooth_gap_mm: Length
+    penetration_mm: Free
+    hole_mm: Free
+    truss_mm: Length
     sources: dict[str, str]
+
+    @model_validator(mode="after")
+    def _walls_apart(self) -> BlockSupports:
+        if self.grid_mm <= self.wall_mm:  # or else the block is solid
+            raise ValueError(f"grid_mm is {self.grid_mm:g}, more than wall_mm = {self.wall_mm:g}")
+        if self.tooth_tip_mm > self.tooth_base_mm:
+            raise ValueError(f"tooth_tip_mm is {self.tooth_tip_mm:g}, at most tooth_base_mm = {self.tooth_base_mm:g}")
+        return self
 
 
 class Supports(Model):
@@ -196,23 +215,23 @@ class Supports(Model):
     ``hatched``: a laser fills them with lines, not with contours alone.
     """
 
-    lift_mm: Annotated[float, Field(ge=0)]
+    lift_mm: Free
     from_deg: Annotated[float, Field(gt=0, le=90)]
-    spread_mm: Positive
-    least_island_mm2: Annotated[float, Field(ge=0)]
-    gap_mm: Positive
-    side_gap_mm: Positive
-    tip_mm: Positive
-    tip_height_mm: Positive
-    trunk_mm: Positive
-    penetration_mm: Annotated[float, Field(ge=0)]
+    spread_mm: Annotated[float, Field(ge=0.1, le=100.0)]  # tips closer than they are wide are a block
+    least_island_mm2: Area
+    gap_mm: Length
+    side_gap_mm: Length
+    tip_mm: Length
+    tip_height_mm: Length
+    trunk_mm: Length
+    penetration_mm: Free
     lean_deg: Annotated[float, Field(gt=0, lt=90)]
-    aside_mm: Annotated[float, Field(ge=0)]
-    brace_mm: Annotated[float, Field(ge=0)]
-    raft_mm: Annotated[float, Field(ge=0)]
+    aside_mm: Free
+    brace_mm: Free
+    raft_mm: Free
     hatched: bool
     sources: dict[str, str]
-    most_pull: Positive | None = None
+    most_pull: Annotated[float, Field(gt=0, le=1e6)] | None = None
     block: BlockSupports | None = None
 
     @model_validator(mode="after")
@@ -243,28 +262,28 @@ class Process(Model):
     title: str
     kind: Literal["lpbf", "sls", "vat", "fff"]
     material: str
-    density_g_per_mm3: Positive
-    layer_mm: Positive
-    min_wall_mm: Positive
-    min_pin_mm: Positive
-    min_hole_mm: Positive
-    min_gap_mm: Positive
-    min_channel_mm: Positive
-    min_escape_hole_mm: Positive
-    hollow_wall_mm: Positive
-    engrave_line_mm: Positive
-    engrave_depth_mm: Positive
-    font_height_mm: Positive
+    density_g_per_mm3: Density
+    layer_mm: Layer
+    min_wall_mm: Length
+    min_pin_mm: Length
+    min_hole_mm: Length
+    min_gap_mm: Length
+    min_channel_mm: Length
+    min_escape_hole_mm: Length
+    hollow_wall_mm: Length
+    engrave_line_mm: Length
+    engrave_depth_mm: Length
+    font_height_mm: Length
     max_overhang_deg: Annotated[float, Field(ge=0, le=90)]
-    free_ledge_mm: Annotated[float, Field(ge=0)] = 0.0
-    free_bridge_mm: Annotated[float, Field(ge=0)] = 0.0
-    free_hole_mm: Annotated[float, Field(ge=0)] = 0.0
-    least_support_mm2: Annotated[float, Field(ge=0)] = 0.0
+    free_ledge_mm: Free = 0.0
+    free_bridge_mm: Free = 0.0
+    free_hole_mm: Free = 0.0
+    least_support_mm2: Area = 0.0
     needs_supports: bool
-    tolerance_mm: Positive
-    part_spacing_mm: Positive
-    recoat_s: Annotated[float, Field(ge=0)]
-    setup_s: Annotated[float, Field(ge=0)]
+    tolerance_mm: Length
+    part_spacing_mm: Length
+    recoat_s: Annotated[float, Field(ge=0, le=3600.0)]  # no layer takes an hour beside what is drawn
+    setup_s: Annotated[float, Field(ge=0, le=604_800.0)]  # a week
     time_within: Annotated[float, Field(gt=0, lt=1)]
     after_printing: Annotated[tuple[str, ...], Field(strict=False)]
     conditions: Conditions
@@ -272,6 +291,14 @@ class Process(Model):
     scan: ScanStrategy | None = None
     supports: Supports | None = None
     recoating: Recoating | None = None
+
+    @model_validator(mode="after")
+    def _room_for_layers_and_beam(self) -> Process:
+        if self.layer_mm > self.min_wall_mm:
+            raise ValueError(f"layer_mm is {self.layer_mm:g}, at most min_wall_mm = {self.min_wall_mm:g}")
+        if self.scan is not None and 2.0 * self.scan.beam_mm > self.min_wall_mm:
+            raise ValueError(f"scan.beam_mm is {self.scan.beam_mm:g}, at most half of min_wall_mm = {self.min_wall_mm:g}")
+        return self
 
     @model_validator(mode="after")
     def _supports_where_they_are_needed(self) -> Process:

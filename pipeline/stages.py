@@ -157,7 +157,7 @@ STAGES = (
         "batchone.slicer.make:slice_device",
         ("CheckedDevice", "Approval", "Process", "Machine", "Order"),
         "Build",
-        13,
+        14,
         5.0,
     ),
     Stage(

@@ -1,4 +1,5 @@
-"""The contours of a layer file against sections of the meshes that manifold3d makes, in some layers of each part."""
+"""The contours of a layer file: against sections of the meshes that manifold3d makes, in some layers of each part, and, in every
+layer of every body, whether any material is outlined twice or inside out."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import shapely
 from batchone.pipeline.values import Finding, FloatArray, Mesh, judge
 from batchone.slicer.clearances import solid_of
 from batchone.slicer.cli_format import CliFile
-from batchone.slicer.layers import section_heights
+from batchone.slicer.cli_header import SHORT_UNIT_MM
+from batchone.slicer.layers import Layers, section_heights
 from batchone.slicer.places import in_patient
 
 _CONTOUR_MM: Final = 0.01  # requirement: mean distance of contours from the mesh's section: two units of the short layer file
@@ -21,6 +23,8 @@ HEIGHTS: Final = (0.08, 0.29, 0.5, 0.71, 0.92)  # shares of the layers that are 
 _TRIES: Final = 20  # layers tried from there on
 _COPLANAR_MM: Final = 1e-6  # numerical: faces this close to a plane may fall on either side of it
 _COPLANAR_SHARE: Final = 1e-4  # numerical: change of area over that distance which only a horizontal face makes
+_SLIVER_MM: Final = 2.0 * SHORT_UNIT_MM  # numerical: outlines that all but touch may cross by so much when they are rounded
+_SLIVER_MM2: Final = _SLIVER_MM**2  # numerical: of a layer; less has no room for a piece that is wider than a sliver both ways
 _SOURCE: Final = "project default"
 
 
@@ -95,3 +99,53 @@ def _furthest_spot_mm(contours: Sequence[FloatArray], reference: manifold3d.Cros
         if away.max() > most:
             most, spot = float(away.max()), points[int(away.argmax())]
     return spot
+
+
+def twice_findings(layers: Layers, names: Sequence[str], poses: Sequence[FloatArray | None]) -> list[Finding]:
+    """Whether outlines of one body cross: where they do, volume counts twice, and lines are drawn twice or left out.
+
+    The area that the outlines of a body cover in a layer is measured against the sum of their signed areas, whatever the process.
+    ``layers`` holds the outlines of the bodies alone; ``poses`` lead to LPS.
+    """
+    most: list[tuple[float, int, manifold3d.CrossSection | None]] = [(0.0, 0, None)] * len(names)
+    group = np.flatnonzero(np.diff(layers.loop_layer, prepend=-1) | np.diff(layers.loop_part, prepend=-1))
+    signed_mm2 = np.add.reduceat(layers.loop_area_mm2, group) if len(group) else np.empty(0)
+    for first, last, sum_mm2 in zip(
+        group.tolist(), [*group[1:].tolist(), len(layers.loop_part)], signed_mm2.tolist(), strict=True
+    ):
+        loops = [layers.points_mm[layers.loop_start[i] : layers.loop_start[i + 1]] for i in range(first, last)]
+        if abs(manifold3d.CrossSection(loops, manifold3d.FillRule.NonZero).area() - sum_mm2) <= _SLIVER_MM2:
+            continue
+        wrong = _twice(loops)
+        body = int(layers.loop_part[first])
+        if wrong.area() > most[body][0]:
+            most[body] = wrong.area(), int(layers.loop_layer[first]), wrong
+    findings = []
+    for name, pose, (area_mm2, layer, where) in zip(names, poses, most, strict=True):
+        finding = judge(
+            "layers.twice",
+            f"largest area of a layer of {name} that its outlines enclose twice or inside out, wider than {_SLIVER_MM:g} mm",
+            area_mm2,
+            "mm2",
+            high=0.0,
+            hint="the part crosses itself: unite its shells, or run the design and its checks again",
+            source="requirement: each place of a layer is material once or not at all",
+        )
+        if where is not None:
+            spot_mm = np.array([*where.to_polygons()[0][0], (layer + 0.5) * layers.layer_mm])
+            finding = replace(finding, where_mm=in_patient(spot_mm, pose))
+        findings.append(finding)
+    return findings
+
+
+def _twice(loops: Sequence[FloatArray]) -> manifold3d.CrossSection:
+    """What outlines go around twice, or the wrong way, without slivers."""
+    any_way, odd, backward = (
+        manifold3d.CrossSection(loops, rule)
+        for rule in (manifold3d.FillRule.NonZero, manifold3d.FillRule.EvenOdd, manifold3d.FillRule.Negative)
+    )
+    pieces = (any_way - odd + backward).decompose()
+    return manifold3d.CrossSection.batch_boolean(
+        [piece for piece in pieces if not piece.offset(-0.5 * _SLIVER_MM, manifold3d.JoinType.Miter).is_empty()],
+        manifold3d.OpType.Add,
+    )

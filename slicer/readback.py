@@ -20,7 +20,7 @@ from batchone.pipeline.process import Process, Region, ScanStrategy
 from batchone.pipeline.values import Finding, FloatArray, Mesh, Part, Placement, Support, judge
 from batchone.slicer.cli_format import CliFile
 from batchone.slicer.cli_header import SHORT_UNIT_MM, region_label, region_of, written_label
-from batchone.slicer.contour_check import HEIGHTS, contour_findings
+from batchone.slicer.contour_check import HEIGHTS, contour_findings, twice_findings
 from batchone.slicer.exposure import filled_bodies, labels_of
 from batchone.slicer.hatch import hatched_regions, lengths_mm
 from batchone.slicer.layers import Layers, layer_count
@@ -89,6 +89,7 @@ def read_back(
             *_layer_findings(written, placed, process),
             *_envelope_findings(written, machine),
             *contour_findings(written, placed, names, poses),
+            *twice_findings(written.outlines, names, poses),
             *lines.result(),
         ]
         plate, *singles = (file.result() for file in files)

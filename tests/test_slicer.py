@@ -23,7 +23,7 @@ from batchone.pipeline.errors import CheckFailed, FilesError, MachineError, Orde
 from batchone.pipeline.process import Process
 from batchone.pipeline.values import Approval, Build, CheckedDevice, Device, Finding, FunctionalFace, Mesh, Part, judge
 from batchone.slicer.cli_format import read_cli, write_cli
-from batchone.slicer.contour_check import contour_findings
+from batchone.slicer.contour_check import contour_findings, twice_findings
 from batchone.slicer.cups import sealed_area, uncupped
 from batchone.slicer.estimate import estimate
 from batchone.slicer.exposure import expose
@@ -133,31 +133,96 @@ def test_a_sites_own_profiles_add_to_the_shipped_ones_or_take_their_place(tmp_pa
     assert load_machine("sim-01", tmp_path) == load_machine("sim-01")
 
 
+SLS_FILE, TI_FILE, RESIN_FILE, MJF_FILE, PEEK_FILE = (
+    f"processes/{name}" for name in ("pa12-sls", "ti64-lpbf", "guide-resin", "pa12-mjf", "peek-fff")
+)
+SIM_FILE = "machines/sim-01"
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("file", "old", "new", "told"),
     [
-        ("layer_mm = 0.1", "layer_mm = -0.1", "layer_mm is -0.1"),
-        ("layer_mm = 0.1", "layer_mm = nan", "layer_mm is nan"),
-        ("layer_mm = 0.1", 'layer_mm = "thin"', "layer_mm is 'thin'"),
-        ("max_overhang_deg = 90.0", "max_overhang_deg = 90.5", "max_overhang_deg is 90.5"),
-        ("turn_deg = 90.0", "turn_deg = 180.0", "scan.turn_deg is 180.0"),
-        ("jump_mm_per_s2 = 20000000.0", "jump_mm_per_s2 = 0.0", "scan.jump_mm_per_s2 is 0.0"),
-        ("layer_mm = 0.1", "layer_mm = 0.1\nlayers_mm = 0.1", "layers_mm is 0.1"),
-        ("layer_mm = 0.1", "layer_mm 0.1", "cannot be read as TOML"),
-        ('name = "pa12-sls"', 'name = "other"', "names itself 'other'"),
-        ("needs_supports = false", "needs_supports = true", "has a table [supports]"),
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm = -0.1", "layer_mm is -0.1"),
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm = nan", "layer_mm is nan"),
+        (SLS_FILE, "layer_mm = 0.1", 'layer_mm = "thin"', "layer_mm is 'thin'"),
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm = 1e-9", "layer_mm is 1e-09: Input should be greater than or equal to 0.005"),
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm = 0.0049", "layer_mm is 0.0049"),
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm = 500", "layer_mm is 500: Input should be less than or equal to 1"),
+        (PEEK_FILE, "layer_mm = 0.2", "layer_mm = 1.01", "layer_mm is 1.01"),
+        (MJF_FILE, "min_wall_mm = 0.7", "min_wall_mm = 0.07", "layer_mm is 0.08, at most min_wall_mm = 0.07"),
+        (SLS_FILE, "max_overhang_deg = 90.0", "max_overhang_deg = 90.5", "max_overhang_deg is 90.5"),
+        (TI_FILE, "_mm3 = 0.00443", "_mm3 = 4.43", "density_g_per_mm3 is 4.43: Input should be less than or equal to 0.0226"),
+        (TI_FILE, "_mm3 = 0.00443", "_mm3 = 0.0227", "density_g_per_mm3 is 0.0227"),
+        (TI_FILE, "_mm3 = 0.00443", "_mm3 = 4.43e-6", "density_g_per_mm3 is 4.43e-06"),
+        (SLS_FILE, "turn_deg = 90.0", "turn_deg = 180.0", "scan.turn_deg is 180.0"),
+        (SLS_FILE, "jump_mm_per_s2 = 20000000.0", "jump_mm_per_s2 = 0.0", "scan.jump_mm_per_s2 is 0.0"),
+        (SLS_FILE, "hatch_mm = 0.25", "hatch_mm = 1e-7", "scan.hatch_mm is 1e-07: Input should be greater than or equal to 0.01"),
+        (SLS_FILE, "hatch_mm = 0.25", "hatch_mm = 0.0099", "scan.hatch_mm is 0.0099"),
+        (SLS_FILE, "beam_mm = 0.2", "beam_mm = 50.0", "scan.beam_mm is 50.0: Input should be less than or equal to 1"),
+        (SLS_FILE, "beam_mm = 0.2", "beam_mm = 0.51", "scan.beam_mm is 0.51, at most half of min_wall_mm = 1"),
+        (TI_FILE, "stripe_mm = 5.0", "stripe_mm = 0.1", "scan: stripe_mm is 0.1, at least least_mm = 0.2"),
+        (TI_FILE, "grid_mm = 1.5", "grid_mm = 0.01", "supports.block: grid_mm is 0.01, more than wall_mm = 0.5"),
+        (TI_FILE, "grid_mm = 1.5", "grid_mm = 0.5", "grid_mm is 0.5, more than wall_mm = 0.5"),
+        (TI_FILE, "grid_mm = 1.5", "grid_mm = 0.009", "supports.block.grid_mm is 0.009"),
+        (TI_FILE, "tooth_tip_mm = 0.1", "tooth_tip_mm = 1.6", "tooth_tip_mm is 1.6, at most tooth_base_mm = 1.5"),
+        (RESIN_FILE, "spread_mm = 2.0", "spread_mm = 0.09", "supports.spread_mm is 0.09"),
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm = 0.1\nlayers_mm = 0.1", "layers_mm is 0.1"),
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm 0.1", "cannot be read as TOML"),
+        (SLS_FILE, 'name = "pa12-sls"', 'name = "other"', "names itself 'other'"),
+        (SLS_FILE, "needs_supports = false", "needs_supports = true", "has a table [supports]"),
+        (SLS_FILE, "setup_s = \"", "setup = \"", "1 numbers have no source, at most 0 may: setup_s = 7200.0"),
+        (TI_FILE, "tip_mm = \"", "other_mm = \"", "no source, at most 0 may: supports.tip_mm = 0.4"),
+        (SIM_FILE, "plate_margin_mm = 5.0", "plate_margin_mm = 200.0", "plate_margin_mm is 200, less than half of"),
+        (SIM_FILE, "plate_margin_mm = 5.0", "plate_margin_mm = 125.0", "plate_margin_mm is 125, less than half of"),
+        (SIM_FILE, "[250.0, 250.0,", "[8.0, 250.0,", "shorter side of envelope_mm, 8 x 250"),
+        (SIM_FILE, "[250.0, 250.0,", "[5001.0, 250.0,", "envelope_mm.0 is 5001.0"),
+        (SIM_FILE, "pixel_mm = 0.1", "pixel_mm = 1e-6", "mask.pixel_mm is 1e-06: Input should be greater than or equal to 0.001"),
+        (SIM_FILE, "heat_kw = 4.0", "heat_kw = 4000.0", "power.heat_kw is 4000.0"),
+        (SIM_FILE, "envelope_mm = \"", "envelope = \"", "no source, at most 0 may: envelope_mm = [250.0, 250.0, 325.0]"),
+    ],
+)  # fmt: skip
+def test_a_profile_with_an_impossible_number_is_refused_by_file_key_and_value(
+    tmp_path: Path, file: str, old: str, new: str, told: str
+) -> None:
+    kind, name = file.split("/")
+    with pytest.raises(MachineError, match=re.escape(told)) as caught:
+        changed_profile(tmp_path, file, old, new)
+    assert f"{file}.toml" in str(caught.value)
+    assert f"{kind}/{name}.toml" in caught.value.hint or "sources" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (SLS_FILE, "layer_mm = 0.1", "layer_mm = 0.005"),
+        (PEEK_FILE, "layer_mm = 0.2", "layer_mm = 1.0"),
+        (SLS_FILE, "hatch_mm = 0.25", "hatch_mm = 0.01"),
+        (SLS_FILE, "beam_mm = 0.2", "beam_mm = 0.5"),
+        (TI_FILE, "_mm3 = 0.00443", "_mm3 = 0.0226"),
+        (TI_FILE, "_mm3 = 0.00443", "_mm3 = 0.0005"),
+        (TI_FILE, "grid_mm = 1.5", "grid_mm = 0.51"),
+        (TI_FILE, "tooth_tip_mm = 0.1", "tooth_tip_mm = 1.5"),
+        (RESIN_FILE, "spread_mm = 2.0", "spread_mm = 0.1"),
+        (SIM_FILE, "plate_margin_mm = 5.0", "plate_margin_mm = 124.9"),
+        (SIM_FILE, "[250.0, 250.0,", "[10.1, 250.0,"),
+        (SIM_FILE, "pixel_mm = 0.1", "pixel_mm = 0.001"),
     ],
 )
-def test_a_profile_with_an_impossible_number_is_refused_by_file_key_and_value(
-    tmp_path: Path, old: str, new: str, told: str
-) -> None:
-    shipped = resources.files("batchone.slicer").joinpath("processes/pa12-sls.toml").read_text(encoding="utf-8")
-    assert old in shipped
-    (tmp_path / "processes").mkdir()
-    (tmp_path / "processes" / "pa12-sls.toml").write_text(shipped.replace(old, new, 1))
-    with pytest.raises(MachineError, match=re.escape(told)) as caught:
-        load_process("pa12-sls", tmp_path)
-    assert "processes/pa12-sls.toml" in str(caught.value)
+def test_a_profile_with_a_number_just_inside_is_taken(tmp_path: Path, file: str, old: str, new: str) -> None:
+    changed_profile(tmp_path, file, old, new)
+
+
+def changed_profile(site: Path, file: str, old: str, new: str) -> None:
+    """Load a site's own profile: a shipped one with one change."""
+    shipped = resources.files("batchone.slicer").joinpath(f"{file}.toml").read_text(encoding="utf-8")
+    assert f"\n{old}" in shipped or old in shipped
+    own = site / f"{file}.toml"
+    own.parent.mkdir()
+    own.write_text(shipped.replace(f"\n{old}", f"\n{new}", 1) if f"\n{old}" in shipped else shipped.replace(old, new, 1))
+    if file.startswith("processes/"):
+        load_process(own.stem, site)
+    else:
+        load_machine(own.stem, site)
 
 
 def test_reading_a_profile_loads_no_heavy_library() -> None:
@@ -833,3 +898,53 @@ def test_a_part_of_more_contours_than_any_device_is_refused_before_it_is_filled(
     monkeypatch.setattr(sys.modules[slice_parts.__module__], "_MOST_CONTOURS", contours - 1)
     with pytest.raises(MachineError, match=f"{contours} contours in its layers, at most {contours - 1}"):
         slice_parts([dust], 0.05)
+
+
+def two_shells(deep_mm: float) -> Part:
+    """Two cubes as shells of one part that reach ``deep_mm`` into each other; less than 0 leaves a gap."""
+    one = mesh_of(Solid.cube((4.0, 4.0, 4.0)))
+    other = mesh_of(Solid.cube((4.0, 3.0, 3.0)).translate((4.0 - deep_mm, 0.5, 0.5)))
+    faces = np.concatenate([one.faces, other.faces + len(one.vertices_mm)])
+    mesh = Mesh(np.concatenate([one.vertices_mm, other.vertices_mm]), faces.astype(np.int32))
+    return Part("part", mesh, np.zeros(len(mesh.faces), np.int16), ("all",))
+
+
+@pytest.mark.parametrize("process", process_names())
+@pytest.mark.parametrize("deep_mm", [1.5, 0.05])
+def test_a_part_that_crosses_itself_is_refused_whatever_the_process(process: str, deep_mm: float) -> None:
+    profile = load_process(process).model_copy(update={"layer_mm": 0.1})
+    with pytest.raises(FilesError, match="enclose twice or inside out") as caught:
+        slice_device(device_of(two_shells(deep_mm)), APPROVAL, profile, MACHINE)
+    (found,) = (one for one in caught.value.findings if one.check == "layers.twice" and one.verdict == "fail")
+    assert found.where_mm is not None
+    x, y, z = found.where_mm
+    assert 3.99 - deep_mm <= x <= 4.01
+    assert min(y, z) >= 0.49
+    assert max(y, z) <= 3.51
+
+
+def test_outlines_that_only_slivers_lie_between_are_taken_and_a_void_that_reaches_out_is_not() -> None:
+    def area_mm2(solids: list[tuple[Solid, int]]) -> float:
+        cuts = [slice_parts([mesh_of(solid)], 0.1) for solid, _ in solids]
+        points, start, layer, area = [], [0], [], []
+        for k in range(cuts[0].count):
+            for cut, (_, way) in zip(cuts, solids, strict=True):
+                for loop in cut.loops(k, 0):
+                    points.append(loop[::way])
+                    start.append(start[-1] + len(loop))
+                    layer.append(k)
+                area.extend((way * cut.loop_area_mm2[cut.loop_layer == k]).tolist())
+        part = np.zeros(len(layer), np.int32)
+        layers = Layers(
+            0.1, cuts[0].count, np.concatenate(points), np.array(start), np.array(layer, np.int32), part, np.array(area)
+        )
+        (found,) = twice_findings(layers, ["part"], [np.eye(4)])
+        assert (found.verdict == "pass") == (found.value == 0.0) == (found.where_mm is None)
+        return found.value
+
+    cube = Solid.cube((4.0, 4.0, 1.0))
+    assert area_mm2([(cube, 1), (cube.translate((3.991, 0, 0)), 1)]) == 0.0
+    assert area_mm2([(cube, 1), (cube.translate((3.989, 0, 0)), 1)]) == pytest.approx(0.044, rel=1e-6)
+    inner = Solid.cube((1.0, 2.0, 1.0))
+    assert area_mm2([(cube, 1), (inner.translate((3.0, 1.0, 0)), -1)]) == 0.0
+    assert area_mm2([(cube, 1), (inner.translate((3.5, 1.0, 0)), -1)]) == pytest.approx(1.0, rel=1e-6)

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.order import Model
-from batchone.pipeline.process import Positive, Process
+from batchone.pipeline.process import Process
 
+Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
