@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from batchone.factory.drivers.driver import LayerSeen, Progress
 from batchone.factory.proof import MEASURED, Work
-from batchone.factory.record import Alarmed, AsBuilt, ValueSummary, bodies_of, read_as_built, steps_of
+from batchone.factory.record import Alarmed, AsBuilt, Body, Step, ValueSummary, read_as_built
 from batchone.factory.settings import CellSettings
 from batchone.factory.telemetry import Summary, summaries
 from batchone.pipeline.errors import MachineError
@@ -99,6 +100,38 @@ def spoilt(layers: tuple[LayerSeen, ...]) -> str:
         if found:
             return f"layer {layer.index}: the machine told of {', '.join(found)}"
     return ""
+
+
+def steps_of(work: Work, alarmed: Sequence[Alarmed] = (), unmeasured: Sequence[str] = ()) -> tuple[Step, ...]:
+    """What comes after a print: judging the machine's alarms and what was not measured, the process's own steps, measuring."""
+    faces = [
+        (f"measure {face.label} of {part.name} ({job.case}): {face.purpose}", face.tolerance_mm)
+        for job in work.jobs
+        for part in job.parts
+        for face in part.functional_faces
+    ]
+    untold = [f"judge {key}: not measured throughout, see the machine's own log: may the part be used" for key in unmeasured]
+    listed: list[tuple[str, float | None]] = [*((text, None) for text in (*_judged(alarmed), *untold, *work.steps)), *faces]
+    return tuple(Step(number=n, what=text, within_mm=within) for n, (text, within) in enumerate(listed, start=1))
+
+
+def _judged(alarmed: Sequence[Alarmed]) -> list[str]:
+    """One step for each run of layers with the same alarms."""
+    runs: list[list[Alarmed]] = []
+    for one in alarmed:
+        if runs and (runs[-1][-1].layer, runs[-1][-1].alarms) == (one.layer - 1, one.alarms):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    words = "judge layers {} to {}, where the machine told of {}: may the part be used"
+    return [words.format(run[0].layer, run[-1].layer, ", ".join(run[0].alarms)) for run in runs]
+
+
+def bodies_of(work: Work) -> tuple[Body, ...]:
+    """Every part that is made, by case."""
+    return tuple(
+        Body(case=job.case, job=job.job, part=part.name, stl_sha256=part.stl_sha256) for job in work.jobs for part in job.parts
+    )
 
 
 def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cell: CellSettings, simulated: bool) -> AsBuilt:

@@ -359,6 +359,30 @@ class TestCell:
         assert whole.verdict == verdict
         assert cell.inbox.entry(job.name).state == state
 
+    @pytest.mark.parametrize("at", ["judged", "measured"])
+    def test_a_person_who_says_no_has_the_part_made_anew(self, at: str, job: Path, keys: Path, tmp_path: Path) -> None:
+        heard: list[Report] = []
+        cell = make_cell(tmp_path, job, keys, deliver=heard.append)
+        cell.step()
+        record, own = cell.records / f"{job.name}-1", cell.folder / "keys"
+        while at == "measured" and open_steps(record)[0].within_mm is None:
+            sign_step(record, open_steps(record)[0].number, who="tester", keys=own, when=NOW)
+        step = open_steps(record)[0]
+        asked = ["cell", "--cell", str(cell.folder), "sign", record.name, str(step.number), "--as", "tester", "--reject"]
+        assert isinstance(CliRunner().invoke(app, [*asked, " "]).exception, InputError)
+        assert open_steps(record)[0] == step
+        done = CliRunner().invoke(app, [*asked, "streaks across the seat"])
+        assert (done.exit_code, "rejected" in done.stderr) == (0, True)
+        left = open_steps(record)
+        if left:
+            with pytest.raises(InputError, match="streaks"):
+                sign_step(record, left[0].number, who="tester", keys=own, when=NOW)
+        (whole,) = cell.close_records()
+        assert (whole.verdict, whole.udi) == ("rejected", "")
+        assert whole.reason == f"{step.what}: rejected by tester: streaks across the seat"
+        assert (heard[-1].step, cell.inbox.entry(job.name).state) == ("remake", "waiting")
+        assert verify_record(record, allowed=record_signers(own)) == whole
+
     def test_a_refused_job_says_why_and_waits_for_a_person(self, job: Path, keys: Path, tmp_path: Path) -> None:
         cell = make_cell(tmp_path, job, keys)
         (tmp_path / "inbox" / job.name / "parts" / "implant.stl").write_bytes(b"other")
@@ -628,6 +652,17 @@ class TestRecord:
             (record / names[change]).write_bytes(data)
         with pytest.raises(MachineError):
             verify_record(record, allowed=allowed)
+
+    def test_a_step_that_speaks_against_nothing_is_spelt_as_before_there_was_a_no(self, made: tuple[Cell, Path]) -> None:
+        cell, record = made
+        sign_all(cell, record)
+        before = {"as_built_sha256", "measured_mm", "name", "note", "number", "public_key", "schema", "signature", "time", "what"}
+        for path in (record / STEPS).iterdir():
+            assert set(json.loads(path.read_bytes())) == before
+        (whole,) = cell.close_records()
+        assert all(set(step) == before for step in json.loads((record / RECORD).read_bytes())["steps"])
+        no = whole.steps[0].model_copy(update={"rejected": "no"})
+        assert json.loads(no.words())["rejected"] == "no"  # is signed
 
     @pytest.mark.parametrize("forged", ["a stranger's key", "another's name", "one step twice", "no measure"])
     def test_steps_that_are_not_what_they_say_release_nothing(self, forged: str, made: tuple[Cell, Path], tmp_path: Path) -> None:

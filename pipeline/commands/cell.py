@@ -117,20 +117,26 @@ def sign(
     measured: Annotated[
         float | None, typer.Option("--measured", help="Greatest deviation of the face, mm; for steps with a tolerance.")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="What else is to be known of it.")] = "",
+    note: Annotated[str, typer.Option("--note", help="What else is to be known of it; it decides nothing.")] = "",
+    reject: Annotated[
+        str | None, typer.Option("--reject", help="Why the part may not be used: its record is closed, it is made once more.")
+    ] = None,
 ) -> None:
-    """Sign a step after the print: who did it, when, and what was measured."""
+    """Sign a step after the print: who did it, when, what was measured, and with --reject that the part may not be used."""
     from batchone.factory.dispatch import RECORDS
     from batchone.factory.record import sign_step
     from batchone.pipeline.job.signature import KEYS, safe_name
 
+    if reject is not None and not reject.strip():
+        raise InputError("--reject gives no reason", hint="say why the part may not be used")
     folder, _ = context.obj
     place = folder / RECORDS / safe_name(record)
     if not place.is_dir():
         raise InputError(f"record {record} is not there", hint="see `batchone cell status`")
     now = dt.datetime.now(dt.UTC)
-    said = sign_step(place, step, who=who, keys=folder / KEYS, when=now, measured_mm=measured, note=note)
-    typer.echo(f"{record}: step {step} is signed: {said.what}", err=True)
+    no = (reject or "").strip()
+    said = sign_step(place, step, who=who, keys=folder / KEYS, when=now, measured_mm=measured, note=note, rejected=no)
+    typer.echo(f"{record}: step {step} is signed{', the part is rejected' if no else ''}: {said.what}", err=True)
 
 
 @cell_app.command("free")
