@@ -906,10 +906,52 @@ class TestTrace:
             (site / place / "job" / job.name).mkdir(parents=True)
             shutil.copy2(job / "job.json", site / place / "job" / job.name)
             (found,) = trace(case, site, [site / "records"]).devices
-            assert found.sources_digest == json.loads((job / "job.json").read_bytes())["scan_sources_digest"]
+            assert [one.digest for one in found.sources] == [json.loads((job / "job.json").read_bytes())["scan_sources_digest"]]
             shutil.rmtree(site / place.split("/")[0])
         (found,) = trace(case, site, [site / "records"]).devices
-        assert found.sources_digest == ""
+        assert [one.digest for one in found.sources] == [""]
+
+    def test_of_a_plate_each_case_is_told_with_its_own_scan(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        site = tmp_path / "site"
+        site.mkdir()
+        cell = make_cell(tmp_path, job, keys, shelf=site / "records")
+        cell.step()
+        record = cell.records / f"{job.name}-1"
+        built = read_as_built(record)
+        cases = ("case-m", "case-n")
+        bodies = [
+            built.bodies[0].model_copy(update={"case": case, "job": letter * 16})
+            for case, letter in zip(cases, "ab", strict=True)
+        ]
+        (record / AS_BUILT).write_bytes(built.model_copy(update={"bodies": tuple(bodies)}).to_bytes())
+        sign_all(cell, record)
+        cell.close_records()
+        for number, body in enumerate(bodies, start=1):
+            folder = site / "cases" / body.case
+            (folder / "job" / body.job).mkdir(parents=True)
+            told = {"dicom": {"images": number}, "scan_sources_digest": str(number) * 64}
+            (folder / "job" / body.job / "job.json").write_text(json.dumps(told))
+            (folder / "intake").mkdir()
+            names = {"instance_uids": [f"1.2.3.4.{number}"], "study_instance_uid": f"1.2.3.5.{number}"}
+            (folder / "intake" / "identity.json").write_text(json.dumps(names))
+
+        def of(key: str) -> list[tuple[str, int | None]]:
+            (found,) = trace(key, site, [site / "records"]).devices
+            return [(one.case, one.images) for one in found.sources]
+
+        for number, body in enumerate(bodies, start=1):
+            for key in (body.case, body.job, f"1.2.3.4.{number}", f"1.2.3.5.{number}"):
+                assert of(key) == [(body.case, number)], key
+        assert of("TEST-1") == [("case-m", 1), ("case-n", 2)]
+        assert trace("1.2.3.4.2", site, [site / "records"]).found_as == ("image of a scan",)
+        assert trace("1.2.3.4.3", site, [site / "records"]).devices == ()
+        shown = CliRunner().invoke(app, ["trace", "case-n", "--site", str(site)]).stdout
+        assert ("from      2 images" in shown, "from      1 images" in shown) == (True, False)
+        schema = json.loads((Path(findings.__file__).parent / "schemas" / "trace.schema.json").read_bytes())
+        for key, images in (("case-n", 2), ("TEST-1", None)):
+            tree = json.loads(CliRunner().invoke(app, ["trace", key, "--site", str(site), "--json"]).stdout)
+            jsonschema.validate(tree, schema)
+            assert tree["devices"][0]["images"] == images
 
     def test_a_record_is_found_by_whatever_went_into_it(self, job: Path, keys: Path, tmp_path: Path) -> None:
         (tmp_path / "site").mkdir()
@@ -922,7 +964,19 @@ class TestTrace:
         for key in ("demo-0001", job.name, f"{job.name}-1", "TEST-1", "TWIN-cell-1", "tester", whole.udi, plain, day):
             found = trace(key, tmp_path / "site", [tmp_path / "site" / "records"])
             assert [one.record for one in found.devices] == [whole], key
-        for key in ("demo-000", "TEST-2", f"{TODAY + DAY}..{TODAY + 9 * DAY}", f"{TODAY - 9 * DAY}..{TODAY - DAY}", "1.2.3.4"):
+        for prefix in ("]d2", "]C1"):
+            assert trace(prefix + plain, tmp_path / "site", [tmp_path / "site" / "records"]).found_as == ("UDI",)
+        assert trace("TEST-1", tmp_path / "site", [tmp_path / "site" / "records"]).found_as == ("lot",)
+        for key in (
+            "2",
+            "]d2",
+            "]d2" + plain[1:],
+            "demo-000",
+            "TEST-2",
+            f"{TODAY + DAY}..{TODAY + 9 * DAY}",
+            f"{TODAY - 9 * DAY}..{TODAY - DAY}",
+            "1.2.3.4",
+        ):
             assert trace(key, tmp_path / "site", [tmp_path / "site" / "records"]).devices == ()
         with pytest.raises(InputError, match="no date"):
             trace("yesterday..today", tmp_path / "site", [])
