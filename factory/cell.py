@@ -155,12 +155,14 @@ class Cell:
         built = read_as_built(record)
         entry = self.inbox.entry(built.name)
         waits = (entry.state, entry.attempt) == ("printed", built.attempt)
-        if not waits and ((record / RECORD).exists() or built.verdict == "printed"):
+        remade = "" if waits or built.attempt not in entry.printed else "it was to be made once more before it was released"
+        if not waits and ((record / RECORD).exists() or (built.verdict == "printed" and not remade)):
             if (record / RECORD).exists():
                 self._ended.add(record.name)
             return None  # told before, or of an attempt that the ledger does not know as ours
         reason = next((f"job {body.job} was {withdrawn[body.job]}" for body in built.bodies if body.job in withdrawn), "")
-        whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=self.settings.gtin, withdrawn=reason)
+        gtin = self.settings.gtin
+        whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=gtin, withdrawn=reason, remade=remade)
         if whole is not None and waits:  # heard first: nobody makes it again before; what is told twice stands once
             if record.name not in self._told:
                 self._told.add(record.name)
@@ -412,7 +414,7 @@ class Cell:
             return  # it was closed while the ledger knew it as ours
         built = read_as_built(record)
         entry = self.inbox.entry(built.name)
-        ours = entry.attempt == built.attempt and entry.cell == self.identity
+        ours = (entry.attempt == built.attempt and entry.cell == self.identity) or built.attempt in entry.printed
         if built.verdict == "printed" and not ours:
             self._keep_lost(record, f"attempt {built.attempt} was another's by then: {entry.cell or 'nobody'}")
 

@@ -43,7 +43,7 @@ RECORD_SPACE: Final = "batchone-device-record"  # SSHSIG namespace of a cell's w
 CELL_KEY: Final = "cell"  # file name of a cell's own key
 
 Verdict = Literal["printed", "failed"]
-Ending = Literal["released", "failed", "rejected", "withdrawn"]
+Ending = Literal["released", "failed", "rejected", "withdrawn", "remade"]
 Text = Annotated[str, Field(max_length=400)]
 
 
@@ -244,10 +244,13 @@ def sign_step(
     return said
 
 
-def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, withdrawn: str = "") -> DeviceRecord | None:
+def close(
+    record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, withdrawn: str = "", remade: str = ""
+) -> DeviceRecord | None:
     """Close a record when it can be: released, rejected by person or measure, or failed; None while steps or facts are open.
 
-    ``withdrawn`` says why its job counts no more: then it is closed at once, whatever was signed.
+    ``withdrawn`` says why its job counts no more: then it is closed at once, whatever was signed. ``remade`` says who
+    wants the part made once more: then it is closed too, as rejected where its steps say so.
 
     Raises
     ------
@@ -262,6 +265,8 @@ def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, with
     verdict, reason = _verdict(built, steps)
     if withdrawn and verdict != "failed":
         verdict, reason = "withdrawn", withdrawn
+    elif remade and verdict in (None, "released"):
+        verdict, reason = "remade", remade
     if verdict is None:
         return None
     udi = ""
@@ -319,7 +324,7 @@ def verify_record(record: Path, *, allowed: Sequence[Signer] | None) -> DeviceRe
     _check_steps(record, built, steps, allowed)
     if whole.demonstration != _is_demonstration(built, steps):
         raise MachineError(f"record {record.name} does not say whether it is a demonstration", hint="ask the cell")
-    if whole.verdict != "withdrawn" and _verdict(built, steps)[0] != whole.verdict:
+    if whole.verdict not in ("withdrawn", "remade") and _verdict(built, steps)[0] != whole.verdict:
         raise MachineError(f"record {record.name} is {whole.verdict}, which its steps do not say", hint="ask the cell")
     return whole
 

@@ -22,6 +22,7 @@ from batchone.factory.as_built import UNMEASURED
 from batchone.factory.cell import Cell
 from batchone.factory.drivers.driver import Progress, Reading
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver, drop
+from batchone.factory.genealogy import trace
 from batchone.factory.inbox import BrokenOff, ClaimLost, Entry, Inbox, Unreachable
 from batchone.factory.proof import MEASURED, read_work
 from batchone.factory.readiness import News, hindrance
@@ -361,6 +362,42 @@ def test_a_closed_record_stays_though_a_person_lets_its_job_be_tried_again(job: 
     make_cell(tmp_path, job, keys).resume()
     assert (cell.records / f"{job.name}-1").is_dir()
     assert not (cell.folder / "lost").exists()
+
+
+@pytest.mark.parametrize("when", ["while the cell runs", "while it is stopped", "when the next attempt is under way"])
+def test_a_part_that_a_person_has_made_again_before_its_steps_are_signed_ends_on_the_shelf(
+    when: str, job: Path, keys: Path, tmp_path: Path
+) -> None:
+    heard: list[Report] = []
+    site = tmp_path / "site"
+    site.mkdir()
+    cell = make_cell(tmp_path, job, keys, deliver=heard.append, shelf=site / "records")
+    cell.step()
+    assert cell.close_records() == ()
+    assert cell.inbox.again(job.name, NOW + HOUR).state == "waiting"
+    if when == "while it is stopped":
+        cell = make_cell(tmp_path, job, keys, deliver=heard.append, shelf=site / "records")
+        cell.resume()
+    elif when == "when the next attempt is under way":
+        assert cell.inbox.claim(job.name, "cell-2@00000002", NOW) is not None
+    before = cell.inbox.entry(job.name)
+    (whole,) = cell.close_records()
+    assert (whole.verdict, whole.udi, cell.inbox.entry(job.name)) == ("remade", "", before)
+    assert [one.step for one in heard] == ["print-started", "print-done"]  # who said so has the site know it
+    assert cell.close_records() == ()
+    (found,) = trace("TEST-1", site, [site / "records"]).devices  # the material is spent
+    assert found.record == whole
+    assert not (cell.folder / "lost").exists()
+
+
+def test_what_is_measured_beyond_its_tolerance_is_rejected_also_when_it_is_to_be_made_again(
+    job: Path, keys: Path, tmp_path: Path
+) -> None:
+    cell = make_cell(tmp_path, job, keys)
+    cell.step()
+    sign_all(cell, cell.records / f"{job.name}-1", measured_mm=9.0)
+    cell.inbox.again(job.name, NOW + HOUR)
+    assert [one.verdict for one in cell.close_records()] == ["rejected"]
 
 
 def test_a_printed_job_whose_ledger_cannot_be_read_is_not_moved(job: Path, keys: Path, tmp_path: Path) -> None:
