@@ -14,7 +14,7 @@ from batchone.factory.drivers.driver import LayerSeen, Progress
 from batchone.factory.proof import MEASURED, Work
 from batchone.factory.record import Alarmed, AsBuilt, Body, Step, ValueSummary, read_as_built
 from batchone.factory.settings import CellSettings
-from batchone.factory.telemetry import Summary, summaries
+from batchone.factory.telemetry import Summary, reached, summaries
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import EVENTS, read_chain
 from batchone.pipeline.job.sums import SUMS
@@ -30,13 +30,17 @@ unverified. Of what is not among them, as oxygen that rose and was waited for, a
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What was watched of a print: its begin and end by the clock, its layers, the machine's last word, and whether it is all."""
+    """What was watched of a print: its begin and end by the clock, its layers, the machine's last word, and whether it is all.
+
+    ``layers_done``: how many were done, of a print of whose layers nothing else is known.
+    """
 
     started: dt.datetime
     ended: dt.datetime
     layers: tuple[LayerSeen, ...]
     last: Progress
     whole: bool = True
+    layers_done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,13 @@ def begun(part: Path) -> Begun | None:
         if event.what == PRINT_STARTED:
             return Begun(dt.datetime.fromisoformat(event.when), event.digest)
     return None
+
+
+def cut_off(telemetry: Path, started: dt.datetime, ended: dt.datetime, reason: str) -> Watched:
+    """A print that ended with who watched it, as far as its readings tell: the layer of the last one was not done."""
+    last = reached(telemetry)
+    word = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=reason)
+    return Watched(started, ended, (), word, whole=False, layers_done=last.layers)
 
 
 def is_built(record: Path) -> bool:
@@ -177,7 +188,7 @@ def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cel
         seconds=last.seconds,
         energy_kwh=last.energy_kwh,
         layers=work.layers,
-        layers_built=len({one.index for one in watched.layers}),
+        layers_built=len({one.index for one in watched.layers}) or watched.layers_done,
         alarmed=alarmed,
         telemetry=tuple(
             ValueSummary(name=one.name, readings=one.readings, least=one.least, mean=one.mean, greatest=one.greatest)

@@ -12,19 +12,19 @@ import contextlib
 import datetime as dt
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, is_built, jobs_of, settings_at_start, spoilt
+from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, cut_off, is_built, settings_at_start, spoilt
 from batchone.factory.dispatch import RECORDS
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
 from batchone.factory.inbox import BrokenOff, ClaimLost, Entry, Inbox, State, Unreachable
 from batchone.factory.proof import Work, read_work, refusals, unsuited
 from batchone.factory.readiness import FAULTS, News, Told, alone, hindrance, logged, reread
 from batchone.factory.record import AS_BUILT, RECORD, AsBuilt, DeviceRecord, close, read_as_built, record_name
-from batchone.factory.reports import REMAKE, Deliver, Report, Reports
+from batchone.factory.reports import Deliver, Reports
 from batchone.factory.settings import CellSettings, identity_of
 from batchone.factory.shelf import Shelf, Shelve
 from batchone.factory.telemetry import TELEMETRY, TelemetryFile
@@ -166,7 +166,7 @@ class Cell:
         if whole is not None and waits:  # heard first: nobody makes it again before; what is told twice stands once
             if record.name not in self._told:
                 self._told.add(record.name)
-                self._report_end(whole, withdrawn)
+                self.reports.put_end(whole, self.settings, withdrawn)
             if self.reports.send():
                 return None
             self.inbox.move(whole.name, whole.attempt, _AFTER[whole.verdict], whole.reason)
@@ -367,11 +367,11 @@ class Cell:
 
     def _tell_started(self, part: Path, work: Work) -> None:
         lot = settings_at_start(part, self.settings).lot_of(work.material)
-        self._report(jobs_of(work), "print-started", lot.lot if lot is not None else "")
+        self.reports.tell(work, self.settings, "print-started", lot.lot if lot is not None else "")
 
     def _tell_built(self, entry: Entry, built: AsBuilt) -> None:
         done = built.verdict == "printed"
-        self._report(jobs_of(built), "print-done" if done else "print-failed", built.lot.lot, built.reason)
+        self.reports.tell(built, self.settings, "print-done" if done else "print-failed", built.lot.lot, built.reason)
         self.inbox.settle(entry, "printed" if done else "waiting", self.shared_now(), built.reason)
         self._say("printed" if done else "failed", entry, built.reason, seconds=built.seconds)
 
@@ -398,9 +398,8 @@ class Cell:
         with TelemetryFile(part / TELEMETRY):
             pass  # what there is of it becomes the file
         self._tell_started(part, work)  # said twice, it stands once
-        last = Progress("failed", 0.0, reason="the cell stopped while it was printed")
-        before = begun(part)
-        built = self._as_built(entry, work, Watched(before.when if before else now, now, (), last, whole=False))
+        before, reason = begun(part), "the cell stopped while it was printed"
+        built = self._as_built(entry, work, cut_off(part / TELEMETRY, before.when if before else now, now, reason))
         self._publish(part, built)
         self._tell_built(entry, built)
 
@@ -425,19 +424,6 @@ class Cell:
         self._event(part, "claim lost", self.now(), reason)
         with disk():
             replace_folder(part, self.folder / "lost" / part.name.removeprefix(".").removesuffix(".part"))
-
-    def _report_end(self, whole: DeviceRecord, withdrawn: Mapping[str, str]) -> None:
-        """Of a plate with a withdrawn job the other jobs are made once more."""
-        steps = ("post-processing-done", "inspection-done") if whole.verdict == "released" else (REMAKE,)
-        for case, job in jobs_of(whole.as_built):
-            for step in steps if job not in withdrawn else ():
-                self.reports.put(Report(case=case, job=job, step=step, who=self.settings.name, reason=whole.reason))
-
-    def _report(self, jobs: Iterable[tuple[str, str]], step: str, lot: str, reason: str = "") -> None:
-        own = self.settings
-        for case, job in jobs:
-            self.reports.put(Report(case, job, step, own.name, machine=own.serial, lot=lot, reason=reason))
-        self.reports.send()
 
     def _event(self, folder: Path, what: str, when: dt.datetime, meaning: str = "", digest: str = "") -> None:
         append_event(folder / EVENTS, who=self.settings.name, what=what, when=when.isoformat(), meaning=meaning, digest=digest)

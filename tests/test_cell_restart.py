@@ -18,6 +18,7 @@ from small_job import make_job
 from test_cell import FACTS, NOW, TODAY, make_cell, settings, sign_all
 
 import batchone.factory.inbox as inbox_module
+import batchone.factory.telemetry as of_telemetry
 from batchone.factory.as_built import UNMEASURED
 from batchone.factory.cell import Cell
 from batchone.factory.drivers.driver import Progress, Reading
@@ -157,6 +158,43 @@ def test_readings_of_a_cell_that_died_are_in_the_file_with_those_of_the_next(tmp
     (oxygen,) = summaries(path)
     assert (oxygen.readings, oxygen.least, oxygen.greatest, oxygen.lacking) == (2_002, 0.01, 0.5, 0)
     assert [one.name for one in tmp_path.iterdir()] == [TELEMETRY]
+
+
+@pytest.mark.parametrize(("after_s", "kept"), [(59.0, 0), (60.0, 2)])
+def test_readings_that_come_slowly_are_written_each_minute(after_s: float, kept: int, tmp_path: Path) -> None:
+    path, now_s = tmp_path / TELEMETRY, [100.0]
+    first = TelemetryFile(path, clock_s=lambda: now_s[0]).__enter__()
+    first.add([reading(0, oxygen_percent=0.01)])
+    now_s[0] += after_s
+    first.add([reading(1, oxygen_percent=0.02)])  # it dies here
+    with TelemetryFile(path):
+        pass
+    assert (pq.read_table(path).num_rows if path.is_file() else 0) == kept
+
+
+def test_a_print_that_was_killed_is_recorded_as_far_as_its_readings_tell(job: Path, keys: Path, tmp_path: Path) -> None:
+    cell = make_cell(tmp_path, job, keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_telemetry, "_ROWS", 1)
+        patch.setattr(TelemetryFile, "__exit__", lambda *_: None)  # killed, it does not come to this
+
+        def dies_at_40(news: News) -> None:
+            if news.kind == "layers" and news.layer >= 40:
+                raise KeyboardInterrupt
+
+        cell.tell = dies_at_40
+        with pytest.raises(KeyboardInterrupt):
+            cell.step()
+    again = make_cell(tmp_path, job, keys)
+    again.resume()
+    record = again.records / f"{job.name}-1"
+    built, table = read_as_built(record), pq.read_table(record / TELEMETRY)
+    assert built.verdict == "failed"
+    assert built.layers_built == max(table["layer"].to_pylist()) >= 40
+    assert built.seconds == pytest.approx(table["time_s"].to_pylist()[-1], abs=1e-6)
+    assert built.seconds > 0.0
+    assert built.energy_kwh == pytest.approx(table["energy_kwh"].to_pylist()[-1], abs=1e-6)
+    assert built.energy_kwh > 0.0
 
 
 def test_a_file_without_its_end_does_not_stop_the_next(tmp_path: Path) -> None:
