@@ -235,6 +235,18 @@ class TestDispatch:
         assert {path.name for path in (tmp_path / "records").iterdir()} == {".lock", job.name}
         assert [event.what for event in read_chain(tmp_path / EVENTS).events] == [f"record {job.name}: shelved"]
 
+    @pytest.mark.parametrize("placed", [False, True])
+    def test_what_one_that_died_left_of_a_copy_is_swept_away(self, placed: bool, job: Path, tmp_path: Path) -> None:
+        inbox = tmp_path / "inbox"
+        if placed:
+            dispatch(job, inbox)
+        other = inbox / f".{'0' * 16}.aaaaaaaa.part"
+        for left in (inbox / f".{job.name}.0123abcd.part", other):
+            left.mkdir(parents=True)
+            (left / "half.stl").write_bytes(b"half")
+        dispatch(job, inbox)
+        assert sorted(path.name for path in inbox.glob(".*.part")) == [other.name]
+
 
 class TestProof:
     def faults(self, job: Path, keys: Path | None, **changes: object) -> tuple[str, ...]:
