@@ -255,6 +255,7 @@ class TestProof:
 
     def test_what_is_whole_in_date_and_for_this_machine_is_printed(self, job: Path, keys: Path) -> None:
         assert self.faults(job, keys) == ()
+        assert self.faults(job, keys, calibrations=({"name": "focus", "done": TODAY, "due": TODAY},)) == ()
 
     @pytest.mark.parametrize(
         ("changes", "words"),
@@ -269,6 +270,10 @@ class TestProof:
             (
                 {"calibrations": ({"name": "focus", "done": TODAY - 9 * DAY, "due": TODAY - DAY},)},
                 "calibration focus counted until 2026-11-29",
+            ),
+            (
+                {"calibrations": ({"name": "focus", "done": TODAY + DAY, "due": TODAY + 9 * DAY},)},
+                "calibration focus is said to be of 2026-12-01, today is 2026-11-30",
             ),
         ],
     )
