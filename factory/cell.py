@@ -37,6 +37,7 @@ from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.store import flush_tree, replace_folder, sha256_file, write_atomic
 
 _LOG = logging.getLogger(__name__)
+UNASKED: Final = "no list of withdrawn jobs is named: it is not asked whether a job still counts"
 _AFTER: Final[Mapping[str, State]] = {"released": "released", "rejected": "waiting", "withdrawn": "refused"}
 
 
@@ -56,7 +57,8 @@ class Cell:
     signers
         Who may release and approve jobs: an ``allowed_signers`` file or a site's key folder.
     withdrawn
-        The jobs that count no more by now: they are neither printed nor released.
+        The jobs that count no more by now: they are neither printed nor released. None: nobody says so, which is told at the
+        start and stands in the events of each record.
     deliver
         How its site hears of a step; None: there is nobody to tell.
     shelve
@@ -79,7 +81,7 @@ class Cell:
         driver: Driver,
         *,
         signers: Path | None,
-        withdrawn: Callable[[], tuple[WithdrawnJob, ...]] = tuple,
+        withdrawn: Callable[[], tuple[WithdrawnJob, ...]] | None = None,
         deliver: Deliver | None = None,
         shelve: Shelve | None = None,
         now: Callable[[], dt.datetime],
@@ -88,7 +90,10 @@ class Cell:
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
-        self.signers, self.withdrawn, self.now, self.tell = signers, withdrawn, now, tell
+        self.signers, self.withdrawn, self.now, self.tell = signers, withdrawn or tuple, now, tell
+        self._unasked = UNASKED if withdrawn is None else ""
+        if withdrawn is None:
+            _LOG.warning("%s: a job that was withdrawn is printed and released as any other", UNASKED)
         self.shared_now, self.read = shared_now or (lambda: self.now()), read
         self.records = folder / RECORDS
         self.reports, self.shelf = Reports(folder / "reports", deliver), Shelf(folder / "shelved", shelve)
@@ -283,9 +288,8 @@ class Cell:
             part.mkdir(exist_ok=True)
         self.inbox.renew(entry, self.shared_now())  # nothing is begun under a claim that was lost
         now = self.now()
-        self._event(
-            part, PRINT_STARTED if before is None else "print followed again", now, digest=sha256_file(work.folder / SUMS)
-        )
+        what = PRINT_STARTED if before is None else "print followed again"
+        self._event(part, what, now, self._unasked, sha256_file(work.folder / SUMS))
         self._tell_started(part, work)
         self._say("printing", entry, layers=work.layers)
         whole = before is None  # what was measured while nobody watched is not known

@@ -26,7 +26,8 @@ from typer.testing import CliRunner
 import batchone.factory.dispatch as of_dispatch
 import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
-from batchone.factory.cell import Cell
+from batchone.factory.as_built import PRINT_STARTED
+from batchone.factory.cell import UNASKED, Cell
 from batchone.factory.dispatch import dispatch
 from batchone.factory.dispatch import shelve as on_the_shelf
 from batchone.factory.drivers.driver import Progress
@@ -55,7 +56,7 @@ from batchone.factory.shelf import Shelve
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.cli import app
-from batchone.pipeline.commands.cell import told_to, withdrawn_jobs
+from batchone.pipeline.commands.cell import _agent, told_to, withdrawn_jobs
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.events import EVENTS, read_chain
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
@@ -784,8 +785,23 @@ class TestWithdrawn:
             assert withdrawn_jobs(cell, tmp_path / "nowhere", keys) == (one,)
             (tmp_path / "damaged.json").write_text("{}")
             assert withdrawn_jobs(cell, tmp_path / "damaged.json", keys) == (one,)
+            assert withdrawn_jobs(cell, None, keys) == (one,)
         finally:
             shutil.rmtree(site / "outbox")
+
+    @pytest.mark.parametrize("named", [False, True])
+    def test_a_cell_to_which_nobody_says_what_was_withdrawn_says_so_at_its_start_and_in_its_record(
+        self, named: bool, job: Path, keys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder = tmp_path / "cell-1"
+        folder.mkdir()
+        write_settings(folder, speed=FAST)
+        dispatch(job, tmp_path / "inbox")
+        cell = _agent(folder, tmp_path / "inbox", keys, keys.parent / "outbox" / "withdrawn.json" if named else None)
+        assert (UNASKED in caplog.text) == (not named)
+        cell.step()
+        (started,) = [one for one in read_chain(cell.records / f"{job.name}-1" / EVENTS).events if one.what == PRINT_STARTED]
+        assert started.meaning == ("" if named else UNASKED)
 
 
 class TestReports:

@@ -17,6 +17,8 @@ import typer
 from batchone.pipeline.errors import InputError, MachineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchone.factory.cell import Cell
     from batchone.factory.drivers.driver import Driver
     from batchone.factory.inbox import Inbox
@@ -159,13 +161,16 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
     from batchone.factory.cell import Cell
     from batchone.factory.dispatch import shelve as on_the_shelf
     from batchone.factory.settings import read_cell_settings
+    from batchone.pipeline.job.withdrawal import LIST
 
     settings = read_cell_settings(folder)
     link = None if settings.site is None else _link(settings.site)
     place = _inbox(folder, inbox, settings, link)
     deliver: Deliver | None = None
     shelve: Shelve | None = None
-    told = partial(withdrawn_jobs, folder, withdrawn or settings.report, signers)
+    source = withdrawn or settings.report
+    told: Callable[[], tuple[WithdrawnJob, ...]] | None
+    told = None if source is None and not (folder / LIST).is_file() else partial(withdrawn_jobs, folder, source, signers)
     if link is not None:
         deliver, shelve = link.deliver, link.shelve
         told = partial(_withdrawn_there, link, folder, signers) if withdrawn is None else told
@@ -245,18 +250,18 @@ def _withdrawn_there(link: SiteLink, folder: Path, signers: Path) -> tuple[Withd
 def withdrawn_jobs(cell: Path, source: Path | None, signers: Path) -> tuple[WithdrawnJob, ...]:
     """The jobs that count no more, by the list of a site or file; the cell keeps a copy for when it cannot be reached.
 
-    Without ``source`` nothing is known to be withdrawn.
+    Without ``source`` nothing more is heard: the copy of before counts.
     """
     from batchone.pipeline.job.verify import allowed_of
     from batchone.pipeline.job.withdrawal import LIST, OUTBOX, read_withdrawn
     from batchone.pipeline.store import write_atomic
 
-    if source is None:
-        return ()
     allowed, copy = allowed_of(signers), cell / LIST
     known: tuple[WithdrawnJob, ...] = ()
     if copy.is_file():
         known = read_withdrawn(copy, allowed)
+    if source is None:
+        return known
     path = source / OUTBOX / LIST if source.is_dir() else source
     if not path.is_file():
         return known
