@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import os
 import shutil
@@ -15,11 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import manifold3d
 import numpy as np
 import pytest
+import zxingcpp
+from PIL import Image
 from small_job import make_job, mesh_of, seal
 from typer.testing import CliRunner
 
@@ -1028,12 +1032,33 @@ class TestLabel:
         produced = dt.date(2026, 11, 30)
         elements = element_string(gtin="09506000134352", produced=produced, lot="A-1", serial="0123456789abcdef-1")
         assert elements == "[01]09506000134352[11]261130[10]A-1[21]0123456789abcdef-1"
-        assert datamatrix_png(elements).startswith(b"\x89PNG")
+        with Image.open(io.BytesIO(datamatrix_png(elements))) as picture:
+            found = zxingcpp.read_barcodes(np.asarray(picture))
+        assert [(one.content_type, one.symbology_identifier) for one in found] == [(zxingcpp.ContentType.GS1, "]d2")]
+        assert found[0].bytes == b"01095060001343521126113010A-1\x1d210123456789abcdef-1"
         with pytest.raises(ValueError, match="check digit 3, must be 2"):
             element_string(gtin="09506000134353", produced=produced, lot="A-1", serial="1")
         for lot in ("", "x" * 21, "a b", "a[1]"):
             with pytest.raises(ValueError, match="set 82"):
                 element_string(gtin=None, produced=produced, lot=lot, serial="1")
+
+    @pytest.mark.parametrize("broken", ["nothing", "two", "another lot", "no GS1"])
+    def test_a_label_that_does_not_read_as_it_should_is_not_used(self, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        elements = element_string(gtin=None, produced=TODAY, lot="A-1", serial="1")
+        real = zxingcpp.read_barcodes
+
+        def reader(pixels: np.ndarray) -> list[object]:
+            (found,) = real(pixels)
+            told = {"text": found.text, "content_type": found.content_type, "bytes": found.bytes}
+            if broken == "another lot":
+                told["bytes"] = found.bytes.replace(b"A-1", b"A-2")
+            elif broken == "no GS1":
+                told["content_type"] = zxingcpp.ContentType.Text
+            return [SimpleNamespace(**told)] * {"nothing": 0, "two": 2}.get(broken, 1)
+
+        monkeypatch.setattr(zxingcpp, "read_barcodes", reader)
+        with pytest.raises(MachineError, match="the label reads"):
+            datamatrix_png(elements)
 
 
 class TestSettings:
