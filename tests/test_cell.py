@@ -395,6 +395,8 @@ class TestCell:
         assert open_steps(record)[0] == step
         done = CliRunner().invoke(app, [*asked, "streaks across the seat"])
         assert (done.exit_code, "rejected" in done.stderr) == (0, True)
+        status = CliRunner().invoke(app, ["cell", "--cell", str(cell.folder), "--inbox", str(tmp_path / "inbox"), "status"])
+        assert f"{record.name}  is rejected" in status.stdout
         left = open_steps(record)
         if left:
             with pytest.raises(InputError, match="streaks"):
@@ -440,6 +442,19 @@ class TestCell:
         other.settings = settings("cell-2", lots=({"material": "PA12", "lot": "P", "expires": TODAY},))
         assert not other.step()
         assert make_cell(tmp_path, job, keys).step()
+
+    def test_status_says_why_a_job_waits_that_is_not_for_this_cell(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "cell-1"
+        folder.mkdir()
+        dispatch(job, tmp_path / "inbox")
+        asked = ["cell", "--cell", str(folder), "--inbox", str(tmp_path / "inbox"), "status"]
+        write_settings(folder, speed=FAST)
+        assert "not for this cell" not in CliRunner().invoke(app, asked).stdout
+        text = (folder / SETTINGS).read_text()
+        (folder / SETTINGS).write_text(text.replace('lot = "TEST-1"\nexpires = 2', 'lot = "TEST-1"\nexpires = 1'))
+        assert f"{job.name}  is not for this cell now: lot TEST-1 of Ti-6Al-4V may be used until 1" in (
+            CliRunner().invoke(app, asked).stdout
+        )
 
     def test_one_name_in_two_folders_is_two_cells_and_one_folder_runs_once(self, job: Path, keys: Path, tmp_path: Path) -> None:
         one, other = (make_cell(tmp_path / place, job, keys) for place in ("a", "b"))

@@ -99,15 +99,37 @@ def _work(agent: Cell, stop: threading.Event, *, once: bool) -> None:
 def status(context: typer.Context) -> None:
     """What became of each job that lies in the inbox, and which step of which record is next."""
     from batchone.factory.dispatch import RECORDS
-    from batchone.factory.record import AS_BUILT, RECORD, open_steps
+    from batchone.factory.record import AS_BUILT, RECORD, open_steps, signed_steps
 
     folder, inbox = context.obj
-    for entry in _inbox(folder, inbox).entries():
+    jobs = _inbox(folder, inbox)
+    for entry in jobs.entries():
         typer.echo(f"{entry.name}  {entry.state:9} attempt {entry.attempt}  {entry.cell:12} {entry.reason[:120]}".rstrip())
+        for text in _unfit(folder, jobs, entry.name) if entry.state == "waiting" else ():
+            typer.echo(f"{entry.name}  is not for this cell now: {text}")
     for record in sorted((folder / RECORDS).glob("*")):
         if (record / AS_BUILT).is_file() and not (record / RECORD).is_file():
-            left = open_steps(record)
+            left = open_steps(record) if not any(step.rejected for step in signed_steps(record)) else None
+            if left is None:
+                typer.echo(f"{record.name}  is rejected: the cell closes its record")
+                continue
             typer.echo(f"{record.name}  " + (f"next: step {left[0].number}: {left[0].what}" if left else "all steps are signed"))
+
+
+def _unfit(folder: Path, inbox: Inbox, name: str) -> tuple[str, ...]:
+    """Why a cell leaves a waiting job to others, or to a later day; nothing where it has no settings yet."""
+    from batchone.factory.proof import read_work, unsuited
+    from batchone.factory.readiness import FAULTS
+    from batchone.factory.settings import SETTINGS, read_cell_settings
+
+    if not (folder / SETTINGS).is_file():
+        return ()
+    try:
+        settings = read_cell_settings(folder)
+        work, driver = read_work(inbox.place(name)), _driver(folder, settings)
+    except FAULTS as error:
+        return (str(error),)
+    return unsuited(work, settings, driver, today=dt.datetime.now(dt.UTC).date())
 
 
 @cell_app.command("sign")
