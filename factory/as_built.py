@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,9 +12,9 @@ from pydantic import ValidationError
 
 from batchone.factory.drivers.driver import LayerSeen, Progress
 from batchone.factory.proof import MEASURED, Work
-from batchone.factory.record import Alarmed, AsBuilt, ValueSummary, bodies_of, read_as_built, steps_of
+from batchone.factory.record import Alarmed, AsBuilt, Body, Step, ValueSummary, read_as_built
 from batchone.factory.settings import CellSettings
-from batchone.factory.telemetry import Summary, summaries
+from batchone.factory.telemetry import Summary, reached, summaries
 from batchone.pipeline.errors import MachineError
 from batchone.pipeline.events import EVENTS, read_chain
 from batchone.pipeline.job.sums import SUMS
@@ -29,13 +30,17 @@ unverified. Of what is not among them, as oxygen that rose and was waited for, a
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What was watched of a print: its begin and end by the clock, its layers, the machine's last word, and whether it is all."""
+    """What was watched of a print: its begin and end by the clock, its layers, the machine's last word, and whether it is all.
+
+    ``layers_done``: how many were done, of a print of whose layers nothing else is known.
+    """
 
     started: dt.datetime
     ended: dt.datetime
     layers: tuple[LayerSeen, ...]
     last: Progress
     whole: bool = True
+    layers_done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,13 @@ def begun(part: Path) -> Begun | None:
         if event.what == PRINT_STARTED:
             return Begun(dt.datetime.fromisoformat(event.when), event.digest)
     return None
+
+
+def cut_off(telemetry: Path, started: dt.datetime, ended: dt.datetime, reason: str) -> Watched:
+    """A print that ended with who watched it, as far as its readings tell: the layer of the last one was not done."""
+    last = reached(telemetry)
+    word = Progress("failed", last.seconds, energy_kwh=last.energy_kwh, reason=reason)
+    return Watched(started, ended, (), word, whole=False, layers_done=last.layers)
 
 
 def is_built(record: Path) -> bool:
@@ -99,6 +111,38 @@ def spoilt(layers: tuple[LayerSeen, ...]) -> str:
         if found:
             return f"layer {layer.index}: the machine told of {', '.join(found)}"
     return ""
+
+
+def steps_of(work: Work, alarmed: Sequence[Alarmed] = (), unmeasured: Sequence[str] = ()) -> tuple[Step, ...]:
+    """What comes after a print: judging the machine's alarms and what was not measured, the process's own steps, measuring."""
+    faces = [
+        (f"measure {face.label} of {part.name} ({job.case}): {face.purpose}", face.tolerance_mm)
+        for job in work.jobs
+        for part in job.parts
+        for face in part.functional_faces
+    ]
+    untold = [f"judge {key}: not measured throughout, see the machine's own log: may the part be used" for key in unmeasured]
+    listed: list[tuple[str, float | None]] = [*((text, None) for text in (*_judged(alarmed), *untold, *work.steps)), *faces]
+    return tuple(Step(number=n, what=text, within_mm=within) for n, (text, within) in enumerate(listed, start=1))
+
+
+def _judged(alarmed: Sequence[Alarmed]) -> list[str]:
+    """One step for each run of layers with the same alarms."""
+    runs: list[list[Alarmed]] = []
+    for one in alarmed:
+        if runs and (runs[-1][-1].layer, runs[-1][-1].alarms) == (one.layer - 1, one.alarms):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    words = "judge layers {} to {}, where the machine told of {}: may the part be used"
+    return [words.format(run[0].layer, run[-1].layer, ", ".join(run[0].alarms)) for run in runs]
+
+
+def bodies_of(work: Work) -> tuple[Body, ...]:
+    """Every part that is made, by case."""
+    return tuple(
+        Body(case=job.case, job=job.job, part=part.name, stl_sha256=part.stl_sha256) for job in work.jobs for part in job.parts
+    )
 
 
 def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cell: CellSettings, simulated: bool) -> AsBuilt:
@@ -144,7 +188,7 @@ def as_built(work: Work, attempt: int, watched: Watched, telemetry: Path, *, cel
         seconds=last.seconds,
         energy_kwh=last.energy_kwh,
         layers=work.layers,
-        layers_built=len({one.index for one in watched.layers}),
+        layers_built=len({one.index for one in watched.layers}) or watched.layers_done,
         alarmed=alarmed,
         telemetry=tuple(
             ValueSummary(name=one.name, readings=one.readings, least=one.least, mean=one.mean, greatest=one.greatest)

@@ -12,19 +12,19 @@ import contextlib
 import datetime as dt
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, is_built, jobs_of, settings_at_start, spoilt
+from batchone.factory.as_built import PRINT_STARTED, Watched, as_built, begun, cut_off, is_built, settings_at_start, spoilt
 from batchone.factory.dispatch import RECORDS
 from batchone.factory.drivers.driver import Driver, LayerSeen, Progress
 from batchone.factory.inbox import BrokenOff, ClaimLost, Entry, Inbox, State, Unreachable
 from batchone.factory.proof import Work, read_work, refusals, unsuited
 from batchone.factory.readiness import FAULTS, News, Told, alone, hindrance, logged, reread
 from batchone.factory.record import AS_BUILT, RECORD, AsBuilt, DeviceRecord, close, read_as_built, record_name
-from batchone.factory.reports import REMAKE, Deliver, Report, Reports
+from batchone.factory.reports import Deliver, Reports
 from batchone.factory.settings import CellSettings, identity_of
 from batchone.factory.shelf import Shelf, Shelve
 from batchone.factory.telemetry import TELEMETRY, TelemetryFile
@@ -37,6 +37,7 @@ from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.store import flush_tree, replace_folder, sha256_file, write_atomic
 
 _LOG = logging.getLogger(__name__)
+UNASKED: Final = "no list of withdrawn jobs is named: it is not asked whether a job still counts"
 _AFTER: Final[Mapping[str, State]] = {"released": "released", "rejected": "waiting", "withdrawn": "refused"}
 
 
@@ -56,7 +57,8 @@ class Cell:
     signers
         Who may release and approve jobs: an ``allowed_signers`` file or a site's key folder.
     withdrawn
-        The jobs that count no more by now: they are neither printed nor released.
+        The jobs that count no more by now: they are neither printed nor released. None: nobody says so, which is told at the
+        start and stands in the events of each record.
     deliver
         How its site hears of a step; None: there is nobody to tell.
     shelve
@@ -79,7 +81,7 @@ class Cell:
         driver: Driver,
         *,
         signers: Path | None,
-        withdrawn: Callable[[], tuple[WithdrawnJob, ...]] = tuple,
+        withdrawn: Callable[[], tuple[WithdrawnJob, ...]] | None = None,
         deliver: Deliver | None = None,
         shelve: Shelve | None = None,
         now: Callable[[], dt.datetime],
@@ -88,7 +90,10 @@ class Cell:
         tell: Callable[[News], None] = lambda news: None,
     ) -> None:
         self.folder, self.settings, self.inbox, self.driver = folder, settings, inbox, driver
-        self.signers, self.withdrawn, self.now, self.tell = signers, withdrawn, now, tell
+        self.signers, self.withdrawn, self.now, self.tell = signers, withdrawn or tuple, now, tell
+        self._unasked = UNASKED if withdrawn is None else ""
+        if withdrawn is None:
+            _LOG.warning("%s: a job that was withdrawn is printed and released as any other", UNASKED)
         self.shared_now, self.read = shared_now or (lambda: self.now()), read
         self.records = folder / RECORDS
         self.reports, self.shelf = Reports(folder / "reports", deliver), Shelf(folder / "shelved", shelve)
@@ -155,16 +160,18 @@ class Cell:
         built = read_as_built(record)
         entry = self.inbox.entry(built.name)
         waits = (entry.state, entry.attempt) == ("printed", built.attempt)
-        if not waits and ((record / RECORD).exists() or built.verdict == "printed"):
+        remade = "" if waits or built.attempt not in entry.printed else "it was to be made once more before it was released"
+        if not waits and ((record / RECORD).exists() or (built.verdict == "printed" and not remade)):
             if (record / RECORD).exists():
                 self._ended.add(record.name)
             return None  # told before, or of an attempt that the ledger does not know as ours
         reason = next((f"job {body.job} was {withdrawn[body.job]}" for body in built.bodies if body.job in withdrawn), "")
-        whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=self.settings.gtin, withdrawn=reason)
+        gtin = self.settings.gtin
+        whole = close(record, keys=self.folder / KEYS, when=self.now(), gtin=gtin, withdrawn=reason, remade=remade)
         if whole is not None and waits:  # heard first: nobody makes it again before; what is told twice stands once
             if record.name not in self._told:
                 self._told.add(record.name)
-                self._report_end(whole, withdrawn)
+                self.reports.put_end(whole, self.settings, withdrawn)
             if self.reports.send():
                 return None
             self.inbox.move(whole.name, whole.attempt, _AFTER[whole.verdict], whole.reason)
@@ -281,9 +288,8 @@ class Cell:
             part.mkdir(exist_ok=True)
         self.inbox.renew(entry, self.shared_now())  # nothing is begun under a claim that was lost
         now = self.now()
-        self._event(
-            part, PRINT_STARTED if before is None else "print followed again", now, digest=sha256_file(work.folder / SUMS)
-        )
+        what = PRINT_STARTED if before is None else "print followed again"
+        self._event(part, what, now, self._unasked, sha256_file(work.folder / SUMS))
         self._tell_started(part, work)
         self._say("printing", entry, layers=work.layers)
         whole = before is None  # what was measured while nobody watched is not known
@@ -365,11 +371,11 @@ class Cell:
 
     def _tell_started(self, part: Path, work: Work) -> None:
         lot = settings_at_start(part, self.settings).lot_of(work.material)
-        self._report(jobs_of(work), "print-started", lot.lot if lot is not None else "")
+        self.reports.tell(work, self.settings, "print-started", lot.lot if lot is not None else "")
 
     def _tell_built(self, entry: Entry, built: AsBuilt) -> None:
         done = built.verdict == "printed"
-        self._report(jobs_of(built), "print-done" if done else "print-failed", built.lot.lot, built.reason)
+        self.reports.tell(built, self.settings, "print-done" if done else "print-failed", built.lot.lot, built.reason)
         self.inbox.settle(entry, "printed" if done else "waiting", self.shared_now(), built.reason)
         self._say("printed" if done else "failed", entry, built.reason, seconds=built.seconds)
 
@@ -396,9 +402,8 @@ class Cell:
         with TelemetryFile(part / TELEMETRY):
             pass  # what there is of it becomes the file
         self._tell_started(part, work)  # said twice, it stands once
-        last = Progress("failed", 0.0, reason="the cell stopped while it was printed")
-        before = begun(part)
-        built = self._as_built(entry, work, Watched(before.when if before else now, now, (), last, whole=False))
+        before, reason = begun(part), "the cell stopped while it was printed"
+        built = self._as_built(entry, work, cut_off(part / TELEMETRY, before.when if before else now, now, reason))
         self._publish(part, built)
         self._tell_built(entry, built)
 
@@ -412,7 +417,7 @@ class Cell:
             return  # it was closed while the ledger knew it as ours
         built = read_as_built(record)
         entry = self.inbox.entry(built.name)
-        ours = entry.attempt == built.attempt and entry.cell == self.identity
+        ours = (entry.attempt == built.attempt and entry.cell == self.identity) or built.attempt in entry.printed
         if built.verdict == "printed" and not ours:
             self._keep_lost(record, f"attempt {built.attempt} was another's by then: {entry.cell or 'nobody'}")
 
@@ -423,19 +428,6 @@ class Cell:
         self._event(part, "claim lost", self.now(), reason)
         with disk():
             replace_folder(part, self.folder / "lost" / part.name.removeprefix(".").removesuffix(".part"))
-
-    def _report_end(self, whole: DeviceRecord, withdrawn: Mapping[str, str]) -> None:
-        """Of a plate with a withdrawn job the other jobs are made once more."""
-        steps = ("post-processing-done", "inspection-done") if whole.verdict == "released" else (REMAKE,)
-        for case, job in jobs_of(whole.as_built):
-            for step in steps if job not in withdrawn else ():
-                self.reports.put(Report(case=case, job=job, step=step, who=self.settings.name, reason=whole.reason))
-
-    def _report(self, jobs: Iterable[tuple[str, str]], step: str, lot: str, reason: str = "") -> None:
-        own = self.settings
-        for case, job in jobs:
-            self.reports.put(Report(case, job, step, own.name, machine=own.serial, lot=lot, reason=reason))
-        self.reports.send()
 
     def _event(self, folder: Path, what: str, when: dt.datetime, meaning: str = "", digest: str = "") -> None:
         append_event(folder / EVENTS, who=self.settings.name, what=what, when=when.isoformat(), meaning=meaning, digest=digest)

@@ -28,6 +28,8 @@ from batchone.pipeline.config import TelemetrySettings
 from batchone.pipeline.errors import ProcessingError
 from batchone.pipeline.job.manifest import JobManifest
 from batchone.pipeline.job.signature import DEMONSTRATOR, KEYS
+from batchone.pipeline.job.verify import allowed_of
+from batchone.pipeline.job.withdrawal import read_withdrawn
 from batchone.pipeline.store import write_atomic
 
 MACHINES: Final = ("cell-1", "cell-2")
@@ -122,6 +124,7 @@ def make_part(
         cells.append(
             Cell(
                 out / name, settings, Inbox(out / "inbox"), driver, signers=out / "site" / KEYS, deliver=deliver,
+                withdrawn=partial(read_withdrawn, out / "site", allowed_of(out / "site" / KEYS)),
                 shelve=partial(shelve, site=out / "site", cell=name), now=_now, tell=partial(_pass_on, tell, name),
             )
         )  # fmt: skip

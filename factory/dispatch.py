@@ -68,9 +68,9 @@ def _alone(inbox: Path) -> Iterator[None]:
 def _placed(job: Path, inbox: Path) -> Path:
     place = inbox / job.name
     with reported(f"folder {inbox.name}"):
+        for left in inbox.glob(f".{job.name}.*part"):  # of one that died: nobody else copies while we hold the folder
+            shutil.rmtree(left, ignore_errors=True)
         if not place.exists():
-            for left in inbox.glob(f".{job.name}.*part"):  # of one that died
-                shutil.rmtree(left, ignore_errors=True)
             part = inbox / f".{job.name}.{secrets.token_hex(4)}.part"
             _copy(job, part)
             flush_tree(part)

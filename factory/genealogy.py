@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,27 @@ from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.events import CASES, REMOVED
 
 _NONE_OF_LABELS = str.maketrans("", "", "[]()\x1d")
+_SCANNER = re.compile(r"\A\][A-Za-z][0-9A-Za-z]")  # what a scanner puts before it: the symbology (ISO/IEC 15424), ]d2 of ours
+_LOTS = re.compile(r"\b(lots?|batch|batches)\b")  # facts that name a lot, as processes name them (lot_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a case says of its scan: images and the digest of their UIDs; None and "" where the case does not say it any more."""
+
+    case: str
+    job: str
+    images: int | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ancestry:
-    """One device record, where it lies, and what its case says of the scan: SOP class, images, and the digest of their UIDs."""
+    """One device record, where it lies, and the scans of its jobs: of those that the key names, of all where it names none."""
 
     record: DeviceRecord
     folder: Path
-    images: int | None = None
-    sources_digest: str = ""
+    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,7 @@ def trace(key: str, site: Path, records: Sequence[Path]) -> Trace:
         hits |= {"image of a scan"} if cases & {body.case for body in record.as_built.bodies} else set()
         if hits:
             found_as |= hits
-            found.setdefault(folder.name, _with_scan(record, folder, site))
+            found.setdefault(folder.name, Ancestry(record, folder, _sources(record, key, cases, site)))
     devices = sorted(found.values(), key=lambda one: (one.record.as_built.started, one.folder.name))
     return Trace(key, tuple(sorted(found_as)), tuple(devices), tuple(unread))
 
@@ -87,13 +99,13 @@ def _hits(record: DeviceRecord, key: str, window: tuple[dt.datetime, dt.datetime
         "job": {body.job for body in built.bodies},
         "job or plate": {record.name},
         "record": {f"{record.name}-{record.attempt}"},
-        "lot": {built.lot.lot, *built.facts.values()},
+        "lot": {built.lot.lot, *(value for name, value in built.facts.items() if _LOTS.search(name))},
         "machine": {built.machine, built.serial},
         "cell": {built.cell},
         "person": {step.name for step in record.steps},
     }
     yield from (name for name, values in names.items() if key in values)
-    plain = key.translate(_NONE_OF_LABELS)
+    plain = _SCANNER.sub("", key).translate(_NONE_OF_LABELS)
     if record.udi and plain == record.udi.translate(_NONE_OF_LABELS):
         yield "UDI"
 
@@ -132,11 +144,16 @@ def _manifest(site: Path, case: str, job: str) -> Path:
     return next(found, site / CASES / case / "job" / job / "job.json")
 
 
-def _with_scan(record: DeviceRecord, folder: Path, site: Path) -> Ancestry:
-    body = record.as_built.bodies[0]
+def _sources(record: DeviceRecord, key: str, cases: set[str], site: Path) -> tuple[Source, ...]:
+    jobs = tuple(dict.fromkeys((body.case, body.job) for body in record.as_built.bodies))
+    asked = tuple((case, job) for case, job in jobs if case in cases or key in (case, job))
+    return tuple(_source(case, job, site) for case, job in asked or jobs)
+
+
+def _source(case: str, job: str, site: Path) -> Source:
     try:
-        job = json.loads(_manifest(site, body.case, body.job).read_bytes())
+        told = json.loads(_manifest(site, case, job).read_bytes())
     except (OSError, json.JSONDecodeError):
-        return Ancestry(record, folder)
-    dicom = job.get("dicom") or {}
-    return Ancestry(record, folder, dicom.get("images"), str(job.get("scan_sources_digest", "")))
+        return Source(case, job)
+    dicom = told.get("dicom") or {}
+    return Source(case, job, dicom.get("images"), str(told.get("scan_sources_digest", "")))

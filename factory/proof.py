@@ -146,6 +146,9 @@ def unsuited(work: Work, cell: CellSettings, driver: Measures, *, today: dt.date
     faults += [
         f"calibration {one.name} counted until {one.due}, today is {today}" for one in cell.calibrations if one.due < today
     ]
+    faults += [
+        f"calibration {one.name} is said to be of {one.done}, today is {today}" for one in cell.calibrations if one.done > today
+    ]
     return tuple(faults)
 
 

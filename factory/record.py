@@ -10,9 +10,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from batchone.factory.label import datamatrix_png, element_string
 from batchone.factory.settings import Calibration, Lot
@@ -36,9 +36,6 @@ from batchone.pipeline.job.sums import SUMS, SUMS_SIGNATURE, Digest, read_sums, 
 from batchone.pipeline.order import Model
 from batchone.pipeline.store import flush_tree, sha256_file, write_atomic
 
-if TYPE_CHECKING:
-    from batchone.factory.proof import Work
-
 AS_BUILT, RECORD, LABEL, STEPS = "as-built.json", "record.json", "label.png", "steps"
 STEP_SPACE: Final = "batchone-production-step"  # SSHSIG namespace of a person's word on a step of production
 RECORD_SPACE: Final = "batchone-device-record"  # SSHSIG namespace of a cell's word on a whole record
@@ -46,7 +43,7 @@ RECORD_SPACE: Final = "batchone-device-record"  # SSHSIG namespace of a cell's w
 CELL_KEY: Final = "cell"  # file name of a cell's own key
 
 Verdict = Literal["printed", "failed"]
-Ending = Literal["released", "failed", "rejected", "withdrawn"]
+Ending = Literal["released", "failed", "rejected", "withdrawn", "remade"]
 Text = Annotated[str, Field(max_length=400)]
 
 
@@ -125,7 +122,8 @@ class AsBuilt(Manifest):
 class SignedStep(Manifest):
     """``steps/NN.json``: a person's word on one step, over everything but ``public_key`` and ``signature``.
 
-    ``measured_mm`` is what was measured of the step's face: the greatest deviation from the part as designed.
+    ``measured_mm`` is what was measured of the step's face: the greatest deviation from the part as designed. ``rejected`` says
+    why the part may not be used; where it may, the file does not have it, as those written before it was known.
     """
 
     schema_name: Annotated[Literal["batchone-step/1"], Field(alias="schema")] = "batchone-step/1"
@@ -136,8 +134,14 @@ class SignedStep(Manifest):
     time: dt.datetime
     measured_mm: float | None
     note: Text = ""
+    rejected: Text = ""
     public_key: str = ""
     signature: str = ""
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = handler(self)
+        return {key: value for key, value in tree.items() if key != "rejected" or value}
 
     def words(self) -> bytes:
         """What is signed."""
@@ -158,38 +162,6 @@ class DeviceRecord(Manifest):
     as_built: AsBuilt
     steps: tuple[SignedStep, ...]
     disclaimer: str = DISCLAIMER
-
-
-def steps_of(work: Work, alarmed: Sequence[Alarmed] = (), unmeasured: Sequence[str] = ()) -> tuple[Step, ...]:
-    """What comes after a print: judging the machine's alarms and what was not measured, the process's own steps, measuring."""
-    faces = [
-        (f"measure {face.label} of {part.name} ({job.case}): {face.purpose}", face.tolerance_mm)
-        for job in work.jobs
-        for part in job.parts
-        for face in part.functional_faces
-    ]
-    untold = [f"judge {key}: not measured throughout, see the machine's own log: may the part be used" for key in unmeasured]
-    listed: list[tuple[str, float | None]] = [*((text, None) for text in (*_judged(alarmed), *untold, *work.steps)), *faces]
-    return tuple(Step(number=n, what=text, within_mm=within) for n, (text, within) in enumerate(listed, start=1))
-
-
-def _judged(alarmed: Sequence[Alarmed]) -> list[str]:
-    """One step for each run of layers with the same alarms."""
-    runs: list[list[Alarmed]] = []
-    for one in alarmed:
-        if runs and (runs[-1][-1].layer, runs[-1][-1].alarms) == (one.layer - 1, one.alarms):
-            runs[-1].append(one)
-        else:
-            runs.append([one])
-    words = "judge layers {} to {}, where the machine told of {}: may the part be used"
-    return [words.format(run[0].layer, run[-1].layer, ", ".join(run[0].alarms)) for run in runs]
-
-
-def bodies_of(work: Work) -> tuple[Body, ...]:
-    """Every part that is made, by case."""
-    return tuple(
-        Body(case=job.case, job=job.job, part=part.name, stl_sha256=part.stl_sha256) for job in work.jobs for part in job.parts
-    )
 
 
 def read_as_built(record: Path) -> AsBuilt:
@@ -215,7 +187,15 @@ def open_steps(record: Path) -> tuple[Step, ...]:
 
 
 def sign_step(
-    record: Path, number: int, *, who: str, keys: Path, when: dt.datetime, measured_mm: float | None = None, note: str = ""
+    record: Path,
+    number: int,
+    *,
+    who: str,
+    keys: Path,
+    when: dt.datetime,
+    measured_mm: float | None = None,
+    note: str = "",
+    rejected: str = "",
 ) -> SignedStep:
     """Sign a step: the next one, once.
 
@@ -224,12 +204,14 @@ def sign_step(
     keys
         The folder of keys of those who sign here; the key of ``who`` is opened by its passphrase.
     measured_mm
-        For a step with a tolerance, and for none other.
+        For a step with a tolerance, and for none other; a part that is rejected need not be measured.
+    rejected
+        Why the part may not be used; empty: the step is done and speaks against nothing.
 
     Raises
     ------
     InputError
-        Another step is next, a measure is missing or too many, or a number that cannot be.
+        Another step is next, the part was rejected before, a measure is missing or too many, or a number that cannot be.
     MachineError
         The record is closed, somebody signed it at the same time, or the key cannot be opened.
     """
@@ -239,8 +221,10 @@ def sign_step(
     if not left or left[0].number != number:
         wanted = f"step {left[0].number}: {left[0].what}" if left else "none: all are signed"
         raise InputError(f"step {number} is not the next one; next is {wanted}", hint="steps are signed in their order")
-    step = left[0]
-    if (measured_mm is None) != (step.within_mm is None):
+    step, no = left[0], next((one for one in signed_steps(record) if one.rejected), None)
+    if no is not None:
+        raise InputError(f"the part was rejected in step {no.number}: {no.rejected}", hint="the cell closes its record")
+    if not _is_measured(step, measured_mm, rejected):
         wanted = "none is measured" if step.within_mm is None else f"one within {step.within_mm:g} mm is measured"
         raise InputError(f"step {number} has measure {measured_mm}; {wanted}", hint=f"step {number}: {step.what}")
     if measured_mm is not None and not 0.0 <= measured_mm < 1000.0:
@@ -248,8 +232,9 @@ def sign_step(
     key = approval_key(keys, who)
     built = sha256((record / AS_BUILT).read_bytes())
     said = SignedStep(
-        as_built_sha256=built, number=number, what=step.what, name=who, time=when, measured_mm=measured_mm, note=note
-    )
+        as_built_sha256=built, number=number, what=step.what, name=who, time=when, measured_mm=measured_mm, note=note,
+        rejected=rejected,
+    )  # fmt: skip
     said = said.model_copy(update={"public_key": key.public_key, "signature": sign(key, said.words(), namespace=STEP_SPACE)})
     with disk():
         (record / STEPS).mkdir(exist_ok=True)
@@ -259,10 +244,13 @@ def sign_step(
     return said
 
 
-def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, withdrawn: str = "") -> DeviceRecord | None:
-    """Close a record when it can be: released, rejected for what was measured, or failed; None while steps or facts are open.
+def close(
+    record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, withdrawn: str = "", remade: str = ""
+) -> DeviceRecord | None:
+    """Close a record when it can be: released, rejected by person or measure, or failed; None while steps or facts are open.
 
-    ``withdrawn`` says why its job counts no more: then it is closed at once, whatever was signed.
+    ``withdrawn`` says why its job counts no more: then it is closed at once, whatever was signed. ``remade`` says who
+    wants the part made once more: then it is closed too, as rejected where its steps say so.
 
     Raises
     ------
@@ -277,6 +265,8 @@ def close(record: Path, *, keys: Path, when: dt.datetime, gtin: str | None, with
     verdict, reason = _verdict(built, steps)
     if withdrawn and verdict != "failed":
         verdict, reason = "withdrawn", withdrawn
+    elif remade and verdict in (None, "released"):
+        verdict, reason = "remade", remade
     if verdict is None:
         return None
     udi = ""
@@ -334,7 +324,7 @@ def verify_record(record: Path, *, allowed: Sequence[Signer] | None) -> DeviceRe
     _check_steps(record, built, steps, allowed)
     if whole.demonstration != _is_demonstration(built, steps):
         raise MachineError(f"record {record.name} does not say whether it is a demonstration", hint="ask the cell")
-    if whole.verdict != "withdrawn" and _verdict(built, steps)[0] != whole.verdict:
+    if whole.verdict not in ("withdrawn", "remade") and _verdict(built, steps)[0] != whole.verdict:
         raise MachineError(f"record {record.name} is {whole.verdict}, which its steps do not say", hint="ask the cell")
     return whole
 
@@ -358,11 +348,18 @@ def record_signers(keys: Path) -> tuple[Signer, ...]:
     return read_allowed_signers(keys / "record_signers")
 
 
+def _is_measured(plan: Step, measured_mm: float | None, rejected: str) -> bool:
+    """Whether a measure is given where one is taken, and nowhere else; of a part that is rejected it may be missing."""
+    return (measured_mm is None and bool(rejected)) or (measured_mm is None) == (plan.within_mm is None)
+
+
 def _verdict(built: AsBuilt, steps: tuple[SignedStep, ...]) -> tuple[Ending | None, str]:
     if built.verdict == "failed":
         return "failed", built.reason
     within = {step.number: step.within_mm for step in built.steps}
     for step in steps:
+        if step.rejected:
+            return "rejected", f"{step.what}: rejected by {step.name}: {step.rejected}"
         limit = within[step.number]
         if limit is not None and step.measured_mm is not None and step.measured_mm > limit:
             return "rejected", f"{step.what}: {step.measured_mm:g} mm, at most {limit:g} mm"
@@ -384,7 +381,7 @@ def _check_steps(record: Path, built: AsBuilt, steps: tuple[SignedStep, ...], al
         if plan is None or (step.as_built_sha256, step.what) != (digest, plan.what):
             raise MachineError(f"step {step.number} of {record.name} was signed for another print", hint="ask who signed it")
         signers = (embedded_signer(step.signature),) if allowed is None else allowed
-        if (step.measured_mm is None) != (plan.within_mm is None):
+        if not _is_measured(plan, step.measured_mm, step.rejected):
             raise MachineError(f"step {step.number} of {record.name} has measure {step.measured_mm}", hint="ask who signed it")
         signer = verify(step.signature, step.words(), namespace=STEP_SPACE, allowed=signers)
         if allowed is not None and signer != safe_name(APPROVAL_PREFIX + step.name):

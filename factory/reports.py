@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from batchone.factory.as_built import jobs_of
+from batchone.factory.proof import Work
+from batchone.factory.record import AsBuilt, DeviceRecord
+from batchone.factory.settings import CellSettings
 from batchone.pipeline.disk import disk
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.store import write_atomic
@@ -68,6 +72,19 @@ class Reports:
             return
         number = max([time.time_ns(), *(int(path.stem) + 1 for path in waiting[-1:])])  # rises, whatever the clock does
         write_atomic(self.folder / f"{number:020d}.json", data)
+
+    def tell(self, made: Work | AsBuilt, own: CellSettings, step: str, lot: str = "", reason: str = "") -> None:
+        """Queue a step of every job of a print, and send what waits."""
+        for case, job in jobs_of(made):
+            self.put(Report(case, job, step, own.name, machine=own.serial, lot=lot, reason=reason))
+        self.send()
+
+    def put_end(self, whole: DeviceRecord, own: CellSettings, withdrawn: Collection[str]) -> None:
+        """Queue how a record ended. Of a plate with a withdrawn job the other jobs are made once more."""
+        steps = ("post-processing-done", "inspection-done") if whole.verdict == "released" else (REMAKE,)
+        for case, job in jobs_of(whole.as_built):
+            for step in steps if job not in withdrawn else ():
+                self.put(Report(case=case, job=job, step=step, who=own.name, reason=whole.reason))
 
     def send(self) -> int:
         """Tell the site what waits, the first first; how many still wait.

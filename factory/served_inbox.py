@@ -136,7 +136,7 @@ def _token(cell: str) -> str:
 def _entry(tree: dict[str, Any]) -> Entry:
     if not _NAME.fullmatch(tree["name"]):
         raise MachineError("the site names a job that can be no folder", hint="is [site] url the address of a batchone server?")
-    entry = Entry(**{key: tree[key] for key in _FIELDS})
+    entry = Entry(**{key: tree[key] for key in _FIELDS}, printed=tuple(map(int, tree.get("printed", ()))))
     _ = entry.is_free("", dt.datetime.now(dt.UTC))  # its time is one
     return entry
 

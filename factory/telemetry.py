@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 TELEMETRY: Final = "telemetry.parquet"
 _PIECES: Final = ".telemetry"
-_ROWS: Final = 2_000  # numerical: rows of a piece; what a cell that dies may lose: a quarter of an hour at two each second
+_ENERGY: Final = "energy_kwh"  # a value that a machine may tell: since the begin of the build
+_ROWS: Final = 2_000  # numerical: most rows of a piece: a quarter of an hour at two each second
+_PIECE_S: Final = 60.0  # numerical: of the clock; what a cell that dies may lose, however slowly its machine tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,13 @@ class TelemetryFile:
     ----------
     path
         The file; its pieces lie beside it in a folder of their own.
+    clock_s
+        By which a piece is written each minute, s.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._path, self._folder = path, path.with_name(_PIECES)
+        self._clock_s, self._since_s = clock_s, clock_s()
         self._rows: list[Reading] = []
 
     def __enter__(self) -> TelemetryFile:
@@ -81,13 +87,13 @@ class TelemetryFile:
             The disk is full.
         """
         self._rows += readings
-        if len(self._rows) >= _ROWS:
+        if len(self._rows) >= _ROWS or self._clock_s() - self._since_s >= _PIECE_S:
             self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa
 
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._since_s = self._rows, [], self._clock_s()
         if not rows:
             return
         names = tuple(dict.fromkeys(name for row in rows for name in row.values))
@@ -144,6 +150,27 @@ def _is_whole(path: Path) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a build had come by its last reading: seconds of the machine, layers that were done, and energy from the mains."""
+
+    seconds: float = 0.0
+    layers: int = 0
+    energy_kwh: float = 0.0
+
+
+def reached(path: Path) -> Reached:
+    """What the last readings of a file say; nothing of the energy where the machine does not tell it."""
+    if not path.is_file():
+        return Reached()
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    most = {name: pc.max(table.column(name)).as_py() for name in ("time_s", "layer", _ENERGY) if name in table.column_names}
+    return Reached(most["time_s"] or 0.0, max(most["layer"] or 0, 0), most.get(_ENERGY) or 0.0)
 
 
 def summaries(path: Path) -> tuple[Summary, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import os
 import shutil
@@ -15,18 +16,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import manifold3d
 import numpy as np
 import pytest
+import zxingcpp
+from PIL import Image
 from small_job import make_job, mesh_of, seal
 from typer.testing import CliRunner
 
 import batchone.factory.dispatch as of_dispatch
 import batchone.pipeline.case_workshop as case_workshop
 import batchone.pipeline.findings as findings
-from batchone.factory.cell import Cell
+from batchone.factory.as_built import PRINT_STARTED
+from batchone.factory.cell import UNASKED, Cell
 from batchone.factory.dispatch import dispatch
 from batchone.factory.dispatch import shelve as on_the_shelf
 from batchone.factory.drivers.driver import Progress
@@ -55,7 +60,7 @@ from batchone.factory.shelf import Shelve
 from batchone.factory.twin.faults import Fault
 from batchone.pipeline.audit import audit_site
 from batchone.pipeline.cli import app
-from batchone.pipeline.commands.cell import told_to, withdrawn_jobs
+from batchone.pipeline.commands.cell import _agent, told_to, withdrawn_jobs
 from batchone.pipeline.errors import InputError, MachineError
 from batchone.pipeline.events import EVENTS, read_chain
 from batchone.pipeline.job.manifest import JobManifest, read_manifest
@@ -235,6 +240,18 @@ class TestDispatch:
         assert {path.name for path in (tmp_path / "records").iterdir()} == {".lock", job.name}
         assert [event.what for event in read_chain(tmp_path / EVENTS).events] == [f"record {job.name}: shelved"]
 
+    @pytest.mark.parametrize("placed", [False, True])
+    def test_what_one_that_died_left_of_a_copy_is_swept_away(self, placed: bool, job: Path, tmp_path: Path) -> None:
+        inbox = tmp_path / "inbox"
+        if placed:
+            dispatch(job, inbox)
+        other = inbox / f".{'0' * 16}.aaaaaaaa.part"
+        for left in (inbox / f".{job.name}.0123abcd.part", other):
+            left.mkdir(parents=True)
+            (left / "half.stl").write_bytes(b"half")
+        dispatch(job, inbox)
+        assert sorted(path.name for path in inbox.glob(".*.part")) == [other.name]
+
 
 class TestProof:
     def faults(self, job: Path, keys: Path | None, **changes: object) -> tuple[str, ...]:
@@ -243,6 +260,7 @@ class TestProof:
 
     def test_what_is_whole_in_date_and_for_this_machine_is_printed(self, job: Path, keys: Path) -> None:
         assert self.faults(job, keys) == ()
+        assert self.faults(job, keys, calibrations=({"name": "focus", "done": TODAY, "due": TODAY},)) == ()
 
     @pytest.mark.parametrize(
         ("changes", "words"),
@@ -257,6 +275,10 @@ class TestProof:
             (
                 {"calibrations": ({"name": "focus", "done": TODAY - 9 * DAY, "due": TODAY - DAY},)},
                 "calibration focus counted until 2026-11-29",
+            ),
+            (
+                {"calibrations": ({"name": "focus", "done": TODAY + DAY, "due": TODAY + 9 * DAY},)},
+                "calibration focus is said to be of 2026-12-01, today is 2026-11-30",
             ),
         ],
     )
@@ -359,6 +381,32 @@ class TestCell:
         assert whole.verdict == verdict
         assert cell.inbox.entry(job.name).state == state
 
+    @pytest.mark.parametrize("at", ["judged", "measured"])
+    def test_a_person_who_says_no_has_the_part_made_anew(self, at: str, job: Path, keys: Path, tmp_path: Path) -> None:
+        heard: list[Report] = []
+        cell = make_cell(tmp_path, job, keys, deliver=heard.append)
+        cell.step()
+        record, own = cell.records / f"{job.name}-1", cell.folder / "keys"
+        while at == "measured" and open_steps(record)[0].within_mm is None:
+            sign_step(record, open_steps(record)[0].number, who="tester", keys=own, when=NOW)
+        step = open_steps(record)[0]
+        asked = ["cell", "--cell", str(cell.folder), "sign", record.name, str(step.number), "--as", "tester", "--reject"]
+        assert isinstance(CliRunner().invoke(app, [*asked, " "]).exception, InputError)
+        assert open_steps(record)[0] == step
+        done = CliRunner().invoke(app, [*asked, "streaks across the seat"])
+        assert (done.exit_code, "rejected" in done.stderr) == (0, True)
+        status = CliRunner().invoke(app, ["cell", "--cell", str(cell.folder), "--inbox", str(tmp_path / "inbox"), "status"])
+        assert f"{record.name}  is rejected" in status.stdout
+        left = open_steps(record)
+        if left:
+            with pytest.raises(InputError, match="streaks"):
+                sign_step(record, left[0].number, who="tester", keys=own, when=NOW)
+        (whole,) = cell.close_records()
+        assert (whole.verdict, whole.udi) == ("rejected", "")
+        assert whole.reason == f"{step.what}: rejected by tester: streaks across the seat"
+        assert (heard[-1].step, cell.inbox.entry(job.name).state) == ("remake", "waiting")
+        assert verify_record(record, allowed=record_signers(own)) == whole
+
     def test_a_refused_job_says_why_and_waits_for_a_person(self, job: Path, keys: Path, tmp_path: Path) -> None:
         cell = make_cell(tmp_path, job, keys)
         (tmp_path / "inbox" / job.name / "parts" / "implant.stl").write_bytes(b"other")
@@ -394,6 +442,19 @@ class TestCell:
         other.settings = settings("cell-2", lots=({"material": "PA12", "lot": "P", "expires": TODAY},))
         assert not other.step()
         assert make_cell(tmp_path, job, keys).step()
+
+    def test_status_says_why_a_job_waits_that_is_not_for_this_cell(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "cell-1"
+        folder.mkdir()
+        dispatch(job, tmp_path / "inbox")
+        asked = ["cell", "--cell", str(folder), "--inbox", str(tmp_path / "inbox"), "status"]
+        write_settings(folder, speed=FAST)
+        assert "not for this cell" not in CliRunner().invoke(app, asked).stdout
+        text = (folder / SETTINGS).read_text()
+        (folder / SETTINGS).write_text(text.replace('lot = "TEST-1"\nexpires = 2', 'lot = "TEST-1"\nexpires = 1'))
+        assert f"{job.name}  is not for this cell now: lot TEST-1 of Ti-6Al-4V may be used until 1" in (
+            CliRunner().invoke(app, asked).stdout
+        )
 
     def test_one_name_in_two_folders_is_two_cells_and_one_folder_runs_once(self, job: Path, keys: Path, tmp_path: Path) -> None:
         one, other = (make_cell(tmp_path / place, job, keys) for place in ("a", "b"))
@@ -629,6 +690,17 @@ class TestRecord:
         with pytest.raises(MachineError):
             verify_record(record, allowed=allowed)
 
+    def test_a_step_that_speaks_against_nothing_is_spelt_as_before_there_was_a_no(self, made: tuple[Cell, Path]) -> None:
+        cell, record = made
+        sign_all(cell, record)
+        before = {"as_built_sha256", "measured_mm", "name", "note", "number", "public_key", "schema", "signature", "time", "what"}
+        for path in (record / STEPS).iterdir():
+            assert set(json.loads(path.read_bytes())) == before
+        (whole,) = cell.close_records()
+        assert all(set(step) == before for step in json.loads((record / RECORD).read_bytes())["steps"])
+        no = whole.steps[0].model_copy(update={"rejected": "no"})
+        assert json.loads(no.words())["rejected"] == "no"  # is signed
+
     @pytest.mark.parametrize("forged", ["a stranger's key", "another's name", "one step twice", "no measure"])
     def test_steps_that_are_not_what_they_say_release_nothing(self, forged: str, made: tuple[Cell, Path], tmp_path: Path) -> None:
         cell, record = made
@@ -732,8 +804,23 @@ class TestWithdrawn:
             assert withdrawn_jobs(cell, tmp_path / "nowhere", keys) == (one,)
             (tmp_path / "damaged.json").write_text("{}")
             assert withdrawn_jobs(cell, tmp_path / "damaged.json", keys) == (one,)
+            assert withdrawn_jobs(cell, None, keys) == (one,)
         finally:
             shutil.rmtree(site / "outbox")
+
+    @pytest.mark.parametrize("named", [False, True])
+    def test_a_cell_to_which_nobody_says_what_was_withdrawn_says_so_at_its_start_and_in_its_record(
+        self, named: bool, job: Path, keys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder = tmp_path / "cell-1"
+        folder.mkdir()
+        write_settings(folder, speed=FAST)
+        dispatch(job, tmp_path / "inbox")
+        cell = _agent(folder, tmp_path / "inbox", keys, keys.parent / "outbox" / "withdrawn.json" if named else None)
+        assert (UNASKED in caplog.text) == (not named)
+        cell.step()
+        (started,) = [one for one in read_chain(cell.records / f"{job.name}-1" / EVENTS).events if one.what == PRINT_STARTED]
+        assert started.meaning == ("" if named else UNASKED)
 
 
 class TestReports:
@@ -871,10 +958,52 @@ class TestTrace:
             (site / place / "job" / job.name).mkdir(parents=True)
             shutil.copy2(job / "job.json", site / place / "job" / job.name)
             (found,) = trace(case, site, [site / "records"]).devices
-            assert found.sources_digest == json.loads((job / "job.json").read_bytes())["scan_sources_digest"]
+            assert [one.digest for one in found.sources] == [json.loads((job / "job.json").read_bytes())["scan_sources_digest"]]
             shutil.rmtree(site / place.split("/")[0])
         (found,) = trace(case, site, [site / "records"]).devices
-        assert found.sources_digest == ""
+        assert [one.digest for one in found.sources] == [""]
+
+    def test_of_a_plate_each_case_is_told_with_its_own_scan(self, job: Path, keys: Path, tmp_path: Path) -> None:
+        site = tmp_path / "site"
+        site.mkdir()
+        cell = make_cell(tmp_path, job, keys, shelf=site / "records")
+        cell.step()
+        record = cell.records / f"{job.name}-1"
+        built = read_as_built(record)
+        cases = ("case-m", "case-n")
+        bodies = [
+            built.bodies[0].model_copy(update={"case": case, "job": letter * 16})
+            for case, letter in zip(cases, "ab", strict=True)
+        ]
+        (record / AS_BUILT).write_bytes(built.model_copy(update={"bodies": tuple(bodies)}).to_bytes())
+        sign_all(cell, record)
+        cell.close_records()
+        for number, body in enumerate(bodies, start=1):
+            folder = site / "cases" / body.case
+            (folder / "job" / body.job).mkdir(parents=True)
+            told = {"dicom": {"images": number}, "scan_sources_digest": str(number) * 64}
+            (folder / "job" / body.job / "job.json").write_text(json.dumps(told))
+            (folder / "intake").mkdir()
+            names = {"instance_uids": [f"1.2.3.4.{number}"], "study_instance_uid": f"1.2.3.5.{number}"}
+            (folder / "intake" / "identity.json").write_text(json.dumps(names))
+
+        def of(key: str) -> list[tuple[str, int | None]]:
+            (found,) = trace(key, site, [site / "records"]).devices
+            return [(one.case, one.images) for one in found.sources]
+
+        for number, body in enumerate(bodies, start=1):
+            for key in (body.case, body.job, f"1.2.3.4.{number}", f"1.2.3.5.{number}"):
+                assert of(key) == [(body.case, number)], key
+        assert of("TEST-1") == [("case-m", 1), ("case-n", 2)]
+        assert trace("1.2.3.4.2", site, [site / "records"]).found_as == ("image of a scan",)
+        assert trace("1.2.3.4.3", site, [site / "records"]).devices == ()
+        shown = CliRunner().invoke(app, ["trace", "case-n", "--site", str(site)]).stdout
+        assert ("from      2 images" in shown, "from      1 images" in shown) == (True, False)
+        schema = json.loads((Path(findings.__file__).parent / "schemas" / "trace.schema.json").read_bytes())
+        for key, images in (("case-n", 2), ("TEST-1", None)):
+            tree = json.loads(CliRunner().invoke(app, ["trace", key, "--site", str(site), "--json"]).stdout)
+            jsonschema.validate(tree, schema)
+            assert tree["devices"][0]["images"] == images
 
     def test_a_record_is_found_by_whatever_went_into_it(self, job: Path, keys: Path, tmp_path: Path) -> None:
         (tmp_path / "site").mkdir()
@@ -887,7 +1016,19 @@ class TestTrace:
         for key in ("demo-0001", job.name, f"{job.name}-1", "TEST-1", "TWIN-cell-1", "tester", whole.udi, plain, day):
             found = trace(key, tmp_path / "site", [tmp_path / "site" / "records"])
             assert [one.record for one in found.devices] == [whole], key
-        for key in ("demo-000", "TEST-2", f"{TODAY + DAY}..{TODAY + 9 * DAY}", f"{TODAY - 9 * DAY}..{TODAY - DAY}", "1.2.3.4"):
+        for prefix in ("]d2", "]C1"):
+            assert trace(prefix + plain, tmp_path / "site", [tmp_path / "site" / "records"]).found_as == ("UDI",)
+        assert trace("TEST-1", tmp_path / "site", [tmp_path / "site" / "records"]).found_as == ("lot",)
+        for key in (
+            "2",
+            "]d2",
+            "]d2" + plain[1:],
+            "demo-000",
+            "TEST-2",
+            f"{TODAY + DAY}..{TODAY + 9 * DAY}",
+            f"{TODAY - 9 * DAY}..{TODAY - DAY}",
+            "1.2.3.4",
+        ):
             assert trace(key, tmp_path / "site", [tmp_path / "site" / "records"]).devices == ()
         with pytest.raises(InputError, match="no date"):
             trace("yesterday..today", tmp_path / "site", [])
@@ -906,12 +1047,33 @@ class TestLabel:
         produced = dt.date(2026, 11, 30)
         elements = element_string(gtin="09506000134352", produced=produced, lot="A-1", serial="0123456789abcdef-1")
         assert elements == "[01]09506000134352[11]261130[10]A-1[21]0123456789abcdef-1"
-        assert datamatrix_png(elements).startswith(b"\x89PNG")
+        with Image.open(io.BytesIO(datamatrix_png(elements))) as picture:
+            found = zxingcpp.read_barcodes(np.asarray(picture))
+        assert [(one.content_type, one.symbology_identifier) for one in found] == [(zxingcpp.ContentType.GS1, "]d2")]
+        assert found[0].bytes == b"01095060001343521126113010A-1\x1d210123456789abcdef-1"
         with pytest.raises(ValueError, match="check digit 3, must be 2"):
             element_string(gtin="09506000134353", produced=produced, lot="A-1", serial="1")
         for lot in ("", "x" * 21, "a b", "a[1]"):
             with pytest.raises(ValueError, match="set 82"):
                 element_string(gtin=None, produced=produced, lot=lot, serial="1")
+
+    @pytest.mark.parametrize("broken", ["nothing", "two", "another lot", "no GS1"])
+    def test_a_label_that_does_not_read_as_it_should_is_not_used(self, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        elements = element_string(gtin=None, produced=TODAY, lot="A-1", serial="1")
+        real = zxingcpp.read_barcodes
+
+        def reader(pixels: np.ndarray) -> list[object]:
+            (found,) = real(pixels)
+            told = {"text": found.text, "content_type": found.content_type, "bytes": found.bytes}
+            if broken == "another lot":
+                told["bytes"] = found.bytes.replace(b"A-1", b"A-2")
+            elif broken == "no GS1":
+                told["content_type"] = zxingcpp.ContentType.Text
+            return [SimpleNamespace(**told)] * {"nothing": 0, "two": 2}.get(broken, 1)
+
+        monkeypatch.setattr(zxingcpp, "read_barcodes", reader)
+        with pytest.raises(MachineError, match="the label reads"):
+            datamatrix_png(elements)
 
 
 class TestSettings:

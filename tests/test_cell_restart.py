@@ -18,10 +18,12 @@ from small_job import make_job
 from test_cell import FACTS, NOW, TODAY, make_cell, settings, sign_all
 
 import batchone.factory.inbox as inbox_module
+import batchone.factory.telemetry as of_telemetry
 from batchone.factory.as_built import UNMEASURED
 from batchone.factory.cell import Cell
 from batchone.factory.drivers.driver import Progress, Reading
 from batchone.factory.drivers.folder import LOG, STOP, FolderDriver, drop
+from batchone.factory.genealogy import trace
 from batchone.factory.inbox import BrokenOff, ClaimLost, Entry, Inbox, Unreachable
 from batchone.factory.proof import MEASURED, read_work
 from batchone.factory.readiness import News, hindrance
@@ -156,6 +158,43 @@ def test_readings_of_a_cell_that_died_are_in_the_file_with_those_of_the_next(tmp
     (oxygen,) = summaries(path)
     assert (oxygen.readings, oxygen.least, oxygen.greatest, oxygen.lacking) == (2_002, 0.01, 0.5, 0)
     assert [one.name for one in tmp_path.iterdir()] == [TELEMETRY]
+
+
+@pytest.mark.parametrize(("after_s", "kept"), [(59.0, 0), (60.0, 2)])
+def test_readings_that_come_slowly_are_written_each_minute(after_s: float, kept: int, tmp_path: Path) -> None:
+    path, now_s = tmp_path / TELEMETRY, [100.0]
+    first = TelemetryFile(path, clock_s=lambda: now_s[0]).__enter__()
+    first.add([reading(0, oxygen_percent=0.01)])
+    now_s[0] += after_s
+    first.add([reading(1, oxygen_percent=0.02)])  # it dies here
+    with TelemetryFile(path):
+        pass
+    assert (pq.read_table(path).num_rows if path.is_file() else 0) == kept
+
+
+def test_a_print_that_was_killed_is_recorded_as_far_as_its_readings_tell(job: Path, keys: Path, tmp_path: Path) -> None:
+    cell = make_cell(tmp_path, job, keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_telemetry, "_ROWS", 1)
+        patch.setattr(TelemetryFile, "__exit__", lambda *_: None)  # killed, it does not come to this
+
+        def dies_at_40(news: News) -> None:
+            if news.kind == "layers" and news.layer >= 40:
+                raise KeyboardInterrupt
+
+        cell.tell = dies_at_40
+        with pytest.raises(KeyboardInterrupt):
+            cell.step()
+    again = make_cell(tmp_path, job, keys)
+    again.resume()
+    record = again.records / f"{job.name}-1"
+    built, table = read_as_built(record), pq.read_table(record / TELEMETRY)
+    assert built.verdict == "failed"
+    assert built.layers_built == max(table["layer"].to_pylist()) >= 40
+    assert built.seconds == pytest.approx(table["time_s"].to_pylist()[-1], abs=1e-6)
+    assert built.seconds > 0.0
+    assert built.energy_kwh == pytest.approx(table["energy_kwh"].to_pylist()[-1], abs=1e-6)
+    assert built.energy_kwh > 0.0
 
 
 def test_a_file_without_its_end_does_not_stop_the_next(tmp_path: Path) -> None:
@@ -361,6 +400,42 @@ def test_a_closed_record_stays_though_a_person_lets_its_job_be_tried_again(job: 
     make_cell(tmp_path, job, keys).resume()
     assert (cell.records / f"{job.name}-1").is_dir()
     assert not (cell.folder / "lost").exists()
+
+
+@pytest.mark.parametrize("when", ["while the cell runs", "while it is stopped", "when the next attempt is under way"])
+def test_a_part_that_a_person_has_made_again_before_its_steps_are_signed_ends_on_the_shelf(
+    when: str, job: Path, keys: Path, tmp_path: Path
+) -> None:
+    heard: list[Report] = []
+    site = tmp_path / "site"
+    site.mkdir()
+    cell = make_cell(tmp_path, job, keys, deliver=heard.append, shelf=site / "records")
+    cell.step()
+    assert cell.close_records() == ()
+    assert cell.inbox.again(job.name, NOW + HOUR).state == "waiting"
+    if when == "while it is stopped":
+        cell = make_cell(tmp_path, job, keys, deliver=heard.append, shelf=site / "records")
+        cell.resume()
+    elif when == "when the next attempt is under way":
+        assert cell.inbox.claim(job.name, "cell-2@00000002", NOW) is not None
+    before = cell.inbox.entry(job.name)
+    (whole,) = cell.close_records()
+    assert (whole.verdict, whole.udi, cell.inbox.entry(job.name)) == ("remade", "", before)
+    assert [one.step for one in heard] == ["print-started", "print-done"]  # who said so has the site know it
+    assert cell.close_records() == ()
+    (found,) = trace("TEST-1", site, [site / "records"]).devices  # the material is spent
+    assert found.record == whole
+    assert not (cell.folder / "lost").exists()
+
+
+def test_what_is_measured_beyond_its_tolerance_is_rejected_also_when_it_is_to_be_made_again(
+    job: Path, keys: Path, tmp_path: Path
+) -> None:
+    cell = make_cell(tmp_path, job, keys)
+    cell.step()
+    sign_all(cell, cell.records / f"{job.name}-1", measured_mm=9.0)
+    cell.inbox.again(job.name, NOW + HOUR)
+    assert [one.verdict for one in cell.close_records()] == ["rejected"]
 
 
 def test_a_printed_job_whose_ledger_cannot_be_read_is_not_moved(job: Path, keys: Path, tmp_path: Path) -> None:

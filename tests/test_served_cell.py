@@ -356,6 +356,7 @@ def test_a_cell_asks_for_what_it_printed_and_a_remake_that_is_told_twice_stands_
     with pytest.raises(InputError, match=f"says of no attempt at {job} that cell-1 printed it"):
         link.deliver(Report(CASE, job, REMAKE, "cell-1", reason="warped"))
     inbox.settle(claimed, "printed", NOW)
+    assert inbox.entry(job).printed == (1,)
     for _ in range(2):
         link.deliver(Report(CASE, job, REMAKE, "cell-1", reason="warped"))
     assert said(served) == ["print started", "print done", "remake: warped"]

@@ -17,6 +17,8 @@ import typer
 from batchone.pipeline.errors import InputError, MachineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchone.factory.cell import Cell
     from batchone.factory.drivers.driver import Driver
     from batchone.factory.inbox import Inbox
@@ -97,15 +99,37 @@ def _work(agent: Cell, stop: threading.Event, *, once: bool) -> None:
 def status(context: typer.Context) -> None:
     """What became of each job that lies in the inbox, and which step of which record is next."""
     from batchone.factory.dispatch import RECORDS
-    from batchone.factory.record import AS_BUILT, RECORD, open_steps
+    from batchone.factory.record import AS_BUILT, RECORD, open_steps, signed_steps
 
     folder, inbox = context.obj
-    for entry in _inbox(folder, inbox).entries():
+    jobs = _inbox(folder, inbox)
+    for entry in jobs.entries():
         typer.echo(f"{entry.name}  {entry.state:9} attempt {entry.attempt}  {entry.cell:12} {entry.reason[:120]}".rstrip())
+        for text in _unfit(folder, jobs, entry.name) if entry.state == "waiting" else ():
+            typer.echo(f"{entry.name}  is not for this cell now: {text}")
     for record in sorted((folder / RECORDS).glob("*")):
         if (record / AS_BUILT).is_file() and not (record / RECORD).is_file():
-            left = open_steps(record)
+            left = open_steps(record) if not any(step.rejected for step in signed_steps(record)) else None
+            if left is None:
+                typer.echo(f"{record.name}  is rejected: the cell closes its record")
+                continue
             typer.echo(f"{record.name}  " + (f"next: step {left[0].number}: {left[0].what}" if left else "all steps are signed"))
+
+
+def _unfit(folder: Path, inbox: Inbox, name: str) -> tuple[str, ...]:
+    """Why a cell leaves a waiting job to others, or to a later day; nothing where it has no settings yet."""
+    from batchone.factory.proof import read_work, unsuited
+    from batchone.factory.readiness import FAULTS
+    from batchone.factory.settings import SETTINGS, read_cell_settings
+
+    if not (folder / SETTINGS).is_file():
+        return ()
+    try:
+        settings = read_cell_settings(folder)
+        work, driver = read_work(inbox.place(name)), _driver(folder, settings)
+    except FAULTS as error:
+        return (str(error),)
+    return unsuited(work, settings, driver, today=dt.datetime.now(dt.UTC).date())
 
 
 @cell_app.command("sign")
@@ -117,20 +141,26 @@ def sign(
     measured: Annotated[
         float | None, typer.Option("--measured", help="Greatest deviation of the face, mm; for steps with a tolerance.")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="What else is to be known of it.")] = "",
+    note: Annotated[str, typer.Option("--note", help="What else is to be known of it; it decides nothing.")] = "",
+    reject: Annotated[
+        str | None, typer.Option("--reject", help="Why the part may not be used: its record is closed, it is made once more.")
+    ] = None,
 ) -> None:
-    """Sign a step after the print: who did it, when, and what was measured."""
+    """Sign a step after the print: who did it, when, what was measured, and with --reject that the part may not be used."""
     from batchone.factory.dispatch import RECORDS
     from batchone.factory.record import sign_step
     from batchone.pipeline.job.signature import KEYS, safe_name
 
+    if reject is not None and not reject.strip():
+        raise InputError("--reject gives no reason", hint="say why the part may not be used")
     folder, _ = context.obj
     place = folder / RECORDS / safe_name(record)
     if not place.is_dir():
         raise InputError(f"record {record} is not there", hint="see `batchone cell status`")
     now = dt.datetime.now(dt.UTC)
-    said = sign_step(place, step, who=who, keys=folder / KEYS, when=now, measured_mm=measured, note=note)
-    typer.echo(f"{record}: step {step} is signed: {said.what}", err=True)
+    no = (reject or "").strip()
+    said = sign_step(place, step, who=who, keys=folder / KEYS, when=now, measured_mm=measured, note=note, rejected=no)
+    typer.echo(f"{record}: step {step} is signed{', the part is rejected' if no else ''}: {said.what}", err=True)
 
 
 @cell_app.command("free")
@@ -153,13 +183,16 @@ def _agent(folder: Path, inbox: Path | None, signers: Path, withdrawn: Path | No
     from batchone.factory.cell import Cell
     from batchone.factory.dispatch import shelve as on_the_shelf
     from batchone.factory.settings import read_cell_settings
+    from batchone.pipeline.job.withdrawal import LIST
 
     settings = read_cell_settings(folder)
     link = None if settings.site is None else _link(settings.site)
     place = _inbox(folder, inbox, settings, link)
     deliver: Deliver | None = None
     shelve: Shelve | None = None
-    told = partial(withdrawn_jobs, folder, withdrawn or settings.report, signers)
+    source = withdrawn or settings.report
+    told: Callable[[], tuple[WithdrawnJob, ...]] | None
+    told = None if source is None and not (folder / LIST).is_file() else partial(withdrawn_jobs, folder, source, signers)
     if link is not None:
         deliver, shelve = link.deliver, link.shelve
         told = partial(_withdrawn_there, link, folder, signers) if withdrawn is None else told
@@ -239,18 +272,18 @@ def _withdrawn_there(link: SiteLink, folder: Path, signers: Path) -> tuple[Withd
 def withdrawn_jobs(cell: Path, source: Path | None, signers: Path) -> tuple[WithdrawnJob, ...]:
     """The jobs that count no more, by the list of a site or file; the cell keeps a copy for when it cannot be reached.
 
-    Without ``source`` nothing is known to be withdrawn.
+    Without ``source`` nothing more is heard: the copy of before counts.
     """
     from batchone.pipeline.job.verify import allowed_of
     from batchone.pipeline.job.withdrawal import LIST, OUTBOX, read_withdrawn
     from batchone.pipeline.store import write_atomic
 
-    if source is None:
-        return ()
     allowed, copy = allowed_of(signers), cell / LIST
     known: tuple[WithdrawnJob, ...] = ()
     if copy.is_file():
         known = read_withdrawn(copy, allowed)
+    if source is None:
+        return known
     path = source / OUTBOX / LIST if source.is_dir() else source
     if not path.is_file():
         return known

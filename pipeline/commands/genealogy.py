@@ -55,7 +55,10 @@ def _tree(found: Trace) -> dict[str, Any]:
 
 
 def _device(one: Ancestry) -> dict[str, Any]:
+    from batchone.factory.genealogy import Source
+
     record, built = one.record, one.record.as_built
+    only = one.sources[0] if len(one.sources) == 1 else Source("", "")  # of several none is the one
     return {
         "record": f"{record.name}-{record.attempt}",
         "verdict": record.verdict,
@@ -73,8 +76,9 @@ def _device(one: Ancestry) -> dict[str, Any]:
         "ended": built.ended.isoformat(),
         "signed_by": sorted({step.name for step in record.steps}),
         "sums_sha256": built.sums_sha256,
-        "images": one.images,
-        "scan_sources_digest": one.sources_digest,
+        "images": only.images,
+        "scan_sources_digest": only.digest,
+        "scans": [{"case": it.case, "job": it.job, "images": it.images, "scan_sources_digest": it.digest} for it in one.sources],
     }
 
 
@@ -88,8 +92,10 @@ def _lines(found: Trace) -> list[str]:
             f"  of        {tree['material']}, lot {tree['lot']}" + "".join(f"; {k}: {v}" for k, v in tree["facts"].items()),
             "  for       " + "; ".join(f"case {b['case']}, job {b['job']}, {b['part']}" for b in tree["bodies"]),
         ]
-        if tree["images"] is not None:
-            lines.append(f"  from      {tree['images']} images, digest of their UIDs {tree['scan_sources_digest'][:12]}")
+        for scan in tree["scans"]:
+            if scan["images"] is not None:
+                text = f"{scan['images']} images, digest of their UIDs {scan['scan_sources_digest'][:12]}"
+                lines.append(f"  from      {text}" + (f", case {scan['case']}" if len(tree["bodies"]) > 1 else ""))
         if tree["udi"]:
             lines.append(f"  UDI       {tree['udi']}; signed by {', '.join(tree['signed_by'])}")
     return lines

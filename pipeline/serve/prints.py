@@ -254,7 +254,7 @@ class Prints:
 def told(offer: Offer) -> dict[str, object]:
     """What a cell is told of an offer."""
     entry = offer.entry
-    keys = ("name", "state", "cell", "until", "attempt", "reason", "most")
+    keys = ("name", "state", "cell", "until", "attempt", "reason", "most", "printed")
     return {key: getattr(entry, key) for key in keys} | {"sums": offer.sums}
 
 

@@ -50,7 +50,8 @@ Token = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$", description="What tells t
 
 class Job(Model):
     """A job or plate; `state` is waiting, claimed, printed, released, refused or held, `cell` who has or had it, `until` when its
-    claim or its wait ends, `sums` the SHA-256 of its SHA256SUMS (empty where it is not here any more).
+    claim or its wait ends, `printed` the attempts whose print was done, `sums` the SHA-256 of its SHA256SUMS (empty where it is
+    not here any more).
     """
 
     name: str
@@ -60,6 +61,7 @@ class Job(Model):
     attempt: int
     reason: str
     most: int
+    printed: tuple[int, ...]
     sums: str = ""
 
 
@@ -237,7 +239,8 @@ def _held(name: str, given: Held, who: Actor, parts: Services) -> Entry:
 
 
 def _told(entry: Entry) -> Job:
-    return Job(**{key: getattr(entry, key) for key in ("name", "state", "cell", "until", "attempt", "reason", "most")})
+    keys = ("name", "state", "cell", "until", "attempt", "reason", "most", "printed")
+    return Job(**{key: getattr(entry, key) for key in keys})
 
 
 def _zip(blocks: Iterator[bytes], name: str) -> StreamingResponse:
