@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,26 @@ def test_tokens_and_sessions_end_at_their_time(server: Any) -> None:
         fresh, _ = _signed_in(server, name)
         server.clock.ahead_s += IDLE_S
         assert server.ask("GET", f"{API}/me", headers=fresh).status_code == 401
+    finally:
+        server.clock.ahead_s = began
+
+
+def test_what_an_open_page_asks_by_itself_holds_no_session_open(server: Any) -> None:
+    site_server.make_case(server.site, "polled")
+    templates = Path(str(files("batchone.pipeline.serve"))) / "pages" / "templates"
+    pages = [path.read_text(encoding="utf-8") for path in templates.glob("*.html")]
+    asked = {path for page in pages for path in re.findall(r'hx-get="([^"?]+)[^"]*" hx-trigger="every', page)}
+    assert len(asked) == 3
+    began = server.clock.ahead_s
+    try:
+        for path in sorted({one.replace("{{ case }}", "polled") for one in asked}):
+            headers, _ = _signed_in(server, server.person("engineer"))
+            signed_in = server.clock.ahead_s
+            for later_s in (IDLE_S / 2, IDLE_S - 30.0):
+                server.clock.ahead_s = signed_in + later_s
+                assert server.ask("GET", path, headers=headers).status_code == 200
+            server.clock.ahead_s = signed_in + IDLE_S
+            assert server.ask("GET", path, headers=headers).status_code == 401
     finally:
         server.clock.ahead_s = began
 
