@@ -383,7 +383,8 @@ def test_a_hospital_looks_at_its_own_device_in_3d_and_at_no_other(server: Any) -
     tag = {"If-None-Match": full.headers["etag"]}
     assert [server.ask("GET", f"{path}/scene", role, headers=tag).status_code for role in ("engineer", "hospital")] == [304, 200]
     assert server.ask("GET", f"{path}/volume", "hospital").status_code == 200
-    for part in ("scene", "volume", "surface/letter", "section/bore-1"):
+    for part in ("scene", "volume", "surface/part-letter", "section/bore-1"):
+        assert server.ask("GET", f"{path}/{part}", "hospital").status_code == 200
         assert server.ask("GET", f"{path}/{part}", "hospital", "H-2").status_code == 404
         assert server.ask("GET", f"{path}/{part}", "cell").status_code == 403
         assert server.ask("POST", f"{path}/{part}", "hospital").status_code == 405
