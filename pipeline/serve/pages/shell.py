@@ -46,7 +46,12 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ") if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
-templates.filters.update({"moment": _moment, "figure": _figure})
+def _change(value: float) -> str:
+    """A difference, with its sign."""
+    return _figure(value) if value <= 0.0 else f"+{_figure(value)}"
+
+
+templates.filters.update({"moment": _moment, "figure": _figure, "change": _change})
 
 
 def shown(template: str, who: Actor | None, *, status: int = 200, **values: Any) -> HTMLResponse:
