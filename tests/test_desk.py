@@ -37,7 +37,7 @@ from batchone.pipeline.order import order_text, parse_order
 from batchone.pipeline.serve.edge import MOST_BODY_BYTES, MOST_PLAN_BYTES
 from batchone.pipeline.serve.pages.compared import paired
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import Axis, Curve, Plan, Plane, judge
+from batchone.pipeline.values import Axis, CheckedDevice, Curve, Device, Plan, Plane, judge
 
 SCRIPT = "<script>alert('x')</script>"
 DEVICE = "pedicle-guide"
@@ -447,3 +447,29 @@ def test_rows_of_the_same_words_are_paired_by_their_order() -> None:
     assert [one.differs for one in paired(found[0], found[0])] == [False, False]
     turned = replace(found[0][0], unit="deg")
     assert [(one.differs, one.change) for one in paired(found[0][:1], [turned])] == [(True, None)]
+
+
+def test_each_check_that_may_be_waived_is_offered_once_and_no_form_without_one(server: Any) -> None:
+    case = CaseFolder(make_case(server, "waived"))
+    walls, seat = (judge(check, "plate", 0.5, "mm", low=1.0) for check in ("walls", "seat"))
+    for found, options in (
+        (
+            [replace(walls, waivable=True), replace(walls, waivable=True, value=0.4), replace(seat, waivable=True)],
+            ["walls", "seat"],
+        ),
+        ([replace(walls, waivable=True), seat, judge("mesh", "plate", 0.0, "", high=0.0)], ["walls"]),
+        ([walls], None),
+    ):
+        checked = CheckedDevice(Device(DEVICE, ()), tuple(found))
+
+        def write(into: Path, checked: CheckedDevice = checked) -> dict[str, Any]:
+            told = {"seconds": 1.0, "started": "2026-01-01T00:00:00+00:00", "findings": codec.flatten(checked.findings)[0]}
+            return {**told, "taken": {}, "value_digest": codec.save(checked, into)}
+
+        case.publish("check", write)
+        page = server.ask("GET", "/review/waived", "engineer").text
+        assert 'id="waive"' in page
+        assert ('hx-post="/review/waived/waive"' in page) == (options is not None)
+        assert ("Nothing of what failed may be waived" in page) == (options is None)
+        if options is not None:
+            assert sorted(re.findall("<option>([^<]*)</option>", page.partition('id="waive"')[2])) == sorted(options)

@@ -234,7 +234,8 @@ def _device(folder: Path, parts: Services) -> dict[str, Any]:
         found = worst_first(with_waivers(recorded_findings(record), waivers_of(case, record["value_digest"], parts.site / KEYS)))
     failed, warned = (sum(one.verdict == verdict for one in found) for verdict in ("fail", "warn"))
     tables = finding_tables(found, seats=seat_parts(case, "check" if preview is None else PREVIEW.name))
-    return {"findings": found, "failed": failed, "warned": warned, "tables": tables}
+    waivable = tuple(dict.fromkeys(one.check for one in found if one.verdict == "fail" and one.waivable))
+    return {"findings": found, "failed": failed, "warned": warned, "tables": tables, "waivable": waivable}
 
 
 def _fields(folder: Path) -> tuple[Field, ...]:
