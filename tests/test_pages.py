@@ -252,6 +252,46 @@ def test_what_was_typed_outlives_the_session(server: Any, page: Page) -> None:
     expect(page.get_by_role("row", name=f"line {SCRIPT}")).to_contain_text("1.00 2.00 3.00 to 1.00 2.00 33.00")  # as text
 
 
+def drafted_case(server: Any, case: str) -> Path:
+    """A case with the order of the real one; where that order lies."""
+    place: Path = site_server.make_case(server.site, case) / "order.toml"
+    place.write_text((server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, case))
+    return place
+
+
+def in_another_tab(page: Page, server: Any, role: str) -> None:
+    """Follow the notice of a session that ended, and sign in there."""
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Sign in in another tab").click()
+    other = opened.value
+    other.get_by_label("Name").fill(server.person(role))
+    other.get_by_label("Password").fill(site_server.PASSWORD)
+    other.get_by_role("button", name="Sign in").click()
+    expect(other.get_by_role("heading", name="Cases")).to_be_visible()
+    other.close()
+
+
+def test_whoever_signs_in_in_another_tab_sends_it_again_from_the_page_that_was_open(server: Any, page: Page) -> None:
+    place = drafted_case(server, "again")
+    sign_in(page, server, "engineer")
+    page.goto("/review/again")
+    page.get_by_label("wall_mm").fill("3.25")
+    send = page.get_by_role("button", name="Design again")
+    for signed_in, status in (("approver", 403), ("engineer", 200)):  # another person does not send what this one typed
+        page.context.clear_cookies()
+        send.click()
+        expect(page.locator("#notice")).to_contain_text("not signed in")
+        in_another_tab(page, server, signed_in)
+        with page.expect_response(lambda answer: answer.url.endswith("/design") and answer.status == status):
+            send.click()
+        if status == 403:
+            expect(page.locator("#notice")).to_contain_text("load the page again")
+            assert page.get_by_label("wall_mm").input_value() == "3.25"
+            assert "wall_mm = 3.25" not in place.read_text()
+    page.wait_for_function("sessionStorage.length === 0")
+    assert read_case_order(place).parameters.model_dump()["wall_mm"] == 3.25
+
+
 def test_of_two_engineers_the_second_is_told_that_the_order_is_another_now(server: Any, page: Page) -> None:
     site_server.make_case(server.site, "both")
     text = (server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, "both")

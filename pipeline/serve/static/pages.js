@@ -3,10 +3,27 @@
 
 const SOON_MS = 400;
 let soon = 0;
-const token = document.querySelector('meta[name="csrf"]')?.getAttribute("content") ?? "";
+/** @param {string} name */
+const told = (name) => document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") ?? "";
+const who = told("who");
+let token = told("csrf");
+
+/** Send what a form asks for; once more where it carries the token of a session that ended, and the same person has signed in again.
+ * @param {string} path @param {RequestInit & {headers: Record<string, string>}} request */
+async function sent(path, request) {
+  const answer = await fetch(path, request);
+  if (answer.status !== 403) return answer;
+  const asked = await fetch("/api/v1/me", { credentials: "same-origin" });
+  const me = asked.ok ? await asked.json() : {};
+  if (me.name !== who || !me.csrf || me.csrf === token) return answer;
+  token = me.csrf;
+  return fetch(path, { ...request, headers: { ...request.headers, "X-CSRF-Token": token } });
+}
 
 document.addEventListener("htmx:config:request", (event) => {
-  /** @type {CustomEvent} */ (event).detail.ctx.request.headers["X-CSRF-Token"] = token;
+  const { ctx } = /** @type {CustomEvent} */ (event).detail;
+  ctx.request.headers["X-CSRF-Token"] = token;
+  if (ctx.request.method !== "GET") ctx.fetch = sent;
 });
 
 document.addEventListener("htmx:before:request", (event) => {
