@@ -292,6 +292,26 @@ def test_whoever_signs_in_in_another_tab_sends_it_again_from_the_page_that_was_o
     assert read_case_order(place).parameters.model_dump()["wall_mm"] == 3.25
 
 
+def test_a_page_whose_session_ended_says_so_once_and_asks_no_more_until_it_goes_on(server: Any, page: Page) -> None:
+    drafted_case(server, "ended")
+    sign_in(page, server, "engineer")
+    page.goto("/review/ended")
+    page.context.clear_cookies()
+    expect(page.locator("#notice")).to_contain_text("not signed in")
+    page.evaluate("window.told = document.querySelector('#notice p')")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(4_500)  # ms: two rounds of the question for news
+    assert asked == []
+    assert page.evaluate("window.told.isConnected")
+    in_another_tab(page, server, "engineer")
+    page.get_by_label("wall_mm").fill("900")
+    page.get_by_role("button", name="Design again").click()
+    expect(page.locator("#notice")).to_contain_text("wall_mm")
+    with page.expect_response(lambda answer: answer.url.endswith("/state") and answer.status == 200):
+        pass
+
+
 def test_of_two_engineers_the_second_is_told_that_the_order_is_another_now(server: Any, page: Page) -> None:
     site_server.make_case(server.site, "both")
     text = (server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, "both")

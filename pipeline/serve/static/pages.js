@@ -7,6 +7,7 @@ let soon = 0;
 const told = (name) => document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") ?? "";
 const who = told("who");
 let token = told("csrf");
+let ended = false; // the session, as far as is known: then nobody is asked for news, and the notice is said once
 
 /** Send what a form asks for; once more where it carries the token of a session that ended, and the same person has signed in again.
  * @param {string} path @param {RequestInit & {headers: Record<string, string>}} request */
@@ -29,6 +30,15 @@ document.addEventListener("htmx:config:request", (event) => {
 document.addEventListener("htmx:before:request", (event) => {
   const { ctx } = /** @type {CustomEvent} */ (event).detail;
   if (ctx.request.method !== "GET") document.getElementById("notice")?.replaceChildren();
+  else if (ended) event.preventDefault();
+});
+
+document.addEventListener("htmx:before:response", (event) => {
+  ended = /** @type {CustomEvent} */ (event).detail.ctx.response.status === 401;
+});
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) ended = false; // perhaps signed in again elsewhere
 });
 
 /** @param {HTMLFormElement} form */
