@@ -341,6 +341,18 @@ def test_a_draft_holds_what_was_typed_and_nothing_that_another_changed(server: A
     page.wait_for_function("sessionStorage.length === 0")  # as it was: nothing is left to keep
 
 
+def test_a_draft_is_of_whoever_typed_it(server: Any, page: Page) -> None:
+    drafted_case(server, "shared")
+    for role, found, text in (("engineer", "", "a reason of one"), ("approver", "", "of another"), ("engineer", "a reason of one", "")):
+        sign_in(page, server, role)
+        page.goto("/review/shared")
+        comment = page.get_by_label("A comment on this device")
+        assert comment.input_value() == found
+        comment.fill(text)
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
 def test_what_is_approved_or_about_to_change_takes_no_other_answer(server: Any) -> None:
     site_server.make_case(server.site, "locked", released=True)
     folder = server.site / "cases" / "locked"

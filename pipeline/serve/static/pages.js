@@ -41,8 +41,8 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) ended = false; // perhaps signed in again elsewhere
 });
 
-/** @param {HTMLFormElement} form */
-const place = (form) => `${location.pathname} ${form.dataset.draft}`;
+/** Where a draft is kept: it belongs to a person, and nobody else who signs in in this tab gets it. @param {HTMLFormElement} form */
+const place = (form) => `${who} ${location.pathname} ${form.dataset.draft}`;
 
 /** Whether a field holds another value than the page came with: only that is a draft, for what others changed since must stand.
  * @param {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} field */
