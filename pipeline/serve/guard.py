@@ -69,7 +69,9 @@ def _require_right(request: Request, row: tuple[str, str]) -> None:
     if actor.by_session and row[0] not in _READING:
         require_own_page(request)
         if not secrets.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), (actor.csrf or "").encode()):
-            raise Refusal(403, f"{CSRF_HEADER} is missing or not that of the session", hint=f"load the page again; GET {API}/me tells it")
+            raise Refusal(
+                403, f"{CSRF_HEADER} is missing or not that of the session", hint=f"load the page again; GET {API}/me tells it"
+            )
     if actor.account.must_change and row not in _BEFORE_THE_CHANGE:
         raise Refusal(403, "the one-time password is still to be changed", hint=f"POST {API}/me/password")
     if not actor.roles & allowed:
