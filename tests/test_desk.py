@@ -8,6 +8,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +21,7 @@ from small_job import make_job
 from typer.testing import CliRunner
 
 from batchone.design.families import load_families
+from batchone.pipeline import codec
 from batchone.pipeline.case import record_event, reject_case, return_case
 from batchone.pipeline.case_approval import sign_case
 from batchone.pipeline.case_comments import MOST_CHARACTERS, MOST_COMMENTS, comments_of
@@ -33,8 +35,9 @@ from batchone.pipeline.markups.moved import moved
 from batchone.pipeline.markups.write import write_markups
 from batchone.pipeline.order import order_text, parse_order
 from batchone.pipeline.serve.edge import MOST_BODY_BYTES, MOST_PLAN_BYTES
+from batchone.pipeline.serve.pages.compared import paired
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import Axis, Curve, Plan, Plane
+from batchone.pipeline.values import Axis, CheckedDevice, Curve, Device, Plan, Plane, judge
 
 SCRIPT = "<script>alert('x')</script>"
 DEVICE = "pedicle-guide"
@@ -383,7 +386,90 @@ def test_a_hospital_looks_at_its_own_device_in_3d_and_at_no_other(server: Any) -
     tag = {"If-None-Match": full.headers["etag"]}
     assert [server.ask("GET", f"{path}/scene", role, headers=tag).status_code for role in ("engineer", "hospital")] == [304, 200]
     assert server.ask("GET", f"{path}/volume", "hospital").status_code == 200
-    for part in ("scene", "volume", "surface/letter", "section/bore-1"):
+    for part in ("scene", "volume", "surface/part-letter", "section/bore-1"):
+        assert server.ask("GET", f"{path}/{part}", "hospital").status_code == 200
         assert server.ask("GET", f"{path}/{part}", "hospital", "H-2").status_code == 404
         assert server.ask("GET", f"{path}/{part}", "cell").status_code == 403
         assert server.ask("POST", f"{path}/{part}", "hospital").status_code == 405
+
+
+def test_findings_of_two_revisions_stand_beside_each_other_though_their_words_hold_other_numbers(server: Any) -> None:
+    folder = make_case(server, "compared")
+    wide, slip = "rim: widest gap along it, 95 % (50 %: {} mm; bone {} %, printing {} %)", "plate: slide per mm of gap, worst: {}"
+    off = "{}: off at the target, 95 % (50 %: {} mm; seat 80 %)"
+    tilt, bore = "t9-left: tilt that the clearance of {} mm allows over {} mm", judge("bore", "t9-left", 3.0, "mm", high=3.5)
+    first = (
+        judge("budget", wide.format("0.52", 60, 40), 0.9, "mm", high=1.0),
+        judge("budget", off.format("t8-left", "0.20"), 0.5, "mm", high=2.0),
+        judge("budget", off.format("t9-left", "0.80"), 1.5, "mm", high=2.0),
+        judge("budget-clearance", tilt.format("0.2", "20.0"), 1.0, "deg", high=1.5),
+        judge("seating-slip", slip.format("front"), 3.0, "mm/mm", high=8.0),
+        judge("label", 'plate: characters of the label "A-1" that do not read so', 0.0, "", high=0.0),
+        bore,
+    )
+    second = (
+        judge("budget", off.format("t9-left", "0.70"), 1.25, "mm", high=2.0),  # t8-left is planned no more, t10-left is new
+        judge("budget", off.format("t10-left", "0.20"), 0.75, "mm", high=2.0),
+        judge("budget", wide.format("0.61", 70, 30), 1.12, "mm", high=1.0),
+        judge("budget-clearance", tilt.format("0.25", "18.5"), 1.5, "deg", high=1.5),
+        judge("seating-slip", slip.format("left"), 3.5, "mm/mm", high=8.0),
+        judge("label", 'plate: characters of the label "A-2" that do not read so', 0.0, "", high=0.0),
+        bore,
+    )
+    for number, found in enumerate((first, second), start=1):
+        kept = folder / "revisions" / f"{number:04d}"
+        kept.mkdir(parents=True)
+        shutil.copyfile(folder / "order.toml", kept / "order.toml")
+        told = {"made": "2026-01-01T00:00:00+00:00", "device": "d" * 64, "order": "o", "findings": codec.flatten(found)[0]}
+        (kept / "revision.json").write_text(json.dumps(told))
+    page = server.ask("GET", "/review/compared/compare?a=1&b=2", "engineer").text.partition("<h2>Findings</h2>")[2]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page, re.DOTALL)[1:]]
+    rows = [[" ".join(re.sub(r"<[^>]*>", "", html.unescape(one)).split()) for one in row[1:]] for row in cells]
+    assert rows == [
+        [wide.format("0.61", 70, 30), "at most 1 mm", "pass 0.9 mm", "fail 1.12 mm", "+0.22 mm"],
+        [off.format("t8-left", "0.20"), "at most 2 mm", "pass 0.5 mm", "–", "–"],
+        [off.format("t9-left", "0.70"), "at most 2 mm", "pass 1.5 mm", "pass 1.25 mm", "-0.25 mm"],
+        [tilt.format("0.25", "18.5"), "at most 1.5 deg", "pass 1 deg", "pass 1.5 deg", "+0.5 deg"],
+        [slip.format("left"), "at most 8 mm/mm", "pass 3 mm/mm", "pass 3.5 mm/mm", "+0.5 mm/mm"],
+        [off.format("t10-left", "0.20"), "at most 2 mm", "–", "pass 0.75 mm", "–"],
+    ]
+
+
+def test_rows_of_the_same_words_are_paired_by_their_order() -> None:
+    found = [[judge("walls", f"wall of {mm} mm", value, "mm") for mm, value in zip((1.0, 2.0), values, strict=True)]
+             for values in ((1.0, 2.0), (3.0, 4.0))]  # fmt: skip
+    other = [replace(one, what=one.what.replace("wall of ", "wall of 0")) for one in found[1]]
+    assert [one.change for one in paired(found[0], other)] == [2.0, 2.0]
+    assert [(one.second, one.change) for one in paired(found[0], found[1][1:])] == [
+        (None, None),
+        (found[1][1], 2.0),
+    ]  # same words
+    assert [one.differs for one in paired(found[0], found[0])] == [False, False]
+    turned = replace(found[0][0], unit="deg")
+    assert [(one.differs, one.change) for one in paired(found[0][:1], [turned])] == [(True, None)]
+
+
+def test_each_check_that_may_be_waived_is_offered_once_and_no_form_without_one(server: Any) -> None:
+    case = CaseFolder(make_case(server, "waived"))
+    walls, seat = (judge(check, "plate", 0.5, "mm", low=1.0) for check in ("walls", "seat"))
+    for found, options in (
+        (
+            [replace(walls, waivable=True), replace(walls, waivable=True, value=0.4), replace(seat, waivable=True)],
+            ["walls", "seat"],
+        ),
+        ([replace(walls, waivable=True), seat, judge("mesh", "plate", 0.0, "", high=0.0)], ["walls"]),
+        ([walls], None),
+    ):
+        checked = CheckedDevice(Device(DEVICE, ()), tuple(found))
+
+        def write(into: Path, checked: CheckedDevice = checked) -> dict[str, Any]:
+            told = {"seconds": 1.0, "started": "2026-01-01T00:00:00+00:00", "findings": codec.flatten(checked.findings)[0]}
+            return {**told, "taken": {}, "value_digest": codec.save(checked, into)}
+
+        case.publish("check", write)
+        page = server.ask("GET", "/review/waived", "engineer").text
+        assert 'id="waive"' in page
+        assert ('hx-post="/review/waived/waive"' in page) == (options is not None)
+        assert ("Nothing of what failed may be waived" in page) == (options is None)
+        if options is not None:
+            assert sorted(re.findall("<option>([^<]*)</option>", page.partition('id="waive"')[2])) == sorted(options)

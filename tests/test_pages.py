@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +21,7 @@ import pytest
 import site_server
 import viewer_case
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from batchone.pipeline import codec
 from batchone.pipeline.case import run_case
@@ -29,7 +29,8 @@ from batchone.pipeline.case_order import order_digest, read_case_order
 from batchone.pipeline.markups.write import write_markups
 from batchone.pipeline.order import order_text
 from batchone.pipeline.serve.guard import COOKIE
-from batchone.pipeline.values import Axis, Plan, judge
+from batchone.pipeline.store import CaseFolder
+from batchone.pipeline.values import Axis, CheckedDevice, Device, Plan, judge
 from batchone.samples.small_case import write_small_case
 
 pytestmark = pytest.mark.slow
@@ -252,6 +253,71 @@ def test_what_was_typed_outlives_the_session(server: Any, page: Page) -> None:
     expect(page.get_by_role("row", name=f"line {SCRIPT}")).to_contain_text("1.00 2.00 3.00 to 1.00 2.00 33.00")  # as text
 
 
+def drafted_case(server: Any, case: str) -> Path:
+    """A case with the order of the real one; where that order lies."""
+    place: Path = site_server.make_case(server.site, case) / "order.toml"
+    place.write_text((server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, case))
+    return place
+
+
+def designed(status: int) -> Callable[[Response], bool]:
+    """Whether an answer is that of the form of the parameters, with a status."""
+    return lambda answer: answer.url.endswith("/design") and answer.status == status
+
+
+def in_another_tab(page: Page, server: Any, role: str) -> None:
+    """Follow the notice of a session that ended, and sign in there."""
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Sign in in another tab").click()
+    other = opened.value
+    other.get_by_label("Name").fill(server.person(role))
+    other.get_by_label("Password").fill(site_server.PASSWORD)
+    other.get_by_role("button", name="Sign in").click()
+    expect(other.get_by_role("heading", name="Cases")).to_be_visible()
+    other.close()
+
+
+def test_whoever_signs_in_in_another_tab_sends_it_again_from_the_page_that_was_open(server: Any, page: Page) -> None:
+    place = drafted_case(server, "again")
+    sign_in(page, server, "engineer")
+    page.goto("/review/again")
+    page.get_by_label("wall_mm").fill("3.25")
+    send = page.get_by_role("button", name="Design again")
+    for signed_in, status in (("approver", 403), ("engineer", 200)):  # another person does not send what this one typed
+        page.context.clear_cookies()
+        send.click()
+        expect(page.locator("#notice")).to_contain_text("not signed in")
+        in_another_tab(page, server, signed_in)
+        with page.expect_response(designed(status)):
+            send.click()
+        if status == 403:
+            expect(page.locator("#notice")).to_contain_text("load the page again")
+            assert page.get_by_label("wall_mm").input_value() == "3.25"
+            assert "wall_mm = 3.25" not in place.read_text()
+    page.wait_for_function("sessionStorage.length === 0")
+    assert read_case_order(place).parameters.model_dump()["wall_mm"] == 3.25
+
+
+def test_a_page_whose_session_ended_says_so_once_and_asks_no_more_until_it_goes_on(server: Any, page: Page) -> None:
+    drafted_case(server, "ended")
+    sign_in(page, server, "engineer")
+    page.goto("/review/ended")
+    page.context.clear_cookies()
+    expect(page.locator("#notice")).to_contain_text("not signed in")
+    page.evaluate("window.told = document.querySelector('#notice p')")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(4_500)  # ms: two rounds of the question for news
+    assert asked == []
+    assert page.evaluate("window.told.isConnected")
+    in_another_tab(page, server, "engineer")
+    page.get_by_label("wall_mm").fill("900")
+    page.get_by_role("button", name="Design again").click()
+    expect(page.locator("#notice")).to_contain_text("wall_mm")
+    with page.expect_response(lambda answer: answer.url.endswith("/state") and answer.status == 200):
+        pass
+
+
 def test_of_two_engineers_the_second_is_told_that_the_order_is_another_now(server: Any, page: Page) -> None:
     site_server.make_case(server.site, "both")
     text = (server.site / "cases" / CASE / "order.toml").read_text().replace(CASE, "both")
@@ -279,6 +345,53 @@ def test_a_draft_holds_what_was_typed_and_nothing_that_another_changed(server: A
     expect(page.get_by_label("escape_hole_mm")).to_have_value("6")
     page.get_by_label("wall_mm").fill("2.5")
     page.wait_for_function("sessionStorage.length === 0")  # as it was: nothing is left to keep
+
+
+def test_a_draft_is_of_whoever_typed_it(server: Any, page: Page) -> None:
+    drafted_case(server, "shared")
+    for role, found, text in (
+        ("engineer", "", "a reason of one"),
+        ("approver", "", "of another"),
+        ("engineer", "a reason of one", ""),
+    ):
+        sign_in(page, server, role)
+        page.goto("/review/shared")
+        comment = page.get_by_label("A comment on this device")
+        assert comment.input_value() == found
+        comment.fill(text)
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_ticks_outlive_what_else_is_sent_from_the_page_but_not_their_device_and_no_password_is_kept(
+    server: Any, page: Page
+) -> None:
+    drafted_case(server, "ticked")
+    sign_in(page, server, "approver")
+    page.goto("/review/ticked")
+    ticks = page.locator("form[data-draft=answer] input:is([type=radio], [type=checkbox])")
+    on = "all => all.map((one) => one.checked)"
+    marked = [False, True, False, True, True, True, False, False]  # to return; three of four points, not the box for a release
+    for n in np.flatnonzero(marked):
+        ticks.nth(int(n)).check()
+    assert ticks.evaluate_all(on) == marked
+    page.locator("form[data-draft=answer]").get_by_label("Password again").fill(site_server.PASSWORD)
+    page.evaluate("window.stays = true")
+    page.get_by_label("A comment on this device").fill("a comment")
+    page.get_by_role("button", name="Send the comment").click()
+    expect(page.locator(".comments li")).to_contain_text("a comment")
+    assert page.evaluate("window.stays")
+    assert ticks.evaluate_all(on) == marked
+    assert site_server.PASSWORD not in page.evaluate("JSON.stringify(sessionStorage)")
+    page.reload()
+    assert ticks.evaluate_all(on) == marked
+    case = CaseFolder(server.site / "cases" / "ticked")
+    checked = CheckedDevice(Device("anatomical-model", ()), (judge("mesh", "another", 0.0, "", high=0.0),))
+    told = {"seconds": 1.0, "started": "2026-01-01T00:00:00+00:00", "taken": {}, "findings": codec.flatten(checked.findings)[0]}
+    case.publish("check", lambda into: {**told, "value_digest": codec.save(checked, into)})
+    page.reload()
+    assert not any(ticks.evaluate_all(on))  # they were for the device before
+    assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_what_is_approved_or_about_to_change_takes_no_other_answer(server: Any) -> None:

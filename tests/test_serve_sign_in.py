@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from batchone.pipeline.serve.brake import FREE_PER_ACCOUNT, FREE_PER_ADDRESS, LO
 from batchone.pipeline.serve.credentials import IDLE_S, SESSION_S
 from batchone.pipeline.serve.edge import MOST_BODY_BYTES, JsonLines
 from batchone.pipeline.serve.guard import COOKIE, CSRF_HEADER
+from batchone.pipeline.serve.pages.shell import MOST_WAY_BACK
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.rights import API
 from batchone.pipeline.serve.services import address_of, make_services
@@ -125,6 +129,40 @@ def test_tokens_and_sessions_end_at_their_time(server: Any) -> None:
         assert server.ask("GET", f"{API}/me", headers=fresh).status_code == 401
     finally:
         server.clock.ahead_s = began
+
+
+def test_what_an_open_page_asks_by_itself_holds_no_session_open(server: Any) -> None:
+    site_server.make_case(server.site, "polled")
+    templates = Path(str(files("batchone.pipeline.serve"))) / "pages" / "templates"
+    pages = [path.read_text(encoding="utf-8") for path in templates.glob("*.html")]
+    asked = {path for page in pages for path in re.findall(r'hx-get="([^"?]+)[^"]*" hx-trigger="every', page)}
+    assert len(asked) == 3
+    began = server.clock.ahead_s
+    try:
+        for path in sorted({one.replace("{{ case }}", "polled") for one in asked}):
+            headers, _ = _signed_in(server, server.person("engineer"))
+            signed_in = server.clock.ahead_s
+            for later_s in (IDLE_S / 2, IDLE_S - 30.0):
+                server.clock.ahead_s = signed_in + later_s
+                assert server.ask("GET", path, headers=headers).status_code == 200
+            server.clock.ahead_s = signed_in + IDLE_S
+            assert server.ask("GET", path, headers=headers).status_code == 401
+    finally:
+        server.clock.ahead_s = began
+
+
+def test_the_way_back_after_a_session_has_its_query(server: Any) -> None:
+    page = {"Accept": "text/html"}
+    compared = "/review/polled/compare?a=1&b=2"
+    longest = "/?find=" + (MOST_WAY_BACK - len("/?find=")) * "a"
+    for asked, back in ((compared, compared), (longest, longest), (longest + "a", "/"), ("/machines", "/machines")):
+        refused = server.ask("GET", asked, headers=page)
+        assert refused.status_code == 303
+        form = server.ask("GET", refused.headers["location"])
+        assert f'name="next" value="{html.escape(back)}"' in form.text
+        given = {"name": server.person("engineer"), "password": PASSWORD, "next": back}
+        answer = server.ask("POST", "/sign-in", headers={"Origin": server.url}, data=given)
+        assert (answer.status_code, answer.headers["location"]) == (303, back)
 
 
 def test_a_lost_role_or_a_disabled_account_ends_what_it_gave(server: Any) -> None:

@@ -126,6 +126,11 @@ def mm_per_px(viewer: Any, tile: int) -> float:
     return 10.0 / (abs(one[0] - other[0]) if tile == AXIAL else abs(one[1] - other[1]))
 
 
+def outlines(viewer: Any) -> dict[str, str]:
+    """The colour of every outline in the planes."""
+    return {one["name"]: one["colour"] for one in viewer.ask("batchoneViewer.outlines()")}
+
+
 class TestPicture:
     def test_every_tile_shows_something(self, fresh: Any) -> None:
         fresh.ask(f"batchoneViewer.goto({list(IN_A_STROKE)})")
@@ -321,12 +326,17 @@ class TestControls:
         ],
     )
     def test_a_layer_stands_in_for_its_surface_and_tells_its_scale(self, fresh: Any, layer: str, base: str, title: str) -> None:
+        plain = outlines(fresh)
         fresh.page.get_by_label("Coloured by").select_option(layer)
         fresh.page.wait_for_function(
             f"""() => {{ const shown = (name) => batchoneViewer.surfaces().find((one) => one.name === name)?.visible;
             return shown("{layer}") === true && shown("{base}") === false; }}"""
         )
         assert title in fresh.page.locator(".viewer-scale figcaption").inner_text()
+        fresh.page.wait_for_function("layer => batchoneViewer.outlines().some((one) => one.name === layer)", arg=layer)
+        told = outlines(fresh)
+        assert told == {layer if name == base else name: colour for name, colour in plain.items()}  # device and bone apart
+        assert len(set(told.values())) == len(plain) == len(set(plain.values()))
 
     def test_a_section_is_shown_by_a_click_on_its_name(self, fresh: Any) -> None:
         fresh.page.get_by_role("button", name="bore 1").click()

@@ -71,8 +71,11 @@ class Credentials:
         with self._store.transaction() as opened:
             opened.execute("DELETE FROM sessions WHERE digest = ?", (_digest(secret),))
 
-    def by_session(self, secret: str) -> Actor | None:
-        """Whose session it is; None when there is no such session, or it has ended."""
+    def by_session(self, secret: str, *, acts: bool = True) -> Actor | None:
+        """Whose session it is; None when there is no such session, or it has ended.
+
+        ``acts``: whether somebody does something with it. What a page asks by itself holds no session open.
+        """
         digest, now_s = _digest(secret), self._clock()
         row = self._store.row("SELECT * FROM sessions WHERE digest = ?", digest)
         if row is None or now_s >= row["begun_s"] + SESSION_S or now_s >= row["seen_s"] + IDLE_S:
@@ -80,7 +83,7 @@ class Credentials:
         account = self._accounts.find(row["account"])
         if account is None or account.disabled:
             return None
-        if now_s >= row["seen_s"] + _SEEN_EVERY_S:
+        if acts and now_s >= row["seen_s"] + _SEEN_EVERY_S:
             with self._store.transaction() as opened:
                 opened.execute("UPDATE sessions SET seen_s = ? WHERE digest = ?", (now_s, digest))
         return Actor(account, frozenset(account.roles), row["csrf"], secret)

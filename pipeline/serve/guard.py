@@ -23,6 +23,8 @@ CSRF_HEADER = "X-CSRF-Token"
 _BEFORE_THE_CHANGE = {("GET", f"{API}/me"), ("POST", f"{API}/me/password"), ("POST", f"{API}/sign-out")}
 _BEFORE_THE_CHANGE |= {("GET", "/password"), ("POST", "/password"), ("POST", "/sign-out")}
 _READING = ("GET", "HEAD")
+_BY_ITSELF = {("GET", "/board"), ("GET", "/review/{case}/state"), ("GET", "/machines/now")}  # every few seconds, by an open page
+_BY_ITSELF |= {("GET", "/machines/{machine}/picture/{moment}")}  # shown by the last of them
 
 
 class GuardedRoute(APIRoute):
@@ -56,7 +58,7 @@ def _require_right(request: Request, row: tuple[str, str]) -> None:
     allowed = RIGHTS[row]
     if allowed == ANYONE:
         return
-    actor = identified(request, services_of(request))
+    actor = identified(request, services_of(request), acts=row not in _BY_ITSELF)
     if actor is None:
         raise Refusal(
             401,
@@ -67,7 +69,9 @@ def _require_right(request: Request, row: tuple[str, str]) -> None:
     if actor.by_session and row[0] not in _READING:
         require_own_page(request)
         if not secrets.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), (actor.csrf or "").encode()):
-            raise Refusal(403, f"{CSRF_HEADER} is missing or not that of the session", hint=f"GET {API}/me tells it")
+            raise Refusal(
+                403, f"{CSRF_HEADER} is missing or not that of the session", hint=f"load the page again; GET {API}/me tells it"
+            )
     if actor.account.must_change and row not in _BEFORE_THE_CHANGE:
         raise Refusal(403, "the one-time password is still to be changed", hint=f"POST {API}/me/password")
     if not actor.roles & allowed:
@@ -79,14 +83,14 @@ def _require_right(request: Request, row: tuple[str, str]) -> None:
     request.state.actor = actor
 
 
-def identified(request: Request, services: Services) -> Actor | None:
-    """Who sends a request; None without credentials that hold now."""
+def identified(request: Request, services: Services, *, acts: bool = True) -> Actor | None:
+    """Who sends a request; None without credentials that hold now. ``acts``: a person does, and not a page by itself."""
     header = request.headers.get("authorization")
     if header is not None:
         kind, _, secret = header.partition(" ")
         return services.credentials.by_token(secret.strip()) if kind.lower() == "bearer" else None
     cookie = request.cookies.get(COOKIE)
-    return None if cookie is None else services.credentials.by_session(cookie)
+    return None if cookie is None else services.credentials.by_session(cookie, acts=acts)
 
 
 def require_own_page(request: Request, *, absent: bool = False) -> None:

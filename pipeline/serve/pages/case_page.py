@@ -31,6 +31,7 @@ from batchone.pipeline.serve.cases import View
 from batchone.pipeline.serve.child import in_child
 from batchone.pipeline.serve.credentials import Actor
 from batchone.pipeline.serve.guard import GuardedRoute, Parts, Who
+from batchone.pipeline.serve.pages.compared import paired
 from batchone.pipeline.serve.pages.finding_table import finding_tables
 from batchone.pipeline.serve.pages.parameter_form import Field, fields_of, settings_of
 from batchone.pipeline.serve.pages.report_page import jobs_of
@@ -233,7 +234,8 @@ def _device(folder: Path, parts: Services) -> dict[str, Any]:
         found = worst_first(with_waivers(recorded_findings(record), waivers_of(case, record["value_digest"], parts.site / KEYS)))
     failed, warned = (sum(one.verdict == verdict for one in found) for verdict in ("fail", "warn"))
     tables = finding_tables(found, seats=seat_parts(case, "check" if preview is None else PREVIEW.name))
-    return {"findings": found, "failed": failed, "warned": warned, "tables": tables}
+    waivable = tuple(dict.fromkeys(one.check for one in found if one.verdict == "fail" and one.waivable))
+    return {"findings": found, "failed": failed, "warned": warned, "tables": tables, "waivable": waivable}
 
 
 def _fields(folder: Path) -> tuple[Field, ...]:
@@ -267,24 +269,10 @@ def _change(case_id: str, given: Mapping[str, str], who: str, parts: Services) -
 def _differences(a: Revision, b: Revision) -> dict[str, Any]:
     first, second = (_parameters(one.folder) for one in (a, b))
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
-    measured = [_measured(one) for one in (a, b)]
-    rows = [
-        (measured[0].get(key), measured[1].get(key))
-        for key in {**measured[0], **measured[1]}
-        if _worth(measured[0].get(key)) != _worth(measured[1].get(key))
-    ]
+    rows = [one for one in paired(*(recorded_findings(one.record()) for one in (a, b))) if one.differs]
     return {"parameters": [(name, first.get(name, "–"), second.get(name, "–")) for name in names], "rows": rows}
 
 
 def _parameters(folder: Path) -> dict[str, str]:
     tree = tomllib.loads((folder / ORDER).read_text(encoding="utf-8"))
     return {field.about.name: field.text for field in fields_of(tree["device"], tree.get("parameters", {}))}
-
-
-def _measured(one: Revision) -> dict[tuple[str, str], Finding]:
-    found = recorded_findings(one.record())
-    return {(finding.check, finding.what): finding for finding in found}
-
-
-def _worth(finding: Finding | None) -> tuple[float, str] | None:
-    return None if finding is None else (round(finding.value, 6), finding.verdict)

@@ -20,6 +20,7 @@ from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.services import services_of
 
 SIGN_IN, PASSWORD = "/sign-in", "/password"
+MOST_WAY_BACK = 200  # characters; project default
 STATIC = Path(__file__).parent.parent / "static"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -45,7 +46,12 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ") if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
-templates.filters.update({"moment": _moment, "figure": _figure})
+def _change(value: float) -> str:
+    """A difference, with its sign."""
+    return _figure(value) if value <= 0.0 else f"+{_figure(value)}"
+
+
+templates.filters.update({"moment": _moment, "figure": _figure, "change": _change})
 
 
 def shown(template: str, who: Actor | None, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -74,11 +80,18 @@ def refused_page(request: Request, refusal: Refusal) -> Response:
         notice.headers.update({"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", **headers})
         return notice
     if refusal.status == 401:
-        return RedirectResponse(f"{SIGN_IN}?next={quote(request.url.path)}", 303)
+        return RedirectResponse(f"{SIGN_IN}?next={quote(_way_back(request))}", 303)
     actor = identified(request, services_of(request))
     if refusal.status == 403 and actor is not None and actor.account.must_change:
         return RedirectResponse(PASSWORD, 303)
     return shown("refused.html", None, status=refusal.status, refusal=refusal)
+
+
+def _way_back(request: Request) -> str:
+    """What was asked for, with its query; the path alone, or the board, where that is longer than the sign-in takes."""
+    path, query = request.url.path, request.url.query
+    way = f"{path}?{query}" if query else path
+    return next((one for one in (way, path) if len(one) <= MOST_WAY_BACK), "/")
 
 
 @router.get("/static/{name}")

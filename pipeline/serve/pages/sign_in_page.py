@@ -8,17 +8,18 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from batchone.pipeline.serve.guard import COOKIE, GuardedRoute, Parts, Who, identified, require_own_page
-from batchone.pipeline.serve.pages.shell import PASSWORD, SIGN_IN, onward, shown
+from batchone.pipeline.serve.pages.shell import MOST_WAY_BACK, PASSWORD, SIGN_IN, onward, shown
 from batchone.pipeline.serve.passwords import LEAST_CHARACTERS, MOST_CHARACTERS
 from batchone.pipeline.serve.refusal import Refusal
 from batchone.pipeline.serve.routes import sign_in as api
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 Typed = Annotated[str, Form(max_length=MOST_CHARACTERS)]
+Back = Annotated[str, Query(max_length=MOST_WAY_BACK)]
 
 
 @router.get(SIGN_IN)
-async def sign_in_page(request: Request, parts: Parts, next: Annotated[str, Query(max_length=200)] = "/") -> Response:  # noqa: A002
+async def sign_in_page(request: Request, parts: Parts, next: Back = "/") -> Response:  # noqa: A002
     """The form; whoever is signed in already goes on."""
     if identified(request, parts) is not None:
         return onward(request, _own(next))

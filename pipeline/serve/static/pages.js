@@ -3,41 +3,87 @@
 
 const SOON_MS = 400;
 let soon = 0;
-const token = document.querySelector('meta[name="csrf"]')?.getAttribute("content") ?? "";
+/** @param {string} name */
+const told = (name) => document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") ?? "";
+const who = told("who");
+let token = told("csrf");
+let ended = false; // the session, as far as is known: then nobody is asked for news, and the notice is said once
+
+/** Send what a form asks for; once more where it carries the token of a session that ended, and the same person has signed in again.
+ * @param {string} path @param {RequestInit & {headers: Record<string, string>}} request */
+async function sent(path, request) {
+  const answer = await fetch(path, request);
+  if (answer.status !== 403) return answer;
+  const asked = await fetch("/api/v1/me", { credentials: "same-origin" });
+  const me = asked.ok ? await asked.json() : {};
+  if (me.name !== who || !me.csrf || me.csrf === token) return answer;
+  token = me.csrf;
+  return fetch(path, { ...request, headers: { ...request.headers, "X-CSRF-Token": token } });
+}
 
 document.addEventListener("htmx:config:request", (event) => {
-  /** @type {CustomEvent} */ (event).detail.ctx.request.headers["X-CSRF-Token"] = token;
+  const { ctx } = /** @type {CustomEvent} */ (event).detail;
+  ctx.request.headers["X-CSRF-Token"] = token;
+  if (ctx.request.method !== "GET") ctx.fetch = sent;
 });
 
 document.addEventListener("htmx:before:request", (event) => {
   const { ctx } = /** @type {CustomEvent} */ (event).detail;
   if (ctx.request.method !== "GET") document.getElementById("notice")?.replaceChildren();
+  else if (ended) event.preventDefault();
 });
 
-/** @param {HTMLFormElement} form */
-const place = (form) => `${location.pathname} ${form.dataset.draft}`;
+document.addEventListener("htmx:before:response", (event) => {
+  ended = /** @type {CustomEvent} */ (event).detail.ctx.response.status === 401;
+});
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) ended = false; // perhaps signed in again elsewhere
+});
+
+/** Where a draft is kept: it belongs to a person, and nobody else who signs in in this tab gets it. @param {HTMLFormElement} form */
+const place = (form) => `${who} ${location.pathname} ${form.dataset.draft}`;
+
+/** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
+/** @param {Field} field @returns {field is HTMLInputElement} */
+const ticked = (field) => ["radio", "checkbox"].includes(field.type);
+
+/** The name of a field in a draft. A tick stands for the device on which it was made, and for no other.
+ * @param {HTMLFormElement} form @param {Field} field */
+const key = (form, field) => !ticked(field) ? field.name
+  : `${field.name} ${field.value} ${/** @type {HTMLInputElement | null} */ (form.querySelector('input[name="device"]'))?.value ?? ""}`;
 
 /** Whether a field holds another value than the page came with: only that is a draft, for what others changed since must stand.
- * @param {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} field */
-const touched = (field) => field instanceof HTMLSelectElement
-  ? field.value !== ([...field.options].find((one) => one.defaultSelected) ?? field.options[0])?.value
-  : field.value !== field.defaultValue;
+ * @param {Field} field */
+function touched(field) {
+  if (field instanceof HTMLSelectElement) return field.value !== ([...field.options].find((one) => one.defaultSelected) ?? field.options[0])?.value;
+  return ticked(field) ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+}
 
-/** @param {HTMLFormElement} form @returns {(HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement)[]} */
+/** What of a form is kept: never a password. @param {HTMLFormElement} form @returns {Field[]} */
 const typed = (form) => /** @type {any[]} */ ([...form.elements]).filter(
-  (field) => field.name && !["hidden", "password", "radio", "checkbox"].includes(field.type) && "value" in field && field.tagName !== "BUTTON",
+  (field) => field.name && !["hidden", "password", "file"].includes(field.type) && "value" in field && field.tagName !== "BUTTON",
 );
+
+/** @param {HTMLFormElement} form */
+function keep(form) {
+  const draft = Object.fromEntries(typed(form).filter(touched).map((field) => [key(form, field), ticked(field) ? field.checked : field.value]));
+  if (Object.keys(draft).length) sessionStorage.setItem(place(form), JSON.stringify(draft));
+  else sessionStorage.removeItem(place(form));
+}
 
 /** Put drafts back into the forms of a page or of a part of it, and keep what is typed there. @param {ParentNode} part */
 function keepDrafts(part) {
   for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (part.querySelectorAll("form[data-draft]"))) {
     const draft = JSON.parse(sessionStorage.getItem(place(form)) ?? "{}");
-    for (const field of typed(form)) if (field.name in draft) field.value = draft[field.name];
-    form.addEventListener("input", () => {
-      const draft = Object.fromEntries(typed(form).filter(touched).map((field) => [field.name, field.value]));
-      if (Object.keys(draft).length) sessionStorage.setItem(place(form), JSON.stringify(draft));
-      else sessionStorage.removeItem(place(form));
-    });
+    for (const field of typed(form)) {
+      const held = draft[key(form, field)];
+      if (held === undefined || field.disabled) continue;
+      if (ticked(field)) field.checked = held;
+      else if (!(field instanceof HTMLSelectElement) || [...field.options].some((one) => one.value === held)) field.value = held;
+    }
+    keep(form); // ticks for another device are left behind
+    form.addEventListener("input", () => keep(form));
     form.addEventListener("htmx:before:response", (event) => {
       if (/** @type {CustomEvent} */ (event).detail.ctx.response.status < 400) sessionStorage.removeItem(place(form));
     });

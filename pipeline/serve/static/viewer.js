@@ -255,9 +255,10 @@ class Viewer {
   /** Put outlines and marks in step with what is visible. */
   #refresh() {
     const { overlay, scene } = this;
+    const own = (/** @type {SurfaceInfo} */ info) => scene?.surfaces.find(({ name }) => name === info.base)?.colour ?? info.colour; // also under a layer
     overlay.outlined = [...this.loaded.values()]
       .filter(({ mesh, info }) => mesh.visible && mesh.opacity > 0 && info.kind !== "reference")
-      .map(({ info, surface }) => ({ name: info.name, colour: info.values ? "#e8ecf2" : info.colour, surface }));
+      .map(({ info, surface }) => ({ name: info.name, colour: own(info), surface }));
     const looked = scene?.findings.filter((one) => one === this.chosen || (this.marks.findings && one.status !== "pass")) ?? [];
     overlay.marks = looked.flatMap((one) => one.points.map((point) => ({ point, colour: STATUS_COLOURS[one.status], label: one === this.chosen ? one.check : "" })));
     if (this.marks.landmarks) for (const { name, point } of scene?.landmarks ?? []) overlay.marks.push({ point, colour: "#9db4d3", label: name });
@@ -620,6 +621,7 @@ class Viewer {
       section: (/** @type {string} */ name) => this.section(name),
       fit: (all = false) => this.fit(all),
       surfaces: () => [...this.loaded.values()].map(({ info, mesh }) => ({ name: info.name, kind: info.kind, visible: mesh.visible, opacity: mesh.opacity })),
+      outlines: () => this.overlay.outlined.map(({ name, colour }) => ({ name, colour })),
       /** Vertices of a surface as they are drawn, LPS mm. */
       positions: (/** @type {string} */ name) => Array.from(this.loaded.get(name)?.mesh.pts ?? [], (mm, k) => (k % 3 === 2 ? mm : -mm)),
       /** Where an LPS place is drawn: CSS px within the canvas, and the LPS place that NiiVue has under that pixel of a plane. */
