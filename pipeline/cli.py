@@ -198,7 +198,8 @@ def review(
     as_json: JsonOption = False,
 ) -> None:
     """Approve a checked device, return or reject it with a reason (exit 4), or waive a failed check that may be waived."""
-    from batchone.pipeline.case import reject_case, return_case, run_case, waive_check
+    from batchone.pipeline.case import run_case, waive_check
+    from batchone.pipeline.case_answers import reject_case, return_case
     from batchone.pipeline.preview import refuse_unseen
     from batchone.pipeline.store import CaseFolder
 

@@ -20,7 +20,8 @@ from small_job import make_job
 from typer.testing import CliRunner
 
 from batchone.design.families import load_families
-from batchone.pipeline.case import record_event, reject_case, return_case
+from batchone.pipeline.case import record_event
+from batchone.pipeline.case_answers import reject_case, return_case
 from batchone.pipeline.case_approval import sign_case
 from batchone.pipeline.case_comments import MOST_CHARACTERS, MOST_COMMENTS, comments_of
 from batchone.pipeline.case_decisions import decide
