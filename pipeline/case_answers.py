@@ -10,58 +10,98 @@ import datetime as dt
 from pathlib import Path
 from typing import Final, Literal
 
-from batchone.pipeline.case_decisions import approval_counts, refuse_ended
+from batchone.pipeline.case_decisions import approval_counts, keep_word, refuse_ended
 from batchone.pipeline.clock.legs import REVISED
 from batchone.pipeline.errors import OrderError, in_stage
 from batchone.pipeline.events import EVENTS, Event, append_event, event_of
+from batchone.pipeline.job.signature import KEYS, approval_key, write_allowed_signers
+from batchone.pipeline.job.withdrawal import ANSWERS, read_answers, sign_decision
 from batchone.pipeline.preview import refuse_preview
 from batchone.pipeline.store import CaseFolder
-from batchone.pipeline.values import Approval
+from batchone.pipeline.values import Approval, Declined
 
 Kind = Literal["return", "reject"]
 SAID: Final[dict[Kind, str]] = {"return": "returned", "reject": "rejected"}
 """What an event begins with that tells of one."""
 
+MEANINGS: Final[dict[Kind, str]] = {
+    "return": "I have reviewed this device and send it back: it is not released",
+    "reject": "I have reviewed this case and end it: no device is made of it",
+}
+"""What is signed; an event of an earlier version, which signed neither, has another meaning."""
+
+_MOST_CHARACTERS = 400
 _VOID = ("check done", "approved")  # after it nothing counts that was said before: of another device, or in place of a return
 
 
-def return_case(case: CaseFolder, *, who: str, why: str, device: str | None = None) -> None:
+def return_case(case: CaseFolder, *, who: str, why: str, device: str | None = None, passphrase: str | None = None) -> None:
     """Record that a reviewer sent the device back; as :func:`reject_case`."""
-    _answer(case, "return", who=who, why=why, device=device)
+    _answer(case, "return", who=who, why=why, device=device, passphrase=passphrase)
 
 
-def reject_case(case: CaseFolder, *, who: str, why: str, device: str | None = None) -> None:
-    """Record that a reviewer ended the case: no device is made of it.
+def reject_case(case: CaseFolder, *, who: str, why: str, device: str | None = None, passphrase: str | None = None) -> None:
+    """Record that a reviewer ended the case: no device is made of it. The event comes first, then the signed answer.
+
+    The same again after a crash completes it.
 
     Parameters
     ----------
+    why
+        The reason; 1 to 400 printable characters, line breaks become spaces.
     device
         Digest of the CheckedDevice that was seen; None: that of the case.
+    passphrase
+        Of the reviewer's key, the second component of the signature; None: of the environment, or asked for.
 
     Raises
     ------
     OrderError
-        The case was ended or rejected, its device approved, another one than was seen, or shown with a preview alone.
+        No reason; the case was ended or rejected, its device approved, another one than was seen, or shown with a preview alone.
     MachineError
-        Another process works on the case; the disk refuses.
+        See :func:`batchone.pipeline.job.signature.approval_key`; another process works on the case; the disk refuses.
     """
-    _answer(case, "reject", who=who, why=why, device=device)
+    _answer(case, "reject", who=who, why=why, device=device, passphrase=passphrase)
 
 
-def _answer(case: CaseFolder, kind: Kind, *, who: str, why: str, device: str | None) -> None:
+def _answer(case: CaseFolder, kind: Kind, *, who: str, why: str, device: str | None, passphrase: str | None) -> None:
+    reason, keys = " ".join(why.split()), case.path.parent.parent / KEYS
     with case.locked(), in_stage(case.path.name, "review"):
+        if not 0 < len(reason) <= _MOST_CHARACTERS or not reason.isprintable():
+            raise OrderError(
+                f"the reason has {len(reason)} characters, must be 1 to {_MOST_CHARACTERS}, all printable",
+                hint="say in plain words what is wrong with the device",
+            )
         refuse_ended(case)
-        refuse_rejected(case)
         found = str((case.record("check") or {}).get("value_digest", ""))
+        answers, event = read_answers(case.path), last_word(case.path)
+        half = _half_said(event, answers, who, f"{SAID[kind]}: {reason}", MEANINGS[kind], found)
+        if half is None:
+            refuse_rejected(case)
         if device is not None and device != found:
             raise OrderError(
                 f"the device that was seen is {device[:12]}, that of the case is {found[:12] or 'none'}", hint="look at it again"
             )
         _refuse_approved(case, found)
         refuse_preview(case)
-        meaning = "not released" if kind == "return" else "not released, ended"
-        now = dt.datetime.now(dt.UTC).isoformat()
-        append_event(case.path / EVENTS, who=who, what=f"{SAID[kind]}: {why}", when=now, meaning=meaning)
+        key = approval_key(keys, who, passphrase=passphrase)
+        write_allowed_signers(keys)
+        when = half or dt.datetime.now(dt.UTC)
+        signed = sign_decision(Declined(kind, case.path.name, who, when, MEANINGS[kind], reason, found), key)
+        if half is None:
+            said, told = f"{SAID[kind]}: {reason}", when.isoformat()
+            append_event(case.path / EVENTS, who=who, what=said, when=told, meaning=signed.meaning, digest=found)
+        keep_word(case, ANSWERS, len(answers) + 1, signed)
+
+
+def _half_said(
+    event: Event | None, answers: tuple[Declined, ...], who: str, what: str, meaning: str, device: str
+) -> dt.datetime | None:
+    """When the same was told by a process that died before it kept the signed answer; None where none did."""
+    if event is None or (event.who, event.what, event.meaning, event.digest) != (who, what, meaning, device):
+        return None
+    if any((one.name, one.time.isoformat()) == (event.who, event.when) for one in answers):
+        return None
+    return dt.datetime.fromisoformat(event.when)
 
 
 def last_word(case: Path) -> Event | None:

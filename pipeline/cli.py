@@ -211,10 +211,9 @@ def review(
         _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
         return
     if return_why is not None or reject_why is not None:
-        if return_why is not None:
-            return_case(CaseFolder(folder), who=name, why=return_why)
-        else:
-            reject_case(CaseFolder(folder), who=name, why=reject_why or "")
+        passphrase = _passphrase(folder.parent.parent, name)
+        answer = reject_case if return_why is None else return_case
+        answer(CaseFolder(folder), who=name, why=return_why or reject_why or "", passphrase=passphrase)
         typer.echo(f"case {order.case}: {'rejected' if return_why is None else 'returned'} by {name}", err=True)
         raise typer.Exit(4)
     root = folder.parent.parent

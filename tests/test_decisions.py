@@ -52,9 +52,11 @@ from batchone.pipeline.job.withdrawal import (
     WithdrawnJob,
     own_withdrawn,
     publish_withdrawn,
+    read_answers,
     read_decisions,
     read_withdrawn,
     sign_decision,
+    verify_decision,
 )
 from batchone.pipeline.retention import apply_retention
 from batchone.pipeline.revisions import keep_revision, revisions
@@ -222,6 +224,9 @@ def test_no_answer_follows_an_approval_until_a_decision_takes_it_back(site: Path
     assert decided(site, "cancel")
     with pytest.raises(OrderError, match="was cancelled"):
         opened_case(order, None, site=site).__enter__()
+    (word,) = read_answers(case.path)
+    verify_decision(word, site / "keys")
+    assert (word.name, word.reason, word.digest) == ("bob", "wrong side", told.digest)
     assert not (case.path / "job").exists()
     assert faults(site) == []
 
@@ -249,6 +254,37 @@ def test_a_rejected_device_is_not_approved_and_a_returned_one_may_be(site: Path)
     with case.locked():  # another device came of a changed order
         append_event(case.path / EVENTS, who="b", what="check done", when=dt.datetime.now(dt.UTC).isoformat(), digest="d")
     assert approved(site, case).name == WHO
+
+
+@pytest.mark.parametrize("answer", [return_case, reject_case])
+def test_a_signed_return_or_rejection_is_proved_and_what_is_changed_is_found(site: Path, answer: Any) -> None:
+    decided(site, "revise")
+    case, how = folder(site), {"who": "bob", "why": "wrong\nside"}
+    answer(case, **how, passphrase=PASSPHRASE)
+    assert faults(site) == []
+    (place,) = (case.path / "answers").iterdir()
+    kept, before = place.read_bytes(), said(site)
+    place.write_bytes(kept.replace(b"wrong side", b"other side"))
+    assert [text for text in faults(site) if "signature of bob" in text]
+    place.unlink()  # as a crash between event and answer leaves it: another answer is none of it, the same one completes it
+    assert [text for text in faults(site) if "give the same answer again" in text]
+    answer(case, **how, passphrase=PASSPHRASE)
+    assert (said(site), faults(site)) == (before, [])
+    for why in ("", " ", "x" * 401, "a\u202eb"):
+        with pytest.raises(OrderError, match="the reason has"):
+            answer(case, who="bob", why=why)
+    assert said(site) == before
+
+
+def test_only_who_opens_a_reviewers_key_answers_in_their_name(site: Path) -> None:
+    decided(site, "revise")
+    before = said(site)
+    for answer in (return_case, reject_case):
+        with pytest.raises(MachineError, match="passphrase"):
+            answer(folder(site), who=WHO, why=WHY, passphrase="not theirs, but long enough")
+        with pytest.raises(MachineError, match="demo decides nothing"):
+            answer(folder(site), who="demo", why=WHY)
+    assert (said(site), state(site)) == (before, "awaiting-approval")
 
 
 def test_what_an_earlier_version_let_be_rejected_after_its_approval_is_not_made(site: Path) -> None:

@@ -231,9 +231,9 @@ async def review(case: CaseId, given: Answer, request: Request, who: Who, parts:
     if given.answer != "approve" and not given.reason.strip():
         raise Refusal(422, "the reason is empty", hint="say what is wrong with the device")
     try:
-        signed = {"passphrase": given.password, "checked": ",".join(given.checked)}
-        what = signed if given.answer == "approve" else {"why": given.reason.strip()}
-        by = await in_child(given.answer, parts.site, case=case, who=who.name, device=given.device, **what)
+        what = {"checked": ",".join(given.checked)} if given.answer == "approve" else {"why": given.reason.strip()}
+        what |= {"device": given.device, "passphrase": given.password}
+        by = await in_child(given.answer, parts.site, case=case, who=who.name, **what)
     except (InputError, CheckFailed) as error:
         raise Refusal(409, str(error), hint=error.hint) from error
     except BatchoneError as error:
