@@ -1,4 +1,5 @@
-"""A person's signed words: a failed finding may stand (waiver), a device is released (approval), a case is ended (decision)."""
+"""A person's signed words: a failed finding may stand (waiver), a device is released (approval) or
+not (declined), a case is ended (decision)."""
 
 from __future__ import annotations
 
@@ -92,6 +93,38 @@ class Approval:
             *(f"waiver: {waiver.name}: {waiver.finding}: {waiver.reason}" for waiver in self.waivers),
             *(f"checked: {name}: {text}" for name, text in self.checklist),
             *((f"confirmed: {self.confirmed}",) if self.confirmed else ()),
+        )
+        return ("\n".join(lines) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A person's signed word that a device goes back (``return``), or that the case ends without one (``reject``).
+
+    ``digest`` is that of the CheckedDevice that the case holds, "" before there is one; ``signature`` an armoured SSH signature
+    over :meth:`text`.
+    """
+
+    what: Literal["return", "reject"]
+    case: str
+    name: str
+    time: dt.datetime
+    meaning: str
+    reason: str
+    digest: str
+    signature: str = ""
+
+    def text(self) -> bytes:
+        """The exact bytes that are signed."""
+        lines = (
+            "batchone answer 1",
+            f"what: {self.what}",
+            f"case: {self.case}",
+            f"name: {self.name}",
+            f"time: {self.time.astimezone(dt.UTC).isoformat()}",
+            f"meaning: {self.meaning}",
+            f"reason: {self.reason}",
+            f"digest: {self.digest}",
         )
         return ("\n".join(lines) + "\n").encode()
 

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchone.factory.dispatch import RECORDS
+from batchone.pipeline.case_answers import MEANINGS, SAID
 from batchone.pipeline.case_approval import GATE
 from batchone.pipeline.case_waivers import FOLDER as WAIVERS
 from batchone.pipeline.errors import MachineError, UnknownCaseError
 from batchone.pipeline.events import BEGUN_ANEW, CASES, EVENTS, REMOVED, SHELVED, START, TAKEN_AWAY, Chain, Event, read_chain
 from batchone.pipeline.job.signature import KEYS, verify_approval, verify_waiver
 from batchone.pipeline.job.sums import SUMS
-from batchone.pipeline.job.withdrawal import DECISIONS, PAST, read_decisions, verify_decision
+from batchone.pipeline.job.withdrawal import ANSWERS, DECISIONS, PAST, read_answers, read_decisions, verify_decision
 from batchone.pipeline.revisions import revisions
 from batchone.pipeline.store import LOCK, CaseFolder, sha256_file
-from batchone.pipeline.values import Approval, Decision, Waiver
+from batchone.pipeline.values import Approval, Decision, Declined, Waiver
 
-Signed = Approval | Waiver | Decision
+Signed = Approval | Waiver | Decision | Declined
 
 _OF_A_RECORD = re.compile(rf"record (?P<record>[A-Za-z0-9_-]+): {SHELVED}")
 _OF_A_CASE = re.compile(r"case (?P<case>[A-Za-z0-9][A-Za-z0-9._-]*): (?P<what>.*)", re.DOTALL)
@@ -43,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A person's signature as 21 CFR 11.50 wants it shown; ``kind`` is approval, waiver or decision."""
+    """A person's signature as 21 CFR 11.50 wants it shown; ``kind`` is approval, waiver, decision or answer."""
 
     kind: str
     name: str
@@ -219,10 +220,11 @@ def _signed(folder: CaseFolder) -> tuple[list[Signed], list[Fault]]:
             signed += (value,) if isinstance(value, Approval) else value
         else:
             faults.append(Fault(f"{CASES}/{folder.path.name}/{name}", None, "is not what its stage.json says"))
-    try:
-        signed += read_decisions(folder.path)
-    except MachineError as error:
-        faults.append(Fault(f"{CASES}/{folder.path.name}/{DECISIONS}", None, str(error)))
+    for name, read in ((ANSWERS, read_answers), (DECISIONS, read_decisions)):
+        try:
+            signed += read(folder.path)
+        except MachineError as error:
+            faults.append(Fault(f"{CASES}/{folder.path.name}/{name}", None, str(error)))
     return signed, faults
 
 
@@ -237,18 +239,28 @@ def _untold_faults(case: str, signed: list[Signed], events: tuple[Event, ...]) -
                 f"the case was {kind}, and {DECISIONS}/ does not hold it; where a crash came between, give the same command again"
             )
             yield Fault(f"{CASES}/{case}/{EVENTS}", number, text)
+    kept = {(one.name, SAID[one.what], one.time.isoformat()) for one in signed if isinstance(one, Declined)}
+    for number, event in enumerate(events, start=1):
+        kind = event.what.partition(": ")[0]
+        if event.meaning in MEANINGS.values() and (event.who, kind, event.when) not in kept:
+            text = (
+                f"the device was {kind}, and {ANSWERS}/ does not hold it; where a crash came between, give the same answer again"
+            )
+            yield Fault(f"{CASES}/{case}/{EVENTS}", number, text)
 
 
 def _signature_fault(signed: Signed, keys: Path, events: tuple[Event, ...]) -> str | None:
     try:
         if isinstance(signed, Approval):
             verify_approval(signed, keys)
-        elif isinstance(signed, Decision):
+        elif isinstance(signed, Decision | Declined):
             verify_decision(signed, keys)
         else:
             verify_waiver(signed, keys)
     except MachineError as error:
         return str(error)
+    if isinstance(signed, Declined):
+        events = tuple(one for one in events if one.what == f"{SAID[signed.what]}: {signed.reason}")
     wanted = (signed.name, signed.digest, signed.time.isoformat(), signed.meaning)
     told = any((event.who, event.digest, event.when, event.meaning) == wanted for event in events)
     return None if told else "no event of the case tells of it"
@@ -261,6 +273,9 @@ def _shown(signed: Signed, *, holds: bool) -> Signature:
     if isinstance(signed, Decision):
         about = f"{PAST[signed.what]}; reason: {signed.reason}"
         return Signature("decision", signed.name, time, signed.meaning, about, demonstration=False, holds=holds)
+    if isinstance(signed, Declined):
+        about = f"{SAID[signed.what]}; reason: {signed.reason}"
+        return Signature("answer", signed.name, time, signed.meaning, about, demonstration=False, holds=holds)
     about = f"{signed.finding}; reason: {signed.reason}"
     return Signature("waiver", signed.name, time, signed.meaning, about, demonstration=False, holds=holds)
 

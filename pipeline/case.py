@@ -18,6 +18,7 @@ from batchone.design.table_files import site_tables
 from batchone.design.theatre import theatre
 from batchone.pipeline import codec
 from batchone.pipeline.approval import shown
+from batchone.pipeline.case_answers import refuse_rejected
 from batchone.pipeline.case_approval import approve, standing_approval
 from batchone.pipeline.case_decisions import refuse_ended, settle
 from batchone.pipeline.case_order import order_digest, read_case_order
@@ -30,7 +31,7 @@ from batchone.pipeline.findings import LEVEL_CONFIRMED, number_words
 from batchone.pipeline.intake.make import study_digest
 from batchone.pipeline.job.signature import DEMONSTRATOR, release_key, write_allowed_signers
 from batchone.pipeline.order import Order, order_text
-from batchone.pipeline.preview import PREVIEW, keep_order, outdated, refuse_preview
+from batchone.pipeline.preview import PREVIEW, keep_order, outdated
 from batchone.pipeline.revisions import keep_revision
 from batchone.pipeline.run import Inputs, Outcome, run_stage
 from batchone.pipeline.stages import STAGES, Stage
@@ -103,6 +104,8 @@ def run_case(
         Stamped with case and stage.
     """
     with opened_case(order, study, site=site, progress=progress) as run:
+        if approve_as is not None:
+            run.refuse_rejected()
         for stage in STAGES:
             stopped = run.advance(stage, approve_as=approve_as, demonstration=demonstration, passphrase=passphrase, ticked=ticked)
             if stopped is not None:
@@ -148,6 +151,11 @@ class CaseRun:
     def unnamed(self) -> bool:
         """Whether a person must still say which level of the spine is meant."""
         return any(f.check == LEVEL_CONFIRMED and f.verdict == "fail" for o in self._outcomes for f in o.findings)
+
+    def refuse_rejected(self) -> None:
+        """Let nobody approve what a reviewer rejected; see :func:`batchone.pipeline.case_answers.refuse_rejected`."""
+        with in_stage(self._id, "review"):
+            refuse_rejected(self._case)
 
     def advance(
         self,
@@ -378,22 +386,6 @@ def waive_check(
         limits, people = load_families()[order.device].limits, read_site_settings(site).people
         signed = partial(waive, case, check, who=who, reason=reason, passphrase=passphrase, device=device)
         signed(keys=site / "keys", limits=limits, people=people)
-
-
-def return_case(case: CaseFolder, *, who: str, why: str) -> None:
-    """Record that a reviewer sent the device back; a case that was ended, or shows a preview, is refused (OrderError)."""
-    with case.locked():
-        refuse_ended(case)
-        refuse_preview(case)
-        record_event(case, who, f"returned: {why}", meaning="not released")
-
-
-def reject_case(case: CaseFolder, *, who: str, why: str) -> None:
-    """Record that a reviewer ended the case: no device is made of it; refused as by :func:`return_case`."""
-    with case.locked():
-        refuse_ended(case)
-        refuse_preview(case)
-        record_event(case, who, f"rejected: {why}", meaning="not released, ended")
 
 
 def _told(case: CaseFolder, what: str, digest: str) -> bool:

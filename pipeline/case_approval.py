@@ -11,6 +11,7 @@ from typing import Any
 from batchone.design.families import load_families
 from batchone.pipeline import codec
 from batchone.pipeline.approval import Confirmed, finding_words
+from batchone.pipeline.case_answers import last_word, refuse_rejected
 from batchone.pipeline.case_decisions import approval_counts, refuse_ended, settle
 from batchone.pipeline.case_waivers import waivers_of
 from batchone.pipeline.errors import CheckFailed, MachineError, OrderError, in_stage
@@ -122,6 +123,8 @@ def _moment(case: CaseFolder) -> dt.datetime:
 def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bool = False) -> Approval | None:
     """The approval that a case holds for the CheckedDevice of a digest; None when it holds none, or one that was withdrawn.
 
+    What was returned or rejected after its approval, as earlier versions let it be, is not approved.
+
     ``but_real``: a demonstration's does not count, since a person is about to sign in earnest.
 
     Raises
@@ -132,7 +135,7 @@ def standing_approval(case: CaseFolder, digest: str, keys: Path, *, but_real: bo
     record = case.record(GATE.name)
     if record is None or record["taken"] != {"CheckedDevice": digest} or not case.intact(GATE.name, record):
         return None
-    if not approval_counts(case, record["value_digest"]):
+    if not approval_counts(case, record["value_digest"]) or last_word(case.path) is not None:
         return None
     approval: Approval = case.load(GATE.name)
     verify_approval(approval, keys)
@@ -155,8 +158,8 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
     Raises
     ------
     OrderError
-        The demonstrator is to sign; the case was ended, or has no checked device, another one than was seen, or one that was made
-        for another order; a person must still say which level is meant; or the checklist is not confirmed.
+        The demonstrator is to sign; the case was ended or rejected, or has no checked device, another one than was seen, or one
+        that was made for another order; a person must still say which level is meant; or the checklist is not confirmed.
     CheckFailed
         A check failed and is not waived.
     MachineError
@@ -167,6 +170,7 @@ def sign_case(site: Path, case_id: str, *, who: str, device: str, passphrase: st
     case, keys = CaseFolder(site / CASES / case_id), site / KEYS
     with case.locked(), in_stage(case_id, GATE.name):
         refuse_ended(case)
+        refuse_rejected(case)
         settle(case)
         found = (case.record("check") or {}).get("value_digest", "none")
         if found != device:

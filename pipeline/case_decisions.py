@@ -22,7 +22,7 @@ from batchone.pipeline.job.sums import SUMS
 from batchone.pipeline.job.withdrawal import DECISIONS, PAST, publish_withdrawn, read_decisions, sign_decision, withdrawn_by
 from batchone.pipeline.revisions import put_away
 from batchone.pipeline.store import CaseFolder, sha256_file, write_atomic
-from batchone.pipeline.values import Approval, Decision
+from batchone.pipeline.values import Approval, Decision, Declined
 
 What = Literal["cancel", "revise", "hand-over"]
 MEANINGS: dict[What, str] = {
@@ -206,7 +206,7 @@ def _signed(case: CaseFolder, draft: Decision, number: int, key: SiteKey, keys: 
         append_event(
             case.path / EVENTS, who=decision.name, what=said, when=when, meaning=decision.meaning, digest=decision.digest
         )
-    _keep(case, number, decision)
+    keep_word(case, DECISIONS, number, decision)
     return decision
 
 
@@ -215,10 +215,10 @@ def _jobs(case: CaseFolder) -> list[tuple[str, str]]:
     return [(path.parent.name, sha256_file(path)) for path in sorted((case.path / "job").glob(f"[!.]*/{SUMS}"))]
 
 
-def _keep(case: CaseFolder, number: int, decision: Decision) -> None:
-    """Let the file of a decision appear, whole: renamed from the case's own folder, so that readers see that the case changed."""
-    data = json.dumps(codec.flatten(decision)[0], indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-    part, place = case.path / f".{DECISIONS}.part", case.path / DECISIONS / f"{number:04d}.json"
+def keep_word(case: CaseFolder, folder: str, number: int, word: Decision | Declined) -> None:
+    """Let the file of a person's signed word appear whole: renamed from the case's own folder, so that readers see a change."""
+    data = json.dumps(codec.flatten(word)[0], indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    part, place = case.path / f".{folder}.part", case.path / folder / f"{number:04d}.json"
     with disk():
         place.parent.mkdir(exist_ok=True)
         write_atomic(part, data)

@@ -198,7 +198,8 @@ def review(
     as_json: JsonOption = False,
 ) -> None:
     """Approve a checked device, return or reject it with a reason (exit 4), or waive a failed check that may be waived."""
-    from batchone.pipeline.case import reject_case, return_case, run_case, waive_check
+    from batchone.pipeline.case import run_case, waive_check
+    from batchone.pipeline.case_answers import reject_case, return_case
     from batchone.pipeline.preview import refuse_unseen
     from batchone.pipeline.store import CaseFolder
 
@@ -210,10 +211,9 @@ def review(
         _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
         return
     if return_why is not None or reject_why is not None:
-        if return_why is not None:
-            return_case(CaseFolder(folder), who=name, why=return_why)
-        else:
-            reject_case(CaseFolder(folder), who=name, why=reject_why or "")
+        passphrase = _passphrase(folder.parent.parent, name)
+        answer = reject_case if return_why is None else return_case
+        answer(CaseFolder(folder), who=name, why=return_why or reject_why or "", passphrase=passphrase)
         typer.echo(f"case {order.case}: {'rejected' if return_why is None else 'returned'} by {name}", err=True)
         raise typer.Exit(4)
     root = folder.parent.parent

@@ -200,5 +200,11 @@ def _read(line: bytes) -> tuple[Event, str] | None:
     return Event(**{key: tree[key] for key in _KEYS}, head=_sha256(line)), tree["previous"]
 
 
+def event_of(line: bytes) -> Event | None:
+    """A line with its line break, as it stands and not verified; None for one that is no event."""
+    found = _read(line)
+    return None if found is None else found[0]
+
+
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from batchone.pipeline.approval import Approval as Approval
 from batchone.pipeline.approval import Decision as Decision
+from batchone.pipeline.approval import Declined as Declined
 from batchone.pipeline.approval import Waiver as Waiver
 from batchone.pipeline.findings import Finding as Finding
 from batchone.pipeline.findings import Preview as Preview

@@ -24,6 +24,7 @@ TOP = (
 )
 TOP += ("pipeline.progress", "pipeline.inspection", "pipeline.diagnosis", "pipeline.commands")
 TOP += (
+    "pipeline.case_answers",
     "pipeline.case_comments",
     "pipeline.case_decisions",
     "pipeline.case_handover",

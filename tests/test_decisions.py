@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 
 from batchone.pipeline import codec
 from batchone.pipeline.audit import audit_site
-from batchone.pipeline.case import opened_case, return_case, waive_check
-from batchone.pipeline.case_approval import sign_case
+from batchone.pipeline.case import opened_case, run_case, waive_check
+from batchone.pipeline.case_answers import reject_case, return_case
+from batchone.pipeline.case_approval import sign_case, standing_approval
 from batchone.pipeline.case_decisions import MEANINGS, What, decide, publish_decided, refuse_approved
 from batchone.pipeline.case_handover import Given, hand_over
 from batchone.pipeline.case_labels import take_labels
@@ -51,9 +52,11 @@ from batchone.pipeline.job.withdrawal import (
     WithdrawnJob,
     own_withdrawn,
     publish_withdrawn,
+    read_answers,
     read_decisions,
     read_withdrawn,
     sign_decision,
+    verify_decision,
 )
 from batchone.pipeline.retention import apply_retention
 from batchone.pipeline.revisions import keep_revision, revisions
@@ -199,6 +202,100 @@ def test_a_cancelled_case_takes_nothing_more_and_its_job_is_refused(site: Path, 
     assert kinds(own) - kinds(elsewhere) == {"withdrawn"}  # by the case in whose folder it lies
     assert "withdrawn" in kinds(elsewhere, read_withdrawn(site, signers_at(site / "keys")))
     assert faults(site) == []
+
+
+@pytest.mark.parametrize("answer", [return_case, reject_case])
+@pytest.mark.parametrize("released_too", [True, False])
+def test_no_answer_follows_an_approval_until_a_decision_takes_it_back(site: Path, answer: Any, released_too: bool) -> None:
+    case, order = folder(site), read_case_order(folder(site).path / "order.toml")
+    if not released_too:
+        shutil.rmtree(case.path / "job")
+    told, before = case.load("review"), said(site)
+    with pytest.raises(OrderError, match=f"the device was approved by {WHO} on ") as refused:
+        answer(case, who="bob", why="wrong side")
+    assert all(f"batchone {what} CASE" in (refused.value.hint or "") for what in ("revise", "cancel"))
+    assert said(site) == before
+    assert state(site) == ("done" if released_too else "in-progress")
+    assert last_answer(case.path) == {"kind": "approved", "digest": codec.digest(told)}
+    assert decided(site, "revise")
+    answer(case, who="bob", why="wrong side")
+    assert (last_answer(case.path) or {})["kind"] == state(site) == ("returned" if answer is return_case else "rejected")
+    assert standing_approval(case, told.digest, site / "keys") is None
+    assert decided(site, "cancel")
+    with pytest.raises(OrderError, match="was cancelled"):
+        opened_case(order, None, site=site).__enter__()
+    (word,) = read_answers(case.path)
+    verify_decision(word, site / "keys")
+    assert (word.name, word.reason, word.digest) == ("bob", "wrong side", told.digest)
+    assert not (case.path / "job").exists()
+    assert faults(site) == []
+
+
+def test_a_rejected_device_is_not_approved_and_a_returned_one_may_be(site: Path) -> None:
+    case, order = folder(site), read_case_order(folder(site).path / "order.toml")
+    decided(site, "revise")
+    (case.path / "intake" / "stage.json").write_text(json.dumps({"taken": {"Study": "0" * 64}, "seconds": 1.0}))
+    return_case(case, who=WHO, why=WHY)
+    return_case(case, who=WHO, why="still " + WHY)
+    assert approved(site, case) == standing_approval(case, (case.record("check") or {})["value_digest"], site / "keys")
+    assert (last_answer(case.path) or {})["kind"] == "approved"
+    decided(site, "revise", reason="again")
+    reject_case(case, who="bob", why="wrong side")
+    before = said(site)
+    for one in (
+        lambda: approved(site, case),
+        lambda: run_case(order, None, site=site, approve_as=WHO, passphrase=PASSPHRASE),
+        lambda: return_case(case, who=WHO, why=WHY),
+        lambda: reject_case(case, who=WHO, why=WHY),
+    ):
+        with pytest.raises(OrderError, match=f"case {CASE} was rejected by bob: wrong side"):
+            one()
+    assert (said(site), state(site), (case.path / "review").exists()) == (before, "rejected", False)
+    with case.locked():  # another device came of a changed order
+        append_event(case.path / EVENTS, who="b", what="check done", when=dt.datetime.now(dt.UTC).isoformat(), digest="d")
+    assert approved(site, case).name == WHO
+
+
+@pytest.mark.parametrize("answer", [return_case, reject_case])
+def test_a_signed_return_or_rejection_is_proved_and_what_is_changed_is_found(site: Path, answer: Any) -> None:
+    decided(site, "revise")
+    case, how = folder(site), {"who": "bob", "why": "wrong\nside"}
+    answer(case, **how, passphrase=PASSPHRASE)
+    assert faults(site) == []
+    (place,) = (case.path / "answers").iterdir()
+    kept, before = place.read_bytes(), said(site)
+    place.write_bytes(kept.replace(b"wrong side", b"other side"))
+    assert [text for text in faults(site) if "signature of bob" in text]
+    place.unlink()  # as a crash between event and answer leaves it: another answer is none of it, the same one completes it
+    assert [text for text in faults(site) if "give the same answer again" in text]
+    answer(case, **how, passphrase=PASSPHRASE)
+    assert (said(site), faults(site)) == (before, [])
+    for why in ("", " ", "x" * 401, "a\u202eb"):
+        with pytest.raises(OrderError, match="the reason has"):
+            answer(case, who="bob", why=why)
+    assert said(site) == before
+
+
+def test_only_who_opens_a_reviewers_key_answers_in_their_name(site: Path) -> None:
+    decided(site, "revise")
+    before = said(site)
+    for answer in (return_case, reject_case):
+        with pytest.raises(MachineError, match="passphrase"):
+            answer(folder(site), who=WHO, why=WHY, passphrase="not theirs, but long enough")
+        with pytest.raises(MachineError, match="demo decides nothing"):
+            answer(folder(site), who="demo", why=WHY)
+    assert (said(site), state(site)) == (before, "awaiting-approval")
+
+
+def test_what_an_earlier_version_let_be_rejected_after_its_approval_is_not_made(site: Path) -> None:
+    case = folder(site)
+    shutil.rmtree(case.path / "job")
+    with case.locked():
+        append_event(case.path / EVENTS, who="bob", what="rejected: wrong side", when=dt.datetime.now(dt.UTC).isoformat())
+    assert (last_answer(case.path) or {})["kind"] == "rejected"
+    assert standing_approval(case, (case.record("check") or {})["value_digest"], site / "keys") is None
+    with pytest.raises(OrderError, match="was rejected by bob"):
+        approved(site, case)
 
 
 def test_a_revised_case_waits_for_its_review_again_and_the_next_approval_makes_another_job(site: Path) -> None:
@@ -486,7 +583,7 @@ def test_the_server_asks_for_the_password_and_tells_the_cell(server: Any) -> Non
     assert server.ask("GET", path, "engineer").json()["status"] == "cancelled"
     answer = {"answer": "approve", "device": told["device"], "password": site_server.PASSWORD}
     refused = server.ask("POST", f"{path}/review", "approver", json=answer)
-    assert (refused.status_code, refused.json()["error"]["message"]) == (409, "the case was cancelled")
+    assert (refused.status_code, refused.json()["error"]["message"]) == (409, f"case {CASE} was cancelled by approver: {WHY}")
     assert [one["job"] for one in server.ask("GET", "/api/v1/withdrawn", "cell").json()["jobs"]] == ["0123456789abcdef"]
     assert "Sign the decision" not in server.ask("GET", f"/review/{CASE}", "engineer").text
 

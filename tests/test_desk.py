@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 
 from batchone.design.families import load_families
 from batchone.pipeline import codec
-from batchone.pipeline.case import record_event, reject_case, return_case
+from batchone.pipeline.case import record_event
+from batchone.pipeline.case_answers import reject_case, return_case
 from batchone.pipeline.case_approval import sign_case
 from batchone.pipeline.case_comments import MOST_CHARACTERS, MOST_COMMENTS, comments_of
 from batchone.pipeline.case_decisions import decide

@@ -382,9 +382,14 @@ def test_the_database_of_a_site_is_its_own_file_or_the_one_that_its_settings_nam
 def test_reminders_come_before_the_due_time_at_it_and_daily_after(tmp_path: Path) -> None:
     for hours in BEFORE_DUE_H:
         at = DUE - dt.timedelta(hours=hours)
-        assert next_reminder(DUE, 0, now=at - dt.timedelta(seconds=5)) == pytest.approx(5.0)
-    assert next_reminder(DUE, 0, now=DUE + dt.timedelta(hours=1)) == 1.0
-    assert next_reminder(DUE, 3, now=DUE + dt.timedelta(hours=1)) == 86_400.0
+        assert next_reminder(DUE, None, now=at - dt.timedelta(seconds=5)) == pytest.approx(5.0)
+    late, hour = DUE + dt.timedelta(hours=1), dt.timedelta(hours=1)
+    for last in (None, DUE - 12 * hour, DUE - 2 * hour, DUE - dt.timedelta(seconds=61)):  # the one at the due time went by unseen
+        assert next_reminder(DUE, last, now=late) == 1.0
+    assert next_reminder(DUE, late, now=late) == 86_400.0  # told late, then daily
+    assert next_reminder(DUE, DUE - dt.timedelta(seconds=59), now=DUE) == 86_341.0  # the timer was early
+    assert next_reminder(DUE, DUE, now=late) == 82_800.0
+    assert next_reminder(DUE, DUE, now=DUE + 30 * hour) == 1.0
 
 
 def test_another_order_or_other_labels_make_another_workflow(tmp_path: Path) -> None:

@@ -291,7 +291,12 @@ def test_a_changed_parameter_runs_again_only_what_depends_on_it(site: Path, tmp_
 
 @pytest.mark.slow
 def test_a_returned_device_is_exit_4_and_stands_in_the_events(site: Path, tmp_path: Path) -> None:
-    shutil.copytree(site / "cases", tmp_path / "cases")
+    for name in ("cases", "keys"):
+        shutil.copytree(site / name, tmp_path / name)
+    done = batchone("review", "demo-0001", "--return", "border too tight", "--as", "tester", "--site", tmp_path)
+    assert (done.returncode, "was approved by" in done.stderr, "batchone revise" in done.stderr) == (2, True, True), done.stderr
+    done = batchone("revise", "demo-0001", "--reason", "another look", "--as", "tester", "--site", tmp_path)
+    assert done.returncode == 0, done.stderr
     done = batchone("review", "demo-0001", "--return", "border too tight", "--as", "tester", "--site", tmp_path)
     assert done.returncode == 4
     assert "border too tight" in (tmp_path / "cases" / "demo-0001" / "events.jsonl").read_text()

@@ -15,7 +15,8 @@ import pytest
 import site_server
 
 from batchone.design.families.anatomical_model import ANATOMICAL_MODEL
-from batchone.pipeline.case import case_folder, reject_case
+from batchone.pipeline.case import case_folder
+from batchone.pipeline.case_answers import reject_case
 from batchone.pipeline.case_approval import sign_case, standing_approval
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.errors import InputError, MachineError
@@ -194,6 +195,31 @@ def test_of_two_people_who_approve_at_once_one_signs_and_the_other_hears_who(ser
     found = standing_approval(CaseFolder(folder), device, server.site / "keys")
     assert found is not None
     assert found.name == signed[0]
+
+
+def test_of_an_approval_and_a_rejection_at_once_one_stands(server: Any) -> None:
+    folder = site_server.make_case(server.site, "against")
+    device, path = CaseFolder(folder).record("check")["value_digest"], f"{API}/cases/against/review"  # type: ignore[index]
+    given = {"device": device, "password": site_server.PASSWORD, "checked": POINTS, "reason": "wrong side"}
+    answers: dict[str, httpx.Response] = {}
+
+    def answer(kind: str) -> None:
+        answers[kind] = server.ask("POST", path, "approver", json=given | {"answer": kind})
+
+    server.person("approver")
+    both = [threading.Thread(target=answer, args=(kind,)) for kind in ("approve", "reject")]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    (won,) = [kind for kind, one in answers.items() if one.status_code == 200]
+    lost = "reject" if won == "approve" else "approve"
+    assert answers[lost].status_code in (409, 503), answers[lost].text  # refused, or the first one still held the case
+    again = server.ask("POST", path, "approver", json=given | {"answer": lost})
+    assert (again.status_code, ("was approved by" if won == "approve" else "was rejected by") in again.text) == (409, True)
+    said = [one.what for one in read_chain(folder / "events.jsonl").events]
+    assert [one for one in said if one.startswith(("approved", "rejected"))] == [said[-1]]
+    assert (folder / "review").exists() == (won == "approve")
 
 
 def test_a_cell_tells_what_it_did_to_the_released_job_and_an_engineer_has_it_made_again(server: Any) -> None:

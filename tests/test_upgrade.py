@@ -22,6 +22,7 @@ from batchone.pipeline.case_decisions import decide
 from batchone.pipeline.commands.cases import site_cases
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.config import ServerSettings, read_site_settings
+from batchone.pipeline.engine.watch import ENGINE_VERSION, case_key
 from batchone.pipeline.events import read_chain
 from batchone.pipeline.serve.services import make_services
 from batchone.pipeline.store import CaseFolder
@@ -74,13 +75,17 @@ def test_a_worker_goes_on_with_the_tables_and_the_cases_of_an_earlier_version(si
     crew.start()
     try:
         end = time.monotonic() + 300.0
-        while not [one for one in read_chain(events).events if one.what.startswith("intake ")]:  # done, or failed with its reason
+        while not (said := [one.what for one in read_chain(events).events if one.what.startswith("intake ")]):
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.2)
     finally:
         crew.stop()
+    assert said == ["intake failed: number of slices is 4, at least 20"]  # all that the four images of the archive allow
     assert "Traceback" not in log.read_text()
     with closing(sqlite3.connect(site / "engine.sqlite")) as tables:
-        found = tables.execute("SELECT workflow_uuid FROM workflow_status WHERE workflow_uuid LIKE 'received.%'").fetchall()
-    assert ("received.21f415f05b95.1",) in found  # the workflow that the earlier version began, not another
+        found = dict(tables.execute("SELECT workflow_uuid, status FROM workflow_status WHERE name = 'case'").fetchall())
+    assert found.pop("received.21f415f05b95.1") == "CANCELLED"  # what the earlier version began
+    (begun,) = [name for name in found if name.startswith("received.")]
+    assert begun == f"received.{case_key(site / 'cases' / 'received')}.{ENGINE_VERSION}", found
+    assert ENGINE_VERSION != "1"
     assert not [fault for trail in audit_site(site) for fault in trail.faults]

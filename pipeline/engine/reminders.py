@@ -8,17 +8,19 @@ from typing import Final
 BEFORE_DUE_H: Final = (12.0, 8.0, 6.0, 4.0, 2.0, 0.0)
 """Hours before the due time; project default, unverified."""
 _AFTER_H: Final = 24.0  # once it is late: daily
+_EARLY_S: Final = 60.0  # a timer and a clock that was stepped may tell the one at the due time so much before it; project default
 
 
-def next_reminder(due: dt.datetime, told: int, *, now: dt.datetime | None = None) -> float:
+def next_reminder(due: dt.datetime, last: dt.datetime | None, *, now: dt.datetime | None = None) -> float:
     """Seconds from now to the next reminder.
 
     Parameters
     ----------
     due
         When the part must be there (UTC).
-    told
-        How many reminders went before. Those whose time went by unseen are skipped, but the one at the due time.
+    last
+        When it was reminded of last (UTC); None: not yet. Reminders whose time went by unseen are skipped, but the one at the due
+        time: it is told as soon as somebody looks.
     now
         UTC; default the system's clock.
     """
@@ -26,4 +28,6 @@ def next_reminder(due: dt.datetime, told: int, *, now: dt.datetime | None = None
     ahead = [seconds for hours in BEFORE_DUE_H if (seconds := (due - now).total_seconds() - 3600.0 * hours) > 0.0]
     if ahead:
         return ahead[0]
-    return 1.0 if told == 0 else 3600.0 * _AFTER_H
+    if last is None or (due - last).total_seconds() > _EARLY_S:
+        return 1.0
+    return max(1.0, 3600.0 * _AFTER_H - max(0.0, (now - last).total_seconds()))

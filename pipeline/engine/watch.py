@@ -18,8 +18,8 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
+from batchone.pipeline.case_answers import SAID, kind_of, last_word
 from batchone.pipeline.clock.folder import ENDINGS
-from batchone.pipeline.clock.legs import REVISED
 from batchone.pipeline.commands.status import case_status
 from batchone.pipeline.engine.workflows import ANSWER, CASES, case_workflow
 from batchone.pipeline.errors import BatchoneError
@@ -178,25 +178,13 @@ def last_answer(case: Path) -> dict[str, str] | None:
     if check is None:
         return None
     wanted = str(check.get("value_digest"))
+    word = last_word(case)
+    if word is not None and (kind := kind_of(word)) is not None:
+        return {"kind": SAID[kind], "digest": word.head}
     review = _json(case / "review" / "stage.json")
     withdrawn = {one.approval for one in read_decisions(case)}
     if review is not None and review.get("taken", {}).get("CheckedDevice") == wanted and review["value_digest"] not in withdrawn:
         return {"kind": "approved", "digest": str(review["value_digest"])}
-    try:
-        lines = (case / "events.jsonl").read_bytes().splitlines()
-    except FileNotFoundError:
-        return None
-    for line in reversed(lines):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # a torn line: cut by the next writer
-        what = str(event.get("what", ""))
-        if what == "check done" or what.startswith(f"{REVISED}: "):
-            return None
-        for kind in ("returned", "rejected"):
-            if what.startswith(f"{kind}: "):
-                return {"kind": kind, "digest": hashlib.sha256(line).hexdigest()}
     return None
 
 

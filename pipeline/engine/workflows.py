@@ -18,7 +18,7 @@ from batchone.pipeline.engine.children import ChildDied, Spare, StageChild
 from batchone.pipeline.engine.reminders import next_reminder
 from batchone.pipeline.errors import BatchoneError, CheckFailed, MachineError
 from batchone.pipeline.events import CASES as FOLDER
-from batchone.pipeline.events import EVENTS, append_event
+from batchone.pipeline.events import EVENTS, append_event, read_chain
 from batchone.pipeline.stages import STAGES
 from batchone.slicer.profiles import load_process
 
@@ -99,7 +99,7 @@ async def _wait(case: str, key: str) -> dict[str, Any]:
     """Wait for a person's answer; what is returned waits on, and reminders are told as time goes."""
     told = 0
     while True:
-        seconds = await DBOS.run_step_async({"name": "seconds-to-reminder"}, _seconds_to_reminder, case, told)
+        seconds = await DBOS.run_step_async({"name": "seconds-to-reminder"}, _seconds_to_reminder, case)
         answer = await DBOS.recv_async(ANSWER, timeout_seconds=seconds)
         if answer is None:
             await DBOS.run_step_async({"name": "remind"}, _remind, case, told)
@@ -152,12 +152,20 @@ def _release_queue(case: str) -> str:
         return RELEASE  # the leg says what is wrong
 
 
-def _seconds_to_reminder(case: str, told: int) -> float:
-    return next_reminder(_order_due(case), told)
+def _seconds_to_reminder(case: str) -> float:
+    due = _order_due(case)
+    events = reversed(read_chain(_Worker.place.site / FOLDER / case / EVENTS).events)
+    said = _reminds(due)
+    last = next((one.when for one in events if one.what.startswith("reminder ") and one.what.endswith(said)), None)
+    return next_reminder(due, None if last is None else dt.datetime.fromisoformat(last))
 
 
 def _remind(case: str, told: int) -> None:
-    _tell(case, f"reminder {told + 1}: waits for review; due {_order_due(case).isoformat()}", "")
+    _tell(case, f"reminder {told + 1}{_reminds(_order_due(case))}", "")
+
+
+def _reminds(due: dt.datetime) -> str:
+    return f": waits for review; due {due.isoformat()}"
 
 
 def _order_due(case: str) -> Any:

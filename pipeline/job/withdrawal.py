@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -36,11 +36,13 @@ from batchone.pipeline.job.signature import (
 )
 from batchone.pipeline.job.sums import Digest
 from batchone.pipeline.order import Model
-from batchone.pipeline.values import Decision
+from batchone.pipeline.values import Decision, Declined
 
 DECISIONS = "decisions"  # folder of a case: 0001.json, 0002.json...
+ANSWERS = "answers"  # of a case, likewise: what a reviewer said that releases nothing
 OUTBOX, LIST = "outbox", "withdrawn.json"  # of a site
 FORMAT: Literal["batchone-withdrawn/1"] = "batchone-withdrawn/1"
+Word = TypeVar("Word", Decision, Declined)
 PAST = {"cancel": "cancelled", "revise": "revised", "hand-over": "handed-over"}
 """What a case or a job is called after a decision."""
 
@@ -70,8 +72,8 @@ class WithdrawnList(Model):
         return codec.canonical({"format": self.format, "jobs": [job.model_dump(mode="json") for job in self.jobs]})
 
 
-def sign_decision(decision: Decision, key: SiteKey) -> Decision:
-    """Return the decision with its signature.
+def sign_decision(decision: Word, key: SiteKey) -> Word:
+    """Return the decision, or the answer, with its signature.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def sign_decision(decision: Decision, key: SiteKey) -> Decision:
     return replace(decision, signature=sign(key, decision.text(), namespace=DECISION))
 
 
-def verify_decision(decision: Decision, allowed: Path | Sequence[Signer]) -> None:
+def verify_decision(decision: Decision | Declined, allowed: Path | Sequence[Signer]) -> None:
     """Check a decision's signature; ``allowed`` is the site's key folder, an ``allowed_signers`` file, or its signers.
 
     Raises
@@ -107,18 +109,22 @@ def read_decisions(case: Path) -> tuple[Decision, ...]:
     MachineError
         One cannot be read: nothing may go on before somebody has looked.
     """
-    return tuple(_read_decision(path) for path in sorted((case / DECISIONS).glob("[0-9][0-9][0-9][0-9].json")))
+    return tuple(_read(path, Decision) for path in sorted((case / DECISIONS).glob("[0-9][0-9][0-9][0-9].json")))
 
 
-def _read_decision(path: Path) -> Decision:
+def read_answers(case: Path) -> tuple[Declined, ...]:
+    """The returns and the rejection of a case, the first one first; raises as :func:`read_decisions`."""
+    return tuple(_read(path, Declined) for path in sorted((case / ANSWERS).glob("[0-9][0-9][0-9][0-9].json")))
+
+
+def _read(path: Path, kind: type[Word]) -> Word:
+    name = f"{path.parent.name.removesuffix('s')} {path.stem}"
     try:
         found = codec.restore(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MachineError(
-            f"decision {path.stem} cannot be read: {error}", hint="compare the case with its last backup"
-        ) from error
-    if not isinstance(found, Decision):
-        raise MachineError(f"decision {path.stem} is none", hint="compare the case with its last backup")
+        raise MachineError(f"{name} cannot be read: {error}", hint="compare the case with its last backup") from error
+    if not isinstance(found, kind):
+        raise MachineError(f"{name} is none", hint="compare the case with its last backup")
     return found
 
 

@@ -65,21 +65,21 @@ def approve(site: Path, case: str, who: str, device: str, passphrase: str, check
     return sign_case(site, case, who=who, device=device, passphrase=passphrase, ticked=ticked).name
 
 
-def send_back(site: Path, case: str, who: str, why: str) -> str:
-    """Return a case; see :func:`batchone.pipeline.case.return_case`."""
-    from batchone.pipeline.case import case_folder, return_case
-    from batchone.pipeline.store import CaseFolder
+def send_back(site: Path, case: str, who: str, device: str, passphrase: str, why: str) -> str:
+    """Return a case; see :func:`batchone.pipeline.case_answers.return_case`."""
+    from batchone.pipeline.case_answers import return_case
+    from batchone.pipeline.case_decisions import known_case
 
-    return_case(CaseFolder(case_folder(site, case)), who=who, why=why)
+    return_case(known_case(site, case), who=who, why=why, device=device, passphrase=passphrase)
     return who
 
 
-def reject(site: Path, case: str, who: str, why: str) -> str:
-    """Reject a case; see :func:`batchone.pipeline.case.reject_case`."""
-    from batchone.pipeline.case import case_folder, reject_case
-    from batchone.pipeline.store import CaseFolder
+def reject(site: Path, case: str, who: str, device: str, passphrase: str, why: str) -> str:
+    """Reject a case; see :func:`batchone.pipeline.case_answers.reject_case`."""
+    from batchone.pipeline.case_answers import reject_case
+    from batchone.pipeline.case_decisions import known_case
 
-    reject_case(CaseFolder(case_folder(site, case)), who=who, why=why)
+    reject_case(known_case(site, case), who=who, why=why, device=device, passphrase=passphrase)
     return who
 
 

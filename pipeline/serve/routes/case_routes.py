@@ -12,7 +12,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from batchone.pipeline.clock.state import ENDED
 from batchone.pipeline.errors import BatchoneError, CheckFailed, InputError, UnknownCaseError
 from batchone.pipeline.job.withdrawal import LIST, OUTBOX, WithdrawnList
 from batchone.pipeline.order import Model, PointId
@@ -227,15 +226,13 @@ async def review(case: CaseId, given: Answer, request: Request, who: Who, parts:
     """A reviewer's answer, with the password again. It is signed and nothing more: whoever runs the case goes on from it."""
     view = parts.cases.shown(case, who)
     await run_in_threadpool(require_password, request, parts, who.name, given.password, status=403)
-    if view.status in ENDED:
-        raise Refusal(409, f"the case was {view.status}", hint="a new order makes a new case")
     if view.device != given.device:
         raise Refusal(409, "the case has another device now than the one that was seen", hint="look at it again")
     if given.answer != "approve" and not given.reason.strip():
         raise Refusal(422, "the reason is empty", hint="say what is wrong with the device")
     try:
-        signed = {"device": given.device, "passphrase": given.password, "checked": ",".join(given.checked)}
-        what = signed if given.answer == "approve" else {"why": given.reason.strip()}
+        what = {"checked": ",".join(given.checked)} if given.answer == "approve" else {"why": given.reason.strip()}
+        what |= {"device": given.device, "passphrase": given.password}
         by = await in_child(given.answer, parts.site, case=case, who=who.name, **what)
     except (InputError, CheckFailed) as error:
         raise Refusal(409, str(error), hint=error.hint) from error
