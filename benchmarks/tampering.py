@@ -103,7 +103,7 @@ def trials(site: Path, jobs: list[Path], plate: Path, count: int, chance: np.ran
         Trial("plate with a job of an earlier revision", plate, lambda job: None, cell(), (withdrawn,)),
         Trial("patients swapped on the plate, sealed by the site's key", plate, lambda build: _swap_patients(build, own), cell()),
         Trial("plate that carries another patient's papers", plate, lambda build: _carry(build, one, other, own), cell()),
-        Trial("wrong material loaded", one, lambda job: None, cell(material="Ti-6Al-4V")),
+        Trial("wrong material loaded", one, lambda job: None, cell(material="Ti-6Al-4V ELI")),
         Trial("lot out of date", one, lambda job: None, cell(lot_until=TODAY - DAY)),
         Trial("calibration out of date", plate, lambda job: None, cell(calibrated_until=TODAY - DAY)),
     ]  # fmt: skip

@@ -80,7 +80,7 @@ SHORT_S = {
     "ELSEWHERE_S": 1.0,
     "RENEW_S": 2.0,
 }  # instead of 60, 30, 10: a dead cell's job is free within the storm, and a machine under load keeps its claims
-MACHINE, PROCESS, MATERIAL = "sim-01", "ti64-lpbf", "Ti-6Al-4V"
+MACHINE, PROCESS, MATERIAL = "sim-01", "ti64-lpbf", "Ti-6Al-4V ELI"
 FACTS = {
     "powder lot": "TEST-1", "powder supplier": "TEST^SUPPLIER", "times sieved and used": "2",
     "oxygen in the chamber, percent": "0.05",

@@ -113,7 +113,7 @@ TWIN = TwinDriver("sim-01", seed=1, speed=FAST, chance=False)
 
 
 def settings(name: str = "cell-1", **changes: object) -> CellSettings:
-    lot = Lot(material="Ti-6Al-4V", lot="TEST-1", expires=TODAY, facts=FACTS)
+    lot = Lot(material="Ti-6Al-4V ELI", lot="TEST-1", expires=TODAY, facts=FACTS)
     calibration = Calibration(name="laser power", done=TODAY - 30 * DAY, due=TODAY)
     known = {"name": name, "machine": "sim-01", "serial": f"TWIN-{name}", "driver": "twin", "gtin": "09506000134352"}
     return CellSettings.model_validate({**known, "lots": (lot,), "calibrations": (calibration,), **changes})
@@ -266,12 +266,12 @@ class TestProof:
         ("changes", "words"),
         [
             ({"machine": "sim-02"}, "is for machine sim-01, this cell has sim-02"),
-            ({"lots": ({"material": "PA12", "lot": "P", "expires": TODAY},)}, "no lot of Ti-6Al-4V is loaded; loaded: PA12"),
+            ({"lots": ({"material": "PA12", "lot": "P", "expires": TODAY},)}, "no lot of Ti-6Al-4V ELI is loaded; loaded: PA12"),
             (
-                {"lots": ({"material": "Ti-6Al-4V", "lot": "L", "expires": TODAY - DAY, "facts": FACTS},)},
+                {"lots": ({"material": "Ti-6Al-4V ELI", "lot": "L", "expires": TODAY - DAY, "facts": FACTS},)},
                 "may be used until 2026-11-29, today is 2026-11-30",
             ),
-            ({"lots": ({"material": "Ti-6Al-4V", "lot": "L", "expires": TODAY},)}, "says nothing of powder lot"),
+            ({"lots": ({"material": "Ti-6Al-4V ELI", "lot": "L", "expires": TODAY},)}, "says nothing of powder lot"),
             (
                 {"calibrations": ({"name": "focus", "done": TODAY - 9 * DAY, "due": TODAY - DAY},)},
                 "calibration focus counted until 2026-11-29",
@@ -452,7 +452,7 @@ class TestCell:
         assert "not for this cell" not in CliRunner().invoke(app, asked).stdout
         text = (folder / SETTINGS).read_text()
         (folder / SETTINGS).write_text(text.replace('lot = "TEST-1"\nexpires = 2', 'lot = "TEST-1"\nexpires = 1'))
-        assert f"{job.name}  is not for this cell now: lot TEST-1 of Ti-6Al-4V may be used until 1" in (
+        assert f"{job.name}  is not for this cell now: lot TEST-1 of Ti-6Al-4V ELI may be used until 1" in (
             CliRunner().invoke(app, asked).stdout
         )
 
@@ -554,13 +554,13 @@ class TestCell:
         self, job: Path, keys: Path, tmp_path: Path
     ) -> None:
         cell = make_cell(tmp_path, job, keys)
-        cell.read = lambda: settings(lots=({"material": "Ti-6Al-4V", "lot": "OLD", "expires": TODAY - DAY, "facts": FACTS},))
+        cell.read = lambda: settings(lots=({"material": "Ti-6Al-4V ELI", "lot": "OLD", "expires": TODAY - DAY, "facts": FACTS},))
         assert not cell.step()  # it waits for a lot that is in date
         cell.read = settings
 
         def change(news: News) -> None:
             if news.kind == "printing":
-                cell.settings = settings(lots=({"material": "Ti-6Al-4V", "lot": "NEXT", "expires": TODAY, "facts": FACTS},))
+                cell.settings = settings(lots=({"material": "Ti-6Al-4V ELI", "lot": "NEXT", "expires": TODAY, "facts": FACTS},))
 
         cell.tell = change
         assert cell.step()
@@ -1094,7 +1094,7 @@ def write_settings(folder: Path, *, speed: float) -> None:
     facts = ", ".join(f'"{key}" = "{value}"' for key, value in FACTS.items())
     (folder / SETTINGS).write_text(
         f'name = "cell-1"\nmachine = "sim-01"\nserial = "TWIN-1"\ndriver = "twin"\n'
-        f'[[lots]]\nmaterial = "Ti-6Al-4V"\nlot = "TEST-1"\nexpires = {today}\nfacts = {{{facts}}}\n'
+        f'[[lots]]\nmaterial = "Ti-6Al-4V ELI"\nlot = "TEST-1"\nexpires = {today}\nfacts = {{{facts}}}\n'
         f'[[calibrations]]\nname = "laser power"\ndone = {today}\ndue = {today}\n[twin]\nspeed = {json.dumps(speed)}\n'
     )
 

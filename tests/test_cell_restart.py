@@ -96,7 +96,7 @@ def test_a_print_that_is_followed_again_keeps_its_begin_and_its_lot_and_a_person
     (place / LOG).write_text(json.dumps({"state": "done", "seconds": 9000.0, "layers": layers}))
     heard: list[Report] = []
     again = of_a_folder(tmp_path, job, keys, heard)
-    again.settings = settings(lots=({"material": "Ti-6Al-4V", "lot": "NEXT", "expires": TODAY, "facts": FACTS},))
+    again.settings = settings(lots=({"material": "Ti-6Al-4V ELI", "lot": "NEXT", "expires": TODAY, "facts": FACTS},))
     again.now, again.shared_now = (lambda: NOW + HOUR), (lambda: NOW)
     again.resume()
     record = again.records / f"{job.name}-1"

@@ -977,7 +977,7 @@ def test_a_cell_prints_a_plate_and_its_record_names_every_part_of_every_patient(
 ) -> None:
     today = dt.date(2026, 11, 30)
     facts = {"powder lot": "TEST-1", "powder supplier": "TEST^SUPPLIER", "times sieved and used": "2"}
-    lot = Lot(material="Ti-6Al-4V", lot="TEST-1", expires=today, facts=facts)
+    lot = Lot(material="Ti-6Al-4V ELI", lot="TEST-1", expires=today, facts=facts)
     calibration = Calibration(name="laser power", done=today, due=today)
     settings = CellSettings(
         name="cell-1", machine="sim-01", serial="TWIN-1", driver="twin", lots=(lot,), calibrations=(calibration,)

@@ -318,7 +318,7 @@ def test_a_cell_prints_on_it(machine: Machine, work: Work, keys: Path, tmp_path:
     work.folder.rename(tmp_path / "cell" / "inbox" / work.name)
     (tmp_path / "cell" / SETTINGS).write_text(
         f'name = "cell-1"\nmachine = "sim-01"\nserial = "M-1"\ndriver = "opcua"\n'
-        f'[[lots]]\nmaterial = "Ti-6Al-4V"\nlot = "TEST-1"\nexpires = {today + dt.timedelta(days=1)}\n'
+        f'[[lots]]\nmaterial = "Ti-6Al-4V ELI"\nlot = "TEST-1"\nexpires = {today + dt.timedelta(days=1)}\n'
         'facts = {"powder lot" = "1", "powder supplier" = "S", "times sieved and used" = "2"}\n'
         f'[[calibrations]]\nname = "power"\ndone = {today}\ndue = {today + dt.timedelta(days=1)}\n'
         f'[opcua]\nendpoint = "{machine.url}"\nshare = "{machine.share}"\nmeasures = ["{WORDS}"]\n'

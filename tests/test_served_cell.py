@@ -135,7 +135,7 @@ def cell_folder(folder: Path, url: str, name: str, *, speed: float = 1e6) -> Pat
     folder.mkdir()
     (folder / "cell.toml").write_text(
         f'name = "{name}"\nmachine = "sim-01"\nserial = "TEST-1"\ndriver = "twin"\n[site]\nurl = "{url}"\n'
-        f'[[lots]]\nmaterial = "Ti-6Al-4V"\nlot = "TEST-1"\nexpires = {today}\n'
+        f'[[lots]]\nmaterial = "Ti-6Al-4V ELI"\nlot = "TEST-1"\nexpires = {today}\n'
         'facts = {"powder lot" = "TEST-1", "powder supplier" = "TEST^SUPPLIER", "times sieved and used" = "2"}\n'
         f'[[calibrations]]\nname = "laser power"\ndone = {today}\ndue = {today + dt.timedelta(days=1)}\n'
         f"[twin]\nspeed = {speed}\nseed = 1\n"
@@ -290,7 +290,7 @@ def closed(folder: Path, name: str, attempt: int, cell: str, reason: str = "warp
     record.mkdir(parents=True)
     built = AsBuilt(
         name=name, attempt=attempt, sums_sha256="0" * 64, cell=cell, machine="sim-01", serial="TEST-1", simulated=True,
-        demonstration=True, bodies=(), process="ti64-lpbf", lot=Lot(material="Ti-6Al-4V", lot="TEST-1", expires=NOW.date()),
+        demonstration=True, bodies=(), process="ti64-lpbf", lot=Lot(material="Ti-6Al-4V ELI", lot="TEST-1", expires=NOW.date()),
         calibrations=(), started=NOW, ended=NOW, seconds=1.0, energy_kwh=0.0, layers=1, layers_built=0, alarmed=(), telemetry=(),
         telemetry_sha256=None, facts={}, facts_wanted=(), verdict="failed", reason=reason, steps=(),
     )  # fmt: skip
