@@ -200,7 +200,7 @@ def review(
     """Approve a checked device, return or reject it with a reason (exit 4), or waive a failed check that may be waived."""
     from batchone.pipeline.case import run_case, waive_check
     from batchone.pipeline.case_answers import reject_case, return_case
-    from batchone.pipeline.preview import refuse_unseen
+    from batchone.pipeline.preview import refuse_preview, refuse_unseen
     from batchone.pipeline.store import CaseFolder
 
     folder, order = _find_case(case, site)
@@ -211,8 +211,9 @@ def review(
         _report(run_case(order, None, site=folder.parent.parent, until="check"), as_json=as_json)
         return
     if return_why is not None or reject_why is not None:
-        passphrase = _passphrase(folder.parent.parent, name)
-        answer = reject_case if return_why is None else return_case
+        with in_stage(order.case, "review"):
+            refuse_preview(CaseFolder(folder))
+        answer, passphrase = (reject_case if return_why is None else return_case), _passphrase(folder.parent.parent, name)
         answer(CaseFolder(folder), who=name, why=return_why or reject_why or "", passphrase=passphrase)
         typer.echo(f"case {order.case}: {'rejected' if return_why is None else 'returned'} by {name}", err=True)
         raise typer.Exit(4)

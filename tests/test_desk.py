@@ -344,7 +344,7 @@ def test_a_hospital_comments_on_its_own_device_and_changes_nothing(server: Any) 
 def test_a_comment_leaves_every_state_as_it_was(server: Any) -> None:
     case = CaseFolder(make_case(server, "left"))
     for answer, status in ((return_case, "returned"), (reject_case, "rejected")):
-        answer(case, who="eva", why="too thick")
+        answer(case, who="eva", why="too thick", passphrase=site_server.PASSWORD)
         assert server.services.cases.view("left").status == status
         assert say(server, "left", "returned: no").status_code == 303
         view = server.services.cases.view("left")
