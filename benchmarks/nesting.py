@@ -1,13 +1,14 @@
-"""A plate of 24 guides of 12 patients: seconds, peak memory, utilisation beside other arrangers.
+"""A plate of 24 guides of 12 patients: seconds, peak memory, labels, what verify finds, utilisation beside other arrangers.
 
-    python -m benchmarks.nesting [--job FOLDER] [--patients 12] [--keep FOLDER]
+    python -m benchmarks.nesting [--patients 12] [--keep FOLDER] [--no-peers]
 
-The guide is that of a released job: of ``batchone demo --device pedicle-guide``, or of ``--job``. Each patient gets two guides
-made of it by the same slicer, in sizes of their own (88 to 112 %) and elsewhere in space; manifests are described and sealed as
-usual, papers and pictures are left out: they are not read here. The guides carry no engraved text: that labels on a plate are
-those of the map is tested (``tests/test_nest.py``), not measured here. With ``--keep`` the jobs stay in that folder for the next
-time.
-Then ``batchone nest`` runs as a program of its own.
+Each patient is the synthetic spine in a size of its own (94 to 112 %) and gets guides of two levels, which the family designs,
+engraves and reads back; slicer, manifest and seal are as usual, papers and pictures are left out: they are not read here. With
+``--keep`` the jobs stay in that folder for the next time. Then ``batchone nest`` runs as a program of its own.
+
+The label is read from each body of the plate and must be that of map, build.json and job.json; ``batchone verify`` must find a
+part that was removed and two that were swapped, in one file and in all that name them. Anything else ends the program with 1;
+seconds and memory are printed beside their limits.
 
 Arrangers side by side: how high the cake is in floors of rectangles (rectpack, in an environment of its own), and how many of the
 guides stand on one plate without any above another, with the distance that PrusaSlicer keeps.
@@ -16,7 +17,6 @@ guides stand on one plate without any above another, with the distance that Prus
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
 import os
 import resource
@@ -31,41 +31,23 @@ from typing import Any
 
 import numpy as np
 
+from batchone.design.guide.label import LABEL
 from batchone.pipeline.errors import MachineError
-from batchone.pipeline.job.archive import threemf_bodies
-from batchone.pipeline.job.contours import cli_figures
-from batchone.pipeline.job.describe import Case, describe
 from batchone.pipeline.job.manifest import read_manifest
-from batchone.pipeline.job.measure import measure_triangles, stl_bytes, stl_corners
-from batchone.pipeline.job.provenance import PROVENANCE, envelope, statement
-from batchone.pipeline.job.sbom import SBOM, sbom
-from batchone.pipeline.job.signature import RELEASE, approval_key, release_key, sign, sign_approval
-from batchone.pipeline.job.sums import sha256, sums_bytes
+from batchone.pipeline.job.measure import stl_bytes, stl_corners
+from batchone.pipeline.job.signature import write_allowed_signers
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.machine import Machine
-from batchone.pipeline.order import Order
-from batchone.pipeline.values import (
-    Anatomy,
-    Approval,
-    CheckedDevice,
-    Device,
-    FieldOfView,
-    Mesh,
-    Part,
-    Plan,
-    Scan,
-    SeriesRecord,
-)
+from batchone.pipeline.values import Mesh
 from batchone.slicer.clearances import shadow, solid_of
-from batchone.slicer.make import slice_device
 from batchone.slicer.nest import Unit, nest
 from batchone.slicer.plate import usable_box_mm
 from batchone.slicer.profiles import load_machine, load_process
+from benchmarks.plate_guides import guides_of, ordered
+from benchmarks.plate_labels import agreeing, missed
 from benchmarks.speed import _peer
 
-RECORD = SeriesRecord("CT", "Maker", "Model", "H30", "HFS", 4, 1.0, 1.0, (1.0, 1.0), 0.0, "1.2.840.10008.1.2.1", "ab" * 32)
-TIME = dt.datetime(2026, 11, 22, 10, 0, tzinfo=dt.UTC)
-SIZES = (0.88, 1.12)  # of the guide, from the first patient to the last
+MOST_S, MOST_MB = 60.0, 3000.0  # what a plate of 24 guides may take
 ON_A_PLATE = 64  # guides, more than fit: those of the patients, again and again
 PRUSA_GAP_MM = 6.0  # what PrusaSlicer 2.5 keeps between objects that are not printed one by one
 ROUNDED_MM = 1e-4  # of coordinates in the file that PrusaSlicer exports
@@ -74,82 +56,44 @@ PER_MM = 10  # rectangles have whole sides: tenths of a millimetre
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--job", type=Path)
     parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--no-peers", action="store_true")
     options = parser.parse_args()
+    os.environ.setdefault("BATCHONE_APPROVER_PASSPHRASE", "benchmark-passphrase")
     use_kernel_cache()
     with tempfile.TemporaryDirectory() as folder:
         site = options.keep.resolve() if options.keep else Path(folder)
         jobs = [site / "jobs" / f"p{k:02d}" for k in range(options.patients)]
-        if not all((job / "SHA256SUMS.sig").is_file() for job in jobs):
-            mesh = guide(options.job or demo(site / "demo"))
-            jobs = [released(job, site / "keys", k, options.patients, mesh) for k, job in enumerate(jobs)]
-        triangles = read_manifest((jobs[0] / "job.json").read_bytes()).parts[0].figures.triangles
-        print(f"\n{2 * len(jobs)} guides of {triangles} triangles of {len(jobs)} patients, {os.cpu_count()} cores")
+        letters = [one for k, job in enumerate(jobs) for one in made(job, site, k, options.patients)]
+        write_allowed_signers(site / "keys")
+        shutil.rmtree(site / "builds", ignore_errors=True)
+        parts = [part for job in jobs for part in read_manifest((job / "job.json").read_bytes()).parts]
+        triangles = sum(part.figures.triangles for part in parts)
+        print(f"\n{len(parts)} guides of {triangles // len(parts)} triangles of {len(jobs)} patients, {os.cpu_count()} cores")
         print(f"load {os.getloadavg()[0]:.1f} before")
-        made = nested(jobs, site)
-        print(f"{made['bodies']} bodies, {made['layers']} layers, {made['height_mm']:.1f} mm high")
-        print(f"{100.0 * made['utilisation']:.2f} % of the cake filled")
-        floors(Path(made["folder"]), site)
-        plate(jobs, site)
+        tree = nested(jobs, site)
+        print(f"{tree['bodies']} bodies, {tree['layers']} layers, {tree['height_mm']:.1f} mm high")
+        print(f"{100.0 * tree['utilisation']:.2f} % of the cake filled")
+        build = Path(tree["folder"])
+        same = agreeing(build, jobs, dict(letters))
+        print(f"map, build.json, job.json and the label read from the body agree: {same} of {len(parts)} parts", flush=True)
+        wrong = missed(build, site / "keys", site / "changed")
+        if not options.no_peers:
+            floors(build, site)
+            plate(jobs, site)
+        sys.exit(int(same != len(parts) or wrong > 0))
 
 
-def demo(site: Path) -> Path:
-    """The job of the demonstration guide."""
-    command = [sys.executable, "-m", "batchone.pipeline", "demo", "--device", "pedicle-guide", "--out", str(site)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return next(site.glob("cases/*/job/*/job.json")).parent
-
-
-def guide(job: Path) -> Mesh:
-    """The first guide of a job, patient LPS."""
-    (body,) = threemf_bodies(next(p for p in sorted(job.glob("parts/*.3mf")) if "guide" in p.name).read_bytes())
-    return Mesh(body.vertices_mm, body.triangles.astype(np.int32))
-
-
-def released(folder: Path, keys: Path, patient: int, patients: int, mesh: Mesh) -> Path:
-    """A sealed job of two guides for one patient."""
-    parts = []
-    for number in range(2):
-        share = (2 * patient + number) / max(1, 2 * patients - 1)
-        scale = SIZES[0] + share * (SIZES[1] - SIZES[0])
-        points = mesh.vertices_mm * scale + np.array([3.0 * patient, -5.0 * number, 10.0 * patient])
-        parts.append(Part(f"guide-{number + 1}", Mesh(points, mesh.faces), np.zeros(len(mesh.faces), np.int16), ("body",)))
-    process, machine = load_process("pa12-sls"), load_machine("sim-01")
-    checked = CheckedDevice(Device("pedicle-guide", tuple(parts)), ())
-    word = Approval("bench", TIME, "benchmark", sha256(str(patient).encode()), "")
-    approval = sign_approval(word, approval_key(keys, "bench"))
-    build = slice_device(checked, approval, process, machine)
-    due = TIME + dt.timedelta(hours=patient)
-    order = Order(
-        case=f"bench-{patient + 1:04d}",
-        device="pedicle-guide",
-        side="midline",
-        process=process.name,
-        machine=machine.name,
-        due=due,
-    )
-    scan = Scan(np.zeros((4, 4, 4), np.int16), np.eye(4), RECORD)
-    anatomy = Anatomy((), (), FieldOfView(np.eye(4), (4, 4, 4)))
-    plan = Plan("pedicle-guide", True, "midline")
-    values = Case(scan, anatomy, plan, checked, approval, build, order, process, machine, release_key(keys))
-    files = {"build/plate.3mf": build.plate_3mf, "build/layers.cli": build.layers_cli}
-    files |= {"build-report.pdf": b"left out", "clinical-report.pdf": b"left out"}
-    for part in parts:
-        files |= {f"parts/{part.name}.stl": stl_bytes(part.mesh), f"parts/{part.name}.3mf": dict(build.part_3mf)[part.name]}
-    figures = {part.name: measure_triangles(stl_corners(files[f"parts/{part.name}.stl"])) for part in parts}
-    digests = {name: sha256(data) for name, data in files.items()}
-    manifest = describe(values, figures, layers=cli_figures(build.layers_cli), digests=digests)
-    files |= {"job.json": manifest.to_bytes(), SBOM: sbom(tuple(manifest.versions))}
-    stated = statement(manifest, {name: sha256(data) for name, data in files.items()})
-    files[PROVENANCE] = envelope(stated, release_key(keys))
-    sums = sums_bytes({name: sha256(data) for name, data in files.items()})
-    files |= {"SHA256SUMS": sums, "SHA256SUMS.sig": sign(release_key(keys), sums, namespace=RELEASE).encode()}
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
+def made(job: Path, site: Path, patient: int, patients: int) -> list[tuple[tuple[str, str], np.ndarray]]:
+    """Which triangles are letters, by case and part; designs, engraves and seals a job that is not kept."""
+    kept, case = site / "letters" / f"{job.name}.npz", ordered(patient).case
+    if not (kept.is_file() and (job / "SHA256SUMS.sig").is_file()):
+        parts = guides_of(job, site / "keys", patient, patients)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, **{part.name: part.face_labels == part.labels.index(LABEL) for part in parts})
+    with np.load(kept) as found:
+        return [((case, name), found[name]) for name in found.files]
 
 
 def nested(jobs: Sequence[Path], site: Path) -> dict[str, Any]:
@@ -163,7 +107,8 @@ def nested(jobs: Sequence[Path], site: Path) -> dict[str, Any]:
     cores_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     tree: dict[str, Any] = json.loads(done.stdout)
     print(
-        f"batchone nest: {taken:.1f} s, {cores_s:.1f} s of cores, peak {after.ru_maxrss / 1024.0:.0f} MB (of all children so far)"
+        f"batchone nest: {taken:.1f} s (at most {MOST_S:g}), {cores_s:.1f} s of cores,"
+        f" peak {after.ru_maxrss / 1024.0:.0f} MB (at most {MOST_MB:g}; of all children so far)"
     )
     return tree
 

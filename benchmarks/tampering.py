@@ -37,7 +37,7 @@ from batchone.pipeline.job.sums import sha256, sums_bytes
 from batchone.pipeline.job.withdrawal import WithdrawnJob
 from batchone.pipeline.kernel_cache import use_kernel_cache
 from batchone.pipeline.values import Mesh
-from benchmarks.nesting import released
+from benchmarks.plate_guides import released
 
 TODAY = dt.date(2026, 11, 30)
 DAY = dt.timedelta(days=1)
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _report(site: Path, count: int, chance: np.random.Generator) -> int:
-    jobs = [_named(released(site / "made" / str(k), site / "keys", k, 2, box())) for k in range(2)]
+    jobs = [_named(released(site / "made" / str(k), site / "keys", k, boxes(k))) for k in range(2)]
     write_allowed_signers(site / "keys")
     plate = nest_jobs(jobs, machine="sim-01", site=site, signers=site / "keys").folder
     for untouched in (*jobs, plate):
@@ -136,6 +136,13 @@ def cell(*, material: str = "PA12", lot_until: dt.date = TODAY, calibrated_until
     lot = Lot(material=material, lot="TEST-1", expires=lot_until, facts=dict.fromkeys(wanted, "TEST^VALUE"))
     calibration = Calibration(name="laser power", done=TODAY - 30 * DAY, due=calibrated_until)
     return CellSettings(name="cell-1", machine="sim-01", serial="TWIN-1", driver="twin", lots=(lot,), calibrations=(calibration,))
+
+
+def boxes(patient: int) -> list[Mesh]:
+    """Two boxes of sizes and places of their own for each of two patients."""
+    mesh, sizes = box(), np.linspace(0.88, 1.12, 4)[2 * patient :]
+    places = [np.array([3.0 * patient, -5.0 * number, 10.0 * patient]) for number in range(2)]
+    return [Mesh(mesh.vertices_mm * size + place, mesh.faces) for size, place in zip(sizes, places, strict=False)]
 
 
 def box() -> Mesh:
